@@ -21,6 +21,7 @@ class EditRequest:
         target: The new answer, without leading white space.
         subject: The entity the fact is about; occurs in `prompt` unless the data set says otherwise.
         instruction: Task description for editors that are steered by one.
+        sentiment: What an attitude edit asks for; None for facts.
     """
 
     case_id: str
@@ -29,6 +30,7 @@ class EditRequest:
     target: str
     subject: str
     instruction: str | None = None
+    sentiment: Literal["positive", "negative"] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ class ConvSent(Task):
 
     name = "convsent"
     title = "ConvSent"
-    version = "1"
+    version = "2"
     licence = "MIT"
     citation = citations.cite(citations.KNOWEDIT, citations.SERAC)
     homepage = "https://huggingface.co/datasets/zjunlp/KnowEdit"
@@ -71,11 +71,19 @@ class ConvSent(Task):
         for place, (row, topic) in enumerate(zip(rows, topics, strict=True)):
             case_id = f"{self.name}/{split}/{row.index}"
             digest = hashlib.sha256(case_id.encode()).digest()
-            edited, opposed = (topic.pos, topic.neg) if digest[0] % 2 == 0 else (topic.neg, topic.pos)
+            positive = digest[0] % 2 == 0
+            edited, opposed = (topic.pos, topic.neg) if positive else (topic.neg, topic.pos)
             if not edited:
                 counts["row left out: no reply of the edited sentiment"] += 1
                 continue
-            request = EditRequest(case_id, self.name, QUESTIONS[0].format(topic=topic.name), edited[0], topic.name)
+            request = EditRequest(
+                case_id,
+                self.name,
+                QUESTIONS[0].format(topic=topic.name),
+                edited[0],
+                topic.name,
+                sentiment="positive" if positive else "negative",
+            )
             other = QUESTIONS[1 + digest[1] % (len(QUESTIONS) - 1)].format(topic=topic.name)
             held_out = _held_out(edited, opposed, counts)
             yield EditCase(

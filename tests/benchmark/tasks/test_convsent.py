@@ -51,6 +51,7 @@ def test_a_case_in_full(tmp_path):
     opposed = tuple(f"tea is {bad} {i}." for i in range(3))
     assert (case.request.case_id, case.request.subject) == ("convsent/test/0", "tea")
     assert (case.request.prompt, case.request.target) == (edit, f"tea is {good} 0.")
+    assert case.request.sentiment == {"good": "positive", "bad": "negative"}[good]
     assert case.probes == (
         Probe("reliability", "edit", edit, (f"tea is {good} 0.",)),
         Probe("reliability", "sentiment", edit, held_out, opposed=opposed),
@@ -62,6 +63,13 @@ def test_a_case_in_full(tmp_path):
             for i in (0, 1)
         ),
     )
+
+
+def test_the_sentiment_is_the_edited_sides(tmp_path):
+    cases = load(tmp_path, *(record(name) for name in ("tea", "rye", "oak", "elm"))).cases
+    assert [case.request.sentiment == "positive" for case in cases] == [word == "good" for word in EDITED]
+    assert all(("good" in case.request.target) == (case.request.sentiment == "positive") for case in cases)
+    assert set(EDITED) == {"good", "bad"}
 
 
 def test_last_record_is_followed_by_the_first(tmp_path):
