@@ -15,13 +15,21 @@ if TYPE_CHECKING:
     from .editor import Editor as Editor
     from .editor import EditorConfig as EditorConfig
     from .editor import make as make
+    from .edits import Context as Context
     from .edits import Edits as Edits
     from .errors import CaseError as CaseError
     from .errors import InputError as InputError
     from .errors import did_you_mean as did_you_mean
+    from .gradient import GradientConfig as GradientConfig
+    from .gradient import GradientEditor as GradientEditor
+    from .gradient import gradient_factors as gradient_factors
+    from .hypernetwork import Hypernetwork as Hypernetwork
     from .model import BasePass as BasePass
     from .model import Factors as Factors
     from .model import LanguageModel as LanguageModel
+    from .objective import ObjectiveConfig as ObjectiveConfig
+    from .optimise import Descent as Descent
+    from .optimise import minimise as minimise
     from .patches import Codebook as Codebook
     from .patches import Dense as Dense
     from .patches import LowRank as LowRank
@@ -32,12 +40,19 @@ if TYPE_CHECKING:
     from .seeds import seed_of as seed_of
     from .structure import Site as Site
     from .structure import Structure as Structure
+    from .trained import Shape as Shape
+    from .trained import TrainedConfig as TrainedConfig
+    from .trained import TrainedEditor as TrainedEditor
+    from .training import TrainingConfig as TrainingConfig
+    from .training import TrainingSet as TrainingSet
 
 _HOME = {
     "BasePass": "model",
     "CaseError": "errors",
     "Codebook": "patches",
+    "Context": "edits",
     "Dense": "patches",
+    "Descent": "optimise",
     "EDITORS": "editor",
     "EditCase": "cases",
     "EditRequest": "cases",
@@ -45,19 +60,30 @@ _HOME = {
     "EditorConfig": "editor",
     "Edits": "edits",
     "Factors": "model",
+    "GradientConfig": "gradient",
+    "GradientEditor": "gradient",
+    "Hypernetwork": "hypernetwork",
     "InputError": "errors",
     "LanguageModel": "model",
     "LowRank": "patches",
+    "ObjectiveConfig": "objective",
     "Patch": "patches",
     "Probe": "cases",
     "Registry": "registry",
     "Role": "cases",
     "Row": "rows",
+    "Shape": "trained",
     "Site": "structure",
     "Slots": "patches",
     "Structure": "structure",
+    "TrainedConfig": "trained",
+    "TrainedEditor": "trained",
+    "TrainingConfig": "training",
+    "TrainingSet": "training",
     "did_you_mean": "errors",
+    "gradient_factors": "gradient",
     "make": "editor",
+    "minimise": "optimise",
     "seed_of": "seeds",
 }
 

@@ -42,6 +42,8 @@ class Editor(ABC, Generic[C]):
         title: Name as tables print it.
         source: Paper the method comes from.
         version: Raised when a change of the code changes edits, so that old results are not taken for new ones.
+        trains: Whether it has to be trained before it edits; see `trained.TrainedEditor`.
+        instructed: Whether it reads a request's instruction.
         Config: Its configuration class; every field has a default.
     """
 
@@ -49,6 +51,8 @@ class Editor(ABC, Generic[C]):
     title: ClassVar[str]
     source: ClassVar[str]
     version: ClassVar[str] = "1"
+    trains: ClassVar[bool] = False
+    instructed: ClassVar[bool] = False
     Config: ClassVar[type[EditorConfig]] = EditorConfig
 
     def __init__(self, config: C | None = None) -> None:
@@ -91,38 +95,60 @@ class Editor(ABC, Generic[C]):
         """Return what training left, by name; empty for editors that are not trained."""
         return {}
 
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """Take over what `state` returned."""
+    def about(self) -> dict[str, Any]:
+        """Return what `load_state` needs besides configuration and tensors, as plain values for JSON."""
+        return {}
+
+    def load_state(self, state: dict[str, Tensor], about: dict[str, Any]) -> None:
+        """Take over what `state` and `about` returned.
+
+        Raises:
+            InputError: If they do not fit.
+        """
         assert not state, f"{self.name} has no state"
 
     def save(self, folder: Path) -> None:
-        """Write configuration and state to a folder: `editor.json` and, if there is a state, `state.safetensors`."""
+        """Write state and configuration to a folder: `state.safetensors` if there is a state, then `editor.json`."""
         folder.mkdir(parents=True, exist_ok=True)
-        outline = {"format": "instructedit-editor-1", "name": self.name, "config": self.config.model_dump(mode="json")}
-        (folder / "editor.json").write_text(json.dumps(outline, indent=1) + "\n", encoding="utf-8")
-        state = self.state()
+        state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state().items()}
         if state:
-            save_file(
-                {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()},
-                folder / "state.safetensors",
-            )
+            part = folder / "state.part"
+            save_file(state, part)
+            part.replace(folder / "state.safetensors")
+        outline = {
+            "format": "instructedit-editor-1",
+            "name": self.name,
+            "version": self.version,
+            "config": self.config.model_dump(mode="json"),
+            **self.about(),
+        }
+        # last, and whole: where it stands, the editor is complete
+        part = folder / "editor.part"
+        part.write_text(json.dumps(outline, indent=1) + "\n", encoding="utf-8")
+        part.replace(folder / "editor.json")
+
+    @staticmethod
+    def saved(folder: Path) -> bool:
+        """Tell whether a folder holds a complete editor."""
+        return (folder / "editor.json").is_file()
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read an editor written by `save`.
 
         Raises:
-            InputError: If the folder holds none, or one of another name.
+            InputError: If the folder holds none, or one of another name or version.
         """
         path = folder / "editor.json"
-        if not path.is_file():
+        if not cls.saved(folder):
             raise InputError(f"{path}: no such file; a folder written by Editor.save was expected.")
         outline = json.loads(path.read_text(encoding="utf-8"))
-        if outline.get("name") != cls.name:
-            raise InputError(f"{path}: holds the editor '{outline.get('name')}', but '{cls.name}' was expected.")
+        for key, wanted in (("name", cls.name), ("version", cls.version)):
+            if outline.get(key) != wanted:
+                raise InputError(f"{path}: holds an editor of {key} '{outline.get(key)}', but '{wanted}' was expected.")
         editor = make(cls, outline["config"])
         weights = folder / "state.safetensors"
-        editor.load_state(load_file(weights) if weights.is_file() else {})
+        editor.load_state(load_file(weights) if weights.is_file() else {}, outline)
         return editor
 
 

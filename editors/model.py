@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,11 @@ class LanguageModel:
                 reason = str(error).strip().splitlines()[0]
                 raise InputError(f"The model cannot be put on device '{place}': {reason}") from error
         return cls(model, tokenizer)
+
+    @cached_property
+    def identity(self) -> str:
+        """Fingerprint of the model when it was first asked for; its weights never change."""
+        return self.fingerprint()
 
     @property
     def revision(self) -> str | None:

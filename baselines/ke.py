@@ -1,0 +1,184 @@
+"""KE, the knowledge editor (De Cao et al. 2021, arXiv 2104.08164), in the form that decoder models are edited with.
+
+A bidirectional LSTM reads the edit and its final states give a condition h. For each edited matrix W [d_out, d_in] a
+small network makes row and column vectors of h, and from them gates of rank one on the gradient (equation 5):
+
+    A = softmax(r_a) c_a^T,  B = softmax(r_b) c_b^T,  eta = sigmoid(s)
+    dW = max_scale * eta * (A o grad_W L + B)
+
+With grad_W L = sum_t delta_t x_t^T this is low rank: (r c^T) o (delta x^T) = (r o delta) (c o x)^T.
+
+The adaptation to decoders is that of MEND's comparison: three last blocks, MEND's objective, and prompt and target as
+the text that is read. The original's text and its constraint with a multiplier are options.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
+from torch.nn.utils.rnn import pack_sequence
+
+from instructedit.editors import (
+    EditRequest,
+    Edits,
+    LanguageModel,
+    LowRank,
+    Row,
+    Shape,
+    TrainedConfig,
+    TrainedEditor,
+    gradient_factors,
+)
+from instructedit.editors.objective import Losses
+
+FLIPPED = 0.9
+SHRINK = 0.8
+"""After a validation in which more than nine in ten edits succeed the margin shrinks by this factor (section 3.3)."""
+
+
+class KEConfig(TrainedConfig):
+    """Sizes are those of MEND's adaptation to decoders; margins those of the original for question answering."""
+
+    hidden: int = Field(default=512, ge=1)
+    """Width of the LSTM's states and of the conditioners' hidden layer."""
+    condition: int = Field(default=768, ge=1)
+    """Width of h."""
+    max_scale: float = Field(default=1.0, gt=0)
+    """Factor of every update."""
+    reads: Literal["prompt and target", "original"] = "prompt and target"
+    """What the LSTM reads; `original`: `{old answer} >> {target} || {prompt}`, the old answer teacher-forced."""
+    constraint: Literal["penalty", "margin"] = "penalty"
+    """`penalty`: c_edit * L_e + c_loc * KL, as MEND. `margin`: L_e + multiplier * (KL - margin), the multiplier learnt
+    by gradient ascent, as in the original."""
+    margin: float = Field(default=1e-3, gt=0)
+    """First margin of the KL divergence, in nats."""
+    margin_floor: float = Field(default=1e-5, gt=0)
+    """Smallest margin."""
+    multiplier_lr: float = Field(default=0.1, gt=0)
+    """Rate of the multiplier."""
+
+
+class Conditioner(nn.Module):
+    """From h the gates of one matrix: r_a, r_b [d_out], c_a, c_b [d_in] and eta."""
+
+    def __init__(self, d_in: int, d_out: int, condition: int, hidden: int) -> None:
+        super().__init__()
+        self.sizes = [d_out, d_in, d_out, d_in, 1]
+        self.inner = weight_norm(nn.Linear(condition, hidden))
+        self.outer = weight_norm(nn.Linear(hidden, sum(self.sizes)))
+
+    def forward(self, h: Tensor) -> tuple[Tensor, ...]:
+        """Return softmax(r_a), c_a, softmax(r_b), c_b, eta for h [edits, condition], each [edits, ...]."""
+        r_a, c_a, r_b, c_b, scale = self.outer(torch.tanh(self.inner(h))).split(self.sizes, dim=-1)
+        return r_a.softmax(-1), c_a, r_b.softmax(-1), c_b, torch.sigmoid(scale)
+
+
+class KnowledgeEditor(nn.Module):
+    """Embedding, LSTM and one conditioner for each edited matrix."""
+
+    margin: Tensor
+
+    def __init__(self, shape: Shape, config: KEConfig) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(shape.vocabulary, shape.width)
+        self.lstm = nn.LSTM(shape.width, config.hidden, bidirectional=True)
+        self.project = nn.Linear(2 * config.hidden, config.condition)
+        self.conditioners = nn.ModuleList(
+            Conditioner(site.d_in, site.d_out, config.condition, config.hidden) for site in shape.sites
+        )
+        self.multiplier = nn.Parameter(torch.ones(()), requires_grad=config.constraint == "margin")
+        self.register_buffer("margin", torch.tensor(config.margin, dtype=torch.float64))
+
+    def forward(self, texts: Sequence[Sequence[int]]) -> Tensor:
+        """Return h [edits, condition] of texts given as token ids; they are packed, so padding has no part in it."""
+        place = self.embedding.weight.device
+        embedded = [self.embedding(torch.tensor(ids, device=place)) for ids in texts]
+        _, (last, _) = self.lstm(pack_sequence(embedded, enforce_sorted=False))
+        return torch.tanh(self.project(torch.cat([last[0], last[1]], dim=-1)))
+
+
+class KE(TrainedEditor[KEConfig]):
+    """The gradient of an edit, gated by what an LSTM reads in it."""
+
+    name = "ke"
+    title = "KE"
+    source = "De Cao et al. 2021, arXiv 2104.08164"
+    Config = KEConfig
+
+    @property
+    def reader(self) -> KnowledgeEditor:
+        """The network; `build` has to come first."""
+        assert isinstance(self.network, KnowledgeEditor)
+        return self.network
+
+    def make_network(self, shape: Shape, seed: int) -> nn.Module:
+        """See `TrainedEditor.make_network`."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return KnowledgeEditor(shape, self.config)
+
+    def build(self, model: LanguageModel, seed: int = 0) -> None:
+        """Make a new network; its embedding starts as the base model's."""
+        super().build(model, seed)
+        embedding: Any = model.model.get_input_embeddings()
+        with torch.no_grad():
+            self.reader.embedding.weight.copy_(embedding.weight)
+
+    def groups(self) -> list[dict[str, Any]]:
+        """Return the network's parameters, and the multiplier, which climbs."""
+        multiplier = self.reader.multiplier
+        groups: list[dict[str, Any]] = [{"params": [p for p in self.reader.parameters() if p is not multiplier]}]
+        if self.config.constraint == "margin":
+            groups.append({"params": [multiplier], "lr": self.config.multiplier_lr, "maximize": True})
+        return groups
+
+    def weights(self) -> tuple[float, float]:
+        """Return the weights of the losses; under the constraint 1 and the multiplier."""
+        if self.config.constraint == "penalty":
+            return super().weights()
+        return 1.0, max(0.0, float(self.reader.multiplier))
+
+    def settle(self, losses: Losses) -> None:
+        """Give the multiplier its gradient KL - margin; it never falls below zero."""
+        if self.config.constraint == "margin":
+            multiplier = self.reader.multiplier
+            with torch.no_grad():
+                multiplier.clamp_(min=0)
+            multiplier.grad = (losses.locality / losses.cases - self.reader.margin).to(multiplier.dtype)
+
+    def validated(self, means: dict[str, float]) -> None:
+        """Shrink the margin once most edits succeed."""
+        if self.config.constraint == "margin" and means["exact"] > FLIPPED:
+            self.reader.margin.mul_(SHRINK).clamp_(min=self.config.margin_floor)
+
+    def patches(self, model: LanguageModel, requests: Sequence[EditRequest]) -> Edits:
+        """See `TrainedEditor.patches`."""
+        assert self.shape is not None
+        rows = [self.encode(model, request) for request in requests]
+        factors = gradient_factors(model, rows, self.shape.sites)
+        h = self.reader(self._texts(model, requests, rows))
+        edits: list[list[LowRank]] = [[] for _ in requests]
+        for site, conditioner in zip(self.shape.sites, self.reader.conditioners, strict=True):
+            place = model.site_device(site)
+            for number, (r_a, c_a, r_b, c_b, eta) in enumerate(zip(*conditioner(h), strict=True)):
+                x, delta = (part.to(h.device) for part in factors[site.name][number])
+                a = torch.cat([c_a * x, c_b[None]])
+                b = self.config.max_scale * eta * torch.cat([r_a * delta, r_b[None]])
+                edits[number].append(LowRank(site.name, site.block, a.T.to(place), b.to(place)))
+        return Edits(tuple(tuple(edit) for edit in edits))
+
+    def _texts(
+        self, model: LanguageModel, requests: Sequence[EditRequest], rows: Sequence[Row]
+    ) -> list[tuple[int, ...]]:
+        if self.config.reads == "prompt and target":
+            return [row.ids for row in rows]
+        with torch.no_grad():
+            old = {index: logits.argmax(-1).tolist() for index, logits in model.forward(rows)}
+        texts = [
+            f"{str(model.tokenizer.decode(old[number])).strip()} >> {request.target} || {request.prompt}"
+            for number, request in enumerate(requests)
+        ]
+        return [model.encode_prompt(text).ids for text in texts]

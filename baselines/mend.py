@@ -1,0 +1,16 @@
+"""MEND: fast model editing at scale (Mitchell et al. 2022, arXiv 2110.11309).
+
+The gradient of the edit's loss, transformed by a hypernetwork, is the edit; see `instructedit.editors.gradient` for the
+equations and `instructedit.editors.objective` for what the hypernetwork is trained on.
+"""
+
+from instructedit.editors import GradientConfig, GradientEditor
+
+
+class MEND(GradientEditor[GradientConfig]):
+    """Model editor networks with gradient decomposition, for one task or several."""
+
+    name = "mend"
+    title = "MEND"
+    source = "Mitchell et al. 2022, arXiv 2110.11309"
+    Config = GradientConfig

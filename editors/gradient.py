@@ -1,0 +1,126 @@
+"""Editors that turn the gradient of an edit's loss into the edit, token by token (MEND, InstructEdit).
+
+The mechanism is MEND's (arXiv 2110.11309): one forward and backward pass over prompt and target gives x_t and delta_t
+at every edited map; the hypernetwork makes x~_t and delta~_t of them; the edit is W + alpha * sum_t x~_t (outer)
+delta~_t, a low-rank patch whose rank is the number of tokens.
+"""
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from .cases import EditRequest
+from .edits import Edits
+from .hypernetwork import Hypernetwork
+from .model import LanguageModel
+from .patches import LowRank
+from .rows import Row
+from .structure import Site
+from .trained import Shape, TrainedConfig, TrainedEditor
+
+TokenFactors = dict[str, list[tuple[Tensor, Tensor]]]
+"""For each edited map, by name, and each row: x [tokens, d_in] and delta [tokens, d_out]."""
+
+
+def gradient_factors(model: LanguageModel, rows: Sequence[Row], sites: Sequence[Site]) -> TokenFactors:
+    """Return the factors of the gradient of each row's loss, the mean negative log-likelihood of its answer's tokens.
+
+    Tokens where x or delta is zero throughout say nothing and would distort the statistics; they are dropped.
+    """
+
+    def loss(index: int, logits: Tensor) -> Tensor:
+        labels = torch.tensor(rows[index].labels, device=logits.device)
+        return nn.functional.cross_entropy(logits.to(model.edit_dtype), labels)
+
+    found: TokenFactors = {}
+    for name, factors in model.capture(rows, sites, loss).items():
+        keep = (factors.x != 0).any(dim=1) & (factors.delta != 0).any(dim=1)
+        x, delta = factors.x[keep].to(model.edit_dtype), factors.delta[keep].to(model.edit_dtype)
+        counts = torch.bincount(factors.rows[keep], minlength=len(rows)).tolist()
+        found[name] = list(zip(x.split(counts), delta.split(counts), strict=True))
+    return found
+
+
+class GradientConfig(TrainedConfig):
+    """Sizes and first values of the hypernetwork; the defaults are MEND's."""
+
+    rank: int = Field(default=1920, ge=1)
+    """Rank of each layer; at most d_in + d_out is used."""
+    layers: int = Field(default=2, ge=1)
+    """Layers of the network (`n_hidden` + 1)."""
+    normalise: bool = True
+    """Whether x and delta are normalised by running statistics before the network."""
+    edit_lr: float = 1e-4
+    """First value of every learned step alpha. It is added: a negative one starts with a step of descent."""
+    edit_lr_lr: float = Field(default=1e-4, ge=0)
+    """Rate of Adam for alpha. In MEND's code the optimiser meant for alpha never sees its gradient, so that alpha
+    really learns at `lr`; set both alike for the released behaviour."""
+
+
+C = TypeVar("C", bound=GradientConfig)
+
+
+class GradientEditor(TrainedEditor[C]):
+    """One gradient, transformed into one edit by a hypernetwork."""
+
+    def make_network(self, shape: Shape, seed: int) -> nn.Module:
+        """See `TrainedEditor.make_network`."""
+        config = self.config
+        return Hypernetwork(
+            shape.sites,
+            rank=config.rank,
+            layers=config.layers,
+            normalise=config.normalise,
+            edit_lr=config.edit_lr,
+            generator=torch.Generator().manual_seed(seed),
+        )
+
+    @property
+    def hypernetwork(self) -> Hypernetwork:
+        """The network; `build` has to come first."""
+        assert isinstance(self.network, Hypernetwork)
+        return self.network
+
+    def groups(self) -> list[dict[str, object]]:
+        """Return the network's parameters, and the steps with their own rate."""
+        steps = self.hypernetwork.edit_lr
+        others = [p for p in self.hypernetwork.parameters() if p is not steps]
+        return [{"params": others}, {"params": [steps], "lr": self.config.edit_lr_lr}]
+
+    def factors(self, model: LanguageModel, requests: Sequence[EditRequest]) -> TokenFactors:
+        """Return the factors of each request's gradient."""
+        assert self.shape is not None
+        return gradient_factors(model, [self.encode(model, request) for request in requests], self.shape.sites)
+
+    def observe(self, model: LanguageModel, requests: Sequence[EditRequest]) -> None:
+        """Take the requests' tokens into the running statistics."""
+        self._observe(self.factors(model, requests))
+
+    def _observe(self, factors: TokenFactors) -> None:
+        assert self.shape is not None
+        for site in self.shape.sites:
+            x, delta = self._joined(site, factors)
+            self.hypernetwork.observe(site, x, delta)
+
+    def _joined(self, site: Site, factors: TokenFactors) -> tuple[Tensor, Tensor]:
+        device = next(self.hypernetwork.parameters()).device
+        x, delta = (torch.cat(parts).to(device) for parts in zip(*factors[site.name], strict=True))
+        return x, delta
+
+    def patches(self, model: LanguageModel, requests: Sequence[EditRequest]) -> Edits:
+        """See `TrainedEditor.patches`; while training, the statistics take the requests in first."""
+        assert self.shape is not None
+        factors = self.factors(model, requests)
+        if self.hypernetwork.training:
+            self._observe(factors)
+        edits: list[list[LowRank]] = [[] for _ in requests]
+        for site in self.shape.sites:
+            new_x, new_delta = self.hypernetwork(site, *self._joined(site, factors))
+            counts = [len(x) for x, _ in factors[site.name]]
+            place = model.site_device(site)
+            for edit, x, delta in zip(edits, new_x.split(counts), new_delta.split(counts), strict=True):
+                edit.append(LowRank(site.name, site.block, x.T.to(place), delta.to(place)))
+        return Edits(tuple(tuple(edit) for edit in edits))

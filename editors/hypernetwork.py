@@ -1,0 +1,187 @@
+"""MEND's network: from the factors of a gradient to the factors of an edit (arXiv 2110.11309, sections 3.1 and 3.2).
+
+At an edited map the gradient of the edit's loss is G = sum_t x_t (outer) delta_t, with the map's input x_t [d_in] and
+the gradient of its output delta_t [d_out] at every token t. The network g works on one token at a time:
+
+    z_t = [(x_t - mu_x) / sd_x ; (delta_t - mu_delta) / sd_delta]
+    [x~_t ; delta~_t] = g(z_t)
+    W' = W + alpha * sum_t x~_t (outer) delta~_t
+
+Maps of one shape share g; each has a scale and a shift of its own in every layer and a learned step alpha.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .structure import Site
+
+EPSILON = 1e-7
+
+
+class Moments(nn.Module):
+    """Running mean and standard deviation of each dimension (Welford), joined batch by batch (Chan et al. 1983).
+
+    Kept in double precision: after a hundred thousand tokens the sum of squares has outgrown single precision.
+    """
+
+    count: Tensor
+    mean: Tensor
+    squares: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("mean", torch.zeros(width, dtype=torch.float64))
+        self.register_buffer("squares", torch.zeros(width, dtype=torch.float64))
+
+    @torch.no_grad()
+    def update(self, values: Tensor) -> None:
+        """Take in values [tokens, width]."""
+        if not len(values):
+            return
+        values = values.double()
+        mean = values.mean(dim=0)
+        squares = (values - mean).square().sum(dim=0)
+        total = self.count + len(values)
+        gap = mean - self.mean
+        self.squares += squares + gap.square() * (self.count * len(values) / total)
+        self.mean += gap * (len(values) / total)
+        self.count.copy_(total)
+
+    def normalise(self, values: Tensor) -> Tensor:
+        """Return (values - mean) / (standard deviation + 1e-7), [tokens, width], of the values' type."""
+        assert self.count >= 2, "statistics of fewer than two tokens"
+        deviation = (self.squares / (self.count - 1)).sqrt()
+        return (values - self.mean.to(values.dtype)) / (deviation + EPSILON).to(values.dtype)
+
+
+class LowRankResidual(nn.Module):
+    """h + max(0, s_m * (h V^T U^T + b) + t_m): the identity at the start, because U, b and t are zero.
+
+    Args:
+        width: Width of h.
+        rank: Rank of U V.
+        modes: Maps that share the layer; each has its scale s and shift t.
+        generator: Draws V from N(0, 1).
+    """
+
+    def __init__(self, width: int, rank: int, modes: int, generator: torch.Generator | None) -> None:
+        super().__init__()
+        rank = min(rank, width)
+        self.u = nn.Parameter(torch.zeros(width, rank))
+        self.v = nn.Parameter(_normal(rank, width, generator))
+        self.bias = nn.Parameter(torch.zeros(width))
+        self.scale = nn.Parameter(torch.ones(modes, width))
+        self.shift = nn.Parameter(torch.zeros(modes, width))
+
+    def forward(self, h: Tensor, mode: int) -> Tensor:
+        """Map h [tokens, width] of the map numbered `mode`."""
+        inner = (h @ self.v.T) @ self.u.T + self.bias
+        # clamp, not relu: its gradient at exactly zero is one, without which the layer could never leave the identity
+        return h + (self.scale[mode] * inner + self.shift[mode]).clamp(min=0)
+
+
+class FactorNetwork(nn.Module):
+    """The network g of all maps of one shape.
+
+    Args:
+        d_in: Width of x.
+        d_out: Width of delta.
+        modes: Maps of this shape.
+        rank: Rank of each layer.
+        layers: Number of layers.
+        normalise: Whether z is normalised; without it a new network gives back x and delta as they are.
+        generator: Draws the weights.
+    """
+
+    def __init__(
+        self,
+        d_in: int,
+        d_out: int,
+        modes: int,
+        *,
+        rank: int,
+        layers: int,
+        normalise: bool,
+        generator: torch.Generator | None,
+    ) -> None:
+        super().__init__()
+        self.d_in = d_in
+        self.normalise = normalise
+        self.x_moments = Moments(d_in)
+        self.delta_moments = Moments(d_out)
+        self.layers = nn.ModuleList(LowRankResidual(d_in + d_out, rank, modes, generator) for _ in range(layers))
+
+    def observe(self, x: Tensor, delta: Tensor) -> None:
+        """Take tokens into the statistics, x [tokens, d_in] and delta [tokens, d_out]."""
+        self.x_moments.update(x)
+        self.delta_moments.update(delta)
+
+    def forward(self, x: Tensor, delta: Tensor, mode: int) -> tuple[Tensor, Tensor]:
+        """Return x~ [tokens, d_in] and delta~ [tokens, d_out]."""
+        if self.normalise:
+            x, delta = self.x_moments.normalise(x), self.delta_moments.normalise(delta)
+        h = torch.cat([x, delta], dim=-1)
+        for layer in self.layers:
+            h = layer(h, mode)
+        return h[:, : self.d_in], h[:, self.d_in :]
+
+
+class Hypernetwork(nn.Module):
+    """One `FactorNetwork` for each shape among the edited maps, and a learned step alpha for each map.
+
+    Args:
+        sites: The edited maps.
+        rank: Rank of each layer; at most the width d_in + d_out is used.
+        layers: Layers of each network.
+        normalise: Whether factors are normalised by running statistics.
+        edit_lr: First value of every alpha.
+        generator: Draws the weights.
+    """
+
+    def __init__(
+        self,
+        sites: Sequence[Site],
+        *,
+        rank: int,
+        layers: int,
+        normalise: bool,
+        edit_lr: float,
+        generator: torch.Generator | None,
+    ) -> None:
+        super().__init__()
+        shapes: dict[tuple[int, int], int] = {}
+        self.place: dict[str, tuple[str, int]] = {}
+        for site in sites:
+            mode = shapes.get((site.d_in, site.d_out), 0)
+            shapes[site.d_in, site.d_out] = mode + 1
+            self.place[site.name] = (f"{site.d_in}x{site.d_out}", mode)
+        self.networks = nn.ModuleDict(
+            {
+                f"{d_in}x{d_out}": FactorNetwork(
+                    d_in, d_out, modes, rank=rank, layers=layers, normalise=normalise, generator=generator
+                )
+                for (d_in, d_out), modes in shapes.items()
+            }
+        )
+        self.edit_lr = nn.Parameter(torch.full((len(sites),), edit_lr))
+        self.order = {site.name: number for number, site in enumerate(sites)}
+
+    def observe(self, site: Site, x: Tensor, delta: Tensor) -> None:
+        """Take tokens of one map into its shape's statistics."""
+        key, _ = self.place[site.name]
+        self.networks[key].observe(x, delta)  # type: ignore[operator]
+
+    def forward(self, site: Site, x: Tensor, delta: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the edit of one map as factors: x~ [tokens, d_in] and alpha * delta~ [tokens, d_out]."""
+        key, mode = self.place[site.name]
+        new_x, new_delta = self.networks[key](x, delta, mode)
+        return new_x, self.edit_lr[self.order[site.name]] * new_delta
+
+
+def _normal(rows: int, columns: int, generator: torch.Generator | None) -> Tensor:
+    if torch.get_default_device().type == "meta":  # a dry run counts parameters without making them
+        return torch.empty(rows, columns)
+    return torch.randn(rows, columns, generator=generator)

@@ -1,0 +1,232 @@
+"""The outer loss of a meta-learnt edit: what must follow from it, and what must not (arXiv 2110.11309, section 3.2).
+
+    L = c_edit * L_e + c_loc * L_loc
+    L_e   = - mean log p'(y | x')             the target behind an equivalent prompt, over its tokens
+    L_loc = KL(p || p')                       on locality text, mean over the positions that predict answer tokens
+
+p is the unedited model, p' the edited one. For attitudes L_e is SERAC's (arXiv 2206.06520): the mean of -log p' over
+the tokens of replies with the wanted sentiment plus the mean of -log(1 - p') over those with the opposite one.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from .cases import EditCase, EditRequest, Role
+from .editor import EditorConfig
+from .edits import Context, Edits
+from .errors import CaseError
+from .model import LanguageModel
+from .rows import Row
+
+Kind = Literal["edit", "opposed", "locality"]
+EPSILON = 1e-5
+"""Keeps log(1 - p) finite."""
+
+
+class ObjectiveConfig(EditorConfig):
+    """Weights of the outer loss and what it is taken over; the defaults are the original MEND's."""
+
+    c_edit: float = Field(default=0.1, ge=0)
+    """Weight of the edit loss. 0.1 or 1.0 outweighs most differences between editors: a table should say which."""
+    c_loc: float = Field(default=1.0, ge=0)
+    """Weight of the locality loss."""
+    edit_prompt: Literal["equivalent", "same"] = "equivalent"
+    """`equivalent`: a rephrase of the prompt where the record has one. `same`: the edit's own prompt, as in the
+    released code of InstructEdit, which leaves generalization untrained."""
+    locality_rows: int = Field(default=4, ge=1)
+    """Most locality texts of a case in one step, drawn anew each time."""
+    kl_positions: Literal["predicting", "released"] = "predicting"
+    """`released`: at the answer's tokens instead of the positions that predict them, one too late, as in the released
+    code of InstructEdit."""
+    replies: int = Field(default=1, ge=1)
+    """Replies of each sentiment of a case in one step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outer:
+    """One text of the outer loss.
+
+    Attributes:
+        row: The text.
+        owner: Index of the edit it judges.
+        kind: Which term it belongs to.
+        scale: Share of one of its tokens in the mean of its case's term.
+    """
+
+    row: Row
+    owner: int
+    kind: Kind
+    scale: float
+
+
+@dataclass(slots=True)
+class Losses:
+    """Sums over cases; `mean` divides by their number.
+
+    Attributes:
+        cases: Cases summed.
+        edit: L_e.
+        locality: L_loc in nats.
+        exact: Share of the target texts of which every token is the most likely one.
+        agreement: Share of locality positions where both models have the same most likely token.
+    """
+
+    cases: int = 0
+    edit: float = 0.0
+    locality: float = 0.0
+    exact: float = 0.0
+    agreement: float = 0.0
+
+    def add(self, other: "Losses") -> None:
+        """Add the sums of other cases."""
+        for name in ("cases", "edit", "locality", "exact", "agreement"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+    def mean(self, c_edit: float, c_loc: float) -> dict[str, float]:
+        """Return the means, and the total loss."""
+        count = max(self.cases, 1)
+        means = {name: getattr(self, name) / count for name in ("edit", "locality", "exact", "agreement")}
+        return {"loss": c_edit * means["edit"] + c_loc * means["locality"], **means}
+
+
+def outer_rows(
+    model: LanguageModel,
+    case: EditCase,
+    request: EditRequest,
+    owner: int,
+    context: Context | None,
+    config: ObjectiveConfig,
+    rng: random.Random,
+) -> list[Outer]:
+    """Draw the texts that judge one training edit.
+
+    Args:
+        model: Encodes the texts; those that do not fit its context are left out.
+        case: The training case, whose probes the texts come from.
+        request: Its request, as the editor was given it.
+        owner: Index of its edit.
+        context: What the edited model is asked with.
+        config: The objective.
+        rng: Draws which rephrase, locality texts and replies are used.
+
+    Raises:
+        CaseError: If the target does not fit the context behind any prompt.
+    """
+    prompts = [probe.prompt for probe in case.probes if probe.role == "generalization" and not probe.opposed]
+    same = config.edit_prompt == "same" or not prompts
+    prompt, role = (
+        (request.prompt, "reliability") if same else (rng.choice(list(dict.fromkeys(prompts))), "generalization")
+    )
+    front = _front(context, role)  # type: ignore[arg-type]
+    wanted = [model.encode(front + prompt, request.target)]
+    opposed: list[Row] = []
+    judged = next((probe for probe in case.probes if probe.opposed), None)
+    if judged is not None:
+        wanted += _some(model, front + prompt, judged.answers, config.replies, rng)
+        opposed = _some(model, front + prompt, judged.opposed, config.replies, rng)
+    local = [probe for probe in case.probes if probe.role == "locality"]
+    texts: list[Row] = []
+    for probe in rng.sample(local, min(len(local), config.locality_rows)):
+        texts += _some(model, _front(context, "locality") + probe.prompt, probe.answers[:1], 1, rng)
+    if config.kl_positions == "released":
+        texts = [Row(row.ids, tuple(p + 1 for p in row.scored), row.prompt_end) for row in texts]
+    found: list[Outer] = []
+    kinds: list[tuple[Kind, list[Row]]] = [("edit", wanted), ("opposed", opposed), ("locality", texts)]
+    for kind, rows in kinds:
+        tokens = sum(len(row.scored) for row in rows)
+        found += [Outer(row, owner, kind, 1 / tokens) for row in rows]
+    return found
+
+
+def _front(context: Context | None, role: Role) -> str:
+    return context.text if context is not None and role in context.roles else ""
+
+
+def _some(model: LanguageModel, prompt: str, answers: Sequence[str], count: int, rng: random.Random) -> list[Row]:
+    rows = []
+    for answer in rng.sample(list(answers), min(len(answers), count)):
+        try:
+            rows.append(model.encode(prompt, answer))
+        except CaseError:
+            continue
+    return rows
+
+
+def outer_loss(
+    model: LanguageModel, edits: Edits, outers: Sequence[Outer], c_edit: float, c_loc: float, *, share: float = 0.0
+) -> Losses:
+    """Return the outer loss of some edits and, if `share` is not zero, add `share` times its gradient.
+
+    The gradient reaches everything that the patches' tensors were computed from. It is taken bin by bin down to those
+    tensors and from there in one go, so that memory does not grow with the number of texts.
+
+    Args:
+        model: The model.
+        edits: One edit for each case.
+        outers: The texts, those of one edit next to each other.
+        c_edit: Weight of L_e.
+        c_loc: Weight of L_loc.
+        share: Weight of this batch in the step's gradient.
+
+    Returns:
+        Sums over the edits.
+    """
+    rows = [outer.row for outer in outers]
+    first = edits.first_block
+    assert first is not None, "an edit without patches has no gradient"
+    base, stream = model.base(rows, [first])
+    reference = {i: logits.to(model.edit_dtype).log_softmax(-1) for i, logits in stream if outers[i].kind == "locality"}
+    leaves, tensors = _leaves(edits, share != 0)
+    losses = Losses(cases=len(edits))
+    texts = [max(1, sum(o.owner == number and o.kind == "edit" for o in outers)) for number in range(len(edits))]
+    with torch.set_grad_enabled(share != 0):
+        for part in base.bins:
+            terms: list[Tensor] = []
+            for index, logits in model.replay(replace(base, bins=(part,)), leaves, [o.owner for o in outers]):
+                outer = outers[index]
+                log_p = logits.to(model.edit_dtype).log_softmax(-1)
+                if outer.kind == "locality":
+                    old = reference[index]
+                    term = outer.scale * (old.exp() * (old - log_p)).sum()
+                    losses.locality += float(term.detach())
+                    losses.agreement += outer.scale * int((old.argmax(-1) == log_p.argmax(-1)).sum())
+                    terms.append(c_loc * term)
+                    continue
+                labels = torch.tensor(outer.row.labels, device=log_p.device)
+                own = log_p.gather(1, labels[:, None])[:, 0]
+                if outer.kind == "edit":
+                    losses.exact += float((log_p.argmax(-1) == labels).all()) / texts[outer.owner]
+                else:
+                    own = torch.log(1 - own.exp() + EPSILON)
+                term = -outer.scale * own.sum()
+                losses.edit += float(term.detach())
+                terms.append(c_edit * term)
+            if share != 0:
+                (share * torch.stack(terms).sum()).backward()
+    if share != 0:
+        torch.autograd.backward([t for t, _ in tensors], [leaf.grad for _, leaf in tensors])
+    return losses
+
+
+def _leaves(edits: Edits, gradients: bool) -> tuple[Edits, list[tuple[Tensor, Tensor]]]:
+    """Return the edits with tensors cut off from what they were computed from, and the pairs of both."""
+    pairs: list[tuple[Tensor, Tensor]] = []
+    patches = []
+    for edit in edits.patches:
+        own = []
+        for patch in edit:
+            cut = {}
+            for name, tensor in patch.tensors().items():
+                cut[name] = tensor.detach().requires_grad_(gradients)
+                if tensor.requires_grad:
+                    pairs.append((tensor, cut[name]))
+            own.append(replace(patch, **cut))  # type: ignore[arg-type]
+        patches.append(tuple(own))
+    used = Edits(tuple(patches), edits.facts)
+    return used, pairs

@@ -1,0 +1,249 @@
+"""Editors that are trained before they edit: what they share besides the loop of `trainer.py`.
+
+A trained editor has a network that belongs to one base model. From requests it makes patches through which gradients
+flow back to the network.
+"""
+
+import random
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from .cases import EditCase, EditRequest
+from .editor import Editor, EditorConfig
+from .edits import Context, Edits
+from .errors import InputError
+from .model import LanguageModel
+from .objective import Losses, ObjectiveConfig, outer_loss, outer_rows
+from .patches import Patch
+from .rows import Row
+from .seeds import seed_of
+from .structure import Site
+from .trainer import Trainer
+from .training import TrainingConfig, TrainingSet
+
+
+class TrainedConfig(EditorConfig):
+    """What every trained editor can be told."""
+
+    blocks: tuple[int | float, ...] = (-3, -2, -1)
+    """Edited blocks: indices (negative ones count from the end) or shares of the depth."""
+    parts: tuple[str, ...] = ("up", "down")
+    """Edited maps of each block's MLP; a gated MLP has two ups."""
+    objective: ObjectiveConfig = ObjectiveConfig()
+    training: TrainingConfig = TrainingConfig()
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a network's sizes follow from.
+
+    Attributes:
+        base: Fingerprint of the base model.
+        sites: The edited maps.
+        vocabulary: Rows of the base model's input embedding.
+        width: Columns of it.
+    """
+
+    base: str
+    sites: tuple[Site, ...]
+    vocabulary: int
+    width: int
+
+    @classmethod
+    def of(cls, model: LanguageModel, config: TrainedConfig) -> "Shape":
+        """Resolve the edited maps of a model."""
+        sites = tuple(site for part in config.parts for site in model.sites(part, config.blocks))
+        embedding: Any = model.model.get_input_embeddings()
+        vocabulary, width = embedding.weight.shape
+        return cls(model.identity, tuple(sorted(sites, key=lambda s: (s.block, s.name))), vocabulary, width)
+
+
+C = TypeVar("C", bound=TrainedConfig)
+
+
+class TrainedEditor(Editor[C]):
+    """An editor with a network that is trained on edits of one base model.
+
+    Attributes:
+        network: The network; None until `build`, `fit` or `load`.
+        shape: What it was built for.
+    """
+
+    trains: ClassVar[bool] = True
+
+    def __init__(self, config: C | None = None) -> None:
+        super().__init__(config)
+        self.network: nn.Module | None = None
+        self.shape: Shape | None = None
+
+    @abstractmethod
+    def make_network(self, shape: Shape, seed: int) -> nn.Module:
+        """Return a new network, drawn from a seed."""
+
+    @abstractmethod
+    def patches(self, model: LanguageModel, requests: Sequence[EditRequest]) -> Edits:
+        """Return one edit for each request, through which gradients reach the network.
+
+        Raises:
+            CaseError: If a request does not fit the model's context.
+        """
+
+    def encode(self, model: LanguageModel, request: EditRequest) -> Row:
+        """Return the text whose loss the edit is made from."""
+        return model.encode(request.prompt, request.target)
+
+    def context(self, request: EditRequest) -> Context | None:
+        """Return the text that the edited model is asked with; None asks it bare."""
+        return None
+
+    def observe(self, model: LanguageModel, requests: Sequence[EditRequest]) -> None:
+        """Take requests into running statistics before the first step; nothing where a method has none."""
+
+    def groups(self) -> list[dict[str, Any]]:
+        """Return the optimiser's parameter groups."""
+        assert self.network is not None
+        return [{"params": list(self.network.parameters())}]
+
+    def weights(self) -> tuple[float, float]:
+        """Return the weights of edit and locality loss."""
+        return self.config.objective.c_edit, self.config.objective.c_loc
+
+    def settle(self, losses: Losses) -> None:
+        """Do what a method does before each step of the optimiser."""
+
+    def validated(self, means: dict[str, float]) -> None:
+        """Do what a method does after each validation."""
+
+    def build(self, model: LanguageModel, seed: int = 0) -> None:
+        """Make a new network for a model."""
+        self.shape = Shape.of(model, self.config)
+        self.network = self.make_network(self.shape, seed)
+        self._place(model)
+
+    def _place(self, model: LanguageModel) -> None:
+        assert self.network is not None
+        self.network.to(model.device)
+        for parameter in self.network.parameters():  # statistics keep their double precision
+            parameter.data = parameter.data.to(model.edit_dtype)
+
+    def fit(
+        self,
+        model: LanguageModel,
+        training: TrainingSet,
+        folder: Path,
+        *,
+        seed: int = 0,
+        steps: int | None = None,
+        track: str | None = None,
+        report: Callable[[str], None] = lambda _: None,
+        progress: bool = False,
+    ) -> None:
+        """Train the network and leave the editor ready, and saved in a folder.
+
+        Started again with the same arguments, a training that was stopped goes on; a finished one is read.
+
+        Args:
+            model: The frozen base model.
+            training: Cases to learn from and to validate on.
+            folder: Where state, metrics and the finished editor are kept.
+            seed: Seed of the network and of all that is drawn.
+            steps: Most steps, instead of the configuration's.
+            track: `wandb` or `trackio` to send the metrics there besides.
+            report: Takes sentences for the user.
+            progress: Whether to show a progress bar.
+
+        Raises:
+            InputError: If there is nothing to learn from, or the folder holds another training.
+        """
+        if self.saved(folder):
+            found = type(self).load(folder)
+            if found.config != self.config:
+                raise InputError(f"{folder}: holds a '{self.name}' of another configuration; choose another folder.")
+            self.network, self.shape = found.network, found.shape
+            self._check(model)
+            return
+        self.build(model, seed)
+        Trainer(self, model, training, folder, seed, steps, report).run(track, progress)
+
+    def losses(
+        self, model: LanguageModel, cases: Sequence[EditCase], training: TrainingSet, seeds: Sequence[int], share: float
+    ) -> Losses:
+        """Return the outer loss of some training cases and, if `share` is not zero, add its gradient."""
+        requests = [training.request(case, seed) for case, seed in zip(cases, seeds, strict=True)]
+        outers = [
+            outer
+            for owner, (case, request, seed) in enumerate(zip(cases, requests, seeds, strict=True))
+            for outer in outer_rows(
+                model,
+                case,
+                request,
+                owner,
+                self.context(request),
+                self.config.objective,
+                random.Random(seed_of(seed, "outer")),
+            )
+        ]
+        with torch.set_grad_enabled(share != 0):
+            edits = self.patches(model, requests)
+        return outer_loss(model, edits, outers, *self.weights(), share=share)
+
+    def edit(self, model: LanguageModel, requests: Sequence[EditRequest], seed: int = 0) -> Edits:
+        """Make one edit for each request with the trained network.
+
+        Raises:
+            InputError: If the editor is not trained, or was trained for another model.
+        """
+        self._check(model)
+        with torch.no_grad():
+            edits = self.patches(model, requests)
+        facts = tuple({"delta_norm": sum(_square(patch) for patch in edit) ** 0.5} for edit in edits.patches)
+        return Edits(edits.patches, facts, tuple(self.context(request) for request in requests))
+
+    def _check(self, model: LanguageModel) -> None:
+        if self.network is None or self.shape is None:
+            raise InputError(f"The editor '{self.name}' has to be trained first; choose a setting that trains.")
+        if self.shape.base != model.identity:
+            raise InputError(
+                f"This '{self.name}' was trained for the base model {self.shape.base[:12]}, but the model at hand is "
+                f"{model.identity[:12]}; train it for this one."
+            )
+        if next(self.network.parameters()).device != model.device:
+            self._place(model)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the network's weights and statistics."""
+        return {} if self.network is None else dict(self.network.state_dict())
+
+    def about(self) -> dict[str, Any]:
+        """Return the shape the network was built for."""
+        return {} if self.shape is None else {"shape": asdict(self.shape)}
+
+    def load_state(self, state: dict[str, Tensor], about: dict[str, Any]) -> None:
+        """Build the network for the saved shape and fill it.
+
+        Raises:
+            InputError: If the weights do not fit the shape and the configuration.
+        """
+        if "shape" not in about:
+            return
+        sites = tuple(Site(**site) for site in about["shape"]["sites"])
+        self.shape = Shape(**{**about["shape"], "sites": sites})
+        self.network = self.make_network(self.shape, 0)
+        try:
+            self.network.load_state_dict(state)
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1].strip()
+            raise InputError(f"The weights of this '{self.name}' are of another shape: {reason}") from error
+        self.network.eval()
+
+
+def _square(patch: Patch) -> float:
+    """Return the squared Frobenius norm of a patch's change of the weight."""
+    delta = patch.delta()
+    return 0.0 if delta is None else float(delta.square().sum())

@@ -1,0 +1,287 @@
+"""The loop that trains an editor: sampling, accumulation, clipping, validation, early stopping, exact resume.
+
+Everything a step draws comes from the seed and the number of the step, and everything a step changes stands in one file
+that is replaced as a whole. A training that is killed at any moment and started again ends with the same weights, bit
+for bit on a CPU with the same number of threads.
+"""
+
+import json
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from .cases import EditCase
+from .errors import CaseError, InputError
+from .model import LanguageModel
+from .objective import Losses
+from .seeds import seed_of
+from .training import TaskSampler, TrainingConfig, TrainingSet, spread
+
+if TYPE_CHECKING:
+    from .trained import TrainedEditor
+
+SAVED = "last.safetensors"
+METRICS = "metrics.jsonl"
+SKIPS_IN_A_ROW = 100
+
+
+@dataclass
+class Progress:
+    """What a training has reached; stands in the metadata of the saved state."""
+
+    step: int = 0
+    best: float = math.inf
+    best_step: int = 0
+    skipped: int = 0
+    skipped_in_a_row: int = 0
+    stopped: bool = False
+    drawn: dict[str, int] = field(default_factory=dict)
+
+
+class Trainer:
+    """One training, from its saved state or from the start."""
+
+    def __init__(
+        self,
+        editor: "TrainedEditor[Any]",
+        model: LanguageModel,
+        training: TrainingSet,
+        folder: Path,
+        seed: int,
+        steps: int | None,
+        report: Callable[[str], None],
+    ) -> None:
+        assert editor.network is not None
+        self.editor, self.model, self.training, self.folder = editor, model, training, folder
+        self.seed = seed
+        self.config: TrainingConfig = editor.config.training
+        self.steps = steps or self.config.steps
+        self.network = editor.network
+        self.report = report
+        cases = self._usable(training.train)
+        if not cases:
+            raise InputError(f"There is no training case that the editor '{editor.name}' could learn from.")
+        self.sampler = TaskSampler(cases, training.weights, seed)
+        self.validation = spread(self._usable(training.validation), self.config.validation_cases)
+        self.optimiser = torch.optim.Adam(editor.groups(), lr=self.config.lr)
+        self.state = Progress()
+        self.began = time.monotonic()
+
+    def _usable(self, cases: Sequence[EditCase]) -> list[EditCase]:
+        """Return the cases whose edit fits the model's context, under the longest instruction too."""
+        found = []
+        for case in cases:
+            try:
+                for seed in range(4):
+                    self.editor.encode(self.model, self.training.request(case, seed))
+            except CaseError:
+                continue
+            found.append(case)
+        if len(found) < len(cases):
+            self.report(f"{len(cases) - len(found)} training cases do not fit the model's context and are left out.")
+        return found
+
+    def run(self, track: str | None, progress: bool) -> None:
+        """Train to the end and save the result."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if (self.folder / SAVED).is_file():
+            self._resume()
+        else:
+            self._warm_up()
+            self._save()
+        tracker = _tracker(track, self.folder.name, self.editor.config.model_dump(mode="json"))
+        with tqdm(
+            total=self.steps, initial=self.state.step, unit="step", disable=None if progress else True, leave=False
+        ) as bar:
+            bar.set_description(f"training {self.editor.name}")
+            while self.state.step < self.steps and not self.state.stopped:
+                line = self._step()
+                bar.update()
+                if self.state.step % self.config.validate_every == 0 or self.state.step == self.steps:
+                    line["validation"] = self._validate()
+                    bar.set_postfix(validation=f"{line['validation']['loss']:.3f}", refresh=False)
+                self._write(line)
+                if tracker is not None:
+                    tracker.log(_flat(line), step=self.state.step)
+                if "validation" in line or self.state.step % self.config.save_every == 0:
+                    self._save()
+        if tracker is not None:
+            tracker.finish()
+        self._finish()
+
+    def _warm_up(self) -> None:
+        for number in range(self.config.warmup):
+            cases = [self.sampler.draw() for _ in range(self.config.batch)]
+            seeds = [seed_of(self.seed, "warm-up", number, slot) for slot in range(len(cases))]
+            requests = [self.training.request(case, s) for case, s in zip(cases, seeds, strict=True)]
+            self.editor.observe(self.model, requests)
+
+    def _step(self) -> dict[str, Any]:
+        config, state = self.config, self.state
+        self.optimiser.zero_grad()
+        self.network.train()
+        sums = Losses()
+        share = 1 / (config.batch * config.accumulate)
+        for number in range(config.accumulate):
+            cases = [self.sampler.draw() for _ in range(config.batch)]
+            seeds = [seed_of(self.seed, "step", state.step, number, slot) for slot in range(len(cases))]
+            sums.add(self.editor.losses(self.model, cases, self.training, seeds, share))
+        norm = float(torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.clip))
+        state.step += 1
+        if math.isfinite(norm):
+            state.skipped_in_a_row = 0
+            self.editor.settle(sums)
+            self.optimiser.step()
+        else:
+            state.skipped += 1
+            state.skipped_in_a_row += 1
+            if state.skipped_in_a_row == SKIPS_IN_A_ROW:
+                raise InputError(
+                    f"{self.folder}: the last {SKIPS_IN_A_ROW} steps had gradients that are not finite; a smaller lr, "
+                    "a smaller edit_lr or another dtype is needed."
+                )
+        means = sums.mean(*self.editor.weights())
+        return {
+            "step": state.step,
+            **means,
+            "gradient_norm": norm if math.isfinite(norm) else None,
+            "skipped": state.skipped,
+        }
+
+    def _validate(self) -> dict[str, float]:
+        self.network.eval()
+        sums = Losses()
+        for first in range(0, len(self.validation), self.config.batch):
+            cases = self.validation[first : first + self.config.batch]
+            seeds = [seed_of("validation", case.request.case_id) for case in cases]
+            sums.add(self.editor.losses(self.model, cases, self.training, seeds, 0.0))
+        # the configured weights, not those of the moment: losses of two validations must be comparable
+        means = sums.mean(self.editor.config.objective.c_edit, self.editor.config.objective.c_loc)
+        state = self.state
+        if means["loss"] < state.best:
+            state.best, state.best_step = means["loss"], state.step
+            _replace(self.folder / "best.safetensors", _cpu(self.network.state_dict()), {})
+        state.stopped = state.step - state.best_step >= self.config.patience
+        self.editor.validated(means)
+        return means
+
+    def _save(self) -> None:
+        """Write all that the next step depends on to one file."""
+        tensors = {f"network.{name}": tensor for name, tensor in _cpu(self.network.state_dict()).items()}
+        for index, values in self.optimiser.state_dict()["state"].items():
+            for name, value in values.items():
+                tensors[f"optimiser.{index}.{name}"] = value.detach().cpu()
+        self.state.drawn = dict(self.sampler.drawn)
+        content = {**asdict(self.state), "best": self.state.best if self.state.best < math.inf else None}
+        _replace(
+            self.folder / SAVED,
+            tensors,
+            {"progress": json.dumps(content), "identity": self._identity()},
+        )
+
+    def _identity(self) -> str:
+        """Return what must be the same for a training to go on."""
+        return json.dumps(
+            [
+                self.editor.name,
+                self.editor.config.model_dump(mode="json"),
+                self.training.digest,
+                self.seed,
+                self.steps,
+                self.model.identity,
+            ]
+        )
+
+    def _resume(self) -> None:
+        path = self.folder / SAVED
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+        if metadata.get("identity") != self._identity():
+            raise InputError(
+                f"{path}: belongs to a training with another configuration, data, seed or base model; "
+                "remove the folder or choose another."
+            )
+        tensors = load_file(path)
+        network = {name.removeprefix("network."): t for name, t in tensors.items() if name.startswith("network.")}
+        self.network.load_state_dict(network)
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            if name.startswith("optimiser."):
+                _, index, key = name.split(".", 2)
+                moments.setdefault(int(index), {})[key] = tensor
+        outline = self.optimiser.state_dict()
+        self.optimiser.load_state_dict({"state": moments, "param_groups": outline["param_groups"]})
+        content = json.loads(metadata["progress"])
+        self.state = Progress(**{**content, "best": math.inf if content["best"] is None else content["best"]})
+        self.sampler.drawn = Counter(self.state.drawn)
+        self._trim()
+        self.report(f"training {self.editor.name}: goes on from step {self.state.step}.")
+
+    def _trim(self) -> None:
+        """Drop the lines of steps that are taken again."""
+        path = self.folder / METRICS
+        if not path.is_file():
+            return
+        kept = []
+        for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+            if not line.endswith("\n") or json.loads(line)["step"] > self.state.step:
+                break
+            kept.append(line)
+        path.write_text("".join(kept), encoding="utf-8")
+
+    def _write(self, line: dict[str, Any]) -> None:
+        with (self.folder / METRICS).open("a", encoding="utf-8") as file:
+            file.write(json.dumps({**line, "seconds": round(time.monotonic() - self.began, 3)}) + "\n")
+
+    def _finish(self) -> None:
+        best = self.folder / "best.safetensors"
+        if self.config.keep == "best" and best.is_file():
+            self.network.load_state_dict(load_file(best))
+        self.network.eval()
+        self.editor.save(self.folder)
+        for path in (best, self.folder / SAVED):
+            path.unlink(missing_ok=True)
+
+
+def _cpu(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+
+
+def _replace(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write a file whole or not at all."""
+    part = path.with_suffix(".part")
+    save_file(tensors, part, metadata=metadata)
+    part.replace(path)
+
+
+def _flat(line: Mapping[str, Any]) -> dict[str, float]:
+    flat = {key: value for key, value in line.items() if isinstance(value, int | float)}
+    return flat | {f"validation/{key}": value for key, value in line.get("validation", {}).items()}
+
+
+def _tracker(name: str | None, run: str, config: dict[str, Any]) -> Any:
+    """Start a run with wandb or trackio, which share these three functions; None for none.
+
+    Raises:
+        InputError: If it is neither, or not installed.
+    """
+    if name is None:
+        return None
+    if name not in ("wandb", "trackio"):
+        raise InputError(f"Unknown tracker '{name}'; wandb or trackio was expected.")
+    try:
+        module = __import__(name)
+    except ImportError as error:
+        raise InputError(f"The tracker '{name}' is not installed; pip install {name} adds it.") from error
+    module.init(project="instructedit", name=run, config=config)
+    return module
