@@ -20,6 +20,7 @@ from .edits import Edits
 from .errors import InputError, did_you_mean
 from .model import LanguageModel
 from .registry import Registry
+from .sequence import merge
 
 
 class EditorConfig(BaseModel):
@@ -90,6 +91,23 @@ class Editor(ABC, Generic[C]):
         raise InputError(
             f"The editor '{self.name}' makes one edit at a time; it has no form for {len(requests)} requests together."
         )
+
+    def edit_next(self, model: LanguageModel, request: EditRequest, before: Edits, seed: int = 0) -> Edits:
+        """Make one more edit on a model that was edited before.
+
+        Args:
+            model: The frozen, unedited model.
+            request: What to change now.
+            before: One edit that carries all changes so far; `Edits.none(1)` at the start.
+            seed: Seed of the run.
+
+        Returns:
+            One edit that carries all changes so far and the new one.
+
+        Raises:
+            CaseError: If the request cannot be edited in.
+        """
+        return merge(before, self.edit(model.edited(before), [request], seed))
 
     def state(self) -> dict[str, Tensor]:
         """Return what training left, by name; empty for editors that are not trained."""

@@ -6,6 +6,7 @@ cache of keys and values.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 
 import torch
 from torch import Tensor
@@ -106,8 +107,12 @@ def _generate(
             ids[line, width - len(rows[i]) :] = torch.tensor(rows[i].ids)
             mask[line, width - len(rows[i]) :] = 1
         stop = stops(chosen, width) if stops else None
-        layout = _padded([len(rows[i]) for i in chosen], [owners[i] for i in chosen], width)
-        with torch.no_grad(), patched(model.model, edits, layout):
+        lengths = [len(rows[i]) for i in chosen]
+        with torch.no_grad(), ExitStack() as stack:
+            if model.standing is not None:
+                everywhere = _padded(lengths, [0] * len(lengths), width)
+                stack.enter_context(patched(model.model, model.standing, everywhere))
+            stack.enter_context(patched(model.model, edits, _padded(lengths, [owners[i] for i in chosen], width)))
             out = model.model.generate(
                 input_ids=ids.to(model.device),
                 attention_mask=mask.to(model.device),

@@ -1,5 +1,6 @@
 """A causal language model as editors and scoring see it: encode, forward, capture, replay."""
 
+import copy
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -97,6 +98,7 @@ class LanguageModel:
         )
         limit = pack_tokens or PACK_TOKENS.get(self.device.type, PACK_TOKENS["cuda"])
         self.pack_tokens = limit if packs(model, self.device) else 1
+        self.standing: Edits | None = None
 
     @classmethod
     def load(
@@ -170,6 +172,16 @@ class LanguageModel:
                 reason = str(error).strip().splitlines()[0]
                 raise InputError(f"The model cannot be put on device '{place}': {reason}") from error
         return cls(model, tokenizer)
+
+    def edited(self, edits: Edits) -> "LanguageModel":
+        """Return a view of this model as one edit leaves it, to make the next edit on; the weights are shared.
+
+        Contexts are no part of it: whoever asks puts them in front.
+        """
+        assert len(edits) == 1 and self.standing is None, "one edit, on the unedited model"
+        view = copy.copy(self)
+        view.standing = edits
+        return view
 
     @cached_property
     def identity(self) -> str:
@@ -330,9 +342,12 @@ class LanguageModel:
     ) -> Iterator[tuple[int, Tensor]]:
         chosen = [rows[i] for i in part.rows]
         with ExitStack() as stack:
+            spans = [Span(0, len(row), row.prompt_end) for row in chosen]
+            if self.standing is not None:  # first, so that the edits at hand see what it leaves
+                everywhere = segments(spans, [0] * len(spans))
+                stack.enter_context(patched(self.model, self.standing, lambda _: everywhere))
             if edits is not None:
                 assert owners is not None and len(owners) == len(rows), "one owner (or None) per row"
-                spans = [Span(0, len(row), row.prompt_end) for row in chosen]
                 layout = segments(spans, [owners[i] for i in part.rows])
                 stack.enter_context(patched(self.model, edits, lambda _: layout))
             logits = run_bin(model, chosen, self.device)

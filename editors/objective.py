@@ -17,7 +17,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from .cases import EditCase, EditRequest, Role
+from .cases import EditCase, EditRequest
 from .editor import EditorConfig
 from .edits import Context, Edits
 from .errors import CaseError
@@ -120,10 +120,8 @@ def outer_rows(
     """
     prompts = [probe.prompt for probe in case.probes if probe.role == "generalization" and not probe.opposed]
     same = config.edit_prompt == "same" or not prompts
-    prompt, role = (
-        (request.prompt, "reliability") if same else (rng.choice(list(dict.fromkeys(prompts))), "generalization")
-    )
-    front = _front(context, role)  # type: ignore[arg-type]
+    prompt = request.prompt if same else rng.choice(list(dict.fromkeys(prompts)))
+    front = context.front("reliability" if same else "generalization") if context else ""
     wanted = [model.encode(front + prompt, request.target)]
     opposed: list[Row] = []
     judged = next((probe for probe in case.probes if probe.opposed), None)
@@ -133,7 +131,8 @@ def outer_rows(
     local = [probe for probe in case.probes if probe.role == "locality"]
     texts: list[Row] = []
     for probe in rng.sample(local, min(len(local), config.locality_rows)):
-        texts += _some(model, _front(context, "locality") + probe.prompt, probe.answers[:1], 1, rng)
+        local_front = context.front("locality") if context else ""
+        texts += _some(model, local_front + probe.prompt, probe.answers[:1], 1, rng)
     if config.kl_positions == "released":
         texts = [Row(row.ids, tuple(p + 1 for p in row.scored), row.prompt_end) for row in texts]
     found: list[Outer] = []
@@ -142,10 +141,6 @@ def outer_rows(
         tokens = sum(len(row.scored) for row in rows)
         found += [Outer(row, owner, kind, 1 / tokens) for row in rows]
     return found
-
-
-def _front(context: Context | None, role: Role) -> str:
-    return context.text if context is not None and role in context.roles else ""
 
 
 def _some(model: LanguageModel, prompt: str, answers: Sequence[str], count: int, rng: random.Random) -> list[Row]:

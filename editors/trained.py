@@ -23,6 +23,7 @@ from .objective import Losses, ObjectiveConfig, outer_loss, outer_rows
 from .patches import Patch
 from .rows import Row
 from .seeds import seed_of
+from .sequence import merge, merge_all
 from .structure import Site
 from .trainer import Trainer
 from .training import TrainingConfig, TrainingSet
@@ -63,6 +64,9 @@ class Shape:
         vocabulary, width = embedding.weight.shape
         return cls(model.identity, tuple(sorted(sites, key=lambda s: (s.block, s.name))), vocabulary, width)
 
+
+TOGETHER = 8
+"""Edits in one pass while many are summed up; their factors are then dropped."""
 
 C = TypeVar("C", bound=TrainedConfig)
 
@@ -204,6 +208,26 @@ class TrainedEditor(Editor[C]):
             edits = self.patches(model, requests)
         facts = tuple({"delta_norm": sum(_square(patch) for patch in edit) ** 0.5} for edit in edits.patches)
         return Edits(edits.patches, facts, tuple(self.context(request) for request in requests))
+
+    def edit_together(self, model: LanguageModel, requests: Sequence[EditRequest], seed: int = 0) -> Edits:
+        """Return the sum of the requests' edits, each made from the unedited model; their number is not trained for."""
+        self._refuse_contexts(requests)
+        total = Edits.none(1)
+        for first in range(0, len(requests), TOGETHER):
+            total = merge(total, merge_all(self.edit(model, requests[first : first + TOGETHER], seed)))
+        return total
+
+    def edit_next(self, model: LanguageModel, request: EditRequest, before: Edits, seed: int = 0) -> Edits:
+        """See `Editor.edit_next`."""
+        self._refuse_contexts([request])
+        return super().edit_next(model, request, before, seed)
+
+    def _refuse_contexts(self, requests: Sequence[EditRequest]) -> None:
+        if any(self.context(request) is not None for request in requests):
+            raise InputError(
+                f"The editor '{self.name}' asks each edit's questions behind that edit's own instruction, and several "
+                "edits of one model have none in common; use instruct = 'edit only'."
+            )
 
     def _check(self, model: LanguageModel) -> None:
         if self.network is None or self.shape is None:
