@@ -36,9 +36,9 @@ class ObjectiveConfig(EditorConfig):
     """Weight of the edit loss. 0.1 or 1.0 outweighs most differences between editors: a table should say which."""
     c_loc: float = Field(default=1.0, ge=0)
     """Weight of the locality loss."""
-    edit_prompt: Literal["equivalent", "same"] = "equivalent"
+    edit_prompt: Literal["equivalent", "same", "both"] = "equivalent"
     """`equivalent`: a rephrase of the prompt where the record has one. `same`: the edit's own prompt, as in the
-    released code of InstructEdit, which leaves generalization untrained."""
+    released code of InstructEdit, which leaves generalization untrained. `both`: one of each, pooled."""
     locality_rows: int = Field(default=4, ge=1)
     """Most locality texts of a case in one step, drawn anew each time."""
     kl_positions: Literal["predicting", "released"] = "predicting"
@@ -123,6 +123,9 @@ def outer_rows(
     prompt = request.prompt if same else rng.choice(list(dict.fromkeys(prompts)))
     front = context.front("reliability" if same else "generalization") if context else ""
     wanted = [model.encode(front + prompt, request.target)]
+    if config.edit_prompt == "both" and not same:
+        own = context.front("reliability") if context else ""
+        wanted.append(model.encode(own + request.prompt, request.target))
     opposed: list[Row] = []
     judged = next((probe for probe in case.probes if probe.opposed), None)
     if judged is not None:

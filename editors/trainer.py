@@ -74,6 +74,7 @@ class Trainer:
         self.sampler = TaskSampler(cases, training.weights, seed)
         self.validation = spread(self._usable(training.validation), self.config.validation_cases)
         self.optimiser = torch.optim.Adam(editor.groups(), lr=self.config.lr)
+        self.rates = [group["lr"] for group in self.optimiser.param_groups]
         self.state = Progress()
         self.began = time.monotonic()
 
@@ -138,6 +139,9 @@ class Trainer:
             sums.add(self.editor.losses(self.model, cases, self.training, seeds, share))
         norm = float(torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.clip))
         state.step += 1
+        if config.decay == "linear":
+            for group, rate in zip(self.optimiser.param_groups, self.rates, strict=True):
+                group["lr"] = rate * (1 - (state.step - 1) / self.steps)
         if math.isfinite(norm):
             state.skipped_in_a_row = 0
             self.editor.settle(sums)

@@ -27,6 +27,8 @@ class TrainingConfig(EditorConfig):
     """Passes of one step; a step averages over batch x accumulate edits."""
     lr: float = Field(default=1e-6, gt=0)
     """Rate of Adam."""
+    decay: Literal["none", "linear"] = "none"
+    """`linear`: rates fall in a straight line to zero at the last step, which takes the noise of small batches out."""
     clip: float = Field(default=100.0, gt=0)
     """Largest norm of the gradient; a longer one is scaled down to it."""
     warmup: int = Field(default=0, ge=0)

@@ -30,6 +30,7 @@ TRAINING = {
     "validate_every": 4,
     "validation_cases": 3,
     "save_every": 3,
+    "decay": "linear",
 }
 SMALL = {"mend": {"rank": 8}, "instructedit": {"rank": 8}, "ke": {"hidden": 8, "condition": 6}}
 
@@ -148,7 +149,7 @@ def validated(monkeypatch, losses):
 
 def weights_at(model, folder, steps):
     """Weights after some steps, kept as they are at the end."""
-    mend = editor_of(MEND, steps=steps, keep="last", patience=100)
+    mend = editor_of(MEND, steps=steps, keep="last", patience=100, decay="none")
     mend.fit(model, training_set(), folder)
     return load_file(folder / "state.safetensors")
 
@@ -156,7 +157,7 @@ def weights_at(model, folder, steps):
 def test_the_best_checkpoint_is_kept_and_training_stops_when_patience_ends(model, tmp_path, monkeypatch):
     expected = weights_at(model, tmp_path / "eight", 8)
     validated(monkeypatch, [3.0, 1.0, 2.0, 2.5, 9.0])
-    mend = editor_of(MEND, steps=100, patience=8)
+    mend = editor_of(MEND, steps=100, patience=8, decay="none")
     mend.fit(model, training_set(), tmp_path / "best")
     assert lines(tmp_path / "best")[-1]["step"] == 16, "the best loss was at step 8, patience is 8"
     got = load_file(tmp_path / "best" / "state.safetensors")
@@ -192,6 +193,18 @@ def test_a_training_that_only_skips_stops_with_a_sentence(model, tmp_path, monke
     mend.config = mend.config.model_copy(update={"edit_lr": float("nan")})
     with pytest.raises(InputError, match="not finite"):
         mend.fit(model, training_set(), tmp_path)
+
+
+def test_rates_fall_in_a_straight_line_to_zero(model, tmp_path, monkeypatch):
+    rates: list[list[float]] = []
+    inner = torch.optim.Adam.step
+    monkeypatch.setattr(
+        torch.optim.Adam,
+        "step",
+        lambda self, *a: rates.append([group["lr"] for group in self.param_groups]) or inner(self, *a),
+    )
+    editor_of(MEND, steps=4, decay="linear", lr=1e-3).fit(model, training_set(), tmp_path)
+    assert rates == [pytest.approx([1e-3 * share, 1e-4 * share]) for share in (1.0, 0.75, 0.5, 0.25)]
 
 
 def test_gradients_of_accumulated_passes_are_their_mean(model, tmp_path):
