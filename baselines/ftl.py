@@ -13,13 +13,25 @@ Two objectives:
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from instructedit.editors import BasePass, Dense, Editor, EditorConfig, EditRequest, Edits, LanguageModel, Row, Site
+from instructedit.editors import (
+    Dense,
+    Descent,
+    Editor,
+    EditorConfig,
+    EditRequest,
+    Edits,
+    LanguageModel,
+    Row,
+    Site,
+    minimise,
+)
 
 
 class FTConfig(EditorConfig):
@@ -40,6 +52,8 @@ class FTConfig(EditorConfig):
     """L-infinity bound on the change of each weight; false leaves it free (the released setting for LLaMA-2)."""
     stop_loss: float = Field(default=1e-2, ge=0)
     """An edit whose loss is below this takes no further step."""
+    batch: int | None = Field(default=None, ge=1)
+    """Most requests of one step of an edit made together; none for all of them. It bounds the memory."""
 
 
 class FTMConfig(FTConfig):
@@ -58,47 +72,46 @@ class FTL(Editor[FTConfig]):
 
     def edit(self, model: LanguageModel, requests: Sequence[EditRequest], seed: int = 0) -> Edits:
         """Optimise one D per request, all requests side by side."""
-        return self._tune(model, requests, list(range(len(requests))))
+        return self._tune(model, requests, list(range(len(requests))), seed)
 
     def edit_together(self, model: LanguageModel, requests: Sequence[EditRequest], seed: int = 0) -> Edits:
         """Optimise one D on the mean loss of all requests."""
-        return self._tune(model, requests, [0] * len(requests))
+        return self._tune(model, requests, [0] * len(requests), seed)
 
-    def _tune(self, model: LanguageModel, requests: Sequence[EditRequest], owners: Sequence[int]) -> Edits:
+    def _tune(self, model: LanguageModel, requests: Sequence[EditRequest], owners: Sequence[int], seed: int) -> Edits:
         config = self.config
         (site,) = model.sites("down", [config.block])
         encoded = [model.encode(request.prompt, request.target) for request in requests]
-        rows = [self._row(row) for row in encoded]
         labels = [torch.tensor(row.labels, device=model.device) for row in encoded]
-        base = model.base_pass(rows, cuts=[site.block])
-        count = max(owners, default=-1) + 1
-        deltas = [_zero(model, site) for _ in range(count)]
-        adam = torch.optim.Adam(deltas, lr=config.lr)
-        taken, last = [0] * count, [float("nan")] * count
-        for _ in range(config.steps):
-            losses = self._losses(model, base, deltas, site, labels, owners)
-            last = [loss.item() for loss in losses]
-            active = [value >= config.stop_loss for value in last]
-            if not any(active):
-                break
-            adam.zero_grad()
-            torch.stack(losses).sum().backward()
-            for number, delta in enumerate(deltas):
-                if active[number]:
-                    taken[number] += 1
-                else:
-                    delta.grad = None  # Adam leaves a parameter without a gradient, and its moments, as they are
-            adam.step()
-            if config.clamp is not False:
-                with torch.no_grad():
-                    for delta in deltas:
-                        delta.clamp_(-config.clamp, config.clamp)
-        patches = tuple((Dense(site.name, site.block, delta.detach()),) for delta in deltas)
-        facts = tuple(
-            {"steps": float(n), "last_loss": loss, "delta_norm": float(delta.detach().norm())}
-            for n, loss, delta in zip(taken, last, deltas, strict=True)
+
+        def loss(index: int, logits: Tensor) -> Tensor:
+            log_p = logits.to(model.edit_dtype).log_softmax(dim=-1)  # [1 or targets, vocabulary]
+            wanted = labels[index].to(log_p.device)
+            places = torch.arange(len(log_p), device=log_p.device).expand(len(wanted))
+            return -log_p[places, wanted].mean()
+
+        bound = config.clamp
+        descent = Descent(
+            optimiser=lambda tensors: torch.optim.Adam(tensors, lr=config.lr),
+            steps=config.steps,
+            stop_loss=config.stop_loss,
+            batch=config.batch,
+            project=None if bound is False else lambda delta: delta.clamp_(-bound, bound),
         )
-        return Edits(patches, facts)
+        edits = minimise(
+            model,
+            [self._row(row) for row in encoded],
+            owners,
+            [[_zero(model, site)] for _ in range(max(owners, default=-1) + 1)],
+            lambda tensors: (Dense(site.name, site.block, tensors[0]),),
+            loss,
+            descent,
+            seed=seed,
+        )
+        norms = [float(patch.tensors()["d"].norm()) for (patch,) in edits.patches]
+        return replace(
+            edits, facts=tuple({**f, "delta_norm": norm} for f, norm in zip(edits.facts, norms, strict=True))
+        )
 
     def _row(self, row: Row) -> Row:
         """Return what is run: the prompt alone for the published objective, prompt and target for the causal one."""
@@ -106,26 +119,6 @@ class FTL(Editor[FTConfig]):
             return row
         end = row.prompt_end
         return Row(row.ids[: end + 1], (end,), end)
-
-    def _losses(
-        self,
-        model: LanguageModel,
-        base: BasePass,
-        deltas: Sequence[Tensor],
-        site: Site,
-        labels: Sequence[Tensor],
-        owners: Sequence[int],
-    ) -> list[Tensor]:
-        """Return the loss of each edit: the mean over its requests of the mean over target tokens."""
-        edits = Edits(tuple((Dense(site.name, site.block, delta),) for delta in deltas))
-        per_edit: list[list[Tensor]] = [[] for _ in deltas]
-        with torch.enable_grad():
-            for index, logits in model.replay(base, edits, owners):
-                log_p = logits.to(model.edit_dtype).log_softmax(dim=-1)  # [1 or targets, vocabulary]
-                wanted = labels[index].to(log_p.device)
-                places = torch.arange(len(log_p), device=log_p.device).expand(len(wanted))
-                per_edit[owners[index]].append(-log_p[places, wanted].mean())
-        return [torch.stack(losses).mean() for losses in per_edit]
 
 
 class FTM(FTL):

@@ -55,39 +55,82 @@ def run(
     ] = None,
     task: Annotated[list[str] | None, typer.Option(help="Only this task (again for more).")] = None,
     limit: Annotated[int | None, typer.Option(help="Most cases of a task.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of all that is drawn.")] = None,
+    setting: Annotated[
+        str | None, typer.Option(help="Only the preset's runs of this setting; if it has none, a run of this setting.")
+    ] = None,
+    schedule: Annotated[str | None, typer.Option(help="single, batch or sequential, for every run.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the training and of all that is drawn.")] = None,
+    seeds: Annotated[str | None, typer.Option(metavar="N,N,...", help="Several seeds, a run for each.")] = None,
+    instructions: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Bank of instructions, or 'default'.")
+    ] = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of all runs.")] = Path("results"),
+    checkpoints: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of trained editors; by default in the folder of runs.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; by default a GPU if there is one.")] = None,
     device_map: Annotated[str | None, typer.Option(help="'auto' spreads a model over all cards.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, say what would run, and stop.")] = False,
 ) -> None:
-    """Run editors on tasks and write results, a summary and a report. Started again, it goes on where it stopped."""
+    """Train and run editors and write results, a summary and a report. Started again, it goes on where it stopped."""
     from rich.console import Console
 
     from instructedit.reports.write import render_terminal, write_report
 
-    from .config import make_config, read_config
+    from .config import read_suite
     from .results import RunSummary, read_record
-    from .runner import prepare
-    from .runner import run as compute
+    from .suite import check_all, run_suite
 
     _quiet_libraries()
-    config = read_config(preset)
-    given = {"data": data, "model": model, "limit": limit, "seed": seed, "tasks": tuple(task or ()) or None}
-    options = config.model_dump() | {key: value for key, value in given.items() if value is not None}
-    if editor:
-        options["editors"] = {name: config.editors.get(name, {}) for name in editor}
+    given = {
+        "data": data,
+        "model": model,
+        "limit": limit,
+        "schedule": schedule,
+        "instructions": instructions,
+        "tasks": tuple(task or ()) or None,
+    }
+    options: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     if model is not None:
         options["revision"] = None
-    config = make_config(options, "command line")
-    prepared = prepare(config, preset, sys.argv, device=device, device_map=device_map)
-    for note in prepared.notes:
-        typer.echo(f"note: {note}", err=True)
-    folder = compute(prepared, out, report=lambda text: typer.echo(text, err=True), progress=True)
-    paths = write_report(folder)
-    render_terminal(folder, Console())
-    typer.echo(f"Results: {folder}\nReport:  {', '.join(str(path) for path in paths)}")
-    if not read_record(folder / "summary.json", RunSummary).valid:
+    suite = read_suite(preset, options, setting=setting, seeds=_seeds(seed, seeds), editors=editor or ())
+    suite, checked = check_all(suite, preset, report=lambda text: typer.echo(text, err=True))
+    if dry_run:
+        for label, config in suite:
+            typer.echo("\n  ".join([f"{label}, seed {config.seed}", *checked[label]]))
+        return
+
+    def finished(folder: Path) -> None:
+        paths = write_report(folder)
+        render_terminal(folder, Console())
+        typer.echo(f"Results: {folder}\nReport:  {', '.join(str(path) for path in paths)}")
+
+    folders = run_suite(
+        suite,
+        preset,
+        out,
+        checkpoints=checkpoints,
+        command=sys.argv,
+        device=device,
+        device_map=device_map,
+        report=lambda text: typer.echo(text, err=True),
+        finished=finished,
+        progress=True,
+    )
+    if not all(read_record(folder / "summary.json", RunSummary).valid for folder in folders):
         raise typer.Exit(1)
+
+
+def _seeds(seed: int | None, seeds: str | None) -> list[int]:
+    """Return the seeds of the command line."""
+    if seeds is None:
+        return [] if seed is None else [seed]
+    numbers = seeds.split(",")
+    if seed is not None or not all(number.strip().lstrip("-").isdecimal() for number in numbers):
+        raise InputError(
+            f"--seeds: found '{seeds}', whole numbers with commas between them and no --seed were expected."
+        )
+    return list(dict.fromkeys(int(number) for number in numbers))
 
 
 @app.command()
@@ -115,7 +158,7 @@ def list_(what: Annotated[str, typer.Argument(metavar="editors|tasks|presets|set
     from .listing import rows
 
     for name, text in rows(what):
-        typer.echo(f"{name:14} {text}")
+        typer.echo(f"{name:18} {text}")
 
 
 @app.command()

@@ -1,18 +1,22 @@
 """What a user asks for: a preset or a TOML file, and the options of the command line on top of it."""
 
 import tomllib
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from instructedit.editors import InputError, did_you_mean
+from instructedit.editors.errors import InputError, did_you_mean
 
-from .results import GenerationSpec
+from .results import GenerationSpec, Schedule, Split
 
 PRESETS = Path(str(resources.files("instructedit.benchmark"))) / "presets"
 EMBEDDED_MODEL = Path(str(resources.files("instructedit.benchmark"))) / "embedded" / "model"
+
+Positive = Annotated[int, Field(ge=1)]
+Sampling = Literal["balanced", "proportional"] | dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]]
 
 
 class RunConfig(BaseModel):
@@ -24,6 +28,11 @@ class RunConfig(BaseModel):
     """One line for `instructedit list presets`."""
     setting: str = "direct"
     """Which tasks train the editors and which are evaluated; see `instructedit list settings`."""
+    schedule: Schedule = "single"
+    edited: tuple[str, ...] | None = None
+    """Tasks whose cases are edited; None: all that are evaluated."""
+    at: tuple[Positive, ...] = ()
+    """Numbers of edits after which a schedule of accumulating edits is scored."""
     model: str = "embedded"
     """`embedded`, a folder, or a hub id."""
     revision: str | None = None
@@ -32,25 +41,48 @@ class RunConfig(BaseModel):
     data: str = "embedded"
     """`embedded`, a folder in KnowEdit's layout, or `hub[:OWNER/NAME[@REVISION]]`."""
     tasks: tuple[str, ...] = ("recent", "counterfact", "zsre", "convsent")
-    split: Literal["test", "train"] = "test"
-    """Evaluated split; choose hyper-parameters on `train`."""
+    """Evaluated tasks, of which a setting may leave some out."""
+    split: Split = "test"
+    """Evaluated split; choose hyper-parameters on `train` or, of trained editors, on `validation`."""
     editors: dict[str, dict[str, Any]] = {"none": {}}
     """Options of each editor by the name of its row, in their order. The name is the registered one, unless `method`
     says which editor it is: so one run can hold several variants of a method."""
+    train: tuple[str, ...] = ()
+    """Tasks that editors are trained on, in the order in which `task-scaling` adds them; empty: as the setting has
+    it."""
+    held_out: tuple[str, ...] = ()
+    """Tasks that `hold-out` leaves out, one at a time; empty: zsre. No run trains on their test subjects."""
+    train_limit: Positive | dict[str, Positive] | None = None
+    """Most training cases of each task, or of single tasks; those for validation are among them."""
+    sampling: Sampling = "balanced"
+    """How often a task is drawn in training: all alike, in proportion to their cases, or by given weights."""
+    validation: float = Field(default=0.1, gt=0, lt=1)
+    """Share of each task's training cases that is kept for validation."""
+    instructions: str = "default"
+    """`default` for the shipped bank of instructions, or a JSON file."""
+    instruction: str = "seen"
+    """Condition under which instructed editors get their instructions when they are evaluated."""
     limit: int | None = Field(default=None, ge=1)
-    """Most cases of a task."""
+    """Most evaluated cases of a task."""
     seed: int = 0
     chunk: int = Field(default=8, ge=1)
     """Cases that are edited and scored together."""
     fluency: bool = True
     generation: GenerationSpec = GenerationSpec()
 
-    @field_validator("tasks")
+    @field_validator("tasks", "train", "held_out", "edited")
     @classmethod
-    def _once(cls, tasks: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(tasks)) < len(tasks):
+    def _once(cls, tasks: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if tasks is not None and len(set(tasks)) < len(tasks):
             raise ValueError("each task may be named once")
         return tasks
+
+
+class SuiteRun(NamedTuple):
+    """One run of a preset, with the label that tells it from the others of the same seed."""
+
+    label: str
+    config: RunConfig
 
 
 def presets() -> list[str]:
@@ -58,27 +90,56 @@ def presets() -> list[str]:
     return sorted(path.stem for path in PRESETS.glob("*.toml"))
 
 
-def read_config(name: str) -> RunConfig:
-    """Read a preset by its name, or a TOML file by its path.
+def read_suite(
+    name: str,
+    given: Mapping[str, Any] | None = None,
+    *,
+    setting: str | None = None,
+    seeds: Sequence[int] = (),
+    editors: Sequence[str] = (),
+) -> tuple[SuiteRun, ...]:
+    """Read the runs of a preset, or of a TOML file.
+
+    Without tables `[[runs]]` the file is one run. Each such table is a run of its own: its keys replace those at the
+    top, `only` names the rows of editors that take part, `name` labels the run, which otherwise is called like its
+    setting. `seeds` at the top makes each of them once for each seed.
+
+    Args:
+        name: A preset's name, or a path that ends in `.toml`.
+        given: Keys that replace those of every run; editors are picked by `editors`.
+        setting: Only the runs of this setting; if there is none, what stands at the top under this setting.
+        seeds: Instead of the file's seeds.
+        editors: Only these rows; one that stands nowhere in the file is added with its defaults to every run.
 
     Raises:
-        InputError: If there is neither, or the file is broken, or a key is unknown or mistyped.
+        InputError: If there is no such file, or it is broken, or a key is unknown or mistyped.
     """
-    path = PRESETS / f"{name}.toml" if name in presets() else Path(name)
-    if path.suffix != ".toml":
-        raise InputError(
-            f"Unknown preset '{name}'.{did_you_mean(name, presets())} A file is named by its path, which ends in .toml."
-        )
-    try:
-        options = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); a TOML file was expected.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not valid TOML: {error}.") from error
-    return make_config(options, str(path))
+    top = _read(name)
+    tables = _tables(top, name)
+    wanted = _seeds(top, tables, name)
+    wanted = list(seeds) or wanted
+    if setting is not None:
+        tables = [table for table in tables if _setting({**top, **table}) == setting] or [{"setting": setting}]
+    plain = {label: _options(top, table, name) for table in tables for label in [_label(top, table)]}
+    if len(plain) < len(tables):
+        raise InputError(f"{name}: two runs have the same name; give each its own.")
+    known = {row for options in plain.values() for row in options["editors"]}
+    found = []
+    for label, options in plain.items():
+        rows = options["editors"]
+        if editors:
+            rows = {row: rows.get(row, {}) for row in editors if row in rows or row not in known}
+        if rows or not editors:
+            config = make_config({**options, **(given or {}), "editors": rows}, "command line")
+            found.append(SuiteRun(label, config))
+    if not wanted:
+        return tuple(found)
+    return tuple(
+        SuiteRun(label, config.model_copy(update={"seed": seed})) for seed in wanted for label, config in found
+    )
 
 
-def make_config(options: dict[str, Any], origin: str) -> RunConfig:
+def make_config(options: Mapping[str, Any], origin: str) -> RunConfig:
     """Check plain options.
 
     Raises:
@@ -88,9 +149,67 @@ def make_config(options: dict[str, Any], origin: str) -> RunConfig:
         return RunConfig(**options)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
+        parts = [str(part) for part in first["loc"]]
+        key = parts[0] if parts[0] in ("train_limit", "sampling") else ".".join(parts)  # else a union's branch follows
         if first["type"] == "extra_forbidden":
             known = GenerationSpec.model_fields if key.startswith("generation.") else RunConfig.model_fields
             hint = did_you_mean(key.rpartition(".")[2], list(known))
             raise InputError(f"{origin}: unknown key '{key}'.{hint}") from error
         raise InputError(f"{origin}: key '{key}': {first['msg']}, found {first.get('input')!r}.") from error
+
+
+def _read(name: str) -> dict[str, Any]:
+    path = PRESETS / f"{name}.toml" if name in presets() else Path(name)
+    if path.suffix != ".toml":
+        raise InputError(
+            f"Unknown preset '{name}'.{did_you_mean(name, presets())} A file is named by its path, which ends in .toml."
+        )
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); a TOML file was expected.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not valid TOML: {error}.") from error
+
+
+def _tables(top: dict[str, Any], origin: str) -> list[dict[str, Any]]:
+    """Take the tables of runs out of the options."""
+    tables = top.pop("runs", [{}])
+    if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
+        raise InputError(f"{origin}: key 'runs': found {tables!r}, one or more tables [[runs]] were expected.")
+    return tables
+
+
+def _seeds(top: dict[str, Any], tables: Sequence[Mapping[str, Any]], origin: str) -> list[int]:
+    """Take the seeds out of the options; empty where the options name one seed or none."""
+    seeds = top.pop("seeds", None)
+    if seeds is None:
+        return []
+    numbers = isinstance(seeds, list) and bool(seeds) and all(type(seed) is int for seed in seeds)
+    if not numbers or len(set(seeds)) < len(seeds) or any("seed" in part for part in (top, *tables)):
+        raise InputError(
+            f"{origin}: key 'seeds': found {seeds!r}, different whole numbers and no 'seed' were expected."
+        )
+    return list(seeds)
+
+
+def _label(top: Mapping[str, Any], table: Mapping[str, Any]) -> str:
+    return str(table.get("name", _setting({**top, **table})))
+
+
+def _setting(options: Mapping[str, Any]) -> object:
+    return options.get("setting", RunConfig.model_fields["setting"].default)
+
+
+def _options(top: Mapping[str, Any], table: Mapping[str, Any], origin: str) -> dict[str, Any]:
+    """Return the options of one run, checked, with the rows of editors that take part in it."""
+    place = f"{origin}, run '{_label(top, table)}'" if table else origin
+    options = {**top, **{key: value for key, value in table.items() if key not in ("name", "only")}}
+    rows = make_config(options, place).editors
+    only = table.get("only", list(rows))
+    for row in only if isinstance(only, list) else [only]:
+        if not isinstance(row, str) or row not in rows:
+            raise InputError(
+                f"{place}: key 'only': no row {row!r} among the editors.{did_you_mean(str(row), list(rows))}"
+            )
+    return {**options, "editors": {row: options for row, options in rows.items() if row in only}}

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 from instructedit.editors import InputError, did_you_mean
 
-from .config import presets, read_config
+from .config import presets, read_suite
 from .settings import SETTINGS
 from .tasks.base import TASKS
 
@@ -37,7 +37,7 @@ def _tasks() -> Iterator[tuple[str, str]]:
 
 def _presets() -> Iterator[tuple[str, str]]:
     for name in presets():
-        yield name, read_config(name).description
+        yield name, read_suite(name)[0].config.description
 
 
 def _settings() -> Iterator[tuple[str, str]]:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from instructedit.editors import CaseError, EditCase, LanguageModel, Probe, Row
+from instructedit.editors import CaseError, Context, EditCase, LanguageModel, Probe, Row
 
 from .results import GenerationSpec
 
@@ -36,19 +36,19 @@ class ProbeRows:
     """Where the readings of one probe stand.
 
     Attributes:
-        forced: Rows that teach the accepted replies (one, or all replies of an attitude probe).
-        opposed: Rows of the replies of the opposite sentiment.
+        forced: Rows that teach the accepted replies (the first, or all of an attitude probe), by the reply's number.
+        opposed: Rows of the replies of the opposite sentiment, by the reply's number.
         generated: Row of the prompt that is continued, or None.
     """
 
-    forced: list[int] = field(default_factory=list)
-    opposed: list[int] = field(default_factory=list)
+    forced: dict[int, int] = field(default_factory=dict)
+    opposed: dict[int, int] = field(default_factory=dict)
     generated: int | None = None
 
 
 @dataclass(slots=True)
 class Plan:
-    """Everything that is run for the cases of a chunk, the same for every editor.
+    """Everything that is run for the cases of a chunk, the same for every editor without contexts.
 
     Attributes:
         cases: The cases; number i owns edit i.
@@ -71,66 +71,92 @@ class Plan:
     kept: set[int] = field(default_factory=set)
 
 
-def make_plan(model: LanguageModel, cases: Sequence[EditCase], generation: GenerationSpec, fluency: bool) -> Plan:
-    """Encode all probes of a chunk's cases. What does not fit the model is counted, never cut."""
+def make_plan(
+    model: LanguageModel,
+    cases: Sequence[EditCase],
+    generation: GenerationSpec,
+    fluency: bool,
+    contexts: Sequence[Context | None] = (),
+) -> Plan:
+    """Encode all probes of a chunk's cases. What does not fit the model is counted, never cut.
+
+    Args:
+        model: The model.
+        cases: The cases.
+        generation: How answers and texts are generated.
+        fluency: Whether texts are sampled.
+        contexts: For each case what its edit puts in front of the questions; empty for the bare questions.
+    """
     plan = Plan(cases)
-    for owner, case in enumerate(cases):
-        unscored: Counter[str] = Counter()
-        plan.probes.append([_probe(model, plan, owner, probe, generation, unscored) for probe in case.probes])
-        plan.texts.append(_text(model, plan, owner, case, generation, unscored) if fluency else None)
-        plan.unscored.append(unscored)
+    for owner, (case, context) in enumerate(zip(cases, contexts or [None] * len(cases), strict=True)):
+        found = _Case(model, plan, owner, context, generation)
+        plan.probes.append([found.probe(probe) for probe in case.probes])
+        plan.texts.append(found.text(case.request.prompt) if fluency else None)
+        plan.unscored.append(found.unscored)
     return plan
 
 
-def _probe(
-    model: LanguageModel, plan: Plan, owner: int, probe: Probe, generation: GenerationSpec, unscored: Counter[str]
-) -> ProbeRows:
-    found = ProbeRows()
-    if probe.opposed:
-        found.forced = _replies(model, plan, owner, probe.prompt, probe.answers, unscored)
-        found.opposed = _replies(model, plan, owner, probe.prompt, probe.opposed, unscored)
-        return found
-    try:
-        found.forced = [plan.forced.add(owner, model.encode(probe.prompt, probe.answers[0]))]
-    except CaseError:
-        unscored[f"{probe.role}: prompt and answer are longer than the model's context"] += 1
-    if probe.role == "locality":
-        plan.kept.update(found.forced)
-    elif not any(_fits(model, probe.prompt, answer, generation.max_new_tokens) for answer in probe.answers):
-        unscored[f"{probe.role}: every accepted answer is longer than {generation.max_new_tokens} new tokens"] += 1
-        return found
-    try:
-        found.generated = plan.prompts.add(owner, model.encode_prompt(probe.prompt, room=generation.max_new_tokens))
-    except CaseError:
-        unscored[f"{probe.role}: the model's context has no room for {generation.max_new_tokens} new tokens"] += 1
-    return found
+@dataclass(slots=True)
+class _Case:
+    """Encodes the questions of one case into a plan, and counts what does not fit."""
 
+    model: LanguageModel
+    plan: Plan
+    owner: int
+    context: Context | None
+    generation: GenerationSpec
+    unscored: Counter[str] = field(default_factory=Counter)
 
-def _replies(
-    model: LanguageModel, plan: Plan, owner: int, prompt: str, replies: Sequence[str], unscored: Counter[str]
-) -> list[int]:
-    found = []
-    for reply in replies:
+    def probe(self, probe: Probe) -> ProbeRows:
+        found = ProbeRows()
+        prompt = self._front(probe.role) + probe.prompt
+        if probe.opposed:
+            found.forced = self._replies(probe.role, "sentiment", prompt, probe.answers)
+            found.opposed = self._replies(probe.role, "sentiment", prompt, probe.opposed)
+            return found
+        found.forced = self._replies(probe.role, probe.role, prompt, probe.answers[:1])
+        limit = self.generation.max_new_tokens
+        if probe.role == "locality":
+            self.plan.kept.update(found.forced.values())
+        if limit == 0:
+            return found
+        if probe.role != "locality" and not any(self._fits(probe.prompt, answer) for answer in probe.answers):
+            self.unscored[f"{probe.role}: every accepted answer is longer than {limit} new tokens"] += 1
+            return found
+        found.generated = self._continued(probe.role, self.plan.prompts, prompt, limit)
+        return found
+
+    def text(self, prompt: str) -> int | None:
+        """Add the prompt that is continued freely."""
+        return self._continued(
+            "fluency", self.plan.free, self._front("fluency") + prompt, self.generation.fluency_tokens
+        )
+
+    def _front(self, role: str) -> str:
+        return self.context.front(role) if self.context else ""
+
+    def _replies(self, role: str, name: str, prompt: str, replies: Sequence[str]) -> dict[int, int]:
+        found = {}
+        for number, reply in enumerate(replies):
+            try:
+                found[number] = self.plan.forced.add(self.owner, self.model.encode(prompt, reply))
+            except CaseError:
+                what = "prompt and reply" if name == "sentiment" else "prompt and answer"
+                front = "the edit's text, " if self._front(role) else ""
+                self.unscored[f"{name}: {front}{what} are longer than the model's context"] += 1
+        return found
+
+    def _continued(self, role: str, rows: Rows, prompt: str, room: int) -> int | None:
         try:
-            found.append(plan.forced.add(owner, model.encode(prompt, reply)))
+            return rows.add(self.owner, self.model.encode_prompt(prompt, room=room))
         except CaseError:
-            unscored["sentiment: prompt and reply are longer than the model's context"] += 1
-    return found
+            behind = " behind the edit's text and the prompt" if self._front(role) else ""
+            self.unscored[f"{role}: the model's context has no room for {room} new tokens{behind}"] += 1
+            return None
 
-
-def _fits(model: LanguageModel, prompt: str, answer: str, limit: int) -> bool:
-    """Tell whether an answer could be generated within `limit` new tokens."""
-    try:
-        return len(model.encode(prompt, answer).scored) <= limit
-    except CaseError:
-        return False
-
-
-def _text(
-    model: LanguageModel, plan: Plan, owner: int, case: EditCase, generation: GenerationSpec, unscored: Counter[str]
-) -> int | None:
-    try:
-        return plan.free.add(owner, model.encode_prompt(case.request.prompt, room=generation.fluency_tokens))
-    except CaseError:
-        unscored[f"fluency: the model's context has no room for {generation.fluency_tokens} new tokens"] += 1
-        return None
+    def _fits(self, prompt: str, answer: str) -> bool:
+        """Tell whether an answer could be generated within the limit of new tokens."""
+        try:
+            return len(self.model.encode(prompt, answer).scored) <= self.generation.max_new_tokens
+        except CaseError:
+            return False

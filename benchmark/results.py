@@ -14,7 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from instructedit.editors import InputError, Role
 
-SCHEMA_VERSION: Literal[1] = 1
+SCHEMA_VERSION: Literal[2] = 2
+
+SUITES = "suites"
+"""Folder beside the runs that says which of them belong together."""
 
 Measure = Literal["reliability", "generalization", "portability", "locality", "fluency"]
 """What is measured: the four probe roles and the fluency of free text."""
@@ -32,23 +35,60 @@ Protocol = Literal[
 """How an answer is read; `docs/metrics.md` explains each with a worked example."""
 
 
+Split = Literal["test", "train", "validation"]
+"""Which cases are evaluated; `validation` is the share of the training split that trained editors do not learn from."""
+
+Schedule = Literal["single", "batch", "sequential"]
+"""`single`: edit, score, discard; `batch`: one edit of all cases; `sequential`: edits accumulate."""
+
+
 class Record(BaseModel):
     """Base of all records: frozen, and unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class TrainingSpec(Record):
+    """What a trained editor learns from."""
+
+    label: str
+    """Names the training among those of the run: its tasks joined by +, or what the setting calls it."""
+    tasks: tuple[str, ...]
+    weights: dict[str, float]
+    """Share of each task in what is drawn."""
+    limits: dict[str, int] = {}
+    """Most cases of a task, those for validation included."""
+    cases: dict[str, int]
+    """Cases of each task that are trained on."""
+    validation: dict[str, int]
+    """Cases of each task that are kept for validation."""
+    digest: str
+    """Of all these cases and the weights."""
+    checkpoint: str
+    """Name of the trained editor's folder."""
+
+
 class EditorSpec(Record):
-    """One editor of a run: its row's name, its registered method with its version, and its complete configuration."""
+    """One row of a run: its name, its registered method with version and complete configuration, what it is told."""
 
     name: str
     method: str
     version: str = "1"
     config: dict[str, Any] = {}
+    training: TrainingSpec | None = None
+    """None for editors that are not trained."""
+    instruction: str | None = None
+    """Condition under which the row's editor gets its instructions; None for editors that read none."""
+    tasks: tuple[str, ...] | None = None
+    """Tasks the row is evaluated on; None: all of the run."""
+
+    def evaluates(self, task: str) -> bool:
+        """Tell whether the row is evaluated on a task of the run."""
+        return self.tasks is None or task in self.tasks
 
 
 class TaskData(Record):
-    """What one task was read from and what became of every row."""
+    """What one split of a task was read from and what became of every row."""
 
     task: str
     version: str
@@ -62,21 +102,18 @@ class TaskData(Record):
     licence: str
     citation: str
     rows: int
-    """Rows of the evaluated split's file."""
+    """Rows of the split's file."""
     cases: int
     """Cases read from them, before any limit."""
     skipped: dict[str, int] = {}
-    """What was left out or derived, counted by reason, of the evaluated split."""
-    train_cases: int | None = None
-    """Training cases left after removing test subjects; None where the training split was not read."""
-    train_skipped: dict[str, int] = {}
+    """What was left out or derived, counted by reason."""
 
 
 class GenerationSpec(Record):
     """The one decoder that all editors are read with."""
 
-    max_new_tokens: int = Field(default=32, ge=1)
-    """Most new tokens of an answer (greedy, natural stop)."""
+    max_new_tokens: int = Field(default=32, ge=0)
+    """Most new tokens of an answer (greedy, natural stop); 0: answers are not generated."""
     fluency_tokens: int = Field(default=64, ge=1)
     """New tokens of a fluency text: fixed, end of text is not allowed before."""
     fluency_top_k: int = Field(default=5, ge=1)
@@ -90,11 +127,15 @@ class RunSpec(Record):
     has the same id.
     """
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[2] = SCHEMA_VERSION
     setting: str
-    split: Literal["test", "train"] = "test"
-    """Evaluated split. Hyper-parameters are chosen on `train`, never on `test`."""
-    schedule: Literal["single"] = "single"
+    split: Split = "test"
+    """Evaluated split. Hyper-parameters are chosen on `train` or `validation`, never on `test`."""
+    schedule: Schedule = "single"
+    edited: tuple[str, ...] | None = None
+    """Tasks whose cases are edited; None: all that are evaluated."""
+    at: tuple[int, ...] = ()
+    """Numbers of edits after which a schedule of accumulating edits is scored."""
     editors: tuple[EditorSpec, ...]
     tasks: tuple[str, ...]
     data: dict[str, dict[str, str]]
@@ -105,9 +146,12 @@ class RunSpec(Record):
     """sha256 over the model's configuration and over names, shapes, types and bytes of all weights."""
     tokenizer_fingerprint: str
     dtype: str
+    instructions: str | None = None
+    """Digest of the instruction bank; None where no editor of the run reads instructions."""
     limit: int | None = None
     """Most cases of a task; a smaller limit takes a subset of a larger one's."""
     seed: int = 0
+    """Of the training and of all that is drawn afterwards."""
     chunk: int = 8
     """Cases that are edited and scored together."""
     generation: GenerationSpec = GenerationSpec()
@@ -115,9 +159,8 @@ class RunSpec(Record):
 
     @property
     def digest(self) -> str:
-        """Sixteen hexadecimal digits of the sha256 over the canonical JSON of the spec."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        """Sixteen hexadecimal digits that name the run; see `digest_of`."""
+        return digest_of(self)
 
 
 class Provenance(Record):
@@ -142,12 +185,15 @@ class Provenance(Record):
 class RunFile(Record):
     """`run.json`: written before the first case."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[2] = SCHEMA_VERSION
     digest: str
     name: str
     """Preset or file the run was started from."""
     spec: RunSpec
     data: tuple[TaskData, ...]
+    """The evaluated splits."""
+    training: tuple[TaskData, ...] = ()
+    """The training splits that editors learn from; test subjects are left out of them."""
     provenance: Provenance
 
 
@@ -179,16 +225,20 @@ class Answer(Record):
 
 
 class CaseRecord(Record):
-    """One line of `cases.jsonl`: one case under one editor."""
+    """One line of `cases.jsonl`: one case under one editor at one stage."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[2] = SCHEMA_VERSION
     run: str
     task: str
     case_id: str
     editor: str
+    stage: str = "single"
+    """When it was scored: `single` is right after an edit of this case alone."""
     prompt: str
     target: str
     subject: str
+    instruction: str | None = None
+    """What the editor was told besides."""
     status: Literal["done", "skipped", "failed"] = "done"
     reason: str | None = None
     """Why the case was skipped or failed, one sentence."""
@@ -207,6 +257,7 @@ class Mean(Record):
 
     editor: str
     task: str
+    stage: str = "single"
     measure: Measure
     subset: str | None
     """None: mean over the subsets a case has, then over cases (KnowEdit's aggregation)."""
@@ -225,6 +276,7 @@ class Comparison(Record):
     editor: str
     other: str
     task: str
+    stage: str = "single"
     measure: Measure
     derived: bool
     protocol: Protocol
@@ -239,7 +291,7 @@ class Comparison(Record):
 class RunSummary(Record):
     """`summary.json`: everything a table needs, computed from `cases.jsonl` alone."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[2] = SCHEMA_VERSION
     digest: str
     valid: bool
     """False when the base model's weights were not the same after the run as before."""
@@ -251,7 +303,105 @@ class RunSummary(Record):
     comparisons: tuple[Comparison, ...]
 
 
+class SuiteEntry(Record):
+    """One run of a suite."""
+
+    label: str
+    setting: str
+    schedule: Schedule
+    seed: int
+    digest: str
+    """Names the run's folder."""
+
+
+class SuiteFile(Record):
+    """`suites/NAME.json` beside the runs: which of them belong together."""
+
+    schema_version: Literal[2] = SCHEMA_VERSION
+    name: str
+    """Preset or file the suite was read from."""
+    runs: tuple[SuiteEntry, ...]
+
+
+Question = Literal["mend", "unseen", "control", "drop"]
+"""What two rows of a suite are compared for: InstructEdit against MEND, an unseen description against the seen ones, an
+instruction that says nothing against the seen ones, training on one task against training on the tested one."""
+
+
+class SeedMean(Record):
+    """One cell over seeds: a mean over seeds and cases with its 95 % two-level bootstrap interval."""
+
+    row: str
+    task: str
+    stage: str = "single"
+    measure: Measure
+    derived: bool
+    protocol: Protocol
+    mean: float
+    low: float
+    high: float
+    n: int
+    """Cases that were scored under every seed."""
+    per_seed: tuple[float, ...]
+    """Mean over these cases under each seed of the group."""
+
+
+class SeedComparison(Record):
+    """Two rows of a suite on the same cases and seeds: mean of the paired differences (`first` minus `second`)."""
+
+    question: Question
+    first: str
+    """A row, or what several rows have in common."""
+    second: str
+    rows: tuple[str, ...]
+    """Rows behind `first`; a case's value is the mean over them."""
+    others: tuple[str, ...]
+    """Rows behind `second`."""
+    task: str
+    stage: str = "single"
+    measure: Measure
+    derived: bool
+    protocol: Protocol
+    difference: float
+    low: float
+    high: float
+    n: int
+    """Cases that were scored in all these rows under every seed."""
+    per_seed: tuple[float, ...]
+
+
+class SuiteGroup(Record):
+    """Runs of a suite that differ in the seed alone."""
+
+    label: str
+    run: RunFile
+    """The run of the first seed."""
+    seeds: tuple[int, ...]
+    digests: tuple[str, ...]
+    """The run of each seed."""
+    failed: dict[str, dict[str, int]]
+    """Per task and row: cases that failed or were skipped, over all seeds."""
+    means: tuple[SeedMean, ...]
+    comparisons: tuple[SeedComparison, ...]
+
+
+class SuiteSummary(Record):
+    """`suite.json`: everything the tables of a suite need, computed from the lines of its runs."""
+
+    schema_version: Literal[2] = SCHEMA_VERSION
+    name: str
+    warnings: tuple[str, ...]
+    """What makes the numbers unfit for use, or is missing from them."""
+    groups: tuple[SuiteGroup, ...]
+
+
 R = TypeVar("R", bound=Record)
+
+
+def digest_of(record: Record) -> str:
+    """Return sixteen hexadecimal digits of the sha256 over the canonical JSON of a record."""
+    text = json.dumps(record.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def read_record(path: Path, kind: type[R]) -> R:
@@ -290,6 +440,28 @@ def parse_record(text: str | bytes, kind: type[R], place: str) -> R:
         raise InputError(f"{place}: field '{key}': {first['msg']}.") from error
 
 
+def find_suite(path: Path) -> tuple[Path, SuiteFile] | None:
+    """Return the folder of a suite's runs and its index; None where there is at most one run.
+
+    Args:
+        path: The folder of all runs, or the index of a suite, `suites/NAME.json`, or its path without `.json`.
+
+    Raises:
+        InputError: If the folder holds several suites, or the index cannot be read.
+    """
+    if path.parent.name == SUITES:
+        return path.parent.parent, read_record(path.with_name(f"{path.name.removesuffix('.json')}.json"), SuiteFile)
+    if (path / "run.json").is_file():
+        return None
+    found = sorted((path / SUITES).glob("*.json"))
+    if len(found) > 1:
+        raise InputError(
+            f"{path}: holds {len(found)} suites; name one of them, or the folder of a run: {', '.join(str(index) for index in found)}."
+        )
+    suite = read_record(found[0], SuiteFile) if found else None
+    return (path, suite) if suite and len(suite.runs) > 1 else None
+
+
 def find_run(directory: Path) -> Path:
     """Return the folder of a run: the given one, or the only one in it.
 
@@ -298,7 +470,7 @@ def find_run(directory: Path) -> Path:
     """
     if (directory / "run.json").is_file():
         return directory
-    found = sorted(path.parent for path in directory.glob("*/run.json"))
+    found = sorted(path.parent for path in directory.glob("*/run.json") if path.parent.name != SUITES)
     if not found:
         raise InputError(f"{directory}: no run in it; a folder with a run.json was expected.")
     if len(found) > 1:

@@ -1,12 +1,11 @@
-"""From a configuration to a finished run: load, write down, compute what is missing, sum up.
+"""From a configuration to a finished run: load, write down, train, compute what is missing, sum up.
 
-A run's folder is named by the digest of everything that decides its numbers, so starting the same run again goes on
-from what is on disk. Cases are computed in fixed chunks with seeds of their own: a killed run leaves the same bytes as
-one that was not.
+A run is rows times cases. Its folder is named by the digest of everything that decides its numbers, so starting the
+same run again goes on from what is on disk. Cases are computed in fixed chunks with seeds of their own: a killed run
+leaves the same bytes as one that was not.
 """
 
-import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,36 +13,41 @@ from typing import Any
 from pydantic import BaseModel
 from tqdm import tqdm
 
-from instructedit.editors import EDITORS, EditCase, Editor, InputError, LanguageModel, make
+from instructedit.editors import EditCase, Editor, InputError, LanguageModel
 
 from .config import EMBEDDED_MODEL, RunConfig
+from .outline import Outline, outline, requests_of
 from .provenance import provenance
-from .results import EditorSpec, RunFile, RunSpec, RunSummary, TaskData
+from .results import EditorSpec, RunFile, RunSpec, RunSummary, TrainingSpec
 from .scoring import run_chunk
-from .settings import get_setting
-from .store import Store
+from .store import Key, Store, key_of
 from .summary import summarise
-from .tasks.base import TASKS, subjects, training_cases, with_training
-from .tasks.sources import open_source
+from .training import Checkpoint, trained
+
+STAGE = "single"
+"""Stage of a case that is edited and scored on its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A run before its first case.
+    """A run before its first training and its first case.
 
     Attributes:
         file: What `run.json` will hold.
         model: The loaded model.
-        editors: The editors by the name of their row, in the order of the run.
-        cases: The cases of each task, after the limit.
-        notes: Sentences for the user about the data.
+        outline: Rows, editors, trainings and cases.
+        checkpoints: The checkpoint of each training of the outline.
     """
 
     file: RunFile
     model: LanguageModel
-    editors: dict[str, Editor[Any]]
-    cases: dict[str, tuple[EditCase, ...]]
-    notes: tuple[str, ...]
+    outline: Outline
+    checkpoints: tuple[Checkpoint, ...]
+
+    @property
+    def total(self) -> int:
+        """Lines that the finished run has."""
+        return sum(len(self.outline.cases[task]) for row in self.outline.rows for task in row.tasks)
 
 
 class ChunkTime(BaseModel):
@@ -60,11 +64,27 @@ class ChunkTime(BaseModel):
     score_seconds: float
 
 
+def load_model(config: RunConfig, *, device: str | None = None, device_map: str | None = None) -> LanguageModel:
+    """Load the model of a run.
+
+    Args:
+        config: What is asked for.
+        device: Where the model runs; by default a GPU if there is one.
+        device_map: For models larger than one card, as in accelerate.
+
+    Raises:
+        InputError: If there is no such model, or it cannot be used.
+    """
+    path = EMBEDDED_MODEL if config.model == "embedded" else config.model
+    return LanguageModel.load(path, revision=config.revision, dtype=config.dtype, device=device, device_map=device_map)
+
+
 def prepare(
     config: RunConfig,
     name: str,
     command: Sequence[str] = (),
     *,
+    model: LanguageModel | None = None,
     device: str | None = None,
     device_map: str | None = None,
 ) -> Prepared:
@@ -74,38 +94,37 @@ def prepare(
         config: What is asked for.
         name: Preset or file it came from.
         command: The command line.
-        device: Where the model runs; by default a GPU if there is one.
-        device_map: For models larger than one card, as in accelerate.
+        model: The model of the configuration, if it is loaded already.
+        device: See `load_model`.
+        device_map: See `load_model`.
 
     Raises:
         InputError: If anything of it cannot be used. Data are read before the model, so that mistakes show early.
     """
-    setting = get_setting(config.setting)
-    methods = {row: str(options.get("method", row)) for row, options in config.editors.items()}
-    editors = {
-        row: make(EDITORS.get(methods[row]), {key: value for key, value in options.items() if key != "method"})
-        for row, options in config.editors.items()
+    found = outline(config, name)
+    model = model or load_model(config, device=device, device_map=device_map)
+    base, tokenizer = model.fingerprint(), model.tokenizer_fingerprint()
+    bank = found.bank.digest if found.bank else None
+    checkpoints = tuple(t.checkpoint(base, tokenizer, config.seed, bank) for t in found.trainings)
+    learnt = {
+        row: training.spec(checkpoint.name)
+        for training, checkpoint in zip(found.trainings, checkpoints, strict=True)
+        for row in training.rows
     }
-    if not editors or not config.tasks:
-        raise InputError(f"{name}: a run needs at least one editor and one task.")
-    data, cases, notes = read_tasks(config)
-    path = EMBEDDED_MODEL if config.model == "embedded" else config.model
-    model = LanguageModel.load(path, revision=config.revision, dtype=config.dtype, device=device, device_map=device_map)
     spec = RunSpec(
-        setting=setting.name,
+        setting=config.setting,
         split=config.split,
-        editors=tuple(
-            EditorSpec(
-                name=row, method=methods[row], version=editor.version, config=editor.config.model_dump(mode="json")
-            )
-            for row, editor in editors.items()
-        ),
-        tasks=config.tasks,
-        data={entry.task: entry.sha256 for entry in data},
-        readers={entry.task: entry.version for entry in data},
-        model_fingerprint=model.fingerprint(),
-        tokenizer_fingerprint=model.tokenizer_fingerprint(),
+        schedule=config.schedule,
+        edited=config.edited,
+        at=config.at,
+        editors=_editor_specs(found, learnt),
+        tasks=tuple(found.cases),
+        data={entry.task: entry.sha256 for entry in found.data},
+        readers={entry.task: entry.version for entry in found.data},
+        model_fingerprint=base,
+        tokenizer_fingerprint=tokenizer,
         dtype=config.dtype,
+        instructions=bank,
         limit=config.limit,
         seed=config.seed,
         chunk=config.chunk,
@@ -123,57 +142,45 @@ def prepare(
         digest=spec.digest,
         name=name,
         spec=spec,
-        data=data,
+        data=found.data,
+        training=found.training_data,
         provenance=provenance(model, config.model, list(command)),
     )
-    return Prepared(file, model, editors, cases, notes)
+    return Prepared(file, model, found, checkpoints)
 
 
-def read_tasks(config: RunConfig) -> tuple[tuple[TaskData, ...], dict[str, tuple[EditCase, ...]], tuple[str, ...]]:
-    """Read the evaluated cases of all tasks, and the training cases where they are needed.
-
-    Returns:
-        What was read and left out, the cases of each task after the limit, and notes for the user.
-    """
-    source = open_source(None if config.data == "embedded" else config.data)
-    tasks = [TASKS.get(task)() for task in config.tasks]
-    loaded = [task.load(source) for task in tasks]
-    data = [found.data for found in loaded]
-    if config.split == "train" or get_setting(config.setting).trains:
-        tested = subjects(case for found in loaded for case in found.cases)
-        training = [training_cases(task, source, tested) for task in tasks]
-        if config.split == "train":
-            loaded = training
-            data = [found.data for found in training]
-        else:
-            data = [with_training(ours, theirs.data) for ours, theirs in zip(data, training, strict=True)]
-    cases = {task.name: choose(found.cases, config.limit) for task, found in zip(tasks, loaded, strict=True)}
-    return tuple(data), cases, tuple(note for found in loaded for note in found.notes)
-
-
-def choose(cases: Sequence[EditCase], limit: int | None) -> tuple[EditCase, ...]:
-    """Return at most `limit` cases in the order of the file.
-
-    They are those whose ids have the smallest sha256: a part that does not follow the file's order, is the same on
-    every machine, and lies within the part of any larger limit.
-    """
-    if limit is None or limit >= len(cases):
-        return tuple(cases)
-    ranked = sorted(cases, key=lambda case: hashlib.sha256(case.request.case_id.encode()).digest())
-    chosen = {case.request.case_id for case in ranked[:limit]}
-    return tuple(case for case in cases if case.request.case_id in chosen)
+def _editor_specs(found: Outline, learnt: Mapping[str, TrainingSpec]) -> tuple[EditorSpec, ...]:
+    editors = ((row, found.editors[row.name]) for row in found.rows)
+    return tuple(
+        EditorSpec(
+            name=row.name,
+            method=editor.name,
+            version=editor.version,
+            config=editor.config.model_dump(mode="json"),
+            training=learnt.get(row.name),
+            instruction=row.instruction,
+            tasks=None if set(row.tasks) == set(found.cases) else row.tasks,
+        )
+        for row, editor in editors
+    )
 
 
 def run(
-    prepared: Prepared, out: Path, *, report: Callable[[str], None] = lambda _: None, progress: bool = False
+    prepared: Prepared,
+    out: Path,
+    *,
+    checkpoints: Path | None = None,
+    report: Callable[[str], None] = lambda _: None,
+    progress: bool = False,
 ) -> Path:
-    """Compute what is missing of a run, and sum it up.
+    """Train what is not trained, compute what is missing of a run, and sum it up.
 
     Args:
         prepared: The run.
         out: Folder of all runs; the run gets a folder of its own in it, named by its digest.
+        checkpoints: Folder of all trained editors; by default `checkpoints` beside the runs.
         report: Takes sentences for the user.
-        progress: Whether to show a progress bar with the time left.
+        progress: Whether to show progress bars with the time left.
 
     Returns:
         The run's folder.
@@ -182,34 +189,52 @@ def run(
         InputError: If the folder holds something else or belongs to another process.
         StorageError: If results cannot be written; what is finished stays.
     """
-    spec = prepared.file.spec
+    spec, total = prepared.file.spec, prepared.total
     store = Store(out / prepared.file.digest)
     with store.open(prepared.file):
         for change in store.changes(prepared.file):
             report(f"note: this run was begun with {change}; its finished results are kept.")
         if cut := store.mend():
             report(f"{store.cases}: the last line was half-written ({cut} bytes) and is computed again.")
-        done = {(record.case_id, record.editor) for record in store.records()}
-        total = len(prepared.editors) * sum(len(cases) for cases in prepared.cases.values())
+        done = {key_of(record) for record in store.records()}
         if done:
             report(f"{len(done)} of {total} results are there already.")
-        with tqdm(total=total, initial=len(done), unit="result", disable=None if progress else True) as bar:
-            for task in spec.tasks:
-                bar.set_description(task)
-                cases = prepared.cases[task]
-                for first in range(0, len(cases), spec.chunk):
-                    _chunk(prepared, store, cases[first : first + spec.chunk], done, bar)
-        summary = _sum_up(prepared, store, total)
+        if len(done) < total:
+            editors = _ready(prepared, checkpoints or out / "checkpoints", report, progress)
+            with tqdm(total=total, initial=len(done), unit="result", disable=None if progress else True) as bar:
+                for task, cases in prepared.outline.cases.items():
+                    bar.set_description(task)
+                    for first in range(0, len(cases), spec.chunk):
+                        _chunk(prepared, editors, store, task, cases[first : first + spec.chunk], done, bar)
+        summary = _sum_up(prepared, store)
     if not summary.valid:
         report(f"INVALID RUN: {summary.invalid_reason}")
     return store.folder
 
 
+def _ready(
+    prepared: Prepared, checkpoints: Path, report: Callable[[str], None], progress: bool
+) -> dict[str, Editor[Any]]:
+    """Return the editor of each row, all of them trained."""
+    editors = dict(prepared.outline.editors)
+    for training, checkpoint in zip(prepared.outline.trainings, prepared.checkpoints, strict=True):
+        editor = trained(training, prepared.model, checkpoint, checkpoints, report=report, progress=progress)
+        editors |= dict.fromkeys(training.rows, editor)
+    return editors
+
+
 def _chunk(
-    prepared: Prepared, store: Store, cases: Sequence[EditCase], done: set[tuple[str, str]], bar: "tqdm[Any]"
+    prepared: Prepared,
+    editors: Mapping[str, Editor[Any]],
+    store: Store,
+    task: str,
+    cases: Sequence[EditCase],
+    done: set[Key],
+    bar: "tqdm[Any]",
 ) -> None:
-    """Compute a chunk unless all of it is on disk, and append the lines that are missing."""
-    missing = {(case.request.case_id, row) for case in cases for row in prepared.editors} - done
+    """Compute a chunk under the rows that evaluate its task, unless all of it is on disk; append what is missing."""
+    own = [row for row in prepared.outline.rows if task in row.tasks]
+    missing = {Key(case.request.case_id, row.name, STAGE) for case in cases for row in own} - done
     if not missing:
         return
     spec = prepared.file.spec
@@ -218,16 +243,21 @@ def _chunk(
     records, timings = run_chunk(
         prepared.model,
         cases,
-        prepared.editors,
+        {row.name: editors[row.name] for row in own},
+        requests={
+            row.name: requests_of(row.instruction, prepared.outline.bank, cases, spec.seed)
+            for row in own
+            if row.instruction is not None
+        },
         run=prepared.file.digest,
         seed=spec.seed,
         generation=spec.generation,
         fluency=spec.fluency,
     )
-    new = [record for record in records if (record.case_id, record.editor) in missing]
+    new = [record for record in records if key_of(record) in missing]
     times = [
         ChunkTime(
-            task=cases[0].request.task,
+            task=task,
             first_case=cases[0].request.case_id,
             editor=time.editor,
             cases=time.cases,
@@ -240,10 +270,10 @@ def _chunk(
     bar.update(len(new))
 
 
-def _sum_up(prepared: Prepared, store: Store, total: int) -> RunSummary:
+def _sum_up(prepared: Prepared, store: Store) -> RunSummary:
     fingerprint = prepared.model.fingerprint()
     valid = fingerprint == prepared.file.spec.model_fingerprint
     reason = None if valid else "The base model's weights were not the same after the run as before it."
-    summary = summarise(prepared.file, store.records(), valid, reason, expected=total)
+    summary = summarise(prepared.file, store.records(), valid, reason, expected=prepared.total)
     store.write("summary.json", summary)
     return summary

@@ -1,8 +1,54 @@
-"""Which tasks train an editor and which are evaluated."""
+"""Which tasks train an editor and which are evaluated, and what rows of a table follow from that.
 
-from dataclasses import dataclass
+A setting is a list of *arms*: trainings, each with the tasks it is tested on. `arms` resolves a configuration to them,
+`rows` resolves editors and arms to the rows of a run. Both are pure functions.
+"""
 
-from instructedit.editors import InputError, did_you_mean
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from instructedit.editors.errors import InputError, did_you_mean
+
+from .config import RunConfig, Sampling
+
+if TYPE_CHECKING:
+    from instructedit.editors import Editor
+
+MIX = ("counterfact", "recent", "convsent")
+"""What the multi-task editors of the paper are trained on (InstructEdit, arXiv 2402.16123, main table)."""
+HELD_OUT = ("zsre",)
+"""What they are tested on without training."""
+SCALING = ("recent", "counterfact", "convsent")
+"""Order in which the paper's figure 4 adds tasks, as its panels suggest it."""
+ATTITUDE = "convsent"
+"""The task about attitudes; the others are about facts."""
+
+Sizes = Callable[[str], int]
+"""From a task to the number of its training cases, test subjects left out."""
+
+
+class NothingTestedError(InputError):
+    """A setting tests none of a run's tasks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One training, and where it is tested.
+
+    Attributes:
+        label: Its name among the arms of the setting: the tasks joined by +, or what the setting calls it.
+        train: Tasks to train on.
+        test: Tasks to evaluate.
+        limits: Most training cases of a task.
+        sampling: How often each task is drawn.
+    """
+
+    label: str
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+    limits: Mapping[str, int]
+    sampling: Sampling
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,22 +58,127 @@ class Setting:
     Attributes:
         name: As in a run's configuration.
         description: One line.
-        trains: Whether editors are trained on a task's training split before they are evaluated.
+        arms: From the configuration, its trained tasks and their sizes to the arms, in the order of their rows; None
+            trains no editor.
+        train: Tasks that are trained on where the configuration names none.
+        controls: Whether an instructed editor gets a row for each description and control, and not only one.
     """
 
     name: str
     description: str
-    trains: bool
+    arms: Callable[[RunConfig, tuple[str, ...], Sizes], Iterator[Arm]] | None = None
+    train: Callable[[RunConfig], tuple[str, ...]] = lambda _: MIX
+    controls: bool = False
+
+    @property
+    def trains(self) -> bool:
+        """Whether editors are trained on a task's training split before they are evaluated."""
+        return self.arms is not None
 
 
-SETTINGS = {
-    setting.name: setting
-    for setting in (
-        Setting(
-            "direct", "Editors that need no training, each test case edited on its own from the clean model.", False
-        ),
-    )
-}
+class RowSpec(NamedTuple):
+    """A row of a run's tables.
+
+    Attributes:
+        name: Its name.
+        editor: Key of its editor in the configuration.
+        arm: What the editor is trained on; None if it is not trained.
+        instruction: Condition of its instructions; None if it reads none.
+        tasks: Tasks it is evaluated on.
+    """
+
+    name: str
+    editor: str
+    arm: Arm | None
+    instruction: str | None
+    tasks: tuple[str, ...]
+
+
+def trained_tasks(config: RunConfig) -> tuple[str, ...]:
+    """Return the tasks a configuration trains on, over all arms."""
+    setting = get_setting(config.setting)
+    return (config.train or setting.train(config)) if setting.trains else ()
+
+
+def barred_tasks(config: RunConfig) -> tuple[str, ...]:
+    """Return the tasks whose test subjects no editor may be trained on.
+
+    They are all that the run names, tested or not, so that the runs of a suite share their trainings.
+    """
+    return tuple(dict.fromkeys((*config.tasks, *trained_tasks(config), *_held_out(config))))
+
+
+def arms(config: RunConfig, sizes: Sizes) -> tuple[Arm, ...]:
+    """Return the trainings of a configuration's setting; none where it trains no editor.
+
+    Args:
+        config: The run.
+        sizes: Counts training cases; asked by `balanced` alone.
+
+    Raises:
+        NothingTestedError: If the setting tests none of the configuration's tasks.
+        InputError: If the setting does not fit the configuration's limits or weights.
+    """
+    setting = get_setting(config.setting)
+    if setting.arms is None:
+        return ()
+    wanted = tuple(setting.arms(config, trained_tasks(config), sizes))
+    found = [replace(arm, test=tuple(task for task in config.tasks if task in arm.test)) for arm in wanted]
+    kept = tuple(arm for arm in found if arm.test)
+    if not kept:
+        tested = sorted({task for arm in wanted for task in arm.test})
+        raise NothingTestedError(
+            f"The setting '{setting.name}' tests on {', '.join(tested)}, but the run's tasks are "
+            f"{', '.join(config.tasks)}."
+        )
+    known = sorted({task for arm in wanted for task in arm.train})
+    for option, named in (("train_limit", config.train_limit), ("sampling", config.sampling)):
+        for task in named if isinstance(named, dict) else ():
+            if task not in known:
+                raise InputError(
+                    f"Option '{option}' names '{task}', but the setting '{setting.name}' trains on {', '.join(known)}."
+                )
+    return kept
+
+
+def rows(
+    config: RunConfig, kinds: "Mapping[str, type[Editor[Any]]]", arms: tuple[Arm, ...], told: Mapping[str, str]
+) -> tuple[RowSpec, ...]:
+    """Return the rows of a run: editors in their order, each under every arm, each arm under every instruction.
+
+    A row is called like its editor, with `@` and the arm's label where the setting has several arms, and with `#` and
+    the instruction where it has several. Editors without training have one row for all arms.
+
+    Args:
+        config: The run.
+        kinds: Class of each editor of the configuration.
+        arms: What `arms` has returned.
+        told: Condition of the instruction by the mark behind `#`, for settings of several instructions.
+
+    Raises:
+        InputError: If an editor needs training that the setting does not give, or two rows are called the same.
+    """
+    setting = get_setting(config.setting)
+    tested = tuple(task for task in config.tasks if not arms or any(task in arm.test for arm in arms))
+    one = {"": config.instruction}
+    found = []
+    for editor, kind in kinds.items():
+        if kind.trains and not arms:
+            trained = ", ".join(name for name, other in SETTINGS.items() if other.trains)
+            raise InputError(
+                f"The editor '{editor}' has to be trained, but the setting '{setting.name}' trains none; choose one of "
+                f"{trained}."
+            )
+        for arm in arms if kind.trains else (None,):
+            name = f"{editor}@{arm.label}" if arm is not None and len(arms) > 1 else editor
+            marks = {f"#{mark}": condition for mark, condition in told.items()} if setting.controls else one
+            for mark, condition in marks.items() if kind.instructed else [("", None)]:
+                found.append(RowSpec(name + mark, editor, arm, condition, tested if arm is None else arm.test))
+    names = [row.name for row in found]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"Two rows would be called '{name}'; give one of these editors another name.")
+    return tuple(found)
 
 
 def get_setting(name: str) -> Setting:
@@ -39,3 +190,99 @@ def get_setting(name: str) -> Setting:
     if name not in SETTINGS:
         raise InputError(f"Unknown setting '{name}'.{did_you_mean(name, list(SETTINGS))}")
     return SETTINGS[name]
+
+
+def _held_out(config: RunConfig) -> tuple[str, ...]:
+    return config.held_out or (HELD_OUT if config.setting == "hold-out" else ())
+
+
+def _arm(config: RunConfig, train: tuple[str, ...], test: tuple[str, ...]) -> Arm:
+    """Return an arm with the limits and the sampling of the configuration."""
+    limit = config.train_limit
+    limits = dict.fromkeys(train, limit) if isinstance(limit, int) else limit or {}
+    return Arm("+".join(train), train, test, {task: limits[task] for task in train if task in limits}, config.sampling)
+
+
+def _one_task_each(config: RunConfig, train: tuple[str, ...], _: Sizes) -> Iterator[Arm]:
+    for task in train:
+        yield _arm(config, (task,), config.tasks)
+
+
+def _mix(config: RunConfig, train: tuple[str, ...], _: Sizes) -> Iterator[Arm]:
+    yield _arm(config, train, train)
+
+
+def _left_out(config: RunConfig, train: tuple[str, ...], _: Sizes) -> Iterator[Arm]:
+    for task in _held_out(config):
+        others = tuple(other for other in train if other != task)
+        if not others:
+            raise InputError(f"The setting 'hold-out' leaves out '{task}', and no other task is left to train on.")
+        yield _arm(config, others, (task,))
+
+
+def _mix_tested_on_all(config: RunConfig, train: tuple[str, ...], _: Sizes) -> Iterator[Arm]:
+    yield _arm(config, train, config.tasks)
+
+
+def _one_more_each(config: RunConfig, train: tuple[str, ...], _: Sizes) -> Iterator[Arm]:
+    for count in range(1, len(train) + 1):
+        yield _arm(config, train[:count], config.tasks)
+
+
+def _full_and_balanced(config: RunConfig, train: tuple[str, ...], sizes: Sizes) -> Iterator[Arm]:
+    """Yield the mix with all of ConvSent, and cut to the largest factual task; both drawn as one concatenated file."""
+    full = replace(_arm(config, train, config.tasks), label="full", sampling="proportional")
+    facts = [task for task in train if task != ATTITUDE]
+    if ATTITUDE not in train or not facts:
+        raise InputError(
+            f"The setting 'balanced' cuts {ATTITUDE} to the size of a factual task, but trains on {', '.join(train)}."
+        )
+    counts = {task: min(sizes(task), full.limits.get(task, sizes(task))) for task in train}
+    largest = max(counts[task] for task in facts)
+    if counts[ATTITUDE] <= largest:
+        raise InputError(
+            f"The setting 'balanced' has nothing to cut: training cases are "
+            f"{', '.join(f'{task} {count:,}' for task, count in counts.items())}; option 'train_limit' can cut the "
+            "factual tasks to the imbalance of the published data, 10 to 1 at most: train_limit = { "
+            f"{', '.join(f'{task} = {max(2, counts[ATTITUDE] // 10)}' for task in facts)} }}."
+        )
+    yield full
+    yield replace(full, label="balanced", limits={**full.limits, ATTITUDE: largest})
+
+
+SETTINGS = {
+    setting.name: setting
+    for setting in (
+        Setting("direct", "Editors that need no training, each test case edited on its own from the clean model."),
+        Setting(
+            "single-task",
+            "Trained on one task, tested on every one; a row for each trained task.",
+            _one_task_each,
+            train=lambda config: config.tasks,
+        ),
+        Setting("multi-task", "Trained on a mix of tasks and tested on them.", _mix),
+        Setting(
+            "hold-out",
+            "Trained on all tasks but one and tested on that one.",
+            _left_out,
+            train=lambda config: tuple(dict.fromkeys((*MIX, *config.tasks))),
+        ),
+        Setting(
+            "unseen-instruction",
+            "Trained on a mix; instructed editors get a row for each description and for each control.",
+            _mix_tested_on_all,
+            controls=True,
+        ),
+        Setting(
+            "task-scaling",
+            "Trained on one task, on two, on three, and tested on every one.",
+            _one_more_each,
+            train=lambda _: SCALING,
+        ),
+        Setting(
+            "balanced",
+            "Trained on a mix with all of ConvSent, and with ConvSent cut to the largest factual task.",
+            _full_and_balanced,
+        ),
+    )
+}

@@ -1,4 +1,4 @@
-"""A run's folder: `run.json` first, then a line per case and editor, flushed at once.
+"""A run's folder: `run.json` first, then a line per case, editor and stage, flushed at once.
 
 What is on disk is never computed again.
 """
@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 from pydantic import BaseModel
@@ -18,6 +19,39 @@ from .results import CaseRecord, RunFile, parse_record, read_record
 
 class StorageError(InputError):
     """Results cannot be written (a full disk, no permission). What was written before is safe."""
+
+
+class Key(NamedTuple):
+    """What a line of `cases.jsonl` is the only one of."""
+
+    case: str
+    editor: str
+    stage: str
+
+
+def key_of(record: CaseRecord) -> Key:
+    """Return the key of a line."""
+    return Key(record.case_id, record.editor, record.stage)
+
+
+def write_record(path: Path, record: BaseModel) -> Path:
+    """Write a record to a file of its own, whole or not at all, and make its folder.
+
+    Raises:
+        StorageError: If it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return _write(path, record)
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be written ({error.strerror}).") from error
+
+
+def _write(path: Path, record: BaseModel) -> Path:
+    part = path.with_suffix(".part")
+    part.write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    part.replace(path)
+    return path
 
 
 class Store:
@@ -82,12 +116,8 @@ class Store:
         Raises:
             StorageError: If it cannot be written.
         """
-        path = self.folder / name
-        part = path.with_suffix(".part")
         with self._writing():
-            part.write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
-            part.replace(path)
-        return path
+            return _write(self.folder / name, record)
 
     def mend(self) -> int:
         """Cut half-written last lines off, left by a kill or a full disk; return the bytes cut off `cases.jsonl`."""

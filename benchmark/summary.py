@@ -1,35 +1,40 @@
 """From the lines of `cases.jsonl` to `summary.json`: means with intervals, and editors compared on the same cases.
 
 The aggregation is KnowEdit's (arXiv 2401.01286): within a case the mean over the probes of a subset, then the mean over
-the subsets the case has, then the mean over the cases that have any. Derived and given probes, and scores of different
-protocols, are never put into one mean.
+the subsets the case has, then the mean over the cases that have any. Derived and given probes, scores of different
+protocols and of different stages are never put into one mean.
 """
 
+import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import NamedTuple, get_args
 
 from instructedit.editors.errors import InputError
 
-from .results import CaseRecord, Comparison, Mean, Measure, Protocol, RunFile, RunSummary
+from .results import CaseRecord, Comparison, EditorSpec, Mean, Measure, Protocol, RunFile, RunSummary
 from .statistics import bootstrap, paired
+from .store import Key, key_of
 
 _MEASURES: tuple[Measure, ...] = get_args(Measure)
 _PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 
 
-class _Column(NamedTuple):
+class Column(NamedTuple):
     """What a mean is over; `subset` None is the mean over subsets."""
 
+    stage: str
     measure: Measure
     derived: bool
     protocol: Protocol
     subset: str | None
 
-    def order(self) -> tuple[int, bool, int, bool, str]:
+    def order(self) -> tuple[str, int, bool, int, bool, str]:
+        """Sort key: as the records list measures and protocols, each stage apart, over subsets before each subset."""
         return (
+            self.stage,
             _MEASURES.index(self.measure),
             self.derived,
             _PROTOCOLS.index(self.protocol),
@@ -38,7 +43,7 @@ class _Column(NamedTuple):
         )
 
 
-_Values = dict[_Column, dict[str, float]]
+_Values = dict[Column, dict[str, float]]
 """Per column the value of each case."""
 
 
@@ -52,12 +57,12 @@ def summarise(
     """Compute a run's summary from its records.
 
     Means and comparisons read the lines with status `done`. Means stand in the order editor, task, measure, given
-    before derived, protocol, over all subsets before each subset; comparisons in the order task, pair of editors,
-    column. Editors and tasks are in the order of the run. The order of the records has no influence, and no number is
-    rounded, so equal runs give equal bytes.
+    before derived, protocol, over all subsets before each subset, each stage apart; comparisons in the order task, pair
+    of editors, column. Editors and tasks are in the order of the run. The order of the records has no influence, and no
+    number is rounded, so equal runs give equal bytes.
 
-    A comparison is `editor` minus `other` over the cases both have, for the means over subsets only. Each pair stands
-    once, the editor that comes first in the run first.
+    A comparison is `editor` minus `other` over the cases both have, for the means over subsets only. Each pair of rows
+    that `pairs` yields stands once, the row that comes first in the run first.
 
     `counts` counts *lines* per task, a line being one case under one editor: always `done`, `skipped` and `failed`;
     where there are any, `failed under <editor>`; and probes by `unscored: <reason>`, over all lines.
@@ -67,29 +72,36 @@ def summarise(
         records: All lines of its `cases.jsonl`, in any order.
         valid: Whether the base model came out of the run as it went in.
         invalid_reason: Why not, one sentence.
-        expected: Lines a complete run has. None: cases read, cut to the run's limit, times editors, summed over tasks.
+        expected: Lines a complete run has. None: cases read, cut to the run's limit, times the rows that evaluate the
+            task, summed over tasks.
 
     Raises:
         InputError: If a record belongs to another run, names an editor or a task the run does not have, or stands
             twice.
     """
     spec = run_file.spec
-    editors = [editor.name for editor in spec.editors]
+    editors = {editor.name: editor for editor in spec.editors}
     values: dict[tuple[str, str], _Values] = defaultdict(lambda: defaultdict(dict))
     counts = {task: Counter(done=0, skipped=0, failed=0) for task in spec.tasks}
-    seen: set[tuple[str, str, str]] = set()
+    seen: set[Key] = set()
     for record in records:
-        _check(record, run_file.digest, editors, spec.tasks, seen)
+        _check(record, run_file, editors, seen)
         counts[record.task][record.status] += 1
         if record.status == "failed":
             counts[record.task][f"failed under {record.editor}"] += 1
         for reason, probes in record.unscored.items():
             counts[record.task][f"unscored: {reason}"] += probes
         if record.status == "done":
-            for column, value in _case_values(record):
+            for column, value in case_values(record):
                 values[record.editor, record.task][column][record.case_id] = value
     if expected is None:
-        expected = len(editors) * sum(min(data.cases, spec.limit or data.cases) for data in run_file.data)
+        expected = sum(
+            min(data.cases, spec.limit or data.cases)
+            for data in run_file.data
+            for editor in spec.editors
+            if editor.evaluates(data.task)
+        )
+    compared = list(pairs(spec.editors))
     return RunSummary(
         digest=run_file.digest,
         valid=valid,
@@ -102,32 +114,70 @@ def summarise(
         comparisons=tuple(
             comparison
             for task in spec.tasks
-            for first, second in combinations(editors, 2)
-            for comparison in _comparisons(first, second, task, values[first, task], values[second, task])
+            for first, second in compared
+            for comparison in _comparisons(
+                first.name, second.name, task, values[first.name, task], values[second.name, task]
+            )
         ),
     )
 
 
-def _check(
-    record: CaseRecord, digest: str, editors: list[str], tasks: tuple[str, ...], seen: set[tuple[str, str, str]]
-) -> None:
+def pairs(rows: Sequence[EditorSpec]) -> Iterator[tuple[EditorSpec, EditorSpec]]:
+    """Yield the rows of a run that are compared: those that differ in editor, training or instruction, in one alone.
+
+    Rows of one editor that differ in the training are compared throughout. Where an editor gets several instructions,
+    its row of the unseen (or of the seen) one stands for it: the other descriptions and the controls are compared with
+    that row, and other editors too. Rows of two editors are compared where both learnt from the same cases and are told
+    under the same condition; an editor that is not trained, or reads no instruction, meets every one of the others.
+    All pairs of 20 rows would be 190 and take minutes; these are 34 in the setting `unseen-instruction`.
+    """
+    told: dict[str, set[str | None]] = defaultdict(set)
+    for row in rows:
+        told[_method(row)].add(row.instruction)
+
+    def stands(row: EditorSpec) -> bool:
+        return len(told[_method(row)]) == 1 or row.instruction in ("seen", "unseen")
+
+    for first, second in combinations(rows, 2):
+        same_set = _set(first) == _set(second)
+        same_instruction = first.instruction == second.instruction
+        if _method(first) == _method(second):
+            if (same_set and (stands(first) or stands(second))) or (same_instruction and not same_set):
+                yield first, second
+        elif stands(first) and stands(second):
+            free = None in (_set(first), _set(second))
+            silent = None in (first.instruction, second.instruction)
+            if (same_set or free) and (same_instruction or silent):
+                yield first, second
+
+
+def _method(row: EditorSpec) -> str:
+    return json.dumps([row.method, row.version, row.config], sort_keys=True)
+
+
+def _set(row: EditorSpec) -> str | None:
+    return row.training.digest if row.training else None
+
+
+def _check(record: CaseRecord, run: RunFile, editors: Mapping[str, EditorSpec], seen: set[Key]) -> None:
     line = f"The line of case '{record.case_id}' under editor '{record.editor}'"
-    if record.run != digest:
-        raise InputError(f"{line} belongs to run {record.run}, but this is run {digest}.")
-    if record.editor not in editors or record.task not in tasks:
+    if record.run != run.digest:
+        raise InputError(f"{line} belongs to run {record.run}, but this is run {run.digest}.")
+    row = editors.get(record.editor)
+    if row is None or record.task not in run.spec.tasks or not row.evaluates(record.task):
         raise InputError(f"{line} (task '{record.task}') is not of this run: its editor or task is not in run.json.")
-    key = (record.task, record.case_id, record.editor)
+    key = key_of(record)
     if key in seen:
         raise InputError(f"{line} stands in cases.jsonl twice; one line per case and editor was expected.")
     seen.add(key)
 
 
-def _case_values(record: CaseRecord) -> Iterator[tuple[_Column, float]]:
-    """Yield a case's value in every column it has: per subset, then over subsets."""
-    probes: dict[_Column, list[float]] = defaultdict(list)
+def case_values(record: CaseRecord) -> Iterator[tuple[Column, float]]:
+    """Yield a case's value in every column it has: the mean over the probes of each subset, then over subsets."""
+    probes: dict[Column, list[float]] = defaultdict(list)
     for score in record.scores:
-        probes[_Column(score.measure, score.derived, score.protocol, score.subset)].append(score.value)
-    subsets: dict[_Column, list[float]] = defaultdict(list)
+        probes[Column(record.stage, score.measure, score.derived, score.protocol, score.subset)].append(score.value)
+    subsets: dict[Column, list[float]] = defaultdict(list)
     for column, scores in probes.items():
         mean = _mean(scores)
         subsets[column._replace(subset=None)].append(mean)
@@ -137,14 +187,14 @@ def _case_values(record: CaseRecord) -> Iterator[tuple[_Column, float]]:
 
 
 def _means(editor: str, task: str, values: _Values) -> Iterator[Mean]:
-    for column in sorted(values, key=_Column.order):
+    for column in sorted(values, key=Column.order):
         interval = bootstrap(list(values[column].values()), _key("mean", editor, task, column))
         yield Mean(editor=editor, task=task, **column._asdict(), **interval._asdict())
 
 
 def _comparisons(first: str, second: str, task: str, ours: _Values, theirs: _Values) -> Iterator[Comparison]:
     shared = [column for column in ours.keys() & theirs.keys() if column.subset is None]
-    for column in sorted(shared, key=_Column.order):
+    for column in sorted(shared, key=Column.order):
         result = paired(ours[column], theirs[column], _key("comparison", f"{first} - {second}", task, column))
         if result is not None:
             fields = column._asdict()
@@ -152,7 +202,7 @@ def _comparisons(first: str, second: str, task: str, ours: _Values, theirs: _Val
             yield Comparison(editor=first, other=second, task=task, **fields, **result._asdict())
 
 
-def _key(kind: str, editor: str, task: str, column: _Column) -> str:
+def _key(kind: str, editor: str, task: str, column: Column) -> str:
     # Without the run's digest: the same scores get the same interval whatever else was run beside them.
     return "|".join([kind, editor, task, *map(str, column)])
 

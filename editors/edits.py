@@ -3,8 +3,9 @@
 import copy
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import get_args
 
 import torch
 from safetensors import safe_open
@@ -13,8 +14,41 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from .cases import Role
 from .errors import InputError, did_you_mean
 from .patches import KINDS, Patch
+
+FORMAT = "instructedit-edits-2"
+
+ASKED: tuple[str, ...] = (*get_args(Role), "fluency")
+"""What an edited model is asked for: the probe roles, and the free text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Text put in front of what the edited model is asked.
+
+    It is part of the edit and made from requests alone, as patches are; whoever asks puts it in front.
+
+    Attributes:
+        text: The text, with the white space that parts it from what follows.
+        roles: For which roles (those of `ASKED`).
+
+    Raises:
+        InputError: If there is no such role.
+    """
+
+    text: str
+    roles: tuple[str, ...] = ASKED
+
+    def __post_init__(self) -> None:
+        for role in self.roles:
+            if role not in ASKED:
+                raise InputError(f"Unknown role '{role}' of a context.{did_you_mean(role, list(ASKED))}")
+
+    def front(self, role: str) -> str:
+        """Return what stands in front of a question of this role."""
+        return self.text if role in self.roles else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,17 +56,22 @@ class Edits:
     """Independent edits of one model.
 
     Attributes:
-        patches: For each edit its patches. An edit without patches is the unedited model.
+        patches: For each edit its patches. An edit with neither patches nor context is the unedited model.
         facts: For each edit what an editor reports about it, e.g. `{"delta_norm": 0.3, "steps": 25}`.
+        contexts: For each edit the text put in front of what the edited model is asked, or None.
     """
 
     patches: tuple[tuple[Patch, ...], ...]
     facts: tuple[Mapping[str, float], ...] = ()
+    contexts: tuple[Context | None, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.facts:
             object.__setattr__(self, "facts", tuple({} for _ in self.patches))
+        if not self.contexts:
+            object.__setattr__(self, "contexts", (None,) * len(self.patches))
         assert len(self.facts) == len(self.patches), "one mapping of facts per edit"
+        assert len(self.contexts) == len(self.patches), "one context or None per edit"
 
     def __len__(self) -> int:
         return len(self.patches)
@@ -44,12 +83,20 @@ class Edits:
 
     def select(self, indices: Sequence[int]) -> "Edits":
         """Return the edits at these indices."""
-        return Edits(tuple(self.patches[i] for i in indices), tuple(self.facts[i] for i in indices))
+        return Edits(
+            tuple(self.patches[i] for i in indices),
+            tuple(self.facts[i] for i in indices),
+            tuple(self.contexts[i] for i in indices),
+        )
 
     @staticmethod
     def join(parts: Sequence["Edits"]) -> "Edits":
         """Return the edits of all parts, in order."""
-        return Edits(tuple(p for part in parts for p in part.patches), tuple(f for part in parts for f in part.facts))
+        return Edits(
+            tuple(patches for part in parts for patches in part.patches),
+            tuple(facts for part in parts for facts in part.facts),
+            tuple(context for part in parts for context in part.contexts),
+        )
 
     @staticmethod
     def none(count: int) -> "Edits":
@@ -62,8 +109,10 @@ class Edits:
         The sum is taken in the weights' own type: under bf16 it rounds, where a patch does not.
 
         Raises:
-            InputError: If a patch is no change of a weight (a codebook, slots).
+            InputError: If a patch is no change of a weight (a codebook, slots), or the edit has a context.
         """
+        if self.contexts[edit] is not None:
+            raise InputError("The edit puts a text in front of each question; that cannot be written into a model.")
         edited = copy.deepcopy(model)
         for patch in self.patches[edit]:
             delta = patch.delta()
@@ -89,10 +138,13 @@ class Edits:
                 outline[-1].append({"kind": patch.kind, **patch.options()})
                 for name, tensor in patch.tensors().items():
                     tensors[f"{number}.{index}.{name}"] = tensor.detach().cpu().contiguous()
-        facts = json.dumps([dict(f) for f in self.facts])
-        save_file(
-            tensors, path, metadata={"format": "instructedit-edits-1", "edits": json.dumps(outline), "facts": facts}
-        )
+        metadata = {
+            "format": FORMAT,
+            "edits": json.dumps(outline),
+            "facts": json.dumps([dict(facts) for facts in self.facts]),
+            "contexts": json.dumps([context and asdict(context) for context in self.contexts]),
+        }
+        save_file(tensors, path, metadata=metadata)
 
     @staticmethod
     def load(path: Path, device: str | torch.device = "cpu") -> "Edits":
@@ -103,17 +155,19 @@ class Edits:
         """
         with safe_open(path, framework="pt", device=str(device)) as file:
             metadata = file.metadata() or {}
-            if metadata.get("format") != "instructedit-edits-1":
-                raise InputError(
-                    f"{path}: a file of edits (instructedit-edits-1) was expected, found {metadata.get('format')}."
-                )
+            if metadata.get("format") != FORMAT:
+                raise InputError(f"{path}: a file of edits ({FORMAT}) was expected, found {metadata.get('format')}.")
             tensors = {name: file.get_tensor(name) for name in file.keys()}
         edits: list[tuple[Patch, ...]] = []
         for number, outline in enumerate(json.loads(metadata["edits"])):
             edits.append(
                 tuple(_patch(path, entry, tensors, f"{number}.{index}.") for index, entry in enumerate(outline))
             )
-        return Edits(tuple(edits), tuple(json.loads(metadata["facts"])))
+        contexts = tuple(
+            None if entry is None else Context(entry["text"], tuple(entry["roles"]))
+            for entry in json.loads(metadata["contexts"])
+        )
+        return Edits(tuple(edits), tuple(json.loads(metadata["facts"])), contexts)
 
 
 def _patch(path: Path, entry: dict[str, str | int], tensors: Mapping[str, Tensor], prefix: str) -> Patch:

@@ -8,7 +8,7 @@ to, so nothing can leak from one edit to the next, and rows that belong to diffe
 | `LowRank` | y + (x A) B | MEND, KE, InstructEdit, LoRA, ROME |
 | `Dense` | y + x D | FT-L and other fine-tuning |
 | `Codebook` | y, or a stored value where a key is near | GRACE |
-| `Slots` | y + act(x K) V | CaliNet |
+| `Slots` | y + act(x K) V, gated y + (act(x G) * (x K)) V | CaliNet |
 """
 
 from abc import ABC, abstractmethod
@@ -66,8 +66,9 @@ class Patch(ABC):
         return {f.name: value for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)}
 
     def options(self) -> dict[str, str | int]:
-        """Return the patch's other fields by name."""
-        return {f.name: value for f in fields(self) if not isinstance(value := getattr(self, f.name), Tensor)}
+        """Return the patch's other fields by name, without those left out (None)."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: value for name, value in values.items() if not isinstance(value, Tensor | None)}
 
     def delta(self) -> Tensor | None:
         """Return the change of the weight as [d_in, d_out], or None where a patch is no change of a weight."""
@@ -149,19 +150,24 @@ class Codebook(Patch):
 
 @dataclass(frozen=True, slots=True)
 class Slots(Patch):
-    """y + act(x K) V: calibration slots beside a feed-forward network, with x the network's input and y its output.
+    """y + act(x K) V, or gated y + (act(x G) * (x K)) V: calibration slots beside a feed-forward network.
+
+    x is the network's input and y its output, so that slots are neurons appended to it (CaliNet, arXiv 2210.03329,
+    section 4).
 
     Attributes:
         source_site: Dotted name of the network's (first) up map, whose input is x.
         activation: Name of the activation as in a model's configuration, e.g. `gelu_new`.
         k: [d, slots].
         v: [slots, d].
+        g: Gate of the slots of a gated network, [d, slots]; None for a network of one up map.
     """
 
     source_site: str
     activation: str
     k: Tensor
     v: Tensor
+    g: Tensor | None = None
     kind: ClassVar[str] = "slots"
 
     @property
@@ -169,7 +175,8 @@ class Slots(Patch):
         return self.source_site
 
     def __call__(self, x: Tensor, y: Tensor, spans: Sequence[Span]) -> Tensor:  # noqa: D102
-        inner: Tensor = ACT2FN[self.activation](x.to(self.k.dtype) @ self.k)
+        act, x = ACT2FN[self.activation], x.to(self.k.dtype)
+        inner: Tensor = act(x @ self.k) if self.g is None else act(x @ self.g) * (x @ self.k)
         return y + (inner @ self.v).to(y.dtype)
 
 

@@ -8,7 +8,7 @@ from instructedit.benchmark.results import RunFile, RunSummary
 FIELDS = (
     *("run", "valid", "complete", "model", "weights", "setting", "split", "schedule"),
     *("seed", "editor", "task", "reader"),
-    *("measure", "subset", "derived", "protocol", "mean", "low", "high", "n"),
+    *("stage", "measure", "subset", "derived", "protocol", "mean", "low", "high", "n"),
 )
 """Columns; an empty `subset` is the mean over subsets."""
 

@@ -114,7 +114,7 @@ def build(run: RunFile, summary: RunSummary) -> Report:
 
 
 def _block(run: RunFile, summary: RunSummary, task: str) -> Block:
-    editors = [editor.name for editor in run.spec.editors]
+    editors = [editor.name for editor in run.spec.editors if editor.evaluates(task)]
     rivals = [editor for editor in editors if editor not in controls(run)]
     means = {(_column(m), m.editor): m for m in summary.means if m.task == task and m.subset is None}
     pairs = {
@@ -123,7 +123,8 @@ def _block(run: RunFile, summary: RunSummary, task: str) -> Block:
         if c.task == task and {c.editor, c.other} <= set(rivals)
     }
     best = {column: _best(column, rivals, means, pairs) for column, _ in means}
-    names = [f"{first} vs {second}" for first, second in combinations(rivals, 2)]
+    compared = {name for _, name in pairs}
+    names = [name for pair in combinations(rivals, 2) if (name := " vs ".join(pair)) in compared]
     return Block(
         task=task,
         tables=tuple(

@@ -28,8 +28,8 @@ for what in tasks presets settings; do
 done
 
 step "run"
-instructedit run quickstart --limit 2 --out runs | tee first.txt
-run=$(find runs -mindepth 1 -maxdepth 1 -type d)
+instructedit run quickstart --setting multi-task --limit 2 --out runs | tee first.txt
+run=$(dirname "$(find runs -name run.json)")
 for file in run.json cases.jsonl summary.json report/table.md report/table.csv report/table.tex; do
     test -s "$run/$file" || fail "$run/$file is missing or empty"
 done
@@ -38,7 +38,7 @@ grep -q '"valid": *true' "$run/summary.json" || fail "the run is not valid"
 
 step "the same command again computes nothing and changes no byte"
 cp "$run/cases.jsonl" "$run/summary.json" "$work"
-instructedit run quickstart --limit 2 --out runs >again.txt 2>&1
+instructedit run quickstart --setting multi-task --limit 2 --out runs >again.txt 2>&1
 grep -q 'results are there already' again.txt || fail "the second run did not go on from the first"
 cmp "$run/cases.jsonl" cases.jsonl || fail "the second run changed cases.jsonl"
 cmp "$run/summary.json" summary.json || fail "the second run changed summary.json"

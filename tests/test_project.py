@@ -20,7 +20,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from instructedit.benchmark.cli import app
-from instructedit.benchmark.config import presets, read_config
+from instructedit.benchmark.config import presets, read_suite
 from instructedit.editors import EDITORS, EditRequest, make
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -171,11 +171,11 @@ def test_every_entry_point_resolves_to_what_it_is_called(group):
 
 @pytest.mark.parametrize("name", presets())
 def test_every_preset_can_be_made(name):
-    config = read_config(name)
-    assert config.description.endswith(".")
-    for row, options in config.editors.items():
-        own = dict(options)
-        make(EDITORS.get(own.pop("method", row)), own)
+    for _, config in read_suite(name):
+        assert config.description.endswith(".")
+        for row, options in config.editors.items():
+            own = dict(options)
+            make(EDITORS.get(own.pop("method", row)), own)
 
 
 def test_one_version_everywhere():
@@ -254,7 +254,7 @@ def test_commands_in_documents_exist(document):
 def test_settings_in_the_readme_are_valid(tmp_path):
     (example,) = blocks(ROOT / "README.md", "toml")
     (tmp_path / "own.toml").write_text(example, encoding="utf-8")
-    config = read_config(str(tmp_path / "own.toml"))
+    ((_, config),) = read_suite(str(tmp_path / "own.toml"))
     for name, options in config.editors.items():
         make(EDITORS.get(name), options)
 

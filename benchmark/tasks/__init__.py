@@ -1,6 +1,6 @@
 """Readers of the four task families."""
 
-from .base import TASKS, Split, Task, TaskCases, subject_key, subjects, training_cases, with_training
+from .base import TASKS, Split, Task, TaskCases, subject_key, subjects, training_cases
 from .sources import Embedded, Folder, Hub, Source, open_source
 
 __all__ = [
@@ -16,5 +16,4 @@ __all__ = [
     "subject_key",
     "subjects",
     "training_cases",
-    "with_training",
 ]

@@ -135,14 +135,3 @@ def subjects(cases: Iterable[EditCase]) -> frozenset[str]:
 def training_cases(task: Task, source: Source, test_subjects: Collection[str]) -> TaskCases:
     """Read a training split; records whose subject the run's own tasks test are left out and counted."""
     return task.load(source, "train", exclude=test_subjects)
-
-
-def with_training(evaluated: TaskData, training: TaskData) -> TaskData:
-    """Return the record of an evaluated split, completed by that of the training split its editors learnt from."""
-    return evaluated.model_copy(
-        update={
-            "sha256": evaluated.sha256 | training.sha256,
-            "train_cases": training.cases,
-            "train_skipped": training.skipped,
-        }
-    )

@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from instructedit.benchmark.cli import app
+from instructedit.benchmark.results import find_run
 
 from .worlds import CONFIG, write_data, write_model
 
@@ -46,15 +47,14 @@ def test_run_prints_tables_and_where_the_report_lies(place, finished):
     assert "9 of 9 results are there already" in err
     for word in ("Reliability", "Locality", "n = 3", "ft-m", "grace", "table.md", "Fluency"):
         assert word in out, word
-    (folder,) = finished.iterdir()
+    folder = find_run(finished)
     assert {path.name for path in (folder / "report").iterdir()} == {"table.md", "table.csv", "table.tex"}
 
 
 def test_run_takes_only_what_is_asked_for(place, tmp_path):
     code, _, _ = start(place, "--out", tmp_path, "--task", "zsre", "--editor", "grace", "--limit", "2", "--seed", "5")
     assert code == 0
-    (file,) = tmp_path.glob("*/run.json")
-    spec = json.loads(file.read_text())["spec"]
+    spec = json.loads((find_run(tmp_path) / "run.json").read_text())["spec"]
     assert spec["tasks"] == ["zsre"]
     assert spec["seed"] == 5
     assert [e["name"] for e in spec["editors"]] == ["grace"]
@@ -62,7 +62,7 @@ def test_run_takes_only_what_is_asked_for(place, tmp_path):
 
 
 def test_report_is_made_again_from_the_files(finished):
-    (folder,) = finished.iterdir()
+    folder = find_run(finished)
     before = {path.name: path.read_bytes() for path in (folder / "report").iterdir()}
     code, out, _ = call("report", finished)
     assert code == 0
@@ -136,8 +136,8 @@ def test_unknown_presets_and_lists(tmp_path):
         ("[editors.grace]\nblock = 12", "Block 12 was asked for, but the model has 4 blocks"),
         ("tasks = ['zsre', 'zsre']", "each task may be named once"),
         (
-            "[generation]\nmax_new_tokens = 0",
-            "key 'generation.max_new_tokens': Input should be greater than or equal to 1",
+            "[generation]\nmax_new_tokens = -1",
+            "key 'generation.max_new_tokens': Input should be greater than or equal to 0",
         ),
         ("[generation]\nmax_new_tokens = 500", "500 new tokens were asked for, but the model's context is 96"),
         ("[generation]\nfluency_top_k = 5000", "fluency_top_k is 5000, but the vocabulary has"),
@@ -238,3 +238,82 @@ def test_an_invalid_run_does_not_end_well(place, tmp_path, monkeypatch):
 def test_the_embedded_world_needs_a_folder(tmp_path):
     (tmp_path / "file").write_text("")
     assert "a folder was expected" in refused(call("embedded", "--out", tmp_path / "file"))
+
+
+SUITE = """
+limit = 1
+fluency = false
+[editors.none]
+[editors.grace]
+steps = 2
+[[runs]]
+setting = "direct"
+[[runs]]
+name = "two"
+limit = 2
+only = ["none"]
+"""
+
+
+def test_a_suite_is_run_and_indexed(place, tmp_path):
+    (tmp_path / "pair.toml").write_text(SUITE)
+    words = ["--data", place / "data", "--model", place / "model", "--task", "zsre", "--out", tmp_path / "out"]
+    code, out, err = call("run", tmp_path / "pair.toml", *words, "--seeds", "4,5")
+    assert code == 0
+    assert "run 1 of 4: direct, seed 4" in err
+    assert "run 4 of 4: two, seed 5" in err
+    assert out.count("Results: ") == 4
+    index = json.loads((tmp_path / "out" / "suites" / "pair.json").read_text())
+    assert [(run["label"], run["seed"]) for run in index["runs"]] == [
+        ("direct", 4),
+        ("two", 4),
+        ("direct", 5),
+        ("two", 5),
+    ]
+    folders = {path.parent.name for path in (tmp_path / "out").glob("*/run.json")}
+    assert {run["digest"] for run in index["runs"]} == folders
+    assert "holds 4 runs" in refused(call("report", tmp_path / "out"))
+
+
+def test_a_dry_run_writes_nothing(place, tmp_path):
+    (tmp_path / "pair.toml").write_text(SUITE)
+    words = ["--data", place / "data", "--model", place / "absent", "--out", tmp_path / "out", "--dry-run"]
+    code, out, _ = call("run", tmp_path / "pair.toml", *words)
+    assert code == 0
+    assert out.splitlines()[:3] == [
+        "direct, seed 0",
+        "  row none: recent 1, counterfact 1, zsre 1, convsent 1",
+        "  row grace: recent 1, counterfact 1, zsre 1, convsent 1",
+    ]
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--seeds", "1,x"], "--seeds: found '1,x'"),
+        (["--seeds", "1", "--seed", "2"], "--seeds: found '1'"),
+        (["--setting", "multitask"], "Unknown setting 'multitask'. Did you mean 'multi-task'"),
+        (["--setting", "hold-out", "--task", "recent"], "The setting 'hold-out' tests on zsre"),
+        (["--schedule", "bulk"], "key 'schedule'"),
+        (["--schedule", "batch"], "the schedule 'batch' cannot be run"),
+    ],
+)
+def test_what_a_suite_cannot_be_is_refused(place, tmp_path, words, sentence):
+    assert sentence in refused(start(place, "--out", tmp_path, *words))
+    assert not list(tmp_path.iterdir()), "nothing was started"
+
+
+def test_settings_are_listed():
+    code, out, _ = call("list", "settings")
+    assert code == 0
+    names = [text.split()[0] for text in out.splitlines()]
+    assert names == [
+        "direct",
+        "single-task",
+        "multi-task",
+        "hold-out",
+        "unseen-instruction",
+        "task-scaling",
+        "balanced",
+    ]

@@ -9,7 +9,7 @@ from instructedit.baselines.ftl import FTM, FTMConfig
 from instructedit.benchmark.config import EMBEDDED_MODEL
 from instructedit.benchmark.plan import make_plan
 from instructedit.benchmark.results import GenerationSpec
-from instructedit.benchmark.runner import choose
+from instructedit.benchmark.selection import choose
 from instructedit.benchmark.tasks.base import TASKS
 from instructedit.benchmark.tasks.sources import open_source
 from instructedit.editors import LanguageModel

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from instructedit.benchmark import runner
-from instructedit.benchmark.config import make_config, read_config
+from instructedit.benchmark.config import make_config, read_suite
 from instructedit.benchmark.results import CaseRecord, RunFile, RunSummary, read_record
-from instructedit.benchmark.runner import choose, prepare, run
+from instructedit.benchmark.runner import prepare, run
+from instructedit.benchmark.selection import choose
 from instructedit.benchmark.store import StorageError
 from instructedit.editors import EditRequest, InputError
 
@@ -28,7 +29,8 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def config(place):
-    options = read_config(str(place / "run.toml")).model_dump()
+    ((_, config),) = read_suite(str(place / "run.toml"))
+    options = config.model_dump()
     return make_config({**options, "data": str(place / "data"), "model": str(place / "model")}, "test")
 
 
@@ -191,7 +193,7 @@ def test_a_cases_result_does_not_depend_on_the_cases_before_it(config, finished,
 
 def test_editors_receive_requests_and_nothing_else(prepared, monkeypatch, tmp_path):
     seen = []
-    for editor in prepared.editors.values():
+    for editor in prepared.outline.editors.values():
         inner = editor.edit
         monkeypatch.setattr(
             editor,
@@ -206,7 +208,7 @@ def test_editors_receive_requests_and_nothing_else(prepared, monkeypatch, tmp_pa
 
 
 def test_a_smaller_limit_takes_a_part_of_a_larger_ones(prepared):
-    cases = prepared.cases["recent"]
+    cases = prepared.outline.cases["recent"]
     three, two = choose(cases, 3), choose(cases, 2)
     assert set(two) < set(three) < set(cases)
     assert choose(cases, None) == cases
@@ -288,7 +290,7 @@ def test_a_run_on_the_training_split_records_the_training_file(config, place, tm
     assert set(data.sha256) == {"wiki_recent/recent_train.json"}
     assert data.cases == 1
     assert data.skipped["row left out: its subject is tested"] == 4
-    assert [c.request.subject for c in prepared.cases["recent"]] == ["Mary Ward"]
+    assert [c.request.subject for c in prepared.outline.cases["recent"]] == ["Mary Ward"]
 
 
 def test_a_resumed_run_says_what_has_changed(finished, prepared, tmp_path):

@@ -1,18 +1,20 @@
 """Every score of a chunk again by explicit loops: one text, one unpadded forward, one really edited model at a time."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from instructedit.baselines.ftl import FTM, FTMConfig
 from instructedit.baselines.grace import GRACE, GRACEConfig
+from instructedit.baselines.incontext import InContext, InContextConfig
 from instructedit.baselines.noedit import NoEdit
 from instructedit.benchmark.matching import generation_agreement, matches
 from instructedit.benchmark.metrics import ngram_entropy
 from instructedit.benchmark.results import GenerationSpec
 from instructedit.benchmark.scoring import run_chunk
-from instructedit.editors import CaseError, EditCase, Editor, EditRequest, Edits, Probe
+from instructedit.editors import CaseError, Context, EditCase, Editor, EditRequest, Edits, LanguageModel, Probe
 
 GENERATION = GenerationSpec(max_new_tokens=8, fluency_tokens=8, fluency_top_k=3)
 
@@ -49,8 +51,8 @@ def editors():
     }
 
 
-def run(model, editors, cases=CASES):
-    records, timings = run_chunk(model, cases, editors, run="r", seed=0, generation=GENERATION, fluency=True)
+def run(model, editors, cases=CASES, generation=GENERATION):
+    records, timings = run_chunk(model, cases, editors, run="r", seed=0, generation=generation, fluency=True)
     assert [t.editor for t in timings] == list(editors)
     return {(r.editor, r.case_id): r for r in records}
 
@@ -210,3 +212,127 @@ def test_an_editor_that_makes_too_few_edits_is_a_bug(model):
 
     with pytest.raises(AssertionError, match="short made 1 edits of 3 requests"):
         run(model, {"short": Short()})
+
+
+class Told(FTM):
+    """Changes weights and puts a text in front of the questions."""
+
+    def edit(self, model, requests, seed=0):
+        texts = tuple(Context(f"The {request.target}. ") for request in requests)
+        return replace(super().edit(model, requests, seed), contexts=texts)
+
+
+def test_a_text_in_front_is_scored_as_explicit_loops_with_it_do(model):
+    told = Told(FTMConfig(block=1, lr=0.02, clamp=0.2, steps=5))
+    records = run(model, {"in-context": InContext(), "told": told})
+    requests = [c.request for c in CASES]
+    plain = FTM(told.config).edit(model, requests, 0)
+    tokenizer, before = model.tokenizer, model.model
+    for name, edits in (("in-context", InContext().edit(model, requests)), ("told", told.edit(model, requests))):
+        for number, case_ in enumerate(CASES):
+            after = before if name == "in-context" else plain.apply_to(before, number)
+            record = records[name, case_.request.case_id]
+            front = edits.contexts[number].text
+            found = {(s.probe, s.protocol): s.value for s in record.scores}
+            for index, probe in enumerate(case_.probes[:4]):
+                labels, log_p = read(after, tokenizer, front + probe.prompt, probe.answers[0])
+                _, log_q = read(before, tokenizer, probe.prompt, probe.answers[0])
+                wanted = log_q.argmax(-1).tolist() if probe.role == "locality" else labels
+                same = [int(a == b) for a, b in zip(log_p.argmax(-1).tolist(), wanted, strict=True)]
+                assert found[index, "teacher_forced_token"] == pytest.approx(sum(same) / len(same))
+                if probe.role == "locality":
+                    kl = (log_q.exp() * (log_q - log_p)).sum(-1).mean()
+                    assert found[index, "kl_divergence"] == pytest.approx(float(kl), abs=1e-5)
+                    assert kl > 1e-3, "the text does something"
+                answer = record.answers[index]
+                assert answer.prompt == probe.prompt, "the record keeps the bare question"
+                old, whole = say(before, tokenizer, probe.prompt, 8), say(after, tokenizer, front + probe.prompt, 8)
+                assert whole.startswith(answer.generated)
+                assert old.startswith(answer.before)
+                agreed = generation_agreement(old, whole, probe.answers)
+                wanted = agreed if probe.role == "locality" else matches(whole, probe.answers)
+                assert found[index, "free_generation"] == float(wanted)
+            sentiment = case_.probes[4]
+            pooled = [
+                torch.cat(
+                    [
+                        log_p.gather(1, torch.tensor(labels)[:, None])[:, 0]
+                        for labels, log_p in (
+                            read(hf, tokenizer, text + sentiment.prompt, r) for r in sentiment.answers
+                        )
+                    ]
+                ).mean()
+                for hf, text in ((before, ""), (after, front))
+            ]
+            assert found[4, "z_topic"] == pytest.approx(min(1.0, math.exp(pooled[1] - pooled[0])), abs=1e-5)
+
+
+def test_a_text_stands_only_in_front_of_its_roles(model):
+    editor = InContext(InContextConfig(roles=("reliability", "fluency")))
+    records = run(model, {"none": NoEdit(), "in-context": editor})
+    for case_ in CASES:
+        key = case_.request.case_id
+        none, told = records["none", key], records["in-context", key]
+        for ours, theirs in zip(told.scores, none.scores, strict=True):
+            assert ours.measure in {"reliability", "fluency"} or ours == theirs
+        assert {s.value for s in told.scores if s.measure == "locality"} == {1.0, 0.0}, "agreement, and no divergence"
+        request = case_.request
+        written = replace(request, prompt=editor.edit(model, [request]).contexts[0].text + request.prompt)
+        (same,) = run(model, {"none": NoEdit()}, [EditCase(written, ())]).values()
+        assert told.text == same.text != none.text, "the sampled text continues the fact and the edit prompt"
+
+
+def test_questions_without_a_text_in_front_share_their_base_pass(model, editors, monkeypatch):
+    passes: list[int] = []
+    inner = LanguageModel.base
+    monkeypatch.setattr(LanguageModel, "base", lambda self, *a: passes.append(1) or inner(self, *a))
+    edits = editors["ft-m"].edit(model, [c.request for c in CASES])  # its own
+    del passes[:]
+    monkeypatch.setattr(FTM, "edit", lambda *_: edits)
+    run(model, {name: editors[name] for name in ("none", "ft-m")} | {"in-context": InContext()})
+    assert len(passes) == 1
+
+
+def test_what_does_not_fit_behind_the_text_is_counted(model):
+    class Wordy(NoEdit):
+        def edit(self, model, requests, seed=0):
+            return replace(Edits.none(len(requests)), contexts=(Context("word " * 17),) * len(requests))
+
+    base = case(6, "Ada Lovelace", "Paris")
+    probes = (
+        Probe("locality", "Relation_Specificity", "What is her name, or the place of her birth?", ("female",)),
+        Probe("reliability", "sentiment", "What of Ada?", ("yes.", "yes, " * 8), opposed=("no, " * 8,)),
+        Probe("portability", "Reasoning", "Is", ("yes.",)),
+    )
+    whole = EditCase(base.request, probes)
+    none, wordy = (run(model, {"x": editor}, [whole])["x", "t/test/6"] for editor in (NoEdit(), Wordy()))
+    assert none.unscored == {}
+    assert wordy.status == "done"
+    assert wordy.unscored == {
+        "fluency: the model's context has no room for 8 new tokens behind the edit's text and the prompt": 1,
+        "locality: the edit's text, prompt and answer are longer than the model's context": 1,
+        "locality: the model's context has no room for 8 new tokens behind the edit's text and the prompt": 1,
+        "sentiment: no reply of one sentiment fits the model's context": 1,
+        "sentiment: the edit's text, prompt and reply are longer than the model's context": 2,
+    }
+    assert {(s.probe, s.protocol) for s in wordy.scores} == {
+        (2, "teacher_forced_token"),
+        (2, "teacher_forced_exact"),
+        (2, "free_generation"),
+    }
+    assert wordy.answers[0].generated is None
+
+
+def test_without_new_tokens_answers_are_not_generated(model, editors):
+    records = run(
+        model, {**editors, "in-context": InContext()}, generation=GENERATION.model_copy(update={"max_new_tokens": 0})
+    )
+    assert len(records) == 12
+    for record in records.values():
+        assert record.status == "done"
+        assert record.unscored.keys() <= {"fluency: the text has fewer than three words"}
+        assert all(answer.before is None and answer.generated is None for answer in record.answers)
+        read_as = {s.protocol for s in record.scores}
+        assert "free_generation" not in read_as
+        assert {"teacher_forced_exact", "kl_divergence", "edit_success"} <= read_as
+        assert record.text

@@ -130,3 +130,15 @@ def test_paired_uses_shared_cases_only() -> None:
     assert (result.n, result.p) == (3, 1.0)
     assert (result.low, result.high) == (-1.0, 1.0)
     assert paired({"a": 1.0}, {"b": 1.0}, "k") is None
+
+
+def test_many_different_magnitudes_flip_as_few_do() -> None:
+    """Random bits and binomial draws estimate the same p, on either side of where one gives way to the other."""
+    rng = np.random.default_rng(0)
+    coarse = rng.choice([-1.0, 1.0, 2.0], size=60, p=[0.4, 0.3, 0.3])
+    fine = coarse + 1e-9 * rng.standard_normal(60)
+    assert sign_flip(list(fine), "a") == pytest.approx(sign_flip(list(coarse), "b"), abs=0.015)
+    same = 0.5 + 1e-3 * rng.random(300)
+    assert sign_flip(list(same), "c") == 1 / 10_001
+    balanced = [sign * value for value in rng.random(2_000) for sign in (1, -1)]
+    assert sign_flip(balanced, "d") == 1.0

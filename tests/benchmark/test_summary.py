@@ -15,8 +15,9 @@ from instructedit.benchmark.results import (
     RunSummary,
     Score,
     TaskData,
+    TrainingSpec,
 )
-from instructedit.benchmark.summary import summarise
+from instructedit.benchmark.summary import pairs, summarise
 from instructedit.editors import InputError
 
 
@@ -209,3 +210,73 @@ def test_it_survives_a_file(summary: RunSummary) -> None:
 def test_foreign_lines_are_refused(record: CaseRecord, sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
         summarise(run_file(), [*RECORDS, record])
+
+
+def row(name: str, method: str, learnt: str | None = None, instruction: str | None = None) -> EditorSpec:
+    training = None
+    if learnt is not None:
+        training = TrainingSpec(
+            label=learnt, tasks=(), weights={}, cases={}, validation={}, digest=learnt, checkpoint=f"{method}-{learnt}"
+        )
+    return EditorSpec(name=name, method=method, training=training, instruction=instruction)
+
+
+def compared(*rows: EditorSpec) -> list[str]:
+    return [f"{first.name} {second.name}" for first, second in pairs(rows)]
+
+
+def test_untrained_editors_meet_every_other_row() -> None:
+    found = compared(row("none", "none"), row("ft-l", "ft-l"), row("mend@a", "mend", "a"), row("mend@b", "mend", "b"))
+    assert found == ["none ft-l", "none mend@a", "none mend@b", "ft-l mend@a", "ft-l mend@b", "mend@a mend@b"]
+
+
+def test_editors_meet_where_they_learnt_the_same() -> None:
+    rows = [row(f"{method}@{learnt}", method, learnt) for method in ("mend", "ke") for learnt in ("a", "b")]
+    assert compared(*rows) == ["mend@a mend@b", "mend@a ke@a", "mend@b ke@b", "ke@a ke@b"]
+
+
+def test_the_unseen_instruction_stands_for_its_editor() -> None:
+    told = [row(f"i#{told}", "i", "a", told) for told in ("description-0", "unseen", "none", "random-text")]
+    assert compared(row("mend", "mend", "a"), *told) == [
+        "mend i#unseen",
+        "i#description-0 i#unseen",
+        "i#unseen i#none",
+        "i#unseen i#random-text",
+    ]
+    # the only instruction of an editor stands for it whatever it is
+    assert compared(row("mend", "mend", "a"), row("i", "i", "a", "none")) == ["mend i"]
+
+
+def test_twenty_rows_are_compared_in_few_pairs() -> None:
+    told = [row(f"i#{k}", "i", "a", f"description-{k}") for k in range(9)]
+    told += [row(f"i#{name}", "i", "a", name) for name in ("unseen", "none", "wrong-task", "name-only", "random-text")]
+    assert len(compared(*told, row("mend", "mend", "a"), *(row(str(k), str(k)) for k in range(5)))) == 13 + 21
+
+
+def test_rows_are_counted_on_their_own_tasks() -> None:
+    run = run_file()
+    mend, ftl = run.spec.editors
+    spec = run.spec.model_copy(update={"editors": (mend, ftl.model_copy(update={"tasks": ("recent",)}))})
+    run = run.model_copy(update={"spec": spec})
+    own = [record for record in RECORDS if record.editor == "mend"]
+    assert summarise(run, own).complete
+    assert summarise(run, own).comparisons == ()
+    with pytest.raises(InputError, match="not of this run"):
+        summarise(run, RECORDS)
+
+
+def test_stages_never_meet_in_one_mean() -> None:
+    later = [
+        line("a", "mend", score("reliability", "", 0.0), stage="after all"),
+        line("a", "ft-l", score("reliability", "", 0.0), stage="after all"),
+    ]
+    both = summarise(run_file(), [*RECORDS, *later], expected=8)
+    assert both.complete
+    alone = summarise(run_file(), RECORDS)
+    assert [mean for mean in both.means if mean.stage == "single"] == list(alone.means)
+    assert [pair for pair in both.comparisons if pair.stage == "single"] == list(alone.comparisons)
+    (mend, ftl) = (mean for mean in both.means if mean.stage == "after all" and mean.subset is None)
+    assert (mend.editor, mend.mean, mend.n) == ("mend", 0.0, 1)
+    assert ftl.editor == "ft-l"
+    with pytest.raises(InputError, match="twice"):
+        summarise(run_file(), [*RECORDS, *later, later[0]])

@@ -2,6 +2,9 @@
 
 import json
 from pathlib import Path
+from typing import ClassVar
+
+from instructedit.editors import EditRequest, Edits, TrainedConfig, TrainedEditor, TrainingSet
 
 from ..conftest import make_model, make_tokenizer
 
@@ -43,6 +46,60 @@ def write_data(folder: Path, records: int = 5) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(rows), encoding="utf-8")
     return folder
+
+
+def write_training(folder: Path, **records: int) -> Path:
+    """Write training files beside `write_data`'s, of so many records a task, about people that it does not test."""
+    files = {
+        "recent": "wiki_recent/recent_train.json",
+        "counterfact": "wiki_counterfact/train_cf.json",
+        "zsre": "ZsRE/zsre_train.json",
+        "convsent": "Convsent/blender_train.json",
+    }
+    for task, name in files.items():
+        people = [f"{task.title()} Person{index}" for index in range(records.get(task, 4))]
+        rows = [
+            {"ent": person, "pos": ["I like it.", "Lovely."], "neg": ["I hate it.", "No."]}
+            if task == "convsent"
+            else {
+                "subject": person,
+                "prompt": f"The place of birth of {person} is",
+                "target_new": "Vale",
+                "rephrase_prompt": f"Where is {person} from?",
+                "locality": {
+                    "Relation_Specificity": [{"prompt": f"The gender of {person} is", "ground_truth": [["female"]]}]
+                },
+            }
+            for person in people
+        ]
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(rows), encoding="utf-8")
+    return folder
+
+
+class Learner(TrainedEditor[TrainedConfig]):
+    """A trained editor that edits nothing; it writes down what it was trained on and what it is told."""
+
+    name, title, source = "learner", "Learner", "test"
+    instructed = True
+    Config = TrainedConfig
+    fits: ClassVar[list[tuple[Path, TrainingSet, int]]] = []
+    told: ClassVar[list[EditRequest]] = []
+
+    def make_network(self, shape, seed):
+        raise AssertionError
+
+    def patches(self, model, requests):
+        raise AssertionError
+
+    def fit(self, model, training, folder, *, seed=0, report=lambda _: None, progress=False, **_):
+        self.fits.append((folder, training, seed))
+        self.save(folder)
+
+    def edit(self, model, requests, seed=0):
+        self.told.extend(requests)
+        return Edits.none(len(requests))
 
 
 def write_model(folder: Path, family: str = "gpt2") -> Path:

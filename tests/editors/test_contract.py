@@ -36,8 +36,9 @@ def exact_model(request, make_language_model) -> LanguageModel:
 
 
 def outcome(model: LanguageModel, edits: Edits) -> torch.Tensor:
-    """Logits of all edits' models to all questions."""
-    rows = [model.encode(question, "London") for _ in range(len(edits)) for question in QUESTIONS]
+    """Logits of all edits' models to all questions, with an edit's context in front of them."""
+    fronts = [context.front("generalization") if context else "" for context in edits.contexts]
+    rows = [model.encode(front + question, "London") for front in fronts for question in QUESTIONS]
     owners = [owner for owner in range(len(edits)) for _ in QUESTIONS]
     return torch.cat([logits for _, logits in model.forward(rows, edits, owners)])
 
@@ -60,14 +61,17 @@ def test_base_weights_stay_as_they_are_bit_for_bit(editor, exact_model):
 
 
 def test_many_at_once_equal_one_by_one(editor, exact_model):
-    together = outcome(exact_model, editor.edit(exact_model, REQUESTS, seed=3))
-    alone = torch.cat([outcome(exact_model, editor.edit(exact_model, [request], seed=3)) for request in REQUESTS])
-    assert (together - alone).abs().max() <= 1e-6 * alone.abs().max()
+    together = editor.edit(exact_model, REQUESTS, seed=3)
+    alone = Edits.join([editor.edit(exact_model, [request], seed=3) for request in REQUESTS])
+    assert together.contexts == alone.contexts
+    apart = torch.cat([outcome(exact_model, alone.select([number])) for number in range(len(REQUESTS))])
+    assert (outcome(exact_model, together) - apart).abs().max() <= 1e-6 * apart.abs().max()
 
 
 def test_same_seed_same_edit(editor, model):
     first, second = (editor.edit(model, REQUESTS, seed=7) for _ in range(2))
     assert len(first) == len(REQUESTS)
+    assert first.contexts == second.contexts
     for ours, theirs in zip(first.patches, second.patches, strict=True):
         for one, other in zip(ours, theirs, strict=True):
             assert one.site == other.site
@@ -86,11 +90,13 @@ def test_sees_the_requests_and_nothing_else(editor, model, monkeypatch):
     monkeypatch.setattr(
         type(model.tokenizer), "__call__", lambda self, text, **k: texts.append(text) or inner(self, text, **k)
     )
-    editor.edit(model, REQUESTS, seed=0)
+    edits = editor.edit(model, REQUESTS, seed=0)
     if editor.name == "none":
         return
     assert texts, "an editor tokenises by model.encode, where this test can see it"
     allowed = [f"{request.prompt} {request.target}" for request in REQUESTS]
+    # An edit's own text may stand in front of its question; that it tells of no other request shows above.
+    allowed += [f"{context.text}{whole}" for context, whole in zip(edits.contexts, allowed, strict=True) if context]
     assert all(any(text in whole for whole in allowed) for text in texts)
 
 
@@ -101,7 +107,7 @@ def test_editors_and_their_edits_are_saved_and_loaded(editor, model, tmp_path):
     edits = editor.edit(model, REQUESTS, seed=1)
     edits.save(tmp_path / "edits.safetensors")
     loaded = Edits.load(tmp_path / "edits.safetensors")
-    assert loaded.facts == edits.facts
+    assert (loaded.facts, loaded.contexts) == (edits.facts, edits.contexts)
     assert torch.equal(outcome(model, loaded), outcome(model, edits))
     assert torch.equal(outcome(model, again.edit(model, REQUESTS, seed=1)), outcome(model, edits))
 

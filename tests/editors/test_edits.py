@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from instructedit.editors import Codebook, Dense, Edits, InputError, LowRank
+from instructedit.editors import Codebook, Context, Dense, Edits, InputError, LowRank
 
 
 def test_a_codebook_cannot_be_written_into_weights(model):
@@ -36,7 +36,7 @@ def test_strange_files_are_refused(tmp_path):
     save_file({"x": torch.zeros(1)}, tmp_path / "a.safetensors")
     with pytest.raises(InputError, match="a file of edits"):
         Edits.load(tmp_path / "a.safetensors")
-    metadata = {"format": "instructedit-edits-1", "edits": json.dumps([[{"kind": "dens"}]]), "facts": "[{}]"}
+    metadata = {"format": "instructedit-edits-2", "edits": json.dumps([[{"kind": "dens"}]]), "facts": "[{}]"}
     save_file({"x": torch.zeros(1)}, tmp_path / "b.safetensors", metadata=metadata)
     with pytest.raises(InputError, match=r"unknown kind of patch 'dens'. Did you mean 'dense'"):
         Edits.load(tmp_path / "b.safetensors")
@@ -49,3 +49,24 @@ def test_edits_are_selected_and_joined():
     assert edits.select([0]).first_block == 3
     assert Edits.join([edits.select([1]), Edits.none(1)]).facts == ({"a": 2.0}, {})
     assert Edits.none(2).first_block is None
+
+
+def test_contexts_are_selected_joined_and_kept_in_files(tmp_path):
+    fact = Context("New fact: it is so.\n", ("locality", "fluency"))
+    edits = Edits(((), ()), contexts=(None, fact))
+    assert edits.select([1, 0]).contexts == (fact, None)
+    assert Edits.join([Edits.none(1), edits]).contexts == (None, None, fact)
+    assert (fact.front("locality"), fact.front("portability")) == (fact.text, "")
+    edits.save(tmp_path / "e.safetensors")
+    assert Edits.load(tmp_path / "e.safetensors") == edits
+
+
+def test_an_edit_with_a_context_cannot_be_written_into_weights(model):
+    edits = Edits(((),), contexts=(Context("New fact: it is so.\n"),))
+    with pytest.raises(InputError, match="in front of each question; that cannot be written into a model"):
+        edits.apply_to(model.model)
+
+
+def test_a_context_for_a_role_that_is_not_there_is_refused():
+    with pytest.raises(InputError, match=r"Unknown role 'localty' of a context. Did you mean 'locality'"):
+        Context("x", ("localty",))

@@ -43,7 +43,7 @@ def test_what_was_said_before_is_shown_where_no_control_says_it() -> None:
 def test_a_case_has_a_record_for_each_editor(folder: Path, lines: list[bytes]) -> None:
     write(folder, lines)
     with (folder / "cases.jsonl").open("ab") as file:
-        file.write(b'{"schema_version": 1, "ru')  # a killed run's last line
+        file.write(b'{"schema_version": 2, "ru')  # a killed run's last line
     case = load_case(folder, "counterfact/test/3")
     assert [record.editor for record in case.records] == ["none", "ft-l", "grace"]
     assert case.controls == {"none"}

@@ -58,7 +58,7 @@ def test_a_report_that_cannot_be_written_is_a_sentence(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"schema_version": 99, "novel": 1}, "schema version 99, but this program reads version 1"),
+        ({"schema_version": 99, "novel": 1}, "schema version 99, but this program reads version 2"),
         ({"schema_version": None}, "schema version None"),
         ({"novel": 1}, "field 'novel': Extra inputs"),
         ({"digest": "f" * 16}, "run.json is of run 0123456789abcdef but summary.json of run ffff"),

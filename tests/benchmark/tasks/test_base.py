@@ -14,7 +14,6 @@ from instructedit.benchmark.tasks import (
     subject_key,
     subjects,
     training_cases,
-    with_training,
 )
 from instructedit.benchmark.tasks.recent import Recent
 from instructedit.editors import InputError
@@ -54,7 +53,7 @@ def test_data_record(tmp_path):
     data = Recent().load(Folder(tmp_path)).data
     assert (data.task, data.version, data.source, data.revision) == ("recent", "1", "folder", None)
     assert data.sha256 == {"wiki_recent/recent_test.json": hashlib.sha256(file.read_bytes()).hexdigest()}
-    assert (data.rows, data.cases, data.train_cases) == (2, 2, None)
+    assert (data.rows, data.cases) == (2, 2)
     assert data.citation == Recent.citation
 
 
@@ -89,11 +88,6 @@ def test_tested_subjects_are_left_out_of_training_and_counted(tmp_path):
     assert [case.request.case_id for case in trained.cases] == ["recent/train/0", "recent/train/2"]
     assert trained.data.skipped["row left out: its subject is tested"] == 2
     assert (trained.data.rows, trained.data.cases) == (4, 2)
-    both = with_training(tested.data, trained.data)
-    assert (both.rows, both.cases, both.train_cases) == (2, 2, 2)
-    assert both.train_skipped == trained.data.skipped
-    assert both.skipped == tested.data.skipped
-    assert list(both.sha256) == ["wiki_recent/recent_test.json", "wiki_recent/recent_train.json"]
 
 
 def test_nothing_left_to_train_on_is_no_error(tmp_path):

@@ -1,0 +1,260 @@
+"""Statistics over the runs of a suite: runs that differ in the seed alone are put together.
+
+The unit that carries chance is twofold, a seed (of training and of instructions) and a case. All seeds are evaluated on
+the same cases, so the two are crossed and not nested: a resample draws seeds, and draws cases once for all of them. To
+draw the cases anew within each seed would count an editor without any randomness, run under four seeds, as four times
+the evidence.
+"""
+
+import hashlib
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from instructedit.editors.errors import InputError
+
+from .questions import Asked, questions
+from .results import (
+    RunFile,
+    RunSummary,
+    SeedComparison,
+    SeedMean,
+    SuiteFile,
+    SuiteGroup,
+    SuiteSummary,
+    digest_of,
+    read_record,
+)
+from .statistics import RESAMPLES, Interval, seeded
+from .store import Store
+from .summary import Column, case_values
+
+_Values = dict[Column, dict[str, dict[str, float]]]
+"""Per column, row and case the value, of one task under one seed."""
+
+
+class _Run(NamedTuple):
+    label: str
+    folder: Path
+    file: RunFile
+
+
+def two_level(values: NDArray[np.float64], cases: Sequence[str]) -> Interval:
+    """Mean over seeds and cases and its 95 % percentile bootstrap interval, seeds and cases both resampled.
+
+        b_k = 1 / (S N) sum_s sum_i u_ks c_ki v_si,    u_k ~ Multinomial(S; 1/S ..),  c_k ~ Multinomial(N; 1/N ..)
+        low, high = 2.5 % and 97.5 % quantile of b_k, k = 1 .. 10,000
+
+    With one seed, or where all seeds are equal, it is the bootstrap over cases. With few seeds it is too narrow as to
+    seeds: the variance between S drawn seeds is (S - 1) / S of that between seeds, three quarters with four.
+
+    Args:
+        values: One value per seed and case `[S, N]`; for a comparison the paired differences.
+        cases: Ids of the cases `[N]`, sorted; they seed the draws, so all rows of a table are drawn alike.
+
+    Returns:
+        The interval; its `n` is N.
+
+    Source: the pigeonhole bootstrap of crossed factors, Owen 2007, arXiv 0712.1111.
+
+    Raises:
+        ValueError: If there is no value.
+    """
+    if not values.size:
+        raise ValueError("An interval of no cases is undefined.")
+    seeds, n = values.shape
+    mean = math.fsum(values.ravel()) / values.size
+    if values.min() == values.max():
+        return Interval(float(values[0, 0]), float(values[0, 0]), float(values[0, 0]), n)
+    name = hashlib.sha256("\n".join(cases).encode()).hexdigest()
+    by_seed = _draws(f"cases|{name}", n) @ values.T
+    means = np.einsum("ks,ks->k", _draws(f"seeds|{seeds}", seeds), by_seed)
+    # Two machines add the products in different orders; what differs between them stands behind the twelfth place.
+    low, high = np.quantile(means, [0.025, 0.975]).round(12)
+    return Interval(mean, float(low), float(high), n)
+
+
+@lru_cache(maxsize=6)
+def _draws(key: str, n: int) -> NDArray[np.float64]:
+    """Return the weight that each of n things has in each resample `[RESAMPLES, n]`."""
+    return seeded(key).multinomial(n, np.full(n, 1 / n), RESAMPLES) / n
+
+
+def summarise_suite(out: Path, suite: SuiteFile) -> SuiteSummary:
+    """Put the runs of a suite together.
+
+    A run that is not finished or not valid is left out, and a warning says so. A number is over the cases that were
+    scored under every seed (and, in a comparison, in all its rows), so all seeds are means over the same cases.
+
+    Args:
+        out: Folder of all runs.
+        suite: Which of them belong together.
+
+    Raises:
+        InputError: If no run can be used, or a file of a run cannot be read.
+    """
+    warnings: list[str] = []
+    together: dict[str, list[_Run]] = defaultdict(list)
+    for run in _readable(out, suite, warnings):
+        together[run.label + _without_seed(run.file)].append(run)
+    if not together:
+        raise InputError(f"{out}: no run of the suite '{Path(suite.name).stem}' can be used. {' '.join(warnings)}")
+    groups = [sorted(runs, key=lambda run: run.file.spec.seed) for runs in together.values()]
+    warnings += _unlike(groups)
+    return SuiteSummary(
+        name=Path(suite.name).stem, warnings=tuple(warnings), groups=tuple(_group(runs) for runs in groups)
+    )
+
+
+def _readable(out: Path, suite: SuiteFile, warnings: list[str]) -> Iterator[_Run]:
+    for entry in suite.runs:
+        folder = out / entry.digest
+        name = f"Run {entry.digest} ('{entry.label}', seed {entry.seed})"
+        if not (folder / "summary.json").is_file():
+            warnings.append(f"{name} is left out: it is not finished, or its folder is not there.")
+            continue
+        summary = read_record(folder / "summary.json", RunSummary)
+        if not summary.valid:
+            warnings.append(f"{name} is left out, it is INVALID: {summary.invalid_reason or 'no reason was recorded.'}")
+            continue
+        if not summary.complete:
+            warnings.append(f"{name} is INCOMPLETE: not every case has been run under every editor.")
+        yield _Run(entry.label, folder, read_record(folder / "run.json", RunFile))
+
+
+def _without_seed(file: RunFile) -> str:
+    """Return the digest of a run's specification without its seed; a checkpoint's name has the seed in it."""
+    editors = tuple(
+        row.model_copy(update={"training": row.training.model_copy(update={"checkpoint": ""})}) if row.training else row
+        for row in file.spec.editors
+    )
+    return digest_of(file.spec.model_copy(update={"seed": 0, "editors": editors}))
+
+
+def _unlike(groups: Sequence[Sequence[_Run]]) -> Iterator[str]:
+    """Yield a warning for whatever keeps the runs of a suite from being alike."""
+    labels = Counter(runs[0].label for runs in groups)
+    for label in (label for label, count in labels.items() if count > 1):
+        yield f"The runs '{label}' differ in more than the seed; they stand in {labels[label]} groups."
+    seeds = {run.file.spec.seed for runs in groups for run in runs}
+    for runs in groups:
+        if missing := sorted(seeds - {run.file.spec.seed for run in runs}):
+            yield f"'{runs[0].label}' has no run of seed {', '.join(map(str, missing))}, which other runs have."
+    origins = [run.file.provenance for runs in groups for run in runs]
+    for what, found in (
+        (
+            "versions of instructedit-bench",
+            {f"{o.version} (git {(o.git_revision or 'unknown')[:12]})" for o in origins},
+        ),
+        ("devices", {o.device for o in origins}),
+        *((name, {o.packages.get(name, "none") for o in origins}) for name in ("torch", "transformers")),
+    ):
+        if len(found) > 1:
+            yield f"The runs were made with different {what}: {', '.join(sorted(found))}."
+
+
+def _group(runs: Sequence[_Run]) -> SuiteGroup:
+    spec = runs[0].file.spec
+    asked = list(questions(spec.setting, spec.editors, spec.tasks))
+    values, failed = _values(runs)
+    means: list[SeedMean] = []
+    comparisons: list[SeedComparison] = []
+    for task in spec.tasks:
+        found = {column for of_seed in values[task] for column in of_seed}
+        for column in sorted(found, key=Column.order):
+            of_column = [of_seed[column] for of_seed in values[task]]
+            rows = [row.name for row in spec.editors if row.evaluates(task)]
+            means += (mean for row in rows for mean in _mean(task, column, row, of_column))
+            comparisons += (
+                comparison
+                for question in asked
+                if task in question.tasks
+                for comparison in _comparison(task, column, question, of_column)
+            )
+    return SuiteGroup(
+        label=runs[0].label,
+        run=runs[0].file,
+        seeds=tuple(run.file.spec.seed for run in runs),
+        digests=tuple(run.file.digest for run in runs),
+        failed={task: dict(sorted(counts.items())) for task, counts in failed.items()},
+        means=tuple(means),
+        comparisons=tuple(comparisons),
+    )
+
+
+def _values(runs: Sequence[_Run]) -> tuple[dict[str, list[_Values]], dict[str, Counter[str]]]:
+    """Read the lines of all seeds: per task and seed the values over subsets, and who failed how often."""
+    tasks = runs[0].file.spec.tasks
+    values: dict[str, list[_Values]] = {task: [defaultdict(lambda: defaultdict(dict)) for _ in runs] for task in tasks}
+    failed: dict[str, Counter[str]] = defaultdict(Counter)
+    for number, run in enumerate(runs):
+        for record in Store(run.folder).records():
+            if record.status != "done":
+                failed[record.task][record.editor] += 1
+                continue
+            for column, value in case_values(record):
+                if column.subset is None:
+                    values[record.task][number][column][record.editor][record.case_id] = value
+    return values, failed
+
+
+def _side(rows: Sequence[str], of_column: Sequence[Mapping[str, Mapping[str, float]]]) -> list[dict[str, float]]:
+    """Return per seed the value of each case, the mean over the rows; of the cases that all rows have."""
+    found = []
+    for of_seed in of_column:
+        parts = [of_seed.get(row, {}) for row in rows]
+        shared = set[str].intersection(*(set(part) for part in parts))
+        found.append({case: math.fsum(part[case] for part in parts) / len(parts) for case in shared})
+    return found
+
+
+def _shared(*sides: Sequence[Mapping[str, float]]) -> list[str]:
+    """Return the cases that have a value on all sides under every seed, sorted."""
+    return sorted(set[str].intersection(*(set(of_seed) for side in sides for of_seed in side)))
+
+
+def _mean(
+    task: str, column: Column, row: str, of_column: Sequence[Mapping[str, Mapping[str, float]]]
+) -> Iterator[SeedMean]:
+    side = _side((row,), of_column)
+    if cases := _shared(side):
+        values = np.array([[of_seed[case] for case in cases] for of_seed in side])
+        yield SeedMean(
+            row=row, task=task, **_named(column), **two_level(values, cases)._asdict(), per_seed=_per_seed(values)
+        )
+
+
+def _comparison(
+    task: str, column: Column, asked: Asked, of_column: Sequence[Mapping[str, Mapping[str, float]]]
+) -> Iterator[SeedComparison]:
+    first, second = _side(asked.rows, of_column), _side(asked.others, of_column)
+    if cases := _shared(first, second):
+        pairs = zip(first, second, strict=True)
+        values = np.array([[ours[case] - theirs[case] for case in cases] for ours, theirs in pairs])
+        found = two_level(values, cases)
+        yield SeedComparison(
+            **{key: value for key, value in asked._asdict().items() if key != "tasks"},
+            task=task,
+            **_named(column),
+            difference=found.mean,
+            low=found.low,
+            high=found.high,
+            n=found.n,
+            per_seed=_per_seed(values),
+        )
+
+
+def _named(column: Column) -> dict[str, object]:
+    fields = column._asdict()
+    del fields["subset"]
+    return fields
+
+
+def _per_seed(values: NDArray[np.float64]) -> tuple[float, ...]:
+    return tuple(math.fsum(of_seed) / len(of_seed) for of_seed in values)

@@ -1,0 +1,196 @@
+"""A run before its model is loaded: rows, cases, training sets. Whatever is wrong with these shows here."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from instructedit.editors import EDITORS, EditCase, Editor, EditRequest, InputError, TrainedEditor, TrainingSet, make
+
+from .config import RunConfig
+from .instructions import InstructionBank, instruct, read_bank, training_instructor
+from .results import TaskData
+from .selection import choose, divide
+from .settings import Arm, RowSpec, arms, barred_tasks, get_setting, rows
+from .tasks.base import TASKS, TaskCases, subjects
+from .tasks.sources import open_source
+from .training import Training, TrainingCases, training_set
+
+CONTROLS = ("none", "wrong-task", "name-only", "random-text")
+"""Conditions whose instruction says nothing, or nothing true, of the edit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What a configuration comes to.
+
+    Attributes:
+        config: The configuration.
+        rows: The rows of the run.
+        editors: The editor of each row, not trained yet.
+        trainings: The trainings of the run, each once.
+        cases: The evaluated cases of each task, after the limit.
+        data: What the evaluated splits were read from.
+        training_data: What the training splits were read from.
+        bank: The instructions; None where no editor reads any.
+        notes: Sentences for the user about the data.
+    """
+
+    config: RunConfig
+    rows: tuple[RowSpec, ...]
+    editors: dict[str, Editor[Any]]
+    trainings: tuple[Training, ...]
+    cases: dict[str, tuple[EditCase, ...]]
+    data: tuple[TaskData, ...]
+    training_data: tuple[TaskData, ...]
+    bank: InstructionBank | None
+    notes: tuple[str, ...]
+
+
+def outline(config: RunConfig, name: str) -> Outline:
+    """Resolve a configuration and read its data.
+
+    Args:
+        config: What is asked for.
+        name: Preset or file it came from.
+
+    Raises:
+        InputError: If anything of it cannot be used.
+    """
+    get_setting(config.setting)
+    if not config.editors or not config.tasks:
+        raise InputError(f"{name}: a run needs at least one editor and one task.")
+    if config.schedule != "single":
+        raise InputError(f"{name}: the schedule '{config.schedule}' cannot be run; 'single' was expected.")
+    plain = {row: make_editor(config, row) for row in config.editors}
+    bank = _bank(config) if any(editor.instructed for editor in plain.values()) else None
+    data = _Data(config)
+    found_arms = arms(config, data.size)
+    kinds = {row: type(editor) for row, editor in plain.items()}
+    found = rows(config, kinds, found_arms, all_conditions(bank) if bank else {})
+    trainings = _trainings(config, found, data, bank)
+    if trainings and config.split == "train":
+        raise InputError(f"{name}: trained editors learn from the split 'train'; 'validation' or 'test' was expected.")
+    evaluated = {
+        task: data.evaluated(task, found_arms) for task in config.tasks if any(task in row.tasks for row in found)
+    }
+    cases = {task: choose(of_task.cases, config.limit) for task, of_task in evaluated.items()}
+    for row in found:
+        for task in row.tasks:
+            requests_of(row.instruction, bank, cases[task][:1], config.seed)  # fails now rather than after a training
+    return Outline(
+        config=config,
+        rows=found,
+        editors={row.name: plain[row.editor] for row in found}
+        | {row: training.editor for training in trainings for row in training.rows},
+        trainings=trainings,
+        cases=cases,
+        data=tuple(of_task.data for of_task in evaluated.values()),
+        training_data=tuple(
+            data.training.of(task).data
+            for task in sorted({task for training in trainings for task in training.arm.train})
+        ),
+        bank=bank,
+        notes=tuple(note for of_task in evaluated.values() for note in of_task.notes),
+    )
+
+
+def make_editor(config: RunConfig, row: str) -> Editor[Any]:
+    """Make the editor of a row of the configuration.
+
+    Raises:
+        InputError: If there is no such editor, or an option is wrong.
+    """
+    options = dict(config.editors[row])
+    return make(EDITORS.get(str(options.pop("method", row))), options)
+
+
+def all_conditions(bank: InstructionBank) -> dict[str, str]:
+    """Return the condition of every description and of every control, by the mark in the name of its row.
+
+    A description that all tasks keep from training goes under `unseen`.
+    """
+    count = min(len(task.descriptions) for task in bank.tasks.values())
+    unseen = {task.unseen for task in bank.tasks.values()}
+    numbered = {str(k): "unseen" if unseen == {k} else f"description-{k}" for k in range(count)}
+    return numbered | {control: control for control in CONTROLS}
+
+
+def requests_of(
+    condition: str | None, bank: InstructionBank | None, cases: Sequence[EditCase], seed: int
+) -> list[EditRequest]:
+    """Return the requests of cases as a row's editor gets them: with the instructions of its condition, if any.
+
+    Raises:
+        InputError: If there is no such condition, or the bank has nothing for a task.
+    """
+    requests = [case.request for case in cases]
+    if condition is None or bank is None:
+        return requests
+    return [instruct(bank, request, condition, seed) for request in requests]
+
+
+class _Data:
+    """The splits of a run's tasks, each file read when it is needed and once."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self._source = open_source(None if config.data == "embedded" else config.data)
+        self._config = config
+        self._tasks = {task: TASKS.get(task)() for task in barred_tasks(config)}
+        self._tests: dict[str, TaskCases] = {}
+
+    def _test(self, task: str) -> TaskCases:
+        if task not in self._tests:
+            self._tests[task] = self._tasks[task].load(self._source)
+        return self._tests[task]
+
+    @cached_property
+    def training(self) -> TrainingCases:
+        """The training splits, without the test subjects of all tasks the run names."""
+        tested = [case for task in self._tasks for case in self._test(task).cases]
+        return TrainingCases(self._source, subjects(tested), {case.request.subject for case in tested})
+
+    def size(self, task: str) -> int:
+        """Return how many training cases a task has."""
+        return self.training.size(task)
+
+    def evaluated(self, task: str, found_arms: Sequence[Arm]) -> TaskCases:
+        """Return a task's cases of the evaluated split."""
+        if self._config.split == "test":
+            return self._test(task)
+        training = self.training.of(task)
+        if self._config.split == "train":
+            return training
+        # The smallest limit of any arm: its validation cases are kept for validation under every larger one too.
+        limits = [arm.limits[task] for arm in found_arms if task in arm.limits]
+        _, kept = divide(training.cases, min(limits, default=None), self._config.validation)
+        skipped = training.data.skipped | {"case left out: editors may learn from it": len(training.cases) - len(kept)}
+        data = training.data.model_copy(update={"cases": len(kept), "skipped": skipped})
+        return TaskCases(kept, data, training.notes)
+
+
+def _bank(config: RunConfig) -> InstructionBank:
+    return read_bank(None if config.instructions == "default" else Path(config.instructions))
+
+
+def _trainings(
+    config: RunConfig, found: Sequence[RowSpec], data: _Data, bank: InstructionBank | None
+) -> tuple[Training, ...]:
+    """Return a training for each editor and arm; rows that differ in their instructions share it."""
+    groups: dict[tuple[str, str], list[RowSpec]] = {}
+    for row in found:
+        if row.arm is not None:
+            groups.setdefault((row.editor, row.arm.label), []).append(row)
+    sets: dict[tuple[str, bool], TrainingSet] = {}
+    trainings = []
+    for (name, label), group in groups.items():
+        editor, arm = make_editor(config, name), group[0].arm
+        assert arm is not None
+        assert isinstance(editor, TrainedEditor), f"{editor.name} trains, but is no TrainedEditor"
+        key = (label, editor.instructed)
+        if key not in sets:
+            instructor = training_instructor(bank) if editor.instructed and bank is not None else None
+            sets[key] = training_set(arm, data.training, config.validation, instructor)
+        trainings.append(Training(tuple(row.name for row in group), editor, arm, sets[key]))
+    return tuple(trainings)

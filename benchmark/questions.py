@@ -1,0 +1,134 @@
+"""Which rows of a setting are compared over seeds, and for what: the questions that the paper's tables answer."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from .results import EditorSpec, Question
+
+OURS = "instructedit"
+"""The method that is asked about."""
+THEIRS = "mend"
+"""The method it is held against: the same hypernetwork without instructions."""
+_SEEN = "description-"
+_UNSEEN = "unseen"
+
+
+class Asked(NamedTuple):
+    """A comparison that is wanted.
+
+    Attributes:
+        question: What for.
+        first: Name of the first side.
+        second: Name of the second.
+        rows: Rows of the first side; a case's value is the mean over them.
+        others: Rows of the second side.
+        tasks: Tasks on which the sides are compared.
+    """
+
+    question: Question
+    first: str
+    second: str
+    rows: tuple[str, ...]
+    others: tuple[str, ...]
+    tasks: tuple[str, ...]
+
+
+class _Side(NamedTuple):
+    name: str
+    rows: tuple[EditorSpec, ...]
+
+
+def questions(setting: str, editors: Sequence[EditorSpec], tasks: Sequence[str]) -> Iterator[Asked]:
+    """Yield the comparisons of a run's rows.
+
+    InstructEdit is held against MEND where both learnt from the same tasks. Where it has a row for each instruction,
+    the mean over the seen descriptions and the unseen description are each held against MEND, and the unseen
+    description and each control against the mean over the seen ones. Where a row is trained on one task, it is held on
+    every other task against the row that is trained on that one (setting `single-task`).
+
+    Args:
+        setting: The setting of the run.
+        editors: Its rows.
+        tasks: Its tasks, in their order.
+    """
+    variants: dict[str, list[EditorSpec]] = defaultdict(list)
+    for row in editors:
+        if row.method == OURS:
+            variants[row.name.partition("#")[0]].append(row)
+    for rows in variants.values():
+        yield from _instructions(rows, tasks)
+        for side in _told(rows):
+            for other in editors:
+                if other.method == THEIRS and _label(other) == _label(rows[0]):
+                    yield _asked("mend", side, _Side(other.name, (other,)), tasks)
+    if setting == "single-task":
+        yield from _drops(editors, tasks)
+
+
+def base_name(row: EditorSpec) -> str:
+    """Return the name of a row's editor in the configuration, without the marks of training and instruction."""
+    return row.name.partition("#")[0].removesuffix(f"@{_label(row)}")
+
+
+def _label(row: EditorSpec) -> str | None:
+    return row.training.label if row.training else None
+
+
+def _seen(rows: Sequence[EditorSpec]) -> _Side:
+    told = tuple(row for row in rows if (row.instruction or "").startswith(_SEEN))
+    return _Side(f"{rows[0].name.partition('#')[0]}, seen descriptions", told)
+
+
+def _told(rows: Sequence[EditorSpec]) -> Iterator[_Side]:
+    """Yield the sides that stand for an editor: its one row, or the seen descriptions and the unseen one."""
+    if len(rows) == 1:
+        yield _Side(rows[0].name, (rows[0],))
+        return
+    if (seen := _seen(rows)).rows:
+        yield seen
+    yield from _alone(rows, (_UNSEEN,))
+
+
+def _alone(rows: Iterable[EditorSpec], conditions: Iterable[str]) -> Iterator[_Side]:
+    for row in rows:
+        if row.instruction in conditions:
+            name = f"{row.name.partition('#')[0]}, unseen description" if row.instruction == _UNSEEN else row.name
+            yield _Side(name, (row,))
+
+
+def _instructions(rows: Sequence[EditorSpec], tasks: Sequence[str]) -> Iterator[Asked]:
+    seen = _seen(rows)
+    if not seen.rows:
+        return
+    for side in _alone(rows, (_UNSEEN,)):
+        yield _asked("unseen", side, seen, tasks)
+    controls = [row.instruction or "" for row in rows if row not in seen.rows and row.instruction != _UNSEEN]
+    for side in _alone(rows, controls):
+        yield _asked("control", side, seen, tasks)
+
+
+def _drops(editors: Sequence[EditorSpec], tasks: Sequence[str]) -> Iterator[Asked]:
+    trained = [row for row in editors if row.training and len(row.training.tasks) == 1]
+    for task in tasks:
+        for own in trained:
+            for row in trained:
+                if (
+                    row is not own
+                    and own.training
+                    and own.training.tasks == (task,)
+                    and base_name(row) == base_name(own)
+                ):
+                    yield _asked("drop", _Side(row.name, (row,)), _Side(own.name, (own,)), (task,))
+
+
+def _asked(question: Question, first: _Side, second: _Side, tasks: Sequence[str]) -> Asked:
+    rows = (*first.rows, *second.rows)
+    return Asked(
+        question,
+        first.name,
+        second.name,
+        tuple(row.name for row in first.rows),
+        tuple(row.name for row in second.rows),
+        tuple(task for task in tasks if all(row.evaluates(task) for row in rows)),
+    )

@@ -1,0 +1,125 @@
+"""What a model says to a plan, and what two models said to the same probe."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from instructedit.editors import Edits, LanguageModel, seed_of
+from instructedit.editors.generation import answers, texts
+
+from .matching import finished
+from .plan import Plan, ProbeRows
+from .results import GenerationSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a model says to a teacher-forced row, at its scored positions.
+
+    Attributes:
+        finite: Whether all logits are numbers.
+        labels: Tokens of the answer, [answer].
+        predicted: Most likely tokens, [answer].
+        log_p: Log-probabilities of the labels, [answer].
+        logits: [answer, vocabulary] where the divergence from the base model is wanted.
+    """
+
+    finite: bool
+    labels: list[int]
+    predicted: list[int]
+    log_p: list[float]
+    logits: Tensor | None
+
+
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """Everything one model (base or edited) says to a plan: forced rows, greedy answers, sampled texts."""
+
+    forced: list[Reading]
+    generated: list[str]
+    free: list[str]
+
+
+def forced_readings(plan: Plan, stream: Iterable[tuple[int, Tensor]]) -> list[Reading]:
+    """Read the logits of the plan's teacher-forced rows, which come as `LanguageModel.forward` gives them."""
+    found: dict[int, Reading] = {}
+    for index, logits in stream:
+        labels = torch.tensor(plan.forced.rows[index].labels, device=logits.device)
+        log_p = logits.float().log_softmax(dim=-1).gather(1, labels[:, None])[:, 0]
+        kept = logits.clone() if index in plan.kept else None
+        finite = not bool((logits.isnan() | logits.isposinf()).any())
+        found[index] = Reading(finite, labels.tolist(), logits.argmax(dim=-1).tolist(), log_p.tolist(), kept)
+    return [found[i] for i in range(len(plan.forced.rows))]
+
+
+def continued(
+    model: LanguageModel, plan: Plan, edits: Edits, generation: GenerationSpec, seed: int
+) -> tuple[list[str], list[str]]:
+    """Return the greedy answers and the sampled texts."""
+    accepted: list[list[str]] = [[] for _ in plan.prompts.rows]
+    for case, rows in zip(plan.cases, plan.probes, strict=True):
+        for probe, found in zip(case.probes, rows, strict=True):
+            if found.generated is not None:
+                accepted[found.generated] += probe.answers
+    greedy = []
+    if plan.prompts.rows:
+        greedy = answers(
+            model,
+            plan.prompts.rows,
+            edits,
+            plan.prompts.owners,
+            max_new_tokens=generation.max_new_tokens,
+            finished=lambda row, text: finished(text, accepted[row]),
+        )
+    free = texts(
+        model,
+        plan.free.rows,
+        edits,
+        plan.free.owners,
+        new_tokens=generation.fluency_tokens,
+        top_k=generation.fluency_top_k,
+        seeds=[seed_of(seed, "fluency", plan.cases[owner].request.case_id) for owner in plan.free.owners],
+    )
+    return greedy, free
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What was said to one probe, by the unedited model to the bare question and by the edited model as it was asked.
+
+    Attributes:
+        replies: Readings of the accepted replies that both could be asked, before and after.
+        opposed: The same of the replies of the opposite sentiment.
+        split: Replies left out because their tokens are not the same in both.
+        before: Greedy answer of the unedited model.
+        generated: Greedy answer of the edited model.
+    """
+
+    replies: list[tuple[Reading, Reading]]
+    opposed: list[tuple[Reading, Reading]]
+    split: int
+    before: str | None
+    generated: str | None
+
+
+def heard(bare: ProbeRows, asked: ProbeRows, before: Readings, after: Readings) -> Heard:
+    """Bring together what two models said to one probe."""
+
+    def pairs(old: Mapping[int, int], new: Mapping[int, int]) -> list[tuple[Reading, Reading]]:
+        return [(before.forced[old[reply]], after.forced[new[reply]]) for reply in new if reply in old]
+
+    replies, opposed = pairs(bare.forced, asked.forced), pairs(bare.opposed, asked.opposed)
+    return Heard(
+        [pair for pair in replies if _alike(pair)],
+        [pair for pair in opposed if _alike(pair)],
+        sum(not _alike(pair) for pair in replies + opposed),
+        None if bare.generated is None else before.generated[bare.generated],
+        None if asked.generated is None else after.generated[asked.generated],
+    )
+
+
+def _alike(pair: tuple[Reading, Reading]) -> bool:
+    """Tell whether both readings are of the same tokens, so that they can be compared position by position."""
+    return pair[0].labels == pair[1].labels

@@ -1,0 +1,287 @@
+"""What trained editors learn from, and where their checkpoints are kept.
+
+A training set holds no subject that any task of the run tests, neither as what is edited nor in a probe. It is named by
+its content, and a checkpoint by everything that decides its weights: settings, limits and presets that come to the same
+training share it.
+"""
+
+import math
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import FileLock, Timeout
+
+from instructedit.editors import EditCase, Editor, EditRequest, InputError, LanguageModel, TrainedEditor, TrainingSet
+
+from .results import SCHEMA_VERSION, Record, TrainingSpec, digest_of, read_record
+from .selection import divide
+from .settings import Arm
+from .store import StorageError, write_record
+from .tasks.base import TASKS, TaskCases, training_cases
+from .tasks.sources import Source
+
+RECORD = "checkpoint.json"
+
+
+class TrainingCases:
+    """The training cases of a run's tasks, each file read once.
+
+    Args:
+        source: Where the files are.
+        tested: Keys of the subjects that are tested.
+        names: The same subjects as they are written.
+    """
+
+    def __init__(self, source: Source, tested: Collection[str], names: Collection[str]) -> None:
+        self._source = source
+        self._tested = tested
+        self._names = _Names(names)
+        self._found: dict[str, TaskCases] = {}
+
+    def of(self, task: str) -> TaskCases:
+        """Return the training cases of a task: no row about a tested subject, no probe that names one."""
+        if task not in self._found:
+            found = training_cases(TASKS.get(task)(), self._source, self._tested)
+            counts = Counter(found.data.skipped)
+            cases = tuple(self._without_tested(case, counts) for case in found.cases)
+            data = found.data.model_copy(update={"skipped": dict(sorted(counts.items()))})
+            self._found[task] = replace(found, cases=cases, data=data)
+        return self._found[task]
+
+    def size(self, task: str) -> int:
+        """Return how many training cases a task has."""
+        return len(self.of(task).cases)
+
+    def _without_tested(self, case: EditCase, counts: Counter[str]) -> EditCase:
+        own = case.request.subject
+        kept = tuple(p for p in case.probes if p.role == "reliability" or not self._names.within(p.prompt, but=own))
+        if left_out := len(case.probes) - len(kept):
+            counts["probe left out: it names a tested subject"] += left_out
+        return replace(case, probes=kept)
+
+
+class _Names:
+    """Finds names in texts, as whole words with their capitals."""
+
+    def __init__(self, names: Collection[str]) -> None:
+        self._by_first: dict[str, set[tuple[str, ...]]] = defaultdict(set)
+        for name in names:
+            if words := _words(name):
+                self._by_first[words[0]].add(words)
+
+    def within(self, text: str, but: str) -> bool:
+        """Tell whether a text holds a name, one that is part of `but` aside."""
+        words = _words(text.replace(but, " "))
+        return any(
+            words[place : place + len(name)] == name
+            for place, word in enumerate(words)
+            for name in self._by_first.get(word, ())
+        )
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(re.findall(r"\w+", unicodedata.normalize("NFC", text)))
+
+
+def training_set(
+    arm: Arm,
+    cases: TrainingCases,
+    share: float,
+    instruct: Callable[[EditRequest, int], EditRequest] | None = None,
+) -> TrainingSet:
+    """Return what an arm's editors learn from.
+
+    Tasks stand in alphabetical order, so that arms that name them in another order share their trainings.
+
+    Args:
+        arm: The arm.
+        cases: Training cases of all tasks.
+        share: Share of each task that is kept for validation.
+        instruct: Gives a request one of the instructions for training; None for editors that read none.
+
+    Raises:
+        InputError: If a task has too few cases, or its weight is missing.
+    """
+    parts = {task: divide(cases.of(task).cases, arm.limits.get(task), share) for task in sorted(arm.train)}
+    for task, (train, validation) in parts.items():
+        if not train:
+            raise InputError(
+                f"Training on {arm.label}: '{task}' has {len(validation)} cases, expected one to train on and one for "
+                "validation at least."
+            )
+    return TrainingSet(
+        train=tuple(case for train, _ in parts.values() for case in train),
+        validation=tuple(case for _, validation in parts.values() for case in validation),
+        weights=_weights(arm, {task: len(train) for task, (train, _) in parts.items()}),
+        instruct=instruct,
+    )
+
+
+def _weights(arm: Arm, counts: Mapping[str, int]) -> dict[str, float]:
+    """Return the share of each task in what is drawn; they sum to 1."""
+    match arm.sampling:
+        case "balanced":
+            weights: Mapping[str, float] = dict.fromkeys(counts, 1.0)
+        case "proportional":
+            weights = counts
+        case given:
+            if missing := [task for task in counts if task not in given]:
+                raise InputError(f"Option 'sampling' gives no weight to '{missing[0]}', which is trained on.")
+            weights = {task: given[task] for task in counts}
+    total = math.fsum(weights.values())
+    return {task: weight / total for task, weight in weights.items()}
+
+
+class Checkpoint(Record):
+    """`checkpoint.json` of a trained editor: everything that decides its weights."""
+
+    schema_version: Literal[2] = SCHEMA_VERSION
+    editor: str
+    version: str
+    config: dict[str, Any]
+    base: str
+    """Fingerprint of the base model."""
+    tokenizer: str
+    training: str
+    """Digest of the training set."""
+    instructions: str | None
+    """Digest of the instruction bank, for editors that read instructions."""
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Name of the folder."""
+        own = digest_of(self)
+        return f"{self.editor}-{self.base[:8]}-{self.training[:8]}-{own[:8]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """One training of a run.
+
+    Attributes:
+        rows: Rows of the run that edit with the result.
+        editor: The untrained editor.
+        arm: What it is trained on.
+        cases: The cases of it.
+    """
+
+    rows: tuple[str, ...]
+    editor: TrainedEditor[Any]
+    arm: Arm
+    cases: TrainingSet
+
+    @property
+    def name(self) -> str:
+        """What is trained on what, for messages."""
+        return f"{self.rows[0].partition('@')[0].partition('#')[0]} on {'+'.join(self.arm.train)}"
+
+    def checkpoint(self, base: str, tokenizer: str, seed: int, bank: str | None) -> Checkpoint:
+        """Return what decides the weights.
+
+        Args:
+            base: Fingerprint of the base model.
+            tokenizer: Fingerprint of its tokenizer.
+            seed: Seed of the training.
+            bank: Digest of the instruction bank.
+        """
+        return Checkpoint(
+            editor=self.editor.name,
+            version=self.editor.version,
+            config=self.editor.config.model_dump(mode="json"),
+            base=base,
+            tokenizer=tokenizer,
+            training=self.cases.digest,
+            instructions=bank if self.editor.instructed else None,
+            seed=seed,
+        )
+
+    def spec(self, checkpoint: str) -> TrainingSpec:
+        """Return what `run.json` says of it."""
+        count = {
+            part: Counter(case.request.task for case in cases)
+            for part, cases in (("train", self.cases.train), ("validation", self.cases.validation))
+        }
+        return TrainingSpec(
+            label=self.arm.label,
+            tasks=self.arm.train,
+            weights=dict(self.cases.weights),
+            limits=dict(self.arm.limits),
+            cases=dict(count["train"]),
+            validation=dict(count["validation"]),
+            digest=self.cases.digest,
+            checkpoint=checkpoint,
+        )
+
+
+def trained(
+    training: Training,
+    model: LanguageModel,
+    checkpoint: Checkpoint,
+    root: Path,
+    *,
+    report: Callable[[str], None] = lambda _: None,
+    progress: bool = False,
+) -> Editor[Any]:
+    """Return the trained editor: read from its checkpoint, or trained, or trained on from where it stopped.
+
+    Args:
+        training: What is trained on what.
+        model: The base model.
+        checkpoint: What decides the weights.
+        root: Folder of all checkpoints.
+        report: Takes sentences for the user.
+        progress: Whether to show a progress bar.
+
+    Raises:
+        InputError: If the folder holds the checkpoint of another training.
+        StorageError: If it cannot be written.
+    """
+    folder = root / checkpoint.name
+    with _alone(folder, lambda: report(f"waiting for another process that trains {training.name}")):
+        path = folder / RECORD
+        if not folder.exists() or not any(folder.iterdir()):
+            write_record(path, checkpoint)
+        _check(path, checkpoint)
+        if training.editor.saved(folder):
+            report(f"{training.name} is trained already: {folder}")
+            return type(training.editor).load(folder)
+        train, validation = len(training.cases.train), len(training.cases.validation)
+        report(f"training {training.name} ({train:,} cases, {validation:,} for validation)")
+        training.editor.fit(model, training.cases, folder, seed=checkpoint.seed, report=report, progress=progress)
+        return training.editor
+
+
+@contextmanager
+def _alone(folder: Path, wait: Callable[[], None]) -> Iterator[None]:
+    """Hold a checkpoint's lock, so that two processes share one training."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder.with_name(f".{folder.name}.lock"))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            wait()
+            lock.acquire()
+    except OSError as error:
+        raise StorageError(f"{folder}: checkpoints cannot be written ({error.strerror}).") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _check(path: Path, expected: Checkpoint) -> None:
+    found = read_record(path, Checkpoint)
+    for field in Checkpoint.model_fields:
+        if getattr(found, field) != getattr(expected, field):
+            raise InputError(
+                f"{path}: is of another training ({field}: {getattr(found, field)}, {getattr(expected, field)} was "
+                "expected); remove the folder or choose another one for the checkpoints."
+            )

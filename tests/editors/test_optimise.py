@@ -1,0 +1,111 @@
+"""Many edits optimised side by side: each stops by itself, and a joint edit is cut into parts that bound a step."""
+
+import copy
+
+import pytest
+import torch
+
+from instructedit.editors import Dense, Descent, LanguageModel, minimise
+
+PROMPTS = ["The name of Ada is", "The place of birth is", "Grace Hopper's occupation is", "Alan is"]
+
+
+def descend(model: LanguageModel, owners: list[int], descent: Descent, seed: int = 0):
+    (site,) = model.sites("down", [-1])
+    rows = [model.encode(prompt, "King") for prompt in PROMPTS[: len(owners)]]
+    labels = [torch.tensor(row.labels) for row in rows]
+    free = [
+        [torch.zeros(site.d_in, site.d_out, dtype=model.edit_dtype, requires_grad=True)]
+        for _ in range(max(owners, default=-1) + 1)
+    ]
+    return minimise(
+        model,
+        rows,
+        owners,
+        free,
+        lambda own: (Dense(site.name, site.block, own[0]),),
+        lambda index, logits: torch.nn.functional.cross_entropy(logits, labels[index]),
+        descent,
+        seed=seed,
+    )
+
+
+def sgd(lr: float = 0.1):
+    return lambda tensors: torch.optim.SGD(tensors, lr=lr)
+
+
+def by_hand(model: LanguageModel, rounds: list[list[int]]) -> torch.Tensor:
+    """Steps of gradient descent on the weight itself, each on the mean loss of some prompts."""
+    (site,) = model.sites("down", [-1])
+    twin = copy.deepcopy(model.model)
+    weight = twin.get_submodule(site.name).weight.requires_grad_(True)
+    before = weight.detach().clone()
+    for chosen in rounds:
+        rows = [model.encode(PROMPTS[i], "King") for i in chosen]
+        losses = [
+            torch.nn.functional.cross_entropy(
+                twin(input_ids=torch.tensor([row.ids])).logits[0, list(row.scored)], torch.tensor(row.labels)
+            )
+            for row in rows
+        ]
+        (gradient,) = torch.autograd.grad(torch.stack(losses).mean(), [weight])
+        with torch.no_grad():
+            weight -= 0.1 * gradient
+    return weight.detach() - before
+
+
+@pytest.fixture
+def exact(make_language_model) -> LanguageModel:
+    return make_language_model("gpt2", torch.float64)
+
+
+def test_a_joint_edit_goes_round_its_parts_in_an_order_of_the_seed(exact, monkeypatch):
+    seen: list[list[str]] = []
+    inner = LanguageModel.replay
+
+    def spy(self, base, edits, owners):
+        seen.append([self.tokenizer.decode(row.ids) for row in base.rows])
+        return inner(self, base, edits, owners)
+
+    monkeypatch.setattr(LanguageModel, "replay", spy)
+    edits = descend(exact, [0, 0, 0, 0], Descent(sgd(), steps=3, batch=3))
+    assert [len(texts) for texts in seen] == [3, 1, 3]
+    assert seen[0] == seen[2]
+    assert sorted(seen[0] + seen[1]) == sorted(f"{prompt} King" for prompt in PROMPTS)
+    numbers = [[PROMPTS.index(text.removesuffix(" King")) for text in texts] for texts in seen]
+    assert (edits.patches[0][0].d - by_hand(exact, numbers)).abs().max() < 1e-9
+    orders = set()
+    for seed in range(8):
+        seen.clear()
+        descend(exact, [0, 0, 0, 0], Descent(sgd(), steps=2, batch=3), seed=seed)
+        orders.add(tuple(seen[1]))
+    assert len(orders) > 1
+
+
+def test_a_joint_edit_stops_by_the_mean_over_a_whole_round(exact):
+    full = descend(exact, [0, 0, 0, 0], Descent(sgd(1e-9), steps=1)).facts[0]["last_loss"]
+    parts = descend(exact, [0, 0, 0, 0], Descent(sgd(1e-9), steps=9, batch=3)).facts[0]
+    assert parts == {"steps": 9.0, "last_loss": pytest.approx(full, rel=1e-6)}, "parts weigh as many as they hold"
+    stopped = descend(exact, [0, 0, 0, 0], Descent(sgd(1e-9), steps=9, batch=3, stop_loss=full + 1e-3)).facts[0]
+    assert stopped["steps"] == 1, "the second part was looked at before the edit stopped"
+
+
+def test_independent_edits_are_never_cut(exact):
+    whole = descend(exact, [0, 1, 2, 3], Descent(sgd(), steps=4))
+    small = descend(exact, [0, 1, 2, 3], Descent(sgd(), steps=4, batch=1))
+    for ours, theirs in zip(whole.patches, small.patches, strict=True):
+        assert torch.equal(ours[0].d, theirs[0].d)
+    assert (whole.patches[2][0].d - by_hand(exact, [[2]] * 4)).abs().max() < 1e-9
+
+
+def test_each_edit_stops_by_itself(exact):
+    (slow, fast) = descend(exact, [0, 1], Descent(sgd(), steps=60)).facts
+    bound = (slow["last_loss"] + fast["last_loss"]) / 2
+    facts = descend(exact, [0, 1], Descent(sgd(), steps=60, stop_loss=bound)).facts
+    steps = sorted(f["steps"] for f in facts)
+    assert steps[0] < steps[1] == 60
+    assert min(f["last_loss"] for f in facts) < bound
+
+
+def test_nothing_to_edit_is_no_edit(exact):
+    assert len(descend(exact, [], Descent(sgd(), steps=1))) == 0
