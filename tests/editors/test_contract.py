@@ -5,9 +5,10 @@ import copy
 import pytest
 import torch
 
-from instructedit.editors import EDITORS, CaseError, EditRequest, Edits, InputError, LanguageModel, make
+from instructedit.editors import EDITORS, CaseError, EditRequest, Edits, InputError, LanguageModel, TrainingSet, make
 
 from ..conftest import make_model, make_tokenizer
+from .cases import facts
 
 REQUESTS = [
     EditRequest("t/test/0", "t", "The name of the spouse of Ada Lovelace is", "Grace Hopper", "Ada Lovelace"),
@@ -35,6 +36,18 @@ def exact_model(request, make_language_model) -> LanguageModel:
     return make_language_model(request.param, torch.float64)
 
 
+@pytest.fixture
+def ready(tmp_path):
+    """Train an editor that has to be trained, for one step and with its defaults."""
+
+    def train(editor, model):
+        if editor.trains:
+            training = TrainingSet(facts(4), facts(2), {"facts": 1.0})
+            editor.fit(model, training, tmp_path / "training", seed=0, steps=1)
+
+    return train
+
+
 def outcome(model: LanguageModel, edits: Edits) -> torch.Tensor:
     """Logits of all edits' models to all questions, with an edit's context in front of them."""
     fronts = [context.front("generalization") if context else "" for context in edits.contexts]
@@ -50,7 +63,8 @@ def test_names_itself_as_it_is_registered(editor, editor_name):
     assert type(editor).Config() == editor.config, "every option has a default"
 
 
-def test_base_weights_stay_as_they_are_bit_for_bit(editor, exact_model):
+def test_base_weights_stay_as_they_are_bit_for_bit(editor, exact_model, ready):
+    ready(editor, exact_model)
     before = {name: tensor.clone() for name, tensor in exact_model.model.state_dict().items()}
     edits = editor.edit(exact_model, REQUESTS, seed=0)
     outcome(exact_model, edits)
@@ -60,7 +74,8 @@ def test_base_weights_stay_as_they_are_bit_for_bit(editor, exact_model):
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in exact_model.model.modules())
 
 
-def test_many_at_once_equal_one_by_one(editor, exact_model):
+def test_many_at_once_equal_one_by_one(editor, exact_model, ready):
+    ready(editor, exact_model)
     together = editor.edit(exact_model, REQUESTS, seed=3)
     alone = Edits.join([editor.edit(exact_model, [request], seed=3) for request in REQUESTS])
     assert together.contexts == alone.contexts
@@ -68,7 +83,8 @@ def test_many_at_once_equal_one_by_one(editor, exact_model):
     assert (outcome(exact_model, together) - apart).abs().max() <= 1e-6 * apart.abs().max()
 
 
-def test_same_seed_same_edit(editor, model):
+def test_same_seed_same_edit(editor, model, ready):
+    ready(editor, model)
     first, second = (editor.edit(model, REQUESTS, seed=7) for _ in range(2))
     assert len(first) == len(REQUESTS)
     assert first.contexts == second.contexts
@@ -78,13 +94,15 @@ def test_same_seed_same_edit(editor, model):
             assert all(torch.equal(one.tensors()[name], other.tensors()[name]) for name in one.tensors())
 
 
-def test_requests_are_not_changed(editor, model):
+def test_requests_are_not_changed(editor, model, ready):
+    ready(editor, model)
     before = copy.deepcopy(REQUESTS)
     editor.edit(model, REQUESTS, seed=0)
     assert before == REQUESTS
 
 
-def test_sees_the_requests_and_nothing_else(editor, model, monkeypatch):
+def test_sees_the_requests_and_nothing_else(editor, model, monkeypatch, ready):
+    ready(editor, model)
     texts: list[str] = []
     inner = type(model.tokenizer).__call__
     monkeypatch.setattr(
@@ -100,7 +118,8 @@ def test_sees_the_requests_and_nothing_else(editor, model, monkeypatch):
     assert all(any(text in whole for whole in allowed) for text in texts)
 
 
-def test_editors_and_their_edits_are_saved_and_loaded(editor, model, tmp_path):
+def test_editors_and_their_edits_are_saved_and_loaded(editor, model, tmp_path, ready):
+    ready(editor, model)
     editor.save(tmp_path / "editor")
     again = type(editor).load(tmp_path / "editor")
     assert again.config == editor.config
@@ -112,7 +131,8 @@ def test_editors_and_their_edits_are_saved_and_loaded(editor, model, tmp_path):
     assert torch.equal(outcome(model, again.edit(model, REQUESTS, seed=1)), outcome(model, edits))
 
 
-def test_an_edit_made_together_is_one_edit_or_refused_with_a_sentence(editor, model):
+def test_an_edit_made_together_is_one_edit_or_refused_with_a_sentence(editor, model, ready):
+    ready(editor, model)
     try:
         edits = editor.edit_together(model, REQUESTS, seed=0)
     except InputError as error:
@@ -121,8 +141,9 @@ def test_an_edit_made_together_is_one_edit_or_refused_with_a_sentence(editor, mo
         assert len(edits) == 1
 
 
-def test_a_request_that_does_not_fit_is_refused_with_a_sentence(editor, editor_name):
+def test_a_request_that_does_not_fit_is_refused_with_a_sentence(editor, editor_name, ready):
     model = LanguageModel(make_model("gpt2"), make_tokenizer())
+    ready(editor, model)
     long = EditRequest("t/test/9", "t", "The name of", "x" * 300, "x")
     if editor_name == "none":
         pytest.skip("no edit is never refused")
@@ -130,8 +151,9 @@ def test_a_request_that_does_not_fit_is_refused_with_a_sentence(editor, editor_n
         editor.edit(model, [long], seed=0)
 
 
-def test_works_in_bfloat16(editor, make_language_model):
+def test_works_in_bfloat16(editor, make_language_model, ready):
     model = make_language_model("llama", torch.bfloat16)
+    ready(editor, model)
     edits = editor.edit(model, REQUESTS, seed=0)
     assert all(t.dtype == torch.float32 for edit in edits.patches for patch in edit for t in patch.tensors().values())
     assert outcome(model, edits).isfinite().all()
