@@ -29,6 +29,7 @@ from transformers.activations import ACT2FN
 from transformers.optimization import Adafactor
 
 from instructedit.editors import (
+    Cost,
     Descent,
     Editor,
     EditorConfig,
@@ -38,12 +39,18 @@ from instructedit.editors import (
     LanguageModel,
     Patch,
     Site,
+    Sketch,
     Slots,
     did_you_mean,
     minimise,
     seed_of,
 )
+from instructedit.editors.cost import FLOAT, descent
 
+ADAFACTOR = 3
+"""Tensors for each trained one: value, gradient and update; the second moment is kept by rows and columns."""
+USED = 20, 100
+"""Steps after which one request, or a joint edit, is done on the embedded model."""
 ACTIVATIONS = ("activation_function", "hidden_activation", "hidden_act")
 """Where configurations of transformers name the activation; Gemma's `hidden_activation` overrules its `hidden_act`."""
 
@@ -88,6 +95,28 @@ class CaliNet(Editor[CaliNetConfig]):
     source = "Dong et al. 2022, arXiv 2210.03329"
     Config = CaliNetConfig
 
+    def cost(self, model: Sketch, requests: int = 1) -> Cost:
+        """See `Editor.cost`; the steps are those an edit took on the embedded model, if as many are allowed."""
+        networks = [_network(model, block) for block in self.config.blocks]
+        tensor = FLOAT * self._slots(requests) * sum((3 if n.gated else 2) * n.up.d_in for n in networks)
+        steps = min(self.config.steps, USED[requests > 1])
+        together = min(self.config.batch or requests, requests)
+        passes, head_passes = descent(model.share(min(n.down.block for n in networks)), steps * together / requests)
+        return Cost(
+            sites=tuple(n.down for n in networks),
+            patch_bytes=tensor,
+            edit_bytes=ADAFACTOR * tensor,
+            passes=passes,
+            head_passes=head_passes,
+            together=together,
+            moved_bytes=10.0 * steps * tensor,
+        )
+
+    def _slots(self, requests: int) -> int:
+        """Return the slots in each block of an edit of some requests."""
+        config = self.config
+        return config.slots or max(config.least_slots, math.ceil(requests * config.slots_per_100_edits / 100))
+
     def edit(self, model: LanguageModel, requests: Sequence[EditRequest], seed: int = 0) -> Edits:
         """Train slots of its own for each request, all requests side by side."""
         return self._train(model, requests, list(range(len(requests))), seed)
@@ -106,7 +135,7 @@ class CaliNet(Editor[CaliNetConfig]):
         for edit in range(max(owners, default=-1) + 1):
             ids = [request.case_id for request, owner in zip(requests, owners, strict=True) if owner == edit]
             generator = torch.Generator().manual_seed(seed_of(seed, self.name, *ids))
-            slots = config.slots or max(config.least_slots, math.ceil(len(ids) * config.slots_per_100_edits / 100))
+            slots = self._slots(len(ids))
             tensors.append([tensor for network in networks for tensor in self._first(model, network, slots, generator)])
 
         def patches(own: Sequence[Tensor]) -> tuple[Patch, ...]:
@@ -160,7 +189,7 @@ class Network(NamedTuple):
     gated: bool
 
 
-def _network(model: LanguageModel, block: int | float) -> Network:
+def _network(model: LanguageModel | Sketch, block: int | float) -> Network:
     ups, (down,) = model.sites("up", [block]), model.sites("down", [block])
     fused = ups[0].d_out == 2 * down.d_in  # gate and up in one map
     return Network(ups[0], down, fused or len(ups) == 2)

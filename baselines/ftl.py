@@ -21,6 +21,7 @@ from pydantic import Field
 from torch import Tensor
 
 from instructedit.editors import (
+    Cost,
     Dense,
     Descent,
     Editor,
@@ -30,8 +31,13 @@ from instructedit.editors import (
     LanguageModel,
     Row,
     Site,
+    Sketch,
     minimise,
 )
+from instructedit.editors.cost import ADAM, FLOAT, descent
+
+MOVED = 16
+"""Times that a step reads or writes each number of D: gradient, Adam, clamp."""
 
 
 class FTConfig(EditorConfig):
@@ -69,6 +75,22 @@ class FTL(Editor[FTConfig]):
     title = "FT-L"
     source = "Meng et al. 2022, arXiv 2202.05262"
     Config = FTConfig
+
+    def cost(self, model: Sketch, requests: int = 1) -> Cost:
+        """See `Editor.cost`; all steps are counted, though an edit may stop before."""
+        (site,) = model.sites("down", [self.config.block])
+        together = min(self.config.batch or requests, requests)
+        passes, head_passes = descent(model.share(site.block), self.config.steps * together / requests)
+        tensor = FLOAT * site.d_in * site.d_out
+        return Cost(
+            sites=(site,),
+            patch_bytes=tensor,
+            edit_bytes=ADAM * tensor,
+            passes=passes,
+            head_passes=head_passes,
+            together=together,
+            moved_bytes=self.config.steps * MOVED * tensor,
+        )
 
     def edit(self, model: LanguageModel, requests: Sequence[EditRequest], seed: int = 0) -> Edits:
         """Optimise one D per request, all requests side by side."""

@@ -16,6 +16,7 @@ code also sets eps_i to d/2 when that is larger than before; a split that widens
 neighbour, hence the minimum.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -27,6 +28,7 @@ from torch import Tensor
 from instructedit.editors import (
     CaseError,
     Codebook,
+    Cost,
     Editor,
     EditorConfig,
     EditRequest,
@@ -34,10 +36,14 @@ from instructedit.editors import (
     LanguageModel,
     Row,
     Site,
+    Sketch,
     seed_of,
 )
+from instructedit.editors.cost import ADAM, FLOAT, descent
 from instructedit.editors.patches import distances
 
+PADDING = -1
+"""Fills up the labels of a patch; no token has this number."""
 ROUNDING = 1e-5
 """Relative to a key's length, a distance this small is rounding: the same prompt in another packing."""
 
@@ -113,13 +119,20 @@ class Book:
         self.labels.append(label)
         return len(self.keys) - 1
 
-    def patch(self, site: Site, replace: Literal["last", "prompt"], values: Tensor | None = None) -> Codebook:
-        """Return the codebook as a patch, with `values` [n, d_out] in place of the stored ones if given."""
+    def patch(self, site: Site, replace: Literal["last", "prompt"]) -> Codebook:
+        """Return the codebook as a patch."""
         keys = torch.stack(self.keys)
         radii = torch.tensor(self.radii, dtype=keys.dtype, device=keys.device)
-        return Codebook(
-            site.name, site.block, keys, torch.stack(self.values) if values is None else values, radii, replace
-        )
+        longest = max(map(len, self.labels))
+        labels = torch.tensor([[*label, *[PADDING] * (longest - len(label))] for label in self.labels])
+        return Codebook(site.name, site.block, keys, torch.stack(self.values), radii, replace, labels.to(keys.device))
+
+    @staticmethod
+    def of(patch: Codebook) -> "Book":
+        """Return the codebook of a patch, to go on with."""
+        assert patch.labels is not None, "without labels nobody can tell an old entry from a new one"
+        labels = [tuple(token for token in label if token != PADDING) for label in patch.labels.tolist()]
+        return Book(list(patch.keys), list(patch.values), patch.radii.tolist(), labels)
 
 
 class GRACE(Editor[GRACEConfig]):
@@ -130,24 +143,40 @@ class GRACE(Editor[GRACEConfig]):
     source = "Hartvigsen et al. 2023, arXiv 2211.11031"
     Config = GRACEConfig
 
+    def cost(self, model: Sketch, requests: int = 1) -> Cost:
+        """See `Editor.cost`; a pass for the key, and all steps for the value, one edit at a time."""
+        site = model.sites(self.config.part, [self.config.block])[0]
+        passes, head_passes = descent(model.share(site.block), self.config.steps)
+        return Cost(
+            sites=(site,),
+            patch_bytes=FLOAT * (site.d_in + site.d_out) * requests,
+            edit_bytes=FLOAT * (site.d_in + site.d_out) * requests + ADAM * FLOAT * site.d_out,
+            passes=1 + passes,
+            head_passes=1 + head_passes,
+        )
+
     def edit(self, model: LanguageModel, requests: Sequence[EditRequest], seed: int = 0) -> Edits:
         """Return one codebook of one entry per request; all values are trained side by side."""
         site, rows, queries, first = self._prepare(model, requests, seed)
         books = [Book() for _ in requests]
-        for book, row, query, value in zip(books, rows, queries, first, strict=True):
-            book.admit(query, value, row.labels, self.config.radius)
-        losses = self._train(model, site, rows, books)
-        return self._edits(site, books, losses)
+        return self._admit(model, site, rows, queries, first, books)
 
     def edit_together(self, model: LanguageModel, requests: Sequence[EditRequest], seed: int = 0) -> Edits:
         """Return one codebook that took in the requests one after another."""
-        site, rows, queries, first = self._prepare(model, requests, seed)
-        book = Book()
-        loss = float("nan")
-        for row, query, value in zip(rows, queries, first, strict=True):
-            book.admit(query, value, row.labels, self.config.radius)
-            (loss,) = self._train(model, site, [row], [book])
-        return self._edits(site, [book], [loss])
+        edits = Edits.none(1)
+        for request in requests:
+            edits = self.edit_next(model, request, edits, seed)
+        return edits
+
+    def edit_next(self, model: LanguageModel, request: EditRequest, before: Edits, seed: int = 0) -> Edits:
+        """Return the codebook with one more request taken in.
+
+        Queries come from the unedited model: a codebook does not change the input of its own module.
+        """
+        assert len(before.patches[0]) <= 1, "one codebook"
+        site, rows, queries, first = self._prepare(model, [request], seed)
+        books = [Book.of(patch) for patch in before.patches[0] if isinstance(patch, Codebook)] or [Book()]
+        return self._admit(model, site, rows, queries, first, books)
 
     def _prepare(
         self, model: LanguageModel, requests: Sequence[EditRequest], seed: int
@@ -171,21 +200,30 @@ class GRACE(Editor[GRACEConfig]):
             ]
         return site, rows, [x.to(model.edit_dtype) for x in inputs], first
 
-    def _train(self, model: LanguageModel, site: Site, rows: Sequence[Row], books: Sequence[Book]) -> list[float]:
-        """Train the value that each row falls on, by cross-entropy of its target; a fresh Adam per edit.
-
-        Returns the last losses.
-        """
+    def _admit(
+        self,
+        model: LanguageModel,
+        site: Site,
+        rows: Sequence[Row],
+        queries: Sequence[Tensor],
+        first: Sequence[Tensor],
+        books: Sequence[Book],
+    ) -> Edits:
+        """Take one row into each book and train its value by cross-entropy of the target; a fresh Adam for each."""
+        entries = [
+            book.admit(query, value, row.labels, self.config.radius)
+            for book, row, query, value in zip(books, rows, queries, first, strict=True)
+        ]
         base = model.base_pass(rows, cuts=[site.block])
-        values = [torch.stack(book.values).requires_grad_() for book in books]
+        # only the entries at hand get a gradient: a row falls on its own one
+        values = [book.values[entry].clone().requires_grad_() for book, entry in zip(books, entries, strict=True)]
         labels = [torch.tensor(row.labels, device=model.device) for row in rows]
+        stored = [book.patch(site, self.config.replace) for book in books]
         adam = torch.optim.Adam(values, lr=self.config.lr)
         losses: list[Tensor] = []
         for _ in range(self.config.steps):
-            edits = Edits(
-                tuple((book.patch(site, self.config.replace, v),) for book, v in zip(books, values, strict=True))
-            )
             with torch.enable_grad():
+                edits = Edits(tuple((_with(p, i, v),) for p, i, v in zip(stored, entries, values, strict=True)))
                 losses = [
                     torch.nn.functional.cross_entropy(logits.to(model.edit_dtype), labels[index].to(logits.device))
                     for index, logits in model.replay(base, edits, range(len(rows)))
@@ -193,14 +231,14 @@ class GRACE(Editor[GRACEConfig]):
                 adam.zero_grad()
                 torch.stack(losses).sum().backward()
             adam.step()
-        for book, trained in zip(books, values, strict=True):
-            book.values = list(trained.detach())
-        return [loss.item() for loss in losses]
-
-    def _edits(self, site: Site, books: Sequence[Book], losses: Sequence[float]) -> Edits:
-        patches = tuple((book.patch(site, self.config.replace),) for book in books)
+        patches = tuple((_with(p, i, v.detach()),) for p, i, v in zip(stored, entries, values, strict=True))
         facts = tuple(
-            {"steps": float(self.config.steps), "last_loss": loss, "entries": float(len(book.keys))}
+            {"steps": float(self.config.steps), "last_loss": loss.item(), "entries": float(len(book.keys))}
             for book, loss in zip(books, losses, strict=True)
         )
         return Edits(patches, facts)
+
+
+def _with(patch: Codebook, entry: int, value: Tensor) -> Codebook:
+    """Return the codebook with another value [d_out] of one entry."""
+    return dataclasses.replace(patch, values=patch.values.index_put((torch.tensor(entry),), value))

@@ -11,7 +11,18 @@ from typing import Literal
 
 from pydantic import field_validator
 
-from instructedit.editors import CaseError, Context, Editor, EditorConfig, EditRequest, Edits, LanguageModel, Role
+from instructedit.editors import (
+    CaseError,
+    Context,
+    Cost,
+    Editor,
+    EditorConfig,
+    EditRequest,
+    Edits,
+    LanguageModel,
+    Role,
+    Sketch,
+)
 
 
 class InContextConfig(EditorConfig):
@@ -45,6 +56,15 @@ class InContext(Editor[InContextConfig]):
     source = "control; Zheng et al. 2023, arXiv 2305.12740, without demonstrations"
     Config = InContextConfig
 
+    def context(self, request: EditRequest) -> Context:
+        """Return the text that tells one fact."""
+        template = self.config.template
+        return Context(template.format(prompt=request.prompt, target=request.target), self.config.roles)
+
+    def cost(self, model: Sketch, requests: int = 1) -> Cost:
+        """Return that an edit costs nothing; the questions get longer."""
+        return Cost()
+
     def edit(self, model: LanguageModel, requests: Sequence[EditRequest], seed: int = 0) -> Edits:
         """Return for each request the text that tells it.
 
@@ -63,8 +83,7 @@ class InContext(Editor[InContextConfig]):
 
     def _text(self, model: LanguageModel, requests: Sequence[EditRequest]) -> str:
         """Return the text that tells some facts; it must leave room for each one's own question."""
-        template = self.config.template
-        text = "".join(template.format(prompt=request.prompt, target=request.target) for request in requests)
+        text = "".join(self.context(request).text for request in requests)
         for request in requests:
             try:
                 model.encode(text + request.prompt, request.target)

@@ -13,6 +13,7 @@ the text that is read. The original's text and its constraint with a multiplier 
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -22,12 +23,14 @@ from torch.nn.utils.parametrizations import weight_norm
 from torch.nn.utils.rnn import pack_sequence
 
 from instructedit.editors import (
+    Cost,
     EditRequest,
     Edits,
     LanguageModel,
     LowRank,
     Row,
     Shape,
+    Sketch,
     TrainedConfig,
     TrainedEditor,
     gradient_factors,
@@ -119,6 +122,14 @@ class KE(TrainedEditor[KEConfig]):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return KnowledgeEditor(shape, self.config)
+
+    def cost(self, model: Sketch, requests: int = 1) -> Cost:
+        """See `TrainedEditor.cost`; the LSTM runs over tokens, the conditioners once an edit."""
+        found = super().cost(model, requests)
+        shape = Shape.of(model, self.config)
+        lstm = 2 * 4 * self.config.hidden * (shape.width + self.config.hidden)
+        others = found.parameters - shape.vocabulary * shape.width - lstm
+        return replace(found, token_flops=2.0 * lstm, edit_flops=2.0 * others)
 
     def build(self, model: LanguageModel, seed: int = 0) -> None:
         """Make a new network; its embedding starts as the base model's."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from instructedit.editors import Editor, EditorConfig, EditRequest, Edits, LanguageModel
+from instructedit.editors import Cost, Editor, EditorConfig, EditRequest, Edits, LanguageModel, Sketch
 
 
 class NoEdit(Editor[EditorConfig]):
@@ -11,6 +11,10 @@ class NoEdit(Editor[EditorConfig]):
     name = "none"
     title = "no edit"
     source = "control"
+
+    def cost(self, model: Sketch, requests: int = 1) -> Cost:
+        """Return that nothing costs nothing."""
+        return Cost()
 
     def edit(self, model: LanguageModel, requests: Sequence[EditRequest], seed: int = 0) -> Edits:
         """Return one empty edit for each request."""

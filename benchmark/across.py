@@ -1,18 +1,14 @@
 """Statistics over the runs of a suite: runs that differ in the seed alone are put together.
 
-The unit that carries chance is twofold, a seed (of training and of instructions) and a case. All seeds are evaluated on
-the same cases, so the two are crossed and not nested: a resample draws seeds, and draws cases once for all of them. To
-draw the cases anew within each seed would count an editor without any randomness, run under four seeds, as four times
-the evidence.
+A run that is not finished or not valid is left out. A number is over the cases that were scored under every seed, so
+the seeds of a row are means over the same cases.
 """
 
-import hashlib
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +27,7 @@ from .results import (
     digest_of,
     read_record,
 )
-from .statistics import RESAMPLES, Interval, seeded
+from .statistics import two_level
 from .store import Store
 from .summary import Column, case_values
 
@@ -45,52 +41,11 @@ class _Run(NamedTuple):
     file: RunFile
 
 
-def two_level(values: NDArray[np.float64], cases: Sequence[str]) -> Interval:
-    """Mean over seeds and cases and its 95 % percentile bootstrap interval, seeds and cases both resampled.
-
-        b_k = 1 / (S N) sum_s sum_i u_ks c_ki v_si,    u_k ~ Multinomial(S; 1/S ..),  c_k ~ Multinomial(N; 1/N ..)
-        low, high = 2.5 % and 97.5 % quantile of b_k, k = 1 .. 10,000
-
-    With one seed, or where all seeds are equal, it is the bootstrap over cases. With few seeds it is too narrow as to
-    seeds: the variance between S drawn seeds is (S - 1) / S of that between seeds, three quarters with four.
-
-    Args:
-        values: One value per seed and case `[S, N]`; for a comparison the paired differences.
-        cases: Ids of the cases `[N]`, sorted; they seed the draws, so all rows of a table are drawn alike.
-
-    Returns:
-        The interval; its `n` is N.
-
-    Source: the pigeonhole bootstrap of crossed factors, Owen 2007, arXiv 0712.1111.
-
-    Raises:
-        ValueError: If there is no value.
-    """
-    if not values.size:
-        raise ValueError("An interval of no cases is undefined.")
-    seeds, n = values.shape
-    mean = math.fsum(values.ravel()) / values.size
-    if values.min() == values.max():
-        return Interval(float(values[0, 0]), float(values[0, 0]), float(values[0, 0]), n)
-    name = hashlib.sha256("\n".join(cases).encode()).hexdigest()
-    by_seed = _draws(f"cases|{name}", n) @ values.T
-    means = np.einsum("ks,ks->k", _draws(f"seeds|{seeds}", seeds), by_seed)
-    # Two machines add the products in different orders; what differs between them stands behind the twelfth place.
-    low, high = np.quantile(means, [0.025, 0.975]).round(12)
-    return Interval(mean, float(low), float(high), n)
-
-
-@lru_cache(maxsize=6)
-def _draws(key: str, n: int) -> NDArray[np.float64]:
-    """Return the weight that each of n things has in each resample `[RESAMPLES, n]`."""
-    return seeded(key).multinomial(n, np.full(n, 1 / n), RESAMPLES) / n
-
-
 def summarise_suite(out: Path, suite: SuiteFile) -> SuiteSummary:
     """Put the runs of a suite together.
 
-    A run that is not finished or not valid is left out, and a warning says so. A number is over the cases that were
-    scored under every seed (and, in a comparison, in all its rows), so all seeds are means over the same cases.
+    Whatever is left out, or keeps the runs from being alike, is said in a warning. A comparison is over the cases that
+    were scored in all its rows under every seed.
 
     Args:
         out: Folder of all runs.
@@ -143,9 +98,12 @@ def _unlike(groups: Sequence[Sequence[_Run]]) -> Iterator[str]:
     for label in (label for label, count in labels.items() if count > 1):
         yield f"The runs '{label}' differ in more than the seed; they stand in {labels[label]} groups."
     seeds = {run.file.spec.seed for runs in groups for run in runs}
+    without: dict[str, list[str]] = defaultdict(list)
     for runs in groups:
-        if missing := sorted(seeds - {run.file.spec.seed for run in runs}):
-            yield f"'{runs[0].label}' has no run of seed {', '.join(map(str, missing))}, which other runs have."
+        for seed in sorted(seeds - {run.file.spec.seed for run in runs}):
+            without[str(seed)].append(f"'{runs[0].label}'")
+    for missing, names in without.items():
+        yield f"There is no run of seed {missing} for {', '.join(names)}, but for others."
     origins = [run.file.provenance for runs in groups for run in runs]
     for what, found in (
         (
@@ -239,7 +197,11 @@ def _comparison(
         values = np.array([[ours[case] - theirs[case] for case in cases] for ours, theirs in pairs])
         found = two_level(values, cases)
         yield SeedComparison(
-            **{key: value for key, value in asked._asdict().items() if key != "tasks"},
+            question=asked.question,
+            first=asked.first,
+            second=asked.second,
+            rows=asked.rows,
+            others=asked.others,
             task=task,
             **_named(column),
             difference=found.mean,
@@ -250,7 +212,7 @@ def _comparison(
         )
 
 
-def _named(column: Column) -> dict[str, object]:
+def _named(column: Column) -> dict[str, Any]:
     fields = column._asdict()
     del fields["subset"]
     return fields

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -78,6 +79,7 @@ def run(
     from instructedit.reports.write import render_terminal, write_report
 
     from .config import read_suite
+    from .preflight import Place, draw, lines, refuse, room
     from .results import RunSummary, read_record
     from .suite import check_all, run_suite
 
@@ -94,11 +96,23 @@ def run(
     if model is not None:
         options["revision"] = None
     suite = read_suite(preset, options, setting=setting, seeds=_seeds(seed, seeds), editors=editor or ())
-    suite, checked = check_all(suite, preset, report=lambda text: typer.echo(text, err=True))
+
+    def tell(text: str) -> None:
+        typer.echo(text, err=True)
+
+    place = Place(out, checkpoints, device, device_map)
+    suite, checked = check_all(suite, preset, tell, place=place, local=dry_run)
+    there, kinds = room(place), tuple(checked.values())
     if dry_run:
-        for label, config in suite:
-            typer.echo("\n  ".join([f"{label}, seed {config.seed}", *checked[label]]))
+        seeds = Counter(run.label for run in suite)
+        for found in kinds:
+            draw(found, seeds[found.label], there, Console())
+        typer.echo("")
+    for line in lines(kinds, len(suite), there):
+        typer.echo(line, err=not dry_run)
+    if dry_run:
         return
+    refuse(kinds, place, there)
 
     def finished(folder: Path) -> None:
         paths = write_report(folder)
@@ -113,7 +127,7 @@ def run(
         command=sys.argv,
         device=device,
         device_map=device_map,
-        report=lambda text: typer.echo(text, err=True),
+        report=tell,
         finished=finished,
         progress=True,
     )
@@ -136,18 +150,29 @@ def _seeds(seed: int | None, seeds: str | None) -> list[int]:
 @app.command()
 @_clear
 def report(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A run's folder, or the folder of all runs.")],
+    directory: Annotated[
+        Path,
+        typer.Argument(metavar="DIR", help="A run's folder, the folder of all runs, or a suite in it: suites/NAME."),
+    ],
 ) -> None:
-    """Write the report of a run again from its files, and print its table."""
+    """Write the report of a run, or of a suite over its seeds and settings, from the files alone, and print it."""
     from rich.console import Console
 
-    from instructedit.reports.write import render_terminal, write_report
+    from instructedit.reports.write import render_suite, render_terminal, write_report, write_suite
 
-    from .results import find_run
+    from .across import summarise_suite
+    from .results import find_run, find_suite
+    from .store import write_record
 
-    folder = find_run(directory)
-    paths = write_report(folder)
-    render_terminal(folder, Console())
+    suite = find_suite(directory)
+    if suite is None:
+        folder = find_run(directory)
+        paths = write_report(folder)
+        render_terminal(folder, Console())
+    else:
+        path = write_record(suite[0] / "suite.json", summarise_suite(*suite))
+        paths = write_suite(path)
+        render_suite(path, Console())
     typer.echo(f"Report: {', '.join(str(path) for path in paths)}")
 
 

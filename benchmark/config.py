@@ -30,9 +30,10 @@ class RunConfig(BaseModel):
     """Which tasks train the editors and which are evaluated; see `instructedit list settings`."""
     schedule: Schedule = "single"
     edited: tuple[str, ...] | None = None
-    """Tasks whose cases are edited; None: all that are evaluated."""
+    """Tasks whose cases `batch` and `sequential` edit; None: all evaluated ones that `held_out` does not name, or all
+    if none is left."""
     at: tuple[Positive, ...] = ()
-    """Numbers of edits after which a schedule of accumulating edits is scored."""
+    """Numbers of edits after which `sequential` scores all cases edited so far."""
     model: str = "embedded"
     """`embedded`, a folder, or a hub id."""
     revision: str | None = None

@@ -10,11 +10,12 @@ from instructedit.editors import EDITORS, EditCase, Editor, EditRequest, InputEr
 
 from .config import RunConfig
 from .instructions import InstructionBank, instruct, read_bank, training_instructor
+from .published import PublishedCases, stand_ins
 from .results import TaskData
 from .selection import choose, divide
 from .settings import Arm, RowSpec, arms, barred_tasks, get_setting, rows
 from .tasks.base import TASKS, TaskCases, subjects
-from .tasks.sources import open_source
+from .tasks.sources import AbsentError, Embedded, Source, open_source
 from .training import Training, TrainingCases, training_set
 
 CONTROLS = ("none", "wrong-task", "name-only", "random-text")
@@ -31,6 +32,7 @@ class Outline:
         editors: The editor of each row, not trained yet.
         trainings: The trainings of the run, each once.
         cases: The evaluated cases of each task, after the limit.
+        edited: Tasks whose cases a joint or accumulating edit carries; none where each case is edited by itself.
         data: What the evaluated splits were read from.
         training_data: What the training splits were read from.
         bank: The instructions; None where no editor reads any.
@@ -42,30 +44,39 @@ class Outline:
     editors: dict[str, Editor[Any]]
     trainings: tuple[Training, ...]
     cases: dict[str, tuple[EditCase, ...]]
+    edited: tuple[str, ...]
     data: tuple[TaskData, ...]
     training_data: tuple[TaskData, ...]
     bank: InstructionBank | None
     notes: tuple[str, ...]
 
 
-def outline(config: RunConfig, name: str) -> Outline:
+def outline(config: RunConfig, name: str, *, local: bool = False) -> Outline:
     """Resolve a configuration and read its data.
 
     Args:
         config: What is asked for.
         name: Preset or file it came from.
+        local: Whether nothing may be fetched: stand-ins of the published size take the place of hub data that are not
+            on this machine, and the data name 'published sizes' as their source.
 
     Raises:
         InputError: If anything of it cannot be used.
     """
+    try:
+        return _outline(config, name, _Data(config, open_source(_place(config), local=local)))
+    except AbsentError:
+        if not local:
+            raise
+        return _outline(config, name, _Published(config))
+
+
+def _outline(config: RunConfig, name: str, data: "_Data") -> Outline:
     get_setting(config.setting)
     if not config.editors or not config.tasks:
         raise InputError(f"{name}: a run needs at least one editor and one task.")
-    if config.schedule != "single":
-        raise InputError(f"{name}: the schedule '{config.schedule}' cannot be run; 'single' was expected.")
     plain = {row: make_editor(config, row) for row in config.editors}
     bank = _bank(config) if any(editor.instructed for editor in plain.values()) else None
-    data = _Data(config)
     found_arms = arms(config, data.size)
     kinds = {row: type(editor) for row, editor in plain.items()}
     found = rows(config, kinds, found_arms, all_conditions(bank) if bank else {})
@@ -76,8 +87,9 @@ def outline(config: RunConfig, name: str) -> Outline:
         task: data.evaluated(task, found_arms) for task in config.tasks if any(task in row.tasks for row in found)
     }
     cases = {task: choose(of_task.cases, config.limit) for task, of_task in evaluated.items()}
+    edited = _edited(config, tuple(cases), name)
     for row in found:
-        for task in row.tasks:
+        for task in {*row.tasks, *edited}:
             requests_of(row.instruction, bank, cases[task][:1], config.seed)  # fails now rather than after a training
     return Outline(
         config=config,
@@ -86,6 +98,7 @@ def outline(config: RunConfig, name: str) -> Outline:
         | {row: training.editor for training in trainings for row in training.rows},
         trainings=trainings,
         cases=cases,
+        edited=edited,
         data=tuple(of_task.data for of_task in evaluated.values()),
         training_data=tuple(
             data.training.of(task).data
@@ -131,11 +144,26 @@ def requests_of(
     return [instruct(bank, request, condition, seed) for request in requests]
 
 
+def _edited(config: RunConfig, evaluated: tuple[str, ...], name: str) -> tuple[str, ...]:
+    """Return the tasks whose cases are edited together; what is held out is only if nothing else is evaluated."""
+    if config.schedule == "single":
+        return ()
+    if config.edited is None:
+        return tuple(task for task in evaluated if task not in config.held_out) or evaluated
+    unknown = [task for task in config.edited if task not in evaluated]
+    if unknown or not config.edited:
+        found = f"'{unknown[0]}'" if unknown else "no task"
+        raise InputError(
+            f"{name}: key 'edited': found {found}, but tasks that are evaluated were expected: {', '.join(evaluated)}."
+        )
+    return tuple(task for task in evaluated if task in config.edited)
+
+
 class _Data:
     """The splits of a run's tasks, each file read when it is needed and once."""
 
-    def __init__(self, config: RunConfig) -> None:
-        self._source = open_source(None if config.data == "embedded" else config.data)
+    def __init__(self, config: RunConfig, source: Source) -> None:
+        self._source = source
         self._config = config
         self._tasks = {task: TASKS.get(task)() for task in barred_tasks(config)}
         self._tests: dict[str, TaskCases] = {}
@@ -168,6 +196,25 @@ class _Data:
         skipped = training.data.skipped | {"case left out: editors may learn from it": len(training.cases) - len(kept)}
         data = training.data.model_copy(update={"cases": len(kept), "skipped": skipped})
         return TaskCases(kept, data, training.notes)
+
+
+class _Published(_Data):
+    """Stand-ins for the splits of a run's tasks."""
+
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__(config, Embedded())
+
+    def _test(self, task: str) -> TaskCases:
+        return stand_ins(task, "test")
+
+    @cached_property
+    def training(self) -> TrainingCases:
+        """Stand-ins for the training splits."""
+        return PublishedCases()
+
+
+def _place(config: RunConfig) -> str | None:
+    return None if config.data == "embedded" else config.data
 
 
 def _bank(config: RunConfig) -> InstructionBank:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from instructedit.editors import CaseError, Context, EditCase, LanguageModel, Probe, Row
+from instructedit.editors import CaseError, Context, EditCase, Encoder, Probe, Row
 
 from .results import GenerationSpec
 
@@ -72,7 +72,7 @@ class Plan:
 
 
 def make_plan(
-    model: LanguageModel,
+    model: Encoder,
     cases: Sequence[EditCase],
     generation: GenerationSpec,
     fluency: bool,
@@ -100,7 +100,7 @@ def make_plan(
 class _Case:
     """Encodes the questions of one case into a plan, and counts what does not fit."""
 
-    model: LanguageModel
+    model: Encoder
     plan: Plan
     owner: int
     context: Context | None

@@ -1,30 +1,242 @@
-"""What can be said of a run before it starts."""
+"""What is checked before a run starts: that it can be resolved, what it will take, and whether that is there."""
 
-from .config import RunConfig
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import torch
+
+from instructedit.editors import InputError, Site, Sketch
+from instructedit.editors.model import DTYPES, PACK_TOKENS
+
+from .config import EMBEDDED_MODEL, RunConfig
+from .forecast import Forecast, forecast
 from .outline import outline
+from .speed import measure
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
-def check(config: RunConfig, name: str) -> tuple[str, ...]:
-    """Check a run without loading its model.
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where runs will run.
+
+    Attributes:
+        out: Folder of all runs.
+        checkpoints: Folder of all trained editors; by default in `out`.
+        device: See `LanguageModel.load`.
+        device_map: See there.
+    """
+
+    out: Path = Path("results")
+    checkpoints: Path | None = None
+    device: str | None = None
+    device_map: str | None = None
+
+    @property
+    def root(self) -> Path:
+        """Folder of checkpoints."""
+        return self.checkpoints or self.out / "checkpoints"
+
+    @property
+    def kind(self) -> str:
+        """Device that computes, as torch writes it."""
+        return self.device or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What a machine has free, in bytes.
+
+    Attributes:
+        memory: Where the model runs; of all cards, and the computer's, under a device map.
+        host: Memory of the computer.
+        disk: Disk space where checkpoints are kept.
+        name: What `memory` is of, for messages.
+    """
+
+    memory: int
+    host: int
+    disk: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A run that can be resolved.
+
+    Attributes:
+        label: Its label.
+        config: Its configuration.
+        tasks: Evaluated cases of each task.
+        forecast: What it will take.
+    """
+
+    label: str
+    config: RunConfig
+    tasks: dict[str, int]
+    forecast: Forecast
+
+
+def room(place: Place) -> Room:
+    """Return what is free."""
+    host = int(psutil.virtual_memory().available)
+    folder = next(path for path in (place.root.absolute(), *place.root.absolute().parents) if path.exists())
+    disk = shutil.disk_usage(folder).free
+    if not place.kind.startswith("cuda") or not torch.cuda.is_available():
+        return Room(host, host, disk, "this computer")
+    if place.device_map is not None:
+        cards = [torch.cuda.mem_get_info(index)[0] for index in range(torch.cuda.device_count())]
+        return Room(sum(cards) + host, host, disk, f"{len(cards)} cards and this computer")
+    return Room(torch.cuda.mem_get_info(torch.device(place.kind))[0], host, disk, f"the card {place.kind}")
+
+
+def check(label: str, config: RunConfig, name: str, place: Place, seen: set[str], *, local: bool = False) -> Checked:
+    """Check a run without loading its model, and work out what it will take.
 
     Args:
+        label: Label of the run.
         config: What is asked for.
         name: Preset or file it came from.
-
-    Returns:
-        Lines on what would be trained and evaluated.
+        place: Where it will run.
+        seen: Trainings of the runs before; those of this run are added.
+        local: Whether nothing may be fetched; see `outline`.
 
     Raises:
         InputError: If anything of it cannot be used.
     """
-    found = outline(config, name)
-    lines = [
-        f"training {training.name} ({len(training.cases.train):,} cases, {len(training.cases.validation):,} for "
-        "validation)"
-        for training in found.trainings
-    ]
-    lines += [
-        f"row {row.name}: " + ", ".join(f"{task} {len(found.cases[task]):,}" for task in row.tasks)
-        for row in found.rows
-    ]
-    return tuple(lines)
+    found = outline(config, name, local=local)
+    sketch = Sketch.load(EMBEDDED_MODEL if config.model == "embedded" else config.model, config.revision)
+    kind = place.kind.partition(":")[0]
+    machine = measure(sketch.width, place.kind, DTYPES[config.dtype], PACK_TOKENS.get(kind, PACK_TOKENS["cuda"]))
+    counts = {task: len(cases) for task, cases in found.cases.items()}
+    return Checked(label, config, counts, forecast(found, sketch, machine, place.root, seen))
+
+
+def refuse(checked: Sequence[Checked], place: Place, there: Room) -> None:
+    """Refuse runs that cannot fit, by what is known exactly of them.
+
+    Raises:
+        InputError: If memory or disk space is too small; it says what is needed, what is there, what would help.
+    """
+    for run in checked:
+        found, need = run.forecast, run.forecast.least
+        if need.need.exact > there.memory:
+            raise InputError(
+                f"The run '{run.label}' needs {size(need.need.exact)} of memory for {need.name} (weights "
+                f"{size(found.weights)}), but {there.name} has {size(there.memory)} free; {_help(run, place, there)}."
+            )
+        if place.kind.startswith("cuda") and place.device_map is None and found.weights > there.host:
+            raise InputError(
+                f"The run '{run.label}' loads weights of {size(found.weights)} through the computer's memory, of which "
+                f"{size(there.host)} are free; device_map = 'auto' loads them piece by piece."
+            )
+    disk = sum(run.forecast.disk for run in checked)
+    if disk > there.disk:
+        raise InputError(
+            f"The checkpoints take {size(disk)} on disk, but {place.root} has {size(there.disk)} free; --checkpoints "
+            "names another folder."
+        )
+
+
+def _help(run: Checked, place: Place, there: Room) -> str:
+    """Return what would make a run fit, as far as an option does."""
+    need, excess = run.forecast.least, run.forecast.least.need.exact - there.memory
+    ways = []
+    if run.config.chunk > 1 and need.chunk * (1 - 1 / run.config.chunk) > excess:
+        ways.append(f"a smaller chunk than {run.config.chunk}")
+    if run.config.dtype == "float32" and run.forecast.weights / 2 > excess:
+        ways.append("dtype = 'bfloat16'")
+    if place.device_map is None and torch.cuda.is_available():
+        ways.append("--device-map auto")
+    return (", ".join(ways) + " would help") if ways else "a smaller model or a larger machine is needed"
+
+
+def verdict(found: Forecast, there: Room) -> str:
+    """Return whether a run fits."""
+    if found.least.need.exact > there.memory:
+        return "does not fit"
+    return "fits" if found.peak.need.total <= there.memory else "tight: what is estimated on top may not fit"
+
+
+def lines(checked: Sequence[Checked], runs: int, there: Room) -> tuple[str, ...]:
+    """Return three lines on parameters, memory and time.
+
+    Args:
+        checked: The runs, each once.
+        runs: Their number with all seeds.
+        there: What is free.
+    """
+    most = max((run.forecast for run in checked), key=lambda found: found.peak.need.total)
+    seconds = sum(run.forecast.seconds for run in checked) * runs / len(checked)
+    return (
+        f"model: {most.sketch.parameters / 1e6:,.1f} M parameters, {size(most.weights)} in {most.dtype}",
+        f"memory: about {size(most.peak.need.total)} at most ({most.peak.name}), {size(there.memory)} free: "
+        f"{verdict(most, there)}",
+        f"time: about {duration(seconds)}, within a factor of two",
+    )
+
+
+def size(count: float) -> str:
+    """Return bytes as a person reads them."""
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.0f} MB"
+
+
+def duration(seconds: float) -> str:
+    """Return a time as a person reads it."""
+    for unit, length in (("days", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 1.5 * length:
+            return f"{seconds / length:,.1f} {unit}"
+    return f"{seconds:,.0f} s"
+
+
+def draw(run: Checked, seeds: int, there: Room, console: "Console") -> None:
+    """Print what a run will take as a table, at most 100 columns wide."""
+    from rich.table import Table
+
+    found = run.forecast
+    table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="bold")
+    table.add_column("editor")
+    table.add_column("edited maps")
+    for name in ("network", "to train", "a chunk", "trainings", "results", "train", "edit", "score"):
+        table.add_column(name, justify="right")
+    for row in found.rows:
+        cost = row.cost
+        trainings = f"{row.trainings}" + (f" ({row.ready} there)" if row.ready else "")
+        cells = (
+            f"{cost.parameters / 1e6:,.1f} M" if cost.parameters else "",
+            size(cost.training_bytes) if cost.parameters else "",
+            size(row.edits.total) if row.edits.total else "",
+            trainings if cost.parameters else "",
+            f"{row.results:,}",
+            duration(row.train) if row.train else "",
+            duration(row.edit) if row.edit else "",
+            duration(row.score) if row.score else "",
+        )
+        table.add_row(row.editor + (f" x {row.rows}" if row.rows > 1 else ""), _maps(row.cost.sites), *cells)
+    tasks = ", ".join(f"{task} {count:,}" for task, count in run.tasks.items())
+    title = f"{run.label} ({run.config.schedule})" + (f", {seeds} seeds, each of which takes this" if seeds > 1 else "")
+    say: Callable[[str], None] = lambda text: console.print(text, highlight=False, soft_wrap=False)
+    say(
+        f"\n[bold]{title}[/bold]\ncases: {tasks}"
+        + (" (published sizes; the data are not here)" if found.published else "")
+    )
+    console.print(table)
+    say(
+        f"unedited model {duration(found.base)}; in all {duration(found.seconds)}; memory {size(found.peak.need.total)} "
+        f"({found.peak.name}), {size(there.memory)} free: {verdict(found, there)}"
+    )
+
+
+def _maps(sites: Sequence[Site]) -> str:
+    """Return the edited maps in short: blocks, parts, and their number."""
+    blocks = sorted({site.block for site in sites})
+    if not blocks:
+        return ""
+    parts = sorted({site.part for site in sites}, reverse=True)
+    where = f"{blocks[0]}-{blocks[-1]}" if len(blocks) > 1 else f"{blocks[0]}"
+    return f"{where} {'+'.join(parts)}" + (f" ({len(sites)})" if len(sites) > 1 else "")

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import product
 from typing import NamedTuple
 
 from .results import EditorSpec, Question
@@ -87,39 +88,32 @@ def _told(rows: Sequence[EditorSpec]) -> Iterator[_Side]:
         return
     if (seen := _seen(rows)).rows:
         yield seen
-    yield from _alone(rows, (_UNSEEN,))
+    yield from _unseen(rows)
 
 
-def _alone(rows: Iterable[EditorSpec], conditions: Iterable[str]) -> Iterator[_Side]:
+def _unseen(rows: Iterable[EditorSpec]) -> Iterator[_Side]:
     for row in rows:
-        if row.instruction in conditions:
-            name = f"{row.name.partition('#')[0]}, unseen description" if row.instruction == _UNSEEN else row.name
-            yield _Side(name, (row,))
+        if row.instruction == _UNSEEN:
+            yield _Side(f"{row.name.partition('#')[0]}, unseen description", (row,))
 
 
 def _instructions(rows: Sequence[EditorSpec], tasks: Sequence[str]) -> Iterator[Asked]:
     seen = _seen(rows)
     if not seen.rows:
         return
-    for side in _alone(rows, (_UNSEEN,)):
+    for side in _unseen(rows):
         yield _asked("unseen", side, seen, tasks)
-    controls = [row.instruction or "" for row in rows if row not in seen.rows and row.instruction != _UNSEEN]
-    for side in _alone(rows, controls):
-        yield _asked("control", side, seen, tasks)
+    for row in rows:
+        if row not in seen.rows and row.instruction != _UNSEEN:
+            yield _asked("control", _Side(row.name, (row,)), seen, tasks)
 
 
 def _drops(editors: Sequence[EditorSpec], tasks: Sequence[str]) -> Iterator[Asked]:
     trained = [row for row in editors if row.training and len(row.training.tasks) == 1]
-    for task in tasks:
-        for own in trained:
-            for row in trained:
-                if (
-                    row is not own
-                    and own.training
-                    and own.training.tasks == (task,)
-                    and base_name(row) == base_name(own)
-                ):
-                    yield _asked("drop", _Side(row.name, (row,)), _Side(own.name, (own,)), (task,))
+    for own, row in product(trained, repeat=2):
+        at_home = tuple(task for task in tasks if own.training and task in own.training.tasks)
+        if at_home and row is not own and base_name(row) == base_name(own):
+            yield _asked("drop", _Side(row.name, (row,)), _Side(own.name, (own,)), at_home)
 
 
 def _asked(question: Question, first: _Side, second: _Side, tasks: Sequence[str]) -> Asked:

@@ -133,9 +133,9 @@ class RunSpec(Record):
     """Evaluated split. Hyper-parameters are chosen on `train` or `validation`, never on `test`."""
     schedule: Schedule = "single"
     edited: tuple[str, ...] | None = None
-    """Tasks whose cases are edited; None: all that are evaluated."""
+    """Tasks whose cases `batch` and `sequential` edit; None where each case is edited by itself."""
     at: tuple[int, ...] = ()
-    """Numbers of edits after which a schedule of accumulating edits is scored."""
+    """Numbers of edits after which `sequential` scores all cases edited so far."""
     editors: tuple[EditorSpec, ...]
     tasks: tuple[str, ...]
     data: dict[str, dict[str, str]]
@@ -233,7 +233,8 @@ class CaseRecord(Record):
     case_id: str
     editor: str
     stage: str = "single"
-    """When it was scored: `single` is right after an edit of this case alone."""
+    """When it was scored: `single`, after an edit of this case alone; `batch`, under one edit of all; `after-edit`,
+    `after-K` and `after-all`, right after its own edit, after K and after all edits of a sequence."""
     prompt: str
     target: str
     subject: str
@@ -455,9 +456,8 @@ def find_suite(path: Path) -> tuple[Path, SuiteFile] | None:
         return None
     found = sorted((path / SUITES).glob("*.json"))
     if len(found) > 1:
-        raise InputError(
-            f"{path}: holds {len(found)} suites; name one of them, or the folder of a run: {', '.join(str(index) for index in found)}."
-        )
+        names = ", ".join(str(index) for index in found)
+        raise InputError(f"{path}: holds {len(found)} suites; name one of them, or the folder of a run: {names}.")
     suite = read_record(found[0], SuiteFile) if found else None
     return (path, suite) if suite and len(suite.runs) > 1 else None
 

@@ -1,8 +1,8 @@
 """From a configuration to a finished run: load, write down, train, compute what is missing, sum up.
 
-A run is rows times cases. Its folder is named by the digest of everything that decides its numbers, so starting the
-same run again goes on from what is on disk. Cases are computed in fixed chunks with seeds of their own: a killed run
-leaves the same bytes as one that was not.
+A run is rows times cases, edited and scored by one of the schedules. Its folder is named by the digest of everything
+that decides its numbers, so starting the same run again goes on from what is on disk. Cases are computed in fixed
+chunks with seeds of their own: a killed run leaves the same bytes as one that was not.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,22 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
 from tqdm import tqdm
 
-from instructedit.editors import EditCase, Editor, InputError, LanguageModel
+from instructedit.editors import Editor, InputError, LanguageModel
 
 from .config import EMBEDDED_MODEL, RunConfig
-from .outline import Outline, outline, requests_of
+from .outline import Outline, outline
 from .provenance import provenance
 from .results import EditorSpec, RunFile, RunSpec, RunSummary, TrainingSpec
-from .scoring import run_chunk
-from .store import Key, Store, key_of
+from .schedules import SCHEDULES, Work, lines
+from .store import Store, key_of
 from .summary import summarise
 from .training import Checkpoint, trained
-
-STAGE = "single"
-"""Stage of a case that is edited and scored on its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,21 +43,7 @@ class Prepared:
     @property
     def total(self) -> int:
         """Lines that the finished run has."""
-        return sum(len(self.outline.cases[task]) for row in self.outline.rows for task in row.tasks)
-
-
-class ChunkTime(BaseModel):
-    """A line of `timings.jsonl`: what one editor took for one chunk.
-
-    Kept apart, because times differ between equal runs.
-    """
-
-    task: str
-    first_case: str
-    editor: str
-    cases: int
-    edit_seconds: float
-    score_seconds: float
+        return lines(self.outline, self.file.spec)
 
 
 def load_model(config: RunConfig, *, device: str | None = None, device_map: str | None = None) -> LanguageModel:
@@ -115,8 +97,8 @@ def prepare(
         setting=config.setting,
         split=config.split,
         schedule=config.schedule,
-        edited=config.edited,
-        at=config.at,
+        edited=found.edited or None,
+        at=config.at if config.schedule == "sequential" else (),
         editors=_editor_specs(found, learnt),
         tasks=tuple(found.cases),
         data={entry.task: entry.sha256 for entry in found.data},
@@ -189,7 +171,7 @@ def run(
         InputError: If the folder holds something else or belongs to another process.
         StorageError: If results cannot be written; what is finished stays.
     """
-    spec, total = prepared.file.spec, prepared.total
+    total = prepared.total
     store = Store(out / prepared.file.digest)
     with store.open(prepared.file):
         for change in store.changes(prepared.file):
@@ -202,10 +184,8 @@ def run(
         if len(done) < total:
             editors = _ready(prepared, checkpoints or out / "checkpoints", report, progress)
             with tqdm(total=total, initial=len(done), unit="result", disable=None if progress else True) as bar:
-                for task, cases in prepared.outline.cases.items():
-                    bar.set_description(task)
-                    for first in range(0, len(cases), spec.chunk):
-                        _chunk(prepared, editors, store, task, cases[first : first + spec.chunk], done, bar)
+                work = Work(prepared.model, prepared.outline, prepared.file, editors, store, done, report, bar)
+                SCHEDULES[prepared.file.spec.schedule](work)
         summary = _sum_up(prepared, store)
     if not summary.valid:
         report(f"INVALID RUN: {summary.invalid_reason}")
@@ -221,53 +201,6 @@ def _ready(
         editor = trained(training, prepared.model, checkpoint, checkpoints, report=report, progress=progress)
         editors |= dict.fromkeys(training.rows, editor)
     return editors
-
-
-def _chunk(
-    prepared: Prepared,
-    editors: Mapping[str, Editor[Any]],
-    store: Store,
-    task: str,
-    cases: Sequence[EditCase],
-    done: set[Key],
-    bar: "tqdm[Any]",
-) -> None:
-    """Compute a chunk under the rows that evaluate its task, unless all of it is on disk; append what is missing."""
-    own = [row for row in prepared.outline.rows if task in row.tasks]
-    missing = {Key(case.request.case_id, row.name, STAGE) for case in cases for row in own} - done
-    if not missing:
-        return
-    spec = prepared.file.spec
-    # The whole chunk is computed even where some of its lines exist: which cases share a pass must not depend on a
-    # kill.
-    records, timings = run_chunk(
-        prepared.model,
-        cases,
-        {row.name: editors[row.name] for row in own},
-        requests={
-            row.name: requests_of(row.instruction, prepared.outline.bank, cases, spec.seed)
-            for row in own
-            if row.instruction is not None
-        },
-        run=prepared.file.digest,
-        seed=spec.seed,
-        generation=spec.generation,
-        fluency=spec.fluency,
-    )
-    new = [record for record in records if key_of(record) in missing]
-    times = [
-        ChunkTime(
-            task=task,
-            first_case=cases[0].request.case_id,
-            editor=time.editor,
-            cases=time.cases,
-            edit_seconds=time.edit_seconds,
-            score_seconds=time.score_seconds,
-        )
-        for time in timings
-    ]
-    store.append(new, times)
-    bar.update(len(new))
 
 
 def _sum_up(prepared: Prepared, store: Store) -> RunSummary:

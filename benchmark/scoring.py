@@ -1,9 +1,9 @@
 """One chunk of cases under several editors: edit, run the probes again, score.
 
-`run_chunk` is a plain function of its arguments, so that a chunk can be computed anywhere. The base pass, the prompts'
-rows and the base model's own answers are shared by all editors of the run; every editor is read by the same decoder at
-the same positions. An editor that puts a text in front of the questions is asked with it, in rows of its own; what it
-is compared with is always the unedited model that is asked the bare question.
+`run_chunk` and `score_chunk` are plain functions of their arguments, so that a chunk can be computed anywhere. The base
+pass, the prompts' rows and the base model's own answers are shared by all editors of the run; every editor is read by
+the same decoder at the same positions. An editor that puts a text in front of the questions is asked with it, in rows
+of its own; what it is compared with is always the unedited model that is asked the bare question.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,6 +20,27 @@ from .matching import generation_agreement, matches
 from .plan import Plan, make_plan
 from .readings import Heard, Readings, continued, forced_readings, heard
 from .results import Answer, CaseRecord, GenerationSpec, Measure, Protocol, Score
+
+SINGLE = "single"
+"""Stage of a case that is edited and scored on its own."""
+NOT_FINITE = "The edit holds numbers that are not finite."
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What an editor made for the cases of a chunk.
+
+    Attributes:
+        requests: What it was asked for, one request a case.
+        edits: The edit that each case is scored under; one and the same if it carries them all.
+        failures: Why there is no edit, by the number of the case.
+        seconds: Time the edits took.
+    """
+
+    requests: Sequence[EditRequest]
+    edits: Edits
+    failures: Mapping[int, str]
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,23 +81,53 @@ def run_chunk(
     Returns:
         A record for each editor and case, editor by editor in the given order, and the time each editor took.
     """
-    plan = make_plan(model, cases, generation, fluency)
-    begun = perf_counter()
-    made: list[tuple[Edits, dict[int, str], float]] = []
-    asked_for = {name: (requests or {}).get(name, [case.request for case in cases]) for name in editors}
+    made: dict[str, Made] = {}
     for name, editor in editors.items():
-        edits, failures = _edit(model, asked_for[name], editor, seed)
-        made.append((edits, failures, perf_counter() - begun))
+        asked_for = (requests or {}).get(name, [case.request for case in cases])
         begun = perf_counter()
-    cuts = [edits.first_block for edits, _, _ in made if edits.first_block is not None]
+        edits, failures = _edit(model, asked_for, editor, seed)
+        made[name] = Made(asked_for, edits, failures, perf_counter() - begun)
+    return score_chunk(model, cases, made, run=run, seed=seed, generation=generation, fluency=fluency)
+
+
+def score_chunk(
+    model: LanguageModel,
+    cases: Sequence[EditCase],
+    made: Mapping[str, Made],
+    *,
+    stage: str = SINGLE,
+    run: str,
+    seed: int,
+    generation: GenerationSpec,
+    fluency: bool,
+) -> tuple[list[CaseRecord], list[Timing]]:
+    """Probe and score a chunk of cases under edits that are made already.
+
+    What one editor scores does not depend on which others are scored beside it.
+
+    Args:
+        model: The frozen model.
+        cases: The cases of the chunk.
+        made: What each editor made for them, by the name of its row.
+        stage: Stage of the records.
+        run: Digest of the run.
+        seed: Seed of the run.
+        generation: How answers and texts are generated.
+        fluency: Whether to sample texts.
+
+    Returns:
+        As `run_chunk`.
+    """
+    plan = make_plan(model, cases, generation, fluency)
+    cuts = [first for found in made.values() if (first := found.edits.first_block) is not None]
     base, stream = model.base(plan.forced.rows, cuts)
     none = Edits.none(len(cases))
     before = Readings(forced_readings(plan, stream), *continued(model, plan, none, generation, seed))
     records: list[CaseRecord] = []
     timings: list[Timing] = []
-    for name, (edits, failures, edit_seconds) in zip(editors, made, strict=True):
+    for name, found in made.items():
         begun = perf_counter()
-        asked, after = plan, before
+        edits, asked, after = found.edits, plan, before
         if any(edits.contexts):
             asked = make_plan(model, cases, generation, fluency, edits.contexts)
         if edits.first_block is not None or asked is not plan:
@@ -85,16 +136,16 @@ def run_chunk(
                 again = model.replay(base, edits, owners) if asked is plan else model.forward(rows, edits, owners)
                 forced = forced_readings(asked, again)
             after = Readings(forced, *continued(model, asked, edits, generation, seed))
-        for owner, request in enumerate(asked_for[name]):
-            head = _head(request, name, run)
+        for owner, request in enumerate(found.requests):
+            head = _head(request, name, run, stage)
             try:
-                if owner in failures:
-                    raise CaseError(failures[owner])
-                found = _scored(plan, asked, owner, before, after)
-                records.append(head.model_copy(update={**found, "edit": dict(edits.facts[owner])}))
+                if owner in found.failures:
+                    raise CaseError(found.failures[owner])
+                scored = _scored(plan, asked, owner, before, after)
+                records.append(head.model_copy(update={**scored, "edit": dict(edits.facts[owner])}))
             except CaseError as error:
                 records.append(head.model_copy(update={"status": "failed", "reason": str(error)}))
-        timings.append(Timing(name, len(cases), edit_seconds, perf_counter() - begun))
+        timings.append(Timing(name, len(cases), found.seconds, perf_counter() - begun))
     return records, timings
 
 
@@ -115,19 +166,23 @@ def _edit(
                 parts.append(Edits.none(1))
         edits = Edits.join(parts)
     assert len(edits) == len(requests), f"{editor.name} made {len(edits)} edits of {len(requests)} requests"
-    for owner, patches in enumerate(edits.patches):
-        if not all(bool(tensor.isfinite().all()) for patch in patches for tensor in patch.tensors().values()):
-            failures[owner] = "The edit holds numbers that are not finite."
+    failures |= {owner: NOT_FINITE for owner in range(len(requests)) if not is_finite(edits, owner)}
     healthy = [Edits.none(1) if owner in failures else edits.select([owner]) for owner in range(len(requests))]
     return Edits.join(healthy), failures
 
 
-def _head(request: EditRequest, editor: str, run: str) -> CaseRecord:
+def is_finite(edits: Edits, number: int = 0) -> bool:
+    """Tell whether all numbers of one edit are finite."""
+    return all(bool(tensor.isfinite().all()) for patch in edits.patches[number] for tensor in patch.tensors().values())
+
+
+def _head(request: EditRequest, editor: str, run: str, stage: str) -> CaseRecord:
     return CaseRecord(
         run=run,
         task=request.task,
         case_id=request.case_id,
         editor=editor,
+        stage=stage,
         prompt=request.prompt,
         target=request.target,
         subject=request.subject,

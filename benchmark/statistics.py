@@ -8,6 +8,7 @@ order, on any machine, in any run give the same interval.
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from itertools import product
 from typing import NamedTuple
 
@@ -66,6 +67,50 @@ def bootstrap(values: Sequence[float], key: str) -> Interval:
     means = _resampled_means(np.sort(np.asarray(values, dtype=np.float64)), seeded(key))
     low, high = np.quantile(means, [0.025, 0.975])
     return Interval(math.fsum(values) / n, float(low), float(high), n)
+
+
+def two_level(values: NDArray[np.float64], cases: Sequence[str]) -> Interval:
+    """Mean over seeds and cases and its 95 % percentile bootstrap interval, seeds and cases both resampled.
+
+        b_k = 1 / (S N) sum_s sum_i u_ks c_ki v_si,    u_k ~ Multinomial(S; 1/S ..),  c_k ~ Multinomial(N; 1/N ..)
+        low, high = 2.5 % and 97.5 % quantile of b_k, k = 1 .. 10,000
+
+    All seeds are evaluated on the same cases, so the two are crossed and not nested: a resample draws seeds, and draws
+    cases once for all of them. To draw the cases anew within each seed would count an editor without any randomness,
+    run under four seeds, as four times the evidence. With one seed, or where all seeds are equal, it is the bootstrap
+    over cases. With few seeds it is too narrow as to seeds: the variance between S drawn seeds is (S - 1) / S of that
+    between seeds, three quarters with four.
+
+    Args:
+        values: One value per seed and case `[S, N]`; for a comparison the paired differences.
+        cases: Ids of the cases `[N]`, sorted; they seed the draws, so all rows of a table are drawn alike.
+
+    Returns:
+        The interval; its `n` is N.
+
+    Source: the pigeonhole bootstrap of crossed factors, Owen 2007, arXiv 0712.1111.
+
+    Raises:
+        ValueError: If there is no value.
+    """
+    if not values.size:
+        raise ValueError("An interval of no cases is undefined.")
+    seeds, n = values.shape
+    mean = math.fsum(values.ravel()) / values.size
+    if values.min() == values.max():
+        return Interval(float(values[0, 0]), float(values[0, 0]), float(values[0, 0]), n)
+    name = hashlib.sha256("\n".join(cases).encode()).hexdigest()
+    by_seed = _draws(f"cases|{name}", n) @ values.T
+    means = np.einsum("ks,ks->k", _draws(f"seeds|{seeds}", seeds), by_seed)
+    # Two machines add the products in different orders; what differs between them stands behind the twelfth place.
+    low, high = np.quantile(means, [0.025, 0.975]).round(12)
+    return Interval(mean, float(low), float(high), n)
+
+
+@lru_cache(maxsize=6)
+def _draws(key: str, n: int) -> NDArray[np.float64]:
+    """Return the weight that each of n things has in each resample `[RESAMPLES, n]`."""
+    return seeded(key).multinomial(n, np.full(n, 1 / n), RESAMPLES) / n
 
 
 def paired(first: Mapping[str, float], second: Mapping[str, float], key: str) -> Paired | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from instructedit.editors import LanguageModel
 
 from .config import SuiteRun
-from .preflight import check
+from .preflight import Checked, Place, check
 from .results import SUITES, RunFile, SuiteEntry, SuiteFile, read_record
 from .runner import load_model, prepare, run
 from .settings import NothingTestedError
@@ -14,14 +14,21 @@ from .store import write_record
 
 
 def check_all(
-    suite: Sequence[SuiteRun], name: str, report: Callable[[str], None] = lambda _: None
-) -> tuple[tuple[SuiteRun, ...], dict[str, tuple[str, ...]]]:
+    suite: Sequence[SuiteRun],
+    name: str,
+    report: Callable[[str], None] = lambda _: None,
+    *,
+    place: Place | None = None,
+    local: bool = False,
+) -> tuple[tuple[SuiteRun, ...], dict[str, Checked]]:
     """Check every run before the first one starts; a seed changes nothing that is checked.
 
     Args:
         suite: The runs, as `read_suite` returns them.
         name: Preset or file they came from.
         report: Takes a sentence for each run that is left out because its setting tests none of its tasks.
+        place: Where they will run.
+        local: Whether nothing may be fetched; see `outline`.
 
     Returns:
         The runs that are left, and what `preflight.check` says of each by its label.
@@ -29,11 +36,12 @@ def check_all(
     Raises:
         InputError: If one of them cannot be run, or none is left.
     """
-    checked = {}
+    checked: dict[str, Checked] = {}
+    seen: set[str] = set()
     refused: list[NothingTestedError] = []
     for label, config in dict(suite).items():
         try:
-            checked[label] = check(config, name)
+            checked[label] = check(label, config, name, place or Place(), seen, local=local)
         except NothingTestedError as error:
             refused.append(error)
     if not checked:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .cases import EditRequest as EditRequest
     from .cases import Probe as Probe
     from .cases import Role as Role
+    from .cost import Cost as Cost
     from .editor import EDITORS as EDITORS
     from .editor import Editor as Editor
     from .editor import EditorConfig as EditorConfig
@@ -36,8 +37,10 @@ if TYPE_CHECKING:
     from .patches import Patch as Patch
     from .patches import Slots as Slots
     from .registry import Registry as Registry
+    from .rows import Encoder as Encoder
     from .rows import Row as Row
     from .seeds import seed_of as seed_of
+    from .sketch import Sketch as Sketch
     from .structure import Site as Site
     from .structure import Structure as Structure
     from .trained import Shape as Shape
@@ -51,6 +54,7 @@ _HOME = {
     "CaseError": "errors",
     "Codebook": "patches",
     "Context": "edits",
+    "Cost": "cost",
     "Dense": "patches",
     "Descent": "optimise",
     "EDITORS": "editor",
@@ -59,6 +63,7 @@ _HOME = {
     "Editor": "editor",
     "EditorConfig": "editor",
     "Edits": "edits",
+    "Encoder": "rows",
     "Factors": "model",
     "GradientConfig": "gradient",
     "GradientEditor": "gradient",
@@ -74,6 +79,7 @@ _HOME = {
     "Row": "rows",
     "Shape": "trained",
     "Site": "structure",
+    "Sketch": "sketch",
     "Slots": "patches",
     "Structure": "structure",
     "TrainedConfig": "trained",

@@ -16,11 +16,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from .cases import EditRequest
-from .edits import Edits
+from .cost import Cost
+from .edits import Context, Edits
 from .errors import InputError, did_you_mean
 from .model import LanguageModel
 from .registry import Registry
+from .rows import Encoder, Row
 from .sequence import merge
+from .sketch import Sketch
 
 
 class EditorConfig(BaseModel):
@@ -58,6 +61,23 @@ class Editor(ABC, Generic[C]):
 
     def __init__(self, config: C | None = None) -> None:
         self.config: C = config if config is not None else cast(C, self.Config())
+
+    def encode(self, model: Encoder, request: EditRequest) -> Row:
+        """Return the text that an edit is made from."""
+        return model.encode(request.prompt, request.target)
+
+    def context(self, request: EditRequest) -> Context | None:
+        """Return the text that the edited model is asked with; None asks it bare."""
+        return None
+
+    def cost(self, model: Sketch, requests: int = 1) -> Cost:
+        """Return what one edit of a model takes; an editor that knows better than this one step overrides it.
+
+        Args:
+            model: The model's shapes.
+            requests: Requests that the edit carries; passes are for each of them.
+        """
+        return Cost(passes=3, head_passes=3)
 
     @abstractmethod
     def edit(self, model: LanguageModel, requests: Sequence[EditRequest], seed: int = 0) -> Edits:

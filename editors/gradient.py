@@ -6,6 +6,7 @@ delta~_t, a low-rank patch whose rank is the number of tokens.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import torch
@@ -13,11 +14,13 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from .cases import EditRequest
+from .cost import Cost
 from .edits import Edits
 from .hypernetwork import Hypernetwork
 from .model import LanguageModel
 from .patches import LowRank
 from .rows import Row
+from .sketch import Sketch
 from .structure import Site
 from .trained import Shape, TrainedConfig, TrainedEditor
 
@@ -77,6 +80,13 @@ class GradientEditor(TrainedEditor[C]):
             edit_lr=config.edit_lr,
             generator=torch.Generator().manual_seed(seed),
         )
+
+    def cost(self, model: Sketch, requests: int = 1) -> Cost:
+        """See `TrainedEditor.cost`; each token passes through the network of each edited map."""
+        found = super().cost(model, requests)
+        widths = [site.d_in + site.d_out for site in found.sites]
+        flops = sum(2 * self.config.layers * 2 * min(self.config.rank, width) * width for width in widths)
+        return replace(found, token_flops=flops)
 
     @property
     def hypernetwork(self) -> Hypernetwork:

@@ -15,8 +15,7 @@ from typing import Literal
 from .cases import EditRequest
 from .edits import Context
 from .gradient import GradientConfig, GradientEditor
-from .model import LanguageModel
-from .rows import Row
+from .rows import Encoder, Row
 
 ASKED = {
     "edit only": (),
@@ -43,7 +42,7 @@ class InstructEdit(GradientEditor[InstructEditConfig]):
     instructed = True
     Config = InstructEditConfig
 
-    def encode(self, model: LanguageModel, request: EditRequest) -> Row:
+    def encode(self, model: Encoder, request: EditRequest) -> Row:
         """Return instruction, prompt and target as one text; without an instruction MEND's."""
         return model.encode(_front(request) + request.prompt, request.target)
 

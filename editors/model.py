@@ -14,7 +14,6 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 from transformers import (
-    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     GenerationConfig,
@@ -27,6 +26,7 @@ from .engine import Bin, bins, entering, packs, patched, recording, run_bin, seg
 from .errors import InputError
 from .patches import Span
 from .rows import Row, encode, encode_prompt, require_offsets
+from .sketch import context_of, locate, read_config, unloadable
 from .structure import Site, Structure, execution_device
 
 DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -85,7 +85,7 @@ class LanguageModel:
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.device = execution_device(model.get_input_embeddings())
-        self.context = _context(model)
+        self.context = context_of(model)
         special = model.generation_config or GenerationConfig()
         end = special.eos_token_id if special.eos_token_id is not None else tokenizer.eos_token_id
         self.end_ids: tuple[int, ...] = (
@@ -128,18 +128,9 @@ class LanguageModel:
             raise InputError("device and device_map exclude each other; give one of them.")
         if dtype not in DTYPES:
             raise InputError(f"Unknown dtype '{dtype}'; one of {', '.join(DTYPES)} was expected.")
-        if isinstance(name, Path) or name.startswith((".", "/", "~")):
-            name = str(Path(name).expanduser())
-            if not Path(name).is_dir():
-                raise InputError(
-                    f"{name}: no such folder; a model folder (config.json, *.safetensors, tokenizer.json) was expected."
-                )
+        name = locate(name)
+        config = read_config(name, revision, trust_remote_code=trust_remote_code)
         try:
-            config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)
-            if getattr(config, "is_encoder_decoder", False):
-                raise InputError(
-                    f"{name} is an encoder-decoder model; instructedit edits decoder-only language models."
-                )
             tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 name,
@@ -151,12 +142,8 @@ class LanguageModel:
                 use_safetensors=True,
                 output_loading_info=True,
             )
-        except InputError:
-            raise
         except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            local = "" if Path(name).is_dir() else f"there is no folder {name}, and as a hub id: "
-            raise InputError(f"{name}: the model cannot be loaded: {local}{reason}") from error
+            raise unloadable(name, error) from error
         model, loading = loaded
         # transformers fills what a checkpoint lacks with random numbers.
         lacking = sorted([*loading["missing_keys"], *(str(key) for key in loading["mismatched_keys"])])
@@ -375,11 +362,6 @@ def _configuration(model: PreTrainedModel, end_ids: tuple[int, ...]) -> str:
     origin = {"_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures"}
     settings = {key: value for key, value in model.config.to_dict().items() if key not in origin}
     return json.dumps([type(model).__name__, settings, end_ids], sort_keys=True, default=str)
-
-
-def _context(model: PreTrainedModel) -> int:
-    """Return the most tokens the model takes in one text."""
-    return int(getattr(model.config, "max_position_embeddings", 0) or 1_000_000)
 
 
 def _state(model: PreTrainedModel) -> dict[str, Tensor]:

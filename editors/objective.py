@@ -22,7 +22,7 @@ from .editor import EditorConfig
 from .edits import Context, Edits
 from .errors import CaseError
 from .model import LanguageModel
-from .rows import Row
+from .rows import Encoder, Row
 
 Kind = Literal["edit", "opposed", "locality"]
 EPSILON = 1e-5
@@ -96,7 +96,7 @@ class Losses:
 
 
 def outer_rows(
-    model: LanguageModel,
+    model: Encoder,
     case: EditCase,
     request: EditRequest,
     owner: int,
@@ -146,7 +146,7 @@ def outer_rows(
     return found
 
 
-def _some(model: LanguageModel, prompt: str, answers: Sequence[str], count: int, rng: random.Random) -> list[Row]:
+def _some(model: Encoder, prompt: str, answers: Sequence[str], count: int, rng: random.Random) -> list[Row]:
     rows = []
     for answer in rng.sample(list(answers), min(len(answers), count)):
         try:

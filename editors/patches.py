@@ -118,12 +118,15 @@ class Codebook(Patch):
         values: [n, d_out].
         radii: [n], in units of the module's input (Euclidean distance).
         replace: Which tokens receive the value.
+        labels: Target tokens of each entry, [n, longest], filled up with -1; integers. What the codebook computes does
+            not depend on them; an editor needs them to go on with it. None where nobody will.
     """
 
     keys: Tensor
     values: Tensor
     radii: Tensor
     replace: Literal["last", "prompt"] = "last"
+    labels: Tensor | None = None
     kind: ClassVar[str] = "codebook"
 
     def __call__(self, x: Tensor, y: Tensor, spans: Sequence[Span]) -> Tensor:  # noqa: D102

@@ -7,6 +7,7 @@ answer: no position is ever found by counting from the right, so padding, packin
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from transformers import PreTrainedTokenizerBase
 
@@ -34,6 +35,18 @@ class Row:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+
+class Encoder(Protocol):
+    """Turns texts into rows: a `LanguageModel`, or a `Sketch` of one."""
+
+    def encode(self, prompt: str, answer: str) -> Row:
+        """See `encode`."""
+        ...
+
+    def encode_prompt(self, prompt: str, room: int = 1) -> Row:
+        """See `encode_prompt`."""
+        ...
 
 
 def join(prompt: str, answer: str) -> tuple[str, int]:

@@ -6,7 +6,8 @@ from dataclasses import replace
 import torch
 
 from .edits import Context, Edits
-from .patches import Dense, LowRank, Patch, Slots
+from .errors import InputError
+from .patches import Codebook, Dense, LowRank, Patch, Slots
 
 
 def merge(before: Edits, after: Edits) -> Edits:
@@ -19,8 +20,13 @@ def merge(before: Edits, after: Edits) -> Edits:
     Args:
         before: One edit.
         after: One edit, made for the model that `before` leaves.
+
+    Raises:
+        InputError: If both hold a codebook. How two become one, by radii and labels, is their editor's to say.
     """
     assert len(before) == len(after) == 1, "one edit on top of one"
+    if all(any(isinstance(patch, Codebook) for patch in edit.patches[0]) for edit in (before, after)):
+        raise InputError("Two codebooks are no sum of two patches; an `edit_next` of the editor's own was expected.")
     merged = list(before.patches[0])
     for new in after.patches[0]:
         place = next((i for i, old in enumerate(merged) if _joins(old, new)), None)

@@ -15,15 +15,16 @@ import torch
 from torch import Tensor, nn
 
 from .cases import EditCase, EditRequest
+from .cost import FLOAT, Cost
 from .editor import Editor, EditorConfig
-from .edits import Context, Edits
+from .edits import Edits
 from .errors import InputError
 from .model import LanguageModel
 from .objective import Losses, ObjectiveConfig, outer_loss, outer_rows
 from .patches import Patch
-from .rows import Row
 from .seeds import seed_of
 from .sequence import merge, merge_all
+from .sketch import Sketch
 from .structure import Site
 from .trainer import Trainer
 from .training import TrainingConfig, TrainingSet
@@ -57,14 +58,16 @@ class Shape:
     width: int
 
     @classmethod
-    def of(cls, model: LanguageModel, config: TrainedConfig) -> "Shape":
+    def of(cls, model: LanguageModel | Sketch, config: TrainedConfig) -> "Shape":
         """Resolve the edited maps of a model."""
-        sites = tuple(site for part in config.parts for site in model.sites(part, config.blocks))
+        sites = tuple(site for part in config.parts for site in model.sites(part, config.blocks))  # type: ignore[arg-type]
         embedding: Any = model.model.get_input_embeddings()
         vocabulary, width = embedding.weight.shape
         return cls(model.identity, tuple(sorted(sites, key=lambda s: (s.block, s.name))), vocabulary, width)
 
 
+TOKENS = 32
+"""Tokens of an edit's text, about."""
 TOGETHER = 8
 """Edits in one pass while many are summed up; their factors are then dropped."""
 
@@ -98,14 +101,6 @@ class TrainedEditor(Editor[C]):
             CaseError: If a request does not fit the model's context.
         """
 
-    def encode(self, model: LanguageModel, request: EditRequest) -> Row:
-        """Return the text whose loss the edit is made from."""
-        return model.encode(request.prompt, request.target)
-
-    def context(self, request: EditRequest) -> Context | None:
-        """Return the text that the edited model is asked with; None asks it bare."""
-        return None
-
     def observe(self, model: LanguageModel, requests: Sequence[EditRequest]) -> None:
         """Take requests into running statistics before the first step; nothing where a method has none."""
 
@@ -135,6 +130,26 @@ class TrainedEditor(Editor[C]):
         self.network.to(model.device)
         for parameter in self.network.parameters():  # statistics keep their double precision
             parameter.data = parameter.data.to(model.edit_dtype)
+
+    def cost(self, model: Sketch, requests: int = 1) -> Cost:
+        """See `Editor.cost`; the network is counted on the meta device, and one gradient is taken."""
+        shape = Shape.of(model, self.config)
+        with torch.device("meta"):
+            network = self.make_network(shape, 0)
+        parameters = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
+        # a low-rank patch holds x and delta of every token, of about this many
+        patch = FLOAT * TOKENS * sum(site.d_in + site.d_out for site in shape.sites)
+        captured = 1 + model.share(min(site.block for site in shape.sites))
+        return Cost(
+            sites=shape.sites,
+            parameters=parameters,
+            patch_bytes=patch,
+            # the largest map once more: the size of an edit is taken from its dense form
+            edit_bytes=2 * patch + FLOAT * max(site.d_in * site.d_out for site in shape.sites),
+            passes=captured,
+            head_passes=2,
+            together=min(TOGETHER, requests),
+        )
 
     def fit(
         self,

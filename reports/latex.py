@@ -1,6 +1,8 @@
 r"""Tables as LaTeX, to be taken in with `\input{table}`; needs the packages booktabs and graphicx."""
 
 import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from .tables import Cell, Report, Table
 
@@ -19,22 +21,49 @@ _SPECIAL = {
 _SHRINK = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
 """Fits a tabular into the line if it is wider, and leaves it alone if it is not."""
 
+_PAGE = 50
+"""Lines of tables that a float may have: what is longer than a page would be cut off."""
+_HEAD = 5
+"""Lines that a table has besides its rows."""
+
+_HELD = 12
+"""Floats after which a page is forced out: LaTeX holds back few."""
+
 
 def render(report: Report) -> str:
-    r"""Return a report as two floats per task, scores and comparisons, followed by the notes."""
-    lines = [f"% Run {report.digest}. Needs \\usepackage{{booktabs,graphicx}}."]
+    r"""Return a report as floats, for each block its scores and then its comparisons, followed by the notes."""
+    lines = [f"% {report.title}. Needs \\usepackage{{booktabs,graphicx}}."]
     lines += [rf"\par\noindent\textbf{{{_escape(warning)}}}" for warning in report.warnings]
+    count = 0
     for block in report.blocks:
-        for tables in filter(None, (block.tables, block.comparisons)):
-            lines += ["", *_float(block.task, tables, report)]
+        lines += ["", *(rf"{_escape(sentence)}\par" for sentence in block.text)]
+        for tables in (*_pages(block.tables), *_pages(block.comparisons)):
+            lines += ["", *_float(block.heading, tables, report)]
+            count += 1
+            lines += [r"\clearpage"] * (count % _HELD == 0)
     notes = [f"{word}: {value}." for word, value in report.header] + list(report.footer)
     lines += ["", r"{\footnotesize\noindent", *(rf"{_escape(note)}\par" for note in notes), "}"]
     return "\n".join(lines) + "\n"
 
 
-def _float(task: str, tables: tuple[Table, ...], report: Report) -> list[str]:
+def _pages(tables: Sequence[Table]) -> Iterator[list[Table]]:
+    """Yield tables as many as a page holds; one that is longer than a page goes on in the next."""
+    page: list[Table] = []
+    for table in tables:
+        for start in range(0, len(table.rows), _PAGE - _HEAD):
+            part = slice(start, start + _PAGE - _HEAD)
+            piece = replace(table, rows=table.rows[part], cells=table.cells[part])
+            if page and sum(len(other.rows) + _HEAD for other in (*page, piece)) > _PAGE:
+                yield page
+                page = []
+            page.append(piece)
+    if page:
+        yield page
+
+
+def _float(heading: str, tables: Sequence[Table], report: Report) -> list[str]:
     # The warning goes into every caption: a float travels alone.
-    caption = " ".join([f"{task}, run {report.digest}.", *report.warnings])
+    caption = " ".join([f"{heading}, {report.title[0].lower()}{report.title[1:]}.", *report.warnings])
     lines = [r"\begin{table}[tp]", r"\centering\footnotesize", rf"\caption{{{_escape(caption)}}}"]
     for table in tables:
         lines += [rf"\par\medskip\textit{{{_escape(table.title)}}}\par\smallskip", *_tabular(table)]
@@ -59,10 +88,12 @@ def _row(cells: list[str]) -> str:
 def _text(cell: Cell | None) -> str:
     if cell is None:
         return "--"
+    if not cell.interval:
+        return _escape(cell.value)
     # Math mode for the minus signs.
     value = rf"\mathbf{{{cell.value}}}" if cell.best else cell.value
     n = "" if cell.n is None else rf"\ (n={cell.n})"
-    return rf"${value}\ {cell.interval}{n}$" + (f" ${cell.p}$" if cell.p else "")
+    return rf"${value}\ {cell.interval}{n}$" + (rf"\ {_escape(cell.note)}" if cell.note else "")
 
 
 def _escape(text: str) -> str:

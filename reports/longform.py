@@ -3,7 +3,9 @@
 import csv
 import io
 
-from instructedit.benchmark.results import RunFile, RunSummary
+from instructedit.benchmark.results import RunFile, RunSummary, SeedComparison, SeedMean, SuiteSummary
+
+from .versus import verdict
 
 FIELDS = (
     *("run", "valid", "complete", "model", "weights", "setting", "split", "schedule"),
@@ -11,6 +13,12 @@ FIELDS = (
     *("stage", "measure", "subset", "derived", "protocol", "mean", "low", "high", "n"),
 )
 """Columns; an empty `subset` is the mean over subsets."""
+SUITE_FIELDS = (
+    *("suite", "label", "setting", "schedule", "split", "model", "weights", "seeds", "question", "row", "other"),
+    *("trained_on", "instruction", "task", "stage", "measure", "derived", "protocol"),
+    *("value", "low", "high", "lowest_seed", "highest_seed", "n", "verdict"),
+)
+"""Columns of a suite; a mean has no `question`, no `other` and no `verdict`."""
 
 
 def render(run: RunFile, summary: RunSummary) -> str:
@@ -31,4 +39,37 @@ def render(run: RunFile, summary: RunSummary) -> str:
     }
     for mean in summary.means:
         writer.writerow({**shared, "reader": run.spec.readers.get(mean.task), **mean.model_dump()})
+    return text.getvalue()
+
+
+def render_suite(summary: SuiteSummary) -> str:
+    """Return the CSV file of a suite: every mean over seeds, then every comparison, group by group."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, SUITE_FIELDS, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for group in summary.groups:
+        spec = group.run.spec
+        shared = {
+            "suite": summary.name,
+            "label": group.label,
+            "setting": spec.setting,
+            "schedule": spec.schedule,
+            "split": spec.split,
+            "model": group.run.provenance.model,
+            "weights": spec.model_fingerprint,
+            "seeds": " ".join(map(str, group.seeds)),
+        }
+        rows = {row.name: row for row in spec.editors}
+        numbers: tuple[SeedMean | SeedComparison, ...] = (*group.means, *group.comparisons)
+        for number in numbers:
+            ends = {"lowest_seed": min(number.per_seed), "highest_seed": max(number.per_seed)}
+            if isinstance(number, SeedMean):
+                row = rows[number.row]
+                named = {"row": number.row, "value": number.mean, "instruction": row.instruction}
+            else:
+                row = rows[number.rows[0]]
+                named = {"row": number.first, "other": number.second, "value": number.difference}
+                named["verdict"] = verdict(number)
+            trained = row.training.label if row.training else None
+            writer.writerow({**shared, **number.model_dump(), **named, **ends, "trained_on": trained})
     return text.getvalue()

@@ -7,10 +7,10 @@ from .tables import Cell, Report, Table
 
 def render(report: Report) -> str:
     """Return a report as one Markdown page."""
-    parts = [f"# Run {_escape(report.digest)}", *(f"> **{_escape(warning)}**" for warning in report.warnings)]
+    parts = [f"# {_escape(report.title)}", *(f"> **{_escape(warning)}**" for warning in report.warnings)]
     parts.append("\n".join(f"- {word}: {_escape(value)}" for word, value in report.header))
     for block in report.blocks:
-        parts.append(f"## {_escape(block.task)}")
+        parts += [f"## {_escape(block.heading)}", *map(_escape, block.text)]
         for table in (*block.tables, *block.comparisons):
             parts += [f"### {_escape(table.title)}", _grid(table)]
     parts += ["## Notes", "\n".join(f"- {_escape(note)}" for note in report.footer)]
@@ -28,9 +28,8 @@ def _text(cell: Cell | None) -> str:
     if cell is None:
         return "-"
     value = f"**{cell.value}**" if cell.best else cell.value
-    return " ".join(
-        [value, cell.interval, *([] if cell.n is None else [f"n={cell.n}"]), *([_escape(cell.p)] if cell.p else [])]
-    )
+    n = "" if cell.n is None else f"n={cell.n}"
+    return " ".join(filter(None, [value, cell.interval, n, _escape(cell.note)]))
 
 
 def _escape(text: str) -> str:

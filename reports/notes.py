@@ -1,6 +1,16 @@
 """The words around a run's tables: what was run, what is wrong with it, how to read the numbers."""
 
-from instructedit.benchmark.results import Protocol, RunFile, RunSummary, TaskData
+from collections.abc import Iterator, Sequence
+
+from instructedit.benchmark.results import (
+    EditorSpec,
+    Protocol,
+    RunFile,
+    RunSummary,
+    SuiteSummary,
+    TaskData,
+    TrainingSpec,
+)
 
 _CONTROL = "none"
 """The method that edits nothing: a row of it is a control, never a winner, whatever its name."""
@@ -10,6 +20,22 @@ DAGGER = "†"
 _AGGREGATION = (
     "A number is the mean over n cases with its 95 % bootstrap interval over cases; within a case it is the mean over "
     "the probes of a subset, then over subsets. An interval without width means that all cases are equal: read its n."
+)
+_ACROSS = (
+    "A number is the mean over seeds and n cases with its 95 % interval from a bootstrap that draws seeds and draws "
+    "cases, the same cases under every seed; n counts the cases scored under all of them. In the tables of a task the "
+    "lowest and the highest mean of a seed stand behind it. Few seeds make the interval too narrow: with S of them the "
+    "variance between seeds comes out as (S - 1) / S of what it is, and with one it is the bootstrap over cases alone."
+)
+_VERDICTS = (
+    "Differences are paired by case and seed. 'Ahead' and 'behind' mean that the whole interval, as printed, lies on "
+    "one side of zero (one case never shows a difference). They are not corrected for the number of comparisons, of "
+    "which one in twenty would say either without any difference. Sentences count exact match and edit success, of "
+    "given and of derived prompts."
+)
+_DROPS = (
+    "Where training is on another task than the tested one, the paired difference from the row that is trained on the "
+    "tested one stands behind the number, in points."
 )
 _PROTOCOLS: dict[Protocol, str] = {
     "teacher_forced_exact": (
@@ -48,29 +74,31 @@ def controls(run: RunFile) -> frozenset[str]:
     return frozenset(editor.name for editor in run.spec.editors if editor.method == _CONTROL)
 
 
-def warnings(summary: RunSummary) -> tuple[str, ...]:
+def warnings(run: RunFile, summary: RunSummary) -> tuple[str, ...]:
     """Return what makes the numbers unfit for use, loudest first."""
     found = []
     if not summary.valid:
         found.append(f"INVALID RUN, DO NOT USE THESE NUMBERS: {summary.invalid_reason or 'no reason was recorded.'}")
     if not summary.complete:
         found.append("INCOMPLETE RUN: not every case has been run under every editor.")
+    scored = {(mean.editor, mean.task) for mean in summary.means}
+    for editor in run.spec.editors:
+        for task in run.spec.tasks:
+            if editor.evaluates(task) and (editor.name, task) not in scored:
+                failed = summary.counts.get(task, {}).get(f"failed under {editor.name}", 0)
+                found.append(f"'{editor.name}' has no number for {task}: {failed} cases failed, none was scored.")
     return tuple(found)
 
 
 def header(run: RunFile) -> tuple[tuple[str, str], ...]:
     """Return what was run, as pairs of a word and its value."""
     spec, origin = run.spec, run.provenance
-    model = [
-        origin.model,
-        *([f"revision {origin.model_revision}"] if origin.model_revision else []),
-        f"{origin.model_type} with {origin.parameters:,} parameters in {spec.dtype}",
-        f"weights {spec.model_fingerprint[:12]}",
-    ]
     settings = [
         spec.setting,
         f"split {spec.split}",
         f"schedule {spec.schedule}",
+        *([f"scored after {', '.join(map(str, spec.at))} edits"] if spec.at else []),
+        *([f"edits of {', '.join(spec.edited)} alone"] if spec.edited else []),
         f"seed {spec.seed}",
         f"chunk {spec.chunk}",
         f"limit {'none' if spec.limit is None else spec.limit}",
@@ -82,11 +110,78 @@ def header(run: RunFile) -> tuple[tuple[str, str], ...]:
     ]
     return (
         ("Run", f"{run.digest} ({run.name})"),
-        ("Model", ", ".join(model)),
+        ("Model", model(run)),
         *(("Data", _data(data)) for data in run.data),
         ("Setting", ", ".join(settings)),
+        *rows(spec.editors),
         ("Versions", ", ".join(versions)),
     )
+
+
+def suite_footer(summary: SuiteSummary) -> tuple[str, ...]:
+    """Return how the numbers of a suite are to be read, and what is not in them."""
+    means = [mean for group in summary.groups for mean in group.means]
+    used = {mean.protocol for mean in means}
+    asked = {comparison.question for group in summary.groups for comparison in group.comparisons}
+    failed = [
+        f"{group.label}, {task}, cases that failed or were skipped, over all seeds: {_listed(counts)}."
+        for group in summary.groups
+        for task, counts in group.failed.items()
+    ]
+    return (
+        _ACROSS,
+        *([_VERDICTS] if asked else []),
+        *([_DROPS] if "drop" in asked else []),
+        *(text for protocol, text in _PROTOCOLS.items() if protocol in used),
+        *([_DERIVED] if any(mean.derived for mean in means) else []),
+        *([_LEFT_OUT] if failed else []),
+        *failed,
+    )
+
+
+def rows(editors: Sequence[EditorSpec]) -> Iterator[tuple[str, str]]:
+    """Yield what the rows of a run were trained on, what they are told, and on which tasks they are tested.
+
+    Rows of one training that differ in what they are told stand together as `NAME#*`.
+    """
+    trained: dict[str, dict[str, None]] = {}
+    told: dict[str, dict[str, None]] = {}
+    tested: dict[str, dict[str, None]] = {}
+    for row in editors:
+        front, marked, mark = row.name.partition("#")
+        if row.training:
+            trained.setdefault(_training(row.training), {})[f"{front}{'#*' if marked else ''}"] = None
+        # A row that is called by its description or control need not be explained.
+        if row.instruction and not (marked and row.instruction in (mark, f"description-{mark}")):
+            told.setdefault(row.instruction, {})[row.name] = None
+        if row.tasks is not None:
+            tested.setdefault(", ".join(row.tasks), {})[row.name] = None
+    yield from (("Training", f"{', '.join(names)}: {training}") for training, names in trained.items())
+    if told:
+        yield "Instruction", "; ".join(f"{', '.join(names)}: {condition}" for condition, names in told.items())
+    if len(tested) > 1:
+        yield "Tested on", "; ".join(f"{', '.join(names)}: {tasks}" for tasks, names in tested.items())
+
+
+def _training(training: TrainingSpec) -> str:
+    tasks = ", ".join(
+        f"{task} {training.cases[task]:,} (and {training.validation[task]:,} for validation), "
+        f"{100 * training.weights[task]:.0f} % of draws"
+        for task in training.tasks
+    )
+    return tasks if training.label == "+".join(training.tasks) else f"{training.label}: {tasks}"
+
+
+def model(run: RunFile) -> str:
+    """Return which model a run edits."""
+    spec, origin = run.spec, run.provenance
+    parts = [
+        origin.model,
+        *([f"revision {origin.model_revision}"] if origin.model_revision else []),
+        f"{origin.model_type} with {origin.parameters:,} parameters in {spec.dtype}",
+        f"weights {spec.model_fingerprint[:12]}",
+    ]
+    return ", ".join(parts)
 
 
 def footer(run: RunFile, summary: RunSummary) -> tuple[str, ...]:

@@ -1,19 +1,29 @@
 """The tables of a run as data: what stands in which cell. Renderers only draw them.
 
-One block a task, in it one small table per way of reading an answer, so that no column, and no table, mixes protocols.
-Rows are the editors in the order of the run.
+One block a task, in it one small table per stage and way of reading an answer, so that no column, and no table, mixes
+protocols or schedules. Rows are the editors in the order of the run.
 """
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import NamedTuple, get_args
+from typing import NamedTuple, TypeVar, get_args
 
-from instructedit.benchmark.results import Comparison, Mean, Measure, Protocol, RunFile, RunSummary
+from instructedit.benchmark.results import (
+    Comparison,
+    Mean,
+    Measure,
+    Protocol,
+    RunFile,
+    RunSummary,
+    SeedComparison,
+    SeedMean,
+)
 
 from .notes import DAGGER, controls, footer, header, warnings
 
-_SECTIONS: tuple[tuple[str, tuple[Protocol, ...]], ...] = (
+SECTIONS: tuple[tuple[str, tuple[Protocol, ...]], ...] = (
     ("Sentiment (%)", ("edit_success", "z_sent", "z_topic")),
     ("Exact match, teacher forced (%)", ("teacher_forced_exact",)),
     ("Token share, teacher forced (%)", ("teacher_forced_token",)),
@@ -56,17 +66,19 @@ class Column(NamedTuple):
 
 Key = tuple[Column, str]
 """Column and row name of a number."""
+N = TypeVar("N", Mean, Comparison, SeedMean, SeedComparison)
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One number with its interval, as text."""
+    """One number with its interval, as text; or a word."""
 
     value: str
-    interval: str
+    interval: str = ""
     n: int | None = None
     """Number of cases where the rows of the column differ in it, else None and it stands in the head."""
-    p: str = ""
+    note: str = ""
+    """What is said of it: a p-value, a verdict, the spread over seeds."""
     best: bool = False
 
 
@@ -84,18 +96,22 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """The tables of one task."""
+    """Tables that belong together: those of one task, or the answer to one question."""
 
-    task: str
+    heading: str
     tables: tuple[Table, ...]
-    comparisons: tuple[Table, ...]
+    comparisons: tuple[Table, ...] = ()
+    text: tuple[str, ...] = ()
+    """Sentences above the tables."""
+    detail: bool = False
+    """Whether the files alone have it: the terminal shows another view of the same numbers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything a reader sees of one run."""
+    """Everything a reader sees of a run, or of a suite."""
 
-    digest: str
+    title: str
     warnings: tuple[str, ...]
     header: tuple[tuple[str, str], ...]
     blocks: tuple[Block, ...]
@@ -105,39 +121,121 @@ class Report:
 def build(run: RunFile, summary: RunSummary) -> Report:
     """Lay out a run's summary as tables; the numbers are the means over subsets (the CSV file has every subset)."""
     return Report(
-        digest=run.digest,
-        warnings=warnings(summary),
+        title=f"Run {run.digest}",
+        warnings=warnings(run, summary),
         header=header(run),
         blocks=tuple(_block(run, summary, task) for task in run.spec.tasks),
         footer=footer(run, summary),
     )
 
 
+def column_of(number: Mean | Comparison | SeedMean | SeedComparison) -> Column:
+    """Return the column a number stands in."""
+    return Column(number.measure, number.derived, number.protocol)
+
+
+def stages(numbers: Iterable[Mean | Comparison | SeedMean | SeedComparison]) -> list[tuple[str, str]]:
+    """Return the stages that numbers are of, each with what it adds to the title of its tables.
+
+    Right after the edit comes first, then numbers of edits as people count, `after-10` behind `after-9`, then all. An
+    edit on its own, the rule, is not named.
+    """
+    found = {number.stage for number in numbers}
+    counts = {stage: int(number[0]) for stage in found if (number := re.findall(r"\d+", stage))}
+    ordered = sorted(found, key=lambda stage: (stage != "after-edit", stage not in counts, counts.get(stage, 0), stage))
+    return [(stage, "" if stage == "single" else f", stage {stage}") for stage in ordered]
+
+
+def layout(
+    title: str,
+    stub: str,
+    protocols: Sequence[Protocol],
+    rows: Sequence[str],
+    numbers: Mapping[Key, N],
+    cell: Callable[[Column, str, N, bool], Cell],
+) -> Iterator[Table]:
+    """Yield the table of the given protocols, or nothing where there is no such number.
+
+    Args:
+        title: Its title.
+        stub: Head of the column of row names.
+        protocols: Those of its columns.
+        rows: Names of its rows.
+        numbers: By column and row.
+        cell: From the column, the row, the number and whether its n is shown, because n differs within the column, to
+            the cell.
+    """
+    columns = sorted({column for column, _ in numbers if column.protocol in protocols}, key=Column.order)
+    shared = {column: {number.n for (other, _), number in numbers.items() if other == column} for column in columns}
+    heads = [
+        f"{column.head}\nn = {min(shared[column])}" if len(shared[column]) == 1 else column.head for column in columns
+    ]
+    cells = [
+        tuple(
+            cell(column, row, number, len(shared[column]) > 1) if (number := numbers.get((column, row))) else None
+            for column in columns
+        )
+        for row in rows
+    ]
+    if columns:
+        yield Table(title, stub, tuple(heads), tuple(rows), tuple(cells))
+
+
+def interval(column: Column, low: float, high: float, sign: str = "") -> str:
+    """Return an interval in the units of its column."""
+    return f"[{column.number(low, sign)}, {column.number(high, sign)}]"
+
+
+def spread(column: Column, values: Sequence[float], sign: str = "") -> str:
+    """Return the lowest and the highest of several values, in the units of their column."""
+    return f"{column.number(min(values), sign)}..{column.number(max(values), sign)}"
+
+
 def _block(run: RunFile, summary: RunSummary, task: str) -> Block:
+    means = [mean for mean in summary.means if mean.task == task and mean.subset is None]
+    comparisons = [comparison for comparison in summary.comparisons if comparison.task == task]
+    tables: list[Table] = []
+    pairs: list[Table] = []
+    for stage, mark in stages(means):
+        found = _tables(
+            run,
+            task,
+            mark,
+            [mean for mean in means if mean.stage == stage],
+            [comparison for comparison in comparisons if comparison.stage == stage],
+        )
+        tables += found.tables
+        pairs += found.comparisons
+    return Block(task, tuple(tables), tuple(pairs))
+
+
+def _tables(run: RunFile, task: str, mark: str, numbers: Sequence[Mean], compared: Sequence[Comparison]) -> Block:
+    """Return the tables of one stage."""
     editors = [editor.name for editor in run.spec.editors if editor.evaluates(task)]
     rivals = [editor for editor in editors if editor not in controls(run)]
-    means = {(_column(m), m.editor): m for m in summary.means if m.task == task and m.subset is None}
-    pairs = {
-        (_column(c), f"{c.editor} vs {c.other}"): c
-        for c in summary.comparisons
-        if c.task == task and {c.editor, c.other} <= set(rivals)
-    }
+    means = {(column_of(m), m.editor): m for m in numbers}
+    pairs = {(column_of(c), f"{c.editor} vs {c.other}"): c for c in compared if {c.editor, c.other} <= set(rivals)}
     best = {column: _best(column, rivals, means, pairs) for column, _ in means}
-    compared = {name for _, name in pairs}
-    names = [name for pair in combinations(rivals, 2) if (name := " vs ".join(pair)) in compared]
+    named = {name for _, name in pairs}
+    names = [name for pair in combinations(rivals, 2) if (name := " vs ".join(pair)) in named]
+
+    def mean_cell(column: Column, row: str, mean: Mean, show_n: bool) -> Cell:
+        ends = interval(column, mean.low, mean.high)
+        return Cell(column.number(mean.mean), ends, mean.n if show_n else None, best=best[column] == row)
+
+    def pair_cell(column: Column, _: str, pair: Comparison, show_n: bool) -> Cell:
+        ends = interval(column, pair.low, pair.high, "+")
+        return Cell(column.number(pair.difference, "+"), ends, pair.n if show_n else None, _p(pair.p))
+
     return Block(
-        task=task,
+        heading=task,
         tables=tuple(
             table
-            for title, protocols in _SECTIONS
-            for table in _table(title, "Editor", protocols, editors, means, best)
+            for title, protocols in SECTIONS
+            for table in layout(title + mark, "Editor", protocols, editors, means, mean_cell)
         ),
-        comparisons=tuple(_table(_COMPARISON, "Editors", ("teacher_forced_exact",), names, pairs, {})),
+        comparisons=tuple(layout(_COMPARISON + mark, "Editors", ("teacher_forced_exact",), names, pairs, pair_cell)),
     )
-
-
-def _column(number: Mean | Comparison) -> Column:
-    return Column(number.measure, number.derived, number.protocol)
 
 
 def _best(column: Column, editing: list[str], means: Mapping[Key, Mean], pairs: Mapping[Key, Comparison]) -> str | None:
@@ -156,39 +254,6 @@ def _best(column: Column, editing: list[str], means: Mapping[Key, Mean], pairs: 
 
     winners = (e for e in rivals if all(beats(e, other) for other in rivals if other != e))
     return next(winners, None) if len(rivals) > 1 else None
-
-
-def _table(
-    title: str,
-    stub: str,
-    protocols: tuple[Protocol, ...],
-    rows: list[str],
-    numbers: Mapping[Key, Mean] | Mapping[Key, Comparison],
-    best: Mapping[Column, str | None],
-) -> Iterator[Table]:
-    """Yield the table of the given protocols, or nothing where there is no such number."""
-    columns = sorted({column for column, _ in numbers if column.protocol in protocols}, key=Column.order)
-    shared = {column: {number.n for (other, _), number in numbers.items() if other == column} for column in columns}
-    heads = [
-        f"{column.head}\nn = {min(shared[column])}" if len(shared[column]) == 1 else column.head for column in columns
-    ]
-    cells = [
-        tuple(
-            _cell(column, number, best.get(column) == row, show_n=len(shared[column]) > 1)
-            if (number := numbers.get((column, row)))
-            else None
-            for column in columns
-        )
-        for row in rows
-    ]
-    if columns:
-        yield Table(title, stub, tuple(heads), tuple(rows), tuple(cells))
-
-
-def _cell(column: Column, number: Mean | Comparison, best: bool, show_n: bool) -> Cell:
-    sign, value, p = ("", number.mean, "") if isinstance(number, Mean) else ("+", number.difference, _p(number.p))
-    interval = f"[{column.number(number.low, sign)}, {column.number(number.high, sign)}]"
-    return Cell(column.number(value, sign), interval, number.n if show_n else None, p, best)
 
 
 def _p(p: float) -> str:

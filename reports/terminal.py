@@ -1,5 +1,8 @@
 """Tables for the terminal, one small one per task and protocol: they fit 100 to 120 columns."""
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 from rich import box
 from rich.console import Console
 from rich.rule import Rule
@@ -8,19 +11,25 @@ from rich.text import Text
 
 from .tables import Cell, Report, Table
 
+_STUB = 36
+"""Width of the column of row names where longer ones have to be folded."""
+
 
 def draw(report: Report, console: Console) -> None:
-    """Print a report."""
+    """Print a report, but for the blocks that are details."""
     # Everything is a Text: in a plain string rich would read an interval such as [97.0, 99.6] as markup.
     _warn(report, console)
     for word, value in report.header:
-        console.print(Text.assemble((f"{word:9}", "bold"), value))
-    for block in report.blocks:
+        console.print(Text.assemble((f"{word:12}", "bold"), value))
+    for block in (block for block in report.blocks if not block.detail):
         console.print()
-        console.print(Rule(Text(block.task, "bold"), align="left", characters="="))
+        console.print(Rule(Text(block.heading, "bold"), align="left", characters="="))
+        for sentence in block.text:
+            console.print(Text(sentence))
         for table in (*block.tables, *block.comparisons):
-            console.print()
-            console.print(_fitting(table, console))
+            for grid in _fitting(table, console):
+                console.print()
+                console.print(grid)
     console.print(Rule(style="dim"))
     for note in report.footer:
         console.print(Text(note, "dim"))
@@ -32,16 +41,27 @@ def _warn(report: Report, console: Console) -> None:
         console.print(Text(f"!!! {warning}", "bold red"))
 
 
-def _fitting(table: Table, console: Console) -> Grid:
-    """Return the table with intervals beside the numbers, or below them where that is wider than the console."""
-    grid = _grid(table, " ")
-    wide = console.measure(grid, options=console.options.update(width=10_000)).maximum
-    return grid if wide <= console.width else _grid(table, "\n")
+def _fitting(table: Table, console: Console) -> Iterator[Grid]:
+    """Yield the table as it fits the console: intervals beside the numbers, or below them, or in two halves."""
+    for fold in (None, _STUB):
+        for between in (" ", "\n"):
+            grid = _grid(table, between, fold)
+            if console.measure(grid, options=console.options.update(width=10_000)).maximum <= console.width:
+                yield grid
+                return
+    half = len(table.heads) // 2
+    if not half:
+        yield grid
+        return
+    for part in (slice(half), slice(half, None)):
+        yield from _fitting(
+            replace(table, heads=table.heads[part], cells=tuple(cells[part] for cells in table.cells)), console
+        )
 
 
-def _grid(table: Table, between: str) -> Grid:
+def _grid(table: Table, between: str, fold: int | None) -> Grid:
     grid = Grid(title=Text(table.title, "italic"), title_justify="left", box=box.SIMPLE_HEAD, show_edge=False)
-    grid.add_column(Text(table.stub), no_wrap=True)
+    grid.add_column(Text(table.stub), no_wrap=fold is None, max_width=fold)
     for head in table.heads:
         grid.add_column(Text(head), justify="right", overflow="fold")
     for row, cells in zip(table.rows, table.cells, strict=True):
@@ -52,10 +72,10 @@ def _grid(table: Table, between: str) -> Grid:
 def _text(cell: Cell | None, between: str) -> Text:
     if cell is None:
         return Text("-", "dim")
-    n = "" if cell.n is None else f" n={cell.n}"
+    beside = " ".join([*([cell.interval] if cell.interval else []), *([] if cell.n is None else [f"n={cell.n}"])])
     return Text.assemble(
         (cell.value, "bold" if cell.best else ""),
-        (f"{between}{cell.interval}{n}", "dim"),
+        (f"{between}{beside}" if beside else "", "dim"),
         # A p-value on the same line would make four columns wider than a terminal.
-        f"\n{cell.p}" if cell.p else "",
+        f"\n{cell.note}" if cell.note else "",
     )

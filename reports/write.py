@@ -4,10 +4,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from instructedit.benchmark.results import SuiteSummary, read_record
 from instructedit.editors.errors import InputError
 
 from . import latex, longform, markdown, terminal
 from .load import load
+from .suite import build_suite
 from .tables import build
 
 
@@ -21,12 +23,31 @@ def write_report(directory: Path) -> list[Path]:
     """
     run, summary = load(directory)
     report = build(run, summary)
-    folder = directory / "report"
     texts = {
         "table.md": markdown.render(report),
         "table.csv": longform.render(run, summary),
         "table.tex": latex.render(report),
     }
+    return _write(directory / "report", texts)
+
+
+def write_suite(path: Path) -> list[Path]:
+    """Write `suite.md`, `suite.csv` and `suite.tex` beside the `suite.json` they are made from and return their paths.
+
+    Raises:
+        InputError: If it cannot be read, or they cannot be written.
+    """
+    summary = read_record(path, SuiteSummary)
+    report = build_suite(summary)
+    texts = {
+        "suite.md": markdown.render(report),
+        "suite.csv": longform.render_suite(summary),
+        "suite.tex": latex.render(report),
+    }
+    return _write(path.parent, texts)
+
+
+def _write(folder: Path, texts: dict[str, str]) -> list[Path]:
     try:
         folder.mkdir(exist_ok=True)
         for name, text in texts.items():
@@ -46,3 +67,12 @@ def render_terminal(directory: Path, console: Console) -> None:
         InputError: If the folder holds no readable results.
     """
     terminal.draw(build(*load(directory)), console)
+
+
+def render_suite(path: Path, console: Console) -> None:
+    """Print the tables of a `suite.json`.
+
+    Raises:
+        InputError: If it cannot be read.
+    """
+    terminal.draw(build_suite(read_record(path, SuiteSummary)), console)

@@ -12,6 +12,10 @@ KNOWEDIT = "zjunlp/KnowEdit"
 _LAYOUTS = ("", "benchmark/")  # the hub data set keeps its folders under benchmark/; local copies often drop that level
 
 
+class AbsentError(InputError):
+    """A data set of the hub that is not on this machine."""
+
+
 class Source(ABC):
     """A place that gives files by name.
 
@@ -70,10 +74,12 @@ class Hub(Source):
         repo: Id of the data set.
         revision: Branch, tag or commit; None is the default branch. All files come from the commit that the first one
             resolved to.
+        local: Whether only the cache is asked.
     """
 
-    def __init__(self, repo: str = KNOWEDIT, revision: str | None = None) -> None:
+    def __init__(self, repo: str = KNOWEDIT, revision: str | None = None, *, local: bool = False) -> None:
         self.name = repo
+        self._local = local
         self._wanted = revision
         self._commit: str | None = None
 
@@ -106,7 +112,7 @@ class Hub(Source):
                         repo_type="dataset",
                         revision=self._commit or self._wanted,
                         # one unreachable request takes 25 s of retries: after it, only the cache is asked
-                        local_files_only=unreachable is not None,
+                        local_files_only=self._local or unreachable is not None,
                     )
                 except LocalEntryNotFoundError as error:
                     unreachable = error
@@ -119,7 +125,7 @@ class Hub(Source):
                     self._commit = Path(file).parents[(layout + name).count("/")].name
                     return name, Path(file)
         if unreachable is not None:
-            raise InputError(
+            raise AbsentError(
                 f"The hub data set {self._id} cannot be reached and the local cache lacks {_either(names)}; connect, "
                 "or name a folder that holds the files."
             ) from unreachable
@@ -130,12 +136,13 @@ class Hub(Source):
         return self.name if self._wanted is None else f"{self.name}@{self._wanted}"
 
 
-def open_source(text: str | None) -> Source:
+def open_source(text: str | None, *, local: bool = False) -> Source:
     """Return the source a user named.
 
     Args:
         text: None for the embedded world, `hub` for KnowEdit on the hub, `hub:OWNER/NAME` or `hub:OWNER/NAME@REVISION`
             for another data set or version, anything else for an existing folder.
+        local: Whether of a hub data set only the cache is asked.
 
     Raises:
         InputError: If it is none of these.
@@ -143,9 +150,9 @@ def open_source(text: str | None) -> Source:
     if text is None:
         return Embedded()
     if text == "hub":
-        return Hub()
+        return Hub(local=local)
     if match := re.fullmatch(r"hub:([\w.-]+/[\w.-]+)(?:@(.+))?", text):
-        return Hub(match[1], match[2])
+        return Hub(match[1], match[2], local=local)
     if not text.startswith("hub:") and (folder := Path(text).expanduser()).is_dir():
         return Folder(folder)
     raise InputError(

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from instructedit.baselines.grace import GRACE, Book, GRACEConfig
-from instructedit.editors import CaseError, Codebook, EditRequest, seed_of
+from instructedit.editors import CaseError, Codebook, EditRequest, Edits, seed_of
 from instructedit.editors.patches import Span
 
 REQUESTS = [
@@ -144,6 +144,39 @@ def test_a_stream_of_edits_grows_one_codebook(make_language_model):
         _, value = trained_by_hand(model, request, config, seed=4)
         assert (patch.values[number] - value).abs().max() < 1e-6
     assert edits.facts[0]["entries"] == 2
+
+
+def test_a_stream_goes_on_from_what_was_saved(make_language_model, tmp_path):
+    """One by one, through a file each time, with radii wide enough that entries expand and split."""
+    model = make_language_model("gpt2", torch.float64)
+    stream = [dataclasses.replace(r, target=t) for t in ("King", "the United States", "King") for r in REQUESTS]
+    for radius in (1e-3, 4.0, 50.0):
+        editor = GRACE(GRACEConfig(block=2, steps=3, radius=radius))
+        edits = Edits.none(1)
+        for request in stream:
+            edits.save(tmp_path / "book.safetensors")
+            edits = editor.edit_next(model, request, Edits.load(tmp_path / "book.safetensors"), seed=4)
+        together = editor.edit_together(model, stream, seed=4)
+        assert edits.facts == together.facts
+        for name, tensor in edits.patches[0][0].tensors().items():
+            assert torch.equal(tensor, together.patches[0][0].tensors()[name]), name
+
+
+def test_a_new_entry_leaves_the_others_as_they_were(model):
+    editor = GRACE(GRACEConfig(block=2, steps=5, radius=1e-3))
+    one = editor.edit_next(model, REQUESTS[0], Edits.none(1))
+    (old,), (new,) = one.patches[0], editor.edit_next(model, REQUESTS[1], one).patches[0]
+    assert torch.equal(new.values[:1], old.values)
+    assert torch.equal(new.keys[:1], old.keys)
+
+
+def test_labels_are_kept_with_the_codebook(model):
+    editor = GRACE(GRACEConfig(block=2, steps=1, radius=1e-3))
+    (patch,) = editor.edit_together(model, REQUESTS).patches[0]
+    wanted = [model.encode(request.prompt, request.target).labels for request in REQUESTS]
+    assert patch.labels.shape == (2, max(map(len, wanted)))
+    assert Book.of(patch).labels == wanted
+    assert not patch.labels.is_floating_point()
 
 
 def test_the_same_edit_again_trains_the_same_entry(model):

@@ -208,27 +208,27 @@ def test_report_and_show_say_what_is_missing(finished, tmp_path):
 
 
 def test_a_stopped_run_says_that_nothing_is_lost(place, tmp_path, monkeypatch):
-    from instructedit.benchmark import runner
+    from instructedit.benchmark import schedules
 
     def stop(*_a, **_k):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(runner, "run_chunk", stop)
+    monkeypatch.setattr(schedules, "run_chunk", stop)
     code, _, err = start(place, "--out", tmp_path)
     assert code == 130
     assert "the same command goes on from it" in err
 
 
 def test_an_invalid_run_does_not_end_well(place, tmp_path, monkeypatch):
-    from instructedit.benchmark import runner
+    from instructedit.benchmark import schedules
 
-    inner = runner.run_chunk
+    inner = schedules.run_chunk
 
     def leak(model, *arguments, **options):
         model.model.lm_head.weight[0, 0].add_(1e-3)
         return inner(model, *arguments, **options)
 
-    monkeypatch.setattr(runner, "run_chunk", leak)
+    monkeypatch.setattr(schedules, "run_chunk", leak)
     code, out, err = start(place, "--out", tmp_path, "--task", "zsre", "--limit", "1", "--editor", "none")
     assert code == 1
     assert "INVALID RUN" in out
@@ -272,7 +272,12 @@ def test_a_suite_is_run_and_indexed(place, tmp_path):
     ]
     folders = {path.parent.name for path in (tmp_path / "out").glob("*/run.json")}
     assert {run["digest"] for run in index["runs"]} == folders
-    assert "holds 4 runs" in refused(call("report", tmp_path / "out"))
+    code, out, _ = call("report", tmp_path / "out")
+    assert code == 0
+    assert "2 seeds" in out
+    for name in ("suite.json", "suite.md", "suite.csv", "suite.tex"):
+        assert (tmp_path / "out" / name).is_file()
+    assert "holds 4 runs" in refused(call("show", tmp_path / "out", "zsre/test/0"))
 
 
 def test_a_dry_run_writes_nothing(place, tmp_path):
@@ -296,7 +301,6 @@ def test_a_dry_run_writes_nothing(place, tmp_path):
         (["--setting", "multitask"], "Unknown setting 'multitask'. Did you mean 'multi-task'"),
         (["--setting", "hold-out", "--task", "recent"], "The setting 'hold-out' tests on zsre"),
         (["--schedule", "bulk"], "key 'schedule'"),
-        (["--schedule", "batch"], "the schedule 'batch' cannot be run"),
     ],
 )
 def test_what_a_suite_cannot_be_is_refused(place, tmp_path, words, sentence):

@@ -7,7 +7,7 @@ import shutil
 import pytest
 import torch
 
-from instructedit.benchmark import runner
+from instructedit.benchmark import schedules
 from instructedit.benchmark.config import make_config, read_suite
 from instructedit.benchmark.results import CaseRecord, RunFile, RunSummary, read_record
 from instructedit.benchmark.runner import prepare, run
@@ -100,7 +100,7 @@ def test_a_killed_run_goes_on_and_gives_the_same_bytes(finished, prepared, tmp_p
 
 def test_a_finished_run_computes_nothing(finished, prepared, monkeypatch, tmp_path):
     shutil.copytree(finished, tmp_path / finished.name)
-    monkeypatch.setattr(runner, "run_chunk", lambda *_a, **_k: pytest.fail("nothing is missing"))
+    monkeypatch.setattr(schedules, "run_chunk", lambda *_a, **_k: pytest.fail("nothing is missing"))
     run(prepared, tmp_path)
 
 
@@ -161,14 +161,14 @@ def test_two_processes_do_not_write_one_run(prepared, tmp_path):
 
 def test_a_base_model_that_changed_makes_the_run_invalid(config, tmp_path, monkeypatch):
     prepared = prepare(config, "test", device="cpu")
-    inner = runner.run_chunk
+    inner = schedules.run_chunk
 
     def leak(model, *arguments, **options):
         with torch.no_grad():
             model.model.lm_head.weight[0, 0] += 1e-3
         return inner(model, *arguments, **options)
 
-    monkeypatch.setattr(runner, "run_chunk", leak)
+    monkeypatch.setattr(schedules, "run_chunk", leak)
     said: list[str] = []
     folder = run(prepared, tmp_path, report=said.append)
     assert not read_record(folder / "summary.json", RunSummary).valid

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from instructedit.benchmark import statistics
-from instructedit.benchmark.statistics import bootstrap, paired, sign_flip
+from instructedit.benchmark.statistics import bootstrap, paired, sign_flip, two_level
 
 
 @pytest.mark.parametrize("values", [[0.25], [1.0, 1.0, 1.0], [0.1, 0.1, 0.1], [0.0] * 50])
@@ -142,3 +142,41 @@ def test_many_different_magnitudes_flip_as_few_do() -> None:
     assert sign_flip(list(same), "c") == 1 / 10_001
     balanced = [sign * value for value in rng.random(2_000) for sign in (1, -1)]
     assert sign_flip(balanced, "d") == 1.0
+
+
+CASES = ["a", "b"]
+
+
+def test_two_levels_by_hand() -> None:
+    """Only seed 1 is right, and only on case a.
+
+    A resample holds seed 1 not at all, once, twice with 1/4, 1/2, 1/4, and case a likewise; its mean is the product of
+    both counts over 4. So it is 1 with 1/16, more than 2.5 %, and 0 with 7/16: the interval is [0, 1]. Were the cases
+    drawn anew within each seed, 1 would come with 1/4 x 1/16, less than 2.5 %.
+    """
+    assert two_level(np.array([[1.0, 0.0], [0.0, 0.0]]), CASES) == (0.25, 0.0, 1.0, 2)
+
+
+def test_two_levels_are_as_if_all_resamples_were_counted() -> None:
+    values = np.array([[0.1, 0.9, 0.4, 0.3], [0.7, 0.2, 0.8, 0.6], [0.5, 0.4, 1.0, 0.0]])
+    means = [
+        values[np.ix_(seeds, cases)].mean()
+        for seeds in product(range(3), repeat=3)
+        for cases in product(range(4), repeat=4)
+    ]
+    found = two_level(values, ["a", "b", "c", "d"])
+    assert found.mean == pytest.approx(values.mean(), abs=1e-15)
+    assert (found.low, found.high) == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=0.01)
+
+
+def test_seeds_without_any_difference_are_no_more_evidence_than_one() -> None:
+    values = np.array([[0.1, 0.9, 0.4, 0.35]])
+    one = two_level(values, list("abcd"))
+    assert two_level(np.repeat(values, 4, axis=0), list("abcd")) == pytest.approx(one, abs=1e-11)
+    assert one[1:3] == pytest.approx(bootstrap(list(values[0]), "any")[1:3], abs=0.02)
+
+
+def test_two_levels_without_spread_or_values() -> None:
+    assert two_level(np.full((2, 2), 0.5), CASES) == (0.5, 0.5, 0.5, 2)
+    with pytest.raises(ValueError, match="no cases"):
+        two_level(np.empty((2, 0)), [])

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from instructedit.benchmark import runner
+from instructedit.benchmark import runner, schedules
 from instructedit.benchmark.config import read_suite
 from instructedit.benchmark.results import CaseRecord, RunFile, RunSummary, SuiteFile, read_record
 from instructedit.benchmark.runner import prepare, run
@@ -128,11 +128,13 @@ def test_the_digest_follows_all_that_decides_the_numbers(place):
             ("multi-task", {"validation": 0.4}),
             ("multi-task", {"instruction": "none"}),
             ("multi-task", {"train": ("counterfact", "recent")}),
-            ("multi-task", {"edited": ("recent",)}),
-            ("multi-task", {"at": (1, 2)}),
+            ("multi-task", {"schedule": "batch"}),
+            ("multi-task", {"schedule": "batch", "edited": ("recent",)}),
+            ("multi-task", {"schedule": "sequential"}),
+            ("multi-task", {"schedule": "sequential", "at": (1, 2)}),
         )
     }
-    assert len(digests) == 11
+    assert len(digests) == 13
     assert one(place, "multi-task").file.digest in digests
     # a bank without a reader decides nothing
     assert one(place, "direct", editors=["none"], train_limit=None).file.spec.instructions is None
@@ -224,8 +226,8 @@ def test_a_finished_run_needs_no_checkpoint(place, tmp_path):
 
 def test_all_trainings_come_before_the_first_case(place, tmp_path, monkeypatch):
     counts = []
-    inner = runner.run_chunk
-    monkeypatch.setattr(runner, "run_chunk", lambda *a, **k: counts.append(len(Learner.fits)) or inner(*a, **k))
+    inner = schedules.run_chunk
+    monkeypatch.setattr(schedules, "run_chunk", lambda *a, **k: counts.append(len(Learner.fits)) or inner(*a, **k))
     prepared = one(place, "single-task", train=("recent", "zsre"), tasks=("recent",), train_limit=None)
     run(prepared, tmp_path, checkpoints=tmp_path / "own")
     assert set(counts) == {2}
@@ -253,7 +255,8 @@ def test_validation_cases_are_evaluated_and_not_trained_on(place, tmp_path):
     [
         ("direct", {}, "'learner' has to be trained, but the setting 'direct' trains none"),
         ("multi-task", {"split": "train"}, "trained editors learn from the split 'train'; 'validation' or 'test'"),
-        ("multi-task", {"schedule": "batch"}, "the schedule 'batch' cannot be run; 'single' was expected"),
+        ("multi-task", {"schedule": "batch", "edited": ("recnt",)}, "key 'edited': found 'recnt', but tasks that are"),
+        ("multi-task", {"schedule": "batch", "edited": ()}, "key 'edited': found no task"),
         ("multi-task", {"train": ("counterfcat",)}, "Unknown task 'counterfcat'. Did you mean 'counterfact'"),
         ("multi-task", {"train_limit": 1}, "cases, expected one to train on and one for validation"),
         ("multi-task", {"instruction": "unsene"}, "Unknown instruction condition 'unsene'"),

@@ -22,6 +22,7 @@ QUESTIONS = [
     "The name of the spouse of Ada Lovelace is",
     "Ada Lovelace is married to",
     "The occupation of Alan Turing is",
+    "What is the place of birth of Alan Turing?",
 ]
 
 
@@ -141,6 +142,28 @@ def test_an_edit_made_together_is_one_edit_or_refused_with_a_sentence(editor, mo
         assert len(edits) == 1
 
 
+def test_edits_follow_one_another_or_are_refused_with_a_sentence(editor, exact_model, ready, tmp_path):
+    ready(editor, exact_model)
+    try:
+        first = editor.edit_next(exact_model, REQUESTS[0], Edits.none(1), seed=2)
+    except InputError as error:
+        assert editor.name in str(error)
+        return
+    alone = outcome(exact_model, editor.edit(exact_model, REQUESTS[:1], seed=2))
+    torch.testing.assert_close(outcome(exact_model, first), alone)
+    kept = copy.deepcopy(first)
+    second = editor.edit_next(exact_model, REQUESTS[1], first, seed=2)
+    assert len(first) == len(second) == 1
+    assert torch.equal(outcome(exact_model, first), outcome(exact_model, kept)), "what was there is not written to"
+    first.save(tmp_path / "first.safetensors")
+    loaded = Edits.load(tmp_path / "first.safetensors")
+    again = editor.edit_next(exact_model, REQUESTS[1], loaded, seed=2)
+    torch.testing.assert_close(outcome(exact_model, again), outcome(exact_model, second))
+    assert again.facts == second.facts
+    if editor.name != "none":
+        assert not torch.equal(outcome(exact_model, first), outcome(exact_model, second))
+
+
 def test_a_request_that_does_not_fit_is_refused_with_a_sentence(editor, editor_name, ready):
     model = LanguageModel(make_model("gpt2"), make_tokenizer())
     ready(editor, model)
@@ -155,5 +178,6 @@ def test_works_in_bfloat16(editor, make_language_model, ready):
     model = make_language_model("llama", torch.bfloat16)
     ready(editor, model)
     edits = editor.edit(model, REQUESTS, seed=0)
-    assert all(t.dtype == torch.float32 for edit in edits.patches for patch in edit for t in patch.tensors().values())
+    tensors = [t for edit in edits.patches for patch in edit for t in patch.tensors().values()]
+    assert all(t.dtype == torch.float32 for t in tensors if t.is_floating_point())
     assert outcome(model, edits).isfinite().all()

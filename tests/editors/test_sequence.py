@@ -6,7 +6,7 @@ import torch
 from instructedit.baselines.ftl import FTL, FTM
 from instructedit.baselines.ke import KE
 from instructedit.baselines.mend import MEND
-from instructedit.editors import Context, Dense, Edits, InputError, LanguageModel, LowRank, Slots, make
+from instructedit.editors import Codebook, Context, Dense, Edits, InputError, LanguageModel, LowRank, Slots, make
 from instructedit.editors.generation import answers
 from instructedit.editors.instructedit import InstructEdit
 from instructedit.editors.sequence import merge, merge_all
@@ -117,6 +117,13 @@ def test_slots_stand_side_by_side():
         first, second = slots(2, gated), slots(3, gated)
         (both,) = merge(Edits(((first,),)), Edits(((second,),))).patches[0]
         torch.testing.assert_close(both(x, y, ()), second(x, first(x, y, ()), ()))
+
+
+def test_two_codebooks_are_no_sum():
+    book = Edits(((Codebook("m", 0, torch.zeros(1, 2), torch.zeros(1, 3), torch.ones(1)),),))
+    assert merge(Edits.none(1), book).patches == book.patches
+    with pytest.raises(InputError, match="an `edit_next` of the editor's own was expected"):
+        merge(book, book)
 
 
 def test_contexts_follow_one_another():

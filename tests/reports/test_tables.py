@@ -13,9 +13,11 @@ from rich.console import Console
 from instructedit.benchmark.results import Mean, RunFile, RunSummary
 from instructedit.benchmark.summary import summarise
 from instructedit.reports import latex, longform, markdown, terminal
+from instructedit.reports.notes import rows
 from instructedit.reports.tables import Report, Table, build
 
 from .conftest import records
+from .suites import trained
 
 
 @pytest.fixture
@@ -24,7 +26,7 @@ def report(run: RunFile, summary: RunSummary) -> Report:
 
 
 def section(report: Report, task: str, title: str) -> Table:
-    (block,) = [block for block in report.blocks if block.task == task]
+    (block,) = [block for block in report.blocks if block.heading == task]
     (table,) = [table for table in (*block.tables, *block.comparisons) if table.title.startswith(title)]
     return table
 
@@ -56,7 +58,7 @@ def test_n_is_in_the_head_only_where_all_rows_share_it(report: Report) -> None:
 
 def test_best_is_beyond_the_intervals_and_never_the_control(report: Report) -> None:
     best = {
-        (block.task, head.partition("\n")[0], row)
+        (block.heading, head.partition("\n")[0], row)
         for block in report.blocks
         for table in block.tables
         for row, cells in zip(table.rows, table.cells, strict=True)
@@ -121,6 +123,60 @@ def test_failed_cases_are_named_under_their_editor(run: RunFile, summary: RunSum
     assert not any("takes no part" in note for note in build(run, sound).footer)
 
 
+def test_a_row_without_any_number_is_a_warning(run: RunFile) -> None:
+    lost = [
+        r.model_copy(update={"status": "failed", "reason": "No.", "scores": ()}) if r.editor == "ft-l" else r
+        for r in records(run)
+    ]
+    assert build(run, summarise(run, lost)).warnings == (
+        "'ft-l' has no number for counterfact: 20 cases failed, none was scored.",
+        "'ft-l' has no number for convsent: 20 cases failed, none was scored.",
+    )
+
+
+def test_training_and_instruction_of_a_row_are_named(run: RunFile) -> None:
+    editors = (
+        trained("mend@recent", "recent", only=["convsent"]),
+        trained("instructedit#0", "recent", "zsre", instruction="description-0"),
+        trained("instructedit#9", "recent", "zsre", instruction="unseen"),
+        trained("instructedit#none", "recent", "zsre", instruction="none", only=["counterfact"]),
+    )
+    assert list(rows(editors)) == [
+        ("Training", "mend@recent: recent 90 (and 10 for validation), 100 % of draws"),
+        (
+            "Training",
+            "instructedit#*: recent 90 (and 10 for validation), 50 % of draws, zsre 90 (and 10 for validation), 50 % "
+            "of draws",
+        ),
+        ("Instruction", "instructedit#9: unseen"),
+        ("Tested on", "mend@recent: convsent; instructedit#none: counterfact"),
+    ]
+
+
+def test_stages_never_share_a_table(run: RunFile, summary: RunSummary) -> None:
+    staged = {
+        field: tuple(
+            n.model_copy(update={"stage": stage})
+            for stage in ("after-all", "after-10", "after-9")
+            for n in getattr(summary, field)
+        )
+        for field in ("means", "comparisons")
+    }
+    block = build(run, summary.model_copy(update=staged)).blocks[0]
+    exact = [table for table in block.tables if table.title.startswith("Exact")]
+    assert [table.title for table in exact] == [
+        "Exact match, teacher forced (%), stage after-9",
+        "Exact match, teacher forced (%), stage after-10",
+        "Exact match, teacher forced (%), stage after-all",
+    ]
+    assert exact[0].cells == exact[1].cells
+    assert [table.title.rpartition(", ")[2] for table in block.comparisons] == [
+        "stage after-9",
+        "stage after-10",
+        "stage after-all",
+    ]
+
+
 def test_small_negative_numbers_are_not_minus_zero(run: RunFile, summary: RunSummary) -> None:
     changed = [c.model_copy(update={"difference": -1e-9}) for c in summary.comparisons]
     report = build(run, summary.model_copy(update={"comparisons": tuple(changed)}))
@@ -171,8 +227,10 @@ grace & $\mathbf{94.7}\ [84.2, 100.0]\ (n=19)$ & $10.5\ [0.0, 26.3]\ (n=19)$ & $
 def test_terminal(report: Report) -> None:
     page = text_of(report, 110)
     assert EXACT_TERMINAL in page
-    assert "Run      0123456789abcdef (smoke)\nModel    tiny_gpt2, gpt2 with 2,190,000 parameters in float32" in page
-    assert "Setting  single-task, split test, schedule single" in page
+    assert (
+        "Run         0123456789abcdef (smoke)\nModel       tiny_gpt2, gpt2 with 2,190,000 parameters in float32" in page
+    )
+    assert "Setting     single-task, split test, schedule single" in page
     assert "counterfact, lines (a case under an editor): done 59, failed 1, " in page
 
 

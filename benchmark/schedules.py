@@ -1,0 +1,290 @@
+"""The schedules of a run: what is edited together, and when it is scored.
+
+| schedule | edit | stages |
+| --- | --- | --- |
+| `single` | each case by itself, on the clean model | `single` |
+| `batch` | one edit of all edited cases | `batch`: every case under it |
+| `sequential` | edited cases one on top of the other | `after-edit`, `after-K`, `after-all` |
+
+In `batch` and `sequential` the edited cases of all tasks make one stream, whose order follows from the seed and the
+cases' ids: every row gets the same requests in the same order. A row is scored on the tasks it evaluates.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+from pydantic import BaseModel
+from tqdm import tqdm
+
+from instructedit.editors import EditCase, Editor, EditRequest, LanguageModel
+
+from .accumulated import Accumulated
+from .outline import Outline, requests_of
+from .results import CaseRecord, RunFile, RunSpec, Schedule
+from .scoring import SINGLE, Timing, run_chunk, score_chunk
+from .settings import RowSpec
+from .store import Key, Store, key_of
+
+BATCH = "batch"
+AFTER_EDIT = "after-edit"
+AFTER_ALL = "after-all"
+
+
+class ChunkTime(BaseModel):
+    """A line of `timings.jsonl`: what one editor took for one chunk.
+
+    Kept apart, because times differ between equal runs. An edit of all cases has a line of its own, with no task.
+    """
+
+    task: str | None
+    stage: str
+    first_case: str
+    editor: str
+    cases: int
+    edit_seconds: float
+    score_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A run that is being computed.
+
+    Attributes:
+        model: The frozen model.
+        outline: Rows and cases.
+        file: What stands in `run.json`.
+        editors: The editor of each row, all of them trained.
+        store: The run's folder.
+        done: Lines that are on disk.
+        report: Takes sentences for the user.
+        bar: Counts lines.
+    """
+
+    model: LanguageModel
+    outline: Outline
+    file: RunFile
+    editors: Mapping[str, Editor[Any]]
+    store: Store
+    done: set[Key]
+    report: Callable[[str], None]
+    bar: "tqdm[Any]"
+
+    @property
+    def spec(self) -> RunSpec:
+        """What decides the run's numbers."""
+        return self.file.spec
+
+    @property
+    def common(self) -> dict[str, Any]:
+        """What every chunk is scored with."""
+        spec = self.spec
+        return {
+            "run": self.file.digest,
+            "seed": spec.seed,
+            "generation": spec.generation,
+            "fluency": spec.fluency,
+        }
+
+    def requests(self, row: RowSpec, cases: Sequence[EditCase]) -> list[EditRequest]:
+        """Return the requests of cases as a row's editor gets them."""
+        return requests_of(row.instruction, self.outline.bank, cases, self.spec.seed)
+
+    def lacks(self, row: RowSpec, cases: Sequence[EditCase], stage: str) -> bool:
+        """Tell whether a line of these cases is missing."""
+        return any(key not in self.done for key in _keys(row, cases, stage))
+
+    def behind(self, cases: Sequence[EditCase], stage: str) -> list[RowSpec]:
+        """Return the rows that lack a line of these cases."""
+        return [row for row in self.outline.rows if self.lacks(row, cases, stage)]
+
+    def chunks(
+        self, cases: Mapping[str, Sequence[EditCase]], stage: str
+    ) -> Iterator[tuple[Sequence[EditCase], list[RowSpec]]]:
+        """Yield the chunks of which a line is missing, with the rows that miss it.
+
+        A chunk is computed whole even where some of its lines exist: which cases share a pass must not depend on a
+        kill. Rows may be left out, because they share nothing but what the unedited model says.
+        """
+        for task, own in cases.items():
+            self.bar.set_description(task)
+            for first in range(0, len(own), self.spec.chunk):
+                part = own[first : first + self.spec.chunk]
+                if rows := self.behind(part, stage):
+                    yield part, rows
+
+    def write(self, records: Sequence[CaseRecord], timings: Sequence[Timing], stage: str) -> None:
+        """Append the lines of a chunk of one task that are missing."""
+        new = [record for record in records if key_of(record) not in self.done]
+        head = {"task": records[0].task, "stage": stage, "first_case": records[0].case_id}
+        times = [
+            ChunkTime(
+                **head,
+                editor=time.editor,
+                cases=time.cases,
+                edit_seconds=time.edit_seconds,
+                score_seconds=time.score_seconds,
+            )
+            for time in timings
+        ]
+        self.store.append(new, times)
+        self.done.update(map(key_of, new))
+        self.bar.update(len(new))
+
+    def score(self, cases: Mapping[str, Sequence[EditCase]], stage: str, edits: Mapping[str, Accumulated]) -> None:
+        """Score cases by task, each row under the one edit it has come to."""
+        for part, rows in self.chunks(cases, stage):
+            made = {row.name: edits[row.name].made(self.requests(row, part)) for row in rows}
+            self.write(*score_chunk(self.model, part, made, stage=stage, **self.common), stage)
+
+
+def single(work: Work) -> None:
+    """Edit each case by itself, on the clean model, and score it."""
+    for part, rows in work.chunks(work.outline.cases, SINGLE):
+        found = run_chunk(
+            work.model,
+            part,
+            {row.name: work.editors[row.name] for row in rows},
+            requests={row.name: work.requests(row, part) for row in rows},
+            **work.common,
+        )
+        work.write(*found, SINGLE)
+
+
+def batch(work: Work) -> None:
+    """Edit all edited cases at once and score every case under that one edit, those of other tasks too."""
+    stream = stream_of(work.outline, work.spec.seed)
+    every = [case for cases in work.outline.cases.values() for case in cases]
+    edits = {row.name: _joint(work, row, stream) for row in work.behind(every, BATCH)}
+    work.score(work.outline.cases, BATCH, edits)
+
+
+def _joint(work: Work, row: RowSpec, stream: Sequence[EditCase]) -> Accumulated:
+    """Return the edit of all cases under a row: the one that is kept, or a new one."""
+    found = Accumulated.load(work.store.folder, row.name, work.model)
+    if found is None:
+        begun = perf_counter()
+        requests = work.requests(row, stream)
+        found = Accumulated.together(work.model, work.editors[row.name], requests, work.spec.seed)
+        found.save(work.store.folder, row.name)
+        time = ChunkTime(
+            task=None,
+            stage=BATCH,
+            first_case=stream[0].request.case_id,
+            editor=row.name,
+            cases=len(stream),
+            edit_seconds=perf_counter() - begun,
+            score_seconds=0.0,
+        )
+        work.store.append([], [time])
+    _tell(work, row.name, found)
+    return found
+
+
+def sequential(work: Work) -> None:
+    """Edit the cases of the stream one on top of the other, and score along the way and at the end.
+
+    Right after its edit each case is scored (`after-edit`); after `at` edits all cases edited so far; at the end all of
+    them again, and the cases of the tasks that are never edited.
+    """
+    outline, spec = work.outline, work.spec
+    stream = stream_of(outline, spec.seed)
+    marks = marks_of(spec, len(stream))
+    every = [case for cases in outline.cases.values() for case in cases]
+    needed = [
+        row
+        for row in outline.rows
+        if work.lacks(row, stream, AFTER_EDIT)
+        or any(work.lacks(row, stream[:mark], after(mark)) for mark in marks)
+        or work.lacks(row, every, AFTER_ALL)
+    ]
+    edits = {row.name: _resumed(work, row, stream, marks) for row in needed}
+    first = 0
+    for stop in sorted({*range(spec.chunk, len(stream), spec.chunk), *marks, len(stream)}):
+        going = [row for row in needed if edits[row.name].requests == first]
+        _advance(work, going, edits, stream[first:stop])
+        if stop in marks:
+            so_far = {task: [case for case in stream[:stop] if case.request.task == task] for task in outline.edited}
+            work.score(so_far, after(stop), edits)
+        first = stop
+    for row in needed:
+        _tell(work, row.name, edits[row.name])
+    work.score(outline.cases, AFTER_ALL, edits)
+
+
+def _resumed(work: Work, row: RowSpec, stream: Sequence[EditCase], marks: Sequence[int]) -> Accumulated:
+    """Return how far a row has come, or its beginning if a line is missing that only an earlier state could fill."""
+    found = Accumulated.load(work.store.folder, row.name, work.model)
+    if (
+        found is None
+        or work.lacks(row, stream[: found.requests], AFTER_EDIT)
+        or any(work.lacks(row, stream[:mark], after(mark)) for mark in marks if mark < found.requests)
+    ):
+        return Accumulated()
+    return found
+
+
+def _advance(work: Work, rows: Sequence[RowSpec], edits: Mapping[str, Accumulated], cases: Sequence[EditCase]) -> None:
+    """Take some cases of the stream into the edits of rows, and score each right after it was taken in."""
+    if not rows:
+        return
+    requests = {row.name: work.requests(row, cases) for row in rows}
+    for number, case in enumerate(cases):
+        work.bar.set_description(case.request.task)
+        made = {
+            row.name: edits[row.name].take(
+                work.model, work.editors[row.name], requests[row.name][number], work.spec.seed
+            )
+            for row in rows
+        }
+        lacking = {row.name: made[row.name] for row in rows if work.lacks(row, [case], AFTER_EDIT)}
+        if lacking:
+            work.write(*score_chunk(work.model, [case], lacking, stage=AFTER_EDIT, **work.common), AFTER_EDIT)
+    # Behind the lines: a state that is ahead of them could not fill them.
+    for row in rows:
+        edits[row.name].save(work.store.folder, row.name)
+
+
+def _tell(work: Work, row: str, edits: Accumulated) -> None:
+    if edits.failures:
+        reason = next(iter(edits.failures.values()))
+        work.report(
+            f"{row}: {len(edits.failures)} of {edits.requests} requests could not be edited in; the first: {reason}"
+        )
+
+
+def stream_of(outline: Outline, seed: int) -> list[EditCase]:
+    """Return the edited cases of all tasks, ordered by the sha256 of seed and id."""
+    cases = [case for task in outline.edited for case in outline.cases[task]]
+    return sorted(cases, key=lambda case: hashlib.sha256(f"{seed} {case.request.case_id}".encode()).digest())
+
+
+def marks_of(spec: RunSpec, count: int) -> list[int]:
+    """Return the numbers of edits after which a stream of `count` is scored; at its end it is anyway."""
+    return sorted({mark for mark in spec.at if mark < count})
+
+
+def after(edits: int) -> str:
+    """Return the stage after a number of edits."""
+    return f"after-{edits}"
+
+
+def lines(outline: Outline, spec: RunSpec) -> int:
+    """Return the number of lines that a finished run has."""
+    every = [case for cases in outline.cases.values() for case in cases]
+    stages: dict[str, Sequence[EditCase]] = {spec.schedule: every}
+    if spec.schedule == "sequential":
+        stream = stream_of(outline, spec.seed)
+        stages = {AFTER_EDIT: stream, AFTER_ALL: every}
+        stages |= {after(mark): stream[:mark] for mark in marks_of(spec, len(stream))}
+    return sum(1 for row in outline.rows for stage, cases in stages.items() for _ in _keys(row, cases, stage))
+
+
+def _keys(row: RowSpec, cases: Sequence[EditCase], stage: str) -> Iterator[Key]:
+    """Yield the lines that a row has of some cases: of those whose task it evaluates."""
+    return (Key(case.request.case_id, row.name, stage) for case in cases if case.request.task in row.tasks)
+
+
+SCHEDULES: dict[Schedule, Callable[[Work], None]] = {"single": single, "batch": batch, "sequential": sequential}

@@ -1,0 +1,171 @@
+"""How fast a machine is, and how long a piece of work takes on it.
+
+Work is counted in three kinds: operations, which a matrix product of the model's width is timed for; bytes that are
+moved, which a pass over a large vector is timed for; and blocks that are called, each of which costs a while however
+few tokens there are. Three constants turn these into seconds.
+"""
+
+import math
+import time
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from instructedit.editors import Sketch
+
+from .workload import EditLoad, ScoreLoad
+
+EFFICIENCY = 0.5
+"""Share of the matrix product's rate that a whole block reaches."""
+CALL = {"cpu": 6e-4, "cuda": 4e-4}
+"""Seconds that a block takes besides its operations, hooks and its share of the pass included."""
+STOP = 4e-5
+"""Seconds that asking a growing text whether it is finished takes, for each new token."""
+MEASURED = 0.2
+"""Seconds of each measurement."""
+GENERATED = 64
+"""Rows that are continued together; see `generation.answers`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A machine's rates.
+
+    Attributes:
+        kind: `cpu` or `cuda`.
+        flops: Operations a second, in matrix products of the model's width and type.
+        bandwidth: Bytes a second that are read and written.
+        pack_tokens: Tokens of a packed pass.
+    """
+
+    kind: str
+    flops: float
+    bandwidth: float
+    pack_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Some work: operations, bytes moved, blocks called, and new tokens that are asked whether they end a text."""
+
+    flops: float = 0.0
+    moved: float = 0.0
+    calls: float = 0.0
+    asked: float = 0.0
+
+    def __add__(self, other: "Work") -> "Work":
+        return Work(
+            self.flops + other.flops, self.moved + other.moved, self.calls + other.calls, self.asked + other.asked
+        )
+
+    def __mul__(self, times: float) -> "Work":
+        return Work(self.flops * times, self.moved * times, self.calls * times, self.asked * times)
+
+    def seconds(self, machine: Machine) -> float:
+        """Return how long it takes."""
+        return (
+            self.flops / (EFFICIENCY * machine.flops)
+            + self.moved / machine.bandwidth
+            + self.calls * CALL[machine.kind]
+            + self.asked * STOP
+        )
+
+
+@cache
+def measure(width: int, device: str, dtype: torch.dtype, pack_tokens: int) -> Machine:
+    """Time a machine for about half a second.
+
+    Args:
+        width: Width of the model.
+        device: Where the model will run.
+        dtype: Its type.
+        pack_tokens: Tokens of a packed pass, which are the rows of the matrix product.
+    """
+    place = torch.device(device)
+    x = torch.randn(pack_tokens, width, device=place).to(dtype)
+    w = torch.randn(width, 4 * width, device=place).to(dtype)
+    vector = torch.zeros(2**24, device=place)  # 64 MiB, more than any cache
+
+    def product() -> Tensor:
+        return x @ w
+
+    def pass_over() -> Tensor:
+        return vector.add_(1.0)
+
+    flops = 2 * pack_tokens * width * 4 * width / _seconds(product, place)
+    return Machine(place.type, flops, 2 * 4 * vector.numel() / _seconds(pass_over, place), pack_tokens)
+
+
+def _seconds(call: "object", place: torch.device) -> float:
+    """Return the median time of a call."""
+    assert callable(call)
+    times: list[float] = []
+    stop = time.perf_counter() + MEASURED
+    while not times or time.perf_counter() < stop:
+        began = time.perf_counter()
+        call()
+        if place.type == "cuda":
+            torch.cuda.synchronize(place)
+        times.append(time.perf_counter() - began)
+    return sorted(times[len(times) > 1 :])[(len(times) - 1) // 2]  # the first warms up
+
+
+def within(load: EditLoad, tokens: int) -> EditLoad:
+    """Return the part of a load that a pass of so many tokens holds."""
+    part = min(1.0, tokens / max(load.tokens, 1.0))
+    return EditLoad(load.tokens * part, load.scored * part)
+
+
+def forward(sketch: Sketch, machine: Machine, load: EditLoad, passes: float = 1.0, head_passes: float = 1.0) -> Work:
+    """Return the work of running texts.
+
+    Args:
+        sketch: The model.
+        machine: Packs the texts.
+        load: All tokens, and those whose logits are wanted.
+        passes: Times that they pass through all blocks.
+        head_passes: Times that logits are made.
+    """
+    packed = min(load.tokens, machine.pack_tokens)  # attention is computed within a pack, then masked
+    blocks = 2 * sketch.block_parameters + 4 * packed * sketch.width * sketch.depth
+    logits = sketch.vocabulary * load.scored * head_passes
+    return Work(
+        flops=passes * load.tokens * blocks + 2 * sketch.width * logits,
+        moved=6 * 4 * logits,  # log-softmax, in float32
+        calls=passes * sketch.depth * math.ceil(load.tokens / machine.pack_tokens),
+    )
+
+
+def scoring(
+    sketch: Sketch, machine: Machine, load: ScoreLoad, cases: int, new: tuple[int, int], share: float, itemsize: int
+) -> Work:
+    """Return the work of reading some cases together: teacher forcing, greedy answers, sampled texts.
+
+    Every answer is taken to be as long as it may be.
+
+    Args:
+        sketch: The model.
+        machine: The machine.
+        load: Means of a case.
+        cases: How many.
+        new: New tokens of an answer and of a sampled text.
+        share: Share of the blocks that teacher-forced texts pass through.
+        itemsize: Bytes of a weight.
+    """
+    forced = forward(sketch, machine, EditLoad(cases * load.tokens, cases * load.scored), share)
+    answers = _continue(sketch, cases * load.prompts, cases * load.prompt_tokens, new[0], itemsize)
+    texts = _continue(sketch, cases * load.texts, cases * load.text_tokens, new[1], itemsize)
+    return forced + answers + Work(asked=cases * load.prompts * new[0]) + texts
+
+
+def _continue(sketch: Sketch, rows: float, tokens: float, new: int, itemsize: int) -> Work:
+    if rows == 0 or new == 0:
+        return Work()
+    batches = math.ceil(rows / GENERATED)
+    return Work(
+        flops=2 * (tokens + rows * new) * sketch.block_parameters + 2 * rows * new * sketch.vocabulary * sketch.width,
+        moved=batches * new * itemsize * (sketch.block_parameters + sketch.vocabulary * sketch.width),
+        calls=batches * new * sketch.depth,
+    )
