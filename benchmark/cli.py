@@ -104,9 +104,9 @@ def run(
     suite, checked = check_all(suite, preset, tell, place=place, local=dry_run)
     there, kinds = room(place), tuple(checked.values())
     if dry_run:
-        seeds = Counter(run.label for run in suite)
+        repeats = Counter(run.label for run in suite)
         for found in kinds:
-            draw(found, seeds[found.label], there, Console())
+            draw(found, repeats[found.label], there, Console())
         typer.echo("")
     for line in lines(kinds, len(suite), there):
         typer.echo(line, err=not dry_run)

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from instructedit.editors import Context, Cost, EditRequest, Sketch
+from instructedit.editors import Context, Cost, EditRequest, Sketch, TrainingConfig
 from instructedit.editors.cost import FLOAT
 from instructedit.editors.model import DTYPES
 
@@ -287,14 +287,16 @@ class _Run:
 
     def training(self, cost: Cost, training: Training, load: TrainingLoad) -> Work:
         """Return the work of a training: no step is saved by stopping early."""
-        config = training.editor.config.training
+        config: TrainingConfig = training.editor.config.training
         judged = load.outer * config.batch
         share = 0.0 if cost.first_block is None else self.sketch.share(cost.first_block)
         network = config.batch * (cost.token_flops * load.edit.tokens + cost.edit_flops)
         capture = forward(self.sketch, self.machine, load.edit * config.batch, 1 + share, 2)
         passed = capture + forward(self.sketch, self.machine, judged, 1 + 2 * share, 3)
         weights = FLOAT * cost.parameters
-        step = (passed + Work(flops=3 * network, moved=2 * weights)) * config.accumulate + Work(moved=MOVED * weights)
+        step = (passed + Work(flops=3 * network, moved=2 * weights)) * config.accumulate + Work(
+            moved=MOVED * weights
+        )
         validated = capture + forward(self.sketch, self.machine, judged, 1 + share, 2) + Work(flops=network)
         cases = min(config.validation_cases, len(training.cases.validation))
         return step * config.steps + validated * (config.steps / config.validate_every * cases / config.batch)

@@ -1,7 +1,7 @@
 """What is checked before a run starts: that it can be resolved, what it will take, and whether that is there."""
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -220,16 +220,12 @@ def draw(run: Checked, seeds: int, there: Room, console: "Console") -> None:
         table.add_row(row.editor + (f" x {row.rows}" if row.rows > 1 else ""), _maps(row.cost.sites), *cells)
     tasks = ", ".join(f"{task} {count:,}" for task, count in run.tasks.items())
     title = f"{run.label} ({run.config.schedule})" + (f", {seeds} seeds, each of which takes this" if seeds > 1 else "")
-    say: Callable[[str], None] = lambda text: console.print(text, highlight=False, soft_wrap=False)
-    say(
-        f"\n[bold]{title}[/bold]\ncases: {tasks}"
-        + (" (published sizes; the data are not here)" if found.published else "")
-    )
+    source = " (published sizes; the data are not here)" if found.published else ""
+    whole = f"unedited model {duration(found.base)}; in all {duration(found.seconds)}"
+    held = f"memory {size(found.peak.need.total)} ({found.peak.name}), {size(there.memory)} free"
+    console.print(f"\n[bold]{title}[/bold]\ncases: {tasks}{source}", highlight=False)
     console.print(table)
-    say(
-        f"unedited model {duration(found.base)}; in all {duration(found.seconds)}; memory {size(found.peak.need.total)} "
-        f"({found.peak.name}), {size(there.memory)} free: {verdict(found, there)}"
-    )
+    console.print(f"{whole}; {held}: {verdict(found, there)}", highlight=False)
 
 
 def _maps(sites: Sequence[Site]) -> str:

@@ -18,39 +18,51 @@ class Usual(NamedTuple):
     """Probes of a role in a record, on average: how many, and characters of prompt and answer."""
 
     role: Role
-    count: float
+    number: float
     prompt: int
     answer: int
 
 
-FACTS = {
-    ("recent", "test"): (
-        50,
-        15,
-        [("generalization", 1.8, 41, 15), ("portability", 6.2, 64, 14), ("locality", 4.8, 52, 14)],
+class Record(NamedTuple):
+    """A record, on average: characters of the edit's prompt and target, and its probes."""
+
+    prompt: int
+    target: int
+    probes: tuple[Usual, ...]
+
+
+def _record(
+    prompt: int,
+    target: int,
+    *,
+    generalization: tuple[float, int, int],
+    locality: tuple[float, int, int],
+    portability: tuple[float, int, int] = (0, 0, 0),
+) -> Record:
+    probes = Usual("generalization", *generalization), Usual("locality", *locality), Usual("portability", *portability)
+    return Record(prompt, target, probes)
+
+
+RECORDS = {
+    ("recent", "test"): _record(
+        50, 15, generalization=(1.8, 41, 15), portability=(6.2, 64, 14), locality=(4.8, 52, 14)
     ),
-    ("recent", "train"): (
-        54,
-        12,
-        [("generalization", 1.4, 41, 13), ("portability", 1.2, 75, 13), ("locality", 3.4, 51, 13)],
+    ("recent", "train"): _record(
+        54, 12, generalization=(1.4, 41, 13), portability=(1.2, 75, 13), locality=(3.4, 51, 13)
     ),
-    ("counterfact", "test"): (
-        47,
-        17,
-        [("generalization", 1.7, 38, 16), ("portability", 5.4, 56, 15), ("locality", 6.9, 48, 16)],
+    ("counterfact", "test"): _record(
+        47, 17, generalization=(1.7, 38, 16), portability=(5.4, 56, 15), locality=(6.9, 48, 16)
     ),
-    ("counterfact", "train"): (
-        46,
-        17,
-        [("generalization", 1.8, 42, 16), ("portability", 1.5, 58, 16), ("locality", 1.4, 58, 14)],
+    ("counterfact", "train"): _record(
+        46, 17, generalization=(1.8, 42, 16), portability=(1.5, 58, 16), locality=(1.4, 58, 14)
     ),
-    ("zsre", "test"): (45, 13, [("generalization", 1, 44, 13), ("portability", 1, 64, 17), ("locality", 2, 35, 14)]),
-    ("zsre", "train"): (45, 13, [("generalization", 1, 44, 13), ("locality", 1, 35, 14)]),
-    ("convsent", "test"): (46, 73, [("generalization", 1, 49, 73), ("locality", 4, 46, 75)]),
-    ("convsent", "train"): (47, 71, [("generalization", 1, 50, 71), ("locality", 4, 47, 70)]),
+    ("zsre", "test"): _record(45, 13, generalization=(1, 44, 13), portability=(1, 64, 17), locality=(2, 35, 14)),
+    ("zsre", "train"): _record(45, 13, generalization=(1, 44, 13), locality=(2, 35, 14)),
+    ("convsent", "test"): _record(46, 73, generalization=(1, 49, 73), locality=(4, 46, 75)),
+    ("convsent", "train"): _record(47, 71, generalization=(1, 50, 71), locality=(4, 47, 70)),
 }
-"""By task and split: characters of the edit's prompt and target, and `Usual` probes. Measured on KnowEdit's files, by
-the readers of this package; no file of ZsRE's training split is published with them, its row is that of the test split."""
+"""By task and split, as this package's readers find KnowEdit's files. ZsRE's training split is not among them; its
+records are taken to be like the test split's."""
 PUBLISHED = "published sizes"
 """What stands for the source of stand-ins."""
 REPLIES = 9
@@ -65,11 +77,11 @@ def stand_ins(task: str, split: Split) -> TaskCases:
         InputError: If nothing is known of the task.
     """
     kind = TASKS.get(task)
-    if (task, split) not in FACTS:
+    if (task, split) not in RECORDS:
         raise InputError(f"The data of '{task}' are not there, and no published sizes of it are known.")
-    prompt, target, usual = FACTS[task, split]
-    probes = [Usual(*entry) for entry in usual]  # type: ignore[arg-type]
-    cases = tuple(_case(task, split, number, prompt, target, probes) for number in range(kind.published_rows[split]))
+    cases = tuple(
+        _case(f"{task}/{split}/{n}", task, n, RECORDS[task, split]) for n in range(kind.published_rows[split])
+    )
     data = TaskData(
         task=task,
         version=kind.version,
@@ -95,20 +107,24 @@ class PublishedCases(TrainingCases):
         return stand_ins(task, "train")
 
 
-def _case(task: str, split: Split, number: int, prompt: int, target: int, usual: list[Usual]) -> EditCase:
-    name = f"{task}/{split}/{number}"
-    opposed = tuple(_text(f"{name} bad {reply}", target) for reply in range(REPLIES)) if task == "convsent" else ()
-    replies = tuple(_text(f"{name} good {reply}", target) for reply in range(REPLIES)) if task == "convsent" else ()
-    request = EditRequest(name, task, _text(name, prompt), _text(f"{name} to", target), name)
+def _case(name: str, task: str, number: int, record: Record) -> EditCase:
+    good, bad = (
+        tuple(_text(f"{name} {mood} {reply}", record.target) for reply in range(REPLIES if task == "convsent" else 0))
+        for mood in ("good", "bad")
+    )
+    prompt, target = _text(name, record.prompt), _text(f"{name} to", record.target)
+    request = EditRequest(name, task, prompt, target, name, sentiment="positive" if bad else None)
     probes = [Probe("reliability", "edit", request.prompt, (request.target,))]
-    if opposed:
-        probes.append(Probe("reliability", "sentiment", request.prompt, replies, opposed=opposed))
-    for kind in usual:
-        for place in range(int(kind.count * (number + 1)) - int(kind.count * number)):  # `count` of them on average
-            text = _text(f"{name} {kind.role} {place}", kind.prompt)
-            probes.append(Probe(kind.role, "usual", text, (_text(f"{name} {place}", kind.answer),)))
-            if opposed and kind.role == "generalization":
-                probes.append(Probe(kind.role, "sentiment", text, replies, opposed=opposed))
+    if bad:
+        probes.append(Probe("reliability", "sentiment", request.prompt, good, opposed=bad))
+    for usual in record.probes:
+        for place in range(
+            int(usual.number * (number + 1)) - int(usual.number * number)
+        ):  # `number` of them on average
+            text = _text(f"{name} {usual.role} {place}", usual.prompt)
+            probes.append(Probe(usual.role, "usual", text, (_text(f"{name} {place}", usual.answer),)))
+            if bad and usual.role == "generalization":
+                probes.append(Probe(usual.role, "sentiment", text, good, opposed=bad))
     return EditCase(request, tuple(probes))
 
 

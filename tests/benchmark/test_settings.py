@@ -51,6 +51,11 @@ def test_multi_task_tests_what_it_trains_on_in_the_order_of_the_run():
     assert outline("multi-task", tasks=("convsent",)) == [(ON_MIX, MIX, ("convsent",))]
 
 
+@pytest.mark.parametrize("schedule", ["batch", "sequential"])
+def test_multi_task_asks_for_the_damage_to_tasks_nobody_edits(schedule):
+    assert outline("multi-task", schedule=schedule, edited=("recent",)) == [(ON_MIX, MIX, ALL)]
+
+
 def test_hold_out_leaves_out_one_task_at_a_time():
     assert outline("hold-out") == [(ON_MIX, MIX, ("zsre",))]
     assert outline("hold-out", held_out=("recent", "zsre")) == [
