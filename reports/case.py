@@ -27,6 +27,11 @@ class Case:
     records: tuple[CaseRecord, ...]
     controls: frozenset[str]
 
+    def label(self, record: CaseRecord) -> str:
+        """Return what tells a record from the others: its editor and, where the case has several, its stage."""
+        several = len({other.stage for other in self.records}) > 1
+        return f"{record.editor}, {record.stage}" if several else record.editor
+
 
 def load_case(directory: Path, case: str) -> Case:
     """Read one case of a run.
@@ -66,20 +71,22 @@ def draw_case(case: Case, console: Console) -> None:
     console.print(Text.assemble(("subject ", "bold"), first.subject))
     for record in records:
         if record.status != "done":
-            console.print(Text(f"{record.editor}: {record.status}: {record.reason}", "red"))
+            console.print(Text(f"{case.label(record)}: {record.status}: {record.reason}", "red"))
     done = [record for record in records if record.status == "done"]
     for number in range(max((len(record.answers) for record in done), default=0)):
-        _draw_probe(done, number, console, before=not any(record.editor in case.controls for record in done))
+        _draw_probe(case, done, number, console)
     for record in done:
         if record.text is not None:
             entropy = next((f"{s.value:.1f}" for s in record.scores if s.measure == "fluency"), "-")
             console.print()
             console.print(
-                Text.assemble((f"{record.editor} goes on (entropy {entropy}): ", "bold"), " ".join(record.text.split()))
+                Text.assemble(
+                    (f"{case.label(record)} goes on (entropy {entropy}): ", "bold"), " ".join(record.text.split())
+                )
             )
 
 
-def _draw_probe(records: list[CaseRecord], number: int, console: Console, before: bool) -> None:
+def _draw_probe(case: Case, records: list[CaseRecord], number: int, console: Console) -> None:
     probe = records[0].answers[number]
     mark = " (derived)" if probe.derived else ""
     console.print()
@@ -89,12 +96,12 @@ def _draw_probe(records: list[CaseRecord], number: int, console: Console, before
     grid.add_column("editor", no_wrap=True)
     grid.add_column("answer (free generation)", ratio=1)
     grid.add_column("scores", justify="right")
-    if before and probe.before is not None:
+    if probe.before is not None and not any(record.editor in case.controls for record in records):
         grid.add_row(Text("before", "italic"), _said(probe.before), "")
     for record in records:
         scores = [score for score in record.scores if score.probe == number]
         answer = _said(record.answers[number].generated)
-        grid.add_row(Text(record.editor), answer, Text("  ".join(_short(score) for score in scores)))
+        grid.add_row(Text(case.label(record)), answer, Text("  ".join(_short(score) for score in scores)))
     console.print(grid)
 
 

@@ -61,3 +61,26 @@ def test_what_is_not_utf8_names_its_line(folder: Path, lines: list[bytes]) -> No
     write(folder, [lines[0], lines[1].replace(b"Topic", b"\xff"), lines[2]])
     with pytest.raises(InputError, match=r"cases\.jsonl, line 2: not valid JSON"):
         load_case(folder, "counterfact/test/0")
+
+
+def test_rows_name_their_stage_where_a_case_has_several() -> None:
+    said = Answer(role="locality", subset="other", prompt="B is", accepted=("x",), generated="far")
+    case = [
+        CaseRecord(
+            run="r",
+            task="t",
+            case_id="t/0",
+            editor="mend",
+            stage=stage,
+            prompt="A",
+            target="T",
+            subject="S",
+            answers=(said,),
+        )
+        for stage in ("after-edit", "after-all")
+    ]
+    console = Console(width=100, file=io.StringIO(), record=True)
+    draw_case(Case(tuple(case), frozenset()), console)
+    text = console.export_text()
+    assert "mend, after-edit" in text
+    assert "mend, after-all" in text
