@@ -67,11 +67,12 @@ class Accumulated:
         try:
             edits = editor.edit_next(model, request, self.edits, seed)
             _check(model, edits, request)
-            self.edits = edits
+            self.edits = replace(edits, facts=({},))  # they are of this request alone, not of those before it
         except InputError as error:
+            edits = Edits.none(1)
             failures[0] = self.failures[request.case_id] = str(error)
         self.requests += 1
-        return Made([request], Edits.none(1) if failures else self.edits, failures, perf_counter() - begun)
+        return Made([request], edits, failures, perf_counter() - begun)
 
     def made(self, requests: Sequence[EditRequest]) -> Made:
         """Return the edit for each of some cases, edited ones or not; those that could not be edited in stay failed.

@@ -111,6 +111,12 @@ def run(
     for line in lines(kinds, len(suite), there):
         typer.echo(line, err=not dry_run)
     if dry_run:
+        if any(found.forecast.published for found in kinds):
+            typer.echo("The data are not here; published sizes stand for them.")
+        try:
+            refuse(kinds, place, there)
+        except InputError as error:
+            typer.echo(f"It would be refused. {error}")
         return
     refuse(kinds, place, there)
 

@@ -109,6 +109,20 @@ def _outline(config: RunConfig, name: str, data: "_Data") -> Outline:
     )
 
 
+def check_generation(config: RunConfig, name: str, context: int, vocabulary: int) -> None:
+    """Check what is to be generated against a model's context and its number of tokens.
+
+    Raises:
+        InputError: If the model cannot generate it.
+    """
+    generation = config.generation
+    longest = max(generation.max_new_tokens, generation.fluency_tokens if config.fluency else 0)
+    if longest >= context:
+        raise InputError(f"{name}: {longest} new tokens were asked for, but the model's context is {context}.")
+    if generation.fluency_top_k > vocabulary:
+        raise InputError(f"{name}: fluency_top_k is {generation.fluency_top_k}, but the vocabulary has {vocabulary}.")
+
+
 def make_editor(config: RunConfig, row: str) -> Editor[Any]:
     """Make the editor of a row of the configuration.
 

@@ -13,8 +13,8 @@ from instructedit.editors import InputError, Site, Sketch
 from instructedit.editors.model import DTYPES, PACK_TOKENS
 
 from .config import EMBEDDED_MODEL, RunConfig
-from .forecast import Forecast, forecast
-from .outline import outline
+from .forecast import Forecast, RowForecast, forecast
+from .outline import check_generation, outline
 from .speed import measure
 
 if TYPE_CHECKING:
@@ -111,6 +111,7 @@ def check(label: str, config: RunConfig, name: str, place: Place, seen: set[str]
     """
     found = outline(config, name, local=local)
     sketch = Sketch.load(EMBEDDED_MODEL if config.model == "embedded" else config.model, config.revision)
+    check_generation(config, name, sketch.context, len(sketch.tokenizer) if sketch.tokenizer else sketch.vocabulary)
     kind = place.kind.partition(":")[0]
     machine = measure(sketch.width, place.kind, DTYPES[config.dtype], PACK_TOKENS.get(kind, PACK_TOKENS["cuda"]))
     counts = {task: len(cases) for task, cases in found.cases.items()}
@@ -144,16 +145,20 @@ def refuse(checked: Sequence[Checked], place: Place, there: Room) -> None:
 
 
 def _help(run: Checked, place: Place, there: Room) -> str:
-    """Return what would make a run fit, as far as an option does."""
-    need, excess = run.forecast.least, run.forecast.least.need.exact - there.memory
-    ways = []
-    if run.config.chunk > 1 and need.chunk * (1 - 1 / run.config.chunk) > excess:
-        ways.append(f"a smaller chunk than {run.config.chunk}")
-    if run.config.dtype == "float32" and run.forecast.weights / 2 > excess:
-        ways.append("dtype = 'bfloat16'")
-    if place.device_map is None and torch.cuda.is_available():
+    """Return what would make a run fit, as far as options do."""
+    need = run.forecast.least
+    excess = need.need.exact - there.memory
+    savings = {}
+    if run.config.chunk > 1:
+        savings[f"a smaller chunk than {run.config.chunk}"] = need.chunk * (1 - 1 / run.config.chunk)
+    if run.config.dtype == "float32":
+        savings["dtype = 'bfloat16'"] = run.forecast.weights / 2
+    ways = [way for way, saved in savings.items() if saved > excess]
+    if not ways and sum(savings.values()) > excess:
+        ways = [" together with ".join(savings)]
+    if place.device_map is None and place.kind.startswith("cuda"):
         ways.append("--device-map auto")
-    return (", ".join(ways) + " would help") if ways else "a smaller model or a larger machine is needed"
+    return f"{' or '.join(ways)} would help" if ways else "a smaller model or a larger machine is needed"
 
 
 def verdict(found: Forecast, there: Room) -> str:
@@ -173,11 +178,12 @@ def lines(checked: Sequence[Checked], runs: int, there: Room) -> tuple[str, ...]
     """
     most = max((run.forecast for run in checked), key=lambda found: found.peak.need.total)
     seconds = sum(run.forecast.seconds for run in checked) * runs / len(checked)
+    sure = "within a factor of two" if most.machine.kind == "cpu" else "a rough guess on a card"
     return (
         f"model: {most.sketch.parameters / 1e6:,.1f} M parameters, {size(most.weights)} in {most.dtype}",
         f"memory: about {size(most.peak.need.total)} at most ({most.peak.name}), {size(there.memory)} free: "
         f"{verdict(most, there)}",
-        f"time: about {duration(seconds)}, within a factor of two",
+        f"time: about {duration(seconds)}, {sure}",
     )
 
 
@@ -188,10 +194,9 @@ def size(count: float) -> str:
 
 def duration(seconds: float) -> str:
     """Return a time as a person reads it."""
-    for unit, length in (("days", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= 1.5 * length:
-            return f"{seconds / length:,.1f} {unit}"
-    return f"{seconds:,.0f} s"
+    unit, length = next((u for u in (("d", 86_400), ("h", 3_600), ("min", 60)) if seconds >= 1.5 * u[1]), ("s", 1))
+    count = seconds / length
+    return f"{count:,.1f} {unit}" if 0 < count < 10 else f"{count:,.0f} {unit}"
 
 
 def draw(run: Checked, seeds: int, there: Room, console: "Console") -> None:
@@ -200,18 +205,17 @@ def draw(run: Checked, seeds: int, there: Room, console: "Console") -> None:
 
     found = run.forecast
     table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="bold")
-    table.add_column("editor")
-    table.add_column("edited maps")
-    for name in ("network", "to train", "a chunk", "trainings", "results", "train", "edit", "score"):
-        table.add_column(name, justify="right")
+    table.add_column("editor", no_wrap=True)
+    table.add_column("edited maps", no_wrap=True)
+    for name in ("network", "to train", "a chunk", "missing", "results", "train", "edit", "score"):
+        table.add_column(name, justify="right", no_wrap=True)
     for row in found.rows:
         cost = row.cost
-        trainings = f"{row.trainings}" + (f" ({row.ready} there)" if row.ready else "")
         cells = (
             f"{cost.parameters / 1e6:,.1f} M" if cost.parameters else "",
             size(cost.training_bytes) if cost.parameters else "",
             size(row.edits.total) if row.edits.total else "",
-            trainings if cost.parameters else "",
+            _missing(row),
             f"{row.results:,}",
             duration(row.train) if row.train else "",
             duration(row.edit) if row.edit else "",
@@ -220,7 +224,7 @@ def draw(run: Checked, seeds: int, there: Room, console: "Console") -> None:
         table.add_row(row.editor + (f" x {row.rows}" if row.rows > 1 else ""), _maps(row.cost.sites), *cells)
     tasks = ", ".join(f"{task} {count:,}" for task, count in run.tasks.items())
     title = f"{run.label} ({run.config.schedule})" + (f", {seeds} seeds, each of which takes this" if seeds > 1 else "")
-    source = " (published sizes; the data are not here)" if found.published else ""
+    source = " (published sizes)" if found.published else ""
     whole = f"unedited model {duration(found.base)}; in all {duration(found.seconds)}"
     held = f"memory {size(found.peak.need.total)} ({found.peak.name}), {size(there.memory)} free"
     console.print(f"\n[bold]{title}[/bold]\ncases: {tasks}{source}", highlight=False)
@@ -228,11 +232,16 @@ def draw(run: Checked, seeds: int, there: Room, console: "Console") -> None:
     console.print(f"{whole}; {held}: {verdict(found, there)}", highlight=False)
 
 
-def _maps(sites: Sequence[Site]) -> str:
-    """Return the edited maps in short: blocks, parts, and their number."""
-    blocks = sorted({site.block for site in sites})
-    if not blocks:
+def _missing(row: RowForecast) -> str:
+    """Return how many trainings have to be made."""
+    if not row.cost.parameters:
         return ""
+    return f"{row.trainings - row.ready} of {row.trainings}" if row.trainings else "shared"
+
+
+def _maps(sites: Sequence[Site]) -> str:
+    """Return the edited maps in short: first and last block, and parts."""
+    blocks = sorted({site.block for site in sites})
     parts = sorted({site.part for site in sites}, reverse=True)
-    where = f"{blocks[0]}-{blocks[-1]}" if len(blocks) > 1 else f"{blocks[0]}"
-    return f"{where} {'+'.join(parts)}" + (f" ({len(sites)})" if len(sites) > 1 else "")
+    where = f"{blocks[0]}-{blocks[-1]}" if len(blocks) > 1 else "".join(map(str, blocks))
+    return f"{where} {'+'.join(parts)}"

@@ -12,10 +12,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from instructedit.editors import Editor, InputError, LanguageModel
+from instructedit.editors import Editor, LanguageModel
 
 from .config import EMBEDDED_MODEL, RunConfig
-from .outline import Outline, outline
+from .outline import Outline, check_generation, outline
 from .provenance import provenance
 from .results import EditorSpec, RunFile, RunSpec, RunSummary, TrainingSpec
 from .schedules import SCHEDULES, Work, lines
@@ -113,13 +113,7 @@ def prepare(
         generation=config.generation,
         fluency=config.fluency,
     )
-    longest = max(spec.generation.max_new_tokens, spec.generation.fluency_tokens if spec.fluency else 0)
-    if longest >= model.context:
-        raise InputError(f"{name}: {longest} new tokens were asked for, but the model's context is {model.context}.")
-    if spec.generation.fluency_top_k > len(model.tokenizer):
-        raise InputError(
-            f"{name}: fluency_top_k is {spec.generation.fluency_top_k}, but the vocabulary has {len(model.tokenizer)}."
-        )
+    check_generation(config, name, model.context, len(model.tokenizer))
     file = RunFile(
         digest=spec.digest,
         name=name,

@@ -46,6 +46,9 @@ class ObjectiveConfig(EditorConfig):
     code of InstructEdit."""
     replies: int = Field(default=1, ge=1)
     """Replies of each sentiment of a case in one step."""
+    unlikelihood: bool = True
+    """Whether replies of the opposite sentiment are made unlikely, token by token, as in SERAC. What both sentiments say
+    alike is made unlikely with them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +133,8 @@ def outer_rows(
     judged = next((probe for probe in case.probes if probe.opposed), None)
     if judged is not None:
         wanted += _some(model, front + prompt, judged.answers, config.replies, rng)
-        opposed = _some(model, front + prompt, judged.opposed, config.replies, rng)
+        if config.unlikelihood:
+            opposed = _some(model, front + prompt, judged.opposed, config.replies, rng)
     local = [probe for probe in case.probes if probe.role == "locality"]
     texts: list[Row] = []
     for probe in rng.sample(local, min(len(local), config.locality_rows)):

@@ -183,13 +183,17 @@ class Slots(Patch):
         return y + (inner @ self.v).to(y.dtype)
 
 
+DIFFERENCES = 1 << 24
+"""Most differences held at once when keys are looked up (64 MB in float32)."""
 KINDS: dict[str, type[Patch]] = {patch.kind: patch for patch in (LowRank, Dense, Codebook, Slots)}
 
 
 def distances(queries: Tensor, keys: Tensor) -> Tensor:
     """Return Euclidean distances [queries, keys], by differences.
 
-    The expanded form |q|^2 - 2qk + |k|^2 loses the small distances that a radius is compared with.
+    The expanded form |q|^2 - 2qk + |k|^2 loses the small distances that a radius is compared with. Queries are taken in
+    groups, because the differences of thousands of keys to hundreds of queries would fill a card.
     """
-    gaps: Tensor = torch.linalg.vector_norm(queries[:, None, :] - keys[None, :, :], dim=-1)
-    return gaps
+    group = max(1, DIFFERENCES // max(1, keys.numel()))
+    gaps = [torch.linalg.vector_norm(some[:, None, :] - keys[None, :, :], dim=-1) for some in queries.split(group)]
+    return torch.cat(gaps)

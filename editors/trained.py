@@ -7,11 +7,12 @@ flow back to the network.
 import random
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from .cases import EditCase, EditRequest
@@ -33,9 +34,9 @@ from .training import TrainingConfig, TrainingSet
 class TrainedConfig(EditorConfig):
     """What every trained editor can be told."""
 
-    blocks: tuple[int | float, ...] = (-3, -2, -1)
+    blocks: tuple[int | float, ...] = Field(default=(-3, -2, -1), min_length=1)
     """Edited blocks: indices (negative ones count from the end) or shares of the depth."""
-    parts: tuple[str, ...] = ("up", "down")
+    parts: tuple[Literal["up", "down"], ...] = Field(default=("up", "down"), min_length=1)
     """Edited maps of each block's MLP; a gated MLP has two ups."""
     objective: ObjectiveConfig = ObjectiveConfig()
     training: TrainingConfig = TrainingConfig()
@@ -59,8 +60,18 @@ class Shape:
 
     @classmethod
     def of(cls, model: LanguageModel | Sketch, config: TrainedConfig) -> "Shape":
-        """Resolve the edited maps of a model."""
-        sites = tuple(site for part in config.parts for site in model.sites(part, config.blocks))  # type: ignore[arg-type]
+        """Resolve the edited maps of a model.
+
+        Raises:
+            InputError: If the model has no such block, or a map is named twice; it would be edited twice.
+        """
+        sites = tuple(site for part in config.parts for site in model.sites(part, config.blocks))
+        names = [site.name for site in sites]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise InputError(
+                f"Options 'blocks' and 'parts' name {twice[0]} twice: {config.blocks} of {len(model.structure)} blocks, "
+                f"{config.parts}; each map once was expected."
+            )
         embedding: Any = model.model.get_input_embeddings()
         vocabulary, width = embedding.weight.shape
         return cls(model.identity, tuple(sorted(sites, key=lambda s: (s.block, s.name))), vocabulary, width)
@@ -123,6 +134,7 @@ class TrainedEditor(Editor[C]):
         """Make a new network for a model."""
         self.shape = Shape.of(model, self.config)
         self.network = self.make_network(self.shape, seed)
+        self.network.eval()  # an edit must not move the statistics; the training loop switches this itself
         self._place(model)
 
     def _place(self, model: LanguageModel) -> None:
@@ -221,8 +233,7 @@ class TrainedEditor(Editor[C]):
         self._check(model)
         with torch.no_grad():
             edits = self.patches(model, requests)
-        facts = tuple({"delta_norm": sum(_square(patch) for patch in edit) ** 0.5} for edit in edits.patches)
-        return Edits(edits.patches, facts, tuple(self.context(request) for request in requests))
+        return Edits(edits.patches, tuple(map(_facts, edits.patches)), tuple(self.context(request) for request in requests))
 
     def edit_together(self, model: LanguageModel, requests: Sequence[EditRequest], seed: int = 0) -> Edits:
         """Return the sum of the requests' edits, each made from the unedited model; their number is not trained for."""
@@ -230,11 +241,12 @@ class TrainedEditor(Editor[C]):
         total = Edits.none(1)
         for first in range(0, len(requests), TOGETHER):
             total = merge(total, merge_all(self.edit(model, requests[first : first + TOGETHER], seed)))
-        return total
+        return replace(total, facts=(_facts(total.patches[0]),))
 
     def edit_next(self, model: LanguageModel, request: EditRequest, before: Edits, seed: int = 0) -> Edits:
         """See `Editor.edit_next`."""
         self._refuse_contexts([request])
+        self._check(model)  # here and not on the view that the next edit is made on: each view would hash all weights
         return super().edit_next(model, request, before, seed)
 
     def _refuse_contexts(self, requests: Sequence[EditRequest]) -> None:
@@ -280,6 +292,10 @@ class TrainedEditor(Editor[C]):
             reason = str(error).strip().splitlines()[-1].strip()
             raise InputError(f"The weights of this '{self.name}' are of another shape: {reason}") from error
         self.network.eval()
+
+
+def _facts(patches: Sequence[Patch]) -> dict[str, float]:
+    return {"delta_norm": sum(_square(patch) for patch in patches) ** 0.5}
 
 
 def _square(patch: Patch) -> float:

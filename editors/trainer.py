@@ -73,6 +73,8 @@ class Trainer:
             raise InputError(f"There is no training case that the editor '{editor.name}' could learn from.")
         self.sampler = TaskSampler(cases, training.weights, seed)
         self.validation = spread(self._usable(training.validation), self.config.validation_cases)
+        if not self.validation:
+            raise InputError(f"There is no validation case for the editor '{editor.name}'; one at least was expected.")
         self.optimiser = torch.optim.Adam(editor.groups(), lr=self.config.lr)
         self.rates = [group["lr"] for group in self.optimiser.param_groups]
         self.state = Progress()

@@ -1,11 +1,13 @@
 """The command line: what it prints, and one clear sentence for each kind of bad input."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from instructedit.benchmark import preflight
 from instructedit.benchmark.cli import app
 from instructedit.benchmark.results import find_run
 
@@ -280,17 +282,30 @@ def test_a_suite_is_run_and_indexed(place, tmp_path):
     assert "holds 4 runs" in refused(call("show", tmp_path / "out", "zsre/test/0"))
 
 
-def test_a_dry_run_writes_nothing(place, tmp_path):
+def test_a_dry_run_loads_and_writes_nothing(place, tmp_path):
     (tmp_path / "pair.toml").write_text(SUITE)
-    words = ["--data", place / "data", "--model", place / "absent", "--out", tmp_path / "out", "--dry-run"]
-    code, out, _ = call("run", tmp_path / "pair.toml", *words)
-    assert code == 0
-    assert out.splitlines()[:3] == [
-        "direct, seed 0",
-        "  row none: recent 1, counterfact 1, zsre 1, convsent 1",
-        "  row grace: recent 1, counterfact 1, zsre 1, convsent 1",
-    ]
+    (tmp_path / "model").mkdir()
+    shutil.copy(place / "model" / "config.json", tmp_path / "model")
+    words = ["--data", place / "data", "--out", tmp_path / "out", "--dry-run"]
+    code, out, err = call("run", tmp_path / "pair.toml", "--model", tmp_path / "model", *words)
+    assert (code, err) == (0, "")
+    assert "direct (single)\ncases: recent 1, counterfact 1, zsre 1, convsent 1\n" in out
+    assert [line.split()[0] for line in out.splitlines() if line.startswith(("none", "grace"))][:2] == ["none", "grace"]
+    assert [line.partition(":")[0] for line in out.splitlines()[-3:]] == ["model", "memory", "time"]
     assert not (tmp_path / "out").exists()
+    assert "no such folder" in refused(call("run", tmp_path / "pair.toml", "--model", place / "absent", *words))
+
+
+def test_a_run_without_room_is_refused_before_it_starts(place, tmp_path, monkeypatch):
+    monkeypatch.setattr(preflight, "room", lambda _: preflight.Room(10**6, 10**6, 10**12, "this computer"))
+    code, out, err = start(place, "--out", tmp_path / "out")
+    assert (code, out) == (2, "")
+    assert [line.partition(":")[0] for line in err.splitlines()] == ["model", "memory", "time", "instructedit"]
+    assert "this computer has 1 MB free" in err.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+    code, out, _ = start(place, "--out", tmp_path / "out", "--dry-run")
+    assert code == 0
+    assert "It would be refused. The run" in out.splitlines()[-1]
 
 
 @pytest.mark.parametrize(

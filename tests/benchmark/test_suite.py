@@ -275,20 +275,18 @@ def test_no_run_starts_before_all_are_checked(place):
     suite = (*suite_of(place), *suite_of(place, setting="direct"))
     with pytest.raises(InputError, match="trains none"):
         check_all(suite, "mine.toml")
-    kept, lines = check_all(suite_of(place), "mine.toml")
+    kept, checked = check_all(suite_of(place), "mine.toml")
     assert kept == suite_of(place)
-    assert lines["multi-task"] == (
-        "training learner on counterfact+recent+convsent (27 cases, 4 for validation)",
-        "row none: recent 2, counterfact 2, convsent 2",
-        "row learner: recent 2, counterfact 2, convsent 2",
-    )
+    assert checked["multi-task"].tasks == {"recent": 2, "counterfact": 2, "convsent": 2}
+    trainings = {label: {row.editor: row.trainings for row in run.forecast.rows} for label, run in checked.items()}
+    assert trainings == {"multi-task": {"none": 0, "learner": 1}, "hold-out": {"none": 0, "learner": 0}}, "it is shared"
 
 
 def test_a_run_that_tests_none_of_the_wanted_tasks_is_left_out_with_a_sentence(place):
     suite = suite_of(place, given={"tasks": ("recent",)})
     said: list[str] = []
-    kept, lines = check_all(suite, "mine.toml", said.append)
-    assert [label for label, _ in kept] == list(lines) == ["multi-task"]
+    kept, checked = check_all(suite, "mine.toml", said.append)
+    assert [label for label, _ in kept] == list(checked) == ["multi-task"]
     assert said == ["A run is left out. The setting 'hold-out' tests on zsre, but the run's tasks are recent."]
     with pytest.raises(InputError, match="tests on zsre"):
         check_all(suite[1:], "mine.toml")

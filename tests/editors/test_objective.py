@@ -56,6 +56,10 @@ def test_attitudes_are_judged_by_replies_of_both_sentiments(model):
     assert {model.tokenizer.decode(o.row.labels).strip() for o in outers if o.kind == "opposed"} == {"King", "Vale"}
 
 
+def test_the_opposite_sentiment_can_be_left_alone(model):
+    assert {o.kind for o in drawn(model, attitude(0), unlikelihood=False)} == {"edit", "locality"}
+
+
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
 def test_loss_is_the_equation(family, make_language_model):
     model = make_language_model(family, torch.float64)

@@ -1,0 +1,165 @@
+"""What editing, scoring and training of a run come to, from its options and a sample of its cases."""
+
+from collections.abc import Collection, Sequence
+
+from instructedit.editors import Context, Cost, EditRequest, Sketch, TrainingConfig
+from instructedit.editors.cost import FLOAT
+from instructedit.editors.model import DTYPES
+
+from . import memory
+from .memory import Need
+from .outline import Outline, requests_of
+from .selection import choose
+from .settings import RowSpec
+from .speed import Machine, Work, forward, scoring, within
+from .training import Training
+from .workload import (
+    SAMPLE,
+    EditLoad,
+    ScoreLoad,
+    TrainingLoad,
+    edit_load,
+    mean_load,
+    score_load,
+)
+
+MOVED = 16
+"""Times that a step of training reads or writes each number of a network: gradient, its norm, Adam."""
+
+
+class Estimate:
+    """A run's loads, and what they come to.
+
+    Attributes:
+        weights: Memory of the model's weights.
+        edits: Edits that are made together.
+    """
+
+    def __init__(self, found: Outline, sketch: Sketch, machine: Machine) -> None:
+        self.found, self.config, self.sketch, self.machine = found, found.config, sketch, machine
+        self.itemsize = DTYPES[self.config.dtype].itemsize
+        self.weights = sketch.parameters * self.itemsize
+        self.counts = {task: len(cases) for task, cases in found.cases.items()}
+        self.samples = {task: choose(cases, SAMPLE) for task, cases in found.cases.items()}
+        self.chunk = min(self.config.chunk, max(self.counts.values(), default=1))
+        self.joint = sum(self.counts[task] for task in found.edited) if self.config.schedule == "batch" else 1
+        self._loads: dict[tuple[str, tuple[Context | None, ...]], ScoreLoad] = {}
+        self.edits = self.chunk if self.config.schedule == "single" else 1
+
+    def cost(self, row: RowSpec) -> Cost:
+        """Return what one edit of a row takes."""
+        return self.found.editors[row.name].cost(self.sketch, self.joint)
+
+    def _asked(self, row: RowSpec, task: str) -> list[EditRequest]:
+        return requests_of(row.instruction, self.found.bank, self.samples[task], self.config.seed)
+
+    def _edit_load(self, row: RowSpec) -> tuple[float, EditLoad]:
+        """Return how many requests are edited in, and the mean of one."""
+        tasks = self.found.edited or row.tasks
+        editor = self.found.editors[row.name]
+        loads = [(self.counts[task], edit_load(self.sketch, editor, self._asked(row, task))) for task in tasks]
+        return sum(count for count, _ in loads), mean_load(loads, EditLoad)
+
+    def _score_load(self, task: str, contexts: Sequence[Context | None] = ()) -> ScoreLoad:
+        key = task, tuple(contexts)
+        if key not in self._loads:
+            config = self.config
+            self._loads[key] = score_load(self.sketch, self.samples[task], contexts, config.generation, config.fluency)
+        return self._loads[key]
+
+    def editing(self, row: RowSpec, cost: Cost) -> Work:
+        """Return the work of a row's edits: all that are made together in one pass, or one request after the other."""
+        count, load = self._edit_load(row)
+        piece = min(count, self.edits * cost.together)
+        own = Work(flops=count * (cost.token_flops * load.tokens + cost.edit_flops))
+        moved = Work(moved=cost.moved_bytes * count / self.joint)
+        if not piece:
+            return Work()
+        return (
+            forward(self.sketch, self.machine, load * piece, cost.passes, cost.head_passes) * (count / piece)
+            + own
+            + moved
+        )
+
+    def edit_memory(self, row: RowSpec, cost: Cost) -> Need:
+        """Return the memory of the edits that are made together."""
+        _, load = self._edit_load(row)
+        if cost.first_block is None:
+            return Need()
+        passing = memory.passing(
+            self.sketch, load * (self.edits * cost.together), self.sketch.share(cost.first_block), self.itemsize
+        )
+        return Need(cost.edit_bytes * self.edits) + passing
+
+    def _chunks(self, task: str) -> list[tuple[int, float]]:
+        """Return how cases are scored: so many together, so many times."""
+        count = self.counts[task]
+        chunked = [(min(self.chunk, count), count / min(self.chunk, count))] if count else []
+        if self.config.schedule != "sequential" or task not in self.found.edited:
+            return chunked
+        # right after each edit, at each checkpoint, and at the end
+        rounds = 1 + sum(min(1.0, at / self.joint_edits) for at in self.config.at)
+        return [(1, float(count)), *((cases, times * rounds) for cases, times in chunked)]
+
+    @property
+    def joint_edits(self) -> int:
+        """Edits of a stream."""
+        return max(sum(self.counts[task] for task in self.found.edited), 1)
+
+    def _reading(self, task: str, load: ScoreLoad, share: float) -> Work:
+        generation = self.config.generation
+        new = (generation.max_new_tokens, generation.fluency_tokens)
+        return sum(
+            (
+                scoring(self.sketch, self.machine, load, cases, new, share, self.itemsize) * times
+                for cases, times in self._chunks(task)
+            ),
+            Work(),
+        )
+
+    def scored(self, row: RowSpec, cost: Cost) -> Work:
+        """Return the work of scoring a row; one that neither edits nor puts a text in front costs nothing more."""
+        total = Work()
+        for task in row.tasks:
+            contexts = [self.found.editors[row.name].context(request) for request in self._asked(row, task)]
+            if cost.first_block is not None or any(contexts):
+                share = 1.0 if any(contexts) or cost.first_block is None else self.sketch.share(cost.first_block)
+                total += self._reading(task, self._score_load(task, contexts), share)
+        return total
+
+    def unedited(self) -> Work:
+        """Return the work of reading the unedited model, once for all rows."""
+        return sum((self._reading(task, self._score_load(task), 1.0) for task in self.counts), Work())
+
+    def reading_memory(self, cuts: Collection[object]) -> Need:
+        """Return the memory of scoring a chunk of the task that takes most."""
+        generation = self.config.generation
+        new = (generation.max_new_tokens, generation.fluency_tokens)
+        needs = [
+            memory.reading(self.sketch, self._score_load(task), self.chunk, len(cuts), new, self.itemsize)
+            for task in self.counts
+        ]
+        return max(needs, key=lambda need: need.total, default=Need())
+
+    def training(self, cost: Cost, training: Training, load: TrainingLoad) -> Work:
+        """Return the work of a training: no step is saved by stopping early."""
+        config: TrainingConfig = training.editor.config.training
+        judged = load.outer * config.batch
+        share = 0.0 if cost.first_block is None else self.sketch.share(cost.first_block)
+        network = config.batch * (cost.token_flops * load.edit.tokens + cost.edit_flops)
+        capture = forward(self.sketch, self.machine, load.edit * config.batch, 1 + share, 2)
+        passed = capture + forward(self.sketch, self.machine, judged, 1 + 2 * share, 3)
+        weights = FLOAT * cost.parameters
+        step = (passed + Work(flops=3 * network, moved=2 * weights)) * config.accumulate + Work(moved=MOVED * weights)
+        validated = capture + forward(self.sketch, self.machine, judged, 1 + share, 2) + Work(flops=network)
+        cases = min(config.validation_cases, len(training.cases.validation))
+        return step * config.steps + validated * (config.steps / config.validate_every * cases / config.batch)
+
+    def training_memory(self, cost: Cost, training: Training, load: TrainingLoad) -> Need:
+        """Return the memory of a training: texts go through pack by pack; a save copies the state."""
+        judged = within(load.outer * training.editor.config.training.batch, self.machine.pack_tokens)
+        share = 0.0 if cost.first_block is None else self.sketch.share(cost.first_block)
+        edits = training.editor.config.training.batch * cost.edit_bytes
+        passing = memory.passing(self.sketch, judged, share, self.itemsize)
+        saving = memory.SAVED * FLOAT * cost.parameters if self.machine.kind == "cpu" else 0
+        return Need(cost.training_bytes + edits, max(passing.total, saving))
