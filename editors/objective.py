@@ -47,8 +47,8 @@ class ObjectiveConfig(EditorConfig):
     replies: int = Field(default=1, ge=1)
     """Replies of each sentiment of a case in one step."""
     unlikelihood: bool = True
-    """Whether replies of the opposite sentiment are made unlikely, token by token, as in SERAC. What both sentiments say
-    alike is made unlikely with them."""
+    """Whether replies of the opposite sentiment are made unlikely, token by token, as in SERAC. What both sentiments
+    say alike is made unlikely with them."""
 
 
 @dataclass(frozen=True, slots=True)

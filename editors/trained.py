@@ -27,7 +27,7 @@ from .seeds import seed_of
 from .sequence import merge, merge_all
 from .sketch import Sketch
 from .structure import Site
-from .trainer import Trainer
+from .trainer import Trainer, identity
 from .training import TrainingConfig, TrainingSet
 
 
@@ -69,8 +69,8 @@ class Shape:
         names = [site.name for site in sites]
         if twice := [name for name in names if names.count(name) > 1]:
             raise InputError(
-                f"Options 'blocks' and 'parts' name {twice[0]} twice: {config.blocks} of {len(model.structure)} blocks, "
-                f"{config.parts}; each map once was expected."
+                f"Options 'blocks' and 'parts' name {twice[0]} twice ({config.blocks} of {len(model.structure)} "
+                f"blocks, {config.parts}); each map once was expected."
             )
         embedding: Any = model.model.get_input_embeddings()
         vocabulary, width = embedding.weight.shape
@@ -91,6 +91,7 @@ class TrainedEditor(Editor[C]):
     Attributes:
         network: The network; None until `build`, `fit` or `load`.
         shape: What it was built for.
+        origin: What it was trained on and how, as `trainer.identity` writes it; None until it is.
     """
 
     trains: ClassVar[bool] = True
@@ -99,6 +100,7 @@ class TrainedEditor(Editor[C]):
         super().__init__(config)
         self.network: nn.Module | None = None
         self.shape: Shape | None = None
+        self.origin: str | None = None
 
     @abstractmethod
     def make_network(self, shape: Shape, seed: int) -> nn.Module:
@@ -196,8 +198,13 @@ class TrainedEditor(Editor[C]):
             found = type(self).load(folder)
             if found.config != self.config:
                 raise InputError(f"{folder}: holds a '{self.name}' of another configuration; choose another folder.")
-            self.network, self.shape = found.network, found.shape
+            self.network, self.shape, self.origin = found.network, found.shape, found.origin
             self._check(model)
+            if self.origin != identity(self, model, training, seed, steps):
+                raise InputError(
+                    f"{folder}: holds a '{self.name}' of another training (cases, seed or steps); "
+                    "choose another folder."
+                )
             return
         self.build(model, seed)
         Trainer(self, model, training, folder, seed, steps, report).run(track, progress)
@@ -233,7 +240,9 @@ class TrainedEditor(Editor[C]):
         self._check(model)
         with torch.no_grad():
             edits = self.patches(model, requests)
-        return Edits(edits.patches, tuple(map(_facts, edits.patches)), tuple(self.context(request) for request in requests))
+        return Edits(
+            edits.patches, tuple(map(_facts, edits.patches)), tuple(self.context(request) for request in requests)
+        )
 
     def edit_together(self, model: LanguageModel, requests: Sequence[EditRequest], seed: int = 0) -> Edits:
         """Return the sum of the requests' edits, each made from the unedited model; their number is not trained for."""
@@ -272,8 +281,8 @@ class TrainedEditor(Editor[C]):
         return {} if self.network is None else dict(self.network.state_dict())
 
     def about(self) -> dict[str, Any]:
-        """Return the shape the network was built for."""
-        return {} if self.shape is None else {"shape": asdict(self.shape)}
+        """Return the shape the network was built for, and what it was trained on."""
+        return {} if self.shape is None else {"shape": asdict(self.shape), "origin": self.origin}
 
     def load_state(self, state: dict[str, Tensor], about: dict[str, Any]) -> None:
         """Build the network for the saved shape and fill it.
@@ -285,6 +294,7 @@ class TrainedEditor(Editor[C]):
             return
         sites = tuple(Site(**site) for site in about["shape"]["sites"])
         self.shape = Shape(**{**about["shape"], "sites": sites})
+        self.origin = about.get("origin")
         self.network = self.make_network(self.shape, 0)
         try:
             self.network.load_state_dict(state)

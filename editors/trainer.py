@@ -66,6 +66,7 @@ class Trainer:
         self.seed = seed
         self.config: TrainingConfig = editor.config.training
         self.steps = steps or self.config.steps
+        self.identity = identity(editor, model, training, seed, steps)
         self.network = editor.network
         self.report = report
         cases = self._usable(training.train)
@@ -192,27 +193,14 @@ class Trainer:
         _replace(
             self.folder / SAVED,
             tensors,
-            {"progress": json.dumps(content), "identity": self._identity()},
-        )
-
-    def _identity(self) -> str:
-        """Return what must be the same for a training to go on."""
-        return json.dumps(
-            [
-                self.editor.name,
-                self.editor.config.model_dump(mode="json"),
-                self.training.digest,
-                self.seed,
-                self.steps,
-                self.model.identity,
-            ]
+            {"progress": json.dumps(content), "identity": self.identity},
         )
 
     def _resume(self) -> None:
         path = self.folder / SAVED
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-        if metadata.get("identity") != self._identity():
+        if metadata.get("identity") != self.identity:
             raise InputError(
                 f"{path}: belongs to a training with another configuration, data, seed or base model; "
                 "remove the folder or choose another."
@@ -254,9 +242,26 @@ class Trainer:
         if self.config.keep == "best" and best.is_file():
             self.network.load_state_dict(load_file(best))
         self.network.eval()
+        self.editor.origin = self.identity
         self.editor.save(self.folder)
         for path in (best, self.folder / SAVED):
             path.unlink(missing_ok=True)
+
+
+def identity(
+    editor: "TrainedEditor[Any]", model: LanguageModel, training: TrainingSet, seed: int, steps: int | None
+) -> str:
+    """Return what must be the same for a training to go on, and for its result to be read instead."""
+    return json.dumps(
+        [
+            editor.name,
+            editor.config.model_dump(mode="json"),
+            training.digest,
+            seed,
+            steps or editor.config.training.steps,
+            model.identity,
+        ]
+    )
 
 
 def _cpu(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -390,3 +390,14 @@ def test_a_request_an_editor_refuses_alone_is_left_out_of_the_joint_edit(place, 
     found = accumulated.Accumulated.together(prepared.model, editor, requests, 0)
     assert found.failures == {requests[2].case_id: "too long"}
     assert asked[-1] == [request.case_id for request in requests if request != requests[2]]
+
+
+def test_facts_of_one_edit_stand_at_its_own_stage_only(sequence):
+    _, folder = sequence
+    by_stage = {}
+    for record in lines(folder):
+        if record.editor == "ft-m" and record.status == "done":
+            by_stage.setdefault(record.stage, []).append(record.edit)
+    assert all("delta_norm" in facts for facts in by_stage.pop("after-edit"))
+    assert by_stage
+    assert not any(facts for stage in by_stage.values() for facts in stage), "of the last edit, not of these cases"

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from instructedit.editors import Edits, Slots
+from instructedit.editors import Edits, Slots, patches
 
 
 def silu(value: float) -> float:
@@ -39,3 +39,14 @@ def test_slots_are_saved_with_their_gate_if_they_have_one(gated, tmp_path):
     assert again.tensors().keys() == patch.tensors().keys()
     assert all(torch.equal(again.tensors()[name], patch.tensors()[name]) for name in patch.tensors())
     assert (again.g is None) == (not gated)
+
+
+def test_distances_in_groups_are_those_at_once(monkeypatch):
+    torch.manual_seed(0)
+    queries, keys = torch.randn(7, 4), torch.randn(5, 4)
+    expected = torch.tensor([[float(((q - k) ** 2).sum()) ** 0.5 for k in keys] for q in queries])
+    whole = patches.distances(queries, keys)
+    torch.testing.assert_close(whole, expected)
+    monkeypatch.setattr(patches, "DIFFERENCES", 50)  # two queries at a time
+    assert torch.equal(patches.distances(queries, keys), whole)
+    assert patches.distances(queries[:0], keys).shape == (0, 5)

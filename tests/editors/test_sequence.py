@@ -153,3 +153,26 @@ def test_edits_together_have_no_instruction_in_common(model):
         editor.edit_together(model, told)
     with pytest.raises(InputError, match="edit only"):
         editor.edit_next(model, told[0], Edits.none(1))
+
+
+def test_edits_on_top_of_edits_hash_the_weights_once(make_language_model, monkeypatch):
+    mend = make(MEND, {"rank": 8})
+    first = make_language_model("gpt2")
+    mend.build(first)
+    mend.observe(first, REQUESTS)
+    hashed = []
+    inner = LanguageModel.fingerprint
+    monkeypatch.setattr(LanguageModel, "fingerprint", lambda self: hashed.append(1) or inner(self))
+    model = make_language_model("gpt2")  # nobody has asked for its identity yet, as where an editor was only loaded
+    edits = Edits.none(1)
+    for request in REQUESTS:
+        edits = mend.edit_next(model, request, edits)
+    assert len(hashed) == 1
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_the_norm_of_a_joint_edit_is_that_of_its_sum(model, count):
+    mend = editor_for(MEND, model)
+    together = mend.edit_together(model, REQUESTS[:count])
+    squares = [patch.delta().square().sum() for patch in together.patches[0]]
+    assert together.facts[0]["delta_norm"] == pytest.approx(float(sum(squares)) ** 0.5)

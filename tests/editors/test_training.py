@@ -276,3 +276,43 @@ def test_the_digest_of_a_training_set_is_its_content():
     assert training_set().digest == training_set(told).digest
     other = TrainingSet(training_set().train[1:], training_set().validation, training_set().weights)
     assert other.digest != training_set().digest
+
+
+@pytest.mark.parametrize(
+    "changed", [{"seed": 4}, {"steps": 2}, {"training": TrainingSet((fact(1),), (fact(2),), {"facts": 1})}]
+)
+def test_a_finished_editor_of_another_training_is_not_taken_for_this_one(model, tmp_path, changed):
+    asked = {"training": training_set(), "folder": tmp_path, "seed": 3, "steps": 1}
+    editor_of(MEND).fit(model, **asked)
+    editor_of(MEND).fit(model, **asked)
+    with pytest.raises(InputError, match="of another training"):
+        editor_of(MEND).fit(model, **{**asked, **changed})
+
+
+def test_a_training_without_a_validation_case_is_refused(model, tmp_path):
+    with pytest.raises(InputError, match="no validation case for the editor 'mend'"):
+        editor_of(MEND).fit(model, TrainingSet(facts(3), (), {"facts": 1.0}), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"parts": ("mlp",)}, "Option 'parts' of the editor 'mend': Input should be 'up' or 'down', found 'mlp'."),
+        ({"parts": ()}, "Option 'parts' of the editor 'mend'"),
+        ({"blocks": ()}, "Option 'blocks' of the editor 'mend'"),
+        ({"blocks": (-1, 3)}, "name transformer.h.3.mlp.c_fc twice"),
+        ({"parts": ("up", "up")}, "name transformer.h.1.mlp.c_fc twice"),
+    ],
+)
+def test_edited_maps_are_named_once_and_rightly(model, options, sentence):
+    with pytest.raises(InputError, match=sentence):
+        make(MEND, options).build(model)
+
+
+def test_an_edit_of_a_new_network_leaves_the_statistics_alone(model):
+    mend = make(MEND, {"rank": 8})
+    mend.build(model)
+    mend.observe(model, [case.request for case in facts(3)])
+    before = {name: tensor.clone() for name, tensor in mend.state().items()}
+    mend.edit(model, [fact(4).request])
+    assert all(torch.equal(tensor, before[name]) for name, tensor in mend.state().items())
