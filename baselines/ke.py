@@ -158,7 +158,7 @@ class KE(TrainedEditor[KEConfig]):
             multiplier = self.reader.multiplier
             with torch.no_grad():
                 multiplier.clamp_(min=0)
-            multiplier.grad = (losses.locality / losses.cases - self.reader.margin).to(multiplier.dtype)
+            multiplier.grad = (losses.locality / max(losses.cases, 1) - self.reader.margin).to(multiplier.dtype)
 
     def validated(self, means: dict[str, float]) -> None:
         """Shrink the margin once most edits succeed."""

@@ -38,10 +38,10 @@ class Moments(nn.Module):
 
     @torch.no_grad()
     def update(self, values: Tensor) -> None:
-        """Take in values [tokens, width]."""
+        """Take in values [tokens, width]; a token with a number that is not finite would spoil them for good."""
+        values = values[values.isfinite().all(dim=1)].double()
         if not len(values):
             return
-        values = values.double()
         mean = values.mean(dim=0)
         squares = (values - mean).square().sum(dim=0)
         total = self.count + len(values)

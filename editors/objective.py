@@ -74,6 +74,7 @@ class Losses:
 
     Attributes:
         cases: Cases summed.
+        local: Those of them that have locality text.
         edit: L_e.
         locality: L_loc in nats.
         exact: Share of the target texts of which every token is the most likely one.
@@ -81,6 +82,7 @@ class Losses:
     """
 
     cases: int = 0
+    local: int = 0
     edit: float = 0.0
     locality: float = 0.0
     exact: float = 0.0
@@ -88,13 +90,14 @@ class Losses:
 
     def add(self, other: "Losses") -> None:
         """Add the sums of other cases."""
-        for name in ("cases", "edit", "locality", "exact", "agreement"):
+        for name in ("cases", "local", "edit", "locality", "exact", "agreement"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
     def mean(self, c_edit: float, c_loc: float) -> dict[str, float]:
         """Return the means, and the total loss."""
         count = max(self.cases, 1)
-        means = {name: getattr(self, name) / count for name in ("edit", "locality", "exact", "agreement")}
+        means = {name: getattr(self, name) / count for name in ("edit", "locality", "exact")}
+        means["agreement"] = self.agreement / max(self.local, 1)
         return {"loss": c_edit * means["edit"] + c_loc * means["locality"], **means}
 
 
@@ -185,7 +188,8 @@ def outer_loss(
     base, stream = model.base(rows, [first])
     reference = {i: logits.to(model.edit_dtype).log_softmax(-1) for i, logits in stream if outers[i].kind == "locality"}
     leaves, tensors = _leaves(edits, share != 0)
-    losses = Losses(cases=len(edits))
+    local = {outer.owner for outer in outers if outer.kind == "locality"}
+    losses = Losses(cases=len(edits), local=len(local))
     texts = [max(1, sum(o.owner == number and o.kind == "edit" for o in outers)) for number in range(len(edits))]
     with torch.set_grad_enabled(share != 0):
         for part in base.bins:

@@ -19,9 +19,9 @@ from .cases import EditCase, EditRequest
 from .cost import FLOAT, Cost
 from .editor import Editor, EditorConfig
 from .edits import Edits
-from .errors import InputError
+from .errors import CaseError, InputError
 from .model import LanguageModel
-from .objective import Losses, ObjectiveConfig, outer_loss, outer_rows
+from .objective import Losses, ObjectiveConfig, Outer, outer_loss, outer_rows
 from .patches import Patch
 from .seeds import seed_of
 from .sequence import merge, merge_all
@@ -212,21 +212,26 @@ class TrainedEditor(Editor[C]):
     def losses(
         self, model: LanguageModel, cases: Sequence[EditCase], training: TrainingSet, seeds: Sequence[int], share: float
     ) -> Losses:
-        """Return the outer loss of some training cases and, if `share` is not zero, add its gradient."""
-        requests = [training.request(case, seed) for case, seed in zip(cases, seeds, strict=True)]
-        outers = [
-            outer
-            for owner, (case, request, seed) in enumerate(zip(cases, requests, seeds, strict=True))
-            for outer in outer_rows(
-                model,
-                case,
-                request,
-                owner,
-                self.context(request),
-                self.config.objective,
-                random.Random(seed_of(seed, "outer")),
-            )
-        ]
+        """Return the outer loss of some training cases and, if `share` is not zero, add its gradient.
+
+        A case whose texts of this step do not fit the model's context is left out of it.
+        """
+        requests: list[EditRequest] = []
+        outers: list[Outer] = []
+        for case, seed in zip(cases, seeds, strict=True):
+            request = training.request(case, seed)
+            dice = random.Random(seed_of(seed, "outer"))
+            try:  # a long instruction or rephrase may not fit where others did
+                self.encode(model, request)
+                found = outer_rows(
+                    model, case, request, len(requests), self.context(request), self.config.objective, dice
+                )
+            except CaseError:
+                continue
+            requests.append(request)
+            outers += found
+        if not requests:
+            return Losses()
         with torch.set_grad_enabled(share != 0):
             edits = self.patches(model, requests)
         return outer_loss(model, edits, outers, *self.weights(), share=share)

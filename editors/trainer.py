@@ -82,7 +82,7 @@ class Trainer:
         self.began = time.monotonic()
 
     def _usable(self, cases: Sequence[EditCase]) -> list[EditCase]:
-        """Return the cases whose edit fits the model's context, under the longest instruction too."""
+        """Return the cases whose edit fits the model's context, under four draws of the instruction."""
         found = []
         for case in cases:
             try:

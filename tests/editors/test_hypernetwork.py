@@ -42,6 +42,13 @@ def test_statistics_of_float32_tokens_keep_double_precision():
     torch.testing.assert_close((moments.squares / (moments.count - 1)).sqrt(), expected, rtol=1e-9, atol=0)
 
 
+def test_a_token_that_is_not_finite_does_not_spoil_the_statistics():
+    moments = Moments(2)
+    moments.update(torch.tensor([[1.0, 2.0], [float("inf"), 0.0], [3.0, 4.0], [0.0, float("nan")]]))
+    assert moments.count == 2
+    assert moments.mean.tolist() == [2.0, 3.0]
+
+
 def test_residual_layer_is_the_equation():
     layer = LowRankResidual(6, 4, modes=2, generator=generator()).double()
     with torch.no_grad():

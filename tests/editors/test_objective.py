@@ -69,7 +69,7 @@ def test_loss_is_the_equation(family, make_language_model):
     edits = mend.edit(model, [case.request for case in cases])
     outers = [o for owner, case in enumerate(cases) for o in drawn(model, case, owner)]
     got = outer_loss(model, edits, outers, 0.5, 2.0)
-    expected = Losses(cases=3)
+    expected = Losses(cases=3, local=3)
     for number in range(3):
         edited = edits.apply_to(model.model, number)
         wanted, opposed, divergence, equal = [], [], [], []

@@ -259,6 +259,15 @@ def test_cases_that_do_not_fit_are_left_out_and_said(model, tmp_path):
         editor_of(MEND).fit(model, TrainingSet((long,), (), {"facts": 1.0}), tmp_path / "none")
 
 
+def test_a_case_whose_rephrase_does_not_fit_costs_that_step_only(model, tmp_path):
+    case = fact(1)
+    probes = [probe for probe in case.probes if probe.role != "generalization"]
+    probes += [type(case.probes[0])("generalization", "rephrase", "x " * 200, ("London",))]
+    training = TrainingSet((*facts(3), type(case)(case.request, tuple(probes))), facts(2), {"facts": 1.0})
+    editor_of(MEND, steps=4).fit(model, training, tmp_path)
+    assert len(lines(tmp_path)) == 4
+
+
 def test_metrics_go_to_the_tracker_that_is_asked_for(model, tmp_path, monkeypatch):
     logged: list[tuple[int, dict]] = []
     fake = SimpleNamespace(
