@@ -53,7 +53,7 @@ def test_loading_another_editor_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"no such file; a folder written by Editor.save"):
         FTL.load(tmp_path)
     GRACE().save(tmp_path)
-    with pytest.raises(InputError, match="holds the editor 'grace', but 'ft-l' was expected"):
+    with pytest.raises(InputError, match="holds an editor of name 'grace', but 'ft-l' was expected"):
         FTL.load(tmp_path)
 
 
