@@ -261,9 +261,7 @@ SETTINGS = {
             _one_task_each,
             train=lambda config: config.tasks,
         ),
-        Setting(
-            "multi-task", "Trained on a mix of tasks and tested on them; under other schedules on all.", _mix
-        ),
+        Setting("multi-task", "Trained on a mix of tasks and tested on them; under other schedules on all.", _mix),
         Setting(
             "hold-out",
             "Trained on all tasks but one and tested on that one.",
