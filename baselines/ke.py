@@ -134,9 +134,8 @@ class KE(TrainedEditor[KEConfig]):
     def build(self, model: LanguageModel, seed: int = 0) -> None:
         """Make a new network; its embedding starts as the base model's."""
         super().build(model, seed)
-        embedding: Any = model.model.get_input_embeddings()
         with torch.no_grad():
-            self.reader.embedding.weight.copy_(embedding.weight)
+            self.reader.embedding.weight.copy_(model.embedding())
 
     def groups(self) -> list[dict[str, Any]]:
         """Return the network's parameters, and the multiplier, which climbs."""

@@ -69,6 +69,9 @@ def run(
     checkpoints: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder of trained editors; by default in the folder of runs.")
     ] = None,
+    track: Annotated[
+        str | None, typer.Option(metavar="wandb|trackio", help="Send the metrics of trainings there besides.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; by default a GPU if there is one.")] = None,
     device_map: Annotated[str | None, typer.Option(help="'auto' spreads a model over all cards.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, say what would run, and stop.")] = False,
@@ -136,6 +139,7 @@ def run(
         report=tell,
         finished=finished,
         progress=True,
+        track=track,
     )
     if not all(read_record(folder / "summary.json", RunSummary).valid for folder in folders):
         raise typer.Exit(1)

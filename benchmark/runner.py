@@ -148,6 +148,7 @@ def run(
     checkpoints: Path | None = None,
     report: Callable[[str], None] = lambda _: None,
     progress: bool = False,
+    track: str | None = None,
 ) -> Path:
     """Train what is not trained, compute what is missing of a run, and sum it up.
 
@@ -157,6 +158,7 @@ def run(
         checkpoints: Folder of all trained editors; by default `checkpoints` beside the runs.
         report: Takes sentences for the user.
         progress: Whether to show progress bars with the time left.
+        track: `wandb` or `trackio` to send the metrics of trainings there.
 
     Returns:
         The run's folder.
@@ -176,7 +178,7 @@ def run(
         if done:
             report(f"{len(done)} of {total} results are there already.")
         if len(done) < total:
-            editors = _ready(prepared, checkpoints or out / "checkpoints", report, progress)
+            editors = _ready(prepared, checkpoints or out / "checkpoints", report, progress, track)
             with tqdm(total=total, initial=len(done), unit="result", disable=None if progress else True) as bar:
                 work = Work(prepared.model, prepared.outline, prepared.file, editors, store, done, report, bar)
                 SCHEDULES[prepared.file.spec.schedule](work)
@@ -187,12 +189,14 @@ def run(
 
 
 def _ready(
-    prepared: Prepared, checkpoints: Path, report: Callable[[str], None], progress: bool
+    prepared: Prepared, checkpoints: Path, report: Callable[[str], None], progress: bool, track: str | None
 ) -> dict[str, Editor[Any]]:
     """Return the editor of each row, all of them trained."""
     editors = dict(prepared.outline.editors)
     for training, checkpoint in zip(prepared.outline.trainings, prepared.checkpoints, strict=True):
-        editor = trained(training, prepared.model, checkpoint, checkpoints, report=report, progress=progress)
+        editor = trained(
+            training, prepared.model, checkpoint, checkpoints, report=report, progress=progress, track=track
+        )
         editors |= dict.fromkeys(training.rows, editor)
     return editors
 

@@ -63,6 +63,7 @@ def run_suite(
     report: Callable[[str], None] = lambda _: None,
     finished: Callable[[Path], None] = lambda _: None,
     progress: bool = False,
+    track: str | None = None,
 ) -> tuple[Path, ...]:
     """Run a suite; runs of the same model load it once.
 
@@ -77,6 +78,7 @@ def run_suite(
         report: Takes sentences for the user.
         finished: Takes the folder of each run that is finished.
         progress: Whether to show progress bars.
+        track: `wandb` or `trackio` to send the metrics of trainings there.
 
     Returns:
         The folders of the runs.
@@ -97,7 +99,7 @@ def run_suite(
         prepared = prepare(config, name, command, model=loaded[1])
         for note in prepared.outline.notes:
             report(f"note: {note}")
-        folder = run(prepared, out, checkpoints=checkpoints, report=report, progress=progress)
+        folder = run(prepared, out, checkpoints=checkpoints, report=report, progress=progress, track=track)
         _register(out, name, label, prepared.file)
         finished(folder)
         folders.append(folder)

@@ -228,6 +228,7 @@ def trained(
     *,
     report: Callable[[str], None] = lambda _: None,
     progress: bool = False,
+    track: str | None = None,
 ) -> Editor[Any]:
     """Return the trained editor: read from its checkpoint, or trained, or trained on from where it stopped.
 
@@ -238,6 +239,7 @@ def trained(
         root: Folder of all checkpoints.
         report: Takes sentences for the user.
         progress: Whether to show a progress bar.
+        track: `wandb` or `trackio` to send the metrics there.
 
     Raises:
         InputError: If the folder holds the checkpoint of another training.
@@ -254,7 +256,9 @@ def trained(
             return type(training.editor).load(folder)
         train, validation = len(training.cases.train), len(training.cases.validation)
         report(f"training {training.name} ({train:,} cases, {validation:,} for validation)")
-        training.editor.fit(model, training.cases, folder, seed=checkpoint.seed, report=report, progress=progress)
+        training.editor.fit(
+            model, training.cases, folder, seed=checkpoint.seed, track=track, report=report, progress=progress
+        )
         return training.editor
 
 

@@ -185,6 +185,15 @@ class LanguageModel:
         """Type that edits are computed in: at least float32, because under bfloat16 small steps would round away."""
         return torch.promote_types(self.model.dtype, torch.float32)
 
+    def embedding(self) -> Tensor:
+        """Return the weight of the input embedding, [vocabulary, width], from wherever `device_map` keeps it."""
+        weight = self.model.get_input_embeddings().weight
+        assert isinstance(weight, Tensor)
+        if not weight.is_meta:
+            return weight
+        name = next(name for name, parameter in self.model.named_parameters() if parameter is weight)
+        return _state(self.model)[name]
+
     def sites(self, part: str, blocks: Sequence[int | float]) -> list[Site]:
         """Return the `up` or `down` maps of some blocks; see `Structure.block` for what names a block."""
         assert part in ("up", "down")

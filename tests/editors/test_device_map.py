@@ -6,10 +6,13 @@ from accelerate import dispatch_model
 
 from instructedit.baselines.ftl import FTM, FTMConfig
 from instructedit.baselines.grace import GRACE, GRACEConfig
-from instructedit.editors import LanguageModel
+from instructedit.baselines.ke import KE
+from instructedit.baselines.mend import MEND
+from instructedit.editors import LanguageModel, TrainingSet, make
 from instructedit.editors.generation import answers
 
 from ..conftest import make_model
+from .cases import facts
 from .test_contract import REQUESTS
 
 PARTS = {
@@ -62,3 +65,31 @@ def test_edits_and_answers_equal_those_of_the_model_in_one_place(
     base = [torch.cat([logits for _, logits in model.forward(rows)]) for model in (whole, parted)]
     assert torch.equal(*base)
     assert parted.fingerprint() == found[0]
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+@pytest.mark.parametrize("kind", [MEND, KE])
+def test_a_training_on_parts_is_one_of_the_same_model(make_language_model, tokenizer, tmp_path, family, kind):
+    whole, parted = make_language_model(family), spread(family, tmp_path / "offload", tokenizer)
+    options = {"rank": 8} if kind is MEND else {"hidden": 8, "condition": 6}
+    training = {"steps": 3, "batch": 2, "accumulate": 1, "lr": 1e-3, "validate_every": 3}
+    trained = []
+    for name, model in (("whole", whole), ("parted", parted)):
+        editor = make(kind, {**options, "training": training})
+        editor.fit(model, TrainingSet(facts(4), facts(2), {"facts": 1.0}), tmp_path / name)
+        trained.append(kind.load(tmp_path / name))
+    for name, tensor in trained[0].state().items():
+        torch.testing.assert_close(trained[1].state()[name], tensor, rtol=1e-4, atol=1e-5)
+    trained[1].edit(whole, REQUESTS)  # of the same base model
+
+
+def test_an_embedding_kept_on_disk_is_read_from_there(tokenizer, tmp_path):
+    model = make_model("llama")
+    weight = model.get_input_embeddings().weight.clone()
+    places = {"model.embed_tokens": "disk", "model.layers": "cpu", "model.norm": "cpu", "model.rotary_emb": "cpu"}
+    parted = LanguageModel(
+        dispatch_model(model, {**places, "lm_head": "cpu"}, main_device="cpu", offload_dir=tmp_path, force_hooks=True),
+        tokenizer,
+    )
+    assert parted.model.get_input_embeddings().weight.is_meta
+    assert torch.equal(parted.embedding(), weight)
