@@ -276,7 +276,7 @@ def _replace(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -
 
 
 def _flat(line: Mapping[str, Any]) -> dict[str, float]:
-    flat = {key: value for key, value in line.items() if isinstance(value, int | float)}
+    flat = {key: value for key, value in line.items() if isinstance(value, int | float) and key != "step"}
     return flat | {f"validation/{key}": value for key, value in line.get("validation", {}).items()}
 
 
