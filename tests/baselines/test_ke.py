@@ -87,13 +87,13 @@ def test_multiplier_climbs_while_the_divergence_is_above_the_margin_and_stays_po
     optimiser = torch.optim.SGD(ke.groups(), lr=0.1)
     ke.settle(Losses(cases=2, locality=2 * 0.9))
     optimiser.step()
-    assert float(multiplier) == pytest.approx(1.0 + 0.1 * (0.9 - 0.5))
-    assert ke.weights() == (1.0, pytest.approx(float(multiplier)))
+    assert multiplier.item() == pytest.approx(1.0 + 0.1 * (0.9 - 0.5))
+    assert ke.weights() == (1.0, pytest.approx(multiplier.item()))
     with torch.no_grad():
         multiplier.fill_(-3.0)
     assert ke.weights()[1] == 0.0
     ke.settle(Losses(cases=1, locality=0.5))
-    assert float(multiplier) == 0.0
+    assert multiplier.item() == 0.0
 
 
 def test_margin_shrinks_once_nine_in_ten_edits_succeed(model):
