@@ -141,6 +141,8 @@ def run(
         progress=True,
         track=track,
     )
+    if len(folders) > 1:
+        typer.echo(f"All {len(folders)} runs in one report: instructedit report {out}")
     if not all(read_record(folder / "summary.json", RunSummary).valid for folder in folders):
         raise typer.Exit(1)
 
