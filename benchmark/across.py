@@ -16,19 +16,10 @@ from numpy.typing import NDArray
 from instructedit.editors.errors import InputError
 
 from .questions import Asked, questions
-from .results import (
-    RunFile,
-    RunSummary,
-    SeedComparison,
-    SeedMean,
-    SuiteFile,
-    SuiteGroup,
-    SuiteSummary,
-    digest_of,
-    read_record,
-)
+from .results import RunFile, RunSummary, digest_of, read_record
 from .statistics import two_level
 from .store import Store
+from .suite_results import SeedComparison, SeedMean, SuiteFile, SuiteGroup, SuiteSummary
 from .summary import Column, case_values
 
 _Values = dict[Column, dict[str, dict[str, float]]]

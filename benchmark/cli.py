@@ -173,8 +173,9 @@ def report(
     from instructedit.reports.write import render_suite, render_terminal, write_report, write_suite
 
     from .across import summarise_suite
-    from .results import find_run, find_suite
+    from .results import find_run
     from .store import write_record
+    from .suite_results import find_suite
 
     suite = find_suite(directory)
     if suite is None:

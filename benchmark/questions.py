@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 from typing import NamedTuple
 
-from .results import EditorSpec, Question
+from .results import EditorSpec
+from .suite_results import Question
 
 OURS = "instructedit"
 """The method that is asked about."""

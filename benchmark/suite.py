@@ -7,10 +7,11 @@ from instructedit.editors import LanguageModel
 
 from .config import SuiteRun
 from .preflight import Checked, Place, check
-from .results import SUITES, RunFile, SuiteEntry, SuiteFile, read_record
+from .results import SUITES, RunFile, read_record
 from .runner import load_model, prepare, run
 from .settings import NothingTestedError
 from .store import write_record
+from .suite_results import SuiteEntry, SuiteFile
 
 
 def check_all(

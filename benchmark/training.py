@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from filelock import FileLock, Timeout
+from safetensors import SafetensorError
 
 from instructedit.editors import EditCase, Editor, EditRequest, InputError, LanguageModel, TrainedEditor, TrainingSet
 
@@ -256,9 +257,15 @@ def trained(
             return type(training.editor).load(folder)
         train, validation = len(training.cases.train), len(training.cases.validation)
         report(f"training {training.name} ({train:,} cases, {validation:,} for validation)")
-        training.editor.fit(
-            model, training.cases, folder, seed=checkpoint.seed, track=track, report=report, progress=progress
-        )
+        try:
+            training.editor.fit(
+                model, training.cases, folder, seed=checkpoint.seed, track=track, report=report, progress=progress
+            )
+        except (OSError, SafetensorError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise StorageError(
+                f"{folder}: the training cannot be written ({reason}); the same command goes on from its last save."
+            ) from error
         return training.editor
 
 

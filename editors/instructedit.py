@@ -17,7 +17,7 @@ from .edits import Context
 from .gradient import GradientConfig, GradientEditor
 from .rows import Encoder, Row
 
-ASKED = {
+TOLD = {
     "edit only": (),
     "edit and queries": ("reliability", "generalization", "portability", "fluency"),
     "all": ("reliability", "generalization", "portability", "locality", "fluency"),
@@ -48,7 +48,7 @@ class InstructEdit(GradientEditor[InstructEditConfig]):
 
     def context(self, request: EditRequest) -> Context | None:
         """Return the instruction as what the edited model is asked with."""
-        roles = ASKED[self.config.instruct]
+        roles = TOLD[self.config.instruct]
         return Context(_front(request), roles) if roles and request.instruction is not None else None
 
 

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -172,6 +173,8 @@ class Trainer:
             cases = self.validation[first : first + self.config.batch]
             seeds = [seed_of("validation", case.request.case_id) for case in cases]
             sums.add(self.editor.losses(self.model, cases, self.training, seeds, 0.0))
+        if not sums.cases:
+            raise InputError(f"{self.folder}: no validation case fits the model's context; one at least was expected.")
         # the configured weights, not those of the moment: losses of two validations must be comparable
         means = sums.mean(self.editor.config.objective.c_edit, self.editor.config.objective.c_loc)
         state = self.state
@@ -235,11 +238,16 @@ class Trainer:
 
     def _write(self, line: dict[str, Any]) -> None:
         with (self.folder / METRICS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps({**line, "seconds": round(time.monotonic() - self.began, 3)}) + "\n")
+            file.write(json.dumps(_plain({**line, "seconds": round(time.monotonic() - self.began, 3)})) + "\n")
 
     def _finish(self) -> None:
         best = self.folder / "best.safetensors"
-        if self.config.keep == "best" and best.is_file():
+        if self.config.keep == "best":
+            if not best.is_file():
+                raise InputError(
+                    f"{self.folder}: no validation had a finite loss, so no network is best; a smaller lr "
+                    "or a smaller edit_lr is needed."
+                )
             self.network.load_state_dict(load_file(best))
         self.network.eval()
         self.editor.origin = self.identity
@@ -275,6 +283,18 @@ def _replace(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -
     part.replace(path)
 
 
+def _plain(line: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a line that JSON can carry: numbers that are not finite become null."""
+    return {
+        key: _plain(value)
+        if isinstance(value, Mapping)
+        else None
+        if isinstance(value, float) and not math.isfinite(value)
+        else value
+        for key, value in line.items()
+    }
+
+
 def _flat(line: Mapping[str, Any]) -> dict[str, float]:
     flat = {key: value for key, value in line.items() if isinstance(value, int | float) and key != "step"}
     return flat | {f"validation/{key}": value for key, value in line.get("validation", {}).items()}
@@ -291,7 +311,7 @@ def _tracker(name: str | None, run: str, config: dict[str, Any]) -> Any:
     if name not in ("wandb", "trackio"):
         raise InputError(f"Unknown tracker '{name}'; wandb or trackio was expected.")
     try:
-        module = __import__(name)
+        module = import_module(name)
     except ImportError as error:
         raise InputError(f"The tracker '{name}' is not installed; pip install {name} adds it.") from error
     module.init(project="instructedit", name=run, config=config)

@@ -3,7 +3,8 @@
 import csv
 import io
 
-from instructedit.benchmark.results import RunFile, RunSummary, SeedComparison, SeedMean, SuiteSummary
+from instructedit.benchmark.results import RunFile, RunSummary
+from instructedit.benchmark.suite_results import SeedComparison, SeedMean, SuiteSummary
 
 from .versus import verdict
 

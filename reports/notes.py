@@ -2,15 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from instructedit.benchmark.results import (
-    EditorSpec,
-    Protocol,
-    RunFile,
-    RunSummary,
-    SuiteSummary,
-    TaskData,
-    TrainingSpec,
-)
+from instructedit.benchmark.results import EditorSpec, Protocol, RunFile, RunSummary, TaskData, TrainingSpec
+from instructedit.benchmark.suite_results import SuiteSummary
 
 _CONTROL = "none"
 """The method that edits nothing: a row of it is a control, never a winner, whatever its name."""

@@ -4,7 +4,8 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-from instructedit.benchmark.results import EditorSpec, SeedComparison, SeedMean, SuiteGroup, SuiteSummary
+from instructedit.benchmark.results import EditorSpec
+from instructedit.benchmark.suite_results import SeedComparison, SeedMean, SuiteGroup, SuiteSummary
 
 from .notes import model, rows, suite_footer
 from .tables import SECTIONS, Block, Cell, Column, Report, Table, column_of, interval, layout, spread, stages

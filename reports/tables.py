@@ -10,16 +10,8 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import NamedTuple, TypeVar, get_args
 
-from instructedit.benchmark.results import (
-    Comparison,
-    Mean,
-    Measure,
-    Protocol,
-    RunFile,
-    RunSummary,
-    SeedComparison,
-    SeedMean,
-)
+from instructedit.benchmark.results import Comparison, Mean, Measure, Protocol, RunFile, RunSummary
+from instructedit.benchmark.suite_results import SeedComparison, SeedMean
 
 from .notes import DAGGER, controls, footer, header, warnings
 

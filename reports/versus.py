@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from instructedit.benchmark.results import Protocol, Question, SeedComparison, SuiteGroup
+from instructedit.benchmark.results import Protocol
+from instructedit.benchmark.suite_results import Question, SeedComparison, SuiteGroup
 
 from .tables import Block, Cell, Table, column_of, interval, spread, stages
 

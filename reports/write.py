@@ -4,7 +4,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from instructedit.benchmark.results import SuiteSummary, read_record
+from instructedit.benchmark.results import read_record
+from instructedit.benchmark.suite_results import SuiteSummary
 from instructedit.editors.errors import InputError
 
 from . import latex, longform, markdown, terminal

@@ -33,7 +33,11 @@ MAY_IMPORT = {
     "editors": (),
     "baselines": ("instructedit.editors",),
     "benchmark": ("instructedit.editors",),
-    "reports": ("instructedit.benchmark.results", "instructedit.editors.errors"),
+    "reports": (
+        "instructedit.benchmark.results",
+        "instructedit.benchmark.suite_results",
+        "instructedit.editors.errors",
+    ),
 }
 ABOVE_ALL = ROOT / "benchmark" / "cli.py"
 """The command line stands above all parts and may call each."""

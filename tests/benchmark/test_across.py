@@ -3,7 +3,7 @@
 import pytest
 
 from instructedit.benchmark.across import summarise_suite
-from instructedit.benchmark.results import find_suite
+from instructedit.benchmark.suite_results import find_suite
 from instructedit.editors import InputError
 
 from ..reports.suites import change_summary, trained, write_index, write_run

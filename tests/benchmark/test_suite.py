@@ -6,9 +6,10 @@ import pytest
 
 from instructedit.benchmark import runner, schedules
 from instructedit.benchmark.config import read_suite
-from instructedit.benchmark.results import CaseRecord, RunFile, RunSummary, SuiteFile, read_record
+from instructedit.benchmark.results import CaseRecord, RunFile, RunSummary, read_record
 from instructedit.benchmark.runner import prepare, run
 from instructedit.benchmark.suite import check_all, run_suite
+from instructedit.benchmark.suite_results import SuiteFile
 from instructedit.editors import EDITORS, InputError
 
 from .worlds import Learner, write_data, write_model, write_training

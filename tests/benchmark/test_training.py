@@ -212,6 +212,16 @@ def test_a_folder_that_cannot_be_written_is_a_sentence(cases, tmp_path, model):
         trained(training, model, checkpoint, tmp_path / "file")
 
 
+def test_a_disk_that_fills_up_while_training_is_a_sentence(cases, tmp_path, model, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    training, checkpoint = make(cases)
+    monkeypatch.setattr(Learner, "fit", full)
+    with pytest.raises(StorageError, match=r"cannot be written \(No space left on device\); the same command goes on"):
+        trained(training, model, checkpoint, tmp_path)
+
+
 def test_two_processes_share_a_training(cases, tmp_path, model):
     """The second waits, says so, and reads what the first has trained."""
     training, checkpoint = make(cases)

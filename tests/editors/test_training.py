@@ -195,6 +195,21 @@ def test_a_training_that_only_skips_stops_with_a_sentence(model, tmp_path, monke
         mend.fit(model, training_set(), tmp_path)
 
 
+def test_a_training_without_a_finite_validation_is_refused(model, tmp_path, monkeypatch):
+    validated(monkeypatch, [float("nan")] * 9)
+    with pytest.raises(InputError, match="no validation had a finite loss"):
+        editor_of(MEND, steps=8).fit(model, training_set(), tmp_path)
+    assert lines(tmp_path)[3]["validation"]["loss"] is None, "JSON has no word for it"
+    assert not MEND.saved(tmp_path)
+
+
+def test_a_validation_that_scores_nothing_is_refused(model, tmp_path, monkeypatch):
+    inner = MEND.losses
+    monkeypatch.setattr(MEND, "losses", lambda self, *a: inner(self, *a) if a[-1] else Losses())
+    with pytest.raises(InputError, match="no validation case fits"):
+        editor_of(MEND, steps=8).fit(model, training_set(), tmp_path)
+
+
 def test_rates_fall_in_a_straight_line_to_zero(model, tmp_path, monkeypatch):
     rates: list[list[float]] = []
     inner = torch.optim.Adam.step

@@ -3,16 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from instructedit.benchmark.results import (
-    CaseRecord,
-    EditorSpec,
-    RunFile,
-    RunSummary,
-    Score,
-    SuiteEntry,
-    SuiteFile,
-    TrainingSpec,
-)
+from instructedit.benchmark.results import CaseRecord, EditorSpec, RunFile, RunSummary, Score, TrainingSpec
+from instructedit.benchmark.suite_results import SuiteEntry, SuiteFile
 from instructedit.benchmark.summary import summarise
 
 from .conftest import run_file

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from instructedit.benchmark.across import summarise_suite
-from instructedit.benchmark.results import SeedComparison, SuiteSummary
+from instructedit.benchmark.suite_results import SeedComparison, SuiteSummary
 from instructedit.editors import InputError
 from instructedit.reports import latex, longform, markdown, terminal
 from instructedit.reports.suite import build_suite
