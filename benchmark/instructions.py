@@ -27,7 +27,7 @@ DEFAULT_BANK = Path(str(resources.files("instructedit.benchmark"))) / "banks" / 
 CONDITIONS = {
     "seen": "one of the task's descriptions that training draws from, chosen per case",
     "unseen": "the task's description that training never shows",
-    "description-K": "the task's description K, counted from 0, for every case",
+    "seen-K": "the task's description K of those that training draws from, counted from 0, for every case",
     "none": "no instruction at all",
     "wrong-task": "name and seen description of another task, chosen per case",
     "name-only": "the task's name without a description",
@@ -37,7 +37,7 @@ CONDITIONS = {
 
 _PLACEHOLDER = re.compile(r"\[(LABEL|TOPIC)\]")
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
-_NUMBERED = re.compile(r"description-(0|[1-9][0-9]*)")
+_NUMBERED = re.compile(r"seen-(0|[1-9][0-9]*)")
 
 
 def _line(text: str) -> str:
@@ -163,8 +163,8 @@ def conditions(bank: InstructionBank, task: str) -> tuple[str, ...]:
     Raises:
         InputError: If the bank has no descriptions of the task.
     """
-    numbered = tuple(f"description-{index}" for index in range(len(bank.of(task).descriptions)))
-    return tuple(name for known in CONDITIONS for name in (numbered if known == "description-K" else (known,)))
+    numbered = tuple(f"seen-{index}" for index in range(len(bank.of(task).seen)))
+    return tuple(name for known in CONDITIONS for name in (numbered if known == "seen-K" else (known,)))
 
 
 def check_condition(condition: str) -> str:
@@ -173,7 +173,7 @@ def check_condition(condition: str) -> str:
     Raises:
         InputError: If there is no such condition.
     """
-    if (condition in CONDITIONS and condition != "description-K") or _NUMBERED.fullmatch(condition):
+    if (condition in CONDITIONS and condition != "seen-K") or _NUMBERED.fullmatch(condition):
         return condition
     raise InputError(f"Unknown instruction condition '{condition}'.{did_you_mean(condition, list(CONDITIONS))}")
 
@@ -238,13 +238,13 @@ def _fill(text: str, request: EditRequest) -> str:
 
 
 def _number(condition: str, task: TaskInstructions, request: EditRequest) -> int:
-    index = int(condition.removeprefix("description-"))
-    if index >= len(task.descriptions):
+    number = int(condition.removeprefix("seen-"))
+    if number >= len(task.seen):
         raise InputError(
-            f"Instruction condition '{condition}': the bank has the descriptions 0 to {len(task.descriptions) - 1} of "
+            f"Instruction condition '{condition}': the bank has the seen descriptions 0 to {len(task.seen) - 1} of "
             f"the task '{request.task}'."
         )
-    return index
+    return task.seen[number]
 
 
 def _of_another_task(bank: InstructionBank, request: EditRequest, seed: int) -> tuple[str, ...]:

@@ -79,7 +79,7 @@ def _outline(config: RunConfig, name: str, data: "_Data") -> Outline:
     bank = _bank(config) if any(editor.instructed for editor in plain.values()) else None
     found_arms = arms(config, data.size)
     kinds = {row: type(editor) for row, editor in plain.items()}
-    found = rows(config, kinds, found_arms, all_conditions(bank) if bank else {})
+    found = rows(config, kinds, found_arms, all_conditions(bank) if bank else ())
     trainings = _trainings(config, found, data, bank)
     if trainings and config.split == "train":
         raise InputError(f"{name}: trained editors learn from the split 'train'; 'validation' or 'test' was expected.")
@@ -88,9 +88,11 @@ def _outline(config: RunConfig, name: str, data: "_Data") -> Outline:
     }
     cases = {task: choose(of_task.cases, config.limit) for task, of_task in evaluated.items()}
     edited = _edited(config, tuple(cases), name)
-    for row in found:
+    for row in found:  # what cannot be asked or edited fails now rather than after a training
         for task in {*row.tasks, *edited}:
-            requests_of(row.instruction, bank, cases[task][:1], config.seed)  # fails now rather than after a training
+            requests = requests_of(row.instruction, bank, cases[task][:1], config.seed)
+            if task in edited and isinstance(editor := plain[row.editor], TrainedEditor):
+                editor.check_together(requests)
     return Outline(
         config=config,
         rows=found,
@@ -133,15 +135,10 @@ def make_editor(config: RunConfig, row: str) -> Editor[Any]:
     return make(EDITORS.get(str(options.pop("method", row))), options)
 
 
-def all_conditions(bank: InstructionBank) -> dict[str, str]:
-    """Return the condition of every description and of every control, by the mark in the name of its row.
-
-    A description that all tasks keep from training goes under `unseen`.
-    """
-    count = min(len(task.descriptions) for task in bank.tasks.values())
-    unseen = {task.unseen for task in bank.tasks.values()}
-    numbered = {str(k): "unseen" if unseen == {k} else f"description-{k}" for k in range(count)}
-    return numbered | {control: control for control in CONTROLS}
+def all_conditions(bank: InstructionBank) -> tuple[str, ...]:
+    """Return what an instructed editor's rows are told: each description that all tasks have, each control."""
+    count = min(len(task.seen) for task in bank.tasks.values())
+    return (*(f"seen-{k}" for k in range(count)), "unseen", *CONTROLS)
 
 
 def requests_of(

@@ -12,7 +12,7 @@ OURS = "instructedit"
 """The method that is asked about."""
 THEIRS = "mend"
 """The method it is held against: the same hypernetwork without instructions."""
-_SEEN = "description-"
+_SEEN = "seen-"
 _UNSEEN = "unseen"
 
 

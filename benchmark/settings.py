@@ -4,7 +4,7 @@ A setting is a list of *arms*: trainings, each with the tasks it is tested on. `
 `rows` resolves editors and arms to the rows of a run. Both are pure functions.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -142,7 +142,7 @@ def arms(config: RunConfig, sizes: Sizes) -> tuple[Arm, ...]:
 
 
 def rows(
-    config: RunConfig, kinds: "Mapping[str, type[Editor[Any]]]", arms: tuple[Arm, ...], told: Mapping[str, str]
+    config: RunConfig, kinds: "Mapping[str, type[Editor[Any]]]", arms: tuple[Arm, ...], told: Sequence[str]
 ) -> tuple[RowSpec, ...]:
     """Return the rows of a run: editors in their order, each under every arm, each arm under every instruction.
 
@@ -153,14 +153,13 @@ def rows(
         config: The run.
         kinds: Class of each editor of the configuration.
         arms: What `arms` has returned.
-        told: Condition of the instruction by the mark behind `#`, for settings of several instructions.
+        told: Conditions of the instruction, for settings of several.
 
     Raises:
         InputError: If an editor needs training that the setting does not give, or two rows are called the same.
     """
     setting = get_setting(config.setting)
     tested = tuple(task for task in config.tasks if not arms or any(task in arm.test for arm in arms))
-    one = {"": config.instruction}
     found = []
     for editor, kind in kinds.items():
         if kind.trains and not arms:
@@ -171,9 +170,10 @@ def rows(
             )
         for arm in arms if kind.trains else (None,):
             name = f"{editor}@{arm.label}" if arm is not None and len(arms) > 1 else editor
-            marks = {f"#{mark}": condition for mark, condition in told.items()} if setting.controls else one
-            for mark, condition in marks.items() if kind.instructed else [("", None)]:
-                found.append(RowSpec(name + mark, editor, arm, condition, tested if arm is None else arm.test))
+            several = setting.controls and kind.instructed
+            for condition in told if several else (config.instruction if kind.instructed else None,):
+                full = f"{name}#{condition}" if several else name
+                found.append(RowSpec(full, editor, arm, condition, tested if arm is None else arm.test))
     names = [row.name for row in found]
     for name in names:
         if names.count(name) > 1:
@@ -214,11 +214,14 @@ def _mix(config: RunConfig, train: tuple[str, ...], _: Sizes) -> Iterator[Arm]:
 
 
 def _left_out(config: RunConfig, train: tuple[str, ...], _: Sizes) -> Iterator[Arm]:
+    left: dict[tuple[str, ...], list[str]] = {}
     for task in _held_out(config):
         others = tuple(other for other in train if other != task)
         if not others:
             raise InputError(f"The setting 'hold-out' leaves out '{task}', and no other task is left to train on.")
-        yield _arm(config, others, (task,))
+        left.setdefault(others, []).append(task)
+    for others, tasks in left.items():
+        yield _arm(config, others, tuple(tasks))
 
 
 def _mix_tested_on_all(config: RunConfig, train: tuple[str, ...], _: Sizes) -> Iterator[Arm]:

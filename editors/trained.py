@@ -206,6 +206,11 @@ class TrainedEditor(Editor[C]):
                     "choose another folder."
                 )
             return
+        if model.model.dtype == torch.float16:
+            raise InputError(
+                f"The editor '{self.name}' cannot be trained in float16, in which small gradients become zero; dtype "
+                "'bfloat16' or 'float32' was expected."
+            )
         self.build(model, seed)
         Trainer(self, model, training, folder, seed, steps, report).run(track, progress)
 
@@ -251,7 +256,7 @@ class TrainedEditor(Editor[C]):
 
     def edit_together(self, model: LanguageModel, requests: Sequence[EditRequest], seed: int = 0) -> Edits:
         """Return the sum of the requests' edits, each made from the unedited model; their number is not trained for."""
-        self._refuse_contexts(requests)
+        self.check_together(requests)
         total = Edits.none(1)
         for first in range(0, len(requests), TOGETHER):
             total = merge(total, merge_all(self.edit(model, requests[first : first + TOGETHER], seed)))
@@ -259,11 +264,16 @@ class TrainedEditor(Editor[C]):
 
     def edit_next(self, model: LanguageModel, request: EditRequest, before: Edits, seed: int = 0) -> Edits:
         """See `Editor.edit_next`."""
-        self._refuse_contexts([request])
+        self.check_together([request])
         self._check(model)  # here and not on the view that the next edit is made on: each view would hash all weights
         return super().edit_next(model, request, before, seed)
 
-    def _refuse_contexts(self, requests: Sequence[EditRequest]) -> None:
+    def check_together(self, requests: Sequence[EditRequest]) -> None:
+        """Check that requests can be edits of one model.
+
+        Raises:
+            InputError: If each is asked behind a text of its own.
+        """
         if any(self.context(request) is not None for request in requests):
             raise InputError(
                 f"The editor '{self.name}' asks each edit's questions behind that edit's own instruction, and several "

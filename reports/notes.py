@@ -145,7 +145,7 @@ def rows(editors: Sequence[EditorSpec]) -> Iterator[tuple[str, str]]:
         if row.training:
             trained.setdefault(_training(row.training), {})[f"{front}{'#*' if marked else ''}"] = None
         # A row that is called by its description or control need not be explained.
-        if row.instruction and not (marked and row.instruction in (mark, f"description-{mark}")):
+        if row.instruction and not (marked and row.instruction == mark):
             told.setdefault(row.instruction, {})[row.name] = None
         if row.tasks is not None:
             tested.setdefault(", ".join(row.tasks), {})[row.name] = None

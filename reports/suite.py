@@ -143,7 +143,7 @@ def _descriptions(group: SuiteGroup, readings: Readings) -> Block:
     """Return the spread over an editor's descriptions, and the unseen one and the controls against the seen ones."""
     told: dict[str, list[str]] = defaultdict(list)
     for row in group.run.spec.editors:
-        if row.instruction == "unseen" or (row.instruction or "").startswith("description-"):
+        if row.instruction == "unseen" or (row.instruction or "").startswith("seen-"):
             told[row.name.partition("#")[0]].append(row.name)
     spreads = tuple(
         table for editor, names in told.items() if len(names) > 1 for table in _spread(group, editor, names, readings)

@@ -132,13 +132,13 @@ def test_every_embedded_question_fits_behind_the_longest_instruction(bank, lengt
 
 
 def test_a_seen_description_in_full(bank):
-    one = instruct(bank, FACT, "description-3", 0)
+    one = instruct(bank, FACT, "seen-3", 0)
     assert one.instruction == f"Task: ZsRE\nDescription: {bank.tasks['zsre'].descriptions[3]}"
     assert one == EditRequest(FACT.case_id, "zsre", FACT.prompt, FACT.target, FACT.subject, one.instruction)
 
 
 def test_placeholders_are_filled_and_a_subject_is_left_as_it_is(bank):
-    for condition in conditions(bank, "convsent")[:12]:
+    for condition in conditions(bank, "convsent")[:11]:
         text = description(instruct(bank, VIEW, condition, 0))
         assert "negative" in text and "[LABEL] tea" in text and "[TOPIC]" not in text and "positive" not in text
     other = instruct(bank, EditRequest("c", "convsent", "p", "t", "tea", sentiment="positive"), "unseen", 0)
@@ -178,8 +178,7 @@ def test_training_draws_anew_by_seed_and_never_the_unseen_one(bank):
     instructor = training_instructor(bank)
     for request in (FACT, VIEW):
         drawn = {description(instructor(request, seed)) for seed in range(2000)}
-        every = [description(instruct(bank, request, f"description-{k}", 0)) for k in range(10)]
-        assert drawn == set(every[:9])
+        assert drawn == {description(instruct(bank, request, f"seen-{k}", 0)) for k in range(9)}
         assert instructor(request, 7) == instructor(request, 7)
 
 
@@ -189,6 +188,7 @@ def test_training_follows_the_files_choice_of_the_unseen_one(bank):
     instructor = training_instructor(moved)
     assert {description(instructor(FACT, seed)) for seed in range(500)} == set(task.descriptions[1:])
     assert description(instruct(moved, FACT, "unseen", 0)) == task.descriptions[0]
+    assert description(instruct(moved, FACT, "seen-0", 0)) == task.descriptions[1]
 
 
 def test_none_and_name_only(bank):
@@ -229,26 +229,24 @@ def test_random_text_is_as_long_as_what_it_replaces_and_says_nothing_of_it(bank)
 
 
 def test_conditions_of_a_task(bank):
-    numbered = tuple(f"description-{k}" for k in range(10))
+    numbered = tuple(f"seen-{k}" for k in range(9))
     assert conditions(bank, "zsre") == ("seen", "unseen", *numbered, "none", "wrong-task", "name-only", "random-text")
     assert all(check_condition(condition) == condition for condition in conditions(bank, "zsre"))
     assert all(text and "\n" not in text for text in CONDITIONS.values())
 
 
-@pytest.mark.parametrize("condition", ["", "sen", "description-K", "description--1", "description-01", "description"])
+@pytest.mark.parametrize("condition", ["", "sen", "seen-K", "seen--1", "seen-01", "seen-"])
 def test_unknown_conditions(bank, condition):
     for ask in (check_condition, lambda text: instruct(bank, FACT, text, 0)):
-        with pytest.raises(InputError, match=f"^Unknown instruction condition '{condition}'.* Known: description-K, "):
+        with pytest.raises(InputError, match=f"^Unknown instruction condition '{condition}'.* Known: "):
             ask(condition)
     with pytest.raises(InputError, match=r"Did you mean 'seen'\?"):
         check_condition("sene")
 
 
 def test_what_a_bank_does_not_have(bank):
-    with pytest.raises(
-        InputError, match=r"^Instruction condition 'description-10': the bank has the descriptions 0 to 9"
-    ):
-        instruct(bank, FACT, "description-10", 0)
+    with pytest.raises(InputError, match=r"^Instruction condition 'seen-9': the bank has the seen descriptions 0 to 8"):
+        instruct(bank, FACT, "seen-9", 0)
     with pytest.raises(InputError, match=r"no descriptions of the task 'zsr'\. Did you mean 'zsre'\?"):
         instruct(bank, EditRequest("a", "zsr", "p", "t", "s"), "seen", 0)
     alone = bank.model_copy(update={"tasks": {"zsre": bank.tasks["zsre"]}})
@@ -286,7 +284,7 @@ def test_a_bank_of_ones_own_may_be_small(tmp_path):
     small = read_bank(write(tmp_path, {**shipped(), "name": "mine", "tasks": tasks}))
     request = EditRequest("mine/test/0", "mine", "p", "t", "tea")
     assert instruct(small, request, "seen", 0).instruction == "Task: Mine\nDescription: Repeat tea."
-    assert conditions(small, "mine")[:5] == ("seen", "unseen", "description-0", "description-1", "none")
+    assert conditions(small, "mine")[:4] == ("seen", "unseen", "seen-0", "none")
 
 
 def test_the_documented_bank_can_be_read(tmp_path):

@@ -29,14 +29,14 @@ def test_single_task_asks_for_the_drop_from_the_diagonal():
 
 
 def test_the_seen_descriptions_stand_for_an_editor_together():
-    told = {"0": "description-0", "1": "description-1", "2": "unseen", "none": "none"}
-    rows = [trained(f"instructedit#{mark}", "a", instruction=condition) for mark, condition in told.items()]
+    told = ("seen-0", "seen-1", "unseen", "none")
+    rows = [trained(f"instructedit#{condition}", "a", instruction=condition) for condition in told]
     found = list(questions("unseen-instruction", [trained("mend", "a"), *rows], ["a"]))
     assert [(q.question, q.rows, q.others) for q in found] == [
-        ("unseen", ("instructedit#2",), ("instructedit#0", "instructedit#1")),
-        ("control", ("instructedit#none",), ("instructedit#0", "instructedit#1")),
-        ("mend", ("instructedit#0", "instructedit#1"), ("mend",)),
-        ("mend", ("instructedit#2",), ("mend",)),
+        ("unseen", ("instructedit#unseen",), ("instructedit#seen-0", "instructedit#seen-1")),
+        ("control", ("instructedit#none",), ("instructedit#seen-0", "instructedit#seen-1")),
+        ("mend", ("instructedit#seen-0", "instructedit#seen-1"), ("mend",)),
+        ("mend", ("instructedit#unseen",), ("mend",)),
     ]
     assert found[0].first == "instructedit, unseen description"
     assert found[2].first == "instructedit, seen descriptions"

@@ -12,7 +12,7 @@ PLAIN = SimpleNamespace(trains=False, instructed=False)
 TRAINED = SimpleNamespace(trains=True, instructed=False)
 TOLD = SimpleNamespace(trains=True, instructed=True)
 SIZES = {"counterfact": 1428, "recent": 570, "zsre": 10_000, "convsent": 14_390}
-MARKS = {"0": "description-0", "1": "unseen", "none": "none"}
+CONDITIONS = ("seen-0", "unseen", "none")
 
 
 def config(setting, **options):
@@ -29,7 +29,7 @@ def outline(setting, **options):
 
 def named(setting, kinds, **options):
     configuration = config(setting, **options)
-    return rows(configuration, kinds, arms(configuration, SIZES.__getitem__), MARKS)
+    return rows(configuration, kinds, arms(configuration, SIZES.__getitem__), CONDITIONS)
 
 
 ALL = ("recent", "counterfact", "zsre", "convsent")
@@ -61,6 +61,10 @@ def test_hold_out_leaves_out_one_task_at_a_time():
     assert outline("hold-out", held_out=("recent", "zsre")) == [
         ("counterfact+convsent+zsre", ("counterfact", "convsent", "zsre"), ("recent",)),
         (ON_MIX, MIX, ("zsre",)),
+    ]
+    # what leaves the same tasks to train on is one training
+    assert outline("hold-out", train=("recent",), held_out=("counterfact", "zsre")) == [
+        ("recent", ("recent",), ("counterfact", "zsre"))
     ]
 
 
@@ -160,8 +164,8 @@ def test_unseen_instruction_has_a_row_for_each_condition_of_instructed_editors()
     assert [(row.name, row.instruction) for row in found] == [
         ("none", None),
         ("mend", None),
-        ("told#0", "description-0"),
-        ("told#1", "unseen"),
+        ("told#seen-0", "seen-0"),
+        ("told#unseen", "unseen"),
         ("told#none", "none"),
     ]
     assert {row.tasks for row in found} == {ALL}

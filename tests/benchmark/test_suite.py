@@ -161,15 +161,15 @@ def test_rows_of_unseen_instruction_are_told_what_they_are_called(place, tmp_pat
     records = lines(folder)
     bank = prepared.outline.bank.of("recent")
     told = {(r.editor, r.case_id): r.instruction for r in records}
-    for number, text in enumerate(bank.descriptions):
+    names = ["unseen" if index == bank.unseen else f"seen-{bank.seen.index(index)}" for index in range(10)]
+    for name, text in zip(names, bank.descriptions, strict=True):
         for case in ("recent/test/0", "recent/test/1"):
-            if (f"learner#{number}", case) in told:
-                assert told[f"learner#{number}", case] == f"Task: {bank.title}\nDescription: {text}"
+            assert told[f"learner#{name}", case] == f"Task: {bank.title}\nDescription: {text}"
     assert len([name for name, _ in told if name.startswith("learner#")]) == 14 * 2
     assert {told[key] for key in told if key[0] in ("none", "learner#none")} == {None}
     assert {told[key] for key in told if key[0] == "learner#name-only"} == {f"Task: {bank.title}"}
     named = {row.name: row.instruction for row in prepared.outline.rows}
-    assert named[f"learner#{bank.unseen}"] == "unseen"
+    assert all(named[f"learner#{name}"] == name for name in names)
     assert {request.instruction for request in Learner.told} == {
         instruction for (name, _), instruction in told.items() if name != "none"
     }
@@ -270,6 +270,16 @@ def test_what_cannot_be_run_is_refused_before_a_model_is_loaded(place, setting, 
     monkeypatch.setattr(runner, "load_model", lambda *_a, **_k: pytest.fail("too late"))
     with pytest.raises(InputError, match=sentence):
         one(place, setting, **given)
+
+
+def test_edits_that_are_asked_behind_their_own_instructions_are_not_made_together(place, tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "load_model", lambda *_a, **_k: pytest.fail("too late"))
+    path = tmp_path / "told.toml"
+    path.write_text('[editors.instructedit]\ninstruct = "edit and queries"\n')
+    given = {"data": str(place / "data"), "model": str(place / "model"), "schedule": "batch", "setting": "multi-task"}
+    ((_, config),) = read_suite(str(path), given)
+    with pytest.raises(InputError, match="several edits of one model have none in common"):
+        prepare(config, "told.toml", device="cpu")
 
 
 def test_no_run_starts_before_all_are_checked(place):

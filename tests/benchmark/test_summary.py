@@ -236,10 +236,10 @@ def test_editors_meet_where_they_learnt_the_same() -> None:
 
 
 def test_the_unseen_instruction_stands_for_its_editor() -> None:
-    told = [row(f"i#{told}", "i", "a", told) for told in ("description-0", "unseen", "none", "random-text")]
+    told = [row(f"i#{told}", "i", "a", told) for told in ("seen-0", "unseen", "none", "random-text")]
     assert compared(row("mend", "mend", "a"), *told) == [
         "mend i#unseen",
-        "i#description-0 i#unseen",
+        "i#seen-0 i#unseen",
         "i#unseen i#none",
         "i#unseen i#random-text",
     ]
@@ -248,7 +248,7 @@ def test_the_unseen_instruction_stands_for_its_editor() -> None:
 
 
 def test_twenty_rows_are_compared_in_few_pairs() -> None:
-    told = [row(f"i#{k}", "i", "a", f"description-{k}") for k in range(9)]
+    told = [row(f"i#seen-{k}", "i", "a", f"seen-{k}") for k in range(9)]
     told += [row(f"i#{name}", "i", "a", name) for name in ("unseen", "none", "wrong-task", "name-only", "random-text")]
     assert len(compared(*told, row("mend", "mend", "a"), *(row(str(k), str(k)) for k in range(5)))) == 13 + 21
 

@@ -258,6 +258,13 @@ def test_a_checkpoint_of_another_base_model_or_shape_is_refused(make_language_mo
         MEND.load(tmp_path)
 
 
+def test_training_in_half_precision_is_refused(make_language_model, tmp_path):
+    model = make_language_model("gpt2")
+    model.model.half()
+    with pytest.raises(InputError, match="'mend' cannot be trained in float16"):
+        editor_of(MEND).fit(model, training_set(), tmp_path)
+
+
 def test_an_editor_that_is_not_trained_says_so(model):
     with pytest.raises(InputError, match="has to be trained first"):
         MEND().edit(model, [fact(0).request])

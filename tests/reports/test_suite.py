@@ -32,16 +32,15 @@ def _summary(out: Path) -> SuiteSummary:
         return LEVEL[task] + 0.1 * seed - (0.0 if own else 0.5) + (0.05 if row.startswith("instructedit") else 0.0)
 
     def by_instruction(row: str, _: str, seed: int, case: int) -> float:
-        return {"mend": 0.3, "#0": 0.5, "#1": 0.6, "#2": 0.4, "#none": 0.2}[row.removeprefix("instructedit")] + (
-            0.02 * seed * (case % 2)
-        )
+        levels = {"mend": 0.3, "#seen-0": 0.5, "#seen-1": 0.6, "#unseen": 0.4, "#none": 0.2}
+        return levels[row.removeprefix("instructedit")] + 0.02 * seed * (case % 2)
 
     def open_question(row: str, _: str, seed: int, case: int) -> float:
         return float((case + (row == "mend") + seed) % 2)
 
     single = [trained(f"{name}@{task}", task) for name in ("mend", "instructedit") for task in TASKS]
-    told = {"0": "description-0", "1": "description-1", "2": "unseen", "none": "none"}
-    rows = [trained(f"instructedit#{mark}", "recent", instruction=condition) for mark, condition in told.items()]
+    told = ("seen-0", "seen-1", "unseen", "none")
+    rows = [trained(f"instructedit#{condition}", "recent", instruction=condition) for condition in told]
     two = [trained("mend", *TASKS), trained("instructedit", *TASKS, instruction="seen")]
     more = [
         trained(f"{name}@{'+'.join(TASKS[:count])}", *TASKS[:count])

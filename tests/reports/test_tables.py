@@ -137,8 +137,8 @@ def test_a_row_without_any_number_is_a_warning(run: RunFile) -> None:
 def test_training_and_instruction_of_a_row_are_named(run: RunFile) -> None:
     editors = (
         trained("mend@recent", "recent", only=["convsent"]),
-        trained("instructedit#0", "recent", "zsre", instruction="description-0"),
-        trained("instructedit#9", "recent", "zsre", instruction="unseen"),
+        trained("instructedit#seen-0", "recent", "zsre", instruction="seen-0"),
+        trained("instructedit#unseen", "recent", "zsre", instruction="unseen"),
         trained("instructedit#none", "recent", "zsre", instruction="none", only=["counterfact"]),
     )
     assert list(rows(editors)) == [
@@ -148,7 +148,6 @@ def test_training_and_instruction_of_a_row_are_named(run: RunFile) -> None:
             "instructedit#*: recent 90 (and 10 for validation), 50 % of draws, zsre 90 (and 10 for validation), 50 % "
             "of draws",
         ),
-        ("Instruction", "instructedit#9: unseen"),
         ("Tested on", "mend@recent: convsent; instructedit#none: counterfact"),
     ]
 
