@@ -60,12 +60,15 @@ class Outer:
         owner: Index of the edit it judges.
         kind: Which term it belongs to.
         scale: Share of one of its tokens in the mean of its case's term.
+        bare: For locality text behind an edit's instruction the same text without it: what the unedited model is asked,
+            as in the score; None for `row` itself.
     """
 
     row: Row
     owner: int
     kind: Kind
     scale: float
+    bare: Row | None = None
 
 
 @dataclass(slots=True)
@@ -139,18 +142,28 @@ def outer_rows(
         if config.unlikelihood:
             opposed = _some(model, front + prompt, judged.opposed, config.replies, rng)
     local = [probe for probe in case.probes if probe.role == "locality"]
-    texts: list[Row] = []
+    local_front = context.front("locality") if context else ""
+    texts: list[tuple[Row, Row | None]] = []
     for probe in rng.sample(local, min(len(local), config.locality_rows)):
-        local_front = context.front("locality") if context else ""
-        texts += _some(model, local_front + probe.prompt, probe.answers[:1], 1, rng)
+        told = _some(model, local_front + probe.prompt, probe.answers[:1], 1, rng)
+        if not local_front:
+            texts += [(row, None) for row in told]
+            continue
+        bare = _some(model, probe.prompt, probe.answers[:1], 1, rng)
+        texts += [pair for pair in zip(told, bare, strict=False) if len(pair[0].scored) == len(pair[1].scored)]
     if config.kl_positions == "released":
-        texts = [Row(row.ids, tuple(p + 1 for p in row.scored), row.prompt_end) for row in texts]
+        texts = [(_one_late(row), bare and _one_late(bare)) for row, bare in texts]
     found: list[Outer] = []
-    kinds: list[tuple[Kind, list[Row]]] = [("edit", wanted), ("opposed", opposed), ("locality", texts)]
+    kinds: list[tuple[Kind, list[Row]]] = [("edit", wanted), ("opposed", opposed)]
     for kind, rows in kinds:
         tokens = sum(len(row.scored) for row in rows)
         found += [Outer(row, owner, kind, 1 / tokens) for row in rows]
-    return found
+    tokens = sum(len(row.scored) for row, _ in texts)
+    return found + [Outer(row, owner, "locality", 1 / tokens, bare) for row, bare in texts]
+
+
+def _one_late(row: Row) -> Row:
+    return Row(row.ids, tuple(p + 1 for p in row.scored), row.prompt_end)
 
 
 def _some(model: Encoder, prompt: str, answers: Sequence[str], count: int, rng: random.Random) -> list[Row]:
@@ -187,6 +200,10 @@ def outer_loss(
     assert first is not None, "an edit without patches has no gradient"
     base, stream = model.base(rows, [first])
     reference = {i: logits.to(model.edit_dtype).log_softmax(-1) for i, logits in stream if outers[i].kind == "locality"}
+    bare = [(index, outer.bare) for index, outer in enumerate(outers) if outer.bare is not None]
+    with torch.no_grad():
+        for number, logits in model.forward([row for _, row in bare]):
+            reference[bare[number][0]] = logits.to(model.edit_dtype).log_softmax(-1)
     leaves, tensors = _leaves(edits, share != 0)
     local = {outer.owner for outer in outers if outer.kind == "locality"}
     losses = Losses(cases=len(edits), local=len(local))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from instructedit.baselines.mend import MEND
-from instructedit.editors import Context, EditRequest, GradientConfig, ObjectiveConfig
+from instructedit.editors import Context, Edits, EditRequest, GradientConfig, LowRank, ObjectiveConfig
 from instructedit.editors.objective import EPSILON, Losses, outer_loss, outer_rows
 
 from .cases import attitude, fact
@@ -48,6 +48,24 @@ def test_a_context_stands_in_front_for_its_roles_only(model):
     outers = drawn(model, fact(0), context=Context("Task: T\nInput: ", ("reliability", "generalization")))
     assert text(model, outers[0]).startswith("Task: T\nInput: What is the name")
     assert all(text(model, o).startswith("The") for o in outers[1:])
+
+
+def test_the_unedited_model_is_asked_without_the_context(model):
+    context = Context("Task: T\nInput: ", ("locality",))
+    told = [o for o in drawn(model, fact(0), context=context) if o.kind == "locality"]
+    assert [o.bare for o in told] == [o.row for o in drawn(model, fact(0)) if o.kind == "locality"]
+    assert all(text(model, o) == "Task: T\nInput: " + model.tokenizer.decode(o.bare.ids) for o in told)
+    # an edit that changes nothing: what is left is what the context does
+    site = model.sites("down", (-1,))[0]
+    patch = LowRank(site.name, site.block, torch.zeros(site.d_in, 1), torch.zeros(1, site.d_out))
+    found = outer_loss(model, Edits(((patch,),)), told, 1.0, 1.0)
+    expected = 0.0
+    for outer in told:
+        (_, old), (_, new) = (next(model.forward([row])) for row in (outer.bare, outer.row))
+        kl = torch.nn.functional.kl_div(new.log_softmax(-1), old.log_softmax(-1), log_target=True, reduction="sum")
+        expected += outer.scale * float(kl)
+    assert found.locality == pytest.approx(expected, rel=1e-4)
+    assert found.locality > 1e-4
 
 
 def test_attitudes_are_judged_by_replies_of_both_sentiments(model):
