@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from instructedit.baselines.mend import MEND
-from instructedit.editors import Context, Edits, EditRequest, GradientConfig, LowRank, ObjectiveConfig
+from instructedit.editors import Context, EditRequest, Edits, GradientConfig, LowRank, ObjectiveConfig
 from instructedit.editors.objective import EPSILON, Losses, outer_loss, outer_rows
 
 from .cases import attitude, fact
