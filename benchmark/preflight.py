@@ -204,7 +204,7 @@ def draw(run: Checked, seeds: int, there: Room, console: "Console") -> None:
     from rich.table import Table
 
     found = run.forecast
-    table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="bold")
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
     table.add_column("editor", no_wrap=True)
     table.add_column("edited maps", no_wrap=True)
     for name in ("network", "to train", "a chunk", "missing", "results", "train", "edit", "score"):
