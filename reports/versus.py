@@ -100,6 +100,8 @@ def _sentence(start: str, group: SuiteGroup, found: Sequence[SeedComparison]) ->
         f"{start}: ahead in {counts[AHEAD]}, behind in {counts[BEHIND]}, no difference shown in {counts[OPEN]} of "
         f"{len(found)} comparisons ({n} cases, {seeds_of(group)})."
     ]
+    if equal := sum(c.difference == c.low == c.high == 0 for c in found):
+        parts.append(f"In {equal} both have the same value in every case.")
     for word, pick in ((AHEAD, max), (BEHIND, min)):
         if decided := [c for c in found if verdict(c) == word]:
             most = pick(decided, key=lambda c: c.difference)

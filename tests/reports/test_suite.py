@@ -193,6 +193,14 @@ def test_one_seed_is_said_to_be_one(tmp_path: Path) -> None:
     assert "Seeds" not in report.blocks[0].tables[0].heads
 
 
+def test_rows_that_never_differ_are_said_to_be_equal(tmp_path: Path) -> None:
+    rows = [trained("mend", "recent"), trained("instructedit", "recent")]
+    entry = write_run(tmp_path, "multi-task", rows, 0, lambda _row, _task, _seed, case: float(case % 2))
+    (sentence,) = build_suite(summarise_suite(tmp_path, write_index(tmp_path, entry))).blocks[0].text
+    assert "no difference shown in 1 of 1 comparisons" in sentence
+    assert "In 1 both have the same value in every case." in sentence
+
+
 def test_stages_have_tables_of_their_own(suite: SuiteSummary) -> None:
     group = suite.groups[0]
     staged = [m.model_copy(update={"stage": s}) for s in ("after-10", "after-edit", "after-9") for m in group.means]
