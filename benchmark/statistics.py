@@ -100,17 +100,20 @@ def two_level(values: NDArray[np.float64], cases: Sequence[str]) -> Interval:
     if values.min() == values.max():
         return Interval(float(values[0, 0]), float(values[0, 0]), float(values[0, 0]), n)
     name = hashlib.sha256("\n".join(cases).encode()).hexdigest()
-    by_seed = _draws(f"cases|{name}", n) @ values.T
-    means = np.einsum("ks,ks->k", _draws(f"seeds|{seeds}", seeds), by_seed)
+    drawn, block = _draws(f"cases|{name}", n), max(1, _BLOCK // n)
+    by_seed = np.concatenate([drawn[start : start + block] / n @ values.T for start in range(0, RESAMPLES, block)])
+    means = np.einsum("ks,ks->k", _draws(f"seeds|{seeds}", seeds) / seeds, by_seed)
     # Two machines add the products in different orders; what differs between them stands behind the twelfth place.
     low, high = np.quantile(means, [0.025, 0.975]).round(12)
     return Interval(mean, float(low), float(high), n)
 
 
 @lru_cache(maxsize=6)
-def _draws(key: str, n: int) -> NDArray[np.float64]:
-    """Return the weight that each of n things has in each resample `[RESAMPLES, n]`."""
-    return seeded(key).multinomial(n, np.full(n, 1 / n), RESAMPLES) / n
+def _draws(key: str, n: int) -> NDArray[np.uint16]:
+    """Return how often each of n things is drawn in each resample `[RESAMPLES, n]`; 20 kB for each thing."""
+    generator, block = seeded(key), max(1, _BLOCK // n)
+    sizes = (min(block, RESAMPLES - start) for start in range(0, RESAMPLES, block))
+    return np.concatenate([generator.multinomial(n, np.full(n, 1 / n), size).astype(np.uint16) for size in sizes])
 
 
 def paired(first: Mapping[str, float], second: Mapping[str, float], key: str) -> Paired | None:
