@@ -1,10 +1,7 @@
 """The command `instructedit`."""
 
-import os
 import sys
 from collections import Counter
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,35 +9,20 @@ import typer
 
 from instructedit.editors.errors import InputError
 
+from .commands import clear, quiet_libraries
+from .construct.cli import app as instructions_app
+
 app = typer.Typer(
     help="Evaluate knowledge editing of language models: numbers you can trust and make again.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-
-def _clear(function: Callable[..., None]) -> Callable[..., None]:
-    """Turn an error of the input into one sentence and exit code 2."""
-
-    @wraps(function)
-    def call(*arguments: Any, **options: Any) -> None:
-        try:
-            function(*arguments, **options)
-        except InputError as error:
-            typer.echo(f"instructedit: {error}", err=True)
-            raise typer.Exit(2) from error
-        except KeyboardInterrupt:
-            typer.echo(
-                "instructedit: stopped; what is finished is on disk, the same command goes on from it.", err=True
-            )
-            raise typer.Exit(130) from None
-
-    return call
+app.add_typer(instructions_app, name="instructions")
 
 
 @app.command()
-@_clear
+@clear
 def run(
     preset: Annotated[str, typer.Argument(metavar="PRESET_OR_TOML", help="Name of a preset, or path of a TOML file.")],
     data: Annotated[
@@ -86,7 +68,7 @@ def run(
     from .results import RunSummary, read_record
     from .suite import check_all, run_suite
 
-    _quiet_libraries()
+    quiet_libraries()
     given = {
         "data": data,
         "model": model,
@@ -160,7 +142,7 @@ def _seeds(seed: int | None, seeds: str | None) -> list[int]:
 
 
 @app.command()
-@_clear
+@clear
 def report(
     directory: Annotated[
         Path,
@@ -190,7 +172,7 @@ def report(
 
 
 @app.command("list")
-@_clear
+@clear
 def list_(what: Annotated[str, typer.Argument(metavar="editors|tasks|presets|settings", help="What to list.")]) -> None:
     """List what can be run."""
     from .listing import rows
@@ -200,7 +182,7 @@ def list_(what: Annotated[str, typer.Argument(metavar="editors|tasks|presets|set
 
 
 @app.command()
-@_clear
+@clear
 def show(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A run's folder, or the folder of all runs.")],
     case: Annotated[str, typer.Argument(metavar="CASE", help="Id of a case, e.g. counterfact/test/17.")],
@@ -216,7 +198,7 @@ def show(
 
 
 @app.command()
-@_clear
+@clear
 def embedded(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write data/ and model/ to.")],
     seed: Annotated[int, typer.Option(help="Seed of the world and of the training.")] = 0,
@@ -224,19 +206,9 @@ def embedded(
     """Make the embedded world and its model again from a seed (about a quarter of an hour on two cores)."""
     from .world.make import make
 
-    _quiet_libraries()
+    quiet_libraries()
     try:
         make(out, seed)
     except OSError as error:
         raise InputError(f"{out}: cannot be written to ({error.strerror}); a folder was expected.") from error
     typer.echo(f"Written to {out}")
-
-
-def _quiet_libraries() -> None:
-    """Keep libraries from printing progress of their own into ours; a user's own setting wins."""
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()

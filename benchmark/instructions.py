@@ -16,7 +16,7 @@ from itertools import count
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, JsonValue, ValidationError, ValidationInfo, field_validator
 
 from instructedit.editors import EditRequest, InputError, did_you_mean, seed_of
 
@@ -102,6 +102,8 @@ class InstructionBank(BaseModel):
     licence: Line
     tasks: dict[str, TaskInstructions]
     """By the task's registered name; at least one."""
+    history: tuple[dict[str, JsonValue], ...] = ()
+    """How a construction loop came to descriptions of this bank, one entry for each loop; not part of the digest."""
 
     @field_validator("tasks")
     @classmethod
@@ -113,7 +115,9 @@ class InstructionBank(BaseModel):
     @property
     def digest(self) -> str:
         """16 hexadecimal digits that identify the bank."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        text = json.dumps(
+            self.model_dump(mode="json", exclude={"history"}), sort_keys=True, separators=(",", ":"), ensure_ascii=False
+        )
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property

@@ -85,7 +85,7 @@ def run_chunk(
     for name, editor in editors.items():
         asked_for = (requests or {}).get(name, [case.request for case in cases])
         begun = perf_counter()
-        edits, failures = _edit(model, asked_for, editor, seed)
+        edits, failures = edit_each(model, asked_for, editor, seed)
         made[name] = Made(asked_for, edits, failures, perf_counter() - begun)
     return score_chunk(model, cases, made, run=run, seed=seed, generation=generation, fluency=fluency)
 
@@ -149,7 +149,7 @@ def score_chunk(
     return records, timings
 
 
-def _edit(
+def edit_each(
     model: LanguageModel, requests: Sequence[EditRequest], editor: Editor[Any], seed: int
 ) -> tuple[Edits, dict[int, str]]:
     """Return an edit for each request, an empty one where it failed, and the reasons of failures by request."""

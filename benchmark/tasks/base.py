@@ -38,6 +38,7 @@ class Task(ABC):
     Attributes:
         name: Registered name.
         title: Name in tables.
+        about: What its cases are, as a noun phrase; whoever writes instructions for it is told so.
         version: Version of the reader; a change of the reader that changes cases changes it.
         licence: Licence of the data.
         citation: BibTeX of the papers to cite.
@@ -51,6 +52,7 @@ class Task(ABC):
 
     name: ClassVar[str]
     title: ClassVar[str]
+    about: ClassVar[str] = "edits of single facts"
     version: ClassVar[str]
     licence: ClassVar[str]
     citation: ClassVar[str]

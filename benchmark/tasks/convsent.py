@@ -45,6 +45,7 @@ class ConvSent(Task):
 
     name = "convsent"
     title = "ConvSent"
+    about = "opinions voiced in casual conversation"
     version = "2"
     licence = "MIT"
     citation = citations.cite(citations.KNOWEDIT, citations.SERAC)

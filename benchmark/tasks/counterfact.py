@@ -12,6 +12,7 @@ class CounterFact(KnowEditTask):
 
     name = "counterfact"
     title = "CF"
+    about = "facts whose established value gives way to an invented one"
     version = "1"
     licence = "MIT"
     citation = citations.cite(citations.KNOWEDIT, citations.RIPPLE_EDITS)

@@ -12,6 +12,7 @@ class Recent(KnowEditTask):
 
     name = "recent"
     title = "Recent"
+    about = "facts that became known after the model was trained"
     version = "1"
     licence = "MIT"
     citation = citations.cite(citations.KNOWEDIT, citations.RIPPLE_EDITS)

@@ -24,6 +24,7 @@ class ZsRE(KnowEditTask):
 
     name = "zsre"
     title = "ZsRE"
+    about = "questions about one relation of a subject, each answered by a name"
     version = "1"
     licence = "MIT"
     citation = citations.cite(citations.KNOWEDIT, citations.ZSRE)

@@ -1,0 +1,315 @@
+"""The loop: propose, check, try, tell the proposer, until trials no longer improve (InstructEdit, arXiv:2402.16123).
+
+The paper says neither which data the trials use, nor when the loop stops. Here candidates are tried on training cases
+that the trial editor has not learnt from, and the loop ends when the best candidate has not been beaten, by more than
+the 95 % interval of the paired difference, for some rounds in a row. Every round is on disk before the next begins.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from instructedit.editors import InputError, LanguageModel, seed_of
+from instructedit.editors.instructedit import InstructEdit
+
+from ..instructions import InstructionBank, TaskInstructions
+from ..results import read_record
+from ..store import write_record
+from .journal import (
+    BANK,
+    CONTROLS,
+    FINAL,
+    PROPOSAL,
+    TRIALS,
+    UNSEEN,
+    Candidate,
+    Final,
+    Journal,
+    LoopFile,
+    Proposal,
+    Trials,
+    Unseen,
+)
+from .material import Material
+from .proposal import Brief, BudgetError, Proposer, Reply, Tried
+from .records import LoopConfig, Trial, difference, ranked
+from .rules import Rules, words_of
+from .trial import try_all
+
+CHOSEN = 9
+"""Descriptions of the task in the resulting bank, besides the one that is kept from training."""
+CONTROLS_OF = 9
+"""Random texts that the chosen descriptions are held against."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """A construction loop that is being run.
+
+    Attributes:
+        config: What was asked for.
+        material: Cases, rules and bank.
+        model: The base model.
+        options: The trial editor's configuration.
+        proposer: Who writes.
+        journal: The loop's folder.
+        chunk: Cases in one pass.
+        report: Takes sentences for the user.
+        progress: Whether to show progress bars of trainings.
+    """
+
+    config: LoopConfig
+    material: Material
+    model: LanguageModel
+    options: Mapping[str, Any]
+    proposer: Proposer
+    journal: Journal
+    chunk: int
+    report: Callable[[str], None]
+    progress: bool = False
+
+    def run(self) -> Final:
+        """Run the loop to its end, or on from where it was.
+
+        Raises:
+            InputError: If the folder holds another loop, or the first proposals hold nothing that can be tried.
+        """
+        self.begin()
+        self._controls()
+        for number in range(self.config.rounds):
+            if stopped := self._stopped(number):
+                self.report(stopped)
+                break
+            if number < len(self.journal.rounds()):
+                continue
+            try:
+                self._round(number)
+            except BudgetError as error:
+                self.report(f"The loop ends after {number} rounds. {error}")
+                break
+        return self._finish()
+
+    def begin(self) -> None:
+        """Write down what the loop is, and which description is kept from training."""
+        self.journal.begin(
+            LoopFile(
+                config=self.config,
+                model=self.model.identity,
+                data=_digest(self.material),
+                editor=InstructEdit.Config(**self.options).model_dump(mode="json"),
+                bank=self.material.bank.digest,
+                proposer=self.proposer.model,
+            )
+        )
+        if (self.journal.folder / UNSEEN).is_file():
+            return
+        if kept := self.material.rules.kept:
+            write_record(self.journal.folder / UNSEEN, Unseen(text=kept[0], source="bank"))
+            return
+        reply, candidates = self._proposed(self.material.brief, 3, seed_of(self.config.seed, "unseen"), ())
+        proposal = Proposal.of(reply, candidates)
+        if not proposal.admitted:
+            raise InputError(f"The proposer wrote nothing that can be kept from training. {_complaints(candidates)}")
+        write_record(
+            self.journal.folder / UNSEEN,
+            Unseen(text=proposal.admitted[0], source="proposer", proposal=proposal),
+        )
+
+    @property
+    def unseen(self) -> str:
+        """The description that is kept from training."""
+        return read_record(self.journal.folder / UNSEEN, Unseen).text
+
+    def propose(self, number: int) -> Proposal:
+        """Return the proposal of a round, made now or read."""
+        path = self.journal.round(number) / PROPOSAL
+        if path.is_file():
+            return read_record(path, Proposal)
+        tried = [trial for _, trials in self.journal.rounds() for trial in trials.trials]
+        brief = replace(self.material.brief, tried=_shown(tried, self.config.shown))
+        known = tuple(trial.text for trial in tried)
+        reply, candidates = self._proposed(brief, self.config.candidates, seed_of(self.config.seed, number), known)
+        proposal = Proposal.of(reply, candidates)
+        write_record(path, proposal)
+        return proposal
+
+    def trials(self, texts: Sequence[str], what: str, *, test: bool = False) -> Trials:
+        """Try descriptions, on the cases for trials or on the test split."""
+        cases = self.material.test if test else self.material.trial
+        self.report(f"{what}: {len(texts)} descriptions on {len(cases)} {'test' if test else 'trial'} cases")
+        editors = {text: self._editor((text,)) if self.config.anew else self._editor(()) for text in texts}
+        found, seconds = try_all(
+            self.model, editors, cases, self.material.told, seed=self.config.seed, chunk=self.chunk
+        )
+        return Trials(trials=found, seconds=round(seconds, 3))
+
+    def _round(self, number: int) -> None:
+        proposal = self.propose(number)
+        for note in proposal.notes:
+            self.report(note)
+        if number == 0 and not proposal.admitted:
+            raise InputError(f"The proposer wrote nothing that can be tried. {_complaints(proposal.candidates)}")
+        trials = self.trials(proposal.admitted, f"round {number}")
+        write_record(self.journal.round(number) / TRIALS, trials)
+        for trial in ranked(trials.trials)[:1]:
+            self.report(f"round {number}: best {trial.means()['score']:.1f} in {trials.seconds:.0f} s: {trial.text}")
+
+    def _proposed(
+        self, brief: Brief, count: int, seed: int, known: Sequence[str]
+    ) -> tuple[Reply, tuple[Candidate, ...]]:
+        """Ask for descriptions and check them; what was tried before is checked against too."""
+        reply = self.proposer.propose(brief, count, seed, self.report)
+        rules, admitted, found = self._rules(), list(known), []
+        for text in reply.items[:count]:
+            complaint = rules.complaint(text, admitted)
+            if complaint is None:
+                admitted.append(text)
+            found.append(Candidate(text=text, complaint=complaint))
+        return reply, tuple(found)
+
+    def _rules(self) -> Rules:
+        path = self.journal.folder / UNSEEN
+        return replace(self.material.rules, kept=(self.unseen,)) if path.is_file() else self.material.rules
+
+    def _editor(self, texts: tuple[str, ...]) -> InstructEdit:
+        """Return the trial editor: one for all, or one that is trained under given descriptions alone."""
+        name = hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16] if texts else "all"
+        editor = InstructEdit(InstructEdit.Config(**self.options))
+        editor.fit(
+            self.model,
+            self.material.taught(texts or self.material.varied(self.config.seed)),
+            self.journal.folder / "editors" / name,
+            seed=self.config.seed,
+            report=self.report,
+            progress=self.progress,
+        )
+        return editor
+
+    def _stopped(self, number: int) -> str | None:
+        """Return why the loop ends before a round; None if it does not."""
+        rounds = [trials.trials for _, trials in self.journal.rounds()[:number]]
+        best: Trial | None = None
+        idle = 0
+        for round_, trials in enumerate(rounds):
+            challenger = _best(trials)
+            if challenger is None:
+                idle += 1
+                continue
+            won = best is None or (found := difference([challenger], [best])) is None or found.low > 0
+            idle = 0 if won else idle + 1
+            if best is None or challenger.means()["score"] > best.means()["score"]:
+                best = challenger
+            if idle >= self.config.patience:
+                return (
+                    f"The loop ends after round {round_}: the best score was not beaten by more than its interval for "
+                    f"{idle} rounds."
+                )
+        return None
+
+    def _controls(self) -> None:
+        """Try the hand-written descriptions and random words on the same cases."""
+        path = self.journal.folder / CONTROLS
+        if not path.is_file():
+            texts = (*self._hand_written(), *self.random_texts())
+            write_record(path, self.trials(texts, "controls"))
+
+    def _hand_written(self) -> tuple[str, ...]:
+        own = self.material.bank.tasks.get(self.material.task)
+        return tuple(own.descriptions[index] for index in own.seen) if own else ()
+
+    def random_texts(self) -> tuple[str, ...]:
+        """Return random words of the bank, as many as a description of the first round, or of the bank, has."""
+        words = self.material.bank.words
+        models = self._hand_written() or self.propose(0).admitted
+        marks = " ".join(self.material.brief.placeholders)
+        return tuple(
+            " ".join(
+                words[seed_of(self.config.seed, "random", number, place) % len(words)]
+                for place in range(len(words_of(models[number % len(models)])))
+            )
+            + (f" {marks}" if marks else "")
+            for number in range(CONTROLS_OF)
+        )
+
+    def chosen(self) -> tuple[str, ...]:
+        """Return the best descriptions of all rounds by their trials, best first."""
+        tried = [trial for _, trials in self.journal.rounds() for trial in trials.trials]
+        return tuple(trial.text for trial in ranked(tried)[:CHOSEN])
+
+    def _finish(self) -> Final:
+        path = self.journal.folder / FINAL
+        chosen = self.chosen()
+        if not chosen:
+            raise InputError(f"{self.journal.folder}: no candidate was tried, so there is no bank to write.")
+        if not path.is_file():
+            first = self.journal.rounds()[0][1].trials
+            groups = {
+                "chosen": chosen,
+                "first round": tuple(trial.text for trial in first),
+                "hand-written": self._hand_written(),
+                "random": self.random_texts(),
+                "unseen": (self.unseen,),
+            }
+            texts = tuple(dict.fromkeys(text for group in groups.values() for text in group))
+            trials = self.trials(texts, "test", test=True)
+            by_text = {trial.text: trial for trial in trials.trials}
+            found = {name: tuple(by_text[text] for text in group) for name, group in groups.items() if group}
+            write_record(path, Final(groups=found, seconds=trials.seconds))
+        write_record(self.journal.folder / BANK, self.bank(chosen))
+        return read_record(path, Final)
+
+    def bank(self, chosen: Sequence[str]) -> InstructionBank:
+        """Return the bank with the chosen descriptions of the task in place of its own."""
+        own = TaskInstructions(title=self.material.brief.title, descriptions=(*chosen, self.unseen), unseen=len(chosen))
+        base = self.material.bank
+        history = json.loads(
+            json.dumps(
+                {
+                    "task": self.material.task,
+                    "from": base.digest,
+                    "loop": read_record(self.journal.folder / "loop.json", LoopFile).model_dump(mode="json"),
+                    "rounds": [
+                        {
+                            "proposal": proposal.model_dump(mode="json"),
+                            "scores": {trial.text: trial.means() for trial in trials.trials},
+                            "seconds": trials.seconds,
+                        }
+                        for proposal, trials in self.journal.rounds()
+                    ],
+                }
+            )
+        )
+        return base.model_copy(
+            update={
+                "name": f"{base.name} + {self.material.task} of {self.proposer.model}",
+                "tasks": {**base.tasks, self.material.task: own},
+                "history": (*base.history, history),
+            }
+        )
+
+
+def _best(trials: Sequence[Trial]) -> Trial | None:
+    found = ranked(trials)
+    return found[0] if found else None
+
+
+def _shown(tried: Sequence[Trial], count: int) -> tuple[Tried, ...]:
+    """Return the best and the worst candidates, best first."""
+    order = ranked(tried)
+    if len(order) > count:
+        order = order[: count - count // 2] + order[-(count // 2) :]
+    return tuple(Tried(trial.text, trial.means()) for trial in order)
+
+
+def _complaints(candidates: Sequence[Candidate]) -> str:
+    found = [f"'{c.text}': {c.complaint}" for c in candidates if c.complaint]
+    return "; ".join(found[:3]) + ("." if found else "It wrote no description.")
+
+
+def _digest(material: Material) -> str:
+    """Return what the cases of a loop are named by."""
+    parts = [[asdict(case) for case in cases] for cases in (material.trial, material.test)]
+    text = json.dumps([material.training.digest, parts], sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,121 @@
+"""A construction loop on the terminal: its rounds, its best descriptions, and the test."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from rich import box
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from instructedit.benchmark.construct.journal import CONTROLS, FINAL, LOOP, Final, Journal, LoopFile, Trials
+from instructedit.benchmark.construct.records import MEASURES, Trial, difference, mean, ranked
+from instructedit.benchmark.results import read_record
+
+HAND_WRITTEN, RANDOM, CHOSEN, FIRST = "hand-written", "random", "chosen", "first round"
+
+
+def draw_loop(folder: Path, console: Console | None = None) -> None:
+    """Print a loop, as far as it has come.
+
+    Raises:
+        InputError: If the folder holds none.
+    """
+    console = console or Console()
+    journal, file = Journal(folder), read_record(folder / LOOP, LoopFile)
+    config = file.config
+    console.print(
+        Text.assemble(
+            ("Loop ", "bold"),
+            f"{config.task}, written by {file.proposer}, seed {config.seed}. Score: mean of reliability, "
+            "generalization, locality and portability (facts: exact match, teacher forced; attitudes: edit success), "
+            "percent, with its 95 % bootstrap interval over cases.",
+        )
+    )
+    rounds = journal.rounds()
+    console.print()
+    console.print(_rounds(rounds))
+    console.print()
+    if tried := ranked(trial for _, trials in rounds for trial in trials.trials):
+        console.print(_trials(tried[:5], "Best descriptions on the cases for trials"))
+    if (folder / CONTROLS).is_file():
+        controls = read_record(folder / CONTROLS, Trials).trials
+        console.print(_trials(ranked(controls)[:3], "Best controls (hand-written and random) on the same cases"))
+    if (folder / FINAL).is_file():
+        groups = read_record(folder / FINAL, Final).groups
+        console.print(_groups(groups))
+        console.print()
+        for sentence in verdicts(groups):
+            console.print(Text(sentence))
+
+
+def draw_trials(trials: Sequence[Trial], console: Console | None = None) -> None:
+    """Print trials, best first."""
+    (console or Console()).print(_trials(ranked(trials), "Trials"))
+
+
+def verdicts(groups: dict[str, tuple[Trial, ...]]) -> Iterator[str]:
+    """Yield what the test says of the chosen descriptions against each other group."""
+    for other in (HAND_WRITTEN, RANDOM, FIRST):
+        if other in groups and (found := difference(groups[CHOSEN], groups[other])):
+            interval = f"[{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
+            word = "no difference shown" if found.low <= 0 <= found.high else "better" if found.low > 0 else "worse"
+            yield (
+                f"Test: chosen against {other}: {word}, {100 * found.difference:+.1f} points {interval}, n = {found.n} "
+                "cases."
+            )
+
+
+def _rounds(rounds: Sequence[tuple[object, Trials]]) -> Table:
+    table = _table("Rounds, cases for trials", ("Round", "Tried", "Mean score", "Best score", "Best so far", "Seconds"))
+    best: Trial | None = None
+    for number, (_, trials) in enumerate(rounds):
+        order = ranked(trials.trials)
+        if not order:
+            table.add_row(str(number), "0", "-", "-", "-", f"{trials.seconds:.0f}")
+            continue
+        if best is None or order[0].means()["score"] > best.means()["score"]:
+            best = order[0]
+        table.add_row(
+            str(number),
+            str(len(order)),
+            *(_cell(group, " ") for group in (order, order[:1], [best])),
+            f"{trials.seconds:.0f}",
+        )
+    return table
+
+
+def _trials(trials: Sequence[Trial], title: str) -> Group:
+    """Return the numbers of trials, and under them the descriptions."""
+    table = _table(title, ("No.", "Score", *(measure.capitalize() for measure in MEASURES)))
+    for number, trial in enumerate(trials, 1):
+        means = trial.means()
+        cells = (f"{means[measure]:.1f}" if measure in means else "-" for measure in MEASURES)
+        table.add_row(str(number), _cell([trial], " "), *cells)
+    return Group(table, *(Text(f"{number:4}. {trial.text}") for number, trial in enumerate(trials, 1)), Text())
+
+
+def _groups(groups: dict[str, tuple[Trial, ...]]) -> Table:
+    table = _table("Test split, mean over the n descriptions of a group", ())
+    table.add_column("Group", no_wrap=True)
+    for head in ("n", "Score", *(measure.capitalize() for measure in MEASURES)):
+        table.add_column(head, justify="right")
+    for name, trials in groups.items():
+        table.add_row(name, str(len(trials)), *(_cell(trials, "\n", measure) for measure in ("score", *MEASURES)))
+    return table
+
+
+def _table(title: str, heads: Sequence[str]) -> Table:
+    table = Table(title=Text(title, "italic"), title_justify="left", box=box.SIMPLE_HEAD, show_edge=False)
+    for head in heads:
+        table.add_column(head, justify="right")
+    return table
+
+
+def _cell(trials: Sequence[Trial], between: str, measure: str = "score") -> Text:
+    """Return a mean with its interval."""
+    found = mean(trials, measure)
+    if found is None:
+        return Text("-", "dim")
+    interval = f"[{100 * found.low:.1f}, {100 * found.high:.1f}]"
+    return Text.assemble(f"{100 * found.mean:.1f}{between}", (interval, "dim"))

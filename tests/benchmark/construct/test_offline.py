@@ -1,0 +1,61 @@
+"""The grammar: what it writes passes the rules, is a function of its seed, and takes after what did well."""
+
+from collections import Counter
+
+import pytest
+
+from instructedit.benchmark.construct.offline import FRESH, OfflineProposer, grammar
+from instructedit.benchmark.construct.proposal import Brief, Example, Tried
+from instructedit.benchmark.construct.rules import Rules
+
+STATEMENT = Example("The place of birth of Ada is", "Paris")
+QUESTION = Example("Where was Ada born?", "Paris")
+
+
+def brief(*examples, placeholders=(), tried=()):
+    return Brief("mine", "Mine", "facts about people", placeholders, examples, tried)
+
+
+FACTS = brief(STATEMENT)
+VIEWS = brief(QUESTION, placeholders=("[TOPIC]", "[LABEL]"))
+
+
+@pytest.mark.parametrize("told", [FACTS, VIEWS, brief(QUESTION)])
+def test_everything_it_writes_keeps_the_rules(told):
+    reply = OfflineProposer().propose(told, 200, 0)
+    assert len(set(reply.items)) == 200
+    rules = Rules(told.placeholders, frozenset(), ())
+    assert [rules.complaint(text) for text in reply.items] == [None] * 200
+
+
+def test_the_wording_follows_the_metadata():
+    asked, stated = (" ".join(OfflineProposer().propose(told, 50, 0).items) for told in (brief(QUESTION), FACTS))
+    assert "question" in asked and "question" not in stated
+    assert "sentence" in stated and "facts about people" in stated
+    mixed = brief(STATEMENT, STATEMENT, QUESTION)
+    assert grammar(mixed)[1] == grammar(FACTS)[1]
+
+
+def test_a_seed_gives_the_same_descriptions_and_another_others():
+    first, again, other = (OfflineProposer().propose(FACTS, 10, seed).items for seed in (1, 1, 2))
+    assert first == again != other
+
+
+def test_later_rounds_take_after_the_better_half():
+    best, second, third, worst = OfflineProposer().propose(FACTS, 4, 5).items
+    tried = tuple(
+        Tried(text, {"score": float(score)})
+        for score, text in zip((4, 3, 2, 1), (best, second, third, worst), strict=True)
+    )
+    found = OfflineProposer().propose(brief(STATEMENT, tried=tried), 60, 1).items
+    assert not set(found) & {best, second, third, worst}
+    slots = grammar(FACTS)
+    seen = Counter()
+    for text in found:
+        for slot in slots:
+            (choice,) = (option for option in slot if f" {option} " in f" {text} ")
+            seen["parent" if choice in best or choice in second else "other"] += 1
+    share = seen["parent"] / sum(seen.values())
+    # a slot drawn anew is a parent's by chance in a quarter of the draws at most
+    assert share > 1 - FRESH - 0.1
+    assert seen["other"] > 0
