@@ -1,0 +1,1 @@
+"""The construction loop: instructions that are proposed, checked, tried and improved."""
