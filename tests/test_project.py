@@ -95,7 +95,8 @@ def test_neither_prints_nor_pickles(path):
 
 
 def test_every_import_is_a_declared_dependency():
-    declared = {canonicalize_name(Requirement(text).name) for text in PROJECT["dependencies"]}
+    texts = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["instructions"]]
+    declared = {canonicalize_name(Requirement(text).name) for text in texts}
     distributions = packages_distributions()
     for path in FILES:
         for name in {name.split(".")[0] for name in imports(path)} - set(sys.stdlib_module_names) - {"instructedit"}:

@@ -1,0 +1,102 @@
+"""The descriptions in what a chat model answers. It is asked for a JSON array and does not always send one."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+QUOTES = (('"', '"'), ("'", "'"), ("“", "”"), ("‘", "’"), ("`", "`"), ("**", "**"))
+"""Marks that models set around a whole description; bold ones too."""
+BULLETS = frozenset("-*•+–")
+THOUGHT = "</think>"
+"""What ends the thinking aloud of some models; drafts in it are no answer."""
+
+
+def items(text: str) -> tuple[str, ...]:
+    """Return the descriptions in a reply, in order.
+
+    A JSON array of strings is looked for first: alone, in a code fence, behind some prose, or as the only list in an
+    object. Of an array that was cut off, the complete strings count. Without one, numbered or bulleted lines are
+    taken, of the kind that comes first.
+
+    Args:
+        text: The reply as it came.
+
+    Returns:
+        The descriptions without white space and quotes around them; none if the reply is prose.
+    """
+    answer = text.rpartition(THOUGHT)[2].strip()
+    if answer.startswith("<think>"):
+        return ()  # it was cut off while thinking
+    found = _in_json(answer)
+    return tuple(bare for item in (_listed(answer) if found is None else found) if (bare := _bare(item)))
+
+
+def _in_json(text: str) -> list[str] | None:
+    """Return the strings of a JSON array in a text; None if the text holds no array of strings."""
+    document = _document(text)
+    if isinstance(document, dict):
+        lists = [value for value in document.values() if isinstance(value, list)]
+        document = lists[0] if len(lists) == 1 else []
+    if isinstance(document, list):
+        strings = [item for item in document if isinstance(item, str)]
+        return strings if len(strings) == len(document) else []
+    # A placeholder such as [TOPIC] opens a bracket too; no string follows it.
+    arrays = (list(_strings(text, place + 1)) for place, sign in enumerate(text) if sign == "[")
+    return next((found for found in arrays if found), None)
+
+
+def _document(text: str) -> Any:
+    """Return the JSON value that a text is, or that its first code fence holds; None if there is none."""
+    fenced = text.split("```")[1].removeprefix("json") if text.count("```") >= 2 else text
+    for candidate in (text, fenced):
+        try:
+            return json.loads(candidate)
+        except (ValueError, RecursionError):
+            continue
+    return None
+
+
+def _strings(text: str, place: int) -> Iterator[str]:
+    """Yield the strings of an array whose bracket stands before a place, up to the first that is not complete."""
+    decoder = json.JSONDecoder(strict=False)
+    while True:
+        place = len(text) - len(text[place:].lstrip(" \t\r\n,"))
+        if text[place : place + 1] != '"':
+            return
+        try:
+            item, place = decoder.raw_decode(text, place)
+        except ValueError:
+            return
+        yield item
+
+
+def _listed(text: str) -> list[str]:
+    """Return the items of numbered or bulleted lines; an indented line goes on with the item above it."""
+    found: list[str] = []
+    kind = None
+    for line in text.splitlines():
+        mark, _, rest = line.strip().partition(" ")
+        own = _kind(mark)
+        kind = kind or own
+        if own is not None and own == kind and rest.strip():
+            found.append(rest.strip())
+        elif own is None and found and line[:1].isspace() and line.strip():
+            found[-1] += f" {line.strip()}"
+    return found
+
+
+def _kind(mark: str) -> str | None:
+    """Return whether the first word of a line is a `number` (`3.`, `3)`, `(3)`, `3:`), a `bullet`, or neither."""
+    if mark in BULLETS:
+        return "bullet"
+    return "number" if mark[-1:] in {".", ")", ":"} and mark[:-1].lstrip("(").isdecimal() else None
+
+
+def _bare(text: str) -> str:
+    """Return a text without white space and pairs of quotes around it."""
+    text = text.strip()
+    for first, last in QUOTES:
+        inner = text[len(first) : -len(last)]
+        if text.startswith(first) and text.endswith(last) and inner and first not in inner and last not in inner:
+            return _bare(inner)
+    return text
