@@ -158,7 +158,7 @@ def test_a_spent_budget_ends_the_loop_cleanly(make_loop, tmp_path):
 
 
 def test_a_proposer_that_writes_nothing_usable_at_first_is_an_error(make_loop):
-    with pytest.raises(InputError, match="nothing that can be tried. 'Too short.': it has 2 words"):
+    with pytest.raises(InputError, match=r"nothing that can be tried\. 'Too short\.': it has 2 words"):
         make_loop(Scripted(["Too short."])).run()
 
 
