@@ -8,7 +8,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from instructedit.benchmark.construct.journal import CONTROLS, FINAL, LOOP, Final, Journal, LoopFile, Trials
+from instructedit.benchmark.construct.journal import CONTROLS, FINAL, LOOP, Final, Journal, LoopFile, Proposal, Trials
 from instructedit.benchmark.construct.records import MEASURES, Trial, difference, mean, ranked
 from instructedit.benchmark.results import read_record
 
@@ -66,21 +66,24 @@ def verdicts(groups: dict[str, tuple[Trial, ...]]) -> Iterator[str]:
             )
 
 
-def _rounds(rounds: Sequence[tuple[object, Trials]]) -> Table:
-    table = _table("Rounds, cases for trials", ("Round", "Tried", "Mean score", "Best score", "Best so far", "Seconds"))
+def _rounds(rounds: Sequence[tuple[Proposal, Trials]]) -> Table:
+    table = _table(
+        "Rounds, cases for trials", ("Round", "Tried", "Mean score", "Best score", "Best so far", "Tokens", "Seconds")
+    )
     best: Trial | None = None
-    for number, (_, trials) in enumerate(rounds):
+    for number, (proposal, trials) in enumerate(rounds):
         order = ranked(trials.trials)
+        cost = f"{proposal.input_tokens + proposal.output_tokens:,}", f"{proposal.seconds + trials.seconds:.0f}"
         if not order:
-            table.add_row(str(number), "0", "-", "-", "-", f"{trials.seconds:.0f}")
+            table.add_row(str(number), "0", "-", "-", "-", *cost)
             continue
         if best is None or order[0].means()["score"] > best.means()["score"]:
             best = order[0]
         table.add_row(
             str(number),
             str(len(order)),
-            *(_cell(group, " ") for group in (order, order[:1], [best])),
-            f"{trials.seconds:.0f}",
+            *(_cell(group, "\n") for group in (order, order[:1], [best])),
+            *cost,
         )
     return table
 

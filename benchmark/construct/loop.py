@@ -14,13 +14,9 @@ from typing import Any
 from instructedit.editors import InputError, LanguageModel, seed_of
 from instructedit.editors.instructedit import InstructEdit
 
-from ..instructions import InstructionBank, TaskInstructions
 from ..results import read_record
 from ..store import write_record
 from .journal import (
-    BANK,
-    CONTROLS,
-    FINAL,
     PROPOSAL,
     TRIALS,
     UNSEEN,
@@ -33,15 +29,11 @@ from .journal import (
     Unseen,
 )
 from .material import Material
+from .outcome import finish, try_controls
 from .proposal import Brief, BudgetError, Proposer, Reply, Tried
 from .records import LoopConfig, Trial, difference, ranked
-from .rules import Rules, words_of
+from .rules import Rules
 from .trial import try_all
-
-CHOSEN = 9
-"""Descriptions of the task in the resulting bank, besides the one that is kept from training."""
-CONTROLS_OF = 9
-"""Random texts that the chosen descriptions are held against."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +69,7 @@ class Loop:
             InputError: If the folder holds another loop, or the first proposals hold nothing that can be tried.
         """
         self.begin()
-        self._controls()
+        try_controls(self)
         for number in range(self.config.rounds):
             if stopped := self._stopped(number):
                 self.report(stopped)
@@ -89,7 +81,7 @@ class Loop:
             except BudgetError as error:
                 self.report(f"The loop ends after {number} rounds. {error}")
                 break
-        return self._finish()
+        return finish(self)
 
     def begin(self) -> None:
         """Write down what the loop is, and which description is kept from training."""
@@ -139,7 +131,10 @@ class Loop:
         """Try descriptions, on the cases for trials or on the test split."""
         cases = self.material.test if test else self.material.trial
         self.report(f"{what}: {len(texts)} descriptions on {len(cases)} {'test' if test else 'trial'} cases")
-        editors = {text: self._editor((text,)) if self.config.anew else self._editor(()) for text in texts}
+        if self.config.anew:
+            editors = {text: self._editor((text,)) for text in texts}
+        else:
+            editors = dict.fromkeys(texts, self._editor(()))  # one and the same, so that edits are made together
         found, seconds = try_all(
             self.model, editors, cases, self.material.told, seed=self.config.seed, chunk=self.chunk
         )
@@ -207,87 +202,6 @@ class Loop:
                     f"{idle} rounds."
                 )
         return None
-
-    def _controls(self) -> None:
-        """Try the hand-written descriptions and random words on the same cases."""
-        path = self.journal.folder / CONTROLS
-        if not path.is_file():
-            texts = (*self._hand_written(), *self.random_texts())
-            write_record(path, self.trials(texts, "controls"))
-
-    def _hand_written(self) -> tuple[str, ...]:
-        own = self.material.bank.tasks.get(self.material.task)
-        return tuple(own.descriptions[index] for index in own.seen) if own else ()
-
-    def random_texts(self) -> tuple[str, ...]:
-        """Return random words of the bank, as many as a description of the first round, or of the bank, has."""
-        words = self.material.bank.words
-        models = self._hand_written() or self.propose(0).admitted
-        marks = " ".join(self.material.brief.placeholders)
-        return tuple(
-            " ".join(
-                words[seed_of(self.config.seed, "random", number, place) % len(words)]
-                for place in range(len(words_of(models[number % len(models)])))
-            )
-            + (f" {marks}" if marks else "")
-            for number in range(CONTROLS_OF)
-        )
-
-    def chosen(self) -> tuple[str, ...]:
-        """Return the best descriptions of all rounds by their trials, best first."""
-        tried = [trial for _, trials in self.journal.rounds() for trial in trials.trials]
-        return tuple(trial.text for trial in ranked(tried)[:CHOSEN])
-
-    def _finish(self) -> Final:
-        path = self.journal.folder / FINAL
-        chosen = self.chosen()
-        if not chosen:
-            raise InputError(f"{self.journal.folder}: no candidate was tried, so there is no bank to write.")
-        if not path.is_file():
-            first = self.journal.rounds()[0][1].trials
-            groups = {
-                "chosen": chosen,
-                "first round": tuple(trial.text for trial in first),
-                "hand-written": self._hand_written(),
-                "random": self.random_texts(),
-                "unseen": (self.unseen,),
-            }
-            texts = tuple(dict.fromkeys(text for group in groups.values() for text in group))
-            trials = self.trials(texts, "test", test=True)
-            by_text = {trial.text: trial for trial in trials.trials}
-            found = {name: tuple(by_text[text] for text in group) for name, group in groups.items() if group}
-            write_record(path, Final(groups=found, seconds=trials.seconds))
-        write_record(self.journal.folder / BANK, self.bank(chosen))
-        return read_record(path, Final)
-
-    def bank(self, chosen: Sequence[str]) -> InstructionBank:
-        """Return the bank with the chosen descriptions of the task in place of its own."""
-        own = TaskInstructions(title=self.material.brief.title, descriptions=(*chosen, self.unseen), unseen=len(chosen))
-        base = self.material.bank
-        history = json.loads(
-            json.dumps(
-                {
-                    "task": self.material.task,
-                    "from": base.digest,
-                    "loop": read_record(self.journal.folder / "loop.json", LoopFile).model_dump(mode="json"),
-                    "rounds": [
-                        {
-                            "proposal": proposal.model_dump(mode="json"),
-                            "scores": {trial.text: trial.means() for trial in trials.trials},
-                            "seconds": trials.seconds,
-                        }
-                        for proposal, trials in self.journal.rounds()
-                    ],
-                }
-            )
-        )
-        return base.model_copy(
-            update={
-                "name": f"{base.name} + {self.material.task} of {self.proposer.model}",
-                "tasks": {**base.tasks, self.material.task: own},
-                "history": (*base.history, history),
-            }
-        )
 
 
 def _best(trials: Sequence[Trial]) -> Trial | None:

@@ -6,6 +6,7 @@ import pytest
 
 from instructedit.benchmark.construct import loop as module
 from instructedit.benchmark.construct.journal import Final, Proposal
+from instructedit.benchmark.construct.outcome import chosen
 from instructedit.benchmark.construct.records import Trial
 from instructedit.benchmark.instructions import read_bank
 from instructedit.benchmark.results import read_record
@@ -51,7 +52,7 @@ def test_a_loop_from_proposals_to_a_bank(make_loop, tmp_path):
     assert [trial.text for trial in final.groups["chosen"]] == [trial.text for trial in module.ranked(tried)]
     bank = read_bank(folder / "bank.json")
     own = bank.tasks["counterfact"]
-    assert own.descriptions == (*loop.chosen(), loop.unseen) and own.unseen == 5
+    assert own.descriptions == (*chosen(loop), loop.unseen) and own.unseen == 5
     shipped = read_bank()
     assert bank.tasks["zsre"] == shipped.tasks["zsre"] and own.title == shipped.tasks["counterfact"].title
     (history,) = bank.history
