@@ -32,7 +32,10 @@ Rounds = Annotated[int, typer.Option(help="Most rounds.")]
 Seed = Annotated[int, typer.Option(help="Seed of all that is drawn.")]
 Cases = Annotated[int, typer.Option(help="Most training cases that candidates are tried on.")]
 Tests = Annotated[int, typer.Option("--test-cases", help="Most test cases that the result is tested on.")]
-Anew = Annotated[bool, typer.Option("--anew", help="Train an editor for each candidate instead of one for all.")]
+Anew = Annotated[
+    int | None,
+    typer.Option(metavar="STEPS", help="Train an editor for each candidate, so many steps, not one for all."),
+]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; by default a GPU if there is one.")]
 
 
@@ -69,7 +72,7 @@ def propose(
     cases: Cases = 100,
     test_cases: Tests = 100,
     seed: Seed = 0,
-    anew: Anew = False,
+    anew: Anew = None,
     device: Device = None,
 ) -> None:
     """Have the next round's descriptions written and checked, and print them; nothing is tried."""
@@ -98,7 +101,7 @@ def try_(
     cases: Cases = 100,
     test_cases: Tests = 100,
     seed: Seed = 0,
-    anew: Anew = False,
+    anew: Anew = None,
     device: Device = None,
 ) -> None:
     """Try descriptions of your own on the cases for trials, and print what they came to."""
@@ -129,7 +132,7 @@ def optimize(
     cases: Cases = 100,
     test_cases: Tests = 100,
     seed: Seed = 0,
-    anew: Anew = False,
+    anew: Anew = None,
     device: Device = None,
 ) -> None:
     """Propose and try until trials no longer improve, then test once and write the bank."""

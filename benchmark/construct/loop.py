@@ -66,7 +66,7 @@ class Loop:
         """Run the loop to its end, or on from where it was.
 
         Raises:
-            InputError: If the folder holds another loop, or the first proposals hold nothing that can be tried.
+            InputError: If the folder holds another loop, or no round has anything that can be tried.
         """
         self.begin()
         try_controls(self)
@@ -131,7 +131,7 @@ class Loop:
         """Try descriptions, on the cases for trials or on the test split."""
         cases = self.material.test if test else self.material.trial
         self.report(f"{what}: {len(texts)} descriptions on {len(cases)} {'test' if test else 'trial'} cases")
-        if self.config.anew:
+        if self.config.anew is not None:
             editors = {text: self._editor((text,)) for text in texts}
         else:
             editors = dict.fromkeys(texts, self._editor(()))  # one and the same, so that edits are made together
@@ -144,8 +144,8 @@ class Loop:
         proposal = self.propose(number)
         for note in proposal.notes:
             self.report(note)
-        if number == 0 and not proposal.admitted:
-            raise InputError(f"The proposer wrote nothing that can be tried. {_complaints(proposal.candidates)}")
+        if not proposal.admitted:
+            self.report(f"round {number}: nothing that can be tried. {_complaints(proposal.candidates)}")
         trials = self.trials(proposal.admitted, f"round {number}")
         write_record(self.journal.round(number) / TRIALS, trials)
         for trial in ranked(trials.trials)[:1]:
@@ -177,6 +177,7 @@ class Loop:
             self.material.taught(texts or self.material.varied(self.config.seed)),
             self.journal.folder / "editors" / name,
             seed=self.config.seed,
+            steps=self.config.anew,
             report=self.report,
             progress=self.progress,
         )

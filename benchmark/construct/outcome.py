@@ -69,7 +69,7 @@ def hand_written(loop: "Loop") -> tuple[str, ...]:
 def random_texts(loop: "Loop") -> tuple[str, ...]:
     """Return random words of the bank, as many as a hand-written description has, or one of the first round."""
     words, seed = loop.material.bank.words, loop.config.seed
-    models = hand_written(loop) or loop.propose(0).admitted
+    models = hand_written(loop) or loop.propose(0).admitted or (loop.material.brief.about,)
     found = []
     for number in range(RANDOM):
         length = len(words_of(models[number % len(models)]))

@@ -32,8 +32,8 @@ class LoopConfig(Record):
     """Most cases that candidates are tried on."""
     test_cases: int = Field(default=100, ge=2)
     """Most cases of the test split."""
-    anew: bool = False
-    """Whether an editor is trained for each candidate, under that candidate, instead of one for all."""
+    anew: int | None = Field(default=None, ge=1)
+    """Steps of an editor that is trained for each candidate, under that candidate; None: one editor for all."""
     seed: int = 0
 
 

@@ -158,9 +158,13 @@ def test_a_spent_budget_ends_the_loop_cleanly(make_loop, tmp_path):
     assert isinstance(final, Final) and (tmp_path / "loop" / "bank.json").is_file()
 
 
-def test_a_proposer_that_writes_nothing_usable_at_first_is_an_error(make_loop):
-    with pytest.raises(InputError, match=r"nothing that can be tried\. 'Too short\.': it has 2 words"):
-        make_loop(Scripted(["Too short."])).run()
+def test_a_round_of_nothing_usable_is_said_and_the_next_one_is_asked_for(make_loop, tmp_path):
+    told: list[str] = []
+    final = make_loop(Scripted(["Too short."], FIRST), told=told).run()
+    assert any("round 0: nothing that can be tried. 'Too short.': it has 2 words" in line for line in told)
+    assert len(final.groups["chosen"]) == 3 and "first round" not in final.groups
+    with pytest.raises(InputError, match="no candidate was tried"):
+        make_loop(Scripted(["Too short."], []), tmp_path / "empty").run()
 
 
 def test_an_empty_later_round_is_a_round_without_improvement(make_loop):
@@ -177,7 +181,7 @@ def test_the_folder_of_another_loop_is_refused(make_loop):
 
 
 def test_an_editor_for_each_candidate_is_trained_under_it_alone(make_loop, tmp_path):
-    loop = make_loop(Scripted(FIRST), rounds=1, anew=True)
+    loop = make_loop(Scripted(FIRST), rounds=1, anew=2)
     loop.begin()
     loop.trials(FIRST[:2], "round 0")
     folders = list((tmp_path / "loop" / "editors").iterdir())
