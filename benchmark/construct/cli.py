@@ -201,6 +201,7 @@ def _loop(asked: _Asked, **options: Any) -> "Loop":
 def _proposer(asked: _Asked) -> "Proposer":
     from instructedit.editors.errors import did_you_mean
 
+    from .journal import Journal
     from .offline import OfflineProposer
 
     match asked.proposer:
@@ -209,7 +210,8 @@ def _proposer(asked: _Asked) -> "Proposer":
         case "openai":
             from .chat import ChatProposer
 
-            return ChatProposer(budget=asked.budget)
+            spent = Journal(asked.out).tokens()  # a loop that goes on has paid for what is on disk
+            return ChatProposer(budget=None if asked.budget is None else max(0, asked.budget - spent))
         case "local":
             from .local import LocalProposer
 

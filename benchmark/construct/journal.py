@@ -140,6 +140,13 @@ class Journal:
         """Return the folder of a round."""
         return self.folder / f"round-{number}"
 
+    def tokens(self) -> int:
+        """Return what all proposals that are on disk have cost, prompts and answers together."""
+        found = [read_record(path, Proposal) for path in sorted(self.folder.glob(f"round-*/{PROPOSAL}"))]
+        if (self.folder / UNSEEN).is_file() and (first := read_record(self.folder / UNSEEN, Unseen).proposal):
+            found.append(first)
+        return sum(proposal.input_tokens + proposal.output_tokens for proposal in found)
+
     def rounds(self) -> tuple[tuple[Proposal, Trials], ...]:
         """Return the finished rounds."""
         found: list[tuple[Proposal, Trials]] = []

@@ -40,6 +40,7 @@ def test_a_loop_from_proposals_to_a_bank(make_loop, tmp_path):
     second = read_record(folder / "round-1" / "proposal.json", Proposal)
     assert [c.complaint for c in second.candidates] == [None, None, f"it is almost '{SECOND[0]}'"]
     assert (second.prompt, second.model, second.input_tokens, second.output_tokens) == ("asked", "scripted", 10, 5)
+    assert loop.journal.tokens() == 2 * 15
     assert [len(final.groups[name]) for name in ("chosen", "first round", "hand-written", "random", "unseen")] == [
         5,
         3,
