@@ -100,7 +100,7 @@ class Loop:
         if kept := self.material.rules.kept:
             write_record(self.journal.folder / UNSEEN, Unseen(text=kept[0], source="bank"))
             return
-        reply, candidates = self._proposed(self.material.brief, 3, seed_of(self.config.seed, "unseen"), ())
+        reply, candidates = self._proposed(self.material.brief, 3, seed_of(self.config.seed, "unseen"))
         proposal = Proposal.of(reply, candidates)
         if not proposal.admitted:
             raise InputError(f"The proposer wrote nothing that can be kept from training. {_complaints(candidates)}")
@@ -120,9 +120,9 @@ class Loop:
         if path.is_file():
             return read_record(path, Proposal)
         tried = [trial for _, trials in self.journal.rounds() for trial in trials.trials]
-        brief = replace(self.material.brief, tried=_shown(tried, self.config.shown))
         known = tuple(trial.text for trial in tried)
-        reply, candidates = self._proposed(brief, self.config.candidates, seed_of(self.config.seed, number), known)
+        brief = replace(self.material.brief, tried=_shown(tried, self.config.shown), known=known)
+        reply, candidates = self._proposed(brief, self.config.candidates, seed_of(self.config.seed, number))
         proposal = Proposal.of(reply, candidates)
         write_record(path, proposal)
         return proposal
@@ -151,12 +151,10 @@ class Loop:
         for trial in ranked(trials.trials)[:1]:
             self.report(f"round {number}: best {trial.means()['score']:.1f} in {trials.seconds:.0f} s: {trial.text}")
 
-    def _proposed(
-        self, brief: Brief, count: int, seed: int, known: Sequence[str]
-    ) -> tuple[Reply, tuple[Candidate, ...]]:
-        """Ask for descriptions and check them; what was tried before is checked against too."""
+    def _proposed(self, brief: Brief, count: int, seed: int) -> tuple[Reply, tuple[Candidate, ...]]:
+        """Ask for descriptions and check them, against what was tried before too."""
         reply = self.proposer.propose(brief, count, seed, self.report)
-        rules, admitted, found = self._rules(), list(known), []
+        rules, admitted, found = self._rules(), list(brief.known), []
         for text in reply.items[:count]:
             complaint = rules.complaint(text, admitted)
             if complaint is None:

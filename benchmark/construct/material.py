@@ -18,7 +18,7 @@ from ..settings import MIX, Arm
 from ..tasks.base import TASKS, TaskCases, subjects
 from ..tasks.sources import open_source
 from ..training import TrainingCases, training_set
-from .offline import grammar
+from .grammar import to_learn
 from .proposal import Brief, Example
 from .records import LoopConfig
 from .rules import Rules, names
@@ -26,7 +26,7 @@ from .rules import Rules, names
 SHARE = 0.3
 """Share of the task's training cases that candidates are tried on."""
 VARIED = 64
-"""Descriptions of the grammar that the trial editor is trained under, so that no candidate is more familiar to it."""
+"""Descriptions that the trial editor is trained under."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +80,9 @@ class Material:
         return replace(self.training, instruct=instructed)
 
     def varied(self, seed: int) -> tuple[str, ...]:
-        """Return descriptions of the grammar for the trial editor's training."""
+        """Return descriptions for the trial editor's training, from the grammar's part that candidates are not of."""
         dice = random.Random(seed_of(seed, "varied", self.task))
-        slots = grammar(self.brief)
+        slots = to_learn(self.brief)
         return tuple(" ".join(dice.choice(slot) for slot in slots) for _ in range(VARIED))
 
 

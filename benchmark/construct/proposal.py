@@ -54,6 +54,7 @@ class Brief:
         placeholders: Those that every description has to keep, e.g. `[TOPIC]` and `[LABEL]`; none for facts.
         examples: A few training cases.
         tried: The best and the worst candidates so far, best first; empty in the first round.
+        known: All candidates so far; what is almost one of them is not tried again.
     """
 
     task: str
@@ -62,6 +63,7 @@ class Brief:
     placeholders: tuple[str, ...]
     examples: tuple[Example, ...]
     tried: tuple[Tried, ...] = ()
+    known: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
