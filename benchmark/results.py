@@ -327,6 +327,14 @@ def read_record(path: Path, kind: type[R]) -> R:
     return parse_record(text, kind, str(path))
 
 
+def unlike(found: Record, expected: Record) -> str | None:
+    """Return the first field in which a record on disk differs from the one that was expected, None if none does."""
+    for field in type(expected).model_fields:
+        if (value := getattr(found, field)) != (wanted := getattr(expected, field)):
+            return f"{field}: {value}, {wanted} was expected"
+    return None
+
+
 def parse_record(text: str | bytes, kind: type[R], place: str) -> R:
     """Read a record from its JSON; `place` says where it stands.
 

@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 
 from instructedit.editors import EditCase, Editor, EditRequest, InputError, LanguageModel, TrainedEditor, TrainingSet
 
-from .results import SCHEMA_VERSION, Record, TrainingSpec, digest_of, read_record
+from .results import SCHEMA_VERSION, Record, TrainingSpec, digest_of, read_record, unlike
 from .selection import divide
 from .settings import Arm
 from .store import StorageError, write_record
@@ -289,10 +289,7 @@ def _alone(folder: Path, wait: Callable[[], None]) -> Iterator[None]:
 
 
 def _check(path: Path, expected: Checkpoint) -> None:
-    found = read_record(path, Checkpoint)
-    for field in Checkpoint.model_fields:
-        if getattr(found, field) != getattr(expected, field):
-            raise InputError(
-                f"{path}: is of another training ({field}: {getattr(found, field)}, {getattr(expected, field)} was "
-                "expected); remove the folder or choose another one for the checkpoints."
-            )
+    if what := unlike(read_record(path, Checkpoint), expected):
+        raise InputError(
+            f"{path}: is of another training ({what}); remove the folder or choose another one for the checkpoints."
+        )

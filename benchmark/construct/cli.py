@@ -2,113 +2,81 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from instructedit.editors.errors import InputError
 
-from ..commands import clear, quiet_libraries
+from ..commands import clear, quiet_libraries, takes
 
 if TYPE_CHECKING:
     from .loop import Loop
     from .proposal import Proposer
 
 app = typer.Typer(help="Make instructions for a task: propose, try, improve.", no_args_is_help=True)
-
-Task = Annotated[str, typer.Option(help="Task that descriptions are made for: a built-in one or your own.")]
-Out = Annotated[Path, typer.Option(metavar="DIR", help="Folder of the loop; the same command goes on in it.")]
-Kind = Annotated[str, typer.Option(metavar="offline|openai|local", help="Who writes.")]
-Preset = Annotated[
-    str, typer.Option(metavar="PRESET_OR_TOML", help="Base model, data and options of the editor 'instructedit'.")
-]
-Model = Annotated[str | None, typer.Option(metavar="DIR_OR_HUB_ID", help="Base model, instead of the preset's.")]
-Data = Annotated[str | None, typer.Option(metavar="DIR", help="Data, instead of the preset's.")]
-Bank = Annotated[str | None, typer.Option(metavar="FILE", help="Bank to start from, or 'default'.")]
-Writer = Annotated[str | None, typer.Option(metavar="DIR_OR_HUB_ID", help="Chat model of the proposer 'local'.")]
-Budget = Annotated[int | None, typer.Option(help="Most tokens that 'openai' may cost, prompts and answers.")]
-Candidates = Annotated[int, typer.Option(help="Descriptions in each round.")]
-Rounds = Annotated[int, typer.Option(help="Most rounds.")]
-Seed = Annotated[int, typer.Option(help="Seed of all that is drawn.")]
-Cases = Annotated[int, typer.Option(help="Most training cases that candidates are tried on.")]
-Tests = Annotated[int, typer.Option("--test-cases", help="Most test cases that the result is tested on.")]
-Anew = Annotated[
-    int | None,
-    typer.Option(metavar="STEPS", help="Train an editor for each candidate, so many steps, not one for all."),
-]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; by default a GPU if there is one.")]
+Option = typer.Option
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """The options that all commands share."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trying:
+    """What descriptions are tried on."""
 
-    task: str
-    out: Path
-    proposer: str
-    preset: str
-    model: str | None
-    data: str | None
-    instructions: str | None
-    writer: str | None
-    budget: int | None
-    device: str | None
+    task: Annotated[str, Option(help="Task that descriptions are made for: a built-in one or your own.")]
+    out: Annotated[Path, Option(metavar="DIR", help="Folder of the loop; the same command goes on in it.")]
+    preset: Annotated[
+        str, Option(metavar="PRESET_OR_TOML", help="Base model, data and options of the editor 'instructedit'.")
+    ] = "quickstart"
+    model: Annotated[str | None, Option(metavar="DIR_OR_HUB_ID", help="Base model, instead of the preset's.")] = None
+    data: Annotated[str | None, Option(metavar="DIR", help="Data, instead of the preset's.")] = None
+    instructions: Annotated[str | None, Option(metavar="FILE", help="Bank to start from, or 'default'.")] = None
+    cases: Annotated[int, Option(help="Most training cases that candidates are tried on.")] = 100
+    test_cases: Annotated[int, Option(help="Most test cases that the result is tested on.")] = 100
+    anew: Annotated[
+        int | None, Option(metavar="STEPS", help="Train an editor for each candidate, so many steps, not one for all.")
+    ] = None
+    seed: Annotated[int, Option(help="Seed of all that is drawn.")] = 0
+    device: Annotated[str | None, Option(help="cpu, cuda, cuda:1; by default a GPU if there is one.")] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Writing(Trying):
+    """Who writes descriptions besides, and how many."""
+
+    proposer: Annotated[str, Option(metavar="offline|openai|local", help="Who writes.")] = "offline"
+    candidates: Annotated[int, Option(help="Descriptions in each round.")] = 10
+    rounds: Annotated[int, Option(help="Most rounds.")] = 5
+    patience: Annotated[int, Option(help="Rounds without a better candidate after which the loop ends.")] = 2
+    writer: Annotated[str | None, Option(metavar="DIR_OR_HUB_ID", help="Chat model of the proposer 'local'.")] = None
+    budget: Annotated[int | None, Option(help="Most tokens that 'openai' may cost, prompts and answers.")] = None
+    timeout: Annotated[float, Option(help="Seconds without a byte after which 'openai' tries again.")] = 120.0
+    retries: Annotated[int, Option(help="Further attempts of 'openai' at one request.")] = 5
+    requests_per_minute: Annotated[float | None, Option(help="Most requests of 'openai' in a minute.")] = None
 
 
 @app.command()
 @clear
-def propose(
-    task: Task,
-    out: Out,
-    proposer: Kind = "offline",
-    preset: Preset = "quickstart",
-    model: Model = None,
-    data: Data = None,
-    instructions: Bank = None,
-    writer: Writer = None,
-    budget: Budget = None,
-    candidates: Candidates = 10,
-    rounds: Rounds = 5,
-    cases: Cases = 100,
-    test_cases: Tests = 100,
-    seed: Seed = 0,
-    anew: Anew = None,
-    device: Device = None,
-) -> None:
+@takes(Writing)
+def propose(asked: Writing) -> None:
     """Have the next round's descriptions written and checked, and print them; nothing is tried."""
-    asked = _Asked(task, out, proposer, preset, model, data, instructions, writer, budget, device)
-    loop = _loop(asked, rounds=rounds, candidates=candidates, cases=cases, test_cases=test_cases, seed=seed, anew=anew)
+    loop = _loop(asked)
     loop.begin()
     number = len(loop.journal.rounds())
     for candidate in loop.propose(number).candidates:
         typer.echo(f"{'refused' if candidate.complaint else 'admitted':9} {candidate.text}")
         if candidate.complaint:
             typer.echo(f"{'':9} {candidate.complaint}")
-    typer.echo(f"Round {number} of {out}; 'instructedit instructions optimize' with the same options tries them.")
+    typer.echo(f"Round {number} of {asked.out}; 'instructedit instructions optimize' with the same options tries them.")
 
 
 @app.command("try")
 @clear
-def try_(
-    texts: Annotated[list[str], typer.Argument(metavar="TEXT...", help="Descriptions to try.")],
-    task: Task,
-    out: Out,
-    preset: Preset = "quickstart",
-    model: Model = None,
-    data: Data = None,
-    instructions: Bank = None,
-    rounds: Rounds = 5,
-    cases: Cases = 100,
-    test_cases: Tests = 100,
-    seed: Seed = 0,
-    anew: Anew = None,
-    device: Device = None,
-) -> None:
+@takes(Trying)
+def try_(asked: Trying, texts: Annotated[list[str], typer.Argument(metavar="TEXT...")]) -> None:
     """Try descriptions of your own on the cases for trials, and print what they came to."""
     from instructedit.reports.construct import draw_trials
 
-    asked = _Asked(task, out, "offline", preset, model, data, instructions, None, None, device)
-    loop = _loop(asked, rounds=rounds, candidates=10, cases=cases, test_cases=test_cases, seed=seed, anew=anew)
+    loop = _loop(asked)
     for text in texts:
         if complaint := loop.material.rules.complaint(text):
             raise InputError(f"'{text}': {complaint}.")
@@ -117,32 +85,14 @@ def try_(
 
 @app.command()
 @clear
-def optimize(
-    task: Task,
-    out: Out,
-    proposer: Kind = "offline",
-    preset: Preset = "quickstart",
-    model: Model = None,
-    data: Data = None,
-    instructions: Bank = None,
-    writer: Writer = None,
-    budget: Budget = None,
-    candidates: Candidates = 10,
-    rounds: Rounds = 5,
-    cases: Cases = 100,
-    test_cases: Tests = 100,
-    seed: Seed = 0,
-    anew: Anew = None,
-    device: Device = None,
-) -> None:
+@takes(Writing)
+def optimize(asked: Writing) -> None:
     """Propose and try until trials no longer improve, then test once and write the bank."""
     from instructedit.reports.construct import draw_loop
 
-    asked = _Asked(task, out, proposer, preset, model, data, instructions, writer, budget, device)
-    loop = _loop(asked, rounds=rounds, candidates=candidates, cases=cases, test_cases=test_cases, seed=seed, anew=anew)
-    loop.run()
-    draw_loop(out)
-    typer.echo(f"Bank: {out / 'bank.json'}, for instructedit run --instructions")
+    _loop(asked).run()
+    draw_loop(asked.out)
+    typer.echo(f"Bank: {asked.out / 'bank.json'}, for instructedit run --instructions")
 
 
 @app.command()
@@ -154,7 +104,7 @@ def show(directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder o
     draw_loop(directory)
 
 
-def _loop(asked: _Asked, **options: Any) -> "Loop":
+def _loop(asked: Trying) -> "Loop":
     """Read the data, load the base model and return the loop."""
     from pydantic import ValidationError
 
@@ -169,13 +119,13 @@ def _loop(asked: _Asked, **options: Any) -> "Loop":
     from .records import LoopConfig
 
     quiet_libraries()
-    given = {"model": asked.model, "data": asked.data, "instructions": asked.instructions}
-    given = {key: value for key, value in given.items() if value is not None}
+    given = {key: value for key in ("model", "data", "instructions") if (value := getattr(asked, key)) is not None}
     if asked.model is not None:
         given["revision"] = None
     _, config = read_suite(asked.preset, given)[0]
+    decides = {field: getattr(asked, field) for field in LoopConfig.model_fields if hasattr(asked, field)}
     try:
-        loop = LoopConfig(task=asked.task, proposer=asked.proposer, **options)
+        loop = LoopConfig(**decides)
     except ValidationError as error:
         first = error.errors()[0]
         raise InputError(
@@ -198,20 +148,25 @@ def _loop(asked: _Asked, **options: Any) -> "Loop":
     )
 
 
-def _proposer(asked: _Asked) -> "Proposer":
+def _proposer(asked: Trying) -> "Proposer":
     from instructedit.editors.errors import did_you_mean
 
     from .journal import Journal
     from .offline import OfflineProposer
 
+    if not isinstance(asked, Writing) or asked.proposer == OfflineProposer.name:
+        return OfflineProposer()
     match asked.proposer:
-        case "offline":
-            return OfflineProposer()
         case "openai":
             from .chat import ChatProposer
 
             spent = Journal(asked.out).tokens()  # a loop that goes on has paid for what is on disk
-            return ChatProposer(budget=None if asked.budget is None else max(0, asked.budget - spent))
+            return ChatProposer(
+                timeout=asked.timeout,
+                retries=asked.retries,
+                requests_per_minute=asked.requests_per_minute,
+                budget=None if asked.budget is None else max(0, asked.budget - spent),
+            )
         case "local":
             from .local import LocalProposer
 

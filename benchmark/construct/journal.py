@@ -13,7 +13,7 @@ from typing import Literal
 
 from instructedit.editors import InputError
 
-from ..results import SCHEMA_VERSION, Record, read_record
+from ..results import SCHEMA_VERSION, Record, read_record, unlike
 from ..store import write_record
 from .proposal import Reply
 from .records import LoopConfig, Trial
@@ -128,13 +128,8 @@ class Journal:
         if not path.is_file():
             write_record(path, file)
             return
-        found = read_record(path, LoopFile)
-        for field in LoopFile.model_fields:
-            if getattr(found, field) != getattr(file, field):
-                raise InputError(
-                    f"{path}: belongs to another loop ({field}: {getattr(found, field)}, {getattr(file, field)} was "
-                    "expected); choose another folder."
-                )
+        if what := unlike(read_record(path, LoopFile), file):
+            raise InputError(f"{path}: belongs to another loop ({what}); choose another folder.")
 
     def round(self, number: int) -> Path:
         """Return the folder of a round."""

@@ -17,6 +17,7 @@ from instructedit.editors.instructedit import InstructEdit
 from ..results import read_record
 from ..store import write_record
 from .journal import (
+    FINAL,
     PROPOSAL,
     TRIALS,
     UNSEEN,
@@ -69,6 +70,10 @@ class Loop:
             InputError: If the folder holds another loop, or no round has anything that can be tried.
         """
         self.begin()
+        if (self.journal.folder / FINAL).is_file():
+            # what has been tested is not chosen anew, not even with a larger budget
+            self.report("This loop has ended and was tested; another one needs another folder.")
+            return finish(self)
         try_controls(self)
         for number in range(self.config.rounds):
             if stopped := self._stopped(number):

@@ -15,7 +15,7 @@ from instructedit.editors import seed_of
 
 from .grammar import Slots, to_try
 from .proposal import Brief, Proposer, Reply
-from .rules import ALIKE, alike
+from .rules import Rules
 
 FRESH = 0.25
 """Share of slots that are drawn anew where there are parents."""
@@ -32,21 +32,23 @@ class OfflineProposer(Proposer):
         return "offline"
 
     def propose(self, brief: Brief, count: int, seed: int, report: Callable[[str], None] = lambda _: None) -> Reply:
-        """See `Proposer.propose`; nothing that is much like another description, or like one of `known`, is written."""
+        """See `Proposer.propose`; only what keeps the rules is written, and nothing that is almost one of `known`."""
         slots = to_try(brief)
         choices = _choices(slots)
         parents = [choices[tried.text] for tried in brief.tried if tried.text in choices]
         parents = parents[: (len(parents) + 1) // 2]
         dice = random.Random(seed_of(seed, "offline", brief.task, len(brief.tried)))
-        found: list[str] = []
+        rules, found = Rules(brief.placeholders, frozenset(), ()), list[str]()
         for chosen in _drawn(slots, parents, dice, tries=50 * count):
             text = " ".join(chosen)
-            if all(alike(text, other) < ALIKE for other in (*brief.known, *found)):
+            if rules.complaint(text, (*brief.known, *found)) is None:
                 found.append(text)
             if len(found) == count:
                 break
         prompt = f"grammar of {len(choices):,} descriptions of {brief.about}; {len(parents)} parents; seed {seed}"
-        return Reply(prompt, "\n".join(found), tuple(found), self.model)
+        lacking = f"The grammar has {len(found)} of {count} descriptions that keep the rules and are new."
+        notes = () if len(found) == count else (lacking,)
+        return Reply(prompt, "\n".join(found), tuple(found), self.model, notes=notes)
 
 
 @cache

@@ -22,8 +22,9 @@ def call(place, tmp_path):
 
     def run(command, *arguments, task="counterfact"):
         given = ["--preset", tmp_path / "tiny.toml", "--data", place / "data", "--model", place / "model"]
-        small = ["--cases", 2, "--test-cases", 2, "--rounds", 1, "--device", "cpu", "--out", tmp_path / "loop"]
-        words = ["instructions", command, *arguments, "--task", task, *given, *small]
+        small = ["--cases", 2, "--test-cases", 2, "--device", "cpu", "--out", tmp_path / "loop"]
+        rounds = [] if command == "try" else ["--rounds", 1]
+        words = ["instructions", command, *arguments, "--task", task, *given, *small, *rounds]
         return CliRunner().invoke(app, [str(word) for word in words])
 
     return run

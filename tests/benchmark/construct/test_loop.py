@@ -159,6 +159,15 @@ def test_a_spent_budget_ends_the_loop_cleanly(make_loop, tmp_path):
     assert isinstance(final, Final) and (tmp_path / "loop" / "bank.json").is_file()
 
 
+def test_a_loop_that_was_tested_chooses_nothing_anew(make_loop, tmp_path):
+    ended = make_loop(Scripted(FIRST, budget()), rounds=3).run()
+    before = files(tmp_path / "loop")
+    told: list[str] = []
+    again = make_loop(Scripted(SECOND), told=told, rounds=3).run()
+    assert again == ended and files(tmp_path / "loop") == before
+    assert told == ["This loop has ended and was tested; another one needs another folder."]
+
+
 def test_a_round_of_nothing_usable_is_said_and_the_next_one_is_asked_for(make_loop, tmp_path):
     told: list[str] = []
     final = make_loop(Scripted(["Too short."], FIRST), told=told).run()

@@ -31,6 +31,14 @@ def test_everything_it_writes_keeps_the_rules(told):
     assert [rules.complaint(text, reply.items[:number]) for number, text in enumerate(reply.items)] == [None] * 200
 
 
+def test_a_task_that_takes_many_words_has_fewer_descriptions_and_says_so():
+    told = replace(FACTS, about=" ".join(["word"] * 33))
+    assert OfflineProposer().propose(told, 10, 0).notes == (
+        "The grammar has 0 of 10 descriptions that keep the rules and are new.",
+    )
+    assert not OfflineProposer().propose(FACTS, 10, 0).notes
+
+
 @pytest.mark.parametrize("told", [FACTS, VIEWS, brief(QUESTION)])
 def test_the_trial_editor_learns_no_sentence_that_a_candidate_holds(told):
     for tried, learnt in zip(to_try(told), to_learn(told), strict=True):
