@@ -99,26 +99,29 @@ def _trials(trials: Sequence[Trial], title: str) -> Group:
 
 
 def _groups(groups: dict[str, tuple[Trial, ...]]) -> Table:
-    table = _table("Test split, mean over the n descriptions of a group", ())
-    table.add_column("Group", no_wrap=True)
-    for head in ("n", "Score", *(measure.capitalize() for measure in MEASURES)):
-        table.add_column(head, justify="right")
-    for name, trials in groups.items():
-        table.add_row(name, str(len(trials)), *(_cell(trials, "\n", measure) for measure in ("score", *MEASURES)))
+    heads = [f"{name}\n{len(trials)} text{'s' if len(trials) > 1 else ''}" for name, trials in groups.items()]
+    table = _table("Test split, mean over the texts of a group", ("Measure", *heads))
+    table.columns[0].justify = "left"
+    for measure in ("score", *MEASURES):
+        if any(mean(trials, measure) for trials in groups.values()):
+            table.add_row(
+                measure.capitalize(), *(_cell(trials, "\n", measure, narrow=True) for trials in groups.values())
+            )
     return table
 
 
 def _table(title: str, heads: Sequence[str]) -> Table:
     table = Table(title=Text(title, "italic"), title_justify="left", box=box.SIMPLE_HEAD, show_edge=False)
+    table.pad_edge, table.collapse_padding = False, True
     for head in heads:
-        table.add_column(head, justify="right")
+        table.add_column(head, justify="right", no_wrap=True)
     return table
 
 
-def _cell(trials: Sequence[Trial], between: str, measure: str = "score") -> Text:
+def _cell(trials: Sequence[Trial], between: str, measure: str = "score", *, narrow: bool = False) -> Text:
     """Return a mean with its interval."""
     found = mean(trials, measure)
     if found is None:
         return Text("-", "dim")
-    interval = f"[{100 * found.low:.1f}, {100 * found.high:.1f}]"
+    interval = f"[{100 * found.low:.1f},{'' if narrow else ' '}{100 * found.high:.1f}]"
     return Text.assemble(f"{100 * found.mean:.1f}{between}", (interval, "dim"))
