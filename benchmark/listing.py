@@ -31,7 +31,7 @@ def _editors() -> Iterator[tuple[str, str]]:
 def _tasks() -> Iterator[tuple[str, str]]:
     for name in TASKS:
         task = TASKS.get(name)
-        rows = ", ".join(f"{split} {count:,}" for split, count in task.published_rows.items())
+        rows = ", ".join(f"{split} {count:,}" for split, count in task.published_rows.items()) or "none"
         yield name, f"{task.title}; published rows: {rows}; licence {task.licence}; {task.homepage}"
 
 

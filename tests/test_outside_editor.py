@@ -1,49 +1,23 @@
 """A real package of somebody else adds an editor: it is built, installed and found, and nothing of ours is changed."""
 
 import json
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from instructedit.benchmark.config import EMBEDDED_MODEL
 
-ROOT = Path(__file__).resolve().parents[1]
-
-
-def example(language: str) -> str:
-    """Return the only block of this language in the architecture's chapter on outside editors."""
-    chapter = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").partition("## An outside editor")[2]
-    (block,) = re.findall(rf"^```{language}\n(.*?)^```", chapter, re.DOTALL | re.MULTILINE)
-    return block
+from .outside import COMMAND, ROOT, example, install
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """Install the package into a folder of its own, and return a function that runs commands which see it."""
+    """Install the package, and return a function that runs commands which see it."""
     source, site = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("site")
-    (source / "one_step.py").write_text(example("python"), encoding="utf-8")
-    (source / "pyproject.toml").write_text(example("toml"), encoding="utf-8")
-    options = ["--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check"]
-    pip = [sys.executable, "-m", "pip", "install", *options, "--target", str(site), str(source)]
-    built = subprocess.run(pip, capture_output=True, text=True, check=False)
-    assert built.returncode == 0, built.stderr
-
-    def call(*words: str, folder: Path) -> str:
-        environment = os.environ | {"PYTHONPATH": str(site), "HF_HUB_OFFLINE": "1"}
-        found = subprocess.run(
-            [sys.executable, *words], cwd=folder, env=environment, capture_output=True, text=True, check=False
-        )
-        assert found.returncode == 0, found.stdout + found.stderr
-        return found.stdout
-
-    return call
-
-
-COMMAND = "from instructedit.benchmark.cli import app; app()"
+    chapter = ("architecture.md", "An outside editor")
+    (source / "one_step.py").write_text(example(*chapter, "python"), encoding="utf-8")
+    (source / "pyproject.toml").write_text(example(*chapter, "toml"), encoding="utf-8")
+    return install(source, site)
 
 
 def test_it_is_listed_beside_ours(run, tmp_path):

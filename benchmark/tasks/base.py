@@ -6,13 +6,14 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Literal
 
 from instructedit.editors import EditCase, Registry
 
 from ..results import TaskData
 from .parse import Row, read_rows, rows_digest
-from .sources import Source
+from .sources import Folder, Source
 
 Split = Literal["train", "test"]
 
@@ -44,7 +45,9 @@ class Task(ABC):
         citation: BibTeX of the papers to cite.
         homepage: Where the data are published.
         files: Accepted file names of a split, the preferred one first.
-        published_rows: Rows of the published file of a split.
+        folder: Folder that the files are in, for data that come with a task's own package; by default they are looked
+            for where the run's data are.
+        published_rows: Rows of the published file of a split, where there is one.
         published_digests: `rows_digest` of published files by base name, where the complete file is known. It is over
             the rows, not over the bytes, because copies of these files differ in indentation and escapes.
         subject_field: Field that names what a record is about.
@@ -58,7 +61,8 @@ class Task(ABC):
     citation: ClassVar[str]
     homepage: ClassVar[str]
     files: ClassVar[dict[Split, tuple[str, ...]]]
-    published_rows: ClassVar[dict[Split, int]]
+    folder: ClassVar[Path | None] = None
+    published_rows: ClassVar[dict[Split, int]] = {}
     published_digests: ClassVar[dict[str, str]] = {}
     subject_field: ClassVar[str] = "subject"
 
@@ -86,6 +90,7 @@ class Task(ABC):
         Raises:
             InputError: If the file is missing or broken, or a required field of a row is.
         """
+        source = Folder(self.folder) if self.folder else source
         name, path = source.find(self.files[split])
         content = path.read_bytes()
         rows = read_rows(content, path)
@@ -113,7 +118,8 @@ class Task(ABC):
 
     def _differences(self, name: str, split: Split, rows: list[Row]) -> Iterator[str]:
         """Yield a sentence for each way in which a file is not the published one."""
-        if len(rows) != (published := self.published_rows[split]):
+        published = self.published_rows.get(split)
+        if published is not None and len(rows) != published:
             yield f"{self.name}: {name} has {len(rows):,} rows; the published {split} split has {published:,}."
         digest = self.published_digests.get(name.rsplit("/", 1)[-1])
         if digest is not None and digest != rows_digest(rows):
