@@ -33,19 +33,19 @@ def draw_loop(folder: Path, console: Console | None = None) -> None:
         )
     )
     rounds = journal.rounds()
+    final = read_record(folder / FINAL, Final) if (folder / FINAL).is_file() else None
     console.print()
-    console.print(_rounds(rounds))
+    console.print(_rounds(rounds, final.best if final else {}))
     console.print()
     if tried := ranked(trial for _, trials in rounds for trial in trials.trials):
         console.print(_trials(tried[:5], "Best descriptions on the cases for trials"))
     if (folder / CONTROLS).is_file():
         controls = read_record(folder / CONTROLS, Trials).trials
         console.print(_trials(ranked(controls)[:3], "Best controls (hand-written and random) on the same cases"))
-    if (folder / FINAL).is_file():
-        groups = read_record(folder / FINAL, Final).groups
-        console.print(_groups(groups))
+    if final:
+        console.print(_groups(final.groups))
         console.print()
-        for sentence in verdicts(groups):
+        for sentence in verdicts(final.groups):
             console.print(Text(sentence))
 
 
@@ -66,24 +66,18 @@ def verdicts(groups: dict[str, tuple[Trial, ...]]) -> Iterator[str]:
             )
 
 
-def _rounds(rounds: Sequence[tuple[Proposal, Trials]]) -> Table:
-    table = _table(
-        "Rounds, cases for trials", ("Round", "Tried", "Mean score", "Best score", "Best so far", "Tokens", "Seconds")
-    )
-    best: Trial | None = None
+def _rounds(rounds: Sequence[tuple[Proposal, Trials]], tested: dict[int, Trial]) -> Table:
+    heads = ("Round", "Tried", "Mean score", "Best score", "The best, tested", "Tokens", "Seconds")
+    table = _table("Rounds, cases for trials", heads)
     for number, (proposal, trials) in enumerate(rounds):
         order = ranked(trials.trials)
-        cost = f"{proposal.input_tokens + proposal.output_tokens:,}", f"{proposal.seconds + trials.seconds:.0f}"
-        if not order:
-            table.add_row(str(number), "0", "-", "-", "-", *cost)
-            continue
-        if best is None or order[0].means()["score"] > best.means()["score"]:
-            best = order[0]
+        groups = (order, order[:1], [tested[number]] if number in tested else [])
         table.add_row(
             str(number),
             str(len(order)),
-            *(_cell(group, "\n") for group in (order, order[:1], [best])),
-            *cost,
+            *(_cell(group, "\n") for group in groups),
+            f"{proposal.input_tokens + proposal.output_tokens:,}",
+            f"{proposal.seconds + trials.seconds:.0f}",
         )
     return table
 

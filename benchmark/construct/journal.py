@@ -101,10 +101,12 @@ class Unseen(JournalFile):
 
 
 class Final(JournalFile):
-    """What the loop came to on the test split, group by group; the keys are those of `groups`."""
+    """What the loop came to on the test split."""
 
     groups: dict[str, tuple[Trial, ...]]
     """`chosen`, `hand-written` (where the bank has the task), `random`, `first round`, `unseen`."""
+    best: dict[int, Trial]
+    """By number of a round the description that did best in its trials; rounds without any are left out."""
     seconds: float
 
 

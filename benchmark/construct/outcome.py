@@ -34,23 +34,26 @@ def finish(loop: "Loop") -> Final:
     Raises:
         InputError: If no candidate was tried.
     """
-    path, best = loop.journal.folder / FINAL, chosen(loop)
-    if not best:
+    path, winners = loop.journal.folder / FINAL, chosen(loop)
+    if not winners:
         raise InputError(f"{loop.journal.folder}: no candidate was tried, so there is no bank to write.")
     if not path.is_file():
         groups = {
-            "chosen": best,
+            "chosen": winners,
             "first round": tuple(trial.text for trial in loop.journal.rounds()[0][1].trials),
             "hand-written": hand_written(loop),
             "random": random_texts(loop),
             "unseen": (loop.unseen,),
         }
-        texts = tuple(dict.fromkeys(text for group in groups.values() for text in group))
+        rounds = {number: ranked(trials.trials) for number, (_, trials) in enumerate(loop.journal.rounds())}
+        firsts = {number: order[0].text for number, order in rounds.items() if order}
+        texts = tuple(dict.fromkeys([*(text for group in groups.values() for text in group), *firsts.values()]))
         trials = loop.trials(texts, "test", test=True)
         by_text = {trial.text: trial for trial in trials.trials}
         found = {name: tuple(by_text[text] for text in group) for name, group in groups.items() if group}
-        write_record(path, Final(groups=found, seconds=trials.seconds))
-    write_record(loop.journal.folder / BANK, bank(loop, best))
+        best = {number: by_text[text] for number, text in firsts.items()}
+        write_record(path, Final(groups=found, best=best, seconds=trials.seconds))
+    write_record(loop.journal.folder / BANK, bank(loop, winners))
     return read_record(path, Final)
 
 

@@ -54,15 +54,15 @@ def write(folder, *, finished):
     if finished:
         write_record(folder / CONTROLS, Trials(trials=(trial("by hand", 0.0, 0.5),), seconds=1.0))
         groups = {"chosen": (trial("two", 1.0, 1.0),), "hand-written": (trial("by hand", 0.0, 0.5),)}
-        write_record(folder / FINAL, Final(groups=groups, seconds=1.0))
+        write_record(folder / FINAL, Final(groups=groups, best={0: trial("two", 1.0, 0.5)}, seconds=1.0))
 
 
 def test_a_loop_in_full(tmp_path):
     write(tmp_path, finished=True)
     text = drawn(draw_loop, tmp_path)
     rows = [line.split() for line in text.splitlines()]
-    assert ["0", "2", "75.0", "100.0", "100.0", "1,234", "5"] in rows
-    assert ["[50.0,", "100.0]", *["[100.0,", "100.0]"] * 2] in rows
+    assert ["0", "2", "75.0", "100.0", "75.0", "1,234", "5"] in rows
+    assert ["[50.0,", "100.0]", "[100.0,", "100.0]", "[50.0,", "100.0]"] in rows
     assert ["1", "0", "-", "-", "-", "1,234", "5"] in rows
     assert "1. two" in text and "2. one [x]" in text and "1. by hand" in text
     assert "Test: chosen against hand-written: better, +75.0 points [+50.0, +100.0], n = 2 cases." in text

@@ -51,6 +51,11 @@ def test_a_loop_from_proposals_to_a_bank(make_loop, tmp_path):
     # chosen by the trials, not by the test
     tried = [trial for _, trials in loop.journal.rounds() for trial in trials.trials]
     assert [trial.text for trial in final.groups["chosen"]] == [trial.text for trial in module.ranked(tried)]
+    # and the best of each round is tested too
+    assert {number: trial.text for number, trial in final.best.items()} == {
+        number: module.ranked(trials.trials)[0].text for number, (_, trials) in enumerate(loop.journal.rounds())
+    }
+    assert set(final.best[0].cases) == {case.request.case_id for case in loop.material.test}
     bank = read_bank(folder / "bank.json")
     own = bank.tasks["counterfact"]
     assert own.descriptions == (*chosen(loop), loop.unseen) and own.unseen == 5
