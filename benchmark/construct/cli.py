@@ -47,6 +47,8 @@ class Writing(Trying):
     candidates: Annotated[int, Option(help="Descriptions in each round.")] = 10
     rounds: Annotated[int, Option(help="Most rounds.")] = 5
     patience: Annotated[int, Option(help="Rounds without a better candidate after which the loop ends.")] = 2
+    examples: Annotated[int, Option(help="Training cases that the writer is shown.")] = 4
+    shown: Annotated[int, Option(help="Earlier candidates that it is shown, the best and the worst ones.")] = 6
     writer: Annotated[str | None, Option(metavar="DIR_OR_HUB_ID", help="Chat model of the proposer 'local'.")] = None
     budget: Annotated[int | None, Option(help="Most tokens that 'openai' may cost, prompts and answers.")] = None
     timeout: Annotated[float, Option(help="Seconds without a byte after which 'openai' tries again.")] = 120.0

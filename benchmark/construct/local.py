@@ -86,7 +86,7 @@ class LocalProposer(AskingProposer):
         if room < 1:
             raise InputError(
                 f"{self.model}: the prompt has {len(ids):,} tokens, and the model takes {found.context:,} with the "
-                "answer; show the proposer fewer examples or candidates."
+                "answer; fewer --examples or --shown make it shorter."
             )
         prompt = torch.tensor([ids], device=found.device)
         with torch.inference_mode(), _seeded(found.device, seed):
