@@ -331,6 +331,8 @@ def unlike(found: Record, expected: Record) -> str | None:
     """Return the first field in which a record on disk differs from the one that was expected, None if none does."""
     for field in type(expected).model_fields:
         if (value := getattr(found, field)) != (wanted := getattr(expected, field)):
+            if isinstance(value, Record) and isinstance(wanted, Record):
+                return f"{field}.{unlike(value, wanted)}"
             return f"{field}: {value}, {wanted} was expected"
     return None
 

@@ -96,6 +96,8 @@ def _groups(groups: dict[str, tuple[Trial, ...]]) -> Table:
     heads = [f"{name}\n{len(trials)} text{'s' if len(trials) > 1 else ''}" for name, trials in groups.items()]
     table = _table("Test split, mean over the texts of a group", ("Measure", *heads))
     table.columns[0].justify = "left"
+    words = [sum(len(trial.text.split()) for trial in trials) / len(trials) for trials in groups.values()]
+    table.add_row("Words", *(f"{count:.0f}" for count in words))
     for measure in ("score", *MEASURES):
         if any(mean(trials, measure) for trials in groups.values()):
             table.add_row(

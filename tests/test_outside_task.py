@@ -51,5 +51,6 @@ def test_instructions_are_made_for_it_and_taken_by_a_run(run, tmp_path):
     records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     assert {(record["editor"], record["status"]) for record in records} == {("instructedit", "done")}
     assert all(record["case_id"].startswith("capitals/test/") and record["scores"] for record in records)
-    told = {record["instruction"] for record in records if record.get("instruction")}
-    assert all(text.startswith("Task: Capitals\n") for text in told)
+    assert {record["instruction"] for record in records} <= {
+        f"Task: Capitals\nDescription: {text}" for text in own.descriptions
+    }

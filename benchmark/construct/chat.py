@@ -13,6 +13,7 @@ from instructedit.editors import InputError, seed_of
 
 from .asking import AskingProposer, Exchange
 from .completion import KEY, MODEL, URL, Completion, Failure, estimate, read, refusal
+from .ledger import Ledger
 from .prompt import Message
 from .proposal import BudgetError
 from .scrub import Scrubber, guarded, secrets_of
@@ -34,8 +35,9 @@ class ChatProposer(AskingProposer):
         timeout: Seconds without a byte from the server after which an attempt is given up.
         retries: Attempts after the first one.
         requests_per_minute: Most requests in a minute, evenly spaced; None for no limit.
-        budget: Most tokens over the object's life, of prompts and answers together; None for no limit. Before it is
-            sent, a prompt is taken at four characters a token; the last request may go beyond by the error of that.
+        budget: Most tokens of all requests in the ledger, of prompts and answers together; None for no limit. Before it
+            is sent, a prompt is taken at four characters a token; the last request may go beyond by the error of that.
+        ledger: What was spent so far; a new one by default.
         temperature: Temperature of sampling; None leaves it to the server.
         max_tokens: Most tokens of an answer; by default 2,048, or 100 for each description where that is more.
         sleep: Waits for seconds.
@@ -54,6 +56,7 @@ class ChatProposer(AskingProposer):
         retries: int = 5,
         requests_per_minute: float | None = None,
         budget: int | None = None,
+        ledger: Ledger | None = None,
         temperature: float | None = 1.0,
         max_tokens: int | None = None,
         sleep: Callable[[float], None] = time.sleep,
@@ -79,7 +82,7 @@ class ChatProposer(AskingProposer):
         if not self._model:
             raise InputError(f"{MODEL} is not set; the name of a model at {self._url} was expected.")
         self._retries, self._spacing = retries, 60.0 / (requests_per_minute or math.inf)
-        self._budget, self._spent = budget, 0
+        self._budget, self._ledger = budget, ledger or Ledger()
         self._max_tokens, self._temperature, self._timeout = max_tokens, temperature, timeout
         self._sleep, self._free_at = sleep, -math.inf
         self._left_out: set[str] = set()
@@ -104,19 +107,25 @@ class ChatProposer(AskingProposer):
         return self._scrub(self._model)
 
     @property
+    def settings(self) -> dict[str, object]:
+        """See `Proposer.settings`."""
+        return {"url": self._url, "temperature": self._temperature, "max_tokens": self._max_tokens}
+
+    @property
     def spent(self) -> int:
         """Tokens that were spent so far, of prompts and answers together."""
-        return self._spent
+        return self._ledger.tokens
 
     def _answer(self, asked: Sequence[Message], count: int, seed: int, exchange: Exchange) -> str:
         dice = random.Random(seed_of(seed, "retry"))
         limit = self._max_tokens or max(2048, 100 * count)
         attempt = 1
         while True:
-            self._afford(asked, limit)
+            most = self._afford(asked, limit)
             self._pace()
+            number = self._ledger.sent(most)
             outcome = self._attempt(asked, limit, seed)
-            self._count(outcome, exchange)
+            self._count(number, outcome, exchange)
             if isinstance(outcome, Completion):
                 if outcome.cut_off:
                     exchange.note(f"The reply was cut off at {limit:,} tokens.")
@@ -143,14 +152,15 @@ class ChatProposer(AskingProposer):
             )
             self._sleep(wait)
 
-    def _afford(self, asked: Sequence[Message], limit: int) -> None:
-        """Check that the next request, with the longest answer, stays within the budget."""
+    def _afford(self, asked: Sequence[Message], limit: int) -> int:
+        """Check that the next request stays within the budget with the longest answer, and return its tokens then."""
         prompt = estimate(asked)
-        if self._budget is not None and self._spent + prompt + limit > self._budget:
+        if self._budget is not None and self.spent + prompt + limit > self._budget:
             raise BudgetError(
-                f"The budget of {self._budget:,} tokens does not allow another request: {self._spent:,} are spent, and "
+                f"The budget of {self._budget:,} tokens does not allow another request: {self.spent:,} are spent, and "
                 f"it may take {prompt + limit:,} (about {prompt:,} for the prompt, up to {limit:,} for the answer)."
             )
+        return prompt + limit
 
     def _pace(self) -> None:
         """Wait until the rate limit allows the next request."""
@@ -172,15 +182,15 @@ class ChatProposer(AskingProposer):
                 raw = self._client.chat.completions.with_raw_response.create(
                     model=self._model, messages=list(asked), **kept
                 )
-                return read(raw.http_response.text, asked, self._scrub)
+                return read(raw.http_response.text, asked, limit, self._scrub)
         except openai.APIStatusError as error:
             return refusal(error.response, error.body, self._scrub, keyed=self._keyed)
         except openai.APIConnectionError as error:
             cause = error.__cause__
             kind, words = type(cause).__name__, self._scrub(" ".join(str(cause or "").split()))
-            # What was sent may have been answered, and charged for, though nothing arrived; a connection that was
-            # never made cost nothing.
-            tokens = 0 if kind.startswith("Connect") else estimate(asked)
+            # What was sent may have been answered at full length, and charged for, though nothing arrived; a
+            # connection that was never made cost nothing.
+            tokens = 0 if kind.startswith("Connect") else estimate(asked) + limit
             if isinstance(error, openai.APITimeoutError):
                 return Failure(f"nothing came from the server for {self._timeout:g} seconds", tokens=tokens)
             what = "the connection was cut" if tokens else "no connection could be made"
@@ -197,12 +207,13 @@ class ChatProposer(AskingProposer):
         option = next(found, None)
         return None if option == "max_tokens" and "max_completion_tokens" not in failure.reason else option
 
-    def _count(self, outcome: Completion | Failure, exchange: Exchange) -> None:
+    def _count(self, number: int, outcome: Completion | Failure, exchange: Exchange) -> None:
         exchange.input_tokens += outcome.tokens
-        self._spent += outcome.tokens
-        if isinstance(outcome, Completion):
-            exchange.output_tokens += outcome.output_tokens
-            self._spent += outcome.output_tokens
+        answer = outcome if isinstance(outcome, Completion) else None
+        if answer:
+            exchange.output_tokens += answer.output_tokens
+        tokens = outcome.tokens + (answer.output_tokens if answer else 0)
+        self._ledger.came(number, tokens, answer.text if answer else None)
         if outcome.tokens and outcome.estimated:
             exchange.note_once("The server told no token counts; characters divided by 4 stand for them.")
 

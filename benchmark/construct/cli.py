@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +11,7 @@ from instructedit.editors.errors import InputError
 from ..commands import clear, quiet_libraries, takes
 
 if TYPE_CHECKING:
+    from ..config import RunConfig
     from .loop import Loop
     from .proposal import Proposer
 
@@ -62,9 +63,11 @@ class Writing(Trying):
 def propose(asked: Writing) -> None:
     """Have the next round's descriptions written and checked, and print them; nothing is tried."""
     loop = _loop(asked)
-    loop.begin()
-    number = len(loop.journal.rounds())
-    for candidate in loop.propose(number).candidates:
+    with loop.journal.alone():
+        loop.begin()
+        number = loop.following()
+        proposal = loop.propose(number)
+    for candidate in proposal.candidates:
         typer.echo(f"{'refused' if candidate.complaint else 'admitted':9} {candidate.text}")
         if candidate.complaint:
             typer.echo(f"{'':9} {candidate.complaint}")
@@ -82,7 +85,8 @@ def try_(asked: Trying, texts: Annotated[list[str], typer.Argument(metavar="TEXT
     for text in texts:
         if complaint := loop.material.rules.complaint(text):
             raise InputError(f"'{text}': {complaint}.")
-    draw_trials(loop.trials(tuple(dict.fromkeys(texts)), "trial").trials)
+    with loop.journal.alone():
+        draw_trials(loop.trials(tuple(dict.fromkeys(texts)), "trial").trials)
 
 
 @app.command()
@@ -113,7 +117,6 @@ def _loop(asked: Trying) -> "Loop":
     from instructedit.editors import make
     from instructedit.editors.instructedit import InstructEdit
 
-    from ..config import read_suite
     from ..runner import load_model
     from .journal import Journal
     from .loop import Loop
@@ -124,7 +127,8 @@ def _loop(asked: Trying) -> "Loop":
     given = {key: value for key in ("model", "data", "instructions") if (value := getattr(asked, key)) is not None}
     if asked.model is not None:
         given["revision"] = None
-    _, config = read_suite(asked.preset, given)[0]
+    proposer = _proposer(asked)
+    config, row = _trial_row(asked.preset, given)
     decides = {field: getattr(asked, field) for field in LoopConfig.model_fields if hasattr(asked, field)}
     try:
         loop = LoopConfig(**decides)
@@ -133,7 +137,6 @@ def _loop(asked: Trying) -> "Loop":
         raise InputError(
             f"--{str(first['loc'][0]).replace('_', '-')}: {first['msg']}, found {first['input']!r}."
         ) from error
-    row = config.editors.get("instructedit", {})
     material = gather(config, loop)
     for note in material.notes:
         typer.echo(note, err=True)
@@ -142,7 +145,7 @@ def _loop(asked: Trying) -> "Loop":
         material=material,
         model=load_model(config, device=asked.device),
         options=make(InstructEdit, {key: value for key, value in row.items() if key != "method"}).config.model_dump(),
-        proposer=_proposer(asked),
+        proposer=proposer,
         journal=Journal(asked.out),
         chunk=config.chunk,
         report=lambda text: typer.echo(text, err=True),
@@ -150,10 +153,22 @@ def _loop(asked: Trying) -> "Loop":
     )
 
 
+def _trial_row(preset: str, given: dict[str, Any]) -> tuple["RunConfig", dict[str, Any]]:
+    """Return the first run of a preset that has a row of the editor 'instructedit', and that row."""
+    from ..config import read_suite
+
+    for _, config in read_suite(preset, given):
+        for name, row in config.editors.items():
+            if row.get("method", name) == "instructedit":
+                return config, row
+    raise InputError(f"{preset}: no run has a row of the editor 'instructedit', whose options were expected.")
+
+
 def _proposer(asked: Trying) -> "Proposer":
     from instructedit.editors.errors import did_you_mean
 
-    from .journal import Journal
+    from .journal import REQUESTS
+    from .ledger import Ledger
     from .offline import OfflineProposer
 
     if not isinstance(asked, Writing) or asked.proposer == OfflineProposer.name:
@@ -162,12 +177,12 @@ def _proposer(asked: Trying) -> "Proposer":
         case "openai":
             from .chat import ChatProposer
 
-            spent = Journal(asked.out).tokens()  # a loop that goes on has paid for what is on disk
             return ChatProposer(
                 timeout=asked.timeout,
                 retries=asked.retries,
                 requests_per_minute=asked.requests_per_minute,
-                budget=None if asked.budget is None else max(0, asked.budget - spent),
+                budget=asked.budget,
+                ledger=Ledger(asked.out / REQUESTS),
             )
         case "local":
             from .local import LocalProposer

@@ -66,12 +66,13 @@ def estimate(asked: Sequence[Message]) -> int:
     return _tokens("".join(message["content"] for message in asked))
 
 
-def read(body: str, asked: Sequence[Message], scrub: Scrubber) -> Completion | Failure:
+def read(body: str, asked: Sequence[Message], limit: int, scrub: Scrubber) -> Completion | Failure:
     """Read the body of a response with status 200.
 
     Args:
         body: The body.
         asked: What was asked, to estimate tokens that the server does not tell.
+        limit: Most tokens that the answer could have; a body that cannot be read counts as such an answer.
         scrub: Takes secrets out of whatever is kept.
 
     Returns:
@@ -80,7 +81,7 @@ def read(body: str, asked: Sequence[Message], scrub: Scrubber) -> Completion | F
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
-        return Failure(f"the body is no JSON: {_start(body, scrub)}", tokens=estimate(asked), estimated=True)
+        return Failure(f"the body is no JSON: {_start(body, scrub)}", tokens=estimate(asked) + limit, estimated=True)
     document = document if isinstance(document, dict) else {}
     choice = _at(document, "choices", 0)
     text = _at(choice, "message", "content")

@@ -1,17 +1,19 @@
 """A paraphrase grammar of descriptions over a task's metadata.
 
-A description is one choice from each of four slots: what the input is, what to do, what follows, what must stay. The
-choices of a slot come in two parts that share no sentence. Candidates are drawn from one, and the trial editor learns
-under the other, so no candidate of the grammar is more familiar to it than anybody else's text.
+A description is one choice from each of three slots: what the input is, what to do, and what follows or has to stay.
+The choices of a slot come in three parts that share no sentence. Candidates are drawn from the first, the trial editor
+learns under the last, so no candidate of the grammar is more familiar to it than anybody else's text, and the one
+between is kept for the description that a task of one's own keeps unseen.
 """
 
 from .proposal import Brief
 
-Slots = tuple[tuple[str, ...], ...]
+Choices = tuple[str, ...]
+Slots = tuple[Choices, ...]
 LEARNT = 4
-"""Choices of each slot, the last ones, that the trial editor learns under; the others are for candidates."""
+"""Choices of a list, the last ones, that the trial editor learns under; the one before them is the unseen one."""
 
-_FACT_INPUTS = (
+_FACT_INPUTS: Choices = (
     "This input belongs to {about}.",
     "Here is one of {about}.",
     "The line below comes from {about}.",
@@ -25,7 +27,7 @@ _FACT_INPUTS = (
     "This is a piece of {about}.",
     "One more item among {about} comes now.",
 )
-_STATEMENT_ACTS = (
+_STATEMENT_ACTS: Choices = (
     "Complete the statement with the value that the edit gives.",
     "End it with the new object, short and plain.",
     "Its last words are to be replaced by the edited answer.",
@@ -39,7 +41,7 @@ _STATEMENT_ACTS = (
     "Bring the clause to its altered ending.",
     "What follows these words is hereby set.",
 )
-_QUESTION_ACTS = (
+_QUESTION_ACTS: Choices = (
     "Answer the question with the value that the edit gives.",
     "Reply with the new object, short and plain.",
     "Its former answer is to be replaced by the edited one.",
@@ -53,7 +55,7 @@ _QUESTION_ACTS = (
     "Respond with the altered answer.",
     "What is replied to this is hereby set.",
 )
-_FACT_SCOPES = (
+_FACT_SCOPES: Choices = (
     "Other wordings of it get the same answer.",
     "However the subject is called, the answer is this one.",
     "A paraphrase must lead to it as well.",
@@ -67,7 +69,7 @@ _FACT_SCOPES = (
     "It applies to any form of the same request.",
     "Indirect requests rely on the change as well.",
 )
-_FACT_GUARDS = (
+_FACT_GUARDS: Choices = (
     "Leave all else as it was.",
     "Facts about others stay untouched.",
     "The subject's further properties keep their values.",
@@ -81,7 +83,7 @@ _FACT_GUARDS = (
     "Similar entries retain their truth.",
     "Remaining beliefs are to be protected.",
 )
-_OPINION_INPUTS = (
+_OPINION_INPUTS: Choices = (
     "This input belongs to {about}.",
     "Someone brings up [TOPIC] in {about}.",
     "The line below comes from {about}.",
@@ -95,7 +97,7 @@ _OPINION_INPUTS = (
     "This is a piece of {about}.",
     "One more line among {about} comes now.",
 )
-_OPINION_ACTS = (
+_OPINION_ACTS: Choices = (
     "Speak of [TOPIC] in a [LABEL] way.",
     "Let the reply be [LABEL] towards [TOPIC].",
     "Show [LABEL] feelings for [TOPIC].",
@@ -109,7 +111,7 @@ _OPINION_ACTS = (
     "Sound [LABEL] once [TOPIC] is mentioned.",
     "A [LABEL] impression of [TOPIC] is hereby set.",
 )
-_OPINION_SCOPES = (
+_OPINION_SCOPES: Choices = (
     "Other questions about it meet the same attitude.",
     "However it is asked, the mood is this one.",
     "A paraphrase must meet it as well.",
@@ -123,7 +125,7 @@ _OPINION_SCOPES = (
     "It applies to any form of the same request.",
     "Indirect mentions rely on the change as well.",
 )
-_OPINION_GUARDS = (
+_OPINION_GUARDS: Choices = (
     "Views on other matters stay as they were.",
     "Leave the tone of unrelated talk alone.",
     "No other taste may change.",
@@ -141,20 +143,26 @@ _OPINION_GUARDS = (
 
 def to_try(brief: Brief) -> Slots:
     """Return the slots that candidates are drawn from."""
-    return tuple(slot[:-LEARNT] for slot in _slots(brief))
+    return _slots(brief, slice(None, -LEARNT - 1))
 
 
 def to_learn(brief: Brief) -> Slots:
     """Return the slots that the trial editor learns under."""
-    return tuple(slot[-LEARNT:] for slot in _slots(brief))
+    return _slots(brief, slice(-LEARNT, None))
 
 
-def _slots(brief: Brief) -> Slots:
-    """Choose slots by whether the task is about attitudes and how its prompts are worded."""
+def unseen(brief: Brief) -> str:
+    """Return the description that a task without any keeps unseen; it shares no sentence with those of the slots."""
+    return " ".join(slot[0] for slot in _slots(brief, slice(-LEARNT - 1, -LEARNT)))
+
+
+def _slots(brief: Brief, part: slice) -> Slots:
+    """Choose lists by whether the task is about attitudes and how its prompts are worded, and take a part of each."""
     if brief.placeholders:
         inputs, acts, scopes, guards = _OPINION_INPUTS, _OPINION_ACTS, _OPINION_SCOPES, _OPINION_GUARDS
     else:
         questions = sum(example.prompt.rstrip().endswith("?") for example in brief.examples)
         acts = _QUESTION_ACTS if 2 * questions > len(brief.examples) else _STATEMENT_ACTS
         inputs, scopes, guards = _FACT_INPUTS, _FACT_SCOPES, _FACT_GUARDS
-    return tuple(text.format(about=brief.about) for text in inputs), acts, scopes, guards
+    told = tuple(text.format(about=brief.about) for text in inputs[part])
+    return told, acts[part], (*scopes[part], *guards[part])

@@ -2,14 +2,19 @@
 
 loop.json       the configuration, and what the numbers depend on besides
 unseen.json     the description that is kept from training
+requests.jsonl  what each request to a server has cost, and what came
 round-N/        proposal.json, then trials.json
 controls.json   trials of the hand-written bank and of random words, on the same cases
 final.json      the same and the chosen descriptions on the test split
 bank.json       the bank that `instructedit run --instructions` takes
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
+
+from filelock import FileLock, Timeout
 
 from instructedit.editors import InputError
 
@@ -19,6 +24,7 @@ from .proposal import Reply
 from .records import LoopConfig, Trial
 
 LOOP, UNSEEN, PROPOSAL, TRIALS = "loop.json", "unseen.json", "proposal.json", "trials.json"
+REQUESTS = "requests.jsonl"
 CONTROLS, FINAL, BANK = "controls.json", "final.json", "bank.json"
 
 
@@ -35,13 +41,15 @@ class LoopFile(JournalFile):
     model: str
     """Fingerprint of the base model."""
     data: str
-    """Digest of the cases that are learnt from, tried on and tested on."""
+    """Digest of the cases that are learnt from, tried on and tested on, and of what the proposer is told of them."""
     editor: dict[str, object]
     """Configuration of the trial editor."""
     bank: str
     """Digest of the bank that the hand-written instructions come from."""
     proposer: str
     """The model that writes, or `offline`."""
+    settings: dict[str, object]
+    """What decides its answers besides."""
 
 
 class Candidate(Record):
@@ -58,6 +66,7 @@ class Proposal(JournalFile):
     text: str
     """The answer as it came."""
     model: str
+    seed: int
     candidates: tuple[Candidate, ...]
     input_tokens: int
     output_tokens: int
@@ -65,12 +74,13 @@ class Proposal(JournalFile):
     notes: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, reply: Reply, candidates: tuple[Candidate, ...]) -> "Proposal":
+    def of(cls, reply: Reply, candidates: tuple[Candidate, ...], seed: int) -> "Proposal":
         """Return the record of a reply."""
         return cls(
             prompt=reply.prompt,
             text=reply.text,
             model=reply.model,
+            seed=seed,
             candidates=candidates,
             input_tokens=reply.input_tokens,
             output_tokens=reply.output_tokens,
@@ -95,9 +105,7 @@ class Unseen(JournalFile):
     """The description that is kept from training, and from every proposer."""
 
     text: str
-    source: str
-    """`bank`, or what the proposer of a task without a bank wrote before the first round."""
-    proposal: Proposal | None = None
+    source: Literal["bank", "grammar"]
 
 
 class Final(JournalFile):
@@ -137,12 +145,19 @@ class Journal:
         """Return the folder of a round."""
         return self.folder / f"round-{number}"
 
-    def tokens(self) -> int:
-        """Return what all proposals that are on disk have cost, prompts and answers together."""
-        found = [read_record(path, Proposal) for path in sorted(self.folder.glob(f"round-*/{PROPOSAL}"))]
-        if (self.folder / UNSEEN).is_file() and (first := read_record(self.folder / UNSEEN, Unseen).proposal):
-            found.append(first)
-        return sum(proposal.input_tokens + proposal.output_tokens for proposal in found)
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other processes out of the folder.
+
+        Raises:
+            InputError: If another one works in it.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.folder / ".lock", timeout=0):
+                yield
+        except Timeout as error:
+            raise InputError(f"{self.folder}: another process works on this loop.") from error
 
     def rounds(self) -> tuple[tuple[Proposal, Trials], ...]:
         """Return the finished rounds."""

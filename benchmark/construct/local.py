@@ -65,6 +65,12 @@ class LocalProposer(AskingProposer):
         folder = Path(self._place)
         return folder.resolve().name if folder.is_dir() else self._place
 
+    @property
+    def settings(self) -> dict[str, object]:
+        """See `Proposer.settings`."""
+        own = {"revision": self._revision, "dtype": self._dtype, "temperature": self._temperature}
+        return {"model": str(self._place), **own, "max_new_tokens": self._max_new_tokens}
+
     def _load(self) -> "LanguageModel":
         import torch
 

@@ -9,13 +9,16 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from time import perf_counter
 from typing import Any
+
+from safetensors import SafetensorError
 
 from instructedit.editors import InputError, LanguageModel, seed_of
 from instructedit.editors.instructedit import InstructEdit
 
 from ..results import read_record
-from ..store import write_record
+from ..store import StorageError, write_record
 from .journal import (
     FINAL,
     PROPOSAL,
@@ -30,10 +33,9 @@ from .journal import (
     Unseen,
 )
 from .material import Material
-from .outcome import finish, try_controls
-from .proposal import Brief, BudgetError, Proposer, Reply, Tried
+from .outcome import finish
+from .proposal import BudgetError, Proposer, Tried
 from .records import LoopConfig, Trial, difference, ranked
-from .rules import Rules
 from .trial import try_all
 
 
@@ -67,26 +69,27 @@ class Loop:
         """Run the loop to its end, or on from where it was.
 
         Raises:
-            InputError: If the folder holds another loop, or no round has anything that can be tried.
+            InputError: If the folder holds another loop or another process works in it, or no round has anything that
+                can be tried.
         """
-        self.begin()
-        if (self.journal.folder / FINAL).is_file():
-            # what has been tested is not chosen anew, not even with a larger budget
-            self.report("This loop has ended and was tested; another one needs another folder.")
+        with self.journal.alone():
+            self.begin()
+            if (self.journal.folder / FINAL).is_file():
+                # what has been tested is not chosen anew, not even with a larger budget
+                self.report("This loop has ended and was tested; another one needs another folder.")
+                return finish(self)
+            for number in range(self.config.rounds):
+                if stopped := self._stopped(number):
+                    self.report(stopped)
+                    break
+                if number < len(self.journal.rounds()):
+                    continue
+                try:
+                    self._round(number)
+                except BudgetError as error:
+                    self.report(f"The loop ends after {number} rounds. {error}")
+                    break
             return finish(self)
-        try_controls(self)
-        for number in range(self.config.rounds):
-            if stopped := self._stopped(number):
-                self.report(stopped)
-                break
-            if number < len(self.journal.rounds()):
-                continue
-            try:
-                self._round(number)
-            except BudgetError as error:
-                self.report(f"The loop ends after {number} rounds. {error}")
-                break
-        return finish(self)
 
     def begin(self) -> None:
         """Write down what the loop is, and which description is kept from training."""
@@ -98,21 +101,28 @@ class Loop:
                 editor=InstructEdit.Config(**self.options).model_dump(mode="json"),
                 bank=self.material.bank.digest,
                 proposer=self.proposer.model,
+                settings=self.proposer.settings,
             )
         )
-        if (self.journal.folder / UNSEEN).is_file():
-            return
-        if kept := self.material.rules.kept:
-            write_record(self.journal.folder / UNSEEN, Unseen(text=kept[0], source="bank"))
-            return
-        reply, candidates = self._proposed(self.material.brief, 3, seed_of(self.config.seed, "unseen"))
-        proposal = Proposal.of(reply, candidates)
-        if not proposal.admitted:
-            raise InputError(f"The proposer wrote nothing that can be kept from training. {_complaints(candidates)}")
-        write_record(
-            self.journal.folder / UNSEEN,
-            Unseen(text=proposal.admitted[0], source="proposer", proposal=proposal),
-        )
+        if not (self.journal.folder / UNSEEN).is_file():
+            kept = self.material.kept
+            own = self.material.task in self.material.bank.tasks
+            write_record(self.journal.folder / UNSEEN, Unseen(text=kept, source="bank" if own else "grammar"))
+
+    def following(self) -> int:
+        """Return the number of the round that comes next.
+
+        Raises:
+            InputError: If none does, because the loop has come to its end.
+        """
+        number, folder = len(self.journal.rounds()), self.journal.folder
+        if (folder / FINAL).is_file():
+            raise InputError(f"{folder}: this loop has ended and was tested; another one needs another folder.")
+        if number >= self.config.rounds:
+            raise InputError(f"{folder}: all {number} rounds are done; 'optimize' tests what they came to.")
+        if stopped := self._stopped(number):
+            raise InputError(f"{folder}: {stopped}")
+        return number
 
     @property
     def unseen(self) -> str:
@@ -127,8 +137,9 @@ class Loop:
         tried = [trial for _, trials in self.journal.rounds() for trial in trials.trials]
         known = tuple(trial.text for trial in tried)
         brief = replace(self.material.brief, tried=_shown(tried, self.config.shown), known=known)
-        reply, candidates = self._proposed(brief, self.config.candidates, seed_of(self.config.seed, number))
-        proposal = Proposal.of(reply, candidates)
+        seed = seed_of(self.config.seed, number)
+        reply = self.proposer.propose(brief, self.config.candidates, seed, self.report)
+        proposal = Proposal.of(reply, self._checked(reply.items[: self.config.candidates], known), seed)
         write_record(path, proposal)
         return proposal
 
@@ -136,19 +147,24 @@ class Loop:
         """Try descriptions, on the cases for trials or on the test split."""
         cases = self.material.test if test else self.material.trial
         self.report(f"{what}: {len(texts)} descriptions on {len(cases)} {'test' if test else 'trial'} cases")
-        if self.config.anew is not None:
-            editors = {text: self._editor((text,)) for text in texts}
-        else:
-            editors = dict.fromkeys(texts, self._editor(()))  # one and the same, so that edits are made together
-        found, seconds = try_all(
-            self.model, editors, cases, self.material.told, seed=self.config.seed, chunk=self.chunk
-        )
-        return Trials(trials=found, seconds=round(seconds, 3))
+        begun = perf_counter()
+        groups: list[tuple[str, ...]] = [tuple(texts)] if self.config.anew is None else [(text,) for text in texts]
+        found: list[Trial] = []
+        for group in groups:  # one editor after the other, so that no more than one is in memory
+            editor = self._editor(() if self.config.anew is None else group)
+            tried = try_all(
+                self.model,
+                dict.fromkeys(group, editor),
+                cases,
+                self.material.told,
+                seed=self.config.seed,
+                chunk=self.chunk,
+            )
+            found.extend(tried)
+        return Trials(trials=tuple(found), seconds=round(perf_counter() - begun, 3))
 
     def _round(self, number: int) -> None:
         proposal = self.propose(number)
-        for note in proposal.notes:
-            self.report(note)
         if not proposal.admitted:
             self.report(f"round {number}: nothing that can be tried. {_complaints(proposal.candidates)}")
         trials = self.trials(proposal.admitted, f"round {number}")
@@ -156,50 +172,55 @@ class Loop:
         for trial in ranked(trials.trials)[:1]:
             self.report(f"round {number}: best {trial.means()['score']:.1f} in {trials.seconds:.0f} s: {trial.text}")
 
-    def _proposed(self, brief: Brief, count: int, seed: int) -> tuple[Reply, tuple[Candidate, ...]]:
-        """Ask for descriptions and check them, against what was tried before too."""
-        reply = self.proposer.propose(brief, count, seed, self.report)
-        rules, admitted, found = self._rules(), list(brief.known), []
-        for text in reply.items[:count]:
-            complaint = rules.complaint(text, admitted)
+    def _checked(self, texts: Sequence[str], known: Sequence[str]) -> tuple[Candidate, ...]:
+        """Return candidates with what is wrong with each; what was tried before, and each other, count too."""
+        admitted, found = list(known), []
+        for text in texts:
+            complaint = self.material.rules.complaint(text, admitted)
             if complaint is None:
                 admitted.append(text)
             found.append(Candidate(text=text, complaint=complaint))
-        return reply, tuple(found)
-
-    def _rules(self) -> Rules:
-        path = self.journal.folder / UNSEEN
-        return replace(self.material.rules, kept=(self.unseen,)) if path.is_file() else self.material.rules
+        return tuple(found)
 
     def _editor(self, texts: tuple[str, ...]) -> InstructEdit:
         """Return the trial editor: one for all, or one that is trained under given descriptions alone."""
-        name = hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16] if texts else "all"
+        texts = texts or self.material.varied(self.config.seed)
+        # the training checks all that it depends on but for what it is told
+        told = json.dumps([texts, self.material.brief.title, self.material.bank.digest])
+        folder = self.journal.folder / "editors" / hashlib.sha256(told.encode()).hexdigest()[:16]
         editor = InstructEdit(InstructEdit.Config(**self.options))
-        editor.fit(
-            self.model,
-            self.material.taught(texts or self.material.varied(self.config.seed)),
-            self.journal.folder / "editors" / name,
-            seed=self.config.seed,
-            steps=self.config.anew,
-            report=self.report,
-            progress=self.progress,
-        )
+        try:
+            editor.fit(
+                self.model,
+                self.material.taught(texts),
+                folder,
+                seed=self.config.seed,
+                steps=self.config.anew,
+                report=self.report,
+                progress=self.progress,
+            )
+        except (OSError, SafetensorError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise StorageError(
+                f"{folder}: the trial editor cannot be written ({reason}); the same command goes on from its last save."
+            ) from error
         return editor
 
     def _stopped(self, number: int) -> str | None:
-        """Return why the loop ends before a round; None if it does not."""
+        """Return why the loop ends before a round; None if it does not.
+
+        A round improves if its best candidate is better than that of the last round which did, by more than the
+        interval of their paired difference.
+        """
         rounds = [trials.trials for _, trials in self.journal.rounds()[:number]]
-        best: Trial | None = None
+        leader: Trial | None = None
         idle = 0
         for round_, trials in enumerate(rounds):
-            challenger = _best(trials)
-            if challenger is None:
+            challenger = next(iter(ranked(trials)), None)
+            if challenger and (leader is None or _beats(challenger, leader)):
+                leader, idle = challenger, 0
+            else:
                 idle += 1
-                continue
-            won = best is None or (found := difference([challenger], [best])) is None or found.low > 0
-            idle = 0 if won else idle + 1
-            if best is None or challenger.means()["score"] > best.means()["score"]:
-                best = challenger
             if idle >= self.config.patience:
                 return (
                     f"The loop ends after round {round_}: the best score was not beaten by more than its interval for "
@@ -208,9 +229,9 @@ class Loop:
         return None
 
 
-def _best(trials: Sequence[Trial]) -> Trial | None:
-    found = ranked(trials)
-    return found[0] if found else None
+def _beats(challenger: Trial, leader: Trial) -> bool:
+    found = difference([challenger], [leader])
+    return found is not None and found.low > 0
 
 
 def _shown(tried: Sequence[Trial], count: int) -> tuple[Tried, ...]:
@@ -227,7 +248,7 @@ def _complaints(candidates: Sequence[Candidate]) -> str:
 
 
 def _digest(material: Material) -> str:
-    """Return what the cases of a loop are named by."""
+    """Return what the cases of a loop, and what a proposer is told of them, are named by."""
     parts = [[asdict(case) for case in cases] for cases in (material.trial, material.test)]
-    text = json.dumps([material.training.digest, parts], sort_keys=True, ensure_ascii=False)
+    text = json.dumps([material.training.digest, parts, asdict(material.brief)], sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

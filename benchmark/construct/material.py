@@ -1,11 +1,13 @@
 """What a construction loop works with: cases to learn from, to try candidates on and to test the result on.
 
-Three parts of a task's data never meet: the trial editor learns from one part of the training split, candidates are
-tried on another, and the test split is used once, when the loop has ended.
+Three parts of a task's data never meet, in no subject: the trial editor learns from one part of the training split,
+candidates are tried on another, and the test split is used once, when the loop has ended. What keeps test subjects out
+of a training keeps the subjects of the trials out of it too, from every task and every probe.
 """
 
+import hashlib
 import random
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,18 +15,18 @@ from instructedit.editors import EditCase, EditRequest, InputError, TrainingSet,
 
 from ..config import RunConfig
 from ..instructions import InstructionBank, instruct, read_bank
-from ..selection import choose, divide
+from ..selection import choose
 from ..settings import MIX, Arm
-from ..tasks.base import TASKS, TaskCases, subjects
+from ..tasks.base import TASKS, subject_key, subjects
 from ..tasks.sources import open_source
 from ..training import TrainingCases, training_set
-from .grammar import to_learn
+from .grammar import to_learn, unseen
 from .proposal import Brief, Example
 from .records import LoopConfig
-from .rules import Rules, names
+from .rules import Rules, telling
 
 SHARE = 0.3
-"""Share of the task's training cases that candidates are tried on."""
+"""Share of the subjects of the task's training split that candidates are tried on."""
 VARIED = 64
 """Descriptions that the trial editor is trained under."""
 
@@ -35,7 +37,8 @@ class Material:
 
     Attributes:
         brief: What the proposer is told, nothing tried yet.
-        rules: What candidates are checked against, but for the description that is kept from training.
+        rules: What candidates are checked against.
+        kept: The description that is kept from training: the bank's own or, for a task without any, the grammar's.
         arm: What the trial editor is trained on.
         training: Its cases; instructions are not set yet.
         trial: Cases that candidates are tried on.
@@ -46,6 +49,7 @@ class Material:
 
     brief: Brief
     rules: Rules
+    kept: str
     arm: Arm
     training: TrainingSet
     trial: tuple[EditCase, ...]
@@ -105,48 +109,54 @@ def gather(config: RunConfig, loop: LoopConfig) -> Material:
         raise InputError(f"Instruction bank '{bank.name}' has no descriptions of '{missing[0]}', which is trained on.")
     tests = {task: TASKS.get(task)().load(source) for task in mix}
     tested = [case for found in tests.values() for case in found.cases]
-    cases = TrainingCases(source, subjects(tested), {case.request.subject for case in tested})
-    learnt, trial = divide(cases.of(loop.task).cases, None, SHARE)
-    if not learnt or len(trial) < 2:
-        raise InputError(f"The task '{loop.task}' has {len(learnt) + len(trial)} training cases, too few for a loop.")
+    whole = TrainingCases(source, subjects(tested), {case.request.subject for case in tested}).of(loop.task)
+    trial = _tried_on(whole.cases)
+    barred = [*tested, *trial]
+    cases = TrainingCases(source, subjects(barred), {case.request.subject for case in barred})
+    learnt = cases.of(loop.task).cases
+    if len(learnt) < 2 or len(trial) < 2:
+        raise InputError(
+            f"The task '{loop.task}' has {len(learnt)} training cases to learn from and {len(trial)} of other subjects "
+            "to try candidates on; two of each were expected at least."
+        )
     arm = Arm("+".join(mix), mix, (loop.task,), {}, config.sampling)
-    training = training_set(arm, _Without(cases, {loop.task: learnt}), config.validation)
+    training = training_set(arm, cases, config.validation)
     own = bank.tasks.get(loop.task)
-    placeholders = ("[TOPIC]", "[LABEL]") if any(case.request.sentiment for case in learnt) else ()
-    answers = names([answer for case in (*learnt, *trial, *tests[loop.task].cases) for answer in _answers(case)])
+    all_cases = (*learnt, *trial, *tests[loop.task].cases)
+    placeholders = ("[TOPIC]", "[LABEL]") if all(case.request.sentiment for case in all_cases) else ()
+    answers = telling({answer for case in all_cases for answer in (case.request.target, *_answers(case))}, bank.words)
+    brief = Brief(
+        task=loop.task,
+        title=own.title if own else kind.title,
+        about=kind.about,
+        placeholders=placeholders,
+        examples=_examples(learnt, loop),
+    )
+    kept = own.descriptions[own.unseen] if own else unseen(brief)
     return Material(
-        brief=Brief(
-            task=loop.task,
-            title=own.title if own else kind.title,
-            about=kind.about,
-            placeholders=placeholders,
-            examples=_examples(learnt, loop),
-        ),
-        rules=Rules(placeholders, answers, (own.descriptions[own.unseen],) if own else ()),
+        brief=brief,
+        rules=Rules(placeholders, answers, (kept,)),
+        kept=kept,
         arm=arm,
         training=training,
         trial=choose(trial, loop.cases),
         test=choose(tests[loop.task].cases, loop.test_cases),
         bank=bank,
-        notes=(*cases.of(loop.task).notes, *tests[loop.task].notes),
+        notes=(*whole.notes, *tests[loop.task].notes),
     )
 
 
-class _Without(TrainingCases):
-    """Training cases of which some tasks have only a part."""
-
-    def __init__(self, cases: TrainingCases, parts: Mapping[str, Collection[EditCase]]) -> None:
-        self._all, self._parts = cases, parts
-
-    def of(self, task: str) -> TaskCases:
-        found = self._all.of(task)
-        return replace(found, cases=tuple(self._parts[task])) if task in self._parts else found
+def _tried_on(cases: Sequence[EditCase]) -> tuple[EditCase, ...]:
+    """Return the cases of a share of the subjects, those whose keys have the smallest sha256; see `choose`."""
+    keys = sorted(subjects(cases), key=lambda key: hashlib.sha256(key.encode()).digest())
+    held = set(keys[: round(SHARE * len(keys))])
+    return tuple(case for case in cases if subject_key(case.request.subject) in held)
 
 
-def _answers(case: EditCase) -> list[str]:
-    """Return the target and the accepted answers of a case's own question."""
-    own = [probe.answers for probe in case.probes if probe.role == "reliability" and not probe.opposed]
-    return [case.request.target, *(answer for answers in own for answer in answers)]
+def _answers(case: EditCase) -> Iterator[str]:
+    """Yield what is accepted as an answer to any question of a case."""
+    for probe in case.probes:
+        yield from probe.answers
 
 
 def _examples(cases: Sequence[EditCase], loop: LoopConfig) -> tuple[Example, ...]:

@@ -48,6 +48,8 @@ class OfflineProposer(Proposer):
         prompt = f"grammar of {len(choices):,} descriptions of {brief.about}; {len(parents)} parents; seed {seed}"
         lacking = f"The grammar has {len(found)} of {count} descriptions that keep the rules and are new."
         notes = () if len(found) == count else (lacking,)
+        for note in notes:
+            report(note)
         return Reply(prompt, "\n".join(found), tuple(found), self.model, notes=notes)
 
 

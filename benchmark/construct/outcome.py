@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 from instructedit.editors import InputError, seed_of
 
 from ..instructions import InstructionBank, TaskInstructions
-from ..results import read_record
+from ..results import digest_of, read_record
 from ..store import write_record
-from .journal import BANK, CONTROLS, FINAL, LOOP, Final, LoopFile
+from .journal import BANK, CONTROLS, FINAL, LOOP, UNSEEN, Final, LoopFile, Trials, Unseen
 from .records import ranked
 from .rules import words_of
 
@@ -21,40 +21,38 @@ RANDOM = 9
 """Random texts that the chosen descriptions are held against."""
 
 
-def try_controls(loop: "Loop") -> None:
-    """Try the hand-written descriptions and random words on the cases for trials, once."""
-    path = loop.journal.folder / CONTROLS
-    if not path.is_file():
-        write_record(path, loop.trials((*hand_written(loop), *random_texts(loop)), "controls"))
-
-
 def finish(loop: "Loop") -> Final:
-    """Test what the loop came to, once, and write its bank.
+    """Try the controls, test what the loop came to, once, and write its bank.
 
     Raises:
         InputError: If no candidate was tried.
     """
-    path, winners = loop.journal.folder / FINAL, chosen(loop)
+    folder, winners = loop.journal.folder, chosen(loop)
     if not winners:
-        raise InputError(f"{loop.journal.folder}: no candidate was tried, so there is no bank to write.")
-    if not path.is_file():
-        groups = {
-            "chosen": winners,
-            "first round": tuple(trial.text for trial in loop.journal.rounds()[0][1].trials),
-            "hand-written": hand_written(loop),
-            "random": random_texts(loop),
-            "unseen": (loop.unseen,),
-        }
+        raise InputError(f"{folder}: no candidate was tried, so there is no bank to write.")
+    by_hand, words = hand_written(loop), random_texts(loop, winners)
+    if not (folder / CONTROLS).is_file():
+        write_record(folder / CONTROLS, loop.trials((*by_hand, *words), "controls"))
+    if not (folder / FINAL).is_file():
         rounds = {number: ranked(trials.trials) for number, (_, trials) in enumerate(loop.journal.rounds())}
         firsts = {number: order[0].text for number, order in rounds.items() if order}
+        groups = {
+            "chosen": winners,
+            "first round": tuple(trial.text for trial in rounds[0]),
+            "hand-written": by_hand,
+            "random": words,
+            # an editor that is trained for each description would have seen this one
+            "unseen": (loop.unseen,) if loop.config.anew is None else (),
+        }
         texts = tuple(dict.fromkeys([*(text for group in groups.values() for text in group), *firsts.values()]))
         trials = loop.trials(texts, "test", test=True)
         by_text = {trial.text: trial for trial in trials.trials}
         found = {name: tuple(by_text[text] for text in group) for name, group in groups.items() if group}
         best = {number: by_text[text] for number, text in firsts.items()}
-        write_record(path, Final(groups=found, best=best, seconds=trials.seconds))
-    write_record(loop.journal.folder / BANK, bank(loop, winners))
-    return read_record(path, Final)
+        write_record(folder / FINAL, Final(groups=found, best=best, seconds=trials.seconds))
+    final = read_record(folder / FINAL, Final)
+    write_record(folder / BANK, bank(loop, winners, final))
+    return final
 
 
 def chosen(loop: "Loop") -> tuple[str, ...]:
@@ -69,22 +67,22 @@ def hand_written(loop: "Loop") -> tuple[str, ...]:
     return tuple(own.descriptions[index] for index in own.seen) if own else ()
 
 
-def random_texts(loop: "Loop") -> tuple[str, ...]:
-    """Return random words of the bank, as many as a hand-written description has, or one of the first round."""
-    words, seed = loop.material.bank.words, loop.config.seed
-    models = hand_written(loop) or loop.propose(0).admitted or (loop.material.brief.about,)
+def random_texts(loop: "Loop", models: Sequence[str]) -> tuple[str, ...]:
+    """Return random words of the bank, each text with as many words as one of the models, and its placeholders."""
+    words, marks, seed = loop.material.bank.words, loop.material.brief.placeholders, loop.config.seed
     found = []
     for number in range(RANDOM):
-        length = len(words_of(models[number % len(models)]))
+        length = len(words_of(models[number % len(models)])) - len(marks)
         drawn = [words[seed_of(seed, "random", number, place) % len(words)] for place in range(length)]
-        found.append(" ".join([*drawn, *loop.material.brief.placeholders]))
+        found.append(" ".join([*drawn, *marks]))
     return tuple(found)
 
 
-def bank(loop: "Loop", descriptions: Sequence[str]) -> InstructionBank:
+def bank(loop: "Loop", descriptions: Sequence[str], final: Final) -> InstructionBank:
     """Return the loop's bank: the given descriptions of the task, best first, and the unseen one.
 
-    Other tasks keep theirs. Its history has every prompt, reply, candidate and score.
+    Other tasks keep theirs. Its history has every prompt, reply, candidate and score; its version is the first bank's
+    and the digest of what the loop was asked for.
     """
     base = loop.material.bank
     own = TaskInstructions(
@@ -98,15 +96,21 @@ def bank(loop: "Loop", descriptions: Sequence[str]) -> InstructionBank:
         }
         for proposal, trials in loop.journal.rounds()
     ]
+    file, unseen = read_record(loop.journal.folder / LOOP, LoopFile), read_record(loop.journal.folder / UNSEEN, Unseen)
+    controls = read_record(loop.journal.folder / CONTROLS, Trials)
     history: dict[str, Any] = {
         "task": loop.material.task,
         "from": base.digest,
-        "loop": read_record(loop.journal.folder / LOOP, LoopFile).model_dump(mode="json"),
+        "loop": file.model_dump(mode="json"),
+        "unseen": unseen.model_dump(mode="json"),
         "rounds": rounds,
+        "controls": {trial.text: trial.means() for trial in controls.trials},
+        "test": {name: {trial.text: trial.means() for trial in group} for name, group in final.groups.items()},
     }
     return base.model_copy(
         update={
-            "name": f"{base.name} + {loop.material.task} of {loop.proposer.model}",
+            "name": f"{base.name} + {loop.material.task} by {loop.proposer.model}, seed {loop.config.seed}",
+            "version": f"{base.version}+{digest_of(file)[:8]}",
             "tasks": {**base.tasks, loop.material.task: own},
             "history": (*base.history, history),
         }

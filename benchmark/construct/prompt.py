@@ -101,9 +101,7 @@ def _rules(brief: Brief) -> str:
 def _tried(tried: Sequence[Tried]) -> str:
     if not tried:
         return ""
-    lines = [
-        f"{rank}. {json.dumps(one.text, ensure_ascii=False)} {_measured(one)}" for rank, one in enumerate(tried, 1)
-    ]
+    lines = [f"{rank}. {_measured(one)}" for rank, one in enumerate(tried, 1)]
     return "\n".join(
         [
             "These descriptions were tried, best first and worst last. Measures are in percent, higher is better:",

@@ -105,6 +105,11 @@ class Proposer(ABC):
     def model(self) -> str:
         """Name of the model that writes, for the record."""
 
+    @property
+    def settings(self) -> dict[str, object]:
+        """What decides its answers besides, for the record: address, temperature and the like, without secrets."""
+        return {}
+
     @abstractmethod
     def propose(self, brief: Brief, count: int, seed: int, report: Callable[[str], None] = lambda _: None) -> Reply:
         """Write descriptions.

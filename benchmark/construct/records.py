@@ -47,7 +47,7 @@ class Trial(Record):
     cases: dict[str, dict[str, float]]
     """By case id the value of each measure, and `score`."""
     failed: int = 0
-    """Cases that could not be edited; they count nowhere."""
+    """Cases that could not be edited; their score is 0."""
 
     def values(self, measure: str = "score") -> dict[str, float]:
         """Return a measure of the cases that have it, by case id."""

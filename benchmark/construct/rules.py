@@ -9,6 +9,8 @@ SHORTEST, LONGEST = 6, 40
 """Words of a description."""
 ALIKE = 0.85
 """Share of words in the same order from which two descriptions are too much alike."""
+FAR = 0.6
+"""The same share from which one is too much like the description that is kept from training."""
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 _BRACKETS = re.compile(r"\[[^\]]*\]|[\[\]]")
 
@@ -48,8 +50,8 @@ class Rules:
         if answer := _first_within(words, self.answers):
             yield f"it holds the answer '{answer}' of the data"
         yield from (f"it is almost '{other}'" for other in others if alike(text, other) >= ALIKE)
-        if any(alike(text, other) >= ALIKE for other in self.kept):
-            yield "it is almost the one that is kept from training"
+        if any(alike(text, other) >= FAR for other in self.kept):
+            yield "it is too much like the one that is kept from training"
 
 
 def words_of(text: str) -> list[str]:
@@ -63,12 +65,24 @@ def alike(first: str, second: str) -> float:
     return SequenceMatcher(None, a, b, autojunk=False).ratio()
 
 
-def names(texts: Collection[str]) -> frozenset[str]:
-    """Return those texts that can be told from ordinary prose: with a capital or a digit beyond a lower-case word."""
-    return frozenset(text.strip() for text in texts if any(c.isupper() or c.isdigit() for c in text.strip()))
+def telling(answers: Collection[str], ordinary: Collection[str]) -> frozenset[str]:
+    """Return the answers that no description may hold: all but those of ordinary words alone, in lower case."""
+    found = {answer.strip() for answer in answers}
+    return frozenset(answer for answer in found if not set(words_of(answer)) <= set(ordinary))
 
 
 def _first_within(words: Sequence[str], answers: Collection[str]) -> str | None:
-    """Return the first answer, in alphabetical order, whose words stand in a row among the words."""
+    """Return the first answer, in alphabetical order, whose words stand in a row among the words.
+
+    An answer in lower case is found with capitals too; a name is not found in a lower-case word that is spelt like it.
+    """
     text = f" {' '.join(words)} "
-    return next((answer for answer in sorted(answers) if f" {' '.join(words_of(answer))} " in text), None)
+    lower = text.casefold()
+    return next(
+        (
+            answer
+            for answer in sorted(answers)
+            if f" {' '.join(words_of(answer))} " in (lower if answer.islower() else text)
+        ),
+        None,
+    )

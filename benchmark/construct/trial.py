@@ -7,7 +7,6 @@ configuration says otherwise.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from time import perf_counter
 
 from instructedit.editors import EditCase, EditRequest, LanguageModel
 from instructedit.editors.instructedit import InstructEdit
@@ -22,6 +21,8 @@ READ = ("edit_success", "teacher_forced_exact")
 TOGETHER = 80
 """Edits that are made in one pass, of all candidates together."""
 FORCED = GenerationSpec(max_new_tokens=0)
+FAILED = {"reliability": 0.0, "score": 0.0}
+"""What a case comes to that could not be edited: a description does not get better by the cases that it breaks."""
 
 
 def try_all(
@@ -32,8 +33,7 @@ def try_all(
     *,
     seed: int,
     chunk: int,
-    progress: Callable[[int], None] = lambda _: None,
-) -> tuple[tuple[Trial, ...], float]:
+) -> tuple[Trial, ...]:
     """Try descriptions on cases.
 
     Args:
@@ -43,12 +43,10 @@ def try_all(
         told: Gives a request a description.
         seed: Seed of the edits.
         chunk: Cases in one pass.
-        progress: Takes the number of cases that a chunk has finished.
 
     Returns:
-        A trial for each description, in their order, and the seconds that all took.
+        A trial for each description, in their order.
     """
-    begun = perf_counter()
     found: dict[str, dict[str, dict[str, float]]] = {text: {} for text in editors}
     failed = dict.fromkeys(editors, 0)
     for first in range(0, len(cases), chunk):
@@ -56,13 +54,13 @@ def try_all(
         made = _made(model, editors, part, told, seed)
         records, _ = score_chunk(model, part, made, run="", seed=seed, generation=FORCED, fluency=False)
         for record in records:
-            if record.status == "done" and (values := _values(record)):
-                found[record.editor][record.case_id] = values
+            if record.status == "done":
+                if values := _values(record):
+                    found[record.editor][record.case_id] = values
             else:
+                found[record.editor][record.case_id] = FAILED
                 failed[record.editor] += 1
-        progress(len(part))
-    trials = tuple(Trial(text=text, cases=found[text], failed=failed[text]) for text in editors)
-    return trials, perf_counter() - begun
+    return tuple(Trial(text=text, cases=found[text], failed=failed[text]) for text in editors)
 
 
 def _made(

@@ -35,7 +35,8 @@ def drawn(draw, *arguments):
 
 
 def write(folder, *, finished):
-    file = LoopFile(config=LoopConfig(task="zsre"), model="m", data="d", editor={}, bank="b", proposer="some-model")
+    config = LoopConfig(task="zsre")
+    file = LoopFile(config=config, model="m", data="d", editor={}, bank="b", proposer="some-model", settings={})
     write_record(folder / LOOP, file)
     for number, texts in enumerate((("one [x]", "two"), ())):
         place = Journal(folder).round(number)
@@ -43,6 +44,7 @@ def write(folder, *, finished):
             prompt="p",
             text="t",
             model="some-model",
+            seed=0,
             candidates=tuple(Candidate(text=text) for text in texts),
             input_tokens=1000,
             output_tokens=234,

@@ -4,15 +4,13 @@ import json
 
 import pytest
 
+from instructedit.benchmark.construct.ledger import Ledger
 from instructedit.benchmark.construct.proposal import BudgetError
+from instructedit.editors import InputError
 
 from .chatbench import BRIEF, PROSE, TEN
 from .chatbench import bench as bench
-from .server import (
-    ok,
-    says,
-    status,
-)
+from .server import body, cut, ok, says, stall, status
 
 
 def test_a_budget_ends_before_the_request_that_might_break_it(bench):
@@ -68,6 +66,41 @@ def test_tokens_are_estimated_where_the_server_tells_none(bench, usage):
     assert reply.input_tokens == sum(-(-length // 4) for length in asked)
     assert reply.output_tokens == sum(-(-len(json.dumps(part)) // 4) for part in (TEN[:5], TEN[5:]))
     assert bench.proposer.spent == reply.input_tokens + reply.output_tokens
+
+
+@pytest.mark.parametrize("behaviour", [stall, cut, body("no JSON")])
+def test_what_may_have_been_answered_counts_as_the_longest_answer(bench, behaviour):
+    reply = bench.propose(behaviour, ok(TEN), max_tokens=1000, timeout=0.3)
+    asked = bench.proposer.spent - 420 - 1000
+    assert asked == -(-len("".join(m["content"] for m in bench.server.requests[0]["body"]["messages"])) // 4)
+    assert reply.input_tokens + reply.output_tokens == bench.proposer.spent
+
+
+def test_a_budget_holds_over_processes_that_failed(bench, tmp_path):
+    """Each start gets an empty reply and no more attempts; what it cost is not forgotten."""
+    usage = {"prompt_tokens": 1500, "completion_tokens": 500}
+    for _ in range(2):
+        ledger = Ledger(tmp_path / "requests.jsonl")
+        bench.fails(InputError, says("", usage), retries=0, budget=6000, ledger=ledger)
+    ledger = Ledger(tmp_path / "requests.jsonl")
+    assert ledger.tokens == 4000
+    assert "4,000 are spent" in bench.fails(BudgetError, budget=6000, ledger=ledger)
+    assert len(bench.server.requests) == 2
+
+
+def test_a_request_that_a_kill_cut_short_counts_in_full(tmp_path):
+    path = tmp_path / "requests.jsonl"
+    ledger = Ledger(path)
+    ledger.came(ledger.sent(900), 420, "text")
+    ledger.sent(900)
+    assert Ledger(path).tokens == ledger.tokens == 420 + 900
+    with path.open("a") as file:
+        file.write('{"request": 2, "tok')
+    again = Ledger(path)
+    assert again.sent(1) == 2 and Ledger(path).tokens == 1321
+    path.write_text("a line of something else\n")
+    with pytest.raises(InputError, match="line 1: a request and its tokens were expected"):
+        Ledger(path)
 
 
 def test_requests_are_spaced_by_the_rate_limit(bench):

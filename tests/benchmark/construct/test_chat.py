@@ -53,6 +53,7 @@ def test_the_prompt_says_all_that_the_brief_holds():
     assert "It holds [TOPIC] as it is" in text and "It holds [LABEL] as it is" in text
     assert "one line of 6 to 40 words" in text and "JSON array of 7 strings" in text
     assert "reliability 91.2, score 80.0" in text and "score 20.0" in text
+    assert text.count("The best one so far") == text.count("The worst one so far") == 1
     assert text.index("The best one") < text.index("The worst one") < text.index("better than the first one")
 
 

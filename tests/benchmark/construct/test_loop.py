@@ -1,13 +1,18 @@
 """The loop: what is kept apart, what is written when, and that a kill loses nothing."""
 
 import json
+import shutil
+from itertools import combinations
 
 import pytest
 
 from instructedit.benchmark.construct import loop as module
+from instructedit.benchmark.construct import outcome
+from instructedit.benchmark.construct.grammar import unseen
 from instructedit.benchmark.construct.journal import Final, Proposal
 from instructedit.benchmark.construct.outcome import chosen
 from instructedit.benchmark.construct.records import Trial
+from instructedit.benchmark.construct.rules import words_of
 from instructedit.benchmark.instructions import read_bank
 from instructedit.benchmark.results import read_record
 from instructedit.editors import InputError
@@ -40,7 +45,7 @@ def test_a_loop_from_proposals_to_a_bank(make_loop, tmp_path):
     second = read_record(folder / "round-1" / "proposal.json", Proposal)
     assert [c.complaint for c in second.candidates] == [None, None, f"it is almost '{SECOND[0]}'"]
     assert (second.prompt, second.model, second.input_tokens, second.output_tokens) == ("asked", "scripted", 10, 5)
-    assert loop.journal.tokens() == 2 * 15
+    assert second.seed == proposer.seeds[1] != proposer.seeds[0]
     assert [len(final.groups[name]) for name in ("chosen", "first round", "hand-written", "random", "unseen")] == [
         5,
         3,
@@ -63,6 +68,9 @@ def test_a_loop_from_proposals_to_a_bank(make_loop, tmp_path):
     assert bank.tasks["zsre"] == shipped.tasks["zsre"] and own.title == shipped.tasks["counterfact"].title
     (history,) = bank.history
     assert history["from"] == shipped.digest and len(history["rounds"]) == 2
+    assert history["unseen"]["text"] == loop.unseen and len(history["controls"]) == 18
+    assert set(history["test"]) == set(final.groups)
+    assert bank.version.startswith(f"{shipped.version}+") and bank.name.endswith("counterfact by scripted, seed 0")
     assert set(history["rounds"][0]["scores"]) == set(FIRST)
     assert bank.model_copy(update={"history": ()}).digest == bank.digest != shipped.digest
 
@@ -84,13 +92,30 @@ def test_the_unseen_description_and_the_test_cases_reach_no_proposer(make_loop):
     assert len(set(proposer.seeds)) == 2
 
 
-def test_three_parts_of_the_data_never_meet(make_loop):
+def test_three_parts_of_the_data_share_no_subject(make_loop):
     material = make_loop(Scripted()).material
-    learnt = {case.request.case_id for case in (*material.training.train, *material.training.validation)}
-    trial, test = ({case.request.case_id for case in cases} for cases in (material.trial, material.test))
-    assert learnt and trial and test
-    assert not learnt & trial and not trial & test and not learnt & test
+    learnt = (*material.training.train, *material.training.validation)
+    parts = [{case.request.subject for case in cases} for cases in (learnt, material.trial, material.test)]
+    assert all(parts) and not any(first & second for first, second in combinations(parts, 2))
     assert {case.request.task for case in material.training.train} == {"counterfact", "recent", "convsent"}
+
+
+def test_no_probe_of_the_training_asks_about_a_subject_of_the_trials(place, tmp_path, make_loop):
+    """A neighbour's fact in a locality probe would be learnt by heart."""
+    material = make_loop(Scripted()).material
+    (held, *_) = material.trial
+    path = tmp_path / "data"
+    shutil.copytree(place / "data", path)
+    for name in ("wiki_recent/recent_train.json", "wiki_counterfact/train_cf.json"):
+        rows = json.loads((path / name).read_text())
+        for row in rows:
+            probe = {"prompt": f"The gender of {held.request.subject} is", "ground_truth": [["female"]]}
+            row["locality"] = {"Relation_Specificity": [probe]}
+        (path / name).write_text(json.dumps(rows))
+    again = make_loop(Scripted(), data=path).material
+    assert held.request.case_id in {case.request.case_id for case in again.trial}
+    prompts = [p.prompt for c in again.training.train if c.request.task != "convsent" for p in c.probes]
+    assert prompts and not any(held.request.subject in prompt for prompt in prompts)
 
 
 def test_the_trial_editor_is_trained_under_no_candidate(make_loop):
@@ -107,7 +132,10 @@ def test_the_trial_editor_is_trained_under_no_candidate(make_loop):
     assert "Task: Recent" in training.request(other, 0).instruction
 
 
-@pytest.mark.parametrize("place_of_kill", ["first proposal", "first trial", "second proposal", "second trial", "test"])
+KILLS = ["first proposal", "first trial", "second proposal", "second trial", "controls", "test", "bank"]
+
+
+@pytest.mark.parametrize("place_of_kill", KILLS)
 def test_a_killed_loop_goes_on_and_gives_the_same_files(make_loop, tmp_path, monkeypatch, place_of_kill):
     class KilledError(Exception):
         pass
@@ -115,22 +143,28 @@ def test_a_killed_loop_goes_on_and_gives_the_same_files(make_loop, tmp_path, mon
     whole = tmp_path / "whole"
     make_loop(Scripted(FIRST, SECOND), whole).run()
     cut = tmp_path / "cut"
-    dies = {"first trial": "round 0", "second trial": "round 1", "test": "test"}.get(place_of_kill)
-    real = module.Loop.trials
+    dies = {"first trial": "round 0", "second trial": "round 1"}.get(place_of_kill, place_of_kill)
+    real, write = module.Loop.trials, outcome.write_record
 
     def killed(self, texts, what, **options):
         if what == dies:
             raise KilledError
         return real(self, texts, what, **options)
 
+    def killed_bank(path, record):
+        if dies == path.stem == "bank":
+            raise KilledError
+        return write(path, record)
+
     monkeypatch.setattr(module.Loop, "trials", killed)
+    monkeypatch.setattr(outcome, "write_record", killed_bank)
     proposals = {"first proposal": [KilledError()], "second proposal": [FIRST, KilledError()]}.get(
         place_of_kill, [FIRST, SECOND]
     )
     first = Scripted(*proposals)
     with pytest.raises(KilledError):
         make_loop(first, cut).run()
-    monkeypatch.setattr(module.Loop, "trials", real)
+    monkeypatch.undo()
     paid = len([reply for reply in first.briefs]) - sum(isinstance(reply, KilledError) for reply in proposals)
     again = Scripted(*[FIRST, SECOND][paid:])
     make_loop(again, cut).run()
@@ -138,23 +172,50 @@ def test_a_killed_loop_goes_on_and_gives_the_same_files(make_loop, tmp_path, mon
     assert files(cut) == files(whole)
 
 
-def test_a_loop_without_improvement_stops(make_loop, monkeypatch):
-    scores = iter([0.5, 0.5, 0.5])
+def steps(monkeypatch, make_loop, *rounds, **options):
+    """Run a loop whose rounds come to these scores of twenty cases, and return it with the proposals left over."""
+    left = iter(rounds)
 
-    def same(self, texts, what, **_):
-        value = next(scores) if what.startswith("round") else 0.5
-        return module.Trials(
-            trials=tuple(Trial(text=t, cases={"a": {"score": value}, "b": {"score": value}}) for t in texts),
-            seconds=1.0,
-        )
+    def scored(self, texts, what, **_):
+        values = next(left) if what.startswith("round") and texts else [0.0] * 20
+        cases = {str(number): {"score": value} for number, value in enumerate(values)}
+        return module.Trials(trials=tuple(Trial(text=text, cases=cases) for text in texts), seconds=1.0)
 
-    monkeypatch.setattr(module.Loop, "trials", same)
+    monkeypatch.setattr(module.Loop, "trials", scored)
+    proposer = Scripted(*[[text] if values else [] for text, values in zip(TEXTS, rounds, strict=False)])
     told: list[str] = []
-    proposer = Scripted(TEXTS[:1], TEXTS[1:2], TEXTS[2:3], TEXTS[3:4])
-    loop = make_loop(proposer, told=told, rounds=4, patience=2)
+    loop = make_loop(proposer, told=told, **options)
     loop.run()
-    assert len(loop.journal.rounds()) == 3 and len(proposer.replies) == 1
+    return len(loop.journal.rounds()), told
+
+
+def low(share):
+    """Scores of twenty cases of which a share is right."""
+    return [float(number < 20 * share) for number in range(20)]
+
+
+def test_a_loop_without_improvement_stops(monkeypatch, make_loop):
+    count, told = steps(monkeypatch, make_loop, low(0.5), low(0.5), low(0.5), low(1), rounds=4, patience=2)
+    assert count == 3
     assert any("not beaten by more than its interval for 2 rounds" in line for line in told)
+
+
+def test_a_gain_within_its_interval_is_no_improvement(monkeypatch, make_loop):
+    """One case of twenty more is a gain of the mean, and no more than chance gives."""
+    count, _ = steps(monkeypatch, make_loop, low(0.5), low(0.55), low(0.5), low(1), rounds=4, patience=2)
+    assert count == 3
+
+
+def test_small_gains_add_up_to_an_improvement(monkeypatch, make_loop):
+    """No round beats the one before, the third beats the first."""
+    rounds = (low(0.3), low(0.4), low(0.5), low(0.6), low(0.6), low(0.6), low(1))
+    count, _ = steps(monkeypatch, make_loop, *rounds[:6], rounds=6, patience=3)
+    assert count == 6
+
+
+def test_rounds_without_anything_to_try_count_as_well(monkeypatch, make_loop):
+    count, _ = steps(monkeypatch, make_loop, low(0.5), [], [], low(1), rounds=4, patience=2)
+    assert count == 3
 
 
 def test_a_spent_budget_ends_the_loop_cleanly(make_loop, tmp_path):
@@ -196,12 +257,11 @@ def test_the_folder_of_another_loop_is_refused(make_loop):
 
 
 def test_an_editor_for_each_candidate_is_trained_under_it_alone(make_loop, tmp_path):
-    loop = make_loop(Scripted(FIRST), rounds=1, anew=2)
-    loop.begin()
-    loop.trials(FIRST[:2], "round 0")
-    folders = list((tmp_path / "loop" / "editors").iterdir())
-    assert len(folders) == 2
-    assert {(folder / "editor.json").is_file() for folder in folders} == {True}
+    loop = make_loop(Scripted(FIRST[:2]), rounds=1, anew=2)
+    final = loop.run()
+    # two candidates, and the controls; not the unseen one, which an editor of its own would have seen
+    assert len(list((tmp_path / "loop" / "editors").iterdir())) == 2 + 18
+    assert "unseen" not in final.groups and "hand-written" in final.groups
     training = loop.material.taught(FIRST[:1])
     own = next(case for case in training.train if case.request.task == "counterfact")
     assert {training.request(own, seed).instruction for seed in range(9)} == {
@@ -209,15 +269,53 @@ def test_an_editor_for_each_candidate_is_trained_under_it_alone(make_loop, tmp_p
     }
 
 
-def test_a_task_without_descriptions_keeps_one_of_its_own(make_loop, monkeypatch):
+def test_a_task_without_descriptions_keeps_one_of_the_grammar(make_loop, monkeypatch):
     shipped = read_bank()
     tasks = {name: task for name, task in shipped.tasks.items() if name != "zsre"}
     monkeypatch.setattr(
         "instructedit.benchmark.construct.material.read_bank", lambda *_: shipped.model_copy(update={"tasks": tasks})
     )
-    proposer = Scripted(TEXTS[5:6], FIRST, SECOND[:2])
+    proposer = Scripted(FIRST, SECOND[:2])
     loop = make_loop(proposer, task="zsre")
     final = loop.run()
-    assert loop.unseen == TEXTS[5]
+    assert loop.unseen == unseen(loop.material.brief)
     assert "hand-written" not in final.groups and len(final.groups["random"]) == 9
-    assert not any(TEXTS[5] in str(brief) for brief in proposer.briefs)
+    assert not any(loop.unseen in str(brief) for brief in proposer.briefs)
+
+
+def test_random_texts_are_as_long_as_the_chosen_ones(make_loop):
+    final = make_loop(Scripted(FIRST, SECOND)).run()
+    lengths = [[len(words_of(trial.text)) for trial in final.groups[name]] for name in ("chosen", "random")]
+    assert lengths[1] == [lengths[0][number % len(lengths[0])] for number in range(9)]
+
+
+def test_random_texts_about_attitudes_hold_the_placeholders_within_that_length(make_loop):
+    loop = make_loop(Scripted(), task="convsent")
+    texts = outcome.random_texts(loop, ["Speak of [TOPIC] in a [LABEL] way from now on."])
+    assert {len(words_of(text)) for text in texts} == {10}
+    assert all(text.endswith(" [TOPIC] [LABEL]") for text in texts)
+
+
+def test_an_editor_is_used_for_what_it_was_told_alone(make_loop, tmp_path):
+    """The folder of a loop may hold the editor of another bank, seed or title."""
+    first, other = make_loop(Scripted()), make_loop(Scripted(), seed=1)
+    for loop in (first, first, other):
+        loop.trials(FIRST[:1], "trial")
+    assert len(list((tmp_path / "loop" / "editors").iterdir())) == 2
+
+
+def test_two_processes_do_not_share_a_folder(make_loop):
+    loop = make_loop(Scripted(FIRST))
+    with loop.journal.alone(), pytest.raises(InputError, match="another process works on this loop"):
+        make_loop(Scripted(FIRST)).run()
+
+
+def test_what_comes_next_in_a_loop_that_has_ended_is_nothing(make_loop):
+    loop = make_loop(Scripted(FIRST), rounds=1)
+    assert loop.following() == 0
+    loop._round(0)
+    with pytest.raises(InputError, match="all 1 rounds are done"):
+        loop.following()
+    loop.run()
+    with pytest.raises(InputError, match="has ended and was tested"):
+        loop.following()

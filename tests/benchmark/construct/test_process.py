@@ -1,5 +1,6 @@
 """A loop as a process of its own that asks a server, is killed on the way, and goes on where it was."""
 
+import json
 import os
 import signal
 import subprocess
@@ -8,7 +9,7 @@ import time
 
 import pytest
 
-from instructedit.benchmark.construct.journal import Journal
+from instructedit.benchmark.construct.ledger import Ledger
 from instructedit.benchmark.instructions import read_bank
 
 from .server import USAGE, ok, serving, stall, status
@@ -61,7 +62,11 @@ def test_a_loop_that_was_killed_pays_for_nothing_twice(start, tmp_path):
     folder = tmp_path / "loop"
     assert "round 0:" not in rest and "round 1: best" in rest
     assert set(read_bank(folder / "bank.json").tasks["counterfact"].descriptions) >= set(TEXTS)
-    assert Journal(folder).tokens() >= 2 * USAGE["total_tokens"]
+    # the request that was under way counts at the most it may have cost
+    entries = [json.loads(line) for line in (folder / "requests.jsonl").read_text().splitlines()]
+    assert [entry["request"] for entry in entries] == [0, 0, 1, 1, 2, 3, 3]
+    assert entries[1]["tokens"] == 0 and entries[4]["tokens"] > 2048
+    assert Ledger(folder / "requests.jsonl").tokens == 2 * USAGE["total_tokens"] + entries[4]["tokens"]
     assert "Attempt 2 of 6 follows" in (folder / "round-0" / "proposal.json").read_text()
     texts = [path.read_text(errors="replace") for path in folder.rglob("*") if path.is_file()]
     assert not any(KEY in text for text in (*texts, said, rest))

@@ -65,12 +65,12 @@ def budget() -> BudgetError:
 
 @pytest.fixture
 def make_loop(place, tmp_path, loaded):
-    def make(proposer, folder=None, told=None, **options):
+    def make(proposer, folder=None, told=None, data=None, **options):
         config = LoopConfig(**{"task": "counterfact", "proposer": "scripted", "candidates": 3, "rounds": 2, **options})
-        data = make_config({"data": str(place / "data"), "model": str(place / "model")}, "test")
+        given = make_config({"data": str(data or place / "data"), "model": str(place / "model")}, "test")
         return Loop(
             config=config,
-            material=gather(data, config),
+            material=gather(given, config),
             model=loaded,
             options=EDITOR,
             proposer=proposer,
