@@ -78,6 +78,8 @@ class Loop:
                 # what has been tested is not chosen anew, not even with a larger budget
                 self.report("This loop has ended and was tested; another one needs another folder.")
                 return finish(self)
+            if self.config.anew is None:
+                self._editor(())  # now, so that the time of the first round is that of its trials
             for number in range(self.config.rounds):
                 if stopped := self._stopped(number):
                     self.report(stopped)
