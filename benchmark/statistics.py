@@ -113,9 +113,7 @@ def two_level_each(values: NDArray[np.float64], cases: Sequence[str]) -> list[In
     flat = values.reshape(rows * seeds, n).T
     drawn, block = _draws(f"cases|{name}", n), max(1, _BLOCK // n)
     by_seed = np.concatenate([drawn[start : start + block] / n @ flat for start in range(0, RESAMPLES, block)])
-    means = np.einsum(
-        "ks,krs->kr", _draws(f"seeds|{seeds}", seeds) / seeds, by_seed.reshape(RESAMPLES, rows, seeds)
-    )
+    means = np.einsum("ks,krs->kr", _draws(f"seeds|{seeds}", seeds) / seeds, by_seed.reshape(RESAMPLES, rows, seeds))
     # Two machines add the products in different orders; what differs between them stands behind the twelfth place.
     ends = np.quantile(means, [0.025, 0.975], axis=0).round(12)
     return [

@@ -52,7 +52,7 @@ class SeedMean(Record):
 
 
 class SideMean(Record):
-    """One side of a comparison: its mean over the cases of the comparison, with its 95 % two-level bootstrap interval."""
+    """One side of a comparison: its mean over the same cases, with its 95 % two-level bootstrap interval."""
 
     mean: float
     low: float
