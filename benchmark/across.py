@@ -190,7 +190,7 @@ def _comparison(
     first, second = _side(asked.rows, of_column), _side(asked.others, of_column)
     if cases := _shared(first, second):
         ours, theirs = (np.array([[of_seed[case] for case in cases] for of_seed in side]) for side in (first, second))
-        *sides, found = two_level_each(np.array([ours, theirs, ours - theirs]), cases)
+        one, other, found = two_level_each(np.array([ours, theirs, ours - theirs]), cases)
         yield SeedComparison(
             question=asked.question,
             first=asked.first,
@@ -204,8 +204,12 @@ def _comparison(
             high=found.high,
             n=found.n,
             per_seed=_per_seed(ours - theirs),
-            sides=tuple(SideMean(mean=side.mean, low=side.low, high=side.high) for side in sides),
+            sides=(_side_mean(one), _side_mean(other)),
         )
+
+
+def _side_mean(found: Interval) -> SideMean:
+    return SideMean(mean=found.mean, low=found.low, high=found.high)
 
 
 def _pairs(

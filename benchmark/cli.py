@@ -9,6 +9,7 @@ import typer
 
 from instructedit.editors.errors import InputError
 
+from .cli_reproduce import reproduce
 from .cli_table import table
 from .commands import clear, quiet_libraries
 from .construct.cli import app as instructions_app
@@ -21,6 +22,7 @@ app = typer.Typer(
 )
 app.add_typer(instructions_app, name="instructions")
 app.command()(table)
+app.command()(reproduce)
 
 
 @app.command()

@@ -152,19 +152,19 @@ def suite_footer(summary: SuiteSummary) -> tuple[str, ...]:
     )
 
 
-def paper_footer(protocols: Collection[Protocol], *, derived: bool, ranked: bool) -> tuple[str, ...]:
+def paper_footer(protocols: Collection[Protocol], *, derived: bool, ranked: bool | None = None) -> tuple[str, ...]:
     """Return how the numbers of one of the paper's tables are to be read.
 
     Args:
         protocols: Those of its numbers.
         derived: Whether any is of derived prompts.
-        ranked: Whether best and second best are marked, line by line.
+        ranked: Whether best and second best are marked, line by line; None says nothing of it.
     """
     return (
         _ACROSS,
         *(text for protocol, text in _PROTOCOLS.items() if protocol in protocols),
         *([_DERIVED] if derived else []),
-        *([_BY_LINE, MARKS.format(p="")] if ranked else [_NOT_RANKED]),
+        *([_BY_LINE, MARKS.format(p="")] if ranked else [] if ranked is None else [_NOT_RANKED]),
     )
 
 
