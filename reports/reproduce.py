@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -176,13 +176,12 @@ def _pairs(cells: Sequence[PublishedCell]) -> Iterator[tuple[PublishedCell, Publ
         table = group[0].table
         of = {cell.variant: cell for cell in group}
         if table == TABLE3:
-            order = sorted(group, key=lambda cell: cell.editor != OURS)
-            # Without an edit locality is 100 by definition, in the paper as here.
-            yield from (
-                (cell, other)
-                for cell, other in combinations(order, 2)
-                if not (cell.measure == "locality" and "none" in (cell.editor, other.editor))
-            )
+            # Without an edit locality is 100 by definition, in the paper as here; fluency has no better or worse.
+            kept = [cell for cell in group if (cell.measure, cell.editor) != ("locality", "none")]
+            kept = [cell for cell in kept if cell.measure != "fluency"]
+            rest = [cell for cell in kept if cell.editor != OURS]
+            yield from product([cell for cell in kept if cell.editor == OURS], rest)
+            yield from combinations(reversed(rest), 2)
         elif table == TABLE1:
             yield from ((cell, of[cell.task]) for cell in group if cell.variant != cell.task)
         elif table == SEEN_UNSEEN:
@@ -219,7 +218,8 @@ def _blocks(
         own = [line for line in lines if line.cell.model == name]
         if not directions:
             text = (
-                f"The base model ({model}) is taken for {title} by its type and number of parameters.",
+                f"The base model ({model}) is taken for {title} by its type and number of parameters, which other "
+                "weights of the same shape share.",
                 f"In all, {len(own)} values: {_counts(own)}. {_missing(own, cells, name)}.",
                 "Reproduced: our 95 % interval, which the number of cases makes wide or narrow, holds the published "
                 f"value. Near: no more than {tolerance:g} points apart. Differs: all else.",
@@ -233,7 +233,8 @@ def _blocks(
             "published one: what is compared is which of two is better, by the sign of the published difference and by "
             "our paired difference.",
             f"{'InstructEdit against the others' if rest else 'In all'}, {len(first)} comparisons: {_counts(first)}."
-            + (f" All pairs of editors, {len(own)} comparisons: {_counts(own)}." if rest else ""),
+            + (f" All pairs of editors, {len(own)} comparisons: {_counts(own)}." if rest else "")
+            + f" {_missing(own, cells, name)}.",
             "Agrees, contradicts: our whole 95 % interval lies on the published, or on the other side of zero. No "
             "difference shown: it does not. No published difference: the two are no farther apart than they are known. "
             "The intervals are not corrected for the number of comparisons. Fluency has no better or worse and is left "
@@ -312,9 +313,14 @@ def _counts(lines: Sequence[Line]) -> str:
 
 
 def _missing(lines: Sequence[Line], cells: Sequence[PublishedCell], model: str) -> str:
-    published_cells = [cell for cell in cells if cell.model == model]
-    missing = len(published_cells) - len({line.cell.address for line in lines})
-    return f"{missing} of {len(published_cells)} published values have no counterpart in these results"
+    """Return how many published values, or comparisons of two, our results do not have."""
+    of_model = [cell for cell in cells if cell.model == model]
+    if lines[0].other is None:
+        known, what = len(of_model), "values"
+    else:
+        known, what = sum(1 for _ in _pairs(of_model)), "comparisons"
+    found = len({(line.cell.address, line.other and line.other.address) for line in lines})
+    return f"{known - found} of {known} published {what} have no counterpart in these results"
 
 
 def _reasons(lines: Sequence[Line], facts: Published) -> Iterator[str]:
