@@ -27,6 +27,8 @@ thead th { border-bottom: 1px solid currentColor; font-weight: 600; vertical-ali
 th[scope=rowgroup] { font-style: italic; padding-top: .5rem }
 tbody + tbody { border-top: 1px solid var(--line) }
 strong { font-weight: 700 }
+td { position: relative }
+.tie { position: absolute }
 u { text-underline-offset: .2em }
 small, footer { color: var(--dim) }
 small { font-size: .85em }
@@ -80,7 +82,7 @@ def _cell(cell: Cell | None) -> str:
     tag = ("", "strong", "u")[cell.mark.rank]
     value = f"<{tag}>{escape(cell.value)}</{tag}>" if tag else escape(cell.value)
     if cell.mark.tied:
-        value += "="
+        value += '<span class="tie">=</span>'
     # Read out, or hovered over: what bold, underlined and the sign stand for.
     title = f' title="{cell.mark.word}"' if cell.mark.rank else ""
     beside = " ".join(filter(None, (cell.interval, "" if cell.n is None else f"n={cell.n}")))

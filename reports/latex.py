@@ -54,22 +54,31 @@ def render(report: Report) -> str:
 def _pages(tables: Sequence[Table]) -> Iterator[list[Table]]:
     """Yield tables as many as a page holds; one that is longer than a page goes on in the next."""
     page: list[Table] = []
-    for table in tables:
-        step = (_PAGE - _HEAD - len(set(table.groups))) // (2 if _is_wide(table) else 1)
-        for start in range(0, len(table.rows), step):
-            part = slice(start, start + step)
-            piece = table.part(rows=part)
-            if page and sum(map(_lines, (*page, piece))) > _PAGE:
-                yield page
-                page = []
-            page.append(piece)
+    for piece in (piece for table in tables for piece in _pieces(table)):
+        if page and sum(sum(_lines(other)) + _HEAD for other in (*page, piece)) > _PAGE:
+            yield page
+            page = []
+        page.append(piece)
     if page:
         yield page
 
 
-def _lines(table: Table) -> int:
-    """Return how many lines a table takes: its rows, a line above each group of them, and its head."""
-    return (2 if _is_wide(table) else 1) * len(table.rows) + len(set(table.groups)) + _HEAD
+def _pieces(table: Table) -> Iterator[Table]:
+    """Yield the table in pieces that fit a page."""
+    start, taken = 0, 0.0
+    for row, lines in enumerate(_lines(table)):
+        if taken and taken + lines > _PAGE - _HEAD:
+            yield table.part(rows=slice(start, row))
+            start, taken = row, 0.0
+        taken += lines
+    yield table.part(rows=slice(start, None))
+
+
+def _lines(table: Table) -> list[float]:
+    """Return how many lines each row takes, with that of its group above it; a small line counts half."""
+    groups = table.groups or ("",) * len(table.rows)
+    starts = [bool(group) and (row == 0 or groups[row - 1] != group) for row, group in enumerate(groups)]
+    return [(1.5 if _is_wide(table) else 1.0) + starts_group for starts_group in starts]
 
 
 def _is_wide(table: Table) -> bool:

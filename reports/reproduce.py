@@ -227,7 +227,8 @@ def _blocks(
             yield Block(f"{title}: published values", tuple(_tables(own, choice)), text=text)
             continue
         first = [line for line in own if line.cell.editor == OURS or table != TABLE3]
-        rest = [line for line in own if line not in first]
+        rest = [line for line in own if line.cell.editor != OURS] if first and table == TABLE3 else []
+        first = first or own
         text = (
             f"DIRECTIONS ONLY. The base model ({model}) is none of the paper's, so no value is compared with a "
             "published one: what is compared is which of two is better, by the sign of the published difference and by "

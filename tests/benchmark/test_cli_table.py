@@ -52,8 +52,8 @@ def test_results_are_held_against_the_published_ones(place):
         ),
         (
             ("reproduce", "paper:table3", "--schedule", "single", "--schedule", "batch"),
-            "--schedule: found single and batch; a column never mixes schedules, which edit different models, so one was "
-            "expected. Make a table of each.",
+            "--schedule: found single and batch; a column never mixes schedules, which edit different models, so one "
+            "was expected. Make a table of each.",
         ),
         (("table", "nothing"), "'nothing' is no table; one of paper:table3, "),
         (("reproduce", "tasks"), "'tasks' is nothing to reproduce; one of paper:table3, "),

@@ -11,7 +11,7 @@ from instructedit.reports.entries import Gap
 from instructedit.reports.published_results import PublishedCell, published
 from instructedit.reports.reproduce import direction_verdict, reproduce, value_verdict
 
-from .papers import write_main
+from .papers import CASES, by_row, main_rows, write_main
 from .suites import trained, write_index, write_run
 
 GPT2_XL = 1_557_611_200
@@ -174,6 +174,14 @@ def test_reasons_are_named_where_they_concern_a_cell(paper_suite: Path) -> None:
 def test_what_cannot_be_compared_is_a_sentence(paper_suite: Path, table, options, words) -> None:
     with pytest.raises(InputError, match=words):
         reproduce(table, [paper_suite], **options)
+
+
+def test_results_without_instructedit_show_all_pairs_at_once(tmp_path: Path) -> None:
+    run = write_run(tmp_path, "multi-task", main_rows()[:3], 0, by_row, cases=CASES, tasks=("recent",))
+    sheet = reproduce("paper:table3", [tmp_path / run.digest])
+    assert [block.detail for block in sheet.report.blocks] == [False, False]
+    assert sheet.report.blocks[0].tables[0].rows == ("mend minus ft-l", "mend minus none", "ft-l minus none")
+    assert "In all, 3 comparisons: agrees 3, contradicts 0" in sheet.report.blocks[0].text[1]
 
 
 def test_results_without_any_of_the_papers_editors_are_refused(tmp_path: Path) -> None:
