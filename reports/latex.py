@@ -41,7 +41,9 @@ def render(report: Report) -> str:
     lines += [rf"\par\noindent\textbf{{{_escape(warning)}}}" for warning in report.warnings]
     count = 0
     for block in report.blocks:
-        lines += ["", *(rf"{_escape(sentence)}\par" for sentence in block.text)]
+        if block.text:
+            heading = rf"\medskip\noindent\textbf{{{_escape(block.heading)}}}\par"
+            lines += ["", heading, *(rf"{_escape(sentence)}\par" for sentence in block.text)]
         for tables in (*_pages(block.tables), *_pages(block.comparisons)):
             lines += ["", *_float(block.heading, tables, report)]
             count += 1
