@@ -3,16 +3,14 @@
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import combinations, product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from instructedit.benchmark.questions import OURS
 from instructedit.editors.errors import InputError
 
-from .columns import Column, interval, stages
-from .entries import FIGURE4C, SEEN_UNSEEN, SETTINGS, TABLE1, TABLE3, Address, Entry, Gap, Gaps, entries
+from .columns import interval, stages
+from .entries import SETTINGS, TABLE3, Entry, Gaps, entries
 from .notes import model as model_words
 from .notes import paper_footer
 from .paper import TITLES
@@ -22,56 +20,10 @@ from .sheet import Sheet
 from .sources import Choice, read_groups
 from .suite import suite_header
 from .tables import Block, Cell, Report, Table
+from .verdicts import Line, Verdict, directions, pairs, scale, values
 
 TOLERANCE = 5.0
 """Points within which a value is near a published one: about the half width of an interval over 400 cases."""
-
-Verdict = Literal[
-    "reproduced", "near", "differs", "agrees", "contradicts", "no difference shown", "no published difference"
-]
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One comparison with the paper: of a value, or of what one cell has more than another."""
-
-    cell: PublishedCell
-    other: PublishedCell | None
-    """What is subtracted; None for a value."""
-    entry: Entry
-    minus: Entry | None
-    paper: float
-    ours: float
-    """In the paper's units, as are `low` and `high`."""
-    low: float
-    high: float
-    n: int
-    verdict: Verdict
-    reasons: tuple[int, ...]
-    """Numbers of the known reasons, from 1."""
-
-
-def value_verdict(cell: PublishedCell, ours: float, low: float, high: float, tolerance: float) -> Verdict:
-    """Judge a value: `reproduced` if our interval holds the published one, give or take how exactly that is known.
-
-    Else `near` if the two are no more than the tolerance apart, else `differs`.
-    """
-    if low <= cell.value + cell.error and high >= cell.value - cell.error:
-        return "reproduced"
-    return "near" if abs(ours - cell.value) <= tolerance else "differs"
-
-
-def direction_verdict(cell: PublishedCell, other: PublishedCell, gap: Gap) -> Verdict:
-    """Judge who is better of two: by the sign of the published difference, and by our paired interval.
-
-    Published values no farther apart than they are exactly known have no direction.
-    """
-    difference = cell.value - other.value
-    if abs(difference) <= cell.error + other.error:
-        return "no published difference"
-    if gap.sign == 0:
-        return "no difference shown"
-    return "agrees" if gap.sign == math.copysign(1, difference) else "contradicts"
 
 
 def reproduce(
@@ -104,9 +56,9 @@ def reproduce(
     model = facts.model_of(groups[0].run)
     cells = [cell for cell in facts.cells if cell.table == table and model in (None, cell.model)]
     if model is None:
-        lines = list(_directions(found, cells, Gaps(groups), facts))
+        lines = list(directions(found, cells, Gaps(groups), facts))
     else:
-        lines = list(_values(found, cells, facts, tolerance))
+        lines = list(values(found, cells, facts, tolerance))
     if not lines:
         raise InputError(
             f"{table}: none of its cells has a counterpart in these results; no editor or task is the same."
@@ -127,82 +79,6 @@ def reproduce(
     return Sheet(report, tuple(_record(line) for line in lines))
 
 
-def _values(
-    found: Sequence[Entry], cells: Sequence[PublishedCell], facts: Published, tolerance: float
-) -> Iterator[Line]:
-    for cell in cells:
-        for entry in found:
-            if _at(entry) == cell.address:
-                scale = _scale(entry.column)
-                ours, low, high = (scale * x for x in (entry.number.mean, entry.number.low, entry.number.high))
-                verdict = value_verdict(cell, ours, low, high, tolerance)
-                yield Line(cell, None, entry, None, cell.value, ours, low, high, entry.n, verdict, _known(facts, cell))
-
-
-def _directions(found: Sequence[Entry], cells: Sequence[PublishedCell], gaps: Gaps, facts: Published) -> Iterator[Line]:
-    """Yield the pairs of published cells whose counterparts were compared; fluency has no better or worse."""
-    for cell, other in _pairs(cells):
-        for first in (entry for entry in found if _at(entry) == cell.address):
-            for second in (entry for entry in found if _at(entry) == other.address):
-                if (gap := gaps.between(first, second)) is None:
-                    continue
-                scale = _scale(first.column)
-                known = tuple(sorted({*_known(facts, cell), *_known(facts, other)}))
-                yield Line(
-                    cell,
-                    other,
-                    first,
-                    second,
-                    cell.value - other.value,
-                    scale * gap.difference,
-                    scale * gap.low,
-                    scale * gap.high,
-                    gap.n,
-                    direction_verdict(cell, other, gap),
-                    known,
-                )
-
-
-def _pairs(cells: Sequence[PublishedCell]) -> Iterator[tuple[PublishedCell, PublishedCell]]:
-    """Yield which published cells are held against which: what each table is there to compare.
-
-    Table 3: InstructEdit against each editor, then the others among themselves; Table 1: a training on another task
-    against that on the tested one; unseen against seen instructions; a number of trained tasks against one fewer.
-    """
-    together: dict[tuple[str, ...], list[PublishedCell]] = {}
-    for cell in cells:
-        together.setdefault((cell.model, cell.setting, cell.task, cell.measure), []).append(cell)
-    for group in together.values():
-        table = group[0].table
-        of = {cell.variant: cell for cell in group}
-        if table == TABLE3:
-            # Without an edit locality is 100 by definition, in the paper as here; fluency has no better or worse.
-            kept = [cell for cell in group if (cell.measure, cell.editor) != ("locality", "none")]
-            kept = [cell for cell in kept if cell.measure != "fluency"]
-            rest = [cell for cell in kept if cell.editor != OURS]
-            yield from product([cell for cell in kept if cell.editor == OURS], rest)
-            yield from combinations(reversed(rest), 2)
-        elif table == TABLE1:
-            yield from ((cell, of[cell.task]) for cell in group if cell.variant != cell.task)
-        elif table == SEEN_UNSEEN:
-            yield of["unseen"], of["seen"]
-        elif table == FIGURE4C:
-            yield from ((of[str(n + 1)], of[str(n)]) for n in range(1, len(of)))
-
-
-def _at(entry: Entry) -> Address:
-    """Return an entry's address by its method: the paper knows no names of ours."""
-    return entry.address._replace(editor=entry.method)
-
-
-def _scale(column: Column) -> float:
-    return 1.0 if column.protocol == "ngram_entropy" else 100.0
-
-
-def _known(facts: Published, cell: PublishedCell) -> tuple[int, ...]:
-    return tuple(number for number, reason in enumerate(facts.reasons, 1) if reason.concerns(cell))
-
-
 def _blocks(
     table: str,
     lines: Sequence[Line],
@@ -213,10 +89,10 @@ def _blocks(
     model: str,
 ) -> Iterator[Block]:
     titles = {name: facts.models[name].title for name in dict.fromkeys(line.cell.model for line in lines)}
-    directions = lines[0].other is not None
+    by_direction = lines[0].other is not None
     for name, title in titles.items():
         own = [line for line in lines if line.cell.model == name]
-        if not directions:
+        if not by_direction:
             text = (
                 f"The base model ({model}) is taken for {title} by its type and number of parameters, which other "
                 "weights of the same shape share.",
@@ -248,9 +124,9 @@ def _blocks(
 
 def _tables(lines: Sequence[Line], choice: str) -> Iterator[Table]:
     """Yield a table for each stage: lines are cells or pairs of cells, with the protocol, n and the runs of each."""
-    directions = lines[0].other is not None
-    what = "difference" if directions else "value"
-    gap = () if directions else ("Ours minus paper",)
+    by_direction = lines[0].other is not None
+    what = "difference" if by_direction else "value"
+    gap = () if by_direction else ("Ours minus paper",)
     for stage, mark in stages([line.entry for line in lines]):
         own = [line for line in lines if line.entry.stage == stage]
         yield Table(
@@ -292,12 +168,10 @@ def _variant(entry: Entry) -> str:
 
 def _cells(line: Line) -> Iterator[Cell]:
     sign = "" if line.other is None else "+"
-    column, scale = line.entry.column, _scale(line.entry.column)
+    column, unit = line.entry.column, scale(line.entry.column)
     digits = 0 if line.cell.error >= 1 else 1 if line.cell.error >= 0.05 else 2
     yield Cell(f"{line.paper + 0.0:{sign}.{digits}f}")
-    yield Cell(
-        column.number(line.ours / scale, sign), interval(column, line.low / scale, line.high / scale, sign), line.n
-    )
+    yield Cell(column.number(line.ours / unit, sign), interval(column, line.low / unit, line.high / unit, sign), line.n)
     if line.other is None:
         yield Cell(f"{line.ours - line.paper:+.1f}")
     yield Cell(line.verdict)
@@ -319,7 +193,7 @@ def _missing(lines: Sequence[Line], cells: Sequence[PublishedCell], model: str) 
     if lines[0].other is None:
         known, what = len(of_model), "values"
     else:
-        known, what = sum(1 for _ in _pairs(of_model)), "comparisons"
+        known, what = sum(1 for _ in pairs(of_model)), "comparisons"
     found = len({(line.cell.address, line.other and line.other.address) for line in lines})
     return f"{known - found} of {known} published {what} have no counterpart in these results"
 

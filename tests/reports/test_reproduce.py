@@ -9,7 +9,8 @@ import pytest
 from instructedit.editors import InputError
 from instructedit.reports.entries import Gap
 from instructedit.reports.published_results import PublishedCell, published
-from instructedit.reports.reproduce import direction_verdict, reproduce, value_verdict
+from instructedit.reports.reproduce import reproduce
+from instructedit.reports.verdicts import direction_verdict, value_verdict
 
 from .papers import CASES, by_row, main_rows, write_main
 from .suites import trained, write_index, write_run
