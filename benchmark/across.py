@@ -17,10 +17,10 @@ from instructedit.editors.errors import InputError
 
 from .questions import Asked, questions
 from .results import RunFile, RunSummary, digest_of, read_record
-from .statistics import two_level
+from .statistics import Interval, two_level, two_level_each
 from .store import Store
-from .suite_results import SeedComparison, SeedMean, SuiteFile, SuiteGroup, SuiteSummary
-from .summary import Column, case_values
+from .suite_results import SeedComparison, SeedMean, SeedPair, SideMean, SuiteFile, SuiteGroup, SuiteSummary
+from .summary import Column, case_values, pairs
 
 _Values = dict[Column, dict[str, dict[str, float]]]
 """Per column, row and case the value, of one task under one seed."""
@@ -114,6 +114,7 @@ def _group(runs: Sequence[_Run]) -> SuiteGroup:
     values, failed = _values(runs)
     means: list[SeedMean] = []
     comparisons: list[SeedComparison] = []
+    paired: list[SeedPair] = []
     for task in spec.tasks:
         found = {column for of_seed in values[task] for column in of_seed}
         for column in sorted(found, key=Column.order):
@@ -126,6 +127,9 @@ def _group(runs: Sequence[_Run]) -> SuiteGroup:
                 if task in question.tasks
                 for comparison in _comparison(task, column, question, of_column)
             )
+            if column.protocol != "ngram_entropy":
+                compared = [(first.name, second.name) for first, second in pairs(spec.editors)]
+                paired += _pairs(task, column, compared, of_column)
     return SuiteGroup(
         label=runs[0].label,
         run=runs[0].file,
@@ -134,6 +138,7 @@ def _group(runs: Sequence[_Run]) -> SuiteGroup:
         failed={task: dict(sorted(counts.items())) for task, counts in failed.items()},
         means=tuple(means),
         comparisons=tuple(comparisons),
+        pairs=tuple(paired),
     )
 
 
@@ -184,9 +189,8 @@ def _comparison(
 ) -> Iterator[SeedComparison]:
     first, second = _side(asked.rows, of_column), _side(asked.others, of_column)
     if cases := _shared(first, second):
-        pairs = zip(first, second, strict=True)
-        values = np.array([[ours[case] - theirs[case] for case in cases] for ours, theirs in pairs])
-        found = two_level(values, cases)
+        ours, theirs = (np.array([[of_seed[case] for case in cases] for of_seed in side]) for side in (first, second))
+        one, other, found = two_level_each(np.array([ours, theirs, ours - theirs]), cases)
         yield SeedComparison(
             question=asked.question,
             first=asked.first,
@@ -199,8 +203,42 @@ def _comparison(
             low=found.low,
             high=found.high,
             n=found.n,
-            per_seed=_per_seed(values),
+            per_seed=_per_seed(ours - theirs),
+            sides=(_side_mean(one), _side_mean(other)),
         )
+
+
+def _side_mean(found: Interval) -> SideMean:
+    return SideMean(mean=found.mean, low=found.low, high=found.high)
+
+
+def _pairs(
+    task: str,
+    column: Column,
+    compared: Sequence[tuple[str, str]],
+    of_column: Sequence[Mapping[str, Mapping[str, float]]],
+) -> Iterator[SeedPair]:
+    """Yield the differences of the given pairs of rows; pairs that share the same cases are drawn in one go."""
+    sides = {row: _side((row,), of_column) for pair in compared for row in pair}
+    together: dict[tuple[str, ...], list[tuple[str, str]]] = defaultdict(list)
+    for pair in compared:
+        together[tuple(_shared(*(sides[row] for row in pair)))].append(pair)
+    found: dict[tuple[str, str], Interval] = {}
+    for cases, of_cases in together.items():
+        if cases:
+            values = {
+                row: np.array([[of_seed[case] for case in cases] for of_seed in sides[row]])
+                for row in {row for pair in of_cases for row in pair}
+            }
+            differences = np.array([values[first] - values[second] for first, second in of_cases])
+            found |= zip(of_cases, two_level_each(differences, cases), strict=True)
+    for pair in compared:
+        if pair in found:
+            row, other = pair
+            difference, low, high, n = found[pair]
+            yield SeedPair(
+                row=row, other=other, task=task, **_named(column), difference=difference, low=low, high=high, n=n
+            )
 
 
 def _named(column: Column) -> dict[str, Any]:

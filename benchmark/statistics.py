@@ -93,19 +93,35 @@ def two_level(values: NDArray[np.float64], cases: Sequence[str]) -> Interval:
     Raises:
         ValueError: If there is no value.
     """
+    return two_level_each(values[None], cases)[0]
+
+
+def two_level_each(values: NDArray[np.float64], cases: Sequence[str]) -> list[Interval]:
+    """Return `two_level` of several rows that are scored on the same cases, with one pass over the draws.
+
+    Args:
+        values: One value per row, seed and case `[rows, S, N]`.
+        cases: Ids of the cases `[N]`, sorted.
+
+    Raises:
+        ValueError: If there is no value.
+    """
     if not values.size:
         raise ValueError("An interval of no cases is undefined.")
-    seeds, n = values.shape
-    mean = math.fsum(values.ravel()) / values.size
-    if values.min() == values.max():
-        return Interval(float(values[0, 0]), float(values[0, 0]), float(values[0, 0]), n)
+    rows, seeds, n = values.shape
     name = hashlib.sha256("\n".join(cases).encode()).hexdigest()
+    flat = values.reshape(rows * seeds, n).T
     drawn, block = _draws(f"cases|{name}", n), max(1, _BLOCK // n)
-    by_seed = np.concatenate([drawn[start : start + block] / n @ values.T for start in range(0, RESAMPLES, block)])
-    means = np.einsum("ks,ks->k", _draws(f"seeds|{seeds}", seeds) / seeds, by_seed)
+    by_seed = np.concatenate([drawn[start : start + block] / n @ flat for start in range(0, RESAMPLES, block)])
+    means = np.einsum("ks,krs->kr", _draws(f"seeds|{seeds}", seeds) / seeds, by_seed.reshape(RESAMPLES, rows, seeds))
     # Two machines add the products in different orders; what differs between them stands behind the twelfth place.
-    low, high = np.quantile(means, [0.025, 0.975]).round(12)
-    return Interval(mean, float(low), float(high), n)
+    ends = np.quantile(means, [0.025, 0.975], axis=0).round(12)
+    return [
+        Interval(float(row[0, 0]), float(row[0, 0]), float(row[0, 0]), n)
+        if row.min() == row.max()
+        else Interval(math.fsum(row.ravel()) / row.size, float(low), float(high), n)
+        for row, low, high in zip(values, *ends, strict=True)
+    ]
 
 
 @lru_cache(maxsize=6)

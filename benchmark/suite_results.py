@@ -51,6 +51,31 @@ class SeedMean(Record):
     """Mean over these cases under each seed of the group."""
 
 
+class SideMean(Record):
+    """One side of a comparison: its mean over the same cases, with its 95 % two-level bootstrap interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class SeedPair(Record):
+    """Two rows of a group on the same cases and seeds: mean of the paired differences (`row` minus `other`)."""
+
+    row: str
+    other: str
+    task: str
+    stage: str = "single"
+    measure: Measure
+    derived: bool
+    protocol: Protocol
+    difference: float
+    low: float
+    high: float
+    n: int
+    """Cases that were scored in both rows under every seed."""
+
+
 class SeedComparison(Record):
     """Two rows of a suite on the same cases and seeds: mean of the paired differences (`first` minus `second`)."""
 
@@ -73,6 +98,8 @@ class SeedComparison(Record):
     n: int
     """Cases that were scored in all these rows under every seed."""
     per_seed: tuple[float, ...]
+    sides: tuple[SideMean, SideMean] | None = None
+    """Means of `first` and `second` over these cases; None in files of older versions."""
 
 
 class SuiteGroup(Record):
@@ -88,6 +115,9 @@ class SuiteGroup(Record):
     """Per task and row: cases that failed or were skipped, over all seeds."""
     means: tuple[SeedMean, ...]
     comparisons: tuple[SeedComparison, ...]
+    pairs: tuple[SeedPair, ...] = ()
+    """The pairs of rows that `summary.json` compares too, over all seeds; none in files of older versions. Without
+    fluency, of which more is not always better."""
 
 
 class SuiteSummary(Record):

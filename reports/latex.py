@@ -2,7 +2,6 @@ r"""Tables as LaTeX, to be taken in with `\input{table}`; needs the packages boo
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 from .tables import Cell, Report, Table
 
@@ -21,10 +20,16 @@ _SPECIAL = {
 _SHRINK = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
 """Fits a tabular into the line if it is wider, and leaves it alone if it is not."""
 
+_RANKS = ("{}", r"\mathbf{{{}}}", r"\underline{{{}}}")
+"""Of a rank, in math mode."""
+
 _PAGE = 50
 """Lines of tables that a float may have: what is longer than a page would be cut off."""
 _HEAD = 5
 """Lines that a table has besides its rows."""
+
+_WIDE = 100
+"""Letters of a row beyond which intervals go below their numbers: the table would be shrunk past reading."""
 
 _HELD = 12
 """Floats after which a page is forced out: LaTeX holds back few."""
@@ -36,7 +41,9 @@ def render(report: Report) -> str:
     lines += [rf"\par\noindent\textbf{{{_escape(warning)}}}" for warning in report.warnings]
     count = 0
     for block in report.blocks:
-        lines += ["", *(rf"{_escape(sentence)}\par" for sentence in block.text)]
+        if block.text:
+            heading = rf"\medskip\noindent\textbf{{{_escape(block.heading)}}}\par"
+            lines += ["", heading, *(rf"{_escape(sentence)}\par" for sentence in block.text)]
         for tables in (*_pages(block.tables), *_pages(block.comparisons)):
             lines += ["", *_float(block.heading, tables, report)]
             count += 1
@@ -49,16 +56,43 @@ def render(report: Report) -> str:
 def _pages(tables: Sequence[Table]) -> Iterator[list[Table]]:
     """Yield tables as many as a page holds; one that is longer than a page goes on in the next."""
     page: list[Table] = []
-    for table in tables:
-        for start in range(0, len(table.rows), _PAGE - _HEAD):
-            part = slice(start, start + _PAGE - _HEAD)
-            piece = replace(table, rows=table.rows[part], cells=table.cells[part])
-            if page and sum(len(other.rows) + _HEAD for other in (*page, piece)) > _PAGE:
-                yield page
-                page = []
-            page.append(piece)
+    for piece in (piece for table in tables for piece in _pieces(table)):
+        if page and sum(sum(_lines(other)) + _HEAD for other in (*page, piece)) > _PAGE:
+            yield page
+            page = []
+        page.append(piece)
     if page:
         yield page
+
+
+def _pieces(table: Table) -> Iterator[Table]:
+    """Yield the table in pieces that fit a page."""
+    start, taken = 0, 0.0
+    for row, lines in enumerate(_lines(table)):
+        if taken and taken + lines > _PAGE - _HEAD:
+            yield table.part(rows=slice(start, row))
+            start, taken = row, 0.0
+        taken += lines
+    yield table.part(rows=slice(start, None))
+
+
+def _lines(table: Table) -> list[float]:
+    """Return how many lines each row takes, with that of its group above it; a small line counts half."""
+    groups = table.groups or ("",) * len(table.rows)
+    starts = [bool(group) and (row == 0 or groups[row - 1] != group) for row, group in enumerate(groups)]
+    return [(1.5 if _is_wide(table) else 1.0) + starts_group for starts_group in starts]
+
+
+def _is_wide(table: Table) -> bool:
+    """Tell whether a table has to be stacked: its longest cells in a row are wider than the page."""
+    words = (
+        max(
+            (len(f"{cell.value} {cell.interval} {cell.note}") + (8 if cell.n else 0) for cell in column if cell),
+            default=0,
+        )
+        for column in zip(*table.cells, strict=True)
+    )
+    return max(map(len, table.rows), default=0) + sum(words) > _WIDE
 
 
 def _float(heading: str, tables: Sequence[Table], report: Report) -> list[str]:
@@ -72,12 +106,19 @@ def _float(heading: str, tables: Sequence[Table], report: Report) -> list[str]:
 
 def _tabular(table: Table) -> list[str]:
     tops, ends = zip(*(head.partition("\n")[::2] for head in table.heads), strict=True)
-    lines = [_SHRINK, rf"\begin{{tabular}}{{l{'r' * len(table.heads)}}}", r"\toprule"]
-    lines.append(_row([table.stub, *map(_escape, tops)]))
+    narrow = [r"\setlength{\tabcolsep}{4pt}"] if _is_wide(table) else []
+    lines = [*narrow, _SHRINK, rf"\begin{{tabular}}{{l{'r' * len(table.heads)}}}", r"\toprule"]
+    lines.append(_row([_escape(table.stub), *map(_escape, tops)]))
     if any(ends):
         lines.append(_row(["", *(f"${end}$" if end else "" for end in ends)]))
     lines.append(r"\midrule")
-    lines += [_row([_escape(row), *map(_text, cells)]) for row, cells in zip(table.rows, table.cells, strict=True)]
+    group = ""
+    for number, (row, cells) in enumerate(zip(table.rows, table.cells, strict=True)):
+        if table.groups and table.groups[number] != group:
+            group = table.groups[number]
+            lines += [r"\midrule"] * bool(number)
+            lines.append(rf"\multicolumn{{{len(table.heads) + 1}}}{{l}}{{\textit{{{_escape(group)}}}}} \\")
+        lines.append(_row([_escape(row), *(_text(cell, _is_wide(table)) for cell in cells)]))
     return [*lines, r"\bottomrule", r"\end{tabular}}"]
 
 
@@ -85,15 +126,20 @@ def _row(cells: list[str]) -> str:
     return " & ".join(cells) + r" \\"
 
 
-def _text(cell: Cell | None) -> str:
+def _text(cell: Cell | None, wide: bool) -> str:
     if cell is None:
         return "--"
     if not cell.interval:
         return _escape(cell.value)
     # Math mode for the minus signs.
-    value = rf"\mathbf{{{cell.value}}}" if cell.best else cell.value
+    value = _RANKS[cell.mark.rank].format(cell.value) + ("^{=}" if cell.mark.tied else "")
     n = "" if cell.n is None else rf"\ (n={cell.n})"
-    return rf"${value}\ {cell.interval}{n}$" + (rf"\ {_escape(cell.note)}" if cell.note else "")
+    note = _escape(cell.note)
+    if wide:
+        below = [f"${cell.interval}{n}$", *([note] if note else [])]
+        lines = "".join(rf"\\[-2pt]{{\tiny {line}}}" for line in below)
+        return rf"\begin{{tabular}}[t]{{@{{}}r@{{}}}}${value}${lines}\end{{tabular}}"
+    return rf"${value}\ {cell.interval}{n}$" + (rf"\ {note}" if note else "")
 
 
 def _escape(text: str) -> str:

@@ -4,6 +4,9 @@ import re
 
 from .tables import Cell, Report, Table
 
+_RANKS = ("{}", "**{}**", "<ins>{}</ins>")
+"""Of a rank; GitHub shows `ins` underlined, and lets `u` not pass."""
+
 
 def render(report: Report) -> str:
     """Return a report as one Markdown page."""
@@ -20,14 +23,19 @@ def render(report: Report) -> str:
 def _grid(table: Table) -> str:
     heads = [table.stub, *(_escape(head.replace("\n", ", ")) for head in table.heads)]
     lines = [heads, ["---", *["---:"] * len(table.heads)]]
-    lines += [[_escape(row), *map(_text, cells)] for row, cells in zip(table.rows, table.cells, strict=True)]
+    group = ""
+    for number, (row, cells) in enumerate(zip(table.rows, table.cells, strict=True)):
+        if table.groups and table.groups[number] != group:
+            group = table.groups[number]
+            lines.append([f"*{_escape(group)}*", *[""] * len(table.heads)])
+        lines.append([_escape(row), *map(_text, cells)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _text(cell: Cell | None) -> str:
     if cell is None:
         return "-"
-    value = f"**{cell.value}**" if cell.best else cell.value
+    value = _RANKS[cell.mark.rank].format(_escape(cell.value)) + ("=" if cell.mark.tied else "")
     n = "" if cell.n is None else f"n={cell.n}"
     return " ".join(filter(None, [value, cell.interval, n, _escape(cell.note)]))
 

@@ -1,11 +1,11 @@
 """The words around a run's tables: what was run, what is wrong with it, how to read the numbers."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from instructedit.benchmark.results import EditorSpec, Protocol, RunFile, RunSummary, TaskData, TrainingSpec
 from instructedit.benchmark.suite_results import SuiteSummary
 
-_CONTROL = "none"
+CONTROL = "none"
 """The method that edits nothing: a row of it is a control, never a winner, whatever its name."""
 DAGGER = "†"
 """Marks derived prompts."""
@@ -16,10 +16,11 @@ _AGGREGATION = (
 )
 _ACROSS = (
     "A number is the mean over seeds and n cases with its 95 % interval from a bootstrap that draws seeds and draws "
-    "cases, the same cases under every seed; n counts the cases scored under all of them. In the tables of a task the "
-    "lowest and the highest mean of a seed stand behind it. Few seeds make the interval too narrow: with S of them the "
-    "variance between seeds comes out as (S - 1) / S of what it is, and with one it is the bootstrap over cases alone."
+    "cases, the same cases under every seed; n counts the cases scored under all of them. Few seeds make the interval "
+    "too narrow: with S of them the variance between seeds comes out as (S - 1) / S of what it is, and with one it is "
+    "the bootstrap over cases alone."
 )
+_SPREAD = "In the tables of a task the lowest and the highest mean of a seed stand behind the number."
 _VERDICTS = (
     "Differences are paired by case and seed. 'Ahead' and 'behind' mean that the whole interval, as printed, lies on "
     "one side of zero (one case never shows a difference). They are not corrected for the number of comparisons, of "
@@ -49,9 +50,26 @@ _PROTOCOLS: dict[Protocol, str] = {
     "ngram_entropy": "Fluency: entropy of 2- and 3-grams of sampled text, times 100; falls when text repeats itself.",
 }
 _DERIVED = f"{DAGGER} Prompts made by a stated rule because the data gives none; never averaged with given ones."
-_BEST = (
-    "Bold: better than every other editing row of its column, each paired difference having a 95 % interval clear of "
-    "zero and p < 0.05; else nothing is bold. Fluency has no winner."
+MARKS = (
+    "Best of a column (bold; * on the terminal): the highest mean (of KL the lowest) and every row that the paired "
+    "difference does not show to be worse than it. Second (underlined; _ on the terminal): the same among the rest. "
+    "'=' stands behind each of several rows that tie. A difference is shown where its 95 % interval, as printed, lies "
+    "on one side of zero{p}; it is not corrected for the number of comparisons. Rows that edit nothing are not marked, "
+    "nor is fluency, nor a rank whose first row was not compared with all rows below it."
+)
+_WITH_P = " and p < 0.05"
+_BY_LINE = (
+    "The editors of a line are compared: each line has one protocol, said where it is not the title's, one schedule "
+    "and one stage. What is said of a column below holds for a line here."
+)
+_NOT_RANKED = (
+    "Differences are paired by case and seed; their intervals are not corrected for the number of comparisons. Nothing "
+    "is marked as best."
+)
+_NO_MARKS = "Nothing is marked as best: rows are not compared by subset."
+_SEVERAL = (
+    "Rows of several runs stand side by side; behind a name that more than one of them has stands its run. Rows of two "
+    "runs are not compared with each other, so a column in which the leading row would have to be is not marked."
 )
 _PAIRED = (
     "Paired differences are over the cases both editors have; p is from a two-sided sign-flip test, not corrected for "
@@ -64,7 +82,7 @@ _LEFT_OUT = (
 
 def controls(run: RunFile) -> frozenset[str]:
     """Return the names of the rows that edit nothing."""
-    return frozenset(editor.name for editor in run.spec.editors if editor.method == _CONTROL)
+    return frozenset(editor.name for editor in run.spec.editors if editor.method == CONTROL)
 
 
 def warnings(run: RunFile, summary: RunSummary) -> tuple[str, ...]:
@@ -123,13 +141,63 @@ def suite_footer(summary: SuiteSummary) -> tuple[str, ...]:
     ]
     return (
         _ACROSS,
+        *([_SPREAD] if any(len(group.seeds) > 1 for group in summary.groups) else []),
         *([_VERDICTS] if asked else []),
         *([_DROPS] if "drop" in asked else []),
         *(text for protocol, text in _PROTOCOLS.items() if protocol in used),
         *([_DERIVED] if any(mean.derived for mean in means) else []),
+        *([MARKS.format(p="")] if any(group.pairs for group in summary.groups) else []),
         *([_LEFT_OUT] if failed else []),
         *failed,
     )
+
+
+def paper_footer(protocols: Collection[Protocol], *, derived: bool, ranked: bool | None = None) -> tuple[str, ...]:
+    """Return how the numbers of one of the paper's tables are to be read.
+
+    Args:
+        protocols: Those of its numbers.
+        derived: Whether any is of derived prompts.
+        ranked: Whether best and second best are marked, line by line; None says nothing of it.
+    """
+    return (
+        _ACROSS,
+        *(text for protocol, text in _PROTOCOLS.items() if protocol in protocols),
+        *([_DERIVED] if derived else []),
+        *([_BY_LINE, MARKS.format(p="")] if ranked else [] if ranked is None else [_NOT_RANKED]),
+    )
+
+
+def run_footer(protocols: Collection[Protocol], *, derived: bool, ranked: bool, several: bool) -> tuple[str, ...]:
+    """Return how the numbers of a table of runs are to be read: see `paper_footer`.
+
+    Args:
+        protocols: Those of its numbers.
+        derived: Whether any is of derived prompts.
+        ranked: Whether best and second best are marked.
+        several: Whether its rows are of several runs.
+    """
+    return (
+        _AGGREGATION,
+        *(text for protocol, text in _PROTOCOLS.items() if protocol in protocols),
+        *([_DERIVED] if derived else []),
+        MARKS.format(p=_WITH_P) if ranked else _NO_MARKS,
+        *([_SEVERAL] if several else []),
+    )
+
+
+def runs_header(runs: Sequence[RunFile]) -> Iterator[tuple[str, str]]:
+    """Yield what several runs were, as pairs of a word and its value; what they share is said once."""
+    for line in dict.fromkeys(model(run) for run in runs):
+        yield "Model", line
+    for line in dict.fromkeys(_data(data) for run in runs for data in run.data):
+        yield "Data", line
+    for run in runs:
+        spec = run.spec
+        limit = "none" if spec.limit is None else spec.limit
+        words = f"{spec.setting}, split {spec.split}, schedule {spec.schedule}, seed {spec.seed}, limit {limit}"
+        yield "Run", f"{run.digest} ({run.name}): {words}"
+    yield from rows([row.model_copy(update={"tasks": None}) for run in runs for row in run.spec.editors])
 
 
 def rows(editors: Sequence[EditorSpec]) -> Iterator[tuple[str, str]]:
@@ -186,9 +254,9 @@ def footer(run: RunFile, summary: RunSummary) -> tuple[str, ...]:
         _AGGREGATION,
         *(text for protocol, text in _PROTOCOLS.items() if protocol in used),
         *([_DERIVED] if any(mean.derived for mean in summary.means) else []),
-        _BEST,
+        MARKS.format(p=_WITH_P),
         *([_PAIRED] if summary.comparisons else []),
-        *([f"Control, without any edit: {control}; never bold, paired only in summary.json."] if control else []),
+        *([f"Control, without any edit: {control}; never marked, paired only in summary.json."] if control else []),
         *([_LEFT_OUT] if left_out else []),
         *(f"{task}, lines (a case under an editor): {_listed(counts)}." for task, counts in summary.counts.items()),
         *(

@@ -7,12 +7,15 @@ from collections.abc import Iterator, Sequence
 from instructedit.benchmark.results import EditorSpec
 from instructedit.benchmark.suite_results import SeedComparison, SeedMean, SuiteGroup, SuiteSummary
 
-from .notes import model, rows, suite_footer
-from .tables import SECTIONS, Block, Cell, Column, Report, Table, column_of, interval, layout, spread, stages
+from .columns import SECTIONS, Column, column_of, interval, spread, stages
+from .marks import UNMARKED, Mark, leads, marks
+from .notes import controls, model, rows, suite_footer
+from .tables import Block, Cell, Report, Table, layout
 from .versus import FREE, MAIN, Readings, arm_name, beats, seeds_of, tables
 
 _Over = dict[tuple[Column, str], list[SeedMean]]
 """Per column and task the means of all descriptions."""
+_Marked = dict[Column, dict[str, Mark]]
 
 
 def build_suite(summary: SuiteSummary) -> Report:
@@ -20,14 +23,14 @@ def build_suite(summary: SuiteSummary) -> Report:
     return Report(
         title=f"Suite {summary.name}",
         warnings=summary.warnings,
-        header=tuple(_header(summary.groups)),
+        header=tuple(suite_header(summary.groups)),
         blocks=(*beats(summary.groups), *(block for group in summary.groups for block in _blocks(group))),
         footer=suite_footer(summary),
     )
 
 
-def _header(groups: Sequence[SuiteGroup]) -> Iterator[tuple[str, str]]:
-    """Yield what was run; what several settings share is said once."""
+def suite_header(groups: Sequence[SuiteGroup]) -> Iterator[tuple[str, str]]:
+    """Yield what was run as pairs of a word and its value; what several settings share is said once."""
     for line in dict.fromkeys(model(group.run) for group in groups):
         yield "Model", line
     for line in dict.fromkeys(
@@ -62,19 +65,30 @@ def _blocks(group: SuiteGroup) -> Iterator[Block]:
 def _task(group: SuiteGroup, task: str) -> Iterator[Table]:
     means = [mean for mean in group.means if mean.task == task]
     names = [row.name for row in group.run.spec.editors if row.evaluates(task)]
+    rivals = [name for name in names if name not in controls(group.run)]
     for stage, mark in stages(means):
         numbers = {(column_of(mean), mean.row): mean for mean in means if mean.stage == stage}
+        pairs = {(column_of(p), p.row, p.other): p for p in group.pairs if (p.task, p.stage) == (task, stage)}
+        marked = {
+            column: marks(
+                column,
+                {row: numbers[column, row].mean for row in rivals if (column, row) in numbers},
+                leads(column, pairs),
+            )
+            for column in dict.fromkeys(column for column, _ in numbers)
+        }
+
+        def cell(column: Column, row: str, mean: SeedMean, show_n: bool, marked: _Marked = marked) -> Cell:
+            return Cell(
+                column.number(mean.mean),
+                interval(column, mean.low, mean.high),
+                mean.n if show_n else None,
+                spread(column, mean.per_seed) if len(mean.per_seed) > 1 else "",
+                marked[column].get(row, UNMARKED),
+            )
+
         for title, protocols in SECTIONS:
-            yield from layout(f"{title}, {seeds_of(group)}{mark}", "Editor", protocols, names, numbers, _cell)
-
-
-def _cell(column: Column, _: str, mean: SeedMean, show_n: bool) -> Cell:
-    return Cell(
-        column.number(mean.mean),
-        interval(column, mean.low, mean.high),
-        mean.n if show_n else None,
-        spread(column, mean.per_seed) if len(mean.per_seed) > 1 else "",
-    )
+            yield from layout(f"{title}, {seeds_of(group)}{mark}", "Editor", protocols, names, numbers, cell)
 
 
 def _arms(group: SuiteGroup, readings: Readings) -> Block:

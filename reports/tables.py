@@ -4,60 +4,22 @@ One block a task, in it one small table per stage and way of reading an answer, 
 protocols or schedules. Rows are the editors in the order of the run.
 """
 
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import NamedTuple, TypeVar, get_args
+from typing import TypeVar
 
-from instructedit.benchmark.results import Comparison, Mean, Measure, Protocol, RunFile, RunSummary
+from instructedit.benchmark.results import Comparison, Mean, Protocol, RunFile, RunSummary
 from instructedit.benchmark.suite_results import SeedComparison, SeedMean
 
-from .notes import DAGGER, controls, footer, header, warnings
+from .columns import SECTIONS, Column, column_of, interval, stages
+from .marks import UNMARKED, Mark, leads, marks
+from .notes import controls, footer, header, warnings
 
-SECTIONS: tuple[tuple[str, tuple[Protocol, ...]], ...] = (
-    ("Sentiment (%)", ("edit_success", "z_sent", "z_topic")),
-    ("Exact match, teacher forced (%)", ("teacher_forced_exact",)),
-    ("Token share, teacher forced (%)", ("teacher_forced_token",)),
-    ("Free generation (%)", ("free_generation",)),
-    ("Drift and fluency", ("kl_divergence", "ngram_entropy")),
-)
 _COMPARISON = "Paired differences, exact match (points, first minus second)"
-_SHORT: dict[Protocol, str] = {
-    "edit_success": " ES",
-    "z_sent": " z_sent",
-    "z_topic": " z_topic",
-    "kl_divergence": " KL (nats, lower is better)",
-    "ngram_entropy": " (n-gram entropy)",
-}
-"""What a column's head adds to the measure where the table's title does not name one protocol."""
-
-
-class Column(NamedTuple):
-    """What a column of numbers is: never more than one protocol, never derived and given together."""
-
-    measure: Measure
-    derived: bool
-    protocol: Protocol
-
-    def order(self) -> tuple[int, bool, int]:
-        """Sort key: as the records list measures and protocols, given before derived."""
-        return get_args(Measure).index(self.measure), self.derived, get_args(Protocol).index(self.protocol)
-
-    @property
-    def head(self) -> str:
-        """Words above the column."""
-        return f"{self.measure.capitalize()}{DAGGER if self.derived else ''}{_SHORT.get(self.protocol, '')}"
-
-    def number(self, value: float, sign: str = "") -> str:
-        """Return a value as the table shows it: percent, but nats and entropy as they are."""
-        scale, digits = {"kl_divergence": (1, 3), "ngram_entropy": (1, 1)}.get(self.protocol, (100, 1))
-        # Adding zero turns -0.0 into 0.0.
-        return f"{round(scale * value, digits) + 0.0:{sign}.{digits}f}"
-
-
 Key = tuple[Column, str]
 """Column and row name of a number."""
+K = TypeVar("K", bound=Hashable)
 N = TypeVar("N", Mean, Comparison, SeedMean, SeedComparison)
 
 
@@ -71,7 +33,8 @@ class Cell:
     """Number of cases where the rows of the column differ in it, else None and it stands in the head."""
     note: str = ""
     """What is said of it: a p-value, a verdict, the spread over seeds."""
-    best: bool = False
+    mark: Mark = UNMARKED
+    """Whether it is the best of its column, second best, or ties with them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +47,13 @@ class Table:
     heads: tuple[str, ...]
     rows: tuple[str, ...]
     cells: tuple[tuple[Cell | None, ...], ...]
+    groups: tuple[str, ...] = ()
+    """For each row what it and its neighbours have in common, said once above them; empty where nothing is."""
+
+    def part(self, rows: slice = slice(None), columns: slice = slice(None)) -> "Table":
+        """Return some of the rows and columns."""
+        cells = tuple(line[columns] for line in self.cells[rows])
+        return replace(self, heads=self.heads[columns], rows=self.rows[rows], cells=cells, groups=self.groups[rows])
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,23 +91,6 @@ def build(run: RunFile, summary: RunSummary) -> Report:
     )
 
 
-def column_of(number: Mean | Comparison | SeedMean | SeedComparison) -> Column:
-    """Return the column a number stands in."""
-    return Column(number.measure, number.derived, number.protocol)
-
-
-def stages(numbers: Iterable[Mean | Comparison | SeedMean | SeedComparison]) -> list[tuple[str, str]]:
-    """Return the stages that numbers are of, each with what it adds to the title of its tables.
-
-    Right after the edit comes first, then numbers of edits as people count, `after-10` behind `after-9`, then all. An
-    edit on its own, the rule, is not named.
-    """
-    found = {number.stage for number in numbers}
-    counts = {stage: int(number[0]) for stage in found if (number := re.findall(r"\d+", stage))}
-    ordered = sorted(found, key=lambda stage: (stage != "after-edit", stage not in counts, counts.get(stage, 0), stage))
-    return [(stage, "" if stage == "single" else f", stage {stage}") for stage in ordered]
-
-
 def layout(
     title: str,
     stub: str,
@@ -158,29 +111,29 @@ def layout(
             the cell.
     """
     columns = sorted({column for column, _ in numbers if column.protocol in protocols}, key=Column.order)
-    shared = {column: {number.n for (other, _), number in numbers.items() if other == column} for column in columns}
-    heads = [
-        f"{column.head}\nn = {min(shared[column])}" if len(shared[column]) == 1 else column.head for column in columns
-    ]
-    cells = [
+    if columns:
+        yield grid(title, stub, {column: column.head for column in columns}, rows, numbers, cell)
+
+
+def grid(
+    title: str,
+    stub: str,
+    heads: Mapping[K, str],
+    rows: Sequence[str],
+    numbers: Mapping[tuple[K, str], N],
+    cell: Callable[[K, str, N, bool], Cell],
+) -> Table:
+    """Return a table of the given columns, n in the head of a column whose numbers share it; see `layout`."""
+    shared = {key: {number.n for (other, _), number in numbers.items() if other == key} for key in heads}
+    cells = tuple(
         tuple(
-            cell(column, row, number, len(shared[column]) > 1) if (number := numbers.get((column, row))) else None
-            for column in columns
+            cell(key, row, number, len(shared[key]) > 1) if (number := numbers.get((key, row))) else None
+            for key in heads
         )
         for row in rows
-    ]
-    if columns:
-        yield Table(title, stub, tuple(heads), tuple(rows), tuple(cells))
-
-
-def interval(column: Column, low: float, high: float, sign: str = "") -> str:
-    """Return an interval in the units of its column."""
-    return f"[{column.number(low, sign)}, {column.number(high, sign)}]"
-
-
-def spread(column: Column, values: Sequence[float], sign: str = "") -> str:
-    """Return the lowest and the highest of several values, in the units of their column."""
-    return f"{column.number(min(values), sign)}..{column.number(max(values), sign)}"
+    )
+    words = (f"{head}\nn = {min(shared[key])}" if len(shared[key]) == 1 else head for key, head in heads.items())
+    return Table(title, stub, tuple(words), tuple(rows), cells)
 
 
 def _block(run: RunFile, summary: RunSummary, task: str) -> Block:
@@ -206,14 +159,21 @@ def _tables(run: RunFile, task: str, mark: str, numbers: Sequence[Mean], compare
     editors = [editor.name for editor in run.spec.editors if editor.evaluates(task)]
     rivals = [editor for editor in editors if editor not in controls(run)]
     means = {(column_of(m), m.editor): m for m in numbers}
-    pairs = {(column_of(c), f"{c.editor} vs {c.other}"): c for c in compared if {c.editor, c.other} <= set(rivals)}
-    best = {column: _best(column, rivals, means, pairs) for column, _ in means}
-    named = {name for _, name in pairs}
+    pairs = {(column_of(c), c.editor, c.other): c for c in compared if {c.editor, c.other} <= set(rivals)}
+    marked = {
+        column: marks(
+            column, {row: means[column, row].mean for row in rivals if (column, row) in means}, leads(column, pairs)
+        )
+        for column in dict.fromkeys(column for column, _ in means)
+    }
+    differences = {(column, f"{first} vs {second}"): pair for (column, first, second), pair in pairs.items()}
+    named = {name for _, name in differences}
     names = [name for pair in combinations(rivals, 2) if (name := " vs ".join(pair)) in named]
 
     def mean_cell(column: Column, row: str, mean: Mean, show_n: bool) -> Cell:
         ends = interval(column, mean.low, mean.high)
-        return Cell(column.number(mean.mean), ends, mean.n if show_n else None, best=best[column] == row)
+        mark = marked[column].get(row, UNMARKED)
+        return Cell(column.number(mean.mean), ends, mean.n if show_n else None, mark=mark)
 
     def pair_cell(column: Column, _: str, pair: Comparison, show_n: bool) -> Cell:
         ends = interval(column, pair.low, pair.high, "+")
@@ -226,26 +186,10 @@ def _tables(run: RunFile, task: str, mark: str, numbers: Sequence[Mean], compare
             for title, protocols in SECTIONS
             for table in layout(title + mark, "Editor", protocols, editors, means, mean_cell)
         ),
-        comparisons=tuple(layout(_COMPARISON + mark, "Editors", ("teacher_forced_exact",), names, pairs, pair_cell)),
+        comparisons=tuple(
+            layout(_COMPARISON + mark, "Editors", ("teacher_forced_exact",), names, differences, pair_cell)
+        ),
     )
-
-
-def _best(column: Column, editing: list[str], means: Mapping[Key, Mean], pairs: Mapping[Key, Comparison]) -> str | None:
-    """Return which of the rows that edit beats every other one, or None."""
-    if column.protocol == "ngram_entropy":
-        return None
-    rivals = [editor for editor in editing if (column, editor) in means]
-    better = -1 if column.protocol == "kl_divergence" else 1
-
-    def beats(editor: str, other: str) -> bool:
-        """Read the pair's one comparison, from the other side if it stands the other way round."""
-        for names, side in (((editor, other), better), ((other, editor), -better)):
-            if pair := pairs.get((column, " vs ".join(names))):
-                return pair.p < 0.05 and min(side * pair.low, side * pair.high) > 0
-        return False
-
-    winners = (e for e in rivals if all(beats(e, other) for other in rivals if other != e))
-    return next(winners, None) if len(rivals) > 1 else None
 
 
 def _p(p: float) -> str:

@@ -1,7 +1,6 @@
 """Tables for the terminal, one small one per task and protocol: they fit 100 to 120 columns."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from rich import box
 from rich.console import Console
@@ -13,6 +12,10 @@ from .tables import Cell, Report, Table
 
 _STUB = 36
 """Width of the column of row names where longer ones have to be folded."""
+_STYLES = ("", "bold", "underline")
+"""Of a rank: never a colour, which not everybody sees."""
+_SIGNS = ("", "*", "_")
+"""Of a rank, for a terminal, a file or a reader without styles."""
 
 
 def draw(report: Report, console: Console) -> None:
@@ -53,10 +56,8 @@ def _fitting(table: Table, console: Console) -> Iterator[Grid]:
     if not half:
         yield grid
         return
-    for part in (slice(half), slice(half, None)):
-        yield from _fitting(
-            replace(table, heads=table.heads[part], cells=tuple(cells[part] for cells in table.cells)), console
-        )
+    for columns in (slice(half), slice(half, None)):
+        yield from _fitting(table.part(columns=columns), console)
 
 
 def _grid(table: Table, between: str, fold: int | None) -> Grid:
@@ -64,7 +65,13 @@ def _grid(table: Table, between: str, fold: int | None) -> Grid:
     grid.add_column(Text(table.stub), no_wrap=fold is None, max_width=fold)
     for head in table.heads:
         grid.add_column(Text(head), justify="right", overflow="fold")
-    for row, cells in zip(table.rows, table.cells, strict=True):
+    group = ""
+    for number, (row, cells) in enumerate(zip(table.rows, table.cells, strict=True)):
+        if table.groups and table.groups[number] != group:
+            group = table.groups[number]
+            if number:
+                grid.add_section()
+            grid.add_row(Text(group, "italic"))
         grid.add_row(Text(row), *(_text(cell, between) for cell in cells))
     return grid
 
@@ -74,7 +81,8 @@ def _text(cell: Cell | None, between: str) -> Text:
         return Text("-", "dim")
     beside = " ".join([*([cell.interval] if cell.interval else []), *([] if cell.n is None else [f"n={cell.n}"])])
     return Text.assemble(
-        (cell.value, "bold" if cell.best else ""),
+        (cell.value, _STYLES[cell.mark.rank]),
+        _SIGNS[cell.mark.rank] + ("=" if cell.mark.tied else ""),
         (f"{between}{beside}" if beside else "", "dim"),
         # A p-value on the same line would make four columns wider than a terminal.
         f"\n{cell.note}" if cell.note else "",

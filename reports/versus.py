@@ -5,7 +5,9 @@ from collections.abc import Iterator, Sequence
 from instructedit.benchmark.results import Protocol
 from instructedit.benchmark.suite_results import Question, SeedComparison, SuiteGroup
 
-from .tables import Block, Cell, Table, column_of, interval, spread, stages
+from .columns import column_of, interval, spread, stages
+from .marks import sign
+from .tables import Block, Cell, Table
 
 Readings = tuple[tuple[str, tuple[Protocol, ...]], ...]
 """Ways of reading an answer, each with its words for a title."""
@@ -17,19 +19,8 @@ AHEAD, BEHIND, OPEN = "ahead", "behind", "no difference shown"
 
 
 def verdict(comparison: SeedComparison) -> str:
-    """Return what the 95 % interval of a comparison says of its first side.
-
-    `ahead` or `behind` if the whole interval, in the digits of the tables, lies on that side of zero, else `no
-    difference shown`; one case shows none. Nothing is said of fluency, of which more is not always better.
-    """
-    if comparison.protocol == "ngram_entropy":
-        return ""
-    low, high = round(comparison.low, 3), round(comparison.high, 3)  # a tenth of a point, a thousandth of a nat
-    if comparison.protocol == "kl_divergence":
-        low, high = -high, -low
-    if comparison.n < 2 or low <= 0 <= high:
-        return OPEN
-    return AHEAD if low > 0 else BEHIND
+    """Return what the 95 % interval of a comparison says of its first side (`marks.sign`); nothing of fluency."""
+    return "" if comparison.protocol == "ngram_entropy" else {1: AHEAD, -1: BEHIND, 0: OPEN}[sign(comparison)]
 
 
 def seeds_of(group: SuiteGroup) -> str:

@@ -34,6 +34,8 @@ MAY_IMPORT = {
     "baselines": ("instructedit.editors",),
     "benchmark": ("instructedit.editors",),
     "reports": (
+        "instructedit.benchmark.across",
+        "instructedit.benchmark.questions",
         "instructedit.benchmark.results",
         "instructedit.benchmark.suite_results",
         "instructedit.benchmark.construct.journal",
@@ -41,7 +43,9 @@ MAY_IMPORT = {
         "instructedit.editors.errors",
     ),
 }
-ABOVE_ALL = (ROOT / "benchmark" / "cli.py", ROOT / "benchmark" / "construct" / "cli.py")
+ABOVE_ALL = tuple(
+    ROOT / "benchmark" / name for name in ("cli.py", "cli_reproduce.py", "cli_table.py", "construct/cli.py")
+)
 """The command line stands above all parts and may call each."""
 
 

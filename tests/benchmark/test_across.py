@@ -3,7 +3,8 @@
 import pytest
 
 from instructedit.benchmark.across import summarise_suite
-from instructedit.benchmark.suite_results import find_suite
+from instructedit.benchmark.results import EditorSpec
+from instructedit.benchmark.suite_results import SuiteSummary, find_suite
 from instructedit.editors import InputError
 
 from ..reports.suites import change_summary, trained, write_index, write_run
@@ -98,3 +99,52 @@ def test_a_suite_is_found_by_its_folder_or_its_index(tmp_path):
         find_suite(tmp_path)
     with pytest.raises(InputError, match=r"absent\.json: cannot be read"):
         find_suite(tmp_path / "suites" / "absent")
+
+
+def test_all_pairs_of_rows_are_compared_over_the_cases_both_have(tmp_path):
+    rows = [EditorSpec(name="none", method="none"), *ROWS]
+
+    def failing(row, task, seed, case):
+        return None if (row, case) == ("none", 0) else hard(row, task, seed, case)
+
+    suite = write_index(tmp_path, *(write_run(tmp_path, "multi-task", rows, seed, failing) for seed in (0, 1)))
+    (group,) = summarise_suite(tmp_path, suite).groups
+    found = {(pair.row, pair.other): pair for pair in group.pairs}
+    assert list(found) == [("none", "mend"), ("none", "instructedit"), ("mend", "instructedit")]
+    assert [pair.n for pair in found.values()] == [9, 9, 10]
+    ours = found["mend", "instructedit"]
+    assert (ours.difference, ours.low, ours.high) == pytest.approx((-0.1, -0.1, -0.1))
+    # The same draws and cases as the question of the suite, from the other side.
+    (question,) = group.comparisons
+    assert (ours.difference, ours.low, ours.high) == pytest.approx(
+        (-question.difference, -question.high, -question.low)
+    )
+
+
+def test_a_question_has_the_means_of_both_sides_over_its_own_cases(tmp_path):
+    suite = write_index(tmp_path, *(write_run(tmp_path, "multi-task", ROWS, seed, hard) for seed in (0, 1)))
+    (group,) = summarise_suite(tmp_path, suite).groups
+    mend, ours = group.means
+    (comparison,) = group.comparisons
+    assert comparison.sides is not None
+    assert [side.mean for side in comparison.sides] == pytest.approx([ours.mean, mend.mean])
+    assert [(side.low, side.high) for side in comparison.sides] == [(ours.low, ours.high), (mend.low, mend.high)]
+
+
+def test_fluency_has_no_pairs(tmp_path):
+    reads = {"counterfact": ({"measure": "fluency", "protocol": "ngram_entropy"},)}
+    run = write_run(tmp_path, "multi-task", ROWS, 0, hard, reads=reads)
+    (group,) = summarise_suite(tmp_path, write_index(tmp_path, run)).groups
+    assert group.means
+    assert group.pairs == ()
+
+
+def test_a_summary_of_an_older_version_is_still_read(tmp_path):
+    suite = write_index(tmp_path, write_run(tmp_path, "multi-task", ROWS, 0, hard))
+    fields = summarise_suite(tmp_path, suite).model_dump(mode="json")
+    for group in fields["groups"]:
+        del group["pairs"]
+        for comparison in group["comparisons"]:
+            del comparison["sides"]
+    (group,) = SuiteSummary.model_validate(fields).groups
+    assert (group.pairs, group.comparisons[0].sides) == ((), None)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from instructedit.benchmark import statistics
-from instructedit.benchmark.statistics import bootstrap, paired, sign_flip, two_level
+from instructedit.benchmark.statistics import bootstrap, paired, sign_flip, two_level, two_level_each
 
 
 @pytest.mark.parametrize("values", [[0.25], [1.0, 1.0, 1.0], [0.1, 0.1, 0.1], [0.0] * 50])
@@ -174,6 +174,14 @@ def test_seeds_without_any_difference_are_no_more_evidence_than_one() -> None:
     one = two_level(values, list("abcd"))
     assert two_level(np.repeat(values, 4, axis=0), list("abcd")) == pytest.approx(one, abs=1e-11)
     assert one[1:3] == pytest.approx(bootstrap(list(values[0]), "any")[1:3], abs=0.02)
+
+
+def test_several_rows_at_once_are_each_as_alone() -> None:
+    rows = np.random.default_rng(0).random((5, 3, 40))
+    rows[2] = 0.25
+    cases = [f"{number:02}" for number in range(40)]
+    for found, row in zip(two_level_each(rows, cases), rows, strict=True):
+        assert found == pytest.approx(two_level(row, cases), abs=1e-11)
 
 
 def test_two_levels_without_spread_or_values() -> None:

@@ -146,3 +146,13 @@ def folder(tmp_path: Path, run: RunFile, summary: RunSummary) -> Path:
     (tmp_path / "run.json").write_text(run.model_dump_json(), encoding="utf-8")
     (tmp_path / "summary.json").write_text(summary.model_dump_json(), encoding="utf-8")
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def paper_suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of runs for all of the paper's tables, see `papers.py`; read only."""
+    from .papers import write_paper  # imports this module
+
+    out = tmp_path_factory.mktemp("paper")
+    write_paper(out)
+    return out

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from instructedit.benchmark.results import CaseRecord, EditorSpec, RunFile, RunSummary, Score, TrainingSpec
 from instructedit.benchmark.suite_results import SuiteEntry, SuiteFile
@@ -11,6 +12,9 @@ from .conftest import run_file
 
 Value = Callable[[str, str, int, int], float | None]
 """From row, task, seed and number of the case to the value; None fails the case."""
+Reads = dict[str, Any]
+"""Fields of a score besides subset and value."""
+_RELIABILITY: tuple[Reads, ...] = ({"measure": "reliability", "protocol": "teacher_forced_exact"},)
 
 
 def trained(name: str, *tasks: str, instruction: str | None = None, only: Sequence[str] | None = None) -> EditorSpec:
@@ -39,8 +43,13 @@ def write_run(
     cases: int = 10,
     tasks: Sequence[str] = ("counterfact",),
     changes: Mapping[str, object] | None = None,
+    parameters: int = 2_190_000,
+    reads: Mapping[str, Sequence[Reads]] | None = None,
 ) -> SuiteEntry:
-    """Write one finished run, its scores exact match reliability, and return its entry in the index."""
+    """Write one finished run and return its entry in the index.
+
+    A case has the same value in all that `reads` names for its task; without it, exact match reliability alone.
+    """
     base = run_file()
     rows = [
         row.model_copy(update={"training": row.training.model_copy(update={"checkpoint": f"of seed {seed}"})})
@@ -52,9 +61,10 @@ def write_run(
         update={"setting": setting, "editors": tuple(rows), "tasks": tuple(tasks), "seed": seed, **(changes or {})}
     )
     data = tuple(base.data[0].model_copy(update={"task": task, "cases": cases}) for task in tasks)
-    run = base.model_copy(update={"digest": spec.digest, "spec": spec, "data": data})
+    origin = base.provenance.model_copy(update={"parameters": parameters})
+    run = base.model_copy(update={"digest": spec.digest, "spec": spec, "data": data, "provenance": origin})
     records = [
-        _record(run, task, row.name, index, value(row.name, task, seed, index))
+        _record(run, task, row.name, index, value(row.name, task, seed, index), (reads or {}).get(task, _RELIABILITY))
         for task in tasks
         for row in rows
         if row.evaluates(task)
@@ -65,7 +75,7 @@ def write_run(
     (folder / "run.json").write_text(run.model_dump_json())
     (folder / "cases.jsonl").write_text("".join(record.model_dump_json() + "\n" for record in records))
     (folder / "summary.json").write_text(summarise(run, records).model_dump_json())
-    return SuiteEntry(label=setting, setting=setting, schedule="single", seed=seed, digest=run.digest)
+    return SuiteEntry(label=setting, setting=setting, schedule=spec.schedule, seed=seed, digest=run.digest)
 
 
 def change_summary(out: Path, entry: SuiteEntry, **changes: object) -> None:
@@ -83,16 +93,13 @@ def write_index(out: Path, *entries: SuiteEntry, name: str = "full") -> SuiteFil
     return suite
 
 
-def _record(run: RunFile, task: str, row: str, index: int, value: float | None) -> CaseRecord:
-    scores = (
-        ()
-        if value is None
-        else (Score(measure="reliability", subset="edit", protocol="teacher_forced_exact", value=value),)
-    )
+def _record(run: RunFile, task: str, row: str, index: int, value: float | None, reads: Sequence[Reads]) -> CaseRecord:
+    scores = () if value is None else tuple(Score(subset="edit", value=value, **names) for names in reads)
     return CaseRecord(
         run=run.digest,
         task=task,
         case_id=f"{task}/test/{index}",
+        stage="single" if run.spec.schedule == "single" else run.spec.schedule,
         editor=row,
         prompt="The capital of A is",
         target="B",

@@ -63,12 +63,11 @@ def test_best_is_beyond_the_intervals_and_never_the_control(report: Report) -> N
         for table in block.tables
         for row, cells in zip(table.rows, table.cells, strict=True)
         for head, cell in zip(table.heads, cells, strict=True)
-        if cell and cell.best
+        if cell and cell.mark.rank == 1 and not cell.mark.tied
     }
     assert best == {
         ("counterfact", "Reliability", "grace"),
         ("counterfact", "Generalization†", "ft-l"),
-        # Not locality: four cases make the difference, which sixteen sign patterns cannot tell from chance.
         ("convsent", "Reliability ES", "grace"),
         ("convsent", "Reliability z_topic", "grace"),
         ("convsent", "Locality", "grace"),
@@ -76,11 +75,23 @@ def test_best_is_beyond_the_intervals_and_never_the_control(report: Report) -> N
     }
 
 
+def test_a_tie_and_a_second_are_marked_as_such(report: Report) -> None:
+    exact = section(report, "counterfact", "Exact")
+    words = [[cell and cell.mark.word for cell in row] for row in exact.cells]
+    # Locality is 100 against 75, but four cases make the difference: sixteen sign patterns cannot tell it from chance.
+    assert words == [["", "", ""], ["second", "best", "best, tied"], ["best", "second", "best, tied"]]
+    sentiment = section(report, "convsent", "Sentiment")
+    # z_sent is the same in every case: nobody is better.
+    assert [cell and cell.mark.word for cell in sentiment.cells[1]] == ["second", "best, tied", "second"]
+    fluency = section(report, "counterfact", "Drift")
+    assert not any(cell and cell.mark.rank for row in fluency.cells for cell in row)
+
+
 def test_one_editing_row_wins_against_nobody(run: RunFile) -> None:
     spec = run.spec.model_copy(update={"editors": run.spec.editors[:2]})
     alone = run.model_copy(update={"spec": spec})
     report = build(alone, summarise(alone, [r for r in records(run) if r.editor != "grace"]))
-    assert not any(c and c.best for b in report.blocks for t in b.tables for row in t.cells for c in row)
+    assert not any(c and c.mark.rank for b in report.blocks for t in b.tables for row in t.cells for c in row)
     assert report.blocks[0].comparisons == ()  # no pair without the control
 
 
@@ -98,9 +109,10 @@ def test_the_control_is_known_by_its_method(run: RunFile, summary: RunSummary) -
     report = build(run.model_copy(update={"spec": run.spec.model_copy(update={"editors": editors})}), summary)
     assert section(report, "counterfact", "Paired").rows == ("none vs grace",)
     exact = section(report, "counterfact", "Exact")
-    best = [[cell and cell.best for cell in row] for row in exact.cells]
-    assert best == [[False] * 3, [False] * 3, [True, False, False]]
-    assert "Control, without any edit: 'ft-l'; never bold, paired only in summary.json." in report.footer
+    words = [[cell and cell.mark.word for cell in row] for row in exact.cells]
+    # Generalization 0 of 20 against 2 of 19: four sign patterns, p = 0.5. Locality is 100 in both.
+    assert words == [["second", "best, tied", "best, tied"], [""] * 3, ["best", "best, tied", "best, tied"]]
+    assert "Control, without any edit: 'ft-l'; never marked, paired only in summary.json." in report.footer
 
 
 def test_the_split_is_named_everywhere(run: RunFile, summary: RunSummary) -> None:
@@ -186,11 +198,11 @@ def test_small_negative_numbers_are_not_minus_zero(run: RunFile, summary: RunSum
 
 EXACT_TERMINAL = """\
 Exact match, teacher forced (%)
- Editor               Reliability          Generalization†                    Locality
-───────────────────────────────────────────────────────────────────────────────────────
- none         0.0 [0.0, 0.0] n=20      0.0 [0.0, 0.0] n=20   100.0 [100.0, 100.0] n=20
- ft-l      50.0 [30.0, 70.0] n=20   50.0 [30.0, 70.0] n=20      75.0 [55.0, 90.0] n=20
- grace    94.7 [84.2, 100.0] n=19    10.5 [0.0, 26.3] n=19   100.0 [100.0, 100.0] n=19
+ Editor                Reliability           Generalization†                      Locality
+───────────────────────────────────────────────────────────────────────────────────────────
+ none          0.0 [0.0, 0.0] n=20       0.0 [0.0, 0.0] n=20     100.0 [100.0, 100.0] n=20
+ ft-l      50.0_ [30.0, 70.0] n=20   50.0* [30.0, 70.0] n=20      75.0*= [55.0, 90.0] n=20
+ grace    94.7* [84.2, 100.0] n=19    10.5_ [0.0, 26.3] n=19   100.0*= [100.0, 100.0] n=19
 """
 
 EXACT_NARROW = """\
@@ -216,11 +228,13 @@ EXACT_LATEX = r"""\par\medskip\textit{Exact match, teacher forced (\%)}\par\smal
 Editor & Reliability & Generalization\dag{} & Locality \\
 \midrule
 none & $0.0\ [0.0, 0.0]\ (n=20)$ & $0.0\ [0.0, 0.0]\ (n=20)$ & $100.0\ [100.0, 100.0]\ (n=20)$ \\
-ft-l & $50.0\ [30.0, 70.0]\ (n=20)$ & $\mathbf{50.0}\ [30.0, 70.0]\ (n=20)$ & $75.0\ [55.0, 90.0]\ (n=20)$ \\
-grace & $\mathbf{94.7}\ [84.2, 100.0]\ (n=19)$ & $10.5\ [0.0, 26.3]\ (n=19)$ & $100.0\ [100.0, 100.0]\ (n=19)$ \\
+ft-l & $\underline{50.0}\ [30.0, 70.0]\ (n=20)$ & $\mathbf{50.0}\ [30.0, 70.0]\ (n=20)$ & BEST \\
+grace & $\mathbf{94.7}\ [84.2, 100.0]\ (n=19)$ & $\underline{10.5}\ [0.0, 26.3]\ (n=19)$ & TIED \\
 \bottomrule
 \end{tabular}}
-"""
+""".replace("BEST", r"$\mathbf{75.0}^{=}\ [55.0, 90.0]\ (n=20)$").replace(
+    "TIED", r"$\mathbf{100.0}^{=}\ [100.0, 100.0]\ (n=19)$"
+)
 
 
 def test_terminal(report: Report) -> None:
@@ -243,7 +257,13 @@ def test_a_narrow_terminal_stacks_and_cuts_nothing(report: Report) -> None:
 def test_markdown(report: Report) -> None:
     page = markdown.render(report)
     assert PAIRED_MARKDOWN in page
-    assert "| grace | **94.7** [84.2, 100.0] n=19 | 10.5 [0.0, 26.3] n=19 | 100.0 [100.0, 100.0] n=19 |" in page
+    assert (
+        "| ft-l | <ins>50.0</ins> [30.0, 70.0] n=20 | **50.0** [30.0, 70.0] n=20 | **75.0**= [55.0, 90.0] n=20 |"
+        in page
+    )
+    assert (
+        "| grace | **94.7** [84.2, 100.0] n=19 | <ins>10.5</ins> [0.0, 26.3] n=19 | **100.0**= [100.0, 100.0] n=19 |"
+    ) in page
     assert "| grace | **0.250** [0.250, 0.250] |" in page
 
 

@@ -1,0 +1,138 @@
+"""Which of our numbers has a published counterpart, and what is to be said of the two."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations, product
+from typing import Literal
+
+from instructedit.benchmark.questions import OURS
+
+from .columns import Column
+from .entries import FIGURE4C, SEEN_UNSEEN, TABLE1, TABLE3, Address, Entry, Gap, Gaps
+from .published_results import Published, PublishedCell
+
+Verdict = Literal[
+    "reproduced", "near", "differs", "agrees", "contradicts", "no difference shown", "no published difference"
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One comparison with the paper: of a value, or of what one cell has more than another."""
+
+    cell: PublishedCell
+    other: PublishedCell | None
+    """What is subtracted; None for a value."""
+    entry: Entry
+    minus: Entry | None
+    paper: float
+    ours: float
+    """In the paper's units, as are `low` and `high`."""
+    low: float
+    high: float
+    n: int
+    verdict: Verdict
+    reasons: tuple[int, ...]
+    """Numbers of the known reasons, from 1."""
+
+
+def value_verdict(cell: PublishedCell, ours: float, low: float, high: float, tolerance: float) -> Verdict:
+    """Judge a value: `reproduced` if our interval holds the published one, give or take how exactly that is known.
+
+    Else `near` if the two are no more than the tolerance apart, else `differs`.
+    """
+    if low <= cell.value + cell.error and high >= cell.value - cell.error:
+        return "reproduced"
+    return "near" if abs(ours - cell.value) <= tolerance else "differs"
+
+
+def direction_verdict(cell: PublishedCell, other: PublishedCell, gap: Gap) -> Verdict:
+    """Judge who is better of two: by the sign of the published difference, and by our paired interval.
+
+    Published values no farther apart than they are exactly known have no direction.
+    """
+    difference = cell.value - other.value
+    if abs(difference) <= cell.error + other.error:
+        return "no published difference"
+    if gap.sign == 0:
+        return "no difference shown"
+    return "agrees" if gap.sign == math.copysign(1, difference) else "contradicts"
+
+
+def values(
+    found: Sequence[Entry], cells: Sequence[PublishedCell], facts: Published, tolerance: float
+) -> Iterator[Line]:
+    """Yield the published values that have a counterpart among our entries, each with a verdict."""
+    for cell in cells:
+        for entry in found:
+            if at(entry) == cell.address:
+                unit = scale(entry.column)
+                ours, low, high = (unit * x for x in (entry.number.mean, entry.number.low, entry.number.high))
+                verdict = value_verdict(cell, ours, low, high, tolerance)
+                yield Line(cell, None, entry, None, cell.value, ours, low, high, entry.n, verdict, _known(facts, cell))
+
+
+def directions(found: Sequence[Entry], cells: Sequence[PublishedCell], gaps: Gaps, facts: Published) -> Iterator[Line]:
+    """Yield the pairs of published values whose counterparts were compared, each with a verdict."""
+    for cell, other in pairs(cells):
+        for first in (entry for entry in found if at(entry) == cell.address):
+            for second in (entry for entry in found if at(entry) == other.address):
+                if (gap := gaps.between(first, second)) is None:
+                    continue
+                unit = scale(first.column)
+                known = tuple(sorted({*_known(facts, cell), *_known(facts, other)}))
+                yield Line(
+                    cell,
+                    other,
+                    first,
+                    second,
+                    cell.value - other.value,
+                    unit * gap.difference,
+                    unit * gap.low,
+                    unit * gap.high,
+                    gap.n,
+                    direction_verdict(cell, other, gap),
+                    known,
+                )
+
+
+def pairs(cells: Sequence[PublishedCell]) -> Iterator[tuple[PublishedCell, PublishedCell]]:
+    """Yield which published cells are held against which: what each table is there to compare.
+
+    Table 3: InstructEdit against each editor, then the others among themselves; Table 1: a training on another task
+    against that on the tested one; unseen against seen instructions; a number of trained tasks against one fewer.
+    """
+    together: dict[tuple[str, ...], list[PublishedCell]] = {}
+    for cell in cells:
+        together.setdefault((cell.model, cell.setting, cell.task, cell.measure), []).append(cell)
+    for group in together.values():
+        table = group[0].table
+        of = {cell.variant: cell for cell in group}
+        if table == TABLE3:
+            # Without an edit locality is 100 by definition, in the paper as here; fluency has no better or worse.
+            kept = [cell for cell in group if (cell.measure, cell.editor) != ("locality", "none")]
+            kept = [cell for cell in kept if cell.measure != "fluency"]
+            rest = [cell for cell in kept if cell.editor != OURS]
+            yield from product([cell for cell in kept if cell.editor == OURS], rest)
+            yield from combinations(reversed(rest), 2)
+        elif table == TABLE1:
+            yield from ((cell, of[cell.task]) for cell in group if cell.variant != cell.task)
+        elif table == SEEN_UNSEEN:
+            yield of["unseen"], of["seen"]
+        elif table == FIGURE4C:
+            yield from ((of[str(n + 1)], of[str(n)]) for n in range(1, len(of)))
+
+
+def at(entry: Entry) -> Address:
+    """Return an entry's address by its method: the paper knows no names of ours."""
+    return entry.address._replace(editor=entry.method)
+
+
+def scale(column: Column) -> float:
+    """Return what turns one of our numbers into the paper's units: percent, but entropy as it is."""
+    return 1.0 if column.protocol == "ngram_entropy" else 100.0
+
+
+def _known(facts: Published, cell: PublishedCell) -> tuple[int, ...]:
+    return tuple(number for number, reason in enumerate(facts.reasons, 1) if reason.concerns(cell))
