@@ -1,22 +1,15 @@
-"""The cases of a run as data for the browser: an index in columns, and chunks of cases that are loaded one at a time.
-
-`cases.jsonl` is ordered by editor as much as by case, so it is read twice: once for where the lines of each case stand,
-and then case by case. What is held in memory is one chunk, the index, and two integers for each line.
-"""
+"""The cases of a run as data for the browser: an index in columns, and chunks of cases that are loaded one at a time."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from itertools import islice
+from typing import Any
 
-from pydantic import ConfigDict
-
-from instructedit.benchmark.results import Answer, CaseRecord, Protocol, Record, Score, parse_record
-from instructedit.editors.errors import InputError
+from instructedit.benchmark.results import Answer, CaseRecord, Protocol, Score
 
 from ..notes import controls
-from ..tables import stages
 from .collect import SiteRun
+from .lines import SHARED, Lines, Row
 from .means import NAMES, stage
 
 CHUNK = 50
@@ -24,44 +17,24 @@ CHUNK = 50
 JUDGED: tuple[Protocol, ...] = ("teacher_forced_exact", "free_generation")
 """Protocols whose scores are right or wrong, so that a list of cases can be filtered by them."""
 
-_FIELDS = ("task", "prompt", "target", "subject")
-"""What all lines of a case agree in."""
 
+class Texts:
+    """Texts of a chunk, each once: most stand in it several times, and a number takes their place."""
 
-class _Line(Record):
-    """The part of a line that says whose it is."""
+    def __init__(self) -> None:
+        self._places: dict[str, int] = {}
 
-    model_config = ConfigDict(extra="ignore")
+    def number(self, text: str | None) -> int | None:
+        """Return the place of a text, None for none."""
+        return None if text is None else self._places.setdefault(text, len(self._places))
 
-    run: str
-    case_id: str
-    editor: str
-    stage: str = "single"
+    def numbers(self, texts: Iterable[str]) -> list[int | None]:
+        """Return the places of several."""
+        return [self.number(text) for text in texts]
 
-
-class _Place(NamedTuple):
-    offset: int
-    line: int
-
-
-class _Row(NamedTuple):
-    """A column of outcomes: an editor at a stage."""
-
-    editor: str
-    stage: str
-
-
-class Chunk(NamedTuple):
-    """Cases `CHUNK * number` and on.
-
-    Attributes:
-        number: Its place.
-        content: `texts` and `cases`; numbers in the cases are places in the texts, in the index' rows, and in its kinds
-            of scores.
-    """
-
-    number: int
-    content: dict[str, Any]
+    def all(self) -> list[str]:
+        """Return all texts by place."""
+        return list(self._places)
 
 
 class Cases:
@@ -76,32 +49,29 @@ class Cases:
 
     def __init__(self, run: SiteRun) -> None:
         self.run = run
-        self.path = run.folder / "cases.jsonl"
-        self._places, found = self._look()
-        ordered = dict.fromkeys([*(name for name, _ in stages(run.summary.means)), *sorted(row.stage for row in found)])
-        every = [_Row(row.name, name) for name in ordered for row in run.file.spec.editors]
-        self.rows = [row for row in every if row in found]
+        self.lines = Lines(run)
         self._kinds: dict[tuple[Any, ...], int] = {}
-        self._columns: dict[str, list[str]] = {name: [] for name in ("ids", *_FIELDS)}
-        self._status: list[list[str]] = [[] for _ in self.rows]
-        self._outcomes: list[list[list[str]]] = [[[] for _ in self.rows] for _ in JUDGED]
+        self._columns: dict[str, list[str]] = {name: [] for name in ("case_id", *SHARED)}
+        self._status: list[list[str]] = [[] for _ in self.lines.rows]
+        self._outcomes: list[list[list[str]]] = [[[] for _ in self.lines.rows] for _ in JUDGED]
 
     def __len__(self) -> int:
         """Return the number of cases."""
-        return len(self._places)
+        return len(self.lines)
 
-    def chunks(self) -> Iterator[Chunk]:
-        """Yield all cases, `CHUNK` at a time, and fill the index.
+    def chunks(self) -> Iterator[dict[str, Any]]:
+        """Yield the content of each data file, `CHUNK` cases in each, and fill the index.
+
+        Numbers in `cases` are places in the chunk's `texts`, and in the `rows` and `kinds` of the index.
 
         Raises:
-            InputError: If a line is no case record, or two lines of a case differ in what all of them have.
+            InputError: If a line is no case record, or two lines of a case differ in what all of them share.
         """
-        ids = list(self._places)
-        with self._open() as file:
-            for number, start in enumerate(range(0, len(ids), CHUNK)):
-                texts: dict[str, int] = {}
-                cases = [self._case(file, case, texts) for case in ids[start : start + CHUNK]]
-                yield Chunk(number, {"texts": list(texts), "cases": cases})
+        found = self.lines.cases()
+        while records := list(islice(found, CHUNK)):
+            texts = Texts()
+            cases = [self._case(of_case, texts) for of_case in records]
+            yield {"texts": texts.all(), "cases": cases}
 
     def index(self) -> dict[str, Any]:
         """Return the columns of the list of cases; complete once all chunks have been made.
@@ -111,115 +81,56 @@ class Cases:
         """
         spec = self.run.file.spec
         places = {task: number for number, task in enumerate(spec.tasks)}
-        found = {row.stage: stage(spec, row.stage) for row in self.rows}
         trained = {row.name: row.training.label if row.training else None for row in spec.editors}
+        rows = [(row.editor, stage(spec, row.stage)) for row in self.lines.rows]
         return {
             "size": len(self),
             "chunk": CHUNK,
-            "rows": [[row.editor, found[row.stage]] for row in self.rows],
-            "trained": [trained[row.editor] for row in self.rows],
-            "stages": list(found.values()),
+            "rows": rows,
+            "trained": [trained[editor] for editor, _ in rows],
+            "stages": list(dict.fromkeys(name for _, name in rows)),
             "controls": sorted(controls(self.run.file)),
             "protocols": [NAMES[protocol] for protocol in JUDGED],
-            "tasks": list(spec.tasks),
-            **{name: self._columns[name] for name in ("ids", "prompt", "target", "subject")},
+            "tasks": spec.tasks,
+            "ids": self._columns["case_id"],
+            **{name: self._columns[name] for name in ("prompt", "target", "subject")},
             "task": [places[task] for task in self._columns["task"]],
             "status": ["".join(column) for column in self._status],
             "outcomes": [["".join(column) for column in of_protocol] for of_protocol in self._outcomes],
-            "kinds": [list(kind) for kind in self._kinds],
+            "kinds": list(self._kinds),
         }
 
-    def _open(self) -> BinaryIO:
-        try:
-            return self.path.open("rb")
-        except OSError as error:
-            raise InputError(
-                f"{self.path}: cannot be read ({error.strerror}); the case records of a run were expected."
-            ) from error
-
-    def _look(self) -> tuple[dict[str, list[_Place]], set[_Row]]:
-        """Return where the lines of each case stand, cases in the order of the file, and which rows there are."""
-        places: dict[str, list[_Place]] = defaultdict(list)
-        seen: set[tuple[str, str, str]] = set()
-        editors = {row.name for row in self.run.file.spec.editors}
-        found: set[_Row] = set()
-        offset = 0
-        with self._open() as file:
-            for number, content in enumerate(file, start=1):
-                line = parse_record(content, _Line, f"{self.path}, line {number}")
-                place = f"{self.path}, line {number}: case '{line.case_id}' under '{line.editor}'"
-                if line.run != self.run.digest:
-                    raise InputError(f"{place}: field 'run': {line.run}, {self.run.digest} was expected.")
-                if line.editor not in editors:
-                    raise InputError(f"{place}: field 'editor': no such row in run.json.")
-                key = (line.case_id, line.editor, line.stage)
-                if key in seen:
-                    raise InputError(f"{place}: stands twice; one line per case, editor and stage was expected.")
-                seen.add(key)
-                places[line.case_id].append(_Place(offset, number))
-                found.add(_Row(line.editor, line.stage))
-                offset += len(content)
-        return dict(places), found
-
-    def _case(self, file: BinaryIO, case: str, texts: dict[str, int]) -> dict[str, Any]:
-        records = list(self._records(file, self._places[case]))
-        for name, value in zip(("ids", *_FIELDS), (case, *(getattr(records[0], field) for field in _FIELDS)), strict=True):
-            self._columns[name].append(value)
-        by_row = {_Row(record.editor, record.stage): record for record in records}
+    def _case(self, records: Sequence[CaseRecord], texts: Texts) -> dict[str, Any]:
+        for name, column in self._columns.items():
+            column.append(getattr(records[0], name))
+        by_row = {Row(record.editor, record.stage): record for record in records}
         probes: dict[tuple[Any, ...], int] = {}
         rows = []
-        for number, row in enumerate(self.rows):
+        for number, row in enumerate(self.lines.rows):
             record = by_row.get(row)
             self._status[number].append(record.status[0] if record else "-")
             for protocol, columns in zip(JUDGED, self._outcomes, strict=True):
-                columns[number].append(_outcome(record.scores, protocol) if record else "0")
+                columns[number].append(_outcome(record.scores if record else (), protocol))
             if record:
                 rows.append({"row": number, **self._line(record, probes, texts)})
         return {"probes": [_numbered(probe, texts) for probe in probes], "rows": rows}
 
-    def _records(self, file: BinaryIO, places: Sequence[_Place]) -> Iterator[CaseRecord]:
-        first: CaseRecord | None = None
-        for place in places:
-            file.seek(place.offset)
-            record = parse_record(file.readline(), CaseRecord, f"{self.path}, line {place.line}")
-            if first is None:
-                first = record
-                if record.task not in self.run.file.spec.tasks:
-                    raise InputError(f"{self.path}, line {place.line}: field 'task': no such task in run.json.")
-            for field in _FIELDS:
-                if (value := getattr(record, field)) != (expected := getattr(first, field)):
-                    raise InputError(
-                        f"{self.path}, line {place.line}: field '{field}': {value!r}, {expected!r} was expected, as in "
-                        f"line {places[0].line} of the same case."
-                    )
-            yield record
-
-    def _line(self, record: CaseRecord, probes: dict[tuple[Any, ...], int], texts: dict[str, int]) -> dict[str, Any]:
+    def _line(self, record: CaseRecord, probes: dict[tuple[Any, ...], int], texts: Texts) -> dict[str, Any]:
         """Return what a line adds to its case; what is not there is left out."""
         scores: dict[int | None, list[float]] = defaultdict(list)
         for score in record.scores:
             scores[score.probe] += (self._kind(score), _rounded(score))
         answers = [
-            [
-                probes.setdefault(_probe(answer), len(probes)),
-                _number(answer.generated, texts),
-                *scores.get(number, ()),
-            ]
+            (probes.setdefault(_probe(answer), len(probes)), texts.number(answer.generated), *scores.get(number, ()))
             for number, answer in enumerate(record.answers)
         ]
-        beyond = [probe for probe in scores if probe is not None and probe >= len(record.answers)]
-        if beyond:
-            raise InputError(
-                f"{self.path}: case '{record.case_id}' under '{record.editor}': field 'probe': {beyond[0]}, but there are "
-                f"{len(record.answers)} answers."
-            )
         line = {
             "status": record.status if record.status != "done" else None,
-            "reason": _number(record.reason, texts),
-            "instruction": _number(record.instruction, texts),
-            "text": _number(record.text, texts),
-            "edit": [[_number(name, texts), float(f"{value:.4g}")] for name, value in record.edit.items()],
-            "unscored": [[_number(name, texts), count] for name, count in record.unscored.items()],
+            "reason": texts.number(record.reason),
+            "instruction": texts.number(record.instruction),
+            "text": texts.number(record.text),
+            "edit": [(texts.number(name), float(f"{value:.4g}")) for name, value in record.edit.items()],
+            "unscored": [(texts.number(name), count) for name, count in record.unscored.items()],
             "scores": scores.get(None),
             "answers": answers,
         }
@@ -231,22 +142,14 @@ class Cases:
 
 
 def _probe(answer: Answer) -> tuple[Any, ...]:
+    """Return what is asked, without what was said: rows that were asked the same share it."""
     return (answer.role, answer.subset, answer.derived, answer.prompt, answer.accepted, answer.opposed, answer.before)
 
 
-def _numbered(probe: tuple[Any, ...], texts: dict[str, int]) -> list[Any]:
+def _numbered(probe: tuple[Any, ...], texts: Texts) -> tuple[Any, ...]:
     role, subset, derived, prompt, accepted, opposed, before = probe
-    return [
-        role,
-        *(_number(text, texts) for text in (subset, prompt, before)),
-        *([_number(text, texts) for text in several] for several in (accepted, opposed)),
-        int(derived),
-    ]
-
-
-def _number(text: str | None, texts: dict[str, int]) -> int | None:
-    """Return a text's place among those of the chunk; most stand there several times."""
-    return None if text is None else texts.setdefault(text, len(texts))
+    one = (texts.number(text) for text in (subset, prompt, before))
+    return (role, *one, texts.numbers(accepted), texts.numbers(opposed), int(derived))
 
 
 def _digits(protocol: Protocol) -> int:

@@ -94,7 +94,9 @@ def collect(directory: Path) -> Collected:
         runs = [_run(place) for place in folders if place not in unfinished]
         title = f"Run {runs[0].digest}" if len(runs) == 1 else f"{len(runs)} runs"
     if not runs:
-        raise InputError(f"{directory}: no finished run in it; a folder with a run.json and a summary.json was expected.")
+        raise InputError(
+            f"{directory}: no finished run in it; a folder with a run.json and a summary.json was expected."
+        )
     _different(runs)
     several = len(runs) > 1
     own = [f"Run {run.digest}: {warning}" if several else warning for run in runs for warning in run.warnings]

@@ -1,6 +1,7 @@
 """All means of all runs as one table in columns, which the browser sorts and filters."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, get_args
 
 from instructedit.benchmark.results import Mean, Protocol, RunSpec
@@ -66,14 +67,20 @@ def _rows(site: Collected) -> Iterator[_ROW]:
         if len(group.seeds) > 1:
             seeds = f"seeds {', '.join(map(str, group.seeds))}"
             shared = (" ".join(group.digests), group.label, group.run.provenance.model, group.run.spec.split, seeds)
-            for mean in group.means:
+            for mean in sorted(group.means, key=partial(_place, group.run.spec)):
                 yield _row(shared, group.run.spec, mean, mean.row)
     for run in site.runs:
         spec = run.file.spec
         label = run.label if run.summary.valid else f"{run.label} (INVALID)"
         shared = (run.digest, label, run.file.provenance.model, spec.split, f"seed {spec.seed}")
-        for number in run.summary.means:
+        # The rows of one column one below the other, as in the other tables; within it as in the run.
+        for number in sorted(run.summary.means, key=partial(_place, spec)):
             yield _row(shared, spec, number, number.editor)
+
+
+def _place(spec: RunSpec, mean: Mean | SeedMean) -> tuple[Any, ...]:
+    subset = mean.subset if isinstance(mean, Mean) else None
+    return spec.tasks.index(mean.task), column_of(mean).order(), subset is not None, subset or ""
 
 
 def _row(shared: Sequence[str], spec: RunSpec, mean: Mean | SeedMean, editor: str) -> _ROW:

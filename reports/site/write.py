@@ -59,9 +59,9 @@ def _files(site: Collected) -> Iterator[tuple[str, bytes]]:
     cases = {}
     for run in site.runs:
         cases[run.digest] = found = Cases(run)
-        for chunk in found.chunks():
-            name = f"{run.digest}/{chunk.number}"
-            yield f"data/{name}.js", data_script(name, chunk.content).encode()
+        for number, content in enumerate(found.chunks()):
+            name = f"{run.digest}/{number}"
+            yield f"data/{name}.js", data_script(name, content).encode()
         yield f"data/{run.digest}/index.js", data_script(f"{run.digest}/index", found.index()).encode()
     yield "data/means.js", data_script("means", table(site)).encode()
     for name, text in static_pages(site, cases):

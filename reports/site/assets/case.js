@@ -11,9 +11,12 @@
     teacher_forced_token: "Token share",
     free_generation: "Free generation",
     edit_success: "ES",
+    z_sent: "z_sent",
+    z_topic: "z_topic",
     kl_divergence: "KL",
     ngram_entropy: "Entropy",
   };
+  const ORDER = Object.keys(WORDS);
   const words = new Intl.Segmenter("und", { granularity: "word" });
 
   /** Split a text into words, spaces and signs. */
@@ -94,6 +97,7 @@
       const [editor, stage] = index.rows[row];
       return several ? `${editor}, ${stage}` : editor;
     };
+    const byProtocol = (a, b) => ORDER.indexOf(index.kinds[a][3]) - ORDER.indexOf(index.kinds[b][3]) || a - b;
     const rowHead = (row) => make("th", { scope: "row", className: "name" }, shown(label(row)));
     const task = index.tasks[index.task[place]];
 
@@ -154,13 +158,13 @@
     function probe([role, subset, asked, before, accepted, opposed, derived], number) {
       const rows = found.rows.flatMap((row) =>
         (row.answers ?? []).filter((answer) => answer[0] === number).map((answer) => [row.row, text(answer[1]), pairs(answer.slice(2))]));
-      const kinds = [...new Set(rows.flatMap(([, , scores]) => scores.map(([kind]) => kind)))].sort((a, b) => a - b);
+      const kinds = [...new Set(rows.flatMap(([, , scores]) => scores.map(([kind]) => kind)))].sort(byProtocol);
       const said = text(before);
       const generated = said !== null || rows.some(([, answer]) => answer !== null);
       const heads = [
         ["Editor", "name"],
         ...(generated ? [["Answer, free generation", "answer"]] : []),
-        ...kinds.map((kind) => [WORDS[index.kinds[kind][3]] ?? index.kinds[kind][3], "number"]),
+        ...kinds.map((kind) => [WORDS[index.kinds[kind][3]], "number"]),
       ];
       const answerCell = (answer) => {
         if (answer === null) return make("td", { className: "answer note" }, "not generated");
@@ -205,7 +209,7 @@
       const rows = found.rows.filter((row) => row.text !== undefined || row.scores);
       if (!rows.length) return null;
       const kinds = [...new Set(rows.flatMap((row) => pairs(row.scores).map(([kind]) => kind)))];
-      const heads = [["Editor", "name"], ["Sampled text", "answer"], ...kinds.map((kind) => [WORDS[index.kinds[kind][3]] ?? index.kinds[kind][3], "number"])];
+      const heads = [["Editor", "name"], ["Sampled text", "answer"], ...kinds.map((kind) => [WORDS[index.kinds[kind][3]], "number"])];
       const lines = rows.map((row) => {
         const values = new Map(pairs(row.scores));
         return make(

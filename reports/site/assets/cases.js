@@ -102,7 +102,7 @@
       return make(
         "tr",
         {},
-        make("th", { scope: "row", className: "name" }, link),
+        make("th", { scope: "row", className: "id" }, link),
         make("td", {}, shown(index.tasks[index.task[row]])),
         make("td", { className: "text" }, ...edit),
         tallyCell(row, edited, ["right", "wrong"]),

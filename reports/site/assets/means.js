@@ -25,7 +25,7 @@
         make("a", { href: `run-${run}.html`, title: run }, make("code", {}, run.slice(0, 8))));
       return make("td", {}, ...links.flatMap((link) => [link, " "]));
     }
-    return make("td", { className: column === "editor" ? "name" : "" }, shown(value(row, column)));
+    return make("td", { className: column === "editor" || column === "model" ? "name" : "short" }, shown(value(row, column)));
   }
 
   const source = {
