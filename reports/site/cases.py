@@ -1,4 +1,4 @@
-"""The cases of a run as data for the browser: an index in columns, and chunks of cases that are loaded one at a time."""
+"""The cases of a run as data for the browser: an index in columns, and chunks of cases, loaded one at a time."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence

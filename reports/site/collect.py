@@ -36,6 +36,11 @@ class SiteRun:
         return self.file.digest
 
     @property
+    def described(self) -> str:
+        """What tells it from the others, in words."""
+        return ", ".join(dict.fromkeys([self.label, self.file.spec.schedule, f"seed {self.file.spec.seed}"]))
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """What makes its numbers unfit for use."""
         return warnings(self.file, self.summary)

@@ -19,7 +19,7 @@ from .means import NAMES
 HERE = Path(__file__).parent
 ASSETS = ("style.css", "table.js", "data.js", "means.js", "cases.js", "case.js")
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u2028-\u202e\u2060\u2066-\u2069\ufeff]")
-"""Characters that are not seen, or that turn the text around them: bidirectional controls, breaks, bytes below space."""
+"""Characters that are not seen, or that turn the text around them: bytes below space, breaks, controls of direction."""
 _MAIN = tuple(title for title, protocols in SECTIONS if {"edit_success", "teacher_forced_exact"} & set(protocols))
 """Tables of a run that the overview shows."""
 _LOUD = 3
@@ -97,7 +97,7 @@ def overview(site: Collected) -> dict[str, Any]:
     """Return what the pages of cases know of the site: the runs, by digest, in the order of the site."""
     return {
         "title": site.title,
-        "runs": [[run.digest, run.label, run.file.spec.schedule, run.file.spec.seed] for run in site.runs],
+        "runs": [(run.digest, run.described) for run in site.runs],
     }
 
 

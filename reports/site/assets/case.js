@@ -110,7 +110,7 @@
       const fact = (word, ...value) => facts.append(make("dt", {}, word), make("dd", {}, ...value));
       fact("Task", shown(task));
       fact("Subject", shown(index.subject[place]));
-      fact("Run", make("a", { href: `run-${run[0]}.html` }, make("code", {}, run[0])), " ", shown(`${run[1]}, ${run[2]}, seed ${run[3]}`));
+      fact("Run", make("a", { href: `run-${run[0]}.html` }, make("code", {}, run[0])), " ", shown(run[1]));
       return [
         make("h1", {}, "Case ", shown(index.ids[place])),
         make("p", { className: "ways" }, ...ways),
@@ -256,7 +256,7 @@
     const place = index.ids.indexOf(decodeURIComponent(address.slice(cut + 1)));
     if (place < 0) throw new Error(`No such case in run ${run[0]}.`);
     draw(run, index, place, await load(`${run[0]}/${Math.floor(place / index.chunk)}`));
-    document.documentElement.dataset.ready = "";
+    document.getElementById("case").dataset.drawn = "";
   }
 
   window.addEventListener("hashchange", () => show().catch(complain));

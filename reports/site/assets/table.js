@@ -105,6 +105,7 @@ class DataTable {
     this.previous.disabled = this.page === 0;
     this.next.disabled = this.page === pages - 1;
     this.previous.hidden = this.next.hidden = pages === 1;
+    this.table.dataset.drawn = "";
   }
 
   #makeHeads() {
