@@ -20,6 +20,10 @@ HERE = Path(__file__).parent
 ASSETS = ("style.css", "table.js", "data.js", "means.js", "cases.js", "case.js")
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u2028-\u202e\u2060\u2066-\u2069\ufeff]")
 """Characters that are not seen, or that turn the text around them: bytes below space, breaks, controls of direction."""
+OVER_SEEDS = (
+    "Where several seeds stand together, it is the mean over seeds and cases, and the interval is of a bootstrap that "
+    "draws both; n counts the cases scored under all of them."
+)
 _MAIN = tuple(title for title, protocols in SECTIONS if {"edit_success", "teacher_forced_exact"} & set(protocols))
 """Tables of a run that the overview shows."""
 _LOUD = 3
@@ -86,9 +90,13 @@ def static_pages(site: Collected, cases: Mapping[str, Sized]) -> Iterator[tuple[
     several = {
         "models": len({run.file.provenance.model for run in site.runs}) > 1,
         "splits": len({run.file.spec.split for run in site.runs}) > 1,
+        "stages": len({(run.file.spec.schedule, mean.stage) for run in site.runs for mean in run.summary.means}) > 1,
         "seeds": len({run.file.spec.seed for run in site.runs}) > 1,
     }
-    yield page("means.html", "means.html", several=several, aggregation=AGGREGATION)
+    seeds = site.suite is not None and any(len(group.seeds) > 1 for group in site.suite.groups)
+    yield page(
+        "means.html", "means.html", several=several, aggregation=AGGREGATION, across=OVER_SEEDS if seeds else None
+    )
     yield page("cases.html", "cases.html")
     yield page("case.html", "case.html")
 

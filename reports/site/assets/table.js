@@ -149,8 +149,8 @@ class DataTable {
     }
     for (const field of this.form.elements) {
       const name = DataTable.nameOf(field);
-      const value = wanted.get(name) ?? field.dataset.initial;
-      if (name && value !== undefined) DataTable.set(field, value);
+      if (field.dataset.initial) DataTable.set(field, field.dataset.initial);
+      if (name && wanted.has(name)) DataTable.set(field, wanted.get(name));
     }
     this.form.addEventListener("input", () => this.#changed());
     this.form.addEventListener("submit", (event) => event.preventDefault());

@@ -203,7 +203,7 @@ def test_every_mean_is_a_row_as_it_is_printed(tmp_path):
         "label": "single-task",
         "model": "tiny_gpt2",
         "split": "test",
-        "seeds": "seed 7",
+        "seeds": "7",
         "stage": "single",
         "task": first.task,
         "measure": first.measure,
@@ -237,9 +237,9 @@ def test_means_over_seeds_name_every_run(tmp_path):
     suite = write_index(tmp_path, *entries)
     write_record(tmp_path / "suite.json", summarise_suite(tmp_path, suite))
     found = rows_of(collect(tmp_path))
-    together = [row for row in found if row["seeds"] == "seeds 0, 1"]
+    together = [row for row in found if row["seeds"] == "0, 1"]
     assert [(row["mean"], row["n"], row["runs"]) for row in together] == [
         (55.0, 10, f"{entries[0].digest} {entries[1].digest}")
     ]
     apart = {row["seeds"]: row["mean"] for row in found if row["subset"] == "over subsets" and row not in together}
-    assert apart == {"seed 0": 50.0, "seed 1": 60.0}
+    assert apart == {"0": 50.0, "1": 60.0}
