@@ -78,7 +78,7 @@ def static_pages(site: Collected, cases: Mapping[str, Sized]) -> Iterator[tuple[
         runs=[(run, _counts(run), len(cases[run.digest]), _main(reports[run.digest])) for run in site.runs],
         figures=[(path.name, path.stem.replace("-", " ").replace("_", " ")) for path in site.figures],
         aggregation=AGGREGATION,
-        protocols=[(NAMES[protocol], PROTOCOLS[protocol]) for protocol in NAMES if protocol in used],
+        protocols=[PROTOCOLS[protocol] for protocol in NAMES if protocol in used],
     )
     for run in site.runs:
         report = reports[run.digest]

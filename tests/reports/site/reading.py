@@ -28,6 +28,10 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
 
+    def handle_endtag(self, tag: str) -> None:
+        if tag in {"td", "th"}:
+            self.pieces.append(" ")
+
     def handle_data(self, data: str) -> None:
         self.pieces.append(data)
 
