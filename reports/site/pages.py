@@ -76,7 +76,7 @@ def static_pages(site: Collected, cases: Mapping[str, Sized]) -> Iterator[tuple[
         "index.html",
         facts=_facts(site),
         runs=[(run, _counts(run), len(cases[run.digest]), _main(reports[run.digest])) for run in site.runs],
-        figures=[(path.name, path.stem.replace("-", " ").replace("_", " ")) for path in site.figures],
+        figures=site.figures,
         aggregation=AGGREGATION,
         protocols=[PROTOCOLS[protocol] for protocol in NAMES if protocol in used],
     )

@@ -266,6 +266,10 @@
     document.getElementById("case").dataset.drawn = "";
   }
 
-  window.addEventListener("hashchange", () => show().catch(complain));
+  // Another case is another page: it is read from its top.
+  window.addEventListener("hashchange", () =>
+    show()
+      .then(() => document.getElementById("main").focus())
+      .catch(complain));
   show().catch(complain);
 })();

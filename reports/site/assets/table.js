@@ -131,7 +131,11 @@ class DataTable {
       const made = document.createElement("button");
       made.type = "button";
       made.textContent = words;
-      made.addEventListener("click", () => this.show(this.page + step));
+      made.addEventListener("click", () => {
+        this.show(this.page + step);
+        // A button that is switched off would lose the focus to the page.
+        if (made.disabled) (made === this.next ? this.previous : this.next).focus();
+      });
       return made;
     };
     this.previous = button("Previous", -1);

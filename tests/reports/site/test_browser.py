@@ -367,3 +367,16 @@ def test_readers_without_scripts_have_the_tables(browser, site):
         assert "This table needs JavaScript." in browser.driver.find_element("css selector", "main").text
     finally:
         browser.scripts(True)
+
+
+def test_focus_stays_where_it_can_be_used(browser, many):
+    browser.open(many, "cases.html")
+    focused = "return document.activeElement.textContent"
+    browser.run("document.querySelectorAll('.pages button')[1].focus()")
+    browser.press(" ", " ")
+    assert status(browser) == "101 to 120 of 120 rows"
+    assert browser.run(focused) == "Previous"
+    browser.open(many, f"case.html#{RUN}/zsre/test/60")
+    browser.run("document.querySelectorAll('.ways a')[2].click()")
+    browser.wait("document.activeElement.id === 'main'")
+    assert browser.run("return window.scrollY") < 200

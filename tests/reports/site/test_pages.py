@@ -106,8 +106,9 @@ def test_browser_shows_the_same_characters_by_their_code(site):
     script = (site / "assets" / "data.js").read_text(encoding="utf-8")
     (theirs,) = re.findall(r"const CONTROL = /\((\[.*?\])\)/;", script)
     pattern = re.compile(theirs)
-    ours = {code for code in range(0x10000) if "control" in shown(chr(code))}
-    assert {code for code in range(0x10000) if pattern.search(chr(code))} == ours
+    codes = (*range(0x2100), *range(0xFE00, 0x10000))
+    ours = {code for code in codes if "control" in shown(chr(code))}
+    assert {code for code in codes if pattern.search(chr(code))} == ours
     assert ours >= {0x00, 0x1B, 0x202E, 0x2028, 0x2066, 0xFEFF}
     assert not ours & {ord(character) for character in "\t\n aé\u200d"}
 
@@ -140,11 +141,19 @@ def test_figures_are_copied_and_shown(tmp_path):
     name = 'a "b" <c> #1.svg'
     (folder / "figures" / name).write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
     (folder / "figures" / "notes.txt").write_text("no figure")
+    (folder / "figures" / name).with_suffix(".md").write_text("# Heading\n\nWhat <b>it</b>\nshows.\n\nAnd what not.\n")
+    (folder / "figures" / name).with_suffix(".csv").write_text("x,y\n")
     write_site(folder, tmp_path / "site")
-    assert [path.name for path in (tmp_path / "site" / "figures").iterdir()] == [name]
-    images = [attrs for tag, attrs in pages(tmp_path / "site")["index.html"].tags if tag == "img"]
+    copied = {path.name for path in (tmp_path / "site" / "figures").iterdir()}
+    assert copied == {name, name.replace(".svg", ".csv")}
+    page = pages(tmp_path / "site")["index.html"]
+    images = [attrs for tag, attrs in page.tags if tag == "img"]
+    assert "What <b>it</b> shows." in page.text
+    assert "And what not." in page.text
+    assert "Heading" not in page.text
+    assert f"figures/{name.replace('.svg', '.csv')}" in map(unquote, page.addresses)
     assert [unquote(attrs["src"]) for attrs in images] == [f"figures/{name}"]
-    assert images[0]["alt"] == 'Figure: a "b" <c> #1'
+    assert images[0]["alt"] == 'A "b" <c> #1; described below'
 
 
 def test_site_is_replaced_as_a_whole(tmp_path, site):
