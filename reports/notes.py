@@ -10,7 +10,7 @@ CONTROL = "none"
 DAGGER = "†"
 """Marks derived prompts."""
 
-_AGGREGATION = (
+AGGREGATION = (
     "A number is the mean over n cases with its 95 % bootstrap interval over cases; within a case it is the mean over "
     "the probes of a subset, then over subsets. An interval without width means that all cases are equal: read its n."
 )
@@ -31,7 +31,7 @@ _DROPS = (
     "Where training is on another task than the tested one, the paired difference from the row that is trained on the "
     "tested one stands behind the number, in points."
 )
-_PROTOCOLS: dict[Protocol, str] = {
+PROTOCOLS: dict[Protocol, str] = {
     "teacher_forced_exact": (
         "Exact match, teacher forced: every answer token is the most likely one behind the right tokens before it; for "
         "locality, the same tokens as the unedited model."
@@ -144,7 +144,7 @@ def suite_footer(summary: SuiteSummary) -> tuple[str, ...]:
         *([_SPREAD] if any(len(group.seeds) > 1 for group in summary.groups) else []),
         *([_VERDICTS] if asked else []),
         *([_DROPS] if "drop" in asked else []),
-        *(text for protocol, text in _PROTOCOLS.items() if protocol in used),
+        *(text for protocol, text in PROTOCOLS.items() if protocol in used),
         *([_DERIVED] if any(mean.derived for mean in means) else []),
         *([MARKS.format(p="")] if any(group.pairs for group in summary.groups) else []),
         *([_LEFT_OUT] if failed else []),
@@ -162,7 +162,7 @@ def paper_footer(protocols: Collection[Protocol], *, derived: bool, ranked: bool
     """
     return (
         _ACROSS,
-        *(text for protocol, text in _PROTOCOLS.items() if protocol in protocols),
+        *(text for protocol, text in PROTOCOLS.items() if protocol in protocols),
         *([_DERIVED] if derived else []),
         *([_BY_LINE, MARKS.format(p="")] if ranked else [] if ranked is None else [_NOT_RANKED]),
     )
@@ -178,8 +178,8 @@ def run_footer(protocols: Collection[Protocol], *, derived: bool, ranked: bool, 
         several: Whether its rows are of several runs.
     """
     return (
-        _AGGREGATION,
-        *(text for protocol, text in _PROTOCOLS.items() if protocol in protocols),
+        AGGREGATION,
+        *(text for protocol, text in PROTOCOLS.items() if protocol in protocols),
         *([_DERIVED] if derived else []),
         MARKS.format(p=_WITH_P) if ranked else _NO_MARKS,
         *([_SEVERAL] if several else []),
@@ -251,8 +251,8 @@ def footer(run: RunFile, summary: RunSummary) -> tuple[str, ...]:
     control = ", ".join(f"'{editor.name}'" for editor in run.spec.editors if editor.name in controls(run))
     left_out = any(counts.get(status) for counts in summary.counts.values() for status in ("failed", "skipped"))
     return (
-        _AGGREGATION,
-        *(text for protocol, text in _PROTOCOLS.items() if protocol in used),
+        AGGREGATION,
+        *(text for protocol, text in PROTOCOLS.items() if protocol in used),
         *([_DERIVED] if any(mean.derived for mean in summary.means) else []),
         MARKS.format(p=_WITH_P),
         *([_PAIRED] if summary.comparisons else []),

@@ -1,0 +1,1 @@
+"""The report site: results as pages that open from disk."""
