@@ -9,6 +9,8 @@ import typer
 
 from instructedit.editors.errors import InputError
 
+from .cli_directions import directions
+from .cli_figures import figures
 from .commands import clear, quiet_libraries
 from .construct.cli import app as instructions_app
 
@@ -19,6 +21,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(instructions_app, name="instructions")
+app.command()(directions)
+app.command()(figures)
 
 
 @app.command()
