@@ -46,10 +46,12 @@ def directions(
         instructions=instructions,
         device=device,
     )
-    written = [path for folder in folders if (path := workshop.make(folder, cases, lambda text: typer.echo(text, err=True)))]
+    written = [
+        path for folder in folders if (path := workshop.make(folder, cases, lambda text: typer.echo(text, err=True)))
+    ]
     if not written:
         raise InputError(
-            f"{directory}: no run whose trained editors edit several tasks one case at a time; a run of one of the settings "
-            f"{', '.join(SETTINGS)} was expected."
+            f"{directory}: no run whose trained editors edit several tasks one case at a time; a run of one of the "
+            f"settings {', '.join(SETTINGS)} was expected."
         )
     typer.echo(f"Directions: {', '.join(str(path) for path in written)}")

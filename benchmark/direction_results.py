@@ -1,8 +1,8 @@
 """The file of a run's edit directions, `directions.npz`: who was edited, and how the edits lie to each other.
 
-A direction is an edit's change of all weights as one vector, divided by its length. The file holds the inner products of
-directions, which are their cosines, and never the vectors: principal components and every distance follow from them.
-It is a zip of arrays without pickled objects, and the same edits leave the same bytes.
+A direction is an edit's change of all weights as one vector, divided by its length. The file holds the inner
+products of directions, which are their cosines, and never the vectors: principal components and every distance
+follow from them. It is a zip of arrays without pickled objects, and the same edits leave the same bytes.
 """
 
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ class DirectionSet(Record):
     """The row that made each edit."""
     tasks: tuple[str, ...]
     cases: tuple[str, ...]
-    left_out: dict[str, int] = {}
+    left_out: dict[str, int]
     """Edits without a direction, counted by reason."""
 
 
@@ -110,14 +110,16 @@ def _check(path: Path, name: str, about: DirectionSet, cosines: NDArray[np.float
     n = len(about.cases)
     if not n == len(about.rows) == len(about.tasks):
         raise InputError(
-            f"{path}, set '{about.name}': {len(about.rows)} rows, {len(about.tasks)} tasks and {n} cases; one of each for "
-            "an edit was expected."
+            f"{path}, set '{about.name}': {len(about.rows)} rows, {len(about.tasks)} tasks and {n} cases; one of "
+            "each for an edit was expected."
         )
     if cosines is None or cosines.shape != (n, n) or cosines.dtype != np.float64:
         found = "nothing" if cosines is None else f"{cosines.dtype} {list(cosines.shape)}"
         raise InputError(f"{path}, array '{name}': found {found}, float64 {[n, n]} was expected.")
     # A comparison with NaN is false, so this refuses it too.
-    if not (np.abs(cosines - cosines.T).max(initial=0.0) < 1e-9 and np.abs(cosines.diagonal() - 1).max(initial=0) < 1e-9):
+    if not (
+        np.abs(cosines - cosines.T).max(initial=0.0) < 1e-9 and np.abs(cosines.diagonal() - 1).max(initial=0) < 1e-9
+    ):
         raise InputError(f"{path}, array '{name}': a symmetric matrix with ones on its diagonal was expected.")
 
 

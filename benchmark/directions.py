@@ -109,7 +109,11 @@ class Workshop:
         if not asked:
             return None
         place = folder / "run.json"
-        model, cases, bank = self._language_model(file, place), self._cases(file, limit, place), self._instructions(file)
+        model, cases, bank = (
+            self._language_model(file, place),
+            self._cases(file, limit, place),
+            self._instructions(file),
+        )
         found = []
         for name, own_task, rows in asked:
             report(f"{file.digest}: {name}, {sum(len(cases[task]) for _, tasks in rows for task in tasks)} edits")
@@ -205,8 +209,8 @@ class Workshop:
         folder = self._checkpoints / row.training.checkpoint
         if not (folder / RECORD).is_file():
             raise InputError(
-                f"{folder}: the trained editor of the row '{row.name}' of run {file.digest} is not there; name the folder "
-                "of checkpoints with --checkpoints."
+                f"{folder}: the trained editor of the row '{row.name}' of run {file.digest} is not there; name the "
+                "folder of checkpoints with --checkpoints."
             )
         # The name is the digest of everything that decides the weights.
         name = read_record(folder / RECORD, Checkpoint).name

@@ -1,8 +1,8 @@
 """Inner products of edits, as far as they change weights; no change of a weight is ever made as a matrix.
 
-An edit changes the weight of each map it patches by a matrix D. Written behind each other, these matrices are one vector
-of the edit, and the inner product of two edits is the sum of <D, D'>_F over the maps that both patch. For low-rank
-changes D = A B and D' = A' B' it follows from the factors alone:
+An edit changes the weight of each map it patches by a matrix D. Written behind each other, these matrices are one
+vector of the edit, and the inner product of two edits is the sum of <D, D'>_F over the maps that both patch. For
+low-rank changes D = A B and D' = A' B' it follows from the factors alone:
 
     <A B, A' B'>_F = sum((A^T A') * (B B'^T))
 """
@@ -63,8 +63,8 @@ def _of_site(edits: Edits, site: str) -> tuple[_Low, _Dense]:
                     dense.append((owner, _double(patch.d)))
                 case _:
                     raise InputError(
-                        f"A {patch.kind} patch on {site} is no change of a weight; edits that are low-rank or dense were "
-                        "expected."
+                        f"A {patch.kind} patch on {site} is no change of a weight; edits that are low-rank or dense "
+                        "were expected."
                     )
     return low, dense
 
