@@ -87,11 +87,17 @@ _TASKS = {
     "zsre": Look(_GREEN, "^", "-.", "xx"),
     "convsent": Look(_YELLOW, "D", ":", ".."),
 }
+_SPARE: list[tuple[str, Line, str]] = [
+    (_GREY, "-", "**"),
+    (_SKY, "--", "OO"),
+    (_PURPLE, "-.", "//"),
+    (_ORANGE, ":", "\\\\"),
+]
 _OTHERS = [
     Look(colour, marker, line, hatch)
     for marker, (colour, line, hatch) in zip(
         ("h", "p", ">", "d", "8", "H", "1", "2"),
-        itertools.cycle([(_GREY, "-", "**"), (_SKY, "--", "OO"), (_PURPLE, "-.", "//"), (_ORANGE, ":", "\\\\")]),
+        itertools.cycle(_SPARE),
         strict=False,
     )
 ]
