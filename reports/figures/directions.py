@@ -149,8 +149,8 @@ def _draw(results: Results, name: str, panels: Sequence[Panel], opening: str) ->
             for one in found
         )
     note = (
-        f"t-SNE of the first {geometry.COMPONENTS} principal components of L2-normalised weight changes. Distances "
-        "and sizes in the pictures mean nothing: read the numbers."
+        f"t-SNE of the first {geometry.COMPONENTS} principal components of L2-normalised weight changes; its distances "
+        "and sizes mean nothing."
     )
     legend(figure, [key(task, look) for task, look in looks.items()], 6, note)
     n = min(len(panel.directions.about.cases) for panel in panels)

@@ -78,6 +78,11 @@ class Drawing:
     caption: tuple[str, ...]
     numbers: tuple[Mapping[str, Any], ...]
 
+    def __post_init__(self) -> None:
+        # Laid out once, for all formats: a layout that starts from another one ends a little elsewhere.
+        self.figure.draw_without_rendering()
+        self.figure.set_layout_engine("none")
+
 
 def read_results(directory: Path) -> Results:
     """Read a suite from its `suite.json`, or one run from its `summary.json`.

@@ -47,7 +47,8 @@ _STYLE: Mapping[str, Any] = {
     "lines.linewidth": 1.0,
     "lines.markersize": 4,
     "hatch.linewidth": 0.5,
-    "savefig.dpi": 200,
+    "figure.dpi": 200,
+    "savefig.dpi": "figure",
     "svg.hashsalt": "instructedit",
     "svg.fonttype": "path",  # outlines: no font has to be there where the figure is looked at
     "pdf.fonttype": 42,  # the font itself, so that text can be found and copied
