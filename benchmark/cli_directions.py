@@ -38,9 +38,13 @@ def directions(
 
     suite = find_suite(directory)
     folders = [suite[0] / run.digest for run in suite[1].runs] if suite else [find_run(directory)]
+    for folder in list(folders):
+        if suite and not (folder / "summary.json").is_file():
+            typer.echo(f"Run {folder.name} is left out: it is not finished, or its folder is not there.", err=True)
+            folders.remove(folder)
     quiet_libraries()
     workshop = Workshop(
-        checkpoints or folders[0].parent / "checkpoints",
+        checkpoints or (suite[0] if suite else folders[0].parent) / "checkpoints",
         data=data,
         model=model,
         instructions=instructions,

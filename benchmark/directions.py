@@ -4,14 +4,13 @@ The model, the data, the instructions and the trained editors are found again by
 held against its digests. Nothing is trained, and the results of the run are not touched.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from instructedit.editors import EDITORS, EditCase, Editor, Edits, InputError, LanguageModel
+from instructedit.editors import EDITORS, Dense, EditCase, Editor, Edits, InputError, LanguageModel, LowRank
 from instructedit.editors.gram import gram
 
 from .config import RunConfig
@@ -29,7 +28,7 @@ from .training import RECORD, Checkpoint
 
 SETTINGS = ("single-task", "multi-task", "task-scaling", "balanced")
 """Settings that a figure of directions is made of."""
-NO_CHANGE = "the edit changes no weight"
+WITHOUT = "the edit failed, or changes no weight"
 
 _Asked = list[tuple[EditorSpec, tuple[str, ...]]]
 """Rows with the tasks that each of them edits."""
@@ -117,7 +116,13 @@ class Workshop:
         found = []
         for name, own_task, rows in asked:
             report(f"{file.digest}: {name}, {sum(len(cases[task]) for _, tasks in rows for task in tasks)} edits")
-            found.append(self._set(file, model, bank, cases, name, own_task, rows))
+            one = self._set(file, model, bank, cases, name, own_task, rows)
+            if one is None:
+                report(f"{file.digest}: {name} is left out, its edits are no changes of weights")
+            else:
+                found.append(one)
+        if not found:
+            return None
         return write_directions(folder / FILE, file.digest, limit, found)
 
     def _set(
@@ -129,7 +134,7 @@ class Workshop:
         name: str,
         own_task: bool,
         rows: _Asked,
-    ) -> Directions:
+    ) -> Directions | None:
         parts: list[Edits] = []
         made: list[tuple[str, str, str]] = []
         for row, tasks in rows:
@@ -137,7 +142,10 @@ class Workshop:
             for task in tasks:
                 parts += _edits(file.spec, model, editor, row, bank, cases[task])
                 made += ((row.name, task, case.request.case_id) for case in cases[task])
-        products = gram(Edits.join(parts))
+        edits = Edits.join(parts)
+        if not all(isinstance(patch, LowRank | Dense) for edit in edits.patches for patch in edit):
+            return None
+        products = gram(edits)
         lengths = products.diagonal().sqrt()
         kept = [number for number, length in enumerate(lengths.tolist()) if length > 0]
         cosines = (products / torch.outer(lengths, lengths))[kept][:, kept].numpy()
@@ -147,9 +155,7 @@ class Workshop:
             rows=tuple(made[number][0] for number in kept),
             tasks=tuple(made[number][1] for number in kept),
             cases=tuple(made[number][2] for number in kept),
-            left_out=dict(Counter({f"{NO_CHANGE}, or could not be made": len(made) - len(kept)}))
-            if len(kept) < len(made)
-            else {},
+            left_out={WITHOUT: len(made) - len(kept)} if len(kept) < len(made) else {},
         )
         return Directions(about, cosines)
 

@@ -199,7 +199,7 @@ def table(axes: Axes, found: Sequence[geometry.Statistic], chance: float) -> Non
     shown = [one for name in _SHOWN for one in found if (one.name, one.tasks) == (name, geometry.ALL)]
     for line, one in enumerate(shown):
         y = 1 - (line + 0.5) / len(shown)
-        label = f"{one.name} (chance {chance:.2f})" if one.name == "probe accuracy" else one.name
+        label = f"probe (chance {chance:.2f})" if one.name == "probe accuracy" else one.name
         axes.text(0.02, y, label, va="center", transform=axes.transAxes, fontsize=6.5)
         text = f"{one.value:.2f} [{one.low:.2f}, {one.high:.2f}]".replace("-0.00", "0.00")
         axes.text(0.98, y, text, va="center", ha="right", transform=axes.transAxes, fontsize=6.5)

@@ -72,14 +72,14 @@ _YELLOW, _BLUE, _RED, _PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
 _OLIVE = "#8A7F00"  # their yellow, dark enough for a line on white
 
 _EDITORS = {
-    "none": Look(_BLACK, "X", ":", ""),
+    "none": Look(_BLACK, "X", ":", "OO"),
     "in-context": Look(_GREY, "P", "--", ".."),
     "ft-l": Look(_ORANGE, "v", "-.", "--"),
     "ft-m": Look(_OLIVE, "<", "--", "||"),
     "calinet": Look(_SKY, "s", "-.", "++"),
     "grace": Look(_GREEN, "D", "--", "xx"),
     "ke": Look(_PURPLE, "^", "-.", "oo"),
-    "mend": Look(_BLUE, "o", "--", "\\\\\\"),
+    "mend": Look(_BLUE, "o", "--", ""),
     "instructedit": Look(_RED, "*", "-", "///"),
 }
 _TASKS = {
@@ -90,7 +90,7 @@ _TASKS = {
 }
 _SPARE: list[tuple[str, Line, str]] = [
     (_GREY, "-", "**"),
-    (_SKY, "--", "OO"),
+    (_SKY, "--", "\\\\\\"),
     (_PURPLE, "-.", "//"),
     (_ORANGE, ":", "\\\\"),
 ]

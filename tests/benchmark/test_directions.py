@@ -5,7 +5,9 @@ import json
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from instructedit.benchmark.cli import app
 from instructedit.benchmark.config import read_suite
 from instructedit.benchmark.direction_results import (
     FILE,
@@ -18,7 +20,7 @@ from instructedit.benchmark.directions import Workshop, sets
 from instructedit.benchmark.outline import requests_of
 from instructedit.benchmark.results import EditorSpec, RunFile, RunSpec, TrainingSpec, read_record
 from instructedit.benchmark.runner import prepare, run
-from instructedit.editors import EDITORS, InputError
+from instructedit.editors import EDITORS, Dense, InputError
 
 from .worlds import write_data, write_model, write_training
 
@@ -99,6 +101,29 @@ def test_they_are_the_cosines_of_the_edits_that_the_run_makes(place, prepared, f
 def test_the_same_run_gives_the_same_bytes(place, folder):
     first = workshop(place).make(folder, 3).read_bytes()
     assert workshop(place).make(folder, 3).read_bytes() == first
+
+
+def test_the_command(place, folder, tmp_path):
+    words = ["directions", str(folder), "--cases", "2", "--data", str(place / "data")]
+    found = CliRunner().invoke(app, words)
+    assert found.exit_code == 0, found.output
+    assert f"Directions: {folder / FILE}" in found.output.replace("\n", "")
+    file = read_record(folder / "run.json", RunFile)
+    other = file.model_copy(update={"spec": file.spec.model_copy(update={"setting": "hold-out"})})
+    (tmp_path / "run.json").write_text(other.model_dump_json())
+    (tmp_path / "summary.json").write_text((folder / "summary.json").read_text())
+    found = CliRunner().invoke(app, ["directions", str(tmp_path)])
+    assert found.exit_code == 2
+    assert "a run of one of the settings single-task, multi-task, task-scaling, balanced was expected" in " ".join(
+        found.output.split()
+    )
+
+
+def test_editors_that_change_no_weights_are_left_out_with_a_sentence(place, folder, monkeypatch):
+    monkeypatch.setattr("instructedit.benchmark.directions.LowRank", Dense)
+    said = []
+    assert workshop(place).make(folder, 2, said.append) is None
+    assert any("mend is left out, its edits are no changes of weights" in text for text in said)
 
 
 def test_a_folder_of_data_has_to_be_named(place, folder):
