@@ -6,9 +6,9 @@ from instructedit.benchmark.questions import base_name
 from instructedit.benchmark.results import Measure
 from instructedit.benchmark.suite_results import SuiteGroup
 
-from .panels import bar, grid, heading, inner, legend, percent, swatch, top
+from .panels import bar, grid, heading, inner, key, legend, level, percent, swatch, top
 from .pooled import Pooled, points
-from .results import Drawing, NoDataError, Number, Results, csv_rows, made_of, main_column, tasks_of
+from .results import Drawing, NoDataError, Number, Results, csv_rows, made_of, main_column, number, tasks_of
 from .style import TWO_COLUMNS, Look, editor_looks
 
 MEASURES: tuple[Measure, ...] = ("reliability", "generalization", "portability", "locality")
@@ -74,6 +74,7 @@ def _draw(results: Results, group: SuiteGroup, name: str, bars: _Bars, looks: di
     values = Pooled(results, group)
     figure, panels = grid(len(measures), len(tasks), TWO_COLUMNS, 1.35)
     numbers: list[Number] = []
+    plain = editor_looks((row.name, row.method) for row in group.run.spec.editors if not row.training)
     width = _WIDTH / len(looks)
     for axes_row, measure in zip(panels, measures, strict=True):
         for axes, task in zip(axes_row, tasks, strict=True):
@@ -90,6 +91,10 @@ def _draw(results: Results, group: SuiteGroup, name: str, bars: _Bars, looks: di
                         drawn.append(Number(series, label, group, mean))
                 difference = values.difference(rows[UNSEEN], rows[SEEN], task, column) if UNSEEN in rows else None
                 labels.append(label if difference is None else f"{label}\n{points(difference)}")
+            for row, look in plain.items():
+                if mean := number(group, row, task, column):
+                    level(axes, mean, look)
+                    drawn.append(Number(row, "", group, mean))
             numbers += drawn
             axes.set_title(over + heading(column, [one.mean for one in drawn]))
             axes.set_xticks(range(len(bars)), labels)
@@ -99,6 +104,8 @@ def _draw(results: Results, group: SuiteGroup, name: str, bars: _Bars, looks: di
             axes.set_ylim(0, 104)
         inner(axes_row)
         axes_row[0].set_ylabel(f"{measure.capitalize()} (%)")
-    legend(figure, [swatch(series, look) for series, look in looks.items()], 6)
+    lines = [key(row, look._replace(marker=""), line=True) for row, look in plain.items()]
+    legend(figure, [*(swatch(series, look) for series, look in looks.items()), *lines], 6)
+    lead = (opening + " Lines with a band are rows without training.",) if plain else (opening,)
     full = name if group.label == group.run.spec.setting else f"{name}-{group.label}"
-    return Drawing(full, figure, (opening, *made_of(results, [group])), csv_rows(numbers))
+    return Drawing(full, figure, (*lead, *made_of(results, [group])), csv_rows(numbers))

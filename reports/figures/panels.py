@@ -102,6 +102,12 @@ def cross(axes: Axes, x: SeedMean, y: SeedMean, look: Look) -> None:
     )
 
 
+def level(axes: Axes, mean: SeedMean, look: Look) -> None:
+    """Draw a mean that holds for the whole panel as a line with its interval as a band."""
+    axes.axhline(100 * mean.mean, color=look.colour, linestyle=look.line)
+    axes.axhspan(100 * mean.low, 100 * mean.high, color=look.colour, alpha=0.12, linewidth=0)
+
+
 def hollow(look: Look) -> dict[str, Any]:
     """Return marks that show what lies below them: two editors may have the very same means."""
     return _marked(look) | {

@@ -6,7 +6,7 @@ from instructedit.benchmark.questions import base_name
 from instructedit.benchmark.results import Measure
 from instructedit.benchmark.suite_results import SuiteGroup
 
-from .panels import grid, heading, inner, key, legend, mark, percent, top
+from .panels import grid, heading, inner, key, legend, level, mark, percent, top
 from .results import Drawing, Number, Results, csv_rows, made_of, main_column, number, tasks_of
 from .style import TWO_COLUMNS, editor_looks
 
@@ -50,8 +50,7 @@ def _draw(results: Results, group: SuiteGroup) -> Drawing:
                 drawn += own
             for row in plain:
                 if mean := number(group, row.name, task, column):
-                    axes.axhline(100 * mean.mean, color=looks[row.name].colour, linestyle=looks[row.name].line)
-                    axes.axhspan(100 * mean.low, 100 * mean.high, color=looks[row.name].colour, alpha=0.12, linewidth=0)
+                    level(axes, mean, looks[row.name])
                     drawn.append(Number(row.name, "0", group, mean))
             numbers += drawn
             over = top(group, task) if axes_row is panels[0] else ""

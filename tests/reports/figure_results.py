@@ -97,8 +97,9 @@ def balanced() -> SuiteGroup:
     ]
     values = {"mend@full": 0.9, "mend@balanced": 0.5, "instructedit@full": 0.7, "instructedit@balanced": 0.6}
     means = [mean(row, task, "reliability", value) for row, value in values.items() for task in MIX]
+    means += [mean("none", task, "reliability", 0.25) for task in MIX]
     means += [mean(row, "recent", "portability", value / 2, n=7) for row, value in values.items()]
-    return group("balanced", rows, means, MIX)
+    return group("balanced", [PLAIN[0], *rows], means, MIX)
 
 
 def multi_task() -> SuiteGroup:

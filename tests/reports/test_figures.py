@@ -114,6 +114,7 @@ def test_balanced():
     first = drawing.figure.axes[0]
     heights = [bar.get_height() for bars in first.containers if isinstance(bars, BarContainer) for bar in bars]
     assert heights == pytest.approx([90, 70, 50, 60])  # full, then balanced; MEND, then InstructEdit
+    assert [list(line.get_ydata()) for line in first.lines if line.get_linestyle() == ":"] == [[25, 25]]  # none
     assert [label.get_text() for label in first.get_xticklabels()] == ["full", "balanced"]
     shown = [axes for axes in drawing.figure.axes if axes.axison]
     assert [axes.get_title() for axes in shown] == [
