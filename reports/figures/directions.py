@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from instructedit.benchmark.direction_results import FILE, Directions, read_directions
 from instructedit.benchmark.questions import OURS, THEIRS
 from instructedit.benchmark.suite_results import SuiteGroup
+from instructedit.editors.errors import InputError
 
 from ..notes import model
 from . import geometry
@@ -81,8 +82,12 @@ def _all(results: Results) -> Iterator[Panel]:
         path = results.folders[group.digests[0]] / FILE
         if path.is_file():
             files.append(path)
+            known = {row.name for row in group.run.spec.editors}
             for one in read_directions(path, group.digests[0])[1]:
-                yield Panel(_title(group, one), group, one)
+                if unknown := sorted(set(one.about.rows) - known):
+                    raise InputError(f"{path}, set '{one.about.name}': the run has no row '{unknown[0]}'.")
+                if one.about.rows:
+                    yield Panel(_title(group, one), group, one)
     if not files:
         raise NoDataError(f"no run has a file {FILE}; '{_RUN} DIR' writes it.")
 
@@ -94,9 +99,8 @@ def _title(group: SuiteGroup, one: Directions) -> str:
         return f"{name}, each task by the\neditor trained on it alone"
     assert row.training is not None
     trained = ", ".join(row.training.tasks)
-    if row.training.label not in ("+".join(row.training.tasks),):
-        return f"{name}, trained on\n{trained} ({row.training.label})"
-    return f"{name}, trained on\n{trained}"
+    label = "" if row.training.label == "+".join(row.training.tasks) else f" ({row.training.label})"
+    return f"{name}, trained on\n{trained}{label}"
 
 
 def _method(panel: Panel) -> str:
@@ -120,7 +124,8 @@ def _draw(results: Results, name: str, panels: Sequence[Panel], opening: str) ->
     figure = Figure(figsize=(TWO_COLUMNS, 3.7), layout="constrained")
     axes = figure.subplots(2, len(panels), squeeze=False, height_ratios=(2.5, 1))
     numbers: list[dict[str, Any]] = []
-    shares = []
+    shares: list[float] = []
+    perplexities: dict[str, None] = {}
     for place, panel in enumerate(panels):
         about = panel.directions.about
         kept = [number for number, task in enumerate(about.tasks) if task in tasks]
@@ -129,6 +134,7 @@ def _draw(results: Results, name: str, panels: Sequence[Panel], opening: str) ->
             raise NoDataError(f"'{about.name}' has fewer than {geometry.FOLDS} directions of '{few[0]}'.")
         found = geometry.statistics(cosines, own, f"{panel.group.digests[0]}|{about.name}")
         shares.append(geometry.components(cosines, geometry.COMPONENTS)[1].sum())
+        perplexities[f"{geometry.perplexity(len(kept)):.1f}"] = None
         scatter(axes[0][place], geometry.tsne(cosines), own, looks)
         counts = {task: own.count(task) for task in tasks}
         each = f"{min(counts.values())}" + (f" to {max(counts.values())}" if len(set(counts.values())) > 1 else "")
@@ -153,13 +159,12 @@ def _draw(results: Results, name: str, panels: Sequence[Panel], opening: str) ->
         "and sizes mean nothing."
     )
     legend(figure, [key(task, look) for task, look in looks.items()], 6, note)
-    n = min(len(panel.directions.about.cases) for panel in panels)
     caption = (
         opening,
         DEFINITION + " The inner products of directions, their cosines, are computed exactly from the edits; principal "
         f"components follow from them. Picture: exact t-SNE of the first {geometry.COMPONENTS} components (at least "
         f"{100 * min(shares):.0f} % of the variance), from the first two, seed {geometry.SEED}, perplexity 30 or a "
-        f"third of the other points if that is less (here {geometry.perplexity(n):.1f} or more). Each panel is a "
+        f"third of the other points if that is less (here {', '.join(perplexities)}). Each panel is a "
         "picture of its own. t-SNE shows who is whose neighbour; distances between clusters, their sizes and their "
         "shapes mean nothing.",
         "Silhouette: on cosine distance, mean over edits; 1 is apart, 0 is mixed. Probe accuracy: share of edits "

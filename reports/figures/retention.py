@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from instructedit.benchmark.results import Measure
 from instructedit.benchmark.suite_results import SuiteGroup
 
+from ..notes import DAGGER
 from ..tables import stages
 from ..versus import seeds_of
 from .panels import grid, key, legend, mark, percent
@@ -57,29 +58,26 @@ def _draw(results: Results, group: SuiteGroup) -> Drawing:
                     numbers.append(Number(name, stage, group, mean))
                     if stage != FIRST:
                         line.append((at + shift, 100 * mean.mean))
-                axes.plot(
-                    *zip(*line, strict=True), looks[name].line, color=looks[name].colour, linewidth=0.7
-                ) if line else None
+                at_k, values = [x for x, _ in line], [value for _, value in line]
+                axes.plot(at_k, values, looks[name].line, color=looks[name].colour, linewidth=0.7)
             axes.set_xticks(range(len(own)), [f"{_words(stage, total)}\nn = {n}" for stage, n in own.items()])
             axes.grid(visible=False, axis="x")
             for at in range(1, len(own)):
                 axes.axvline(at - 0.5, color="#bbbbbb", linewidth=0.9 if list(own)[at - 1] == FIRST else 0.4)
             axes.set_xlim(-0.5, len(own) - 0.5)
-            axes.set_title(f"{task}, {WORDS[column.protocol]}, {seeds_of(group)}")
+            axes.set_title(f"{task}, {WORDS[column.protocol]}{DAGGER if column.derived else ''}, {seeds_of(group)}")
             axes.set_ylabel(f"{measure.capitalize()} (%)")
             percent(axes)
     drawn = {one.series for one in numbers}
     legend(figure, [key(name, looks[name], line=True) for name, _ in rows if name in drawn], 5)
-    name = (
-        "retention"
-        if len([g for g in results.groups if g.run.spec.schedule == "sequential"]) == 1
-        else f"retention-{group.label}"
-    )
+    several = len([other for other in results.groups if other.run.spec.schedule == "sequential"]) > 1
+    name = f"retention-{group.label}" if several else "retention"
     caption = (
         f"Edits of {', '.join(edited)} made one on top of the other ({total} in all). Left of the strong line each "
         "case is scored right after its own edit; right of it all cases edited so far are scored after so many "
-        "edits, and all of them at the end. The stages are over different cases, as many as n says, so only 'own "
-        "edit' and the last stage are over the same ones. K counts the edits of all tasks together.",
+        "edits, and all of them at the end. The stages are over different cases, as many as n says (the most of any "
+        "row), so only 'own edit' and the last stage are over the same ones. K counts the edits of all tasks "
+        "together.",
         *(
             [
                 f"Not drawn where fewer than half of the cases of a stage could be scored: {', '.join(thin)} (the "

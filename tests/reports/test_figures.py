@@ -190,12 +190,22 @@ def test_directions(tmp_path, quick):
         "0.00 [0.00, 0.00]",
     ]
     assert directions.DEFINITION in drawing.caption[1]
+    assert "(here 3.7)" in drawing.caption[1]  # a third of eleven other points
     assert {row["statistic"] for row in drawing.numbers} == {
         "silhouette",
         "probe accuracy",
         "cosine within",
         "cosine between",
     }
+
+
+def test_directions_of_rows_that_the_run_does_not_have_are_refused(tmp_path):
+    found = made.directions(tmp_path)
+    single = found.groups[0]
+    spec = single.run.spec.model_copy(update={"editors": single.run.spec.editors[:1]})
+    cut = single.model_copy(update={"run": single.run.model_copy(update={"spec": spec})})
+    with pytest.raises(InputError, match=r"set 'mend': the run has no row 'mend@counterfact'"):
+        list(FIGURES["directions"](made.results(cut, folders=found.folders)))
 
 
 def test_directions_name_the_command_that_is_missing():
