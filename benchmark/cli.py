@@ -9,6 +9,8 @@ import typer
 
 from instructedit.editors.errors import InputError
 
+from .cli_directions import directions
+from .cli_figures import figures
 from .cli_reproduce import reproduce
 from .cli_table import table
 from .commands import clear, quiet_libraries
@@ -23,6 +25,8 @@ app = typer.Typer(
 app.add_typer(instructions_app, name="instructions")
 app.command()(table)
 app.command()(reproduce)
+app.command()(directions)
+app.command()(figures)
 
 
 @app.command()

@@ -1,0 +1,81 @@
+"""From a results folder to its figures: pictures, captions, and the numbers behind them."""
+
+import csv
+import io
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from instructedit.editors.errors import InputError, did_you_mean
+
+from . import bars, directions, retention, scaling, tradeoff
+from .results import Drawing, NoDataError, Results, read_results
+from .style import FORMATS, save, styled
+
+FIGURES: dict[str, Callable[[Results], Iterator[Drawing]]] = {
+    "directions": directions.editors,
+    "directions-scaling": directions.scaling,
+    "directions-balanced": directions.balanced,
+    "task-scaling": scaling.task_scaling,
+    "balanced": bars.balanced,
+    "instructions": bars.instructions,
+    "tradeoff": tradeoff.tradeoff,
+    "retention": retention.retention,
+}
+"""Every figure by its name; one of them may come in several files where a suite has several such runs."""
+
+
+def write_figures(
+    directory: Path, out: Path, only: Sequence[str] = (), formats: Sequence[str] = FORMATS
+) -> tuple[list[Path], list[str]]:
+    """Write the figures that the results hold data for: NAME.svg, .pdf, .png, the caption .md and the numbers .csv.
+
+    Args:
+        directory: As `instructedit report` takes it; a suite has to have its `suite.json`.
+        out: Folder of the figures.
+        only: Names of the figures; empty for all.
+        formats: Some of `FORMATS`.
+
+    Returns:
+        The paths, and a sentence for each figure that the results hold no data for.
+
+    Raises:
+        InputError: If a name or format is unknown, there is no data for a figure that was asked for by its name, or
+            nothing can be written.
+    """
+    for what, asked, known in (("figure", only, FIGURES), ("format", formats, FORMATS)):
+        for name in asked:
+            if name not in known:
+                raise InputError(f"Unknown {what} '{name}'.{did_you_mean(name, list(known))}")
+    results = read_results(directory)
+    paths: list[Path] = []
+    without: list[str] = []
+    with styled():
+        for name in only or FIGURES:
+            try:
+                drawings = list(FIGURES[name](results))
+            except NoDataError as error:
+                if only:
+                    raise InputError(f"{directory}: no figure '{name}': {error}") from error
+                without.append(f"No figure '{name}': {error}")
+                continue
+            for drawing in drawings:
+                paths += _write(drawing, out, formats)
+    return paths, without
+
+
+def _write(drawing: Drawing, out: Path, formats: Sequence[str]) -> list[Path]:
+    table = io.StringIO()
+    writer = csv.DictWriter(table, list(drawing.numbers[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(drawing.numbers)
+    texts = {
+        out / f"{drawing.name}.md": "\n\n".join((f"# {drawing.name}", *drawing.caption)) + "\n",
+        out / f"{drawing.name}.csv": table.getvalue(),
+    }
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for path, text in texts.items():
+            path.write_text(text, encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise InputError(f"{error.filename}: the figure cannot be written ({error.strerror}).") from error
+    return [*save(drawing.figure, out, drawing.name, formats), *texts]
