@@ -9,6 +9,7 @@ import typer
 
 from instructedit.editors.errors import InputError
 
+from .cli_leaderboard import app as leaderboard_app
 from .commands import clear, quiet_libraries
 from .construct.cli import app as instructions_app
 
@@ -19,6 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(instructions_app, name="instructions")
+app.add_typer(leaderboard_app, name="leaderboard")
 
 
 @app.command()
