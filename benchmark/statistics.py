@@ -99,13 +99,27 @@ def two_level(values: NDArray[np.float64], cases: Sequence[str]) -> Interval:
     mean = math.fsum(values.ravel()) / values.size
     if values.min() == values.max():
         return Interval(float(values[0, 0]), float(values[0, 0]), float(values[0, 0]), n)
+    # Two machines add the products in different orders; what differs between them stands behind the twelfth place.
+    low, high = np.quantile(resampled(values, cases), [0.025, 0.975]).round(12)
+    return Interval(mean, float(low), float(high), n)
+
+
+def resampled(values: NDArray[np.float64], cases: Sequence[str]) -> NDArray[np.float64]:
+    """Return the means b_k of `two_level` `[RESAMPLES]`.
+
+    The draws depend on the cases and on the number of seeds alone, so for two editors on the same cases the difference
+    of what this returns for each is the bootstrap of their paired difference.
+
+    Args:
+        values: One value per seed and case `[S, N]`.
+        cases: Names of the cases `[N]`; they seed the draws.
+    """
+    seeds, n = values.shape
     name = hashlib.sha256("\n".join(cases).encode()).hexdigest()
     drawn, block = _draws(f"cases|{name}", n), max(1, _BLOCK // n)
     by_seed = np.concatenate([drawn[start : start + block] / n @ values.T for start in range(0, RESAMPLES, block)])
-    means = np.einsum("ks,ks->k", _draws(f"seeds|{seeds}", seeds) / seeds, by_seed)
-    # Two machines add the products in different orders; what differs between them stands behind the twelfth place.
-    low, high = np.quantile(means, [0.025, 0.975]).round(12)
-    return Interval(mean, float(low), float(high), n)
+    means: NDArray[np.float64] = np.einsum("ks,ks->k", _draws(f"seeds|{seeds}", seeds) / seeds, by_seed)
+    return means
 
 
 @lru_cache(maxsize=6)

@@ -1,8 +1,8 @@
 """A submission as a zip file or a folder: written in one way only, and read as if somebody meant harm.
 
-Nothing is ever unpacked to disk. A name that is not one of the few a submission may hold, a link, a file larger than its
-kind may be, or a name that stands there twice is a finding; streams are read with limits on bytes and lines, so neither
-a bomb of compression nor a file without a line end takes more memory than one line may have.
+Nothing is ever unpacked to disk. A name that is not one of the few a submission may hold, a link, a file larger than
+its kind may be, or a name that stands there twice is a finding; streams are read with limits on bytes and lines, so
+neither a bomb of compression nor a file without a line end takes more memory than one line may have.
 """
 
 import gzip
@@ -43,7 +43,7 @@ class UnreadableError(Exception):
 class Archive(Protocol):
     """Files by name, the size of each known before it is opened."""
 
-    sizes: Mapping[str, int]
+    sizes: dict[str, int]
 
     def open(self, name: str) -> IO[bytes]:
         """Open a file of `sizes` for reading."""

@@ -1,6 +1,5 @@
 """What the rows of a run learnt from: named by digests, unknown, or what no row may learn from."""
 
-from collections.abc import Mapping
 from typing import Literal
 
 from instructedit.benchmark.checkpoint import Checkpoint
@@ -80,11 +79,9 @@ def check_training(run: RunFile, file: str, findings: Findings) -> None:
                 )
 
 
-def note_exposure(run: RunFile, findings: Findings, rows: Mapping[str, EditorSpec]) -> None:
+def note_exposure(run: RunFile, findings: Findings) -> None:
     """Note which rows were trained on a tested task."""
-    for row in rows.values():
-        known = [task for task in run.spec.tasks if row.evaluates(task) and exposure(row, task) == "yes"]
-        if known:
-            findings.note(
-                f"Row '{row.name}' of run {run.digest} was trained on the training split of {', '.join(known)}."
-            )
+    for task in run.spec.tasks:
+        rows = [row.name for row in run.spec.editors if row.evaluates(task) and exposure(row, task) == "yes"]
+        if rows:
+            findings.note(f"Run {run.digest}, trained on the training split of the tested '{task}': {', '.join(rows)}.")

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,15 +18,15 @@ from .archive import MANIFEST, Archive, UnreadableError, digest, document, lines
 from .claims import compare_base, compare_entry, compare_summary
 from .coverage import Expected, check_coverage, expected_cases
 from .findings import Findings
-from .laws import Sheet, asked, check_beside, check_line, forced_and_free, sheet_of
+from .laws import Break, Sheet, asked, check_beside, check_line, forced_and_free, sheet_of
 from .manifest import BaseReader, Manifest, RunEntry, entry_of
 from .pack import L, parse_line
 from .training import check_training, note_exposure
 
 R = TypeVar("R", bound=Record)
 TIES = 1_000
-"""One in so many answers that are right under teacher forcing may be written in another way: two tokens tie by rounding.
-Of 5,455 such answers of the embedded model none is."""
+"""One in so many answers that are right under teacher forcing may be written in another way: two tokens tie by
+rounding. Of 5,455 such answers of the embedded model none is."""
 
 Reference = tuple[RunFile, BaseReader]
 
@@ -96,10 +97,10 @@ def _check_files(archive: Archive, manifest: Manifest | None, findings: Findings
     if manifest is None:
         return
     for name in sorted((archive.sizes.keys() | manifest.files.keys()) - {MANIFEST}):
-        listed, there = manifest.files.get(name), name in archive.sizes
+        listed = manifest.files.get(name)
         if listed is None:
             findings.add(name, "file", f"a file that {MANIFEST} lists", "one that it does not")
-        elif not there:
+        elif name not in archive.sizes:
             findings.add(name, "file", f"the file that {MANIFEST} lists", "no such file")
         else:
             try:
@@ -154,7 +155,7 @@ class _Run:
         runs[self.name] = run
         self._check_identity(run, file)
         check_training(run, file, findings)
-        note_exposure(run, findings, {row.name: row for row in run.spec.editors})
+        note_exposure(run, findings)
         expected = expected_cases(run, file, self.source, findings)
         base = BaseReader(run)
         summary = summarise(run, self._records(run, expected, base), expected=0)
@@ -189,6 +190,10 @@ class _Run:
         for task in run.spec.edited or ():
             if task not in run.spec.tasks:
                 add(file, "spec.edited", ", ".join(run.spec.tasks), task)
+        try:
+            datetime.fromisoformat(run.provenance.started)
+        except ValueError:
+            add(file, "provenance.started", "a date and time of ISO 8601", f"'{run.provenance.started}'")
         if not any(row.method == "none" for row in run.spec.editors):
             self.findings.note(f"Run {self.name} has no row without edit: less of its base pass can be checked.")
 
@@ -235,7 +240,7 @@ class _Run:
 
     def _check_sheets(self, record: CaseRecord, expected: Expected | None, place: str) -> None:
         """Check a line beside the data, and beside the first line of its case."""
-        broken = []
+        broken: list[Break] = []
         if expected is not None and expected.cases is not None and record.case_id in expected.cases:
             broken += check_beside(record, sheet_of(expected.cases[record.case_id], "in the data"), before=False)
         sheet = self.sheets.get(record.case_id)
