@@ -150,10 +150,14 @@ def report(
         Path,
         typer.Argument(metavar="DIR", help="A run's folder, the folder of all runs, or a suite in it: suites/NAME."),
     ],
+    html: Annotated[
+        Path | None, typer.Option(metavar="SITE", help="Write a site for the browser into this folder instead.")
+    ] = None,
 ) -> None:
     """Write the report of a run, or of a suite over its seeds and settings, from the files alone, and print it."""
     from rich.console import Console
 
+    from instructedit.reports.site.write import write_site
     from instructedit.reports.write import render_suite, render_terminal, write_report, write_suite
 
     from .across import summarise_suite
@@ -162,6 +166,11 @@ def report(
     from .suite_results import find_suite
 
     suite = find_suite(directory)
+    if html is not None:
+        if suite is not None:
+            write_record(suite[0] / "suite.json", summarise_suite(*suite))
+        typer.echo(f"Site: {write_site(directory, html)}")
+        return
     if suite is None:
         folder = find_run(directory)
         paths = write_report(folder)

@@ -10,7 +10,7 @@ _CONTROL = "none"
 DAGGER = "†"
 """Marks derived prompts."""
 
-_AGGREGATION = (
+AGGREGATION = (
     "A number is the mean over n cases with its 95 % bootstrap interval over cases; within a case it is the mean over "
     "the probes of a subset, then over subsets. An interval without width means that all cases are equal: read its n."
 )
@@ -30,7 +30,7 @@ _DROPS = (
     "Where training is on another task than the tested one, the paired difference from the row that is trained on the "
     "tested one stands behind the number, in points."
 )
-_PROTOCOLS: dict[Protocol, str] = {
+PROTOCOLS: dict[Protocol, str] = {
     "teacher_forced_exact": (
         "Exact match, teacher forced: every answer token is the most likely one behind the right tokens before it; for "
         "locality, the same tokens as the unedited model."
@@ -125,7 +125,7 @@ def suite_footer(summary: SuiteSummary) -> tuple[str, ...]:
         _ACROSS,
         *([_VERDICTS] if asked else []),
         *([_DROPS] if "drop" in asked else []),
-        *(text for protocol, text in _PROTOCOLS.items() if protocol in used),
+        *(text for protocol, text in PROTOCOLS.items() if protocol in used),
         *([_DERIVED] if any(mean.derived for mean in means) else []),
         *([_LEFT_OUT] if failed else []),
         *failed,
@@ -183,8 +183,8 @@ def footer(run: RunFile, summary: RunSummary) -> tuple[str, ...]:
     control = ", ".join(f"'{editor.name}'" for editor in run.spec.editors if editor.name in controls(run))
     left_out = any(counts.get(status) for counts in summary.counts.values() for status in ("failed", "skipped"))
     return (
-        _AGGREGATION,
-        *(text for protocol, text in _PROTOCOLS.items() if protocol in used),
+        AGGREGATION,
+        *(text for protocol, text in PROTOCOLS.items() if protocol in used),
         *([_DERIVED] if any(mean.derived for mean in summary.means) else []),
         _BEST,
         *([_PAIRED] if summary.comparisons else []),

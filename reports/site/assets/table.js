@@ -5,7 +5,8 @@
  *   <form class="filters" data-filters="means">               belongs to the table with the id `means`
  *     <label>Task <select data-column="task"></select></label>   keeps rows whose value in the column is the chosen one;
  *                                                                an empty select gets "all" and the values that occur
- *     <select data-column="protocol" data-required>              the same without "all": the first value is chosen
+ *     <select data-column="protocol" data-required>              the same without "all": the first value is chosen;
+ *                                                                with data-initial="..." this one is, but for a choice
  *     <label class="check"><input type="checkbox" data-column="trained" data-hide="yes"> Hide ...</label>
  *                                                                hides rows that have this value while it is checked
  *     <label class="grow">Search <input type="search" data-search></label>   every word has to occur in the row
@@ -24,7 +25,7 @@
  *
  * Rows that are not markup come from a source, an object as `markupSource` returns:
  *
- *   new DataTable(table, {size, value(row, column), text(row), element(row), accepts(row, form)}, form)
+ *   new DataTable(table, {size, value(row, column), text(row), element(row)}, form)
  */
 
 "use strict";
@@ -33,7 +34,9 @@ class DataTable {
   /**
    * @param {HTMLTableElement} table with a head; its body is filled
    * @param {object} source size: number of rows; value(row, column): string, number or null; text(row): what is searched,
-   *   in lower case; element(row): a new or kept <tr>; accepts(row, form), if any: a filter of the source's own
+   *   in lower case; element(row): a new or kept <tr>. If there: choices(column): what a select offers; before():
+   *   called before each filtering; accepts(): a filter of its own, from a row to whether it is kept, or null;
+   *   changing: columns whose values depend on the form
    * @param {?HTMLFormElement} form the filters
    */
   constructor(table, source, form = null) {
@@ -52,6 +55,8 @@ class DataTable {
 
   /** Filter anew and show the first page. */
   filter() {
+    this.source.before?.();
+    if (this.sorted && this.source.changing?.includes(this.sorted[0])) this.#order(...this.sorted);
     const tests = this.form ? this.#tests() : [];
     this.shown = tests.length ? this.order.filter((row) => tests.every((test) => test(row))) : this.order;
     this.show(0);
@@ -59,6 +64,13 @@ class DataTable {
 
   /** Sort by a column: "ascending" or "descending". Rows without a value come last in both; ties keep their order. */
   sort(column, direction) {
+    this.sorted = [column, direction];
+    this.#order(column, direction);
+    for (const [name, head] of this.heads) head.setAttribute("aria-sort", name === column ? direction : "none");
+    this.filter();
+  }
+
+  #order(column, direction) {
     const head = this.heads.get(column);
     const sign = direction === "ascending" ? 1 : -1;
     const values = Array.from({ length: this.source.size }, (_, row) => this.source.value(row, column));
@@ -70,8 +82,6 @@ class DataTable {
       .filter((row) => !missing(values[row]))
       .sort((a, b) => sign * compare(values[a], values[b]) || a - b)
       .concat(empty);
-    for (const other of this.heads.values()) other.setAttribute("aria-sort", other === head ? direction : "none");
-    this.filter();
   }
 
   /** Show a page of the rows that are left. */
@@ -138,18 +148,20 @@ class DataTable {
     }
     for (const field of this.form.elements) {
       const name = DataTable.nameOf(field);
-      if (name && wanted.has(name)) DataTable.set(field, wanted.get(name));
+      const value = wanted.get(name) ?? field.dataset.initial;
+      if (name && value !== undefined) DataTable.set(field, value);
     }
     this.form.addEventListener("input", () => this.#changed());
     this.form.addEventListener("submit", (event) => event.preventDefault());
   }
 
   #fill(select) {
-    const values = new Set();
-    for (let row = 0; row < this.source.size; row += 1) values.add(String(this.source.value(row, select.dataset.column)));
+    const { source } = this;
+    const { column } = select.dataset;
     // In the order of the rows, which is the order of the run.
+    const values = source.choices?.(column) ?? this.order.map((row) => source.value(row, column));
     if (!select.hasAttribute("data-required")) select.add(new Option("all", ""));
-    for (const value of values) select.add(new Option(value, value));
+    for (const value of new Set(values)) if (value !== null && value !== "") select.add(new Option(value, value));
   }
 
   #changed() {
@@ -157,7 +169,8 @@ class DataTable {
     for (const field of this.form.elements) {
       const name = DataTable.nameOf(field);
       const value = field.type === "checkbox" ? (field.checked ? "on" : "") : field.value;
-      if (name && value) wanted.set(name, value);
+      // An empty choice has to be said where the first one is not empty.
+      if (name && (value || field.dataset.initial)) wanted.set(name, value);
     }
     history.replaceState(null, "", `#${wanted}`);
     this.filter();
@@ -172,7 +185,8 @@ class DataTable {
     for (const box of form.querySelectorAll("input[data-hide]:checked")) {
       tests.push((row) => String(source.value(row, box.dataset.column)) !== box.dataset.hide);
     }
-    if (source.accepts) tests.push((row) => source.accepts(row, form));
+    const accepted = source.accepts?.();
+    if (accepted) tests.push(accepted);
     for (const field of form.querySelectorAll("input[data-search]")) {
       const words = field.value.toLowerCase().split(/\s+/).filter(Boolean);
       if (words.length) tests.push((row) => words.every((word) => source.text(row).includes(word)));

@@ -1,0 +1,48 @@
+/* The table of all means; its data are columns, see means.py. */
+
+"use strict";
+
+(function () {
+  const { size, texts, numbers, protocols } = siteData.means;
+  const table = document.getElementById("means");
+  const form = document.querySelector("form.filters");
+  const columns = [...table.tHead.rows[0].cells].map((head) => head.dataset.column);
+  const units = new Map(protocols.map(([name, unit, digits, text]) => [name, { unit, digits, text }]));
+  const value = (row, column) =>
+    column in texts ? texts[column].values[texts[column].codes[row]] : numbers[column][row];
+  const searched = Object.values(texts).map(({ values, codes }) => [values.map((text) => text.toLowerCase()), codes]);
+
+  function cell(row, column) {
+    const { digits } = units.get(value(row, "protocol"));
+    if (column === undefined) {
+      const ends = `[${numbers.low[row].toFixed(digits)}, ${numbers.high[row].toFixed(digits)}]`;
+      return make("td", { className: "number interval" }, ends);
+    }
+    if (column === "mean") return make("td", { className: "number" }, numbers.mean[row].toFixed(digits));
+    if (column === "n") return make("td", { className: "number" }, DataTable.count(numbers.n[row]));
+    if (column === "runs") {
+      const links = value(row, "runs").split(" ").map((run) =>
+        make("a", { href: `run-${run}.html`, title: run }, make("code", {}, run.slice(0, 8))));
+      return make("td", {}, ...links.flatMap((link) => [link, " "]));
+    }
+    return make("td", { className: column === "editor" || column === "model" ? "name" : "short" }, shown(value(row, column)));
+  }
+
+  const source = {
+    size,
+    value,
+    text: (row) => searched.map(([values, codes]) => values[codes[row]]).join("\n"),
+    element: (row) => make("tr", {}, ...columns.map((column) => cell(row, column))),
+    // Only what occurs, in the order in which the site offers it.
+    choices: (column) => (column === "protocol" ? [...units.keys()] : texts[column].values),
+  };
+
+  const explain = () => {
+    const chosen = form.querySelector('[data-column="protocol"]').value;
+    const { unit, text } = units.get(chosen) ?? { unit: "", text: "" };
+    document.getElementById("protocol").textContent = `${text} Means are in ${unit}.`;
+  };
+  new DataTable(table, source, form);
+  form.addEventListener("input", explain);
+  explain();
+})();

@@ -1,0 +1,174 @@
+"""The cases of a run as data for the browser: an index in columns, and chunks of cases that are loaded one at a time."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+from instructedit.benchmark.results import Answer, CaseRecord, Protocol, Score
+
+from ..notes import controls
+from .collect import SiteRun
+from .lines import SHARED, Lines, Row
+from .means import NAMES, stage
+
+CHUNK = 50
+"""Cases of a data file: a third of a megabyte under nine editors, which a browser reads in some 10 ms."""
+JUDGED: tuple[Protocol, ...] = ("teacher_forced_exact", "free_generation")
+"""Protocols whose scores are right or wrong, so that a list of cases can be filtered by them."""
+
+
+class Texts:
+    """Texts of a chunk, each once: most stand in it several times, and a number takes their place."""
+
+    def __init__(self) -> None:
+        self._places: dict[str, int] = {}
+
+    def number(self, text: str | None) -> int | None:
+        """Return the place of a text, None for none."""
+        return None if text is None else self._places.setdefault(text, len(self._places))
+
+    def numbers(self, texts: Iterable[str]) -> list[int | None]:
+        """Return the places of several."""
+        return [self.number(text) for text in texts]
+
+    def all(self) -> list[str]:
+        """Return all texts by place."""
+        return list(self._places)
+
+
+class Cases:
+    """The cases of one run.
+
+    Args:
+        run: The run.
+
+    Raises:
+        InputError: If its lines cannot be read, are of another run, or one stands twice.
+    """
+
+    def __init__(self, run: SiteRun) -> None:
+        self.run = run
+        self.lines = Lines(run)
+        self._kinds: dict[tuple[Any, ...], int] = {}
+        self._columns: dict[str, list[str]] = {name: [] for name in ("case_id", *SHARED)}
+        self._status: list[list[str]] = [[] for _ in self.lines.rows]
+        self._outcomes: list[list[list[str]]] = [[[] for _ in self.lines.rows] for _ in JUDGED]
+
+    def __len__(self) -> int:
+        """Return the number of cases."""
+        return len(self.lines)
+
+    def chunks(self) -> Iterator[dict[str, Any]]:
+        """Yield the content of each data file, `CHUNK` cases in each, and fill the index.
+
+        Numbers in `cases` are places in the chunk's `texts`, and in the `rows` and `kinds` of the index.
+
+        Raises:
+            InputError: If a line is no case record, or two lines of a case differ in what all of them share.
+        """
+        found = self.lines.cases()
+        while records := list(islice(found, CHUNK)):
+            texts = Texts()
+            cases = [self._case(of_case, texts) for of_case in records]
+            yield {"texts": texts.all(), "cases": cases}
+
+    def index(self) -> dict[str, Any]:
+        """Return the columns of the list of cases; complete once all chunks have been made.
+
+        A character of `status` is the status of a case in a row: d(one), f(ailed), s(kipped), or - where there is no
+        line. A digit of `outcomes` is 3 edited + kept, each 0 where it was not scored, 1 for yes and 2 for no.
+        """
+        spec = self.run.file.spec
+        places = {task: number for number, task in enumerate(spec.tasks)}
+        trained = {row.name: row.training.label if row.training else None for row in spec.editors}
+        rows = [(row.editor, stage(spec, row.stage)) for row in self.lines.rows]
+        return {
+            "size": len(self),
+            "chunk": CHUNK,
+            "rows": rows,
+            "trained": [trained[editor] for editor, _ in rows],
+            "stages": list(dict.fromkeys(name for _, name in rows)),
+            "controls": sorted(controls(self.run.file)),
+            "protocols": [NAMES[protocol] for protocol in JUDGED],
+            "tasks": spec.tasks,
+            "ids": self._columns["case_id"],
+            **{name: self._columns[name] for name in ("prompt", "target", "subject")},
+            "task": [places[task] for task in self._columns["task"]],
+            "status": ["".join(column) for column in self._status],
+            "outcomes": [["".join(column) for column in of_protocol] for of_protocol in self._outcomes],
+            "kinds": list(self._kinds),
+        }
+
+    def _case(self, records: Sequence[CaseRecord], texts: Texts) -> dict[str, Any]:
+        for name, column in self._columns.items():
+            column.append(getattr(records[0], name))
+        by_row = {Row(record.editor, record.stage): record for record in records}
+        probes: dict[tuple[Any, ...], int] = {}
+        rows = []
+        for number, row in enumerate(self.lines.rows):
+            record = by_row.get(row)
+            self._status[number].append(record.status[0] if record else "-")
+            for protocol, columns in zip(JUDGED, self._outcomes, strict=True):
+                columns[number].append(_outcome(record.scores if record else (), protocol))
+            if record:
+                rows.append({"row": number, **self._line(record, probes, texts)})
+        return {"probes": [_numbered(probe, texts) for probe in probes], "rows": rows}
+
+    def _line(self, record: CaseRecord, probes: dict[tuple[Any, ...], int], texts: Texts) -> dict[str, Any]:
+        """Return what a line adds to its case; what is not there is left out."""
+        scores: dict[int | None, list[float]] = defaultdict(list)
+        for score in record.scores:
+            scores[score.probe] += (self._kind(score), _rounded(score))
+        answers = [
+            (probes.setdefault(_probe(answer), len(probes)), texts.number(answer.generated), *scores.get(number, ()))
+            for number, answer in enumerate(record.answers)
+        ]
+        line = {
+            "status": record.status if record.status != "done" else None,
+            "reason": texts.number(record.reason),
+            "instruction": texts.number(record.instruction),
+            "text": texts.number(record.text),
+            "edit": [(texts.number(name), float(f"{value:.4g}")) for name, value in record.edit.items()],
+            "unscored": [(texts.number(name), count) for name, count in record.unscored.items()],
+            "scores": scores.get(None),
+            "answers": answers,
+        }
+        return {name: value for name, value in line.items() if value not in (None, [])}
+
+    def _kind(self, score: Score) -> int:
+        kind = (score.measure, score.subset, score.derived, score.protocol, _digits(score.protocol))
+        return self._kinds.setdefault(kind, len(self._kinds))
+
+
+def _probe(answer: Answer) -> tuple[Any, ...]:
+    """Return what is asked, without what was said: rows that were asked the same share it."""
+    return (answer.role, answer.subset, answer.derived, answer.prompt, answer.accepted, answer.opposed, answer.before)
+
+
+def _numbered(probe: tuple[Any, ...], texts: Texts) -> tuple[Any, ...]:
+    role, subset, derived, prompt, accepted, opposed, before = probe
+    one = (texts.number(text) for text in (subset, prompt, before))
+    return (role, *one, texts.numbers(accepted), texts.numbers(opposed), int(derived))
+
+
+def _digits(protocol: Protocol) -> int:
+    return {"kl_divergence": 3, "ngram_entropy": 1}.get(protocol, 2)
+
+
+def _rounded(score: Score) -> float:
+    value = round(score.value, _digits(score.protocol)) + 0.0
+    return int(value) if value.is_integer() else value
+
+
+def _outcome(scores: Iterable[Score], protocol: Protocol) -> str:
+    edited, kept = (
+        [score.value for score in scores if score.protocol == protocol and score.measure == measure]
+        for measure in ("reliability", "locality")
+    )
+    return str(3 * _yes(edited) + _yes(kept))
+
+
+def _yes(values: Sequence[float]) -> int:
+    """Return 0 for no values, 1 where all of them are one, else 2."""
+    return 0 if not values else 1 if min(values) == 1.0 else 2

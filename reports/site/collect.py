@@ -1,0 +1,123 @@
+"""Which runs a site shows: one, all of a folder, or those of a suite."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from instructedit.benchmark.results import RunFile, RunSummary, read_record
+from instructedit.benchmark.suite_results import SuiteEntry, SuiteSummary, find_suite
+from instructedit.editors.errors import InputError
+
+from ..load import load
+from ..notes import warnings
+
+_DIGEST = re.compile(r"[0-9a-f]{16}")
+
+
+@dataclass(frozen=True, slots=True)
+class SiteRun:
+    """One finished run.
+
+    Attributes:
+        folder: Where its files lie.
+        label: What its suite calls it; without a suite its setting.
+        file: Its `run.json`.
+        summary: Its `summary.json`.
+    """
+
+    folder: Path
+    label: str
+    file: RunFile
+    summary: RunSummary
+
+    @property
+    def digest(self) -> str:
+        """The run's name, sixteen hexadecimal digits: safe in a path and in an address."""
+        return self.file.digest
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What makes its numbers unfit for use."""
+        return warnings(self.file, self.summary)
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What a site is made from.
+
+    Attributes:
+        title: Names it.
+        runs: At least one.
+        suite: Statistics over the seeds of the runs, if they are of a suite.
+        warnings: What is left out, and what is wrong with what is not; each names its run where there are several.
+        figures: SVG files, in the order of their names.
+    """
+
+    title: str
+    runs: tuple[SiteRun, ...]
+    suite: SuiteSummary | None
+    warnings: tuple[str, ...]
+    figures: tuple[Path, ...]
+
+
+def collect(directory: Path) -> Collected:
+    """Read the records of all runs of a folder, but not their cases.
+
+    Args:
+        directory: A run's folder, a folder of runs, or the index of a suite in it, `suites/NAME`. A folder of runs that
+            has an index is that suite; its `suite.json` has to lie beside the runs.
+
+    Raises:
+        InputError: If there is no finished run, or a file cannot be read.
+    """
+    found = find_suite(directory)
+    left_out: list[str] = []
+    suite: SuiteSummary | None = None
+    if found is not None:
+        folder, index = found
+        suite = read_record(folder / "suite.json", SuiteSummary)
+        if suite.name != Path(index.name).stem:
+            raise InputError(
+                f"{folder / 'suite.json'}: field 'name': '{suite.name}', '{Path(index.name).stem}' was expected."
+            )
+        places = {folder / entry.digest: entry for entry in index.runs}
+        runs = [_run(place, entry) for place, entry in places.items() if (place / "summary.json").is_file()]
+        left_out += suite.warnings
+        title = f"Suite {suite.name}"
+    else:
+        folder = directory
+        alone = (directory / "run.json").is_file()
+        folders = [directory] if alone else sorted(path.parent for path in directory.glob("*/run.json"))
+        # The one run that is asked for has to be there; of a folder's runs those that are not finished are left out.
+        unfinished = [] if alone else [place for place in folders if not (place / "summary.json").is_file()]
+        left_out += [f"Run {place.name} is left out: it is not finished." for place in unfinished]
+        runs = [_run(place) for place in folders if place not in unfinished]
+        title = f"Run {runs[0].digest}" if len(runs) == 1 else f"{len(runs)} runs"
+    if not runs:
+        raise InputError(
+            f"{directory}: no finished run in it; a folder with a run.json and a summary.json was expected."
+        )
+    _different(runs)
+    several = len(runs) > 1
+    own = [f"Run {run.digest}: {warning}" if several else warning for run in runs for warning in run.warnings]
+    figures = tuple(sorted(path for path in (folder / "figures").glob("*.svg") if path.is_file()))
+    return Collected(title, tuple(runs), suite, (*left_out, *own), figures)
+
+
+def _run(folder: Path, entry: SuiteEntry | None = None) -> SiteRun:
+    file, summary = load(folder)
+    if not _DIGEST.fullmatch(file.digest):
+        raise InputError(
+            f"{folder / 'run.json'}: field 'digest': {file.digest!r}, sixteen hexadecimal digits were expected."
+        )
+    if entry is not None and entry.digest != file.digest:
+        raise InputError(f"{folder / 'run.json'}: holds the run {file.digest}, {entry.digest} was expected.")
+    return SiteRun(folder, entry.label if entry else file.spec.setting, file, summary)
+
+
+def _different(runs: list[SiteRun]) -> None:
+    known: dict[str, Path] = {}
+    for run in runs:
+        if other := known.get(run.digest):
+            raise InputError(f"{run.folder}: holds the run {run.digest}, and {other} holds it too.")
+        known[run.digest] = run.folder

@@ -1,0 +1,102 @@
+"""All means of all runs as one table in columns, which the browser sorts and filters."""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any, get_args
+
+from instructedit.benchmark.results import Mean, Protocol, RunSpec
+from instructedit.benchmark.suite_results import SeedMean
+
+from ..notes import DAGGER, PROTOCOLS
+from ..tables import column_of
+from .collect import Collected
+
+NAMES: dict[Protocol, str] = {
+    "teacher_forced_exact": "exact match, teacher forced",
+    "teacher_forced_token": "token share, teacher forced",
+    "free_generation": "free generation",
+    "edit_success": "edit success (ES)",
+    "z_sent": "z_sent",
+    "z_topic": "z_topic",
+    "kl_divergence": "KL divergence",
+    "ngram_entropy": "fluency, n-gram entropy",
+}
+"""Protocols as the site calls them, in the order in which it offers them."""
+UNITS: dict[Protocol, str] = {
+    **dict.fromkeys(get_args(Protocol), "percent"),
+    "kl_divergence": "nats, lower is better",
+    "ngram_entropy": "bits times 100",
+}
+OVER = "over subsets"
+"""Stands for the mean over the subsets of a case."""
+TEXTS = ("runs", "label", "model", "split", "seeds", "stage", "task", "measure", "subset", "protocol", "editor")
+NUMBERS = ("mean", "low", "high", "n")
+_ROW = tuple[tuple[str, ...], tuple[float, ...]]
+
+
+def table(site: Collected) -> dict[str, Any]:
+    """Return the table: texts as numbers of their place in `values`, numbers as every other report prints them.
+
+    A row is a mean over the cases of a run, or over the seeds and cases of a suite's runs. Its `runs` are the digests
+    it comes from, with spaces between them.
+    """
+    places: list[dict[str, int]] = [{} for _ in TEXTS]
+    codes: list[list[int]] = [[] for _ in TEXTS]
+    numbers: list[list[float]] = [[] for _ in NUMBERS]
+    for texts, values in _rows(site):
+        for place, column, text in zip(places, codes, texts, strict=True):
+            column.append(place.setdefault(text, len(place)))
+        for column_of_numbers, value in zip(numbers, values, strict=True):
+            column_of_numbers.append(value)
+    offered = [protocol for protocol in NAMES if NAMES[protocol] in places[TEXTS.index("protocol")]]
+    return {
+        "size": len(numbers[0]),
+        "texts": {
+            name: {"values": list(place), "codes": column}
+            for name, place, column in zip(TEXTS, places, codes, strict=True)
+        },
+        "numbers": dict(zip(NUMBERS, numbers, strict=True)),
+        "protocols": [
+            [NAMES[protocol], UNITS[protocol], _digits(protocol), PROTOCOLS[protocol]] for protocol in offered
+        ],
+    }
+
+
+def _rows(site: Collected) -> Iterator[_ROW]:
+    for group in site.suite.groups if site.suite else ():
+        if len(group.seeds) > 1:
+            seeds = f"seeds {', '.join(map(str, group.seeds))}"
+            shared = (" ".join(group.digests), group.label, group.run.provenance.model, group.run.spec.split, seeds)
+            for mean in sorted(group.means, key=partial(_place, group.run.spec)):
+                yield _row(shared, group.run.spec, mean, mean.row)
+    for run in site.runs:
+        spec = run.file.spec
+        label = run.label if run.summary.valid else f"{run.label} (INVALID)"
+        shared = (run.digest, label, run.file.provenance.model, spec.split, f"seed {spec.seed}")
+        # The rows of one column one below the other, as in the other tables; within it as in the run.
+        for number in sorted(run.summary.means, key=partial(_place, spec)):
+            yield _row(shared, spec, number, number.editor)
+
+
+def _place(spec: RunSpec, mean: Mean | SeedMean) -> tuple[Any, ...]:
+    subset = mean.subset if isinstance(mean, Mean) else None
+    return spec.tasks.index(mean.task), column_of(mean).order(), subset is not None, subset or ""
+
+
+def _row(shared: Sequence[str], spec: RunSpec, mean: Mean | SeedMean, editor: str) -> _ROW:
+    column = column_of(mean)
+    subset = (mean.subset if isinstance(mean, Mean) else None) or OVER
+    measure = f"{mean.measure}{DAGGER if mean.derived else ''}"
+    texts = (*shared, stage(spec, mean.stage), mean.task, measure, subset, NAMES[mean.protocol], editor)
+    # As printed, so that no page says 6.2 where a table says 6.3.
+    values = (float(column.number(value)) for value in (mean.mean, mean.low, mean.high))
+    return texts, (*values, mean.n)
+
+
+def stage(spec: RunSpec, name: str) -> str:
+    """Return schedule and stage in one; where they are called the same, once."""
+    return name if name == spec.schedule else f"{spec.schedule}, {name}"
+
+
+def _digits(protocol: Protocol) -> int:
+    return 3 if protocol == "kl_divergence" else 1

@@ -1,0 +1,129 @@
+"""The pages of the site: what does not depend on the reader's choices is written in full, by templates that escape."""
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sized
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from ..notes import AGGREGATION, PROTOCOLS, header
+from ..suite import build_suite
+from ..tables import SECTIONS, Report, Table, build
+from .collect import Collected, SiteRun
+from .means import NAMES
+
+HERE = Path(__file__).parent
+ASSETS = ("style.css", "table.js", "data.js", "means.js", "cases.js", "case.js")
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u2028-\u202e\u2060\u2066-\u2069\ufeff]")
+"""Characters that are not seen, or that turn the text around them: bidirectional controls, breaks, bytes below space."""
+_MAIN = tuple(title for title, protocols in SECTIONS if {"edit_success", "teacher_forced_exact"} & set(protocols))
+"""Tables of a run that the overview shows."""
+_LOUD = 3
+"""More warnings than these stand on the overview alone, where the other pages point to."""
+
+
+def shown(text: str) -> Markup:
+    """Return a text from the data as markup that shows it literally, apart from the direction of what is around it.
+
+    A control character is shown as its code; `shown` of `assets/data.js` does the same.
+    """
+    parts = (
+        Markup('<span class="control">U+{:04X}</span>').format(ord(part)) if _CONTROL.fullmatch(part) else escape(part)
+        for part in re.split(f"({_CONTROL.pattern})", text)
+    )
+    return Markup("<bdi>{}</bdi>").format(Markup("").join(parts))
+
+
+def static_pages(site: Collected, cases: Mapping[str, Sized]) -> Iterator[tuple[str, str]]:
+    """Yield every page as its file name and its HTML.
+
+    Args:
+        site: What the site shows.
+        cases: By digest the cases of each run.
+    """
+    pages = Environment(
+        loader=FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    pages.filters.update(shown=shown, address=quote)
+    reports = {run.digest: build(run.file, run.summary) for run in site.runs}
+    pages.globals.update(
+        title=site.title,
+        warnings=site.warnings,
+        loud=_LOUD,
+        suite=site.suite is not None,
+        only=site.runs[0] if len(site.runs) == 1 else None,
+    )
+
+    def page(name: str, template: str, **values: Any) -> tuple[str, str]:
+        return name, pages.get_template(template).render(page=name, **values)
+
+    used = {mean.protocol for run in site.runs for mean in run.summary.means}
+    yield page(
+        "index.html",
+        "index.html",
+        facts=_facts(site),
+        runs=[(run, _counts(run), len(cases[run.digest]), _main(reports[run.digest])) for run in site.runs],
+        figures=[(path.name, path.stem.replace("-", " ").replace("_", " ")) for path in site.figures],
+        aggregation=AGGREGATION,
+        protocols=[(NAMES[protocol], PROTOCOLS[protocol]) for protocol in NAMES if protocol in used],
+    )
+    for run in site.runs:
+        report = reports[run.digest]
+        facts = [*report.header, *_origin(run)]
+        yield page(f"run-{run.digest}.html", "report.html", report=report, facts=facts, run=run)
+    if site.suite is not None:
+        report = build_suite(site.suite)
+        yield page("suite.html", "report.html", report=report, facts=report.header, run=None)
+    several = {
+        "models": len({run.file.provenance.model for run in site.runs}) > 1,
+        "splits": len({run.file.spec.split for run in site.runs}) > 1,
+        "seeds": len({run.file.spec.seed for run in site.runs}) > 1,
+    }
+    yield page("means.html", "means.html", several=several, aggregation=AGGREGATION)
+    yield page("cases.html", "cases.html")
+    yield page("case.html", "case.html")
+
+
+def overview(site: Collected) -> dict[str, Any]:
+    """Return what the pages of cases know of the site: the runs, by digest, in the order of the site."""
+    return {
+        "title": site.title,
+        "runs": [[run.digest, run.label, run.file.spec.schedule, run.file.spec.seed] for run in site.runs],
+    }
+
+
+def _facts(site: Collected) -> list[tuple[str, str]]:
+    """Return what was run; what several runs share is said once, and what tells them apart stands in their table."""
+    lines = dict.fromkeys(line for run in site.runs for line in header(run.file) if line[0] not in ("Run", "Setting"))
+    words = list(dict.fromkeys(word for word, _ in lines))
+    return sorted(lines, key=lambda line: words.index(line[0]))
+
+
+def _origin(run: SiteRun) -> Iterator[tuple[str, str]]:
+    origin = run.file.provenance
+    yield "Command", shlex.join(origin.command)
+    yield "Started", origin.started
+    yield "Machine", f"{origin.platform}, {origin.device}, {origin.threads} threads"
+    yield from (("Licence", f"{data.task}: {data.licence}") for data in run.file.data)
+
+
+def _counts(run: SiteRun) -> dict[str, int]:
+    counts = run.summary.counts.values()
+    return {status: sum(of_task.get(status, 0) for of_task in counts) for status in ("done", "failed", "skipped")}
+
+
+def _main(report: Report) -> list[tuple[str, list[Table]]]:
+    """Return the tables of exact match and of edit success, by task."""
+    found = [
+        (block.heading, [table for table in block.tables if table.title.startswith(_MAIN)]) for block in report.blocks
+    ]
+    return [(task, tables) for task, tables in found if tables]
