@@ -54,7 +54,7 @@ def validate(
     """Compute every number of a submission again and check the laws; exit code 1 if one is broken."""
     from instructedit.reports.leaderboard.validate import validate
 
-    verdict = validate(submission, data, against)
+    verdict = validate(submission, data, against or ())
     for note in verdict.findings.notes:
         typer.echo(f"note: {note}", err=True)
     for finding in verdict.findings.found:

@@ -95,7 +95,7 @@ def two_level(values: NDArray[np.float64], cases: Sequence[str]) -> Interval:
     """
     if not values.size:
         raise ValueError("An interval of no cases is undefined.")
-    seeds, n = values.shape
+    n = values.shape[1]
     mean = math.fsum(values.ravel()) / values.size
     if values.min() == values.max():
         return Interval(float(values[0, 0]), float(values[0, 0]), float(values[0, 0]), n)

@@ -34,14 +34,29 @@ MAY_IMPORT = {
     "baselines": ("instructedit.editors",),
     "benchmark": ("instructedit.editors",),
     "reports": (
+        "instructedit.benchmark.checkpoint",
+        "instructedit.benchmark.matching",
+        "instructedit.benchmark.metrics",
         "instructedit.benchmark.results",
+        "instructedit.benchmark.selection",
+        "instructedit.benchmark.stages",
+        "instructedit.benchmark.statistics",
+        "instructedit.benchmark.store",
         "instructedit.benchmark.suite_results",
+        "instructedit.benchmark.summary",
+        "instructedit.benchmark.tasks",
+        "instructedit.benchmark.usage",
         "instructedit.benchmark.construct.journal",
         "instructedit.benchmark.construct.records",
+        "instructedit.editors.cases",
         "instructedit.editors.errors",
     ),
 }
-ABOVE_ALL = (ROOT / "benchmark" / "cli.py", ROOT / "benchmark" / "construct" / "cli.py")
+ABOVE_ALL = (
+    ROOT / "benchmark" / "cli.py",
+    ROOT / "benchmark" / "cli_leaderboard.py",
+    ROOT / "benchmark" / "construct" / "cli.py",
+)
 """The command line stands above all parts and may call each."""
 
 

@@ -4,12 +4,12 @@ Of N ranked entries, one has the rank interval
 
     first = 1 + entries that are significantly better,    last = N - entries that are significantly worse
 
-Two entries tie unless the 95 % interval of their paired difference over the cases that both have is clear of zero and at
-least six of these cases differ. Intervals are not corrected for the number of pairs, of which one in twenty would be
-clear of zero without any difference.
+Two entries tie unless the 95 % interval of their paired difference over the cases that both have is clear of zero and
+at least six of these cases differ. Intervals are not corrected for the number of pairs, of which one in twenty would
+be clear of zero without any difference.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -34,8 +34,8 @@ class Line:
         low: Lower end of its 95 % interval.
         high: Upper end.
         n: Cases that were scored under every seed.
-        kind: `current`; `earlier` if a newer submission of the same name and authors has this row; `control` if it edits
-            nothing. Only current lines are ranked.
+        kind: `current`; `earlier` if a newer submission of the same name and authors has this row; `control` if it
+            edits nothing. Only current lines are ranked.
         rank: First and last rank it may have among the current lines; None if it is not ranked.
         rank_untrained: The same among those that were not trained on the task, as far as is known.
     """
@@ -149,6 +149,3 @@ def _differing(first: Entry, second: Entry, cases: Sequence[str]) -> int:
     """Return the number of cases whose values, averaged over seeds, differ."""
     difference = _values(first, cases).mean(axis=0) - _values(second, cases).mean(axis=0)
     return int((np.abs(difference) > 1e-12).sum())
-
-
-Tables = Mapping[Board, Sequence[Line]]

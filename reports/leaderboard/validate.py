@@ -1,7 +1,7 @@
 """A submission against the laws: every number is computed again from its records, and every finding is listed."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -53,7 +53,7 @@ class Verdict:
         return not self.findings.found
 
 
-def validate(path: Path, data: str | None = None, against: Path | None = None) -> Verdict:
+def validate(path: Path, data: str | None = None, against: Path | Sequence[Reference] = ()) -> Verdict:
     """Check a submission.
 
     Nothing of it is run or unpacked to disk. Its data are read again where they are part of the package, or are given.
@@ -61,14 +61,14 @@ def validate(path: Path, data: str | None = None, against: Path | None = None) -
     Args:
         path: A zip file or a folder.
         data: Where the data are: a folder in KnowEdit's layout, or `hub[:OWNER/NAME[@REVISION]]`.
-        against: A results folder or a submission that is trusted, of the same data and model: the unedited model has to
-            say the same there.
+        against: A results folder or a submission that is trusted, of the same data and model, or what `reference_runs`
+            read of it: the unedited model has to say the same there.
 
     Raises:
         InputError: If there is no submission, no such data, or nothing to compare with.
     """
     source = open_source(data) if data is not None else None
-    references = tuple(reference_runs(against)) if against is not None else ()
+    references = tuple(reference_runs(against)) if isinstance(against, Path) else tuple(against)
     findings = Findings()
     verdict = Verdict(path, None, findings)
     with findings.limited():
