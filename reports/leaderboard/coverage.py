@@ -3,11 +3,12 @@
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 from instructedit.benchmark.results import RunFile, TaskData
 from instructedit.benchmark.selection import choose
 from instructedit.benchmark.stages import scored
-from instructedit.benchmark.tasks.base import TASKS
+from instructedit.benchmark.tasks.base import TASKS, TaskCases
 from instructedit.benchmark.tasks.sources import Embedded, Source
 from instructedit.editors.cases import EditCase
 from instructedit.editors.errors import InputError
@@ -80,7 +81,7 @@ def _again(run: RunFile, data: TaskData, file: str, source: Source | None, findi
     if run.spec.split != "test" or place is None or data.task not in TASKS:
         return None
     try:
-        read = TASKS.get(data.task)().load(place)
+        read = _read(data.task, place)
     except InputError as error:
         findings.note(f"The data of '{data.task}' cannot be read again: {error}")
         return None
@@ -93,6 +94,16 @@ def _again(run: RunFile, data: TaskData, file: str, source: Source | None, findi
             findings.add(file, f"data of '{data.task}', {field}", expected, getattr(data, field))
     cases = {case.request.case_id: case for case in choose(read.cases, run.spec.limit)}
     return Expected(len(cases), tuple(cases), cases)
+
+
+def _read(task: str, place: Source) -> TaskCases:
+    return _embedded(task) if isinstance(place, Embedded) else TASKS.get(task)().load(place)
+
+
+@cache
+def _embedded(task: str) -> TaskCases:
+    """Read embedded data once: they are the same for all submissions."""
+    return TASKS.get(task)().load(Embedded())
 
 
 def check_coverage(

@@ -1,11 +1,14 @@
 """What is wrong with a submission, each as a sentence that says where, what was expected and what was found."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 MOST = 10_000
 """Findings after which a submission is read no further: it is refused anyway, and could go on for ever."""
+_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+"""Control characters of terminals and of writing directions."""
 _LONGEST = 300
 """Characters of a found or expected value that are shown."""
 
@@ -56,14 +59,14 @@ class Findings:
         Raises:
             EnoughError: If there are too many.
         """
-        self.found.append(Finding(file, place, what, short(expected), short(found)))
+        self.found.append(Finding(*map(short, (file, place, what, expected, found))))
         if len(self.found) >= MOST:
             raise EnoughError
 
     def note(self, text: str) -> None:
         """Add a note, once."""
-        if text not in self.notes:
-            self.notes.append(text)
+        if (shown := short(text, 1_000)) not in self.notes:
+            self.notes.append(shown)
 
     @contextmanager
     def limited(self) -> Iterator[None]:
@@ -74,10 +77,11 @@ class Findings:
             self.note(f"Nothing was looked at behind the first {MOST:,} findings.")
 
 
-def short(value: object) -> str:
-    """Return a value as text of a bounded length; strings in quotes are told from numbers by whoever passes them."""
+def short(value: object, longest: int = _LONGEST) -> str:
+    """Return a value as text of a bounded length, without characters that a terminal would obey."""
     text = str(value)
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}... ({len(text):,} characters)"
+    shown = text if len(text) <= longest else f"{text[:longest]}... ({len(text):,} characters)"
+    return _UNSEEN.sub(lambda found: f"\\u{ord(found.group()):04x}", shown)
 
 
 def listed(names: list[str], most: int = 5) -> str:

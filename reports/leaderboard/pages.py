@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from instructedit.benchmark.results import RunFile
 
 from ..notes import PROTOCOLS
+from ..site.pages import shown
 from ..tables import interval
 from .archive import MANIFEST, document
 from .entries import Board, Submission
@@ -76,6 +77,8 @@ def pages(
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+
+    templates.filters["shown"] = shown
 
     def page(template: str, root: str, **values: Any) -> bytes:
         return templates.get_template(template).render(root=root, **values).encode()

@@ -1,9 +1,12 @@
 """What the rows of a run learnt from: named by digests, unknown, or what no row may learn from."""
 
+import hashlib
 from typing import Literal
 
 from instructedit.benchmark.checkpoint import Checkpoint
-from instructedit.benchmark.results import EditorSpec, RunFile, RunSpec
+from instructedit.benchmark.results import EditorSpec, RunFile, RunSpec, TaskData, TrainingSpec
+from instructedit.benchmark.tasks.base import TASKS
+from instructedit.benchmark.tasks.sources import Embedded
 
 from .findings import Findings
 
@@ -41,42 +44,56 @@ def checkpoint_of(row: EditorSpec, spec: RunSpec) -> str | None:
 
 def check_training(run: RunFile, file: str, findings: Findings) -> None:
     """Check what the rows of a run say of their training, and note what is not known of it."""
-    spec = run.spec
-    read = {data.task: data for data in run.training}
-    tested = {digest: data.task for data in run.data for digest in data.sha256.values()}
-    for row in spec.editors:
-        place = f"row '{row.name}'"
+    for row in run.spec.editors:
         if row.method not in (*UNTRAINED, *TRAINED):
             findings.note(
                 f"Row '{row.name}' of run {run.digest}: the editor '{row.method}' is not one of the package; "
                 + ("what is said of its training" if row.training else "that it was trained on nothing")
                 + " cannot be checked."
             )
-        if row.training is None:
-            if row.method in TRAINED:
-                findings.add(file, "training", f"what '{row.method}' was trained on, with its digests", "none", place)
-            continue
-        if row.method in UNTRAINED:
-            findings.add(file, "training", f"none, '{row.method}' is not trained", row.training.label, place)
-        if (name := checkpoint_of(row, spec)) != row.training.checkpoint:
-            findings.add(file, "training.checkpoint", name, f"'{row.training.checkpoint}'", place)
-        for task in row.training.tasks:
-            if (data := read.get(task)) is None:
-                findings.add(file, "training", f"the training data of '{task}'", "none", place)
-                continue
-            count = row.training.cases.get(task, 0) + row.training.validation.get(task, 0)
-            expected = min(row.training.limits.get(task, data.cases), data.cases)
-            if count != expected:
-                findings.add(file, f"training.cases of '{task}'", expected, count, f"{place}, with validation")
+        elif row.training is None and row.method in TRAINED:
+            found = f"what '{row.method}' was trained on, with its digests"
+            findings.add(file, "training", found, "none", f"row '{row.name}'")
+        elif row.training is not None and row.method in UNTRAINED:
+            expected = f"none, '{row.method}' is not trained"
+            findings.add(file, "training", expected, row.training.label, f"row '{row.name}'")
+        if row.training is not None:
+            _check_row(run, row, row.training, file, findings)
     for data in run.training:
-        for name, digest in data.sha256.items():
-            if digest in tested:
-                findings.add(
-                    file,
-                    f"training file {name} of '{data.task}'",
-                    "another file than a tested one",
-                    f"the file that '{tested[digest]}' is tested on",
-                )
+        _check_data(run, data, file, findings)
+
+
+def _check_row(run: RunFile, row: EditorSpec, training: TrainingSpec, file: str, findings: Findings) -> None:
+    """Check that a training's numbers fit each other, the training data and the name of its checkpoint."""
+    place, read = f"row '{row.name}'", {data.task: data for data in run.training}
+    if (name := checkpoint_of(row, run.spec)) != training.checkpoint:
+        findings.add(file, "training.checkpoint", name, f"'{training.checkpoint}'", place)
+    for part in (training.cases, training.validation, training.weights):
+        if sorted(part) != sorted(training.tasks):
+            expected = f"numbers for {', '.join(sorted(training.tasks))}"
+            findings.add(file, "training", expected, f"for {', '.join(sorted(part))}", place)
+    for task in training.tasks:
+        if (data := read.get(task)) is None:
+            findings.add(file, "training", f"the training data of '{task}'", "none", place)
+            continue
+        count = training.cases.get(task, 0) + training.validation.get(task, 0)
+        most = min(training.limits.get(task, data.cases), data.cases)
+        if count != most:
+            findings.add(file, f"training.cases of '{task}'", most, count, f"{place}, with validation")
+
+
+def _check_data(run: RunFile, data: TaskData, file: str, findings: Findings) -> None:
+    """Check that a training split is no tested file and, if it is of the package, that it is the package's own."""
+    tested = {digest: other.task for other in run.data for digest in other.sha256.values()}
+    for name, digest in data.sha256.items():
+        if digest in tested:
+            found = f"the file that '{tested[digest]}' is tested on"
+            findings.add(file, f"training file {name} of '{data.task}'", "another file than a tested one", found)
+    if data.source == "embedded" and data.task in TASKS:
+        name, path = Embedded().find(TASKS.get(data.task).files["train"])
+        ours = {name: hashlib.sha256(path.read_bytes()).hexdigest()}
+        if data.sha256 != ours:
+            findings.add(file, f"training data of '{data.task}', sha256", f"{ours}, of the data here", data.sha256)
 
 
 def note_exposure(run: RunFile, findings: Findings) -> None:
