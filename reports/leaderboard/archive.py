@@ -79,7 +79,7 @@ class _Zip:
                 findings.add(name, "name", "each name once", "a second file of this name")
             elif entry.flag_bits & 1 or entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 findings.add(name, "compression", "stored or deflated, without a password", entry.compress_type)
-            elif entry.external_attr >> 16 and not stat.S_ISREG(entry.external_attr >> 16):
+            elif stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG):
                 findings.add(name, "kind", "a plain file", "a folder, a link or a special file")
             elif _admitted(name, entry.file_size, len(self.sizes), findings):
                 self.sizes[name] = entry.file_size

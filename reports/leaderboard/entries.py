@@ -95,7 +95,6 @@ class Entry:
         exposure: Whether it was trained on the task.
         runs: The run of each seed.
         values: Value of each case under each seed.
-        cases: Cases it was to be scored on, over all seeds.
         failed: Cases that failed or were skipped, over all seeds.
         summary: Mean and interval by seed, from the run's summary.
     """
@@ -106,7 +105,6 @@ class Entry:
     exposure: Exposure
     runs: dict[int, str] = field(default_factory=dict)
     values: dict[int, dict[str, float]] = field(default_factory=dict)
-    cases: int = 0
     failed: int = 0
     summary: dict[int, tuple[float, float, float]] = field(default_factory=dict)
 
@@ -125,7 +123,7 @@ def entries_of(submissions: Iterable[Submission]) -> dict[Board, list[Entry]]:
     found: dict[Board, dict[tuple[str, str, str], Entry]] = defaultdict(dict)
     for submission in submissions:
         for digest in sorted(submission.runs):
-            for board, row, values, lines_, failed, mean in _numbers(submission, submission.runs[digest]):
+            for board, row, values, failed, mean in _numbers(submission, submission.runs[digest]):
                 run = submission.runs[digest]
                 key = (submission.id, row.name, _identity(row))
                 entry = found[board].get(key)
@@ -137,7 +135,6 @@ def entries_of(submissions: Iterable[Submission]) -> dict[Board, list[Entry]]:
                 entry.runs[run.spec.seed] = digest
                 entry.values[run.spec.seed] = values
                 entry.summary[run.spec.seed] = mean
-                entry.cases += lines_
                 entry.failed += failed
     return {board: list(entries.values()) for board, entries in found.items()}
 
@@ -149,20 +146,18 @@ def _identity(row: EditorSpec) -> str:
     return digest_of(row.model_copy(update={"training": row.training.model_copy(update={"checkpoint": ""})}))
 
 
-Number = tuple[Board, EditorSpec, dict[str, float], int, int, tuple[float, float, float]]
+Number = tuple[Board, EditorSpec, dict[str, float], int, tuple[float, float, float]]
 
 
 def _numbers(submission: Submission, run: RunFile) -> Iterator[Number]:
-    """Yield each column of each row of a run: values by case, lines, failed lines, and mean with interval."""
+    """Yield each column of each row of a run: values by case, failed lines, and mean with interval."""
     rows = {row.name: row for row in run.spec.editors}
     values: dict[tuple[Board, str], dict[str, float]] = defaultdict(dict)
-    count: dict[tuple[str, str, str], int] = defaultdict(int)
     failed: dict[tuple[str, str, str], int] = defaultdict(int)
     place = f"runs/{run.digest}"
     for _, line in lines(submission.archive, f"{place}/cases.jsonl.gz"):
         record = parse_record(line, CaseRecord, place)
         at = (record.editor, record.task, record.stage)
-        count[at] += 1
         if record.status != "done":
             failed[at] += 1
             continue
@@ -178,7 +173,7 @@ def _numbers(submission: Submission, run: RunFile) -> Iterator[Number]:
     }
     for (board, name), by_case in values.items():
         at = (name, board.task, board.stage)
-        yield board, rows[name], by_case, count[at], failed[at], means[board, name]
+        yield board, rows[name], by_case, failed[at], means[board, name]
 
 
 def board_of(run: RunFile, task: str, stage: str, measure: Measure, derived: bool, protocol: Protocol) -> Board:

@@ -10,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from instructedit.benchmark.results import RunFile
 
-from ..notes import PROTOCOLS
+from ..notes import DAGGER, PROTOCOLS
 from ..site.pages import shown
 from ..tables import interval
 from .archive import MANIFEST, document
@@ -41,8 +41,6 @@ class Row(NamedTuple):
     rank_untrained: str
     trained_on: str
     seeds: str
-    scored: str
-    lost: int
     kind: str
     date: str
     runs: tuple[str, ...]
@@ -53,6 +51,7 @@ class TableLink(NamedTuple):
 
     id: str
     board: Board
+    measure: str
     name: str
     protocol: str
     stage: str
@@ -124,17 +123,17 @@ def _order(board: Board) -> tuple[Any, ...]:
 
 def _link(board: Board, lines: Sequence[Line]) -> TableLink:
     first = [line.entry for line in lines if line.rank and line.rank[0] == 1]
-    leader = f"{first[0].row.name} ({first[0].submission.manifest.name})" if len(first) == 1 else f"{len(first)} tie"
     return TableLink(
         id=hashlib.sha256(json.dumps(board).encode()).hexdigest()[:12],
         board=board,
-        name=board.column.head.strip(),
+        measure=f"{board.measure.capitalize()}{DAGGER if board.derived else ''}",
+        name=board.column.head,
         protocol=board.protocol,
         stage=board.stage if board.schedule == "sequential" else board.schedule,
         data=hashlib.sha256(board.data.encode()).hexdigest()[:8],
         model=board.model[:8],
         ranked=sum(line.kind == "current" for line in lines),
-        first=leader if first else "not ranked",
+        first=first[0].row.name if len(first) == 1 else f"{len(first)} tie" if first else "not ranked",
     )
 
 
@@ -167,8 +166,6 @@ def _row(board: Board, line: Line) -> Row:
         rank_untrained=_rank(line.rank_untrained),
         trained_on=", ".join(training.tasks) if training else "unknown" if entry.exposure == "unknown" else "nothing",
         seeds=", ".join(map(str, seeds)),
-        scored=f"{line.n}",
-        lost=entry.failed,
         kind={"current": "current", "earlier": "earlier version", "control": "control"}[line.kind],
         date=entry.submission.date.date().isoformat(),
         runs=tuple(entry.runs[seed] for seed in seeds),
