@@ -12,7 +12,7 @@ Data = Annotated[
     str | None,
     typer.Option(
         metavar="DIR",
-        help="Data to read again: KnowEdit folder, 'hub' or 'hub:OWNER/NAME[@REVISION]'.",
+        help="Data to read again: KnowEdit folder, 'hub' or 'hub:OWNER/NAME@REVISION'.",
         show_default=False,
     ),
 ]

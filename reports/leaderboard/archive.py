@@ -112,6 +112,9 @@ def open_archive(path: Path, findings: Findings) -> Archive | None:
             return _Folder(path, findings)
         if not path.is_file():
             raise InputError(f"{path}: no such file or folder; a submission was expected.")
+        if (size := path.stat().st_size) > PACKED:
+            findings.add(path.name, "size", f"at most {PACKED:,} bytes", f"{size:,}")
+            return None
         return _Zip(path, findings)
     except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError) as error:
         if isinstance(error, InputError):

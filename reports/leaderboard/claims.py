@@ -1,19 +1,17 @@
 """What a submission claims, against what its records give: the summary, the manifest, the base pass of others."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
-from instructedit.benchmark.results import Record, RunFile, RunSummary
+from instructedit.benchmark.results import Record, RunSummary
 
-from .findings import Findings, listed
+from .findings import Findings
 from .laws import CLOSE
-from .manifest import BaseReader, RunEntry
+from .manifest import RunEntry
 
 _MEAN = ("editor", "task", "stage", "measure", "subset", "derived", "protocol")
 _COMPARISON = ("editor", "other", "task", "stage", "measure", "derived", "protocol")
-ALIKE = 1e-3
-"""How far a score of likelihoods may be from ours: machines add in another order, and half precision rounds."""
 
 
 def compare_summary(claimed: RunSummary, computed: RunSummary, file: str, findings: Findings) -> None:
@@ -75,70 +73,3 @@ def compare_entry(claimed: RunEntry, computed: RunEntry, file: str, findings: Fi
                     findings.add(file, f"{field}.{key}", expected.get(key), found.get(key), place)
         elif not _equal(found, expected):
             findings.add(file, field, expected, found, place)
-
-
-def same_model(run: RunFile, other: RunFile, task: str) -> bool:
-    """Tell whether the unedited model was asked the same of a task in two runs."""
-    ours, theirs = run.spec, other.spec
-    return all(
-        getattr(ours, field) == getattr(theirs, field)
-        for field in ("split", "limit", "model_fingerprint", "tokenizer_fingerprint", "dtype")
-    ) and (ours.data[task], ours.readers[task], ours.generation.max_new_tokens) == (
-        theirs.data.get(task),
-        theirs.readers.get(task),
-        theirs.generation.max_new_tokens,
-    )
-
-
-def compare_base(
-    run: RunFile,
-    base: BaseReader,
-    references: Iterable[tuple[RunFile, BaseReader]],
-    file: str,
-    findings: Findings,
-) -> None:
-    """Compare what the unedited model says with what it says in runs that are trusted.
-
-    Args:
-        run: The run.
-        base: What its lines say of the unedited model.
-        references: Trusted runs.
-        file: Name of its file of cases.
-        findings: Takes the cases in which the two differ.
-    """
-    for task in run.spec.tasks:
-        alike = [(other, reader) for other, reader in references if same_model(run, other, task)]
-        checked = []
-        for other, reader in alike:
-            place = f"task '{task}', against run {other.digest}"
-            for what, ours, theirs in (
-                ("answers before the edit", base.answers[task], reader.answers[task]),
-                ("scores of the row without edit", base.scores[task], reader.scores[task]),
-            ):
-                if not ours or not theirs or (what.startswith("answers") and not run.spec.generation.max_new_tokens):
-                    continue
-                checked.append(what)
-                if wrong := sorted(case for case in ours.keys() | theirs.keys() if ours.get(case) != theirs.get(case)):
-                    findings.add(
-                        file, f"base pass, {what}", "those of the reference", f"others in {listed(wrong)}", place
-                    )
-            _compare_floats(base.floats[task], reader.floats[task], file, place, findings)
-        if not checked:
-            findings.note(
-                f"The base pass of '{task}' in run {run.digest} was not compared: the reference has no run of the same "
-                "data, model, limit and generated tokens with a row without edit, or generated answers."
-            )
-
-
-def _compare_floats(
-    ours: Mapping[str, list[float]], theirs: Mapping[str, list[float]], file: str, place: str, findings: Findings
-) -> None:
-    far = [
-        case
-        for case in sorted(ours.keys() & theirs.keys())
-        if len(ours[case]) != len(theirs[case])
-        or any(abs(a - b) > ALIKE for a, b in zip(ours[case], theirs[case], strict=False))
-    ]
-    if far:
-        expected = f"those of the reference within {ALIKE}"
-        findings.add(file, "base pass, z_sent of the row without edit", expected, f"others in {listed(far)}", place)

@@ -1,16 +1,13 @@
 """`manifest.json`: what a submission says of itself. All of it but names, notes and weights follows from its files."""
 
-import hashlib
-import json
 import math
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
-from instructedit.benchmark.results import SCHEMA_VERSION, CaseRecord, Record, RunFile, Schedule, Split, digest_of
+from instructedit.benchmark.results import SCHEMA_VERSION, Record, RunFile, Schedule, Split, digest_of
 from instructedit.benchmark.usage import ChunkTime, Usage
 
-DISCRETE = ("teacher_forced_token", "teacher_forced_exact", "free_generation")
-"""Protocols that count right tokens or answers: two machines agree on them exactly, unless two tokens tie."""
+from .base import BasePass
 
 
 class PackedFile(Record):
@@ -18,22 +15,6 @@ class PackedFile(Record):
 
     sha256: str
     bytes: int
-
-
-class BasePass(Record):
-    """What the unedited model says to the cases of a task, as digests.
-
-    A digest is the sha256 over the lines `CASE DIGEST`, sorted by case id, where DIGEST is the sha256 over the
-    canonical JSON of what stands below for that case.
-    """
-
-    cases: int
-    """Cases that were scored under some row."""
-    answers: str | None
-    """Per case `[role, subset, prompt, before]` of each probe in its order. None where nothing was generated."""
-    scores: str | None
-    """Per case `[probe, protocol, value]` of each score of the first row of the method `none` that is of one of the
-    protocols `DISCRETE`, in their order. None where no such row is in the run."""
 
 
 class TrainedRow(Record):
@@ -90,60 +71,6 @@ class Manifest(Record):
     runs: tuple[RunEntry, ...]
     files: dict[str, PackedFile]
     """All others of the submission."""
-
-
-class BaseReader:
-    """Gathers what the unedited model said from the lines of a run, in any order.
-
-    Attributes:
-        answers: Digest of the answers by task and case.
-        scores: Digest of the scores of the row without edit by task and case.
-        floats: The other scores of that row by case, in the order of its probes.
-    """
-
-    def __init__(self, run: RunFile) -> None:
-        tasks = run.spec.tasks
-        self.answers: dict[str, dict[str, str]] = {task: {} for task in tasks}
-        self.scores: dict[str, dict[str, str]] = {task: {} for task in tasks}
-        self.floats: dict[str, dict[str, list[float]]] = {task: {} for task in tasks}
-        self._generated = run.spec.generation.max_new_tokens > 0
-        # A row may be of some tasks only: the first one of each.
-        self._unedited = {
-            task: next((row.name for row in run.spec.editors if row.method == "none" and row.evaluates(task)), None)
-            for task in tasks
-        }
-
-    def take(self, record: CaseRecord) -> None:
-        """Take a line in; a case counts once, whatever rows and stages it stands in."""
-        if record.status != "done":
-            return
-        if record.case_id not in self.answers[record.task]:
-            said = [[answer.role, answer.subset, answer.prompt, answer.before] for answer in record.answers]
-            self.answers[record.task][record.case_id] = _sha256(said)
-        if record.editor == self._unedited[record.task] and record.case_id not in self.scores[record.task]:
-            scores = [[s.probe, s.protocol, s.value] for s in record.scores if s.protocol in DISCRETE]
-            self.scores[record.task][record.case_id] = _sha256(scores)
-            self.floats[record.task][record.case_id] = [s.value for s in record.scores if s.protocol == "z_sent"]
-
-    def passes(self) -> dict[str, BasePass]:
-        """Return the base pass of each task."""
-        return {
-            task: BasePass(
-                cases=len(answers),
-                answers=_over(answers) if self._generated else None,
-                scores=_over(self.scores[task]) if self._unedited[task] else None,
-            )
-            for task, answers in self.answers.items()
-        }
-
-
-def _sha256(value: object) -> str:
-    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _over(cases: Mapping[str, str]) -> str:
-    return hashlib.sha256("".join(f"{case} {cases[case]}\n" for case in sorted(cases)).encode()).hexdigest()
 
 
 def entry_of(

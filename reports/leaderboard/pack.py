@@ -15,7 +15,8 @@ from instructedit.editors.errors import InputError
 
 from ..load import load
 from .archive import MANIFEST, compress, write
-from .manifest import BaseReader, Manifest, PackedFile, RunEntry, entry_of
+from .base import BaseReader
+from .manifest import Manifest, PackedFile, RunEntry, entry_of
 
 L = TypeVar("L", ChunkTime, Usage)
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
-from instructedit.benchmark.results import CaseRecord, Record, RunFile, RunSummary, parse_record, read_record
+from instructedit.benchmark.results import CaseRecord, Record, RunFile, RunSummary, parse_record
 from instructedit.benchmark.store import Key, key_of
 from instructedit.benchmark.summary import summarise
 from instructedit.benchmark.tasks.sources import Source, open_source
@@ -15,20 +15,21 @@ from instructedit.benchmark.usage import ChunkTime, Usage
 from instructedit.editors.errors import InputError
 
 from .archive import MANIFEST, Archive, UnreadableError, digest, document, lines, open_archive
-from .claims import compare_base, compare_entry, compare_summary
+from .base import BaseReader, Reference, compare_base, reference_runs
+from .claims import compare_entry, compare_summary
 from .coverage import Expected, check_coverage, expected_cases
 from .findings import Findings
 from .laws import Break, Sheet, asked, check_beside, check_line, forced_and_free, sheet_of
-from .manifest import BaseReader, Manifest, RunEntry, entry_of
+from .manifest import Manifest, RunEntry, entry_of
 from .pack import L, parse_line
 from .training import check_training, note_exposure
 
 R = TypeVar("R", bound=Record)
+ROWS = 200
+"""Most rows of a run: what is computed of their pairs grows with the square. `unseen-instruction` has 16."""
 TIES = 1_000
 """One in so many answers that are right under teacher forcing may be written in another way: two tokens tie by
 rounding. Of 5,455 such answers of the embedded model none is."""
-
-Reference = tuple[RunFile, BaseReader]
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +154,9 @@ class _Run:
         if run is None:
             return
         runs[self.name] = run
+        if len(run.spec.editors) > ROWS:
+            findings.add(file, "spec.editors", f"at most {ROWS} rows", len(run.spec.editors))
+            return
         self._check_identity(run, file)
         check_training(run, file, findings)
         note_exposure(run, findings)
@@ -179,6 +183,8 @@ class _Run:
             add(file, "digest", f"{self.name}, the name of its folder", run.digest)
         if run.spec.digest != run.digest:
             add(file, "digest", f"{run.spec.digest}, the digest of its specification", run.digest)
+        if run.spec.limit is not None and run.spec.limit < 1:
+            add(file, "spec.limit", "at least 1", run.spec.limit)
         names = Counter(row.name for row in run.spec.editors)
         for name, count in names.items():
             if count > 1:
@@ -280,40 +286,3 @@ class _Run:
         except (UnreadableError, InputError) as error:
             self.findings.add(name, "content", f"lines of a {kind.__name__}", str(error).removesuffix("."))
         return found
-
-
-def reference_runs(path: Path) -> Iterator[Reference]:
-    """Yield the runs of a results folder or of a submission, and what the unedited model says in each.
-
-    Raises:
-        InputError: If there is no run, or a file of it cannot be read.
-    """
-    if path.is_dir() and not (path / MANIFEST).is_file():
-        folders = [path] if (path / "run.json").is_file() else sorted(file.parent for file in path.glob("*/run.json"))
-        if not folders:
-            raise InputError(f"{path}: no run in it; a results folder or a submission was expected.")
-        for folder in folders:
-            run = read_record(folder / "run.json", RunFile)
-            with (folder / "cases.jsonl").open("rb") as file:
-                yield run, _base(run, enumerate(file, start=1), str(folder / "cases.jsonl"))
-        return
-    findings = Findings()
-    archive = open_archive(path, findings)
-    if archive is None or findings.found:
-        raise InputError(f"{path}: not a readable submission. {findings.found[0]}")
-    for name in sorted({name.split("/")[1] for name in archive.sizes if name.startswith("runs/")}):
-        place = f"runs/{name}/run.json"
-        try:
-            run = parse_record(document(archive, place), RunFile, f"{path}, {place}")
-            yield run, _base(run, lines(archive, f"runs/{name}/cases.jsonl.gz"), f"{path}, runs/{name}/cases.jsonl.gz")
-        except (UnreadableError, KeyError) as error:
-            raise InputError(f"{path}, runs/{name}: cannot be read ({error}).") from error
-
-
-def _base(run: RunFile, numbered: Iterator[tuple[int, bytes]] | enumerate[bytes], place: str) -> BaseReader:
-    base = BaseReader(run)
-    for number, line in numbered:
-        record = parse_record(line, CaseRecord, f"{place}, line {number}")
-        if record.task in run.spec.tasks:
-            base.take(record)
-    return base

@@ -8,11 +8,12 @@ from pathlib import Path
 from instructedit.editors.errors import InputError
 
 from .archive import MANIFEST, document, open_archive
+from .base import reference_runs
 from .entries import Submission, entries_of
 from .findings import Findings
 from .pages import pages
 from .ranks import table_of
-from .validate import Verdict, reference_runs, validate
+from .validate import Verdict, validate
 
 
 @dataclass(frozen=True, slots=True)

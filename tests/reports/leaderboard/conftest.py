@@ -15,7 +15,8 @@ from instructedit.benchmark.results import CaseRecord, RunFile
 from instructedit.benchmark.summary import summarise
 from instructedit.benchmark.usage import ChunkTime, Usage
 from instructedit.reports.leaderboard.archive import MANIFEST, compress
-from instructedit.reports.leaderboard.manifest import BaseReader, entry_of
+from instructedit.reports.leaderboard.base import BaseReader
+from instructedit.reports.leaderboard.manifest import entry_of
 from instructedit.reports.leaderboard.pack import pack
 
 from .made import spec_of, write

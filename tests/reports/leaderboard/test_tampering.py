@@ -468,6 +468,24 @@ def a_date_that_is_none(files: Files) -> None:
     files.consistent()
 
 
+@tampering("spec.limit: at least 1 was expected, found -1")
+def a_negative_limit(files: Files) -> None:
+    files.change("run.json", lambda run: run["spec"].update(limit=-1))
+    files.seal()
+
+
+@tampering("data of 'counterfact', rows: at most 1,000,000 was expected, found 1000000000000")
+def rows_without_end(files: Files) -> None:
+    files.change("run.json", lambda run: run["data"][0].update(rows=10**12, cases=10**12, source="folder"))
+    files.seal()
+
+
+@tampering("spec.editors: at most 200 rows was expected, found 300")
+def rows_of_editors_without_end(files: Files) -> None:
+    files.change("run.json", lambda run: run["spec"].update(editors=run["spec"]["editors"] * 100))
+    files.seal()
+
+
 # Files.
 
 
