@@ -1,4 +1,4 @@
-"""The cases of a run as data for the browser: an index in columns, and chunks of cases that are loaded one at a time."""
+"""The cases of a run as data for the browser: an index in columns, and chunks of cases, loaded one at a time."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,7 +10,7 @@ from instructedit.benchmark.results import Answer, CaseRecord, Protocol, Score
 from ..notes import controls
 from .collect import SiteRun
 from .lines import SHARED, Lines, Row
-from .means import NAMES, stage
+from .means import NAMES
 
 CHUNK = 50
 """Cases of a data file: a third of a megabyte under nine editors, which a browser reads in some 10 ms."""
@@ -82,13 +82,12 @@ class Cases:
         spec = self.run.file.spec
         places = {task: number for number, task in enumerate(spec.tasks)}
         trained = {row.name: row.training.label if row.training else None for row in spec.editors}
-        rows = [(row.editor, stage(spec, row.stage)) for row in self.lines.rows]
         return {
             "size": len(self),
             "chunk": CHUNK,
-            "rows": rows,
-            "trained": [trained[editor] for editor, _ in rows],
-            "stages": list(dict.fromkeys(name for _, name in rows)),
+            "rows": self.lines.rows,
+            "trained": [trained[row.editor] for row in self.lines.rows],
+            "stages": list(dict.fromkeys(row.stage for row in self.lines.rows)),
             "controls": sorted(controls(self.run.file)),
             "protocols": [NAMES[protocol] for protocol in JUDGED],
             "tasks": spec.tasks,

@@ -36,9 +36,29 @@ class SiteRun:
         return self.file.digest
 
     @property
+    def described(self) -> str:
+        """What tells it from the others, in words."""
+        return ", ".join(dict.fromkeys([self.label, self.file.spec.schedule, f"seed {self.file.spec.seed}"]))
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """What makes its numbers unfit for use."""
         return warnings(self.file, self.summary)
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A picture beside the runs.
+
+    Attributes:
+        picture: An SVG file.
+        caption: Paragraphs of the Markdown file of the same name, without its heading; none where there is no file.
+        numbers: The CSV file of the same name, if there is one.
+    """
+
+    picture: Path
+    caption: tuple[str, ...]
+    numbers: Path | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +70,14 @@ class Collected:
         runs: At least one.
         suite: Statistics over the seeds of the runs, if they are of a suite.
         warnings: What is left out, and what is wrong with what is not; each names its run where there are several.
-        figures: SVG files, in the order of their names.
+        figures: In the order of their names.
     """
 
     title: str
     runs: tuple[SiteRun, ...]
     suite: SuiteSummary | None
     warnings: tuple[str, ...]
-    figures: tuple[Path, ...]
+    figures: tuple[Figure, ...]
 
 
 def collect(directory: Path) -> Collected:
@@ -100,7 +120,8 @@ def collect(directory: Path) -> Collected:
     _different(runs)
     several = len(runs) > 1
     own = [f"Run {run.digest}: {warning}" if several else warning for run in runs for warning in run.warnings]
-    figures = tuple(sorted(path for path in (folder / "figures").glob("*.svg") if path.is_file()))
+    pictures = sorted(path for path in (folder / "figures").glob("*.svg") if path.is_file())
+    figures = tuple(_figure(picture) for picture in pictures)
     return Collected(title, tuple(runs), suite, (*left_out, *own), figures)
 
 
@@ -113,6 +134,20 @@ def _run(folder: Path, entry: SuiteEntry | None = None) -> SiteRun:
     if entry is not None and entry.digest != file.digest:
         raise InputError(f"{folder / 'run.json'}: holds the run {file.digest}, {entry.digest} was expected.")
     return SiteRun(folder, entry.label if entry else file.spec.setting, file, summary)
+
+
+def _figure(picture: Path) -> Figure:
+    caption, numbers = picture.with_suffix(".md"), picture.with_suffix(".csv")
+    try:
+        text = caption.read_text(encoding="utf-8") if caption.is_file() else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{caption}: cannot be read; the caption of a figure in UTF-8 was expected.") from error
+    paragraphs = (" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
+    return Figure(
+        picture,
+        tuple(paragraph for paragraph in paragraphs if paragraph and not paragraph.startswith("#")),
+        numbers if numbers.is_file() else None,
+    )
 
 
 def _different(runs: list[SiteRun]) -> None:

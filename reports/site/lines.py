@@ -120,8 +120,8 @@ class Lines:
             for field in SHARED:
                 if (value := getattr(record, field)) != (expected := getattr(first, field)):
                     raise InputError(
-                        f"{where}: field '{field}': {value!r}, {expected!r} was expected, as in line {places[0].line} of "
-                        "the same case."
+                        f"{where}: field '{field}': {value!r}, {expected!r} was expected, as in line "
+                        f"{places[0].line} of the same case."
                     )
             for score in record.scores:
                 if score.probe is not None and not 0 <= score.probe < len(record.answers):

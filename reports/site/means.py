@@ -65,14 +65,14 @@ def table(site: Collected) -> dict[str, Any]:
 def _rows(site: Collected) -> Iterator[_ROW]:
     for group in site.suite.groups if site.suite else ():
         if len(group.seeds) > 1:
-            seeds = f"seeds {', '.join(map(str, group.seeds))}"
+            seeds = ", ".join(map(str, group.seeds))
             shared = (" ".join(group.digests), group.label, group.run.provenance.model, group.run.spec.split, seeds)
             for mean in sorted(group.means, key=partial(_place, group.run.spec)):
                 yield _row(shared, group.run.spec, mean, mean.row)
     for run in site.runs:
         spec = run.file.spec
         label = run.label if run.summary.valid else f"{run.label} (INVALID)"
-        shared = (run.digest, label, run.file.provenance.model, spec.split, f"seed {spec.seed}")
+        shared = (run.digest, label, run.file.provenance.model, spec.split, str(spec.seed))
         # The rows of one column one below the other, as in the other tables; within it as in the run.
         for number in sorted(run.summary.means, key=partial(_place, spec)):
             yield _row(shared, spec, number, number.editor)

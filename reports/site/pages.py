@@ -19,7 +19,11 @@ from .means import NAMES
 HERE = Path(__file__).parent
 ASSETS = ("style.css", "table.js", "data.js", "means.js", "cases.js", "case.js")
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u2028-\u202e\u2060\u2066-\u2069\ufeff]")
-"""Characters that are not seen, or that turn the text around them: bidirectional controls, breaks, bytes below space."""
+"""Characters that are not seen, or that turn the text around them: bytes below space, breaks, controls of direction."""
+OVER_SEEDS = (
+    "Where several seeds stand together, it is the mean over seeds and cases, and the interval is of a bootstrap that "
+    "draws both; n counts the cases scored under all of them."
+)
 _MAIN = tuple(title for title, protocols in SECTIONS if {"edit_success", "teacher_forced_exact"} & set(protocols))
 """Tables of a run that the overview shows."""
 _LOUD = 3
@@ -72,9 +76,9 @@ def static_pages(site: Collected, cases: Mapping[str, Sized]) -> Iterator[tuple[
         "index.html",
         facts=_facts(site),
         runs=[(run, _counts(run), len(cases[run.digest]), _main(reports[run.digest])) for run in site.runs],
-        figures=[(path.name, path.stem.replace("-", " ").replace("_", " ")) for path in site.figures],
+        figures=site.figures,
         aggregation=AGGREGATION,
-        protocols=[(NAMES[protocol], PROTOCOLS[protocol]) for protocol in NAMES if protocol in used],
+        protocols=[PROTOCOLS[protocol] for protocol in NAMES if protocol in used],
     )
     for run in site.runs:
         report = reports[run.digest]
@@ -86,9 +90,13 @@ def static_pages(site: Collected, cases: Mapping[str, Sized]) -> Iterator[tuple[
     several = {
         "models": len({run.file.provenance.model for run in site.runs}) > 1,
         "splits": len({run.file.spec.split for run in site.runs}) > 1,
+        "stages": len({(run.file.spec.schedule, mean.stage) for run in site.runs for mean in run.summary.means}) > 1,
         "seeds": len({run.file.spec.seed for run in site.runs}) > 1,
     }
-    yield page("means.html", "means.html", several=several, aggregation=AGGREGATION)
+    seeds = site.suite is not None and any(len(group.seeds) > 1 for group in site.suite.groups)
+    yield page(
+        "means.html", "means.html", several=several, aggregation=AGGREGATION, across=OVER_SEEDS if seeds else None
+    )
     yield page("cases.html", "cases.html")
     yield page("case.html", "case.html")
 
@@ -97,7 +105,7 @@ def overview(site: Collected) -> dict[str, Any]:
     """Return what the pages of cases know of the site: the runs, by digest, in the order of the site."""
     return {
         "title": site.title,
-        "runs": [[run.digest, run.label, run.file.spec.schedule, run.file.spec.seed] for run in site.runs],
+        "runs": [(run.digest, run.described) for run in site.runs],
     }
 
 

@@ -55,7 +55,8 @@ def _files(site: Collected) -> Iterator[tuple[str, bytes]]:
     for name in ASSETS:
         yield f"assets/{name}", (HERE / "assets" / name).read_bytes()
     for figure in site.figures:
-        yield f"figures/{figure.name}", figure.read_bytes()
+        for path in (figure.picture, *([figure.numbers] if figure.numbers else [])):
+            yield f"figures/{path.name}", path.read_bytes()
     cases = {}
     for run in site.runs:
         cases[run.digest] = found = Cases(run)

@@ -24,7 +24,8 @@
 
   /**
    * Return the words of two texts as [sign, words]: "=" in both, "-" in the first alone, "+" in the second alone. The
-   * words in both are a longest common subsequence.
+   * words in both are a longest common subsequence. Changes with nothing but a space between them are one change: words
+   * that take turns are hard to read.
    */
   function difference(before, after) {
     const [a, b] = [split(before), split(after)];
@@ -35,24 +36,29 @@
       }
     }
     const parts = [];
-    const add = (sign, word) => {
-      if (parts.at(-1)?.[0] === sign) parts.at(-1)[1] += word;
-      else parts.push([sign, word]);
+    let [i, j, same, removed, added] = [0, 0, "", "", ""];
+    const close = () => {
+      for (const part of [["-", removed], ["+", added], ["=", same]]) if (part[1]) parts.push(part);
+      [same, removed, added] = ["", "", ""];
     };
-    let [i, j] = [0, 0];
     while (i < a.length || j < b.length) {
       if (i < a.length && j < b.length && a[i] === b[j]) {
-        add("=", a[i]);
+        same += a[i];
         i += 1;
         j += 1;
-      } else if (j === b.length || (i < a.length && length[i + 1][j] >= length[i][j + 1])) {
-        add("-", a[i]);
+        continue;
+      }
+      if (same.trim() || !(removed || added)) close();
+      else [same, removed, added] = ["", removed && removed + same, added && added + same];
+      if (j === b.length || (i < a.length && length[i + 1][j] >= length[i][j + 1])) {
+        removed += a[i];
         i += 1;
       } else {
-        add("+", b[j]);
+        added += b[j];
         j += 1;
       }
     }
+    close();
     return parts;
   }
 
@@ -68,10 +74,11 @@
     return region;
   }
 
-  /** Return a table from heads [words, class] and rows of cells. */
+  /** Return a table from heads [words, class] and rows of cells; as wide as the page if it has a column of texts. */
   function grid(label, heads, rows) {
+    const wide = heads.some(([, className]) => className === "answer" || className === "text");
     const head = make("tr", {}, ...heads.map(([text, className]) => make("th", { scope: "col", className }, text)));
-    return scroll(label, make("table", { className: "wide" }, make("thead", {}, head), make("tbody", {}, ...rows)));
+    return scroll(label, make("table", { className: wide ? "wide" : "" }, make("thead", {}, head), make("tbody", {}, ...rows)));
   }
 
   /** Return the cell of a score: a word where it is right or wrong, else the number. */
@@ -110,7 +117,7 @@
       const fact = (word, ...value) => facts.append(make("dt", {}, word), make("dd", {}, ...value));
       fact("Task", shown(task));
       fact("Subject", shown(index.subject[place]));
-      fact("Run", make("a", { href: `run-${run[0]}.html` }, make("code", {}, run[0])), " ", shown(`${run[1]}, ${run[2]}, seed ${run[3]}`));
+      fact("Run", make("a", { href: `run-${run[0]}.html` }, make("code", {}, run[0])), " ", shown(run[1]));
       return [
         make("h1", {}, "Case ", shown(index.ids[place])),
         make("p", { className: "ways" }, ...ways),
@@ -139,7 +146,7 @@
           {},
           rowHead(row.row),
           make("td", {}, shown(`${row.status ?? "done"}${reason}${unscored}`)),
-          trained ? make("td", { className: "name" }, shown(index.trained[row.row] ?? "-")) : null,
+          trained ? make("td", { className: "id" }, shown(index.trained[row.row] ?? "-")) : null,
           told ? make("td", { className: "text" }, shown(text(row.instruction) ?? "-")) : null,
           ...facts.map((name) => make("td", { className: "number" }, numbers.has(name) ? String(numbers.get(name)) : "-")),
         );
@@ -147,7 +154,7 @@
       const heads = [
         ["Editor", "name"],
         ["Status", ""],
-        ...(trained ? [["Trained on", "name"]] : []),
+        ...(trained ? [["Trained on", "id"]] : []),
         ...(told ? [["Instruction", "text"]] : []),
         ...facts.map((name) => [name.replaceAll("_", " "), "number"]),
       ];
@@ -256,9 +263,13 @@
     const place = index.ids.indexOf(decodeURIComponent(address.slice(cut + 1)));
     if (place < 0) throw new Error(`No such case in run ${run[0]}.`);
     draw(run, index, place, await load(`${run[0]}/${Math.floor(place / index.chunk)}`));
-    document.documentElement.dataset.ready = "";
+    document.getElementById("case").dataset.drawn = "";
   }
 
-  window.addEventListener("hashchange", () => show().catch(complain));
+  // Another case is another page: it is read from its top.
+  window.addEventListener("hashchange", () =>
+    show()
+      .then(() => document.getElementById("main").focus())
+      .catch(complain));
   show().catch(complain);
 })();

@@ -8,9 +8,7 @@
   const { runs } = siteData.site;
   const wanted = DataTable.address();
   const run = runs.find(([digest]) => digest === wanted.get("run"))?.[0] ?? runs[0][0];
-  for (const [digest, label, schedule, seed] of runs) {
-    field("run").add(new Option(`${label}, ${schedule}, seed ${seed}, ${digest.slice(0, 8)}`, digest));
-  }
+  for (const [digest, described] of runs) field("run").add(new Option(`${described}, ${digest.slice(0, 8)}`, digest));
   field("run").value = run;
   // Another run has another index, and other rows and stages to choose from.
   field("run").addEventListener("change", () => {
@@ -38,7 +36,7 @@
       if (at === stage.value && named) looked.push(number);
     });
     protocol = Number(field("protocol").value);
-    const said = editor.value ? "the editor" : `the ${looked.length} editors (rows without any edit are not counted)`;
+    const said = editor.value ? `'${editor.value}'` : `the ${looked.length} editors (rows without any edit are not counted)`;
     document.getElementById("meaning").textContent =
       `Edited right: the edit's own prompt is answered with the new answer. Locality kept: every locality probe is as before. ` +
       `Both by ${index.protocols[protocol]}, under ${said}.`;
@@ -111,5 +109,4 @@
     },
   };
   new DataTable(document.getElementById("cases"), source, form);
-  document.documentElement.dataset.ready = "";
 })().catch(complain);

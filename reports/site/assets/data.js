@@ -58,5 +58,5 @@ function caseAddress(run, id) {
 
 /** Show why a page cannot be shown. */
 function complain(error) {
-  document.getElementById("main").append(make("p", { className: "warning" }, error.message));
+  document.getElementById("main").append(make("p", { className: "warning failed" }, error.message));
 }

@@ -21,11 +21,13 @@
     if (column === "mean") return make("td", { className: "number" }, numbers.mean[row].toFixed(digits));
     if (column === "n") return make("td", { className: "number" }, DataTable.count(numbers.n[row]));
     if (column === "runs") {
-      const links = value(row, "runs").split(" ").map((run) =>
-        make("a", { href: `run-${run}.html`, title: run }, make("code", {}, run.slice(0, 8))));
-      return make("td", {}, ...links.flatMap((link) => [link, " "]));
+      const runs = value(row, "runs").split(" ");
+      const length = runs.length > 1 ? 4 : 8;
+      const links = runs.map((run) =>
+        make("a", { href: `run-${run}.html`, title: run }, make("code", {}, run.slice(0, length))));
+      return make("td", { className: "short" }, ...links.flatMap((link) => [link, " "]));
     }
-    return make("td", { className: column === "editor" || column === "model" ? "name" : "short" }, shown(value(row, column)));
+    return make("td", { className: column === "editor" || column === "model" ? "id" : "short" }, shown(value(row, column)));
   }
 
   const source = {

@@ -105,6 +105,7 @@ class DataTable {
     this.previous.disabled = this.page === 0;
     this.next.disabled = this.page === pages - 1;
     this.previous.hidden = this.next.hidden = pages === 1;
+    this.table.dataset.drawn = "";
   }
 
   #makeHeads() {
@@ -130,7 +131,11 @@ class DataTable {
       const made = document.createElement("button");
       made.type = "button";
       made.textContent = words;
-      made.addEventListener("click", () => this.show(this.page + step));
+      made.addEventListener("click", () => {
+        this.show(this.page + step);
+        // A button that is switched off would lose the focus to the page.
+        if (made.disabled) (made === this.next ? this.previous : this.next).focus();
+      });
       return made;
     };
     this.previous = button("Previous", -1);
@@ -148,8 +153,8 @@ class DataTable {
     }
     for (const field of this.form.elements) {
       const name = DataTable.nameOf(field);
-      const value = wanted.get(name) ?? field.dataset.initial;
-      if (name && value !== undefined) DataTable.set(field, value);
+      if (field.dataset.initial) DataTable.set(field, field.dataset.initial);
+      if (name && wanted.has(name)) DataTable.set(field, wanted.get(name));
     }
     this.form.addEventListener("input", () => this.#changed());
     this.form.addEventListener("submit", (event) => event.preventDefault());
