@@ -11,6 +11,7 @@ from instructedit.editors.errors import InputError
 
 from .cli_directions import directions
 from .cli_figures import figures
+from .cli_leaderboard import app as leaderboard_app
 from .cli_reproduce import reproduce
 from .cli_table import table
 from .commands import clear, quiet_libraries
@@ -27,6 +28,7 @@ app.command()(table)
 app.command()(reproduce)
 app.command()(directions)
 app.command()(figures)
+app.add_typer(leaderboard_app, name="leaderboard")
 
 
 @app.command()

@@ -13,6 +13,7 @@ import torch
 from instructedit.editors import EDITORS, Dense, EditCase, Editor, Edits, InputError, LanguageModel, LowRank
 from instructedit.editors.gram import gram
 
+from .checkpoint import RECORD, Checkpoint
 from .config import RunConfig
 from .direction_results import FILE, Directions, DirectionSet, write_directions
 from .instructions import InstructionBank, read_bank
@@ -24,7 +25,6 @@ from .scoring import edit_each
 from .selection import choose
 from .tasks.base import TASKS
 from .tasks.sources import Source, open_source
-from .training import RECORD, Checkpoint
 
 SETTINGS = ("single-task", "multi-task", "task-scaling", "balanced")
 """Settings that a figure of directions is made of."""

@@ -8,13 +8,14 @@ from instructedit.editors import Cost, Sketch
 from instructedit.editors.cost import FLOAT
 
 from . import memory
+from .checkpoint import RECORD, Checkpoint
 from .estimate import Estimate
 from .memory import Need
 from .outline import Outline
 from .published import PUBLISHED
 from .results import read_record
 from .speed import Machine
-from .training import RECORD, Checkpoint, Training
+from .training import Training
 from .workload import training_load
 
 

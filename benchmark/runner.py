@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from instructedit.editors import Editor, LanguageModel
 
+from .checkpoint import Checkpoint
 from .config import EMBEDDED_MODEL, RunConfig
 from .outline import Outline, check_generation, outline
 from .provenance import provenance
@@ -21,7 +22,8 @@ from .results import EditorSpec, RunFile, RunSpec, RunSummary, TrainingSpec
 from .schedules import SCHEDULES, Work, lines
 from .store import Store, key_of
 from .summary import summarise
-from .training import Checkpoint, trained
+from .training import trained
+from .usage import Meter
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,10 +180,12 @@ def run(
         if done:
             report(f"{len(done)} of {total} results are there already.")
         if len(done) < total:
+            meter = Meter()
             editors = _ready(prepared, checkpoints or out / "checkpoints", report, progress, track)
             with tqdm(total=total, initial=len(done), unit="result", disable=None if progress else True) as bar:
                 work = Work(prepared.model, prepared.outline, prepared.file, editors, store, done, report, bar)
                 SCHEDULES[prepared.file.spec.schedule](work)
+            store.append_usage(meter.read())
         summary = _sum_up(prepared, store)
     if not summary.valid:
         report(f"INVALID RUN: {summary.invalid_reason}")

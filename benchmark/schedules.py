@@ -10,13 +10,11 @@ In `batch` and `sequential` the edited cases of all tasks make one stream, whose
 cases' ids: every row gets the same requests in the same order. A row is scored on the tasks it evaluates.
 """
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
-from pydantic import BaseModel
 from tqdm import tqdm
 
 from instructedit.editors import EditCase, Editor, EditRequest, LanguageModel
@@ -24,28 +22,11 @@ from instructedit.editors import EditCase, Editor, EditRequest, LanguageModel
 from .accumulated import Accumulated
 from .outline import Outline, requests_of
 from .results import CaseRecord, RunFile, RunSpec, Schedule
-from .scoring import SINGLE, Timing, run_chunk, score_chunk
+from .scoring import Timing, run_chunk, score_chunk
 from .settings import RowSpec
+from .stages import AFTER_ALL, AFTER_EDIT, BATCH, SINGLE, after, marks_of, place, scored
 from .store import Key, Store, key_of
-
-BATCH = "batch"
-AFTER_EDIT = "after-edit"
-AFTER_ALL = "after-all"
-
-
-class ChunkTime(BaseModel):
-    """A line of `timings.jsonl`: what one editor took for one chunk.
-
-    Kept apart, because times differ between equal runs. An edit of all cases has a line of its own, with no task.
-    """
-
-    task: str | None
-    stage: str
-    first_case: str
-    editor: str
-    cases: int
-    edit_seconds: float
-    score_seconds: float
+from .usage import ChunkTime
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,28 +239,14 @@ def _tell(work: Work, row: str, edits: Accumulated) -> None:
 def stream_of(outline: Outline, seed: int) -> list[EditCase]:
     """Return the edited cases of all tasks, ordered by the sha256 of seed and id."""
     cases = [case for task in outline.edited for case in outline.cases[task]]
-    return sorted(cases, key=lambda case: hashlib.sha256(f"{seed} {case.request.case_id}".encode()).digest())
-
-
-def marks_of(spec: RunSpec, count: int) -> list[int]:
-    """Return the numbers of edits after which a stream of `count` is scored; at its end it is anyway."""
-    return sorted({mark for mark in spec.at if mark < count})
-
-
-def after(edits: int) -> str:
-    """Return the stage after a number of edits."""
-    return f"after-{edits}"
+    return sorted(cases, key=lambda case: place(case.request.case_id, seed))
 
 
 def lines(outline: Outline, spec: RunSpec) -> int:
     """Return the number of lines that a finished run has."""
-    every = [case for cases in outline.cases.values() for case in cases]
-    stages: dict[str, Sequence[EditCase]] = {spec.schedule: every}
-    if spec.schedule == "sequential":
-        stream = stream_of(outline, spec.seed)
-        stages = {AFTER_EDIT: stream, AFTER_ALL: every}
-        stages |= {after(mark): stream[:mark] for mark in marks_of(spec, len(stream))}
-    return sum(1 for row in outline.rows for stage, cases in stages.items() for _ in _keys(row, cases, stage))
+    stages = scored(spec, {task: [case.request.case_id for case in own] for task, own in outline.cases.items()})
+    tasks = [task for row in outline.rows for task in row.tasks]
+    return sum(len(cases.get(task, ())) for cases in stages.values() for task in tasks)
 
 
 def _keys(row: RowSpec, cases: Sequence[EditCase], stage: str) -> Iterator[Key]:

@@ -20,9 +20,8 @@ from .matching import generation_agreement, matches
 from .plan import Plan, make_plan
 from .readings import Heard, Readings, continued, forced_readings, heard
 from .results import Answer, CaseRecord, GenerationSpec, Measure, Protocol, Score
+from .stages import SINGLE
 
-SINGLE = "single"
-"""Stage of a case that is edited and scored on its own."""
 NOT_FINITE = "The edit holds numbers that are not finite."
 
 

@@ -108,20 +108,35 @@ def two_level_each(values: NDArray[np.float64], cases: Sequence[str]) -> list[In
     """
     if not values.size:
         raise ValueError("An interval of no cases is undefined.")
+    # Two machines add the products in different orders; what differs between them stands behind the twelfth place.
+    ends = np.quantile(resampled(values, cases), [0.025, 0.975], axis=0).round(12)
+    return [
+        Interval(float(row[0, 0]), float(row[0, 0]), float(row[0, 0]), values.shape[2])
+        if row.min() == row.max()
+        else Interval(math.fsum(row.ravel()) / row.size, float(low), float(high), values.shape[2])
+        for row, low, high in zip(values, *ends, strict=True)
+    ]
+
+
+def resampled(values: NDArray[np.float64], cases: Sequence[str]) -> NDArray[np.float64]:
+    """Return the means b_k of `two_level` for several rows, `[RESAMPLES, rows]`.
+
+    The draws depend on the cases and on the number of seeds alone, so for two rows on the same cases the difference
+    of what this returns for each is the bootstrap of their paired difference.
+
+    Args:
+        values: One value per row, seed and case `[rows, S, N]`.
+        cases: Ids of the cases `[N]`, sorted.
+    """
     rows, seeds, n = values.shape
     name = hashlib.sha256("\n".join(cases).encode()).hexdigest()
     flat = values.reshape(rows * seeds, n).T
     drawn, block = _draws(f"cases|{name}", n), max(1, _BLOCK // n)
     by_seed = np.concatenate([drawn[start : start + block] / n @ flat for start in range(0, RESAMPLES, block)])
-    means = np.einsum("ks,krs->kr", _draws(f"seeds|{seeds}", seeds) / seeds, by_seed.reshape(RESAMPLES, rows, seeds))
-    # Two machines add the products in different orders; what differs between them stands behind the twelfth place.
-    ends = np.quantile(means, [0.025, 0.975], axis=0).round(12)
-    return [
-        Interval(float(row[0, 0]), float(row[0, 0]), float(row[0, 0]), n)
-        if row.min() == row.max()
-        else Interval(math.fsum(row.ravel()) / row.size, float(low), float(high), n)
-        for row, low, high in zip(values, *ends, strict=True)
-    ]
+    means: NDArray[np.float64] = np.einsum(
+        "ks,krs->kr", _draws(f"seeds|{seeds}", seeds) / seeds, by_seed.reshape(RESAMPLES, rows, seeds)
+    )
+    return means
 
 
 @lru_cache(maxsize=6)

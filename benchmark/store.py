@@ -65,6 +65,7 @@ class Store:
         self.folder = folder
         self.cases = folder / "cases.jsonl"
         self.timings = folder / "timings.jsonl"
+        self.usage = folder / "usage.jsonl"
 
     @contextmanager
     def open(self, run: RunFile) -> Iterator[None]:
@@ -121,7 +122,7 @@ class Store:
 
     def mend(self) -> int:
         """Cut half-written last lines off, left by a kill or a full disk; return the bytes cut off `cases.jsonl`."""
-        return [self._mend(path) for path in (self.timings, self.cases)][-1]
+        return [self._mend(path) for path in (self.usage, self.timings, self.cases)][-1]
 
     def _mend(self, path: Path) -> int:
         if not path.is_file():
@@ -154,11 +155,22 @@ class Store:
             StorageError: If they cannot be written.
         """
         for path, lines in ((self.cases, records), (self.timings, timings)):
-            with self._writing(), path.open("a", encoding="utf-8") as file:
-                for line in lines:
-                    file.write(line.model_dump_json() + "\n")
-                    file.flush()
-                os.fsync(file.fileno())
+            self._append(path, lines)
+
+    def append_usage(self, usage: BaseModel) -> None:
+        """Append what one start of the program took.
+
+        Raises:
+            StorageError: If it cannot be written.
+        """
+        self._append(self.usage, [usage])
+
+    def _append(self, path: Path, lines: Iterable[BaseModel]) -> None:
+        with self._writing(), path.open("a", encoding="utf-8") as file:
+            for line in lines:
+                file.write(line.model_dump_json() + "\n")
+                file.flush()
+            os.fsync(file.fileno())
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

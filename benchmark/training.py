@@ -13,21 +13,20 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from instructedit.editors import EditCase, Editor, EditRequest, InputError, LanguageModel, TrainedEditor, TrainingSet
 
-from .results import SCHEMA_VERSION, Record, TrainingSpec, digest_of, read_record, unlike
+from .checkpoint import RECORD, Checkpoint
+from .results import TrainingSpec, read_record, unlike
 from .selection import divide
 from .settings import Arm
 from .store import StorageError, write_record
 from .tasks.base import TASKS, TaskCases, training_cases
 from .tasks.sources import Source
-
-RECORD = "checkpoint.json"
 
 
 class TrainingCases:
@@ -137,29 +136,6 @@ def _weights(arm: Arm, counts: Mapping[str, int]) -> dict[str, float]:
             weights = {task: given[task] for task in counts}
     total = math.fsum(weights.values())
     return {task: weight / total for task, weight in weights.items()}
-
-
-class Checkpoint(Record):
-    """`checkpoint.json` of a trained editor: everything that decides its weights."""
-
-    schema_version: Literal[2] = SCHEMA_VERSION
-    editor: str
-    version: str
-    config: dict[str, Any]
-    base: str
-    """Fingerprint of the base model."""
-    tokenizer: str
-    training: str
-    """Digest of the training set."""
-    instructions: str | None
-    """Digest of the instruction bank, for editors that read instructions."""
-    seed: int
-
-    @property
-    def name(self) -> str:
-        """Name of the folder."""
-        own = digest_of(self)
-        return f"{self.editor}-{self.base[:8]}-{self.training[:8]}-{own[:8]}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ from matplotlib.patches import Patch
 
 from instructedit.benchmark.suite_results import SeedMean, SuiteGroup
 
+from ..columns import Column
 from ..notes import DAGGER
-from ..tables import Column
 from ..versus import seeds_of
 from .results import WORDS
 from .style import Look

@@ -10,7 +10,7 @@ from instructedit.benchmark.store import Store
 from instructedit.benchmark.suite_results import SeedMean, SuiteGroup
 from instructedit.benchmark.summary import case_values
 
-from ..tables import Column
+from ..columns import Column
 from .results import Results, number
 
 _BySeed = list[dict[str, float]]

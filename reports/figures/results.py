@@ -11,9 +11,9 @@ from instructedit.benchmark.results import EditorSpec, Measure, Protocol, find_r
 from instructedit.benchmark.suite_results import SeedMean, SuiteGroup, SuiteSummary, find_suite
 from instructedit.editors.errors import InputError
 
+from ..columns import Column, column_of
 from ..load import load
 from ..notes import model, warnings
-from ..tables import Column, column_of
 
 MAIN: tuple[Protocol, ...] = ("edit_success", "teacher_forced_exact")
 """What stands for a measure: SERAC's edit success where a task has it, else exact match under teacher forcing."""

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from instructedit.benchmark.results import Measure
 from instructedit.benchmark.suite_results import SuiteGroup
 
+from ..columns import stages
 from ..notes import DAGGER
-from ..tables import stages
 from ..versus import seeds_of
 from .panels import grid, key, legend, mark, percent
 from .results import WORDS, Drawing, Number, Results, csv_rows, made_of, main_column, number

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from instructedit.benchmark.suite_results import SuiteGroup
 
+from ..columns import Column
 from ..notes import DAGGER
-from ..tables import Column
 from ..versus import seeds_of
 from .panels import counts, cross, grid, key, legend, percent
 from .results import WORDS, Drawing, NoDataError, Number, Results, csv_rows, made_of, main_column, number, tasks_of

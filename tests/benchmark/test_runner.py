@@ -13,6 +13,7 @@ from instructedit.benchmark.results import CaseRecord, RunFile, RunSummary, read
 from instructedit.benchmark.runner import prepare, run
 from instructedit.benchmark.selection import choose
 from instructedit.benchmark.store import StorageError
+from instructedit.benchmark.usage import Usage
 from instructedit.editors import EditRequest, InputError
 
 from .worlds import CONFIG, write_data, write_model
@@ -317,3 +318,22 @@ def test_answers_before_the_edit_are_kept(finished):
     for (case, _), record in records.items():
         for answer, control in zip(record.answers, records[case, "none"].answers, strict=True):
             assert answer.before == control.generated
+
+
+def test_a_start_writes_what_it_took_once(finished, prepared, tmp_path):
+    folder = tmp_path / finished.name
+    shutil.copytree(finished, folder)
+    (usage,) = (Usage.model_validate_json(line) for line in (folder / "usage.jsonl").read_text().splitlines())
+    assert usage.seconds > 0
+    assert usage.memory > 2**20
+    run(prepared, tmp_path)  # nothing is left to do
+    assert len((folder / "usage.jsonl").read_text().splitlines()) == 1
+
+
+def test_a_real_run_keeps_the_laws_of_the_leaderboard(finished, tmp_path):
+    from instructedit.reports.leaderboard.pack import pack
+    from instructedit.reports.leaderboard.validate import validate
+
+    manifest = pack(finished, tmp_path / "s.zip", name="Real", authors=["Ada"])
+    assert manifest.runs[0].memory
+    assert [str(finding) for finding in validate(tmp_path / "s.zip").findings.found] == []

@@ -6,12 +6,13 @@ import threading
 import pytest
 from filelock import FileLock
 
+from instructedit.benchmark.checkpoint import Checkpoint
 from instructedit.benchmark.instructions import read_bank, training_instructor
 from instructedit.benchmark.selection import choose, divide
 from instructedit.benchmark.settings import Arm
 from instructedit.benchmark.store import StorageError
 from instructedit.benchmark.tasks import Embedded, Folder
-from instructedit.benchmark.training import Checkpoint, Training, TrainingCases, trained, training_set
+from instructedit.benchmark.training import Training, TrainingCases, trained, training_set
 from instructedit.editors import EditCase, EditRequest, InputError
 
 from .worlds import Learner, write_training

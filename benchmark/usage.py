@@ -1,0 +1,70 @@
+"""What a run took: time by chunk and row (`timings.jsonl`), memory by start of the program (`usage.jsonl`).
+
+Both differ between equal runs, so they stand apart from the results and in no digest of them.
+"""
+
+import sys
+from time import perf_counter
+
+from pydantic import BaseModel, ConfigDict
+
+
+class ChunkTime(BaseModel):
+    """A line of `timings.jsonl`: what one editor took for one chunk.
+
+    An edit of all cases has a line of its own, with no task.
+    """
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    task: str | None
+    stage: str
+    first_case: str
+    editor: str
+    cases: int
+    edit_seconds: float
+    score_seconds: float
+
+
+class Usage(BaseModel):
+    """A line of `usage.jsonl`: what one start of the program took for a run; a start that was killed leaves none."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    seconds: float
+    """Wall clock, trainings included."""
+    memory: int
+    """Largest resident memory of the process up to the end of this run, in bytes; with several runs in one process an
+    upper bound for all but the first."""
+    device_memory: int | None = None
+    """Largest memory that torch had allocated on all cards together since this run was begun, in bytes; None on a
+    CPU."""
+
+
+class Meter:
+    """Measures one start of a run, from its making on."""
+
+    def __init__(self) -> None:
+        import torch
+
+        self._begun = perf_counter()
+        if torch.cuda.is_initialized():
+            for card in range(torch.cuda.device_count()):
+                torch.cuda.reset_peak_memory_stats(card)
+
+    def read(self) -> Usage:
+        """Return what was taken so far."""
+        import torch
+
+        device = None
+        if torch.cuda.is_initialized():
+            device = sum(torch.cuda.max_memory_allocated(card) for card in range(torch.cuda.device_count()))
+        return Usage(seconds=perf_counter() - self._begun, memory=_peak(), device_memory=device)
+
+
+def _peak() -> int:
+    """Return the largest resident memory of this process so far, in bytes."""
+    import resource
+
+    # The kernel counts kilobytes, that of macOS bytes.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -1,0 +1,179 @@
+"""Which cases a run has to have, in every row and at every stage, and what the data ask in each of them."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+
+from instructedit.benchmark.results import RunFile, TaskData
+from instructedit.benchmark.selection import choose
+from instructedit.benchmark.stages import scored
+from instructedit.benchmark.tasks.base import TASKS, TaskCases
+from instructedit.benchmark.tasks.sources import Embedded, Source
+from instructedit.editors.cases import EditCase
+from instructedit.editors.errors import InputError
+
+from .findings import Findings, listed
+
+ROWS = 1_000_000
+"""Most rows of a split whose ids are worked out; the largest published one has 14,390."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What is known of the evaluated cases of a task.
+
+    Attributes:
+        count: How many there are.
+        ids: Their ids; None where they do not follow from what is at hand.
+        cases: The cases themselves by id, where the data were read again.
+    """
+
+    count: int
+    ids: tuple[str, ...] | None
+    cases: Mapping[str, EditCase] | None = None
+
+
+def expected_cases(run: RunFile, file: str, source: Source | None, findings: Findings) -> dict[str, Expected]:
+    """Return what is known of the evaluated cases of each task, and check what the run says of its data.
+
+    Args:
+        run: The run.
+        file: Name of its `run.json`.
+        source: Where the data are, besides those of the package.
+        findings: Takes what is wrong.
+    """
+    spec, found = run.spec, {}
+    described = {data.task: data for data in run.data}
+    if len(described) != len(run.data) or set(described) != set(spec.tasks):
+        findings.add(
+            file, "data", f"one entry for each of {', '.join(spec.tasks)}", ", ".join(d.task for d in run.data)
+        )
+    for task in spec.tasks:
+        if (data := described.get(task)) is None:
+            continue
+        if data.sha256 != spec.data.get(task):
+            findings.add(file, f"data of '{task}', sha256", spec.data.get(task), data.sha256)
+        if data.version != spec.readers.get(task):
+            findings.add(file, f"data of '{task}', version", spec.readers.get(task), data.version)
+        if not 0 <= data.cases <= data.rows:
+            findings.add(file, f"data of '{task}', cases", f"at most {data.rows}, the rows", data.cases)
+        if data.rows > ROWS:
+            findings.add(file, f"data of '{task}', rows", f"at most {ROWS:,}", data.rows)
+            continue
+        found[task] = _again(run, data, file, source, findings) or _derived(run, data, findings)
+    return found
+
+
+def _derived(run: RunFile, data: TaskData, findings: Findings) -> Expected:
+    """Return what follows from the number of rows alone: the ids, if each row is a case."""
+    spec = run.spec
+    count = data.cases if spec.limit is None else min(data.cases, spec.limit)
+    findings.note(
+        f"The data of '{data.task}' in run {run.digest} were not read again: targets and accepted answers are as the "
+        "submission says. Give them with --data."
+    )
+    if data.cases != data.rows or spec.split == "validation":
+        return Expected(count, None)
+    # As `choose` takes them, and every row being a case, their ids are known: task/split/row.
+    ids = [f"{data.task}/{spec.split}/{row}" for row in range(data.rows)]
+    ranked = sorted(ids, key=lambda case: hashlib.sha256(case.encode()).digest())
+    return Expected(count, tuple(ranked[:count]))
+
+
+def _again(run: RunFile, data: TaskData, file: str, source: Source | None, findings: Findings) -> Expected | None:
+    """Read a task's test split again; None where its data are not at hand."""
+    place = Embedded() if data.source == "embedded" else source
+    if run.spec.split != "test" or place is None or data.task not in TASKS:
+        return None
+    try:
+        read = _read(data.task, place)
+    except InputError as error:
+        findings.note(f"The data of '{data.task}' cannot be read again: {error}")
+        return None
+    if read.data.sha256 != data.sha256:
+        findings.add(file, f"data of '{data.task}', sha256", f"{read.data.sha256}, of the data here", data.sha256)
+        return None
+    for field in ("version", "rows", "cases", "skipped"):
+        if getattr(read.data, field) != getattr(data, field):
+            expected = f"{getattr(read.data, field)}, of the data here"
+            findings.add(file, f"data of '{data.task}', {field}", expected, getattr(data, field))
+    cases = {case.request.case_id: case for case in choose(read.cases, run.spec.limit)}
+    return Expected(len(cases), tuple(cases), cases)
+
+
+def _read(task: str, place: Source) -> TaskCases:
+    return _embedded(task) if isinstance(place, Embedded) else TASKS.get(task)().load(place)
+
+
+@cache
+def _embedded(task: str) -> TaskCases:
+    """Read embedded data once: they are the same for all submissions."""
+    return TASKS.get(task)().load(Embedded())
+
+
+def check_coverage(
+    run: RunFile,
+    seen: Mapping[tuple[str, str, str], set[str]],
+    expected: Mapping[str, Expected],
+    file: str,
+    findings: Findings,
+) -> int:
+    """Check that every row has each of its cases once at each stage.
+
+    Args:
+        run: The run.
+        seen: The ids of the cases by row, task and stage.
+        expected: What is known of the cases.
+        file: Name of the file of cases.
+        findings: Takes what is wrong.
+
+    Returns:
+        Lines that the finished run has.
+    """
+    spec = run.spec
+    ids = {task: _ids(run, task, of_task, seen, file, findings) for task, of_task in expected.items()}
+    wanted = {
+        (row.name, task, stage): set(cases)
+        for stage, of_stage in scored(spec, ids).items()
+        for task, cases in of_stage.items()
+        for row in spec.editors
+        if row.evaluates(task)
+    }
+    for key in sorted(wanted.keys() | {key for key in seen if key[1] in expected}):
+        row, task, stage = key
+        found, needed = seen.get(key, set()), wanted.get(key)
+        place = f"row '{row}', task '{task}', stage '{stage}'"
+        if needed is None:
+            findings.add(file, "stage", f"one that schedule '{spec.schedule}' has", f"'{stage}'", place)
+            continue
+        if lost := sorted(needed - found):
+            findings.add(file, "cases", f"each of {len(needed)} cases once", f"none of {listed(lost)}", place)
+        if more := sorted(found - needed):
+            findings.add(file, "cases", f"the {len(needed)} cases of the run", f"also {listed(more)}", place)
+    return sum(len(cases) for cases in wanted.values())
+
+
+def _ids(
+    run: RunFile,
+    task: str,
+    of_task: Expected,
+    seen: Mapping[tuple[str, str, str], set[str]],
+    file: str,
+    findings: Findings,
+) -> list[str]:
+    """Return the ids of a task's cases: known, or else those that any row has, whose number has to be right."""
+    if of_task.ids is not None:
+        return list(of_task.ids)
+    ids = sorted(set().union(*_of(task, seen)))
+    if len(ids) != of_task.count:
+        findings.add(file, f"cases of '{task}'", f"{of_task.count}, from run.json", len(ids), "all rows")
+    findings.note(
+        f"Which rows of the data of '{task}' are cases in run {run.digest} does not follow from run.json; that none "
+        "was exchanged for another one is not checked."
+    )
+    return ids
+
+
+def _of(task: str, seen: Mapping[tuple[str, str, str], set[str]]) -> Iterator[set[str]]:
+    return (ids for key, ids in seen.items() if key[1] == task)

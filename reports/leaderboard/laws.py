@@ -1,0 +1,247 @@
+"""What one line of `cases.jsonl` has to keep, by itself and beside the other lines of its case."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from instructedit.benchmark.matching import generation_agreement, matches
+from instructedit.benchmark.metrics import ngram_entropy
+from instructedit.benchmark.results import Answer, CaseRecord, EditorSpec, Protocol, RunSpec, Score
+from instructedit.editors.cases import EditCase
+
+CLOSE = 1e-12
+"""How far a float may be from the one that is computed here; both come from the same operations."""
+_SENTIMENT: tuple[Protocol, ...] = ("edit_success", "z_sent", "z_topic")
+_UNCHANGED: Mapping[Protocol, float] = {
+    "teacher_forced_token": 1.0,
+    "teacher_forced_exact": 1.0,
+    "free_generation": 1.0,
+    "kl_divergence": 0.0,
+}
+"""Locality of a model that is not edited."""
+
+
+class Break(NamedTuple):
+    """A law that a line breaks: what is wrong, what was expected, what was found."""
+
+    what: str
+    expected: str
+    found: str
+
+
+class Asked(NamedTuple):
+    """One probe as it was asked, and what the unedited model said."""
+
+    role: str
+    subset: str
+    derived: bool
+    prompt: str
+    accepted: tuple[str, ...]
+    opposed: tuple[str, ...]
+    before: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """What all lines of a case share.
+
+    Attributes:
+        head: Prompt, target and subject of the edit.
+        asked: The probes; None as long as no line has answers.
+        whence: Where this was read.
+    """
+
+    head: tuple[str, str, str]
+    asked: tuple[Asked, ...] | None
+    whence: str
+
+
+def asked(answer: Answer) -> Asked:
+    """Return a probe as it was asked."""
+    return Asked(
+        answer.role,
+        answer.subset,
+        answer.derived,
+        answer.prompt,
+        answer.accepted,
+        answer.opposed,
+        answer.before,
+    )
+
+
+def check_beside(record: CaseRecord, sheet: Sheet, *, before: bool = True) -> Iterator[Break]:
+    """Yield where a line differs from what its case asks.
+
+    Args:
+        record: The line.
+        sheet: What was read elsewhere.
+        before: Whether that includes the unedited model's answers.
+    """
+    for name, found, expected in zip(
+        ("prompt", "target", "subject"), (record.prompt, record.target, record.subject), sheet.head, strict=True
+    ):
+        if found != expected:
+            yield Break(name, f"'{expected}' ({sheet.whence})", f"'{found}'")
+    if record.status != "done" or sheet.asked is None:
+        return
+    if len(record.answers) != len(sheet.asked):
+        yield Break("answers", f"{len(sheet.asked)} probes ({sheet.whence})", str(len(record.answers)))
+    for number, (answer, expected_probe) in enumerate(zip(record.answers, sheet.asked, strict=False)):
+        for name, value, wanted in zip(Asked._fields, asked(answer), expected_probe, strict=True):
+            if value != wanted and (before or name != "before"):
+                yield Break(f"answers.{number}.{name}", f"{wanted!r} ({sheet.whence})", repr(value))
+
+
+def sheet_of(case: EditCase, whence: str) -> Sheet:
+    """Return what a case of the data asks."""
+    request = case.request
+    probes = tuple(
+        Asked(p.role, p.subset, p.derived, p.prompt, tuple(p.answers), tuple(p.opposed), None) for p in case.probes
+    )
+    return Sheet((request.prompt, request.target, request.subject), probes, whence)
+
+
+def check_line(record: CaseRecord, row: EditorSpec, spec: RunSpec) -> Iterator[Break]:
+    """Yield what is wrong with a line by itself: its scores, and whether they follow from its texts."""
+    if not record.case_id.startswith(f"{record.task}/"):
+        yield Break("case_id", f"an id of '{record.task}/'", f"'{record.case_id}'")
+    if row.instruction is None and record.instruction is not None:
+        yield Break("instruction", "none, the row reads none", f"'{record.instruction}'")
+    if record.status != "done":
+        if record.scores or record.answers or record.text is not None:
+            yield Break("scores", f"none of a case that is {record.status}", f"{len(record.scores)}")
+        if not record.reason:
+            yield Break("reason", f"why the case is {record.status}", "none")
+        if row.method == "none":
+            yield Break("status", "done, the row edits nothing", record.status)
+        return
+    if not all(math.isfinite(fact) for fact in record.edit.values()):
+        yield Break("edit", "finite numbers", str(record.edit))
+    by_probe: dict[int | None, dict[Protocol, Score]] = {}
+    for number, score in enumerate(record.scores):
+        own = by_probe.setdefault(score.probe, {})
+        if score.protocol in own:
+            yield Break(f"scores.{number}", "one score of a probe and protocol", f"a second one of {score.protocol}")
+        own[score.protocol] = score
+        yield from (Break(f"scores.{number}.{b.what}", b.expected, b.found) for b in _check_score(score, record))
+    yield from _check_presence(record, by_probe, spec)
+    for number, answer in enumerate(record.answers):
+        values = {protocol: score.value for protocol, score in by_probe.get(number, {}).items()}
+        yield from (Break(f"probe {number}, {b.what}", b.expected, b.found) for b in _check_probe(answer, values))
+        if row.method == "none":
+            yield from (
+                Break(f"probe {number}, {b.what}", b.expected, b.found) for b in _check_unedited(answer, values)
+            )
+    yield from _check_fluency(record, by_probe.get(None, {}))
+
+
+def _check_score(score: Score, record: CaseRecord) -> Iterator[Break]:
+    counts = score.protocol in ("teacher_forced_exact", "free_generation")
+    if score.protocol in ("kl_divergence", "ngram_entropy"):
+        if score.value < 0:
+            yield Break("value", f"{score.protocol} of at least 0", str(score.value))
+    elif not 0 <= score.value <= 1:
+        yield Break("value", f"{score.protocol} within 0 and 1", str(score.value))
+    elif counts and score.value not in (0.0, 1.0):
+        yield Break("value", f"{score.protocol} of 0 or 1", str(score.value))
+    if score.probe is None:
+        if (score.measure, score.subset, score.derived, score.protocol) != ("fluency", "text", False, "ngram_entropy"):
+            yield Break("probe", "the number of an answer", "none")
+        return
+    if not 0 <= score.probe < len(record.answers):
+        yield Break("probe", f"one of {len(record.answers)} answers", str(score.probe))
+        return
+    answer = record.answers[score.probe]
+    named = (score.measure, score.subset, score.derived)
+    if named != (answer.role, answer.subset, answer.derived):
+        yield Break("measure", f"that of its answer, {answer.role} {answer.subset}", f"{score.measure} {score.subset}")
+    if answer.opposed:
+        fits = score.protocol in _SENTIMENT
+    else:
+        fits = score.protocol in _UNCHANGED and (score.protocol != "kl_divergence" or answer.role == "locality")
+    if not fits:
+        yield Break("protocol", f"one that a probe of {answer.role} {answer.subset} is read by", score.protocol)
+
+
+def _check_presence(
+    record: CaseRecord, by_probe: Mapping[int | None, Mapping[Protocol, Score]], spec: RunSpec
+) -> Iterator[Break]:
+    """Yield a break if more scores are missing than the line says could not be had."""
+    missing = int(spec.fluency and None not in by_probe)
+    for number, answer in enumerate(record.answers):
+        own = set(by_probe.get(number, ()))
+        forced: set[Protocol] = {"teacher_forced_token", "teacher_forced_exact"}
+        if answer.role == "locality":
+            forced.add("kl_divergence")
+        for group in (set(_SENTIMENT),) if answer.opposed else (forced,):
+            missing += not group <= own
+            if own & group and not group <= own:
+                yield Break(f"probe {number}, scores", ", ".join(sorted(group)), ", ".join(sorted(own)) or "none")
+        if not answer.opposed:
+            missing += spec.generation.max_new_tokens > 0 and "free_generation" not in own
+            read = answer.before is not None and answer.generated is not None
+            if read != ("free_generation" in own):
+                expected = "a score" if read else "no score, there is no text"
+                yield Break(f"probe {number}, free_generation", expected, "another")
+    if missing > (said := sum(record.unscored.values())):
+        yield Break("unscored", f"a reason for each of {missing} scores that are not there", f"{said} reasons")
+
+
+def _check_probe(answer: Answer, values: Mapping[Protocol, float]) -> Iterator[Break]:
+    """Yield what does not follow: free generation from the texts, one protocol from another."""
+    if "free_generation" in values and answer.before is not None and answer.generated is not None:
+        local = answer.role == "locality"
+        if local:
+            right = float(generation_agreement(answer.before, answer.generated, answer.accepted))
+        else:
+            right = float(matches(answer.generated, answer.accepted))
+        if values["free_generation"] != right:
+            than = f"'{answer.before}'" if local else f"{list(answer.accepted)}"
+            found = f"{values['free_generation']} for '{answer.generated}'"
+            yield Break("free_generation", f"{right}, compared with {than}", found)
+    token, exact = values.get("teacher_forced_token"), values.get("teacher_forced_exact")
+    if token is not None and exact is not None and exact != float(token == 1.0):
+        yield Break("teacher_forced_exact", f"{float(token == 1.0)}, the share of tokens being {token}", str(exact))
+    if set(values) >= set(_SENTIMENT):
+        product = values["z_sent"] * values["z_topic"]
+        if abs(values["edit_success"] - product) > CLOSE:
+            yield Break("edit_success", f"{product}, z_sent times z_topic", str(values["edit_success"]))
+
+
+def _check_unedited(answer: Answer, values: Mapping[Protocol, float]) -> Iterator[Break]:
+    """Yield where a row without edit is not the base model."""
+    if answer.before != answer.generated:
+        yield Break("generated", f"'{answer.before}' as before, the row edits nothing", f"'{answer.generated}'")
+    if answer.role == "locality":
+        for protocol, value in values.items():
+            if protocol in _UNCHANGED and value != _UNCHANGED[protocol]:
+                yield Break(f"locality, {protocol}", f"{_UNCHANGED[protocol]}, the row edits nothing", str(value))
+    if values.get("z_topic", 1.0) != 1.0:
+        yield Break("z_topic", "1.0, the row edits nothing", str(values["z_topic"]))
+
+
+def _check_fluency(record: CaseRecord, values: Mapping[Protocol, Score]) -> Iterator[Break]:
+    entropy = None if record.text is None else ngram_entropy(record.text)
+    found = values["ngram_entropy"].value if "ngram_entropy" in values else None
+    if entropy is None or found is None:
+        if entropy != found:
+            yield Break("fluency", f"{entropy}, from the text", str(found))
+    elif abs(entropy - found) > 1e-9:
+        yield Break("fluency", f"{entropy}, from the text", str(found))
+
+
+def forced_and_free(record: CaseRecord) -> Iterator[tuple[int, bool]]:
+    """Yield per probe whether teacher forcing and free generation tell the same.
+
+    Exact match under teacher forcing is greedy decoding of the answer's tokens: where it is 1 the text that the model
+    wrote begins with the first accepted answer. Only two tokens that tie within rounding can break this.
+    """
+    for score in record.scores:
+        if score.protocol != "teacher_forced_exact" or score.measure == "locality" or score.value != 1.0:
+            continue
+        if score.probe is None or not 0 <= score.probe < len(record.answers):
+            continue
+        answer = record.answers[score.probe]
+        if answer.generated is not None and answer.accepted:
+            yield score.probe, answer.generated.strip().startswith(answer.accepted[0].strip())

@@ -1,0 +1,104 @@
+"""What the rows of a run learnt from: named by digests, unknown, or what no row may learn from."""
+
+import hashlib
+from typing import Literal
+
+from instructedit.benchmark.checkpoint import Checkpoint
+from instructedit.benchmark.results import EditorSpec, RunFile, RunSpec, TaskData, TrainingSpec
+from instructedit.benchmark.tasks.base import TASKS
+from instructedit.benchmark.tasks.sources import Embedded
+
+from .findings import Findings
+
+UNTRAINED = ("none", "in-context", "ft-l", "ft-m", "calinet", "grace")
+"""Built-in editors without training. A test holds both lists to the registered editors."""
+TRAINED = ("ke", "mend", "instructedit")
+"""Built-in editors that are trained."""
+
+Exposure = Literal["yes", "no", "unknown"]
+"""Whether a row's editor was trained on the training split of the tested task."""
+
+
+def exposure(row: EditorSpec, task: str) -> Exposure:
+    """Tell whether a row was trained on a task."""
+    if row.training is not None:
+        return "yes" if task in row.training.tasks else "no"
+    return "no" if row.method in UNTRAINED else "unknown"
+
+
+def checkpoint_of(row: EditorSpec, spec: RunSpec) -> str | None:
+    """Return the name that the folder of a row's trained editor has, from what decides its weights."""
+    if row.training is None:
+        return None
+    return Checkpoint(
+        editor=row.method,
+        version=row.version,
+        config=row.config,
+        base=spec.model_fingerprint,
+        tokenizer=spec.tokenizer_fingerprint,
+        training=row.training.digest,
+        instructions=spec.instructions if row.instruction is not None else None,
+        seed=spec.seed,
+    ).name
+
+
+def check_training(run: RunFile, file: str, findings: Findings) -> None:
+    """Check what the rows of a run say of their training, and note what is not known of it."""
+    for row in run.spec.editors:
+        if row.method not in (*UNTRAINED, *TRAINED):
+            findings.note(
+                f"Row '{row.name}' of run {run.digest}: the editor '{row.method}' is not one of the package; "
+                + ("what is said of its training" if row.training else "that it was trained on nothing")
+                + " cannot be checked."
+            )
+        elif row.training is None and row.method in TRAINED:
+            found = f"what '{row.method}' was trained on, with its digests"
+            findings.add(file, "training", found, "none", f"row '{row.name}'")
+        elif row.training is not None and row.method in UNTRAINED:
+            expected = f"none, '{row.method}' is not trained"
+            findings.add(file, "training", expected, row.training.label, f"row '{row.name}'")
+        if row.training is not None:
+            _check_row(run, row, row.training, file, findings)
+    for data in run.training:
+        _check_data(run, data, file, findings)
+
+
+def _check_row(run: RunFile, row: EditorSpec, training: TrainingSpec, file: str, findings: Findings) -> None:
+    """Check that a training's numbers fit each other, the training data and the name of its checkpoint."""
+    place, read = f"row '{row.name}'", {data.task: data for data in run.training}
+    if (name := checkpoint_of(row, run.spec)) != training.checkpoint:
+        findings.add(file, "training.checkpoint", name, f"'{training.checkpoint}'", place)
+    for part in (training.cases, training.validation, training.weights):
+        if sorted(part) != sorted(training.tasks):
+            expected = f"numbers for {', '.join(sorted(training.tasks))}"
+            findings.add(file, "training", expected, f"for {', '.join(sorted(part))}", place)
+    for task in training.tasks:
+        if (data := read.get(task)) is None:
+            findings.add(file, "training", f"the training data of '{task}'", "none", place)
+            continue
+        count = training.cases.get(task, 0) + training.validation.get(task, 0)
+        most = min(training.limits.get(task, data.cases), data.cases)
+        if count != most:
+            findings.add(file, f"training.cases of '{task}'", most, count, f"{place}, with validation")
+
+
+def _check_data(run: RunFile, data: TaskData, file: str, findings: Findings) -> None:
+    """Check that a training split is no tested file and, if it is of the package, that it is the package's own."""
+    tested = {digest: other.task for other in run.data for digest in other.sha256.values()}
+    for name, digest in data.sha256.items():
+        if digest in tested:
+            found = f"the file that '{tested[digest]}' is tested on"
+            findings.add(file, f"training file {name} of '{data.task}'", "another file than a tested one", found)
+    if data.source == "embedded" and data.task in TASKS:
+        name, path = Embedded().find(TASKS.get(data.task).files["train"])
+        ours = {name: hashlib.sha256(path.read_bytes()).hexdigest()}
+        if data.sha256 != ours:
+            findings.add(file, f"training data of '{data.task}', sha256", f"{ours}, of the data here", data.sha256)
+
+
+def note_exposure(run: RunFile, findings: Findings) -> None:
+    """Note which rows were trained on a tested task."""
+    for task in run.spec.tasks:
+        rows = [row.name for row in run.spec.editors if row.evaluates(task) and exposure(row, task) == "yes"]
+        if rows:
+            findings.note(f"Run {run.digest}, trained on the training split of the tested '{task}': {', '.join(rows)}.")

@@ -1,0 +1,288 @@
+"""A submission against the laws: every number is computed again from its records, and every finding is listed."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TypeVar
+
+from instructedit.benchmark.results import CaseRecord, Record, RunFile, RunSummary, parse_record
+from instructedit.benchmark.store import Key, key_of
+from instructedit.benchmark.summary import summarise
+from instructedit.benchmark.tasks.sources import Source, open_source
+from instructedit.benchmark.usage import ChunkTime, Usage
+from instructedit.editors.errors import InputError
+
+from .archive import MANIFEST, Archive, UnreadableError, digest, document, lines, open_archive
+from .base import BaseReader, Reference, compare_base, reference_runs
+from .claims import compare_entry, compare_summary
+from .coverage import Expected, check_coverage, expected_cases
+from .findings import Findings
+from .laws import Break, Sheet, asked, check_beside, check_line, forced_and_free, sheet_of
+from .manifest import Manifest, RunEntry, entry_of
+from .pack import L, parse_line
+from .training import check_training, note_exposure
+
+R = TypeVar("R", bound=Record)
+ROWS = 200
+"""Most rows of a run: what is computed of their pairs grows with the square. `unseen-instruction` has 16."""
+TIES = 1_000
+"""One in so many answers that are right under teacher forcing may be written in another way: two tokens tie by
+rounding. Of 5,455 such answers of the embedded model none is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of a submission.
+
+    Attributes:
+        path: Where it lies.
+        manifest: Its manifest; None if it cannot be read.
+        findings: Why it is refused, and notes.
+        runs: The runs whose `run.json` could be read, by digest.
+    """
+
+    path: Path
+    manifest: Manifest | None
+    findings: Findings
+    runs: dict[str, RunFile] = field(default_factory=dict)
+
+    @property
+    def accepted(self) -> bool:
+        """Whether no law is broken."""
+        return not self.findings.found
+
+
+def validate(path: Path, data: str | None = None, against: Path | Sequence[Reference] = ()) -> Verdict:
+    """Check a submission.
+
+    Nothing of it is run or unpacked to disk. Its data are read again where they are part of the package, or are given.
+
+    Args:
+        path: A zip file or a folder.
+        data: Where the data are: a folder in KnowEdit's layout, or `hub[:OWNER/NAME[@REVISION]]`.
+        against: A results folder or a submission that is trusted, of the same data and model, or what `reference_runs`
+            read of it: the unedited model has to say the same there.
+
+    Raises:
+        InputError: If there is no submission, no such data, or nothing to compare with.
+    """
+    source = open_source(data) if data is not None else None
+    references = tuple(reference_runs(against)) if isinstance(against, Path) else tuple(against)
+    findings = Findings()
+    verdict = Verdict(path, None, findings)
+    with findings.limited():
+        archive = open_archive(path, findings)
+        if archive is not None:
+            manifest = _record(archive, MANIFEST, Manifest, findings)
+            verdict = Verdict(path, manifest, findings)
+            _check_files(archive, manifest, findings)
+            for name in sorted({name.split("/")[1] for name in archive.sizes if name.startswith("runs/")}):
+                _Run(name, archive, manifest, findings, source, references).check(verdict.runs)
+    return verdict
+
+
+def _record(archive: Archive, name: str, kind: type[R], findings: Findings) -> R | None:
+    if name not in archive.sizes:
+        findings.add(name, "file", f"a {kind.__name__}", "no such file")
+        return None
+    try:
+        return parse_record(document(archive, name), kind, name)
+    except (UnreadableError, InputError) as error:
+        findings.add(name, "content", f"a {kind.__name__}", str(error).removesuffix("."))
+        return None
+
+
+def _check_files(archive: Archive, manifest: Manifest | None, findings: Findings) -> None:
+    if manifest is None:
+        return
+    for name in sorted((archive.sizes.keys() | manifest.files.keys()) - {MANIFEST}):
+        listed = manifest.files.get(name)
+        if listed is None:
+            findings.add(name, "file", f"a file that {MANIFEST} lists", "one that it does not")
+        elif name not in archive.sizes:
+            findings.add(name, "file", f"the file that {MANIFEST} lists", "no such file")
+        else:
+            try:
+                found, size = digest(archive, name)
+            except UnreadableError as error:
+                findings.add(name, "content", "a readable file", error)
+                continue
+            if (found, size) != (listed.sha256, listed.bytes):
+                expected = f"{listed.sha256} of {listed.bytes:,} bytes, from {MANIFEST}"
+                findings.add(name, "sha256", expected, f"{found} of {size:,} bytes")
+    digests = Counter(entry.digest for entry in manifest.runs)
+    there = {name.split("/")[1] for name in archive.sizes if name.startswith("runs/")}
+    if not digests:
+        findings.add(MANIFEST, "runs", "at least one run", "none")
+    for run in sorted(digests.keys() | there):
+        if digests[run] != 1:
+            findings.add(MANIFEST, f"runs, {run}", "one entry", digests[run])
+        if run not in there:
+            findings.add(MANIFEST, f"runs, {run}", f"the files of runs/{run}", "none")
+
+
+class _Run:
+    """The check of one run of a submission."""
+
+    def __init__(
+        self,
+        name: str,
+        archive: Archive,
+        manifest: Manifest | None,
+        findings: Findings,
+        source: Source | None,
+        references: tuple[Reference, ...],
+    ) -> None:
+        self.name = name
+        self.archive = archive
+        self.entry = next((entry for entry in manifest.runs if entry.digest == name), None) if manifest else None
+        self.findings = findings
+        self.source = source
+        self.references = references
+        self.cases = f"runs/{name}/cases.jsonl.gz"
+        self.seen: dict[tuple[str, str, str], set[str]] = {}
+        self.sheets: dict[str, Sheet] = {}
+        self.forced: Counter[bool] = Counter()
+        self.untold: list[str] = []
+
+    def check(self, runs: dict[str, RunFile]) -> None:
+        """Check everything that can be read; add the run to `runs`."""
+        findings, file = self.findings, f"runs/{self.name}/run.json"
+        run = _record(self.archive, file, RunFile, findings)
+        if run is None:
+            return
+        runs[self.name] = run
+        if len(run.spec.editors) > ROWS:
+            findings.add(file, "spec.editors", f"at most {ROWS} rows", len(run.spec.editors))
+            return
+        self._check_identity(run, file)
+        check_training(run, file, findings)
+        note_exposure(run, findings)
+        expected = expected_cases(run, file, self.source, findings)
+        base = BaseReader(run)
+        summary = summarise(run, self._records(run, expected, base), expected=0)
+        self._check_forced(run)
+        total = check_coverage(run, self.seen, expected, self.cases, findings)
+        claimed = _record(self.archive, f"runs/{self.name}/summary.json", RunSummary, findings)
+        if claimed is not None:
+            complete = sum(map(len, self.seen.values())) == total
+            computed = summary.model_copy(update={"complete": complete, "valid": True})
+            compare_summary(claimed, computed, f"runs/{self.name}/summary.json", findings)
+            if not complete and claimed.complete == complete:
+                findings.add(f"runs/{self.name}/summary.json", "complete", "a finished run", "one that is not")
+        if self.entry is not None:
+            compare_entry(self.entry, self._entry(run, base, self.entry), MANIFEST, findings)
+        if self.references:
+            compare_base(run, base, self.references, self.cases, findings)
+
+    def _check_identity(self, run: RunFile, file: str) -> None:
+        add = self.findings.add
+        if run.digest != self.name:
+            add(file, "digest", f"{self.name}, the name of its folder", run.digest)
+        if run.spec.digest != run.digest:
+            add(file, "digest", f"{run.spec.digest}, the digest of its specification", run.digest)
+        if run.spec.limit is not None and run.spec.limit < 1:
+            add(file, "spec.limit", "at least 1", run.spec.limit)
+        names = Counter(row.name for row in run.spec.editors)
+        for name, count in names.items():
+            if count > 1:
+                add(file, "spec.editors", "each name once", f"{count} rows '{name}'")
+        for row in run.spec.editors:
+            for task in row.tasks or ():
+                if task not in run.spec.tasks:
+                    add(file, f"spec.editors, '{row.name}', tasks", ", ".join(run.spec.tasks), task)
+        for task in run.spec.edited or ():
+            if task not in run.spec.tasks:
+                add(file, "spec.edited", ", ".join(run.spec.tasks), task)
+        try:
+            datetime.fromisoformat(run.provenance.started)
+        except ValueError:
+            add(file, "provenance.started", "a date and time of ISO 8601", f"'{run.provenance.started}'")
+        if not any(row.method == "none" for row in run.spec.editors):
+            self.findings.note(f"Run {self.name} has no row without edit: less of its base pass can be checked.")
+
+    def _records(self, run: RunFile, expected: dict[str, Expected], base: BaseReader) -> Iterator[CaseRecord]:
+        """Yield the lines that can be counted, each checked; what is wrong with the others is a finding."""
+        if self.cases not in self.archive.sizes:
+            self.findings.add(self.cases, "file", "the records of the run", "no such file")
+            return
+        rows = {row.name: row for row in run.spec.editors}
+        keys: set[Key] = set()
+        try:
+            for number, line in lines(self.archive, self.cases):
+                try:
+                    record = parse_record(line, CaseRecord, "the line")
+                except InputError as error:
+                    self.findings.add(self.cases, "content", "a CaseRecord", str(error)[:-1], f"line {number}")
+                    continue
+                place = f"line {number}, case '{record.case_id}', row '{record.editor}'"
+                place += f", stage '{record.stage}'" if record.stage != "single" else ""
+                row = rows.get(record.editor)
+                if record.run != run.digest:
+                    self.findings.add(self.cases, "run", run.digest, record.run, place)
+                elif row is None or record.task not in run.spec.tasks or not row.evaluates(record.task):
+                    found = f"row '{record.editor}', task '{record.task}'"
+                    self.findings.add(self.cases, "row", "a row and task of run.json", found, place)
+                elif key_of(record) in keys:
+                    self.findings.add(
+                        self.cases, "case", "one line for each case, row and stage", "a second one", place
+                    )
+                else:
+                    keys.add(key_of(record))
+                    self.seen.setdefault((record.editor, record.task, record.stage), set()).add(record.case_id)
+                    for broken in check_line(record, row, run.spec):
+                        self.findings.add(self.cases, *broken, place)
+                    self._check_sheets(record, expected.get(record.task), place)
+                    for probe, agree in forced_and_free(record):
+                        self.forced[agree] += 1
+                        if not agree:
+                            self.untold.append(f"{place}, probe {probe}")
+                    base.take(record)
+                    yield record
+        except UnreadableError as error:
+            self.findings.add(self.cases, "content", "a whole file of lines", error)
+
+    def _check_sheets(self, record: CaseRecord, expected: Expected | None, place: str) -> None:
+        """Check a line beside the data, and beside the first line of its case."""
+        broken: list[Break] = []
+        if expected is not None and expected.cases is not None and record.case_id in expected.cases:
+            broken += check_beside(record, sheet_of(expected.cases[record.case_id], "in the data"), before=False)
+        sheet = self.sheets.get(record.case_id)
+        if sheet is not None:
+            broken += check_beside(record, sheet)
+        if sheet is None or (sheet.asked is None and record.status == "done"):
+            probes = tuple(map(asked, record.answers)) if record.status == "done" else None
+            whence = f"as under row '{record.editor}'"
+            self.sheets[record.case_id] = Sheet((record.prompt, record.target, record.subject), probes, whence)
+        for found in broken:
+            self.findings.add(self.cases, *found, place)
+
+    def _check_forced(self, run: RunFile) -> None:
+        if self.untold and self.forced[False] * TIES > self.forced.total():
+            for place in self.untold:
+                expected = "the text to begin with the answer, exact match under teacher forcing being 1"
+                self.findings.add(self.cases, "generated", expected, "another beginning", place)
+        elif self.untold:
+            self.findings.note(
+                f"In run {run.digest}, {self.forced[False]} of {self.forced.total()} answers that are right under "
+                "teacher forcing were not written: two tokens may have tied."
+            )
+
+    def _entry(self, run: RunFile, base: BaseReader, claimed: RunEntry) -> RunEntry:
+        weights = {row.checkpoint: row.weights for row in claimed.trained if row.weights is not None}
+        return entry_of(run, base.passes(), self._lines("timings", ChunkTime), self._lines("usage", Usage), weights)
+
+    def _lines(self, what: str, kind: type[L]) -> list[L]:
+        """Return the lines of a file beside the records; none if there is no such file."""
+        name = f"runs/{self.name}/{what}.jsonl.gz"
+        if name not in self.archive.sizes:
+            return []
+        found = []
+        try:
+            for number, line in lines(self.archive, name):
+                found.append(parse_line(line, kind, f"line {number}"))
+        except (UnreadableError, InputError) as error:
+            self.findings.add(name, "content", f"lines of a {kind.__name__}", str(error).removesuffix("."))
+        return found

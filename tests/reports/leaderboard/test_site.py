@@ -1,0 +1,296 @@
+"""Tables, ranks and pages of the leaderboard."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from instructedit.benchmark.cli import app
+from instructedit.benchmark.results import EditorSpec
+from instructedit.editors import InputError
+from instructedit.reports.leaderboard.archive import MANIFEST
+from instructedit.reports.leaderboard.entries import Board, Entry, Submission, entries_of
+from instructedit.reports.leaderboard.pack import pack
+from instructedit.reports.leaderboard.ranks import Line, table_of
+from instructedit.reports.leaderboard.write import build
+
+from .made import spec_of, write
+
+HOSTILE = "<script>document.title='owned'</script>\"'&\u202e"
+BOARD = Board(
+    task="t",
+    data="{}",
+    reader="1",
+    model="m",
+    tokenizer="k",
+    dtype="float32",
+    split="test",
+    limit=None,
+    schedule="single",
+    edited="",
+    stage="single",
+    decoding="",
+    measure="reliability",
+    derived=False,
+    protocol="teacher_forced_exact",
+)
+
+
+class Made(Submission):
+    """A submission of which nothing but name, authors and date are asked."""
+
+    def __init__(self, name: str, day: int = 1) -> None:
+        object.__setattr__(self, "id", f"{name}-{day}")
+        object.__setattr__(self, "_made", (name, day))
+
+    @property
+    def author(self):
+        return self._made[0], ("Ada",)
+
+    @property
+    def date(self):
+        return self._made[1]
+
+
+def entry(
+    name: str, right: float, *, n: int = 100, exposure="no", method="ft-l", day: int = 1, seeds: int = 1
+) -> Entry:
+    """An entry that has the first cases right, as large a share of them as is said."""
+    values = {seed: {f"c{i:03}": float(i < round(right * n)) for i in range(n)} for seed in range(seeds)}
+    made = Entry(Made(name, day), EditorSpec(name="row", method=method), "direct", exposure)
+    made.values, made.runs = values, {seed: f"{seed}" for seed in values}
+    made.summary = {seed: (right, right - 0.1, right + 0.1) for seed in values}
+    return made
+
+
+def ranks(entries, board: Board = BOARD) -> dict[str, tuple[int, int] | None]:
+    return {line.entry.submission.author[0]: line.rank for line in table_of(board, entries)}
+
+
+def test_entries_tie_unless_the_difference_is_clear_of_zero():
+    """80 and 78 differ in two cases, which proves nothing; 50 is far behind both."""
+    found = ranks([entry("a", 0.80), entry("b", 0.78), entry("c", 0.50)])
+    assert found == {"a": (1, 2), "b": (1, 2), "c": (3, 3)}
+
+
+def test_fewer_than_six_differing_cases_never_separate():
+    """All five speak for a, but five signs alone come up so in 2 of 32 cases: p = 0.0625. Six would: 0.03125."""
+    assert ranks([entry("a", 1.0, n=20), entry("b", 0.75, n=20)]) == {"a": (1, 2), "b": (1, 2)}
+    assert ranks([entry("a", 1.0, n=20), entry("b", 0.70, n=20)]) == {"a": (1, 1), "b": (2, 2)}
+    assert ranks([entry("a", 1.0, n=1), entry("b", 0.0, n=1)]) == {"a": (1, 2), "b": (1, 2)}
+
+
+def test_an_interval_of_ranks_counts_who_is_better_and_who_is_worse():
+    """a beats c; b ties with both: 1 + 0 .. 3 - 1, 1 + 0 .. 3 - 0, 1 + 1 .. 3 - 0."""
+    first, second, third = entry("a", 0.60), entry("b", 0.5), entry("c", 0.50)
+    # b is right on the first 50 cases with 7 less and 3 more elsewhere than c: ten differ, in both directions
+    own = second.values[0]
+    own.update({f"c{i:03}": 0.0 for i in range(43, 50)} | {f"c{i:03}": 1.0 for i in range(60, 70)})
+    assert np.isclose(sum(own.values()), 53)
+    assert ranks([first, second, third]) == {"a": (1, 2), "b": (1, 3), "c": (2, 3)}
+
+
+def test_less_divergence_is_better_and_fluency_has_no_winner():
+    entries = [entry("a", 0.2), entry("b", 0.8)]
+    assert ranks(entries, BOARD._replace(protocol="kl_divergence")) == {"a": (1, 1), "b": (2, 2)}
+    assert ranks(entries, BOARD._replace(protocol="ngram_entropy", measure="fluency")) == {"a": None, "b": None}
+
+
+def test_entries_are_compared_on_the_cases_that_both_have():
+    """b failed on the cases that a has wrong, so its mean is 1; on the 50 cases of both the two are equal."""
+    first, second = entry("a", 0.5), entry("b", 0.5)
+    second.values[0] = {case: value for case, value in second.values[0].items() if value}
+    assert {line.n for line in table_of(BOARD, [first, second])} == {50, 100}
+    assert ranks([first, second]) == {"a": (1, 2), "b": (1, 2)}
+
+
+def test_ranks_among_untrained_rows_leave_the_others_out():
+    lines = table_of(BOARD, [entry("a", 0.9, exposure="yes"), entry("b", 0.6), entry("c", 0.3, exposure="unknown")])
+    found = {line.entry.submission.author[0]: (line.rank, line.rank_untrained) for line in lines}
+    assert found == {"a": ((1, 1), None), "b": ((2, 2), (1, 1)), "c": ((3, 3), None)}
+
+
+def test_controls_and_earlier_versions_stay_visible_without_a_rank():
+    lines = table_of(BOARD, [entry("a", 0.9, day=1), entry("a", 0.5, day=2), entry("b", 0.0, method="none")])
+    assert [(line.kind, line.mean, line.rank) for line in lines] == [
+        ("current", 0.5, (1, 1)),
+        ("earlier", 0.9, None),
+        ("control", 0.0, None),
+    ]
+
+
+def test_with_one_seed_the_interval_is_that_of_the_run_and_with_several_over_both():
+    (one,) = table_of(BOARD, [entry("a", 0.5)])
+    assert (one.low, one.high) == (0.4, 0.6)
+    several = entry("a", 0.5, seeds=3)
+    several.values[2] = dict.fromkeys(several.values[2], 1.0)
+    (line,) = table_of(BOARD, [several])
+    assert line.mean == pytest.approx((0.5 + 0.5 + 1.0) / 3)
+    assert line.low < 0.6 < line.high
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two submissions, an earlier version of the first one, a hostile one, and one that is tampered with."""
+    root = tmp_path_factory.mktemp("board")
+    out = root / "submissions"
+    spec = spec_of(("recent",))
+    for number, (name, started) in enumerate([("Ours", "2026-01-02"), ("Ours", "2026-03-04"), (HOSTILE, "2026-02-03")]):
+        run = write(root / f"run{number}", spec, {"mend": number}, started=f"{started}T00:00:00+00:00")
+        pack(run, out / f"{number}.zip", name=name, authors=["Ada", HOSTILE] if number == 2 else ["Ada"], notes=HOSTILE)
+    bad = root / "run0" / spec.digest
+    (bad / "summary.json").write_text(
+        (bad / "summary.json").read_text().replace('"n":3', '"n":4').replace(": 3", ": 4")
+    )
+    pack(bad, out / "bad&.zip", name="Bad", authors=["Ada"])
+    return out
+
+
+@pytest.fixture(scope="module")
+def site(folder: Path) -> Path:
+    out = folder.parent / "site"
+    built = build(folder, out)
+    assert (built.accepted, len(built.refused)) == (3, 1)
+    return out
+
+
+def page(site: Path, words: str) -> str:
+    (text,) = (text for path in site.rglob("*.html") if words in (text := path.read_text()))
+    return text
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of each row of a page's table, without markup."""
+    body = text.partition("<tbody>")[2].partition("</tbody>")[0]
+    cells = [re.findall(r"<td.*?>(.*?)</td>", row, re.DOTALL) for row in body.split("</tr>")[:-1]]
+    return [[re.sub(r"<.*?>", "", cell).strip() for cell in row] for row in cells]
+
+
+def test_a_table_has_rank_row_value_training_and_where_it_comes_from(site: Path):
+    text = page(site, "<title>recent: Reliability, teacher_forced_exact</title>")
+    found = rows(text)
+    assert len(found) == 9
+    ours = next(row for row in found if row[2] == "mend" and row[7] == "Ours" and not row[3])
+    # three cases never separate anything
+    assert ours[:7] == ["1–4", "", "mend", "", "33.3 [0.0, 100.0]", "3", "this task recent"]
+    assert sorted(row[3] for row in found) == [""] * 4 + ["control"] * 3 + ["earlier version"] * 2
+    for link in re.findall(r'href="(\.\./submissions/[^"]+)"', text):
+        assert (site / "tables" / link).is_file()
+    assert 'data-column="trained"' in text
+
+
+def test_every_number_is_the_one_of_the_summary(site: Path, folder: Path):
+    import json
+    import zipfile
+
+    with zipfile.ZipFile(folder / "1.zip") as file:
+        (name,) = (name for name in file.namelist() if name.endswith("summary.json"))
+        summary = json.loads(file.read(name))
+    (mean,) = (
+        m
+        for m in summary["means"]
+        if (m["editor"], m["measure"], m["protocol"], m["subset"]) == ("mend", "locality", "teacher_forced_token", None)
+    )
+    text = page(site, "<title>recent: Locality, teacher_forced_token</title>")
+    assert f'data-value="{mean["mean"]}"' in text
+
+
+def test_texts_of_submissions_are_shown_and_do_nothing(site: Path):
+    for path in site.rglob("*.html"):
+        text = path.read_text()
+        assert "<script>" not in text
+        assert "\u202e" not in text.partition("<body>")[2].replace('data-value="', ""), path
+        assert "onerror=" not in text
+        assert "script-src 'self'" in text
+    assert "&lt;script&gt;document.title" in (site / "index.html").read_text()
+
+
+def test_the_refused_are_listed_with_their_reasons(site: Path):
+    text = (site / "refused.html").read_text()
+    assert "bad&amp;.zip" in text
+    assert any(row[2] == "n" and row[3] == "3" for row in rows(text))
+    assert "1 refused" in (site / "index.html").read_text()
+
+
+def test_versions_are_linked_and_files_are_the_packed_ones(site: Path, folder: Path):
+    import zipfile
+
+    pages_ = [path for path in site.glob("submissions/*/index.html") if "<h1><bdi>Ours" in path.read_text()]
+    assert len(pages_) == 2
+    for path in pages_:
+        assert all(day in path.read_text() for day in ("2026-01-02", "2026-03-04"))
+    with zipfile.ZipFile(folder / "1.zip") as file:
+        manifests = {(path.parent / MANIFEST).read_bytes() for path in pages_}
+        assert file.read(MANIFEST) in manifests
+
+
+def test_the_same_submissions_give_the_same_bytes(site: Path, folder: Path, tmp_path: Path):
+    build(folder, tmp_path / "again")
+    files = {path.relative_to(site): path.read_bytes() for path in site.rglob("*") if path.is_file()}
+    again = tmp_path / "again"
+    assert files == {path.relative_to(again): path.read_bytes() for path in again.rglob("*") if path.is_file()}
+
+
+def test_two_limits_never_share_a_table(tmp_path: Path):
+    out = tmp_path / "submissions"
+    for limit in (2, 3):
+        run = write(tmp_path / f"{limit}", spec_of(("counterfact",), limit=limit))
+        pack(run, out / f"{limit}.zip", name=f"{limit}", authors=["Ada"])
+    build(out, tmp_path / "site")
+    texts = [path.read_text() for path in (tmp_path / "site" / "tables").glob("*.html")]
+    assert texts
+    assert all(len({row[7] for row in rows(text)}) == 1 for text in texts)
+
+
+def test_seeds_of_a_submission_are_one_entry(results: Path, tmp_path: Path):
+    from instructedit.benchmark.suite_results import SuiteEntry, SuiteFile
+
+    out = tmp_path / "runs"
+    specs = [spec_of(("counterfact",), seed=seed) for seed in (0, 1)]
+    folders = [write(out, spec, {"ft-l": 1 + 2 * spec.seed}) for spec in specs]
+    entries = tuple(
+        SuiteEntry(label="x", setting="multi-task", schedule="single", seed=s.seed, digest=s.digest) for s in specs
+    )
+    (out / "suites").mkdir()
+    (out / "suites" / "x.json").write_text(SuiteFile(name="x", runs=entries).model_dump_json())
+    pack(out, tmp_path / "s" / "seeds.zip", name="Seeds", authors=["Ada"])
+    build(tmp_path / "s", tmp_path / "site")
+    text = page(tmp_path / "site", "<title>counterfact: Reliability, teacher_forced_exact</title>")
+    (row,) = (row for row in rows(text) if row[2] == "ft-l")
+    # right in 1 of 3 cases under seed 0, in 3 of 3 under seed 1: (1/3 + 1) / 2
+    assert row[4].startswith("66.7 [")
+    assert row[8] == "0, 1"
+    assert all(folder.name[:8] in row[10] for folder in folders)
+
+
+def test_commands(results: Path, folder: Path, tmp_path: Path):
+    run = CliRunner().invoke
+    out = tmp_path / "s.zip"
+    packed = run(app, ["leaderboard", "pack", str(results), "--out", str(out), "--name", "N", "--authors", "A"])
+    assert packed.exit_code == 0, packed.output
+    checked = run(app, ["leaderboard", "validate", str(out)])
+    assert checked.exit_code == 0
+    assert "accepted, 1 run(s)" in checked.output
+    refused = run(app, ["leaderboard", "validate", str(folder / "bad&.zip")])
+    assert refused.exit_code == 1
+    assert "REFUSED" in refused.output
+    missing = run(app, ["leaderboard", "validate", str(tmp_path / "none.zip")])
+    assert missing.exit_code == 2
+
+
+def test_a_site_needs_submissions_and_a_new_folder(folder: Path, tmp_path: Path):
+    with pytest.raises(InputError, match="is there already"):
+        build(folder, tmp_path)
+    with pytest.raises(InputError, match="no submission in it"):
+        build(tmp_path, tmp_path / "site")
+    with pytest.raises(InputError, match="no such folder"):
+        build(tmp_path / "none", tmp_path / "site")
+
+
+def test_lines_and_entries_are_plain_values():
+    line = Line(entry("a", 0.5), 0.5, 0.4, 0.6, 10, "current")
+    assert replace(line, rank=(1, 1)).rank == (1, 1)
+    assert entries_of([]) == {}
