@@ -243,7 +243,7 @@ def test_tox_has_an_environment_for_every_editor():
 
 def test_continuous_integration_runs_the_test_command_of_the_readme():
     lines = [line for block in blocks(ROOT / "README.md", "bash") for line in block.splitlines()]
-    (tests,) = (line for line in lines if line.endswith("pytest"))
+    (tests,) = (line for line in lines if line.endswith("pytest -n 2"))
     command = tests.rpartition("&& ")[2].replace(".venv/bin/", "")
     assert command in (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
 
