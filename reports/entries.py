@@ -151,7 +151,7 @@ class Gaps:
 
     def between(self, entry: Entry, other: Entry) -> Gap | None:
         """Return what the first entry has more than the second, case by case; None where they were not compared."""
-        if entry.group is not other.group or entry.column != other.column:
+        if entry.group is not other.group or (entry.stage, entry.column) != (other.stage, other.column):
             return None
         return self._of.get((id(entry.group), entry.address.task, entry.stage, entry.column, entry.row, other.row))
 

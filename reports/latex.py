@@ -49,7 +49,7 @@ def render(report: Report) -> str:
             count += 1
             lines += [r"\clearpage"] * (count % _HELD == 0)
     notes = [f"{word}: {value}." for word, value in report.header] + list(report.footer)
-    lines += ["", r"{\footnotesize\noindent", *(rf"{_escape(note)}\par" for note in notes), "}"]
+    lines += ["", r"{\footnotesize\setlength{\parindent}{0pt}", *(rf"{_escape(note)}\par" for note in notes), "}"]
     return "\n".join(lines) + "\n"
 
 
@@ -129,9 +129,9 @@ def _row(cells: list[str]) -> str:
 def _text(cell: Cell | None, wide: bool) -> str:
     if cell is None:
         return "--"
-    if not cell.interval:
-        return _escape(cell.value)
     # Math mode for the minus signs.
+    if not cell.interval:
+        return f"${cell.value}$" if re.fullmatch(r"[+-]?\d+(\.\d+)?", cell.value) else _escape(cell.value)
     value = _RANKS[cell.mark.rank].format(cell.value) + ("^{=}" if cell.mark.tied else "")
     n = "" if cell.n is None else rf"\ (n={cell.n})"
     note = _escape(cell.note)

@@ -6,6 +6,7 @@ from typing import Any
 
 from instructedit.benchmark.results import Measure
 from instructedit.benchmark.suite_results import SuiteGroup
+from instructedit.editors.errors import InputError
 
 from .columns import Column, interval, stages
 from .entries import FIGURE4C, SEEN_UNSEEN, TABLE1, TABLE3, Entry, Gap, Gaps, entries
@@ -186,6 +187,8 @@ def _figure4c(found: Sequence[Entry], gaps: Gaps, choice: str, title: str, recor
                 line = [entry for entry in of_measure if entry.address.variant == str(count)]
                 records += (entry.record(FIGURE4C) for entry in line)
                 of_task = {entry.address.task: entry for entry in line}
+                if len(of_task) < len(line):
+                    raise InputError("paper:figure4c: a task has given and derived prompts; name a protocol of one.")
                 cells = [
                     _cell(entry, True, note=DAGGER if entry.column.derived else "")
                     if (entry := of_task.get(task))

@@ -20,7 +20,7 @@ from .sheet import Sheet
 from .sources import Choice, read_groups
 from .suite import suite_header
 from .tables import Block, Cell, Report, Table
-from .verdicts import Line, Verdict, directions, pairs, scale, values
+from .verdicts import Line, Verdict, as_published, directions, given, pairs, scale, values
 
 TOLERANCE = 5.0
 """Points within which a value is near a published one: about the half width of an interval over 400 cases."""
@@ -52,7 +52,14 @@ def reproduce(
         raise InputError(f"--tolerance: found {tolerance}; a number of points from 0 was expected.")
     choice, facts = protocol or PUBLISHED, published()
     groups, warnings = read_groups(directories, Choice(SETTINGS[table], schedule))
-    found = entries(table, groups, choice)
+    every = entries(table, groups, choice)
+    found = [entry for entry in every if as_published(table, entry)]
+    others = sorted({f"'{entry.row}' on {entry.trained}" for entry in every if not as_published(table, entry)})
+    if others:
+        warnings = (
+            *warnings,
+            f"Left out, trained on other tasks than the published ones: {', '.join(others)}.",
+        )
     model = facts.model_of(groups[0].run)
     cells = [cell for cell in facts.cells if cell.table == table and model in (None, cell.model)]
     if model is None:
@@ -98,19 +105,23 @@ def _blocks(
                 "weights of the same shape share.",
                 f"In all, {len(own)} values: {_counts(own)}. {_missing(own, cells, name)}.",
                 "Reproduced: our 95 % interval, which the number of cases makes wide or narrow, holds the published "
-                f"value. Near: no more than {tolerance:g} points apart. Differs: all else.",
+                f"value. Near: no more than {tolerance:g} points apart. Differs: all else. The unedited model's "
+                "locality is 100 by definition and left out.",
             )
             yield Block(f"{title}: published values", tuple(_tables(own, choice)), text=text)
             continue
         first = [line for line in own if line.cell.editor == OURS or table != TABLE3]
         rest = [line for line in own if line.cell.editor != OURS] if first and table == TABLE3 else []
         first = first or own
+        count = len({line.entry.stage for line in own})
+        over = f", over {count} stages" if count > 1 else ""
         text = (
             f"DIRECTIONS ONLY. The base model ({model}) is none of the paper's, so no value is compared with a "
             "published one: what is compared is which of two is better, by the sign of the published difference and by "
             "our paired difference.",
-            f"{'InstructEdit against the others' if rest else 'In all'}, {len(first)} comparisons: {_counts(first)}."
-            + (f" All pairs of editors, {len(own)} comparisons: {_counts(own)}." if rest else "")
+            f"{'InstructEdit against the others' if rest else 'In all'}, {len(first)} comparisons{over}: "
+            f"{_counts(first)}."
+            + (f" All pairs of editors, {len(own)} comparisons{over}: {_counts(own)}." if rest else "")
             + f" {_missing(own, cells, name)}.",
             "Agrees, contradicts: our whole 95 % interval lies on the published, or on the other side of zero. No "
             "difference shown: it does not. No published difference: the two are no farther apart than they are known. "
@@ -173,7 +184,7 @@ def _cells(line: Line) -> Iterator[Cell]:
     yield Cell(f"{line.paper + 0.0:{sign}.{digits}f}")
     yield Cell(column.number(line.ours / unit, sign), interval(column, line.low / unit, line.high / unit, sign), line.n)
     if line.other is None:
-        yield Cell(f"{line.ours - line.paper:+.1f}")
+        yield Cell(f"{round(line.ours - line.paper, 1) + 0.0:+.1f}")
     yield Cell(line.verdict)
     yield Cell(" ".join(map(str, line.reasons)))
     yield Cell(" ".join(digest[:8] for digest in line.entry.group.digests))
@@ -191,7 +202,7 @@ def _missing(lines: Sequence[Line], cells: Sequence[PublishedCell], model: str) 
     """Return how many published values, or comparisons of two, our results do not have."""
     of_model = [cell for cell in cells if cell.model == model]
     if lines[0].other is None:
-        known, what = len(of_model), "values"
+        known, what = sum(not given(cell) for cell in of_model), "values"
     else:
         known, what = sum(1 for _ in pairs(of_model)), "comparisons"
     found = len({(line.cell.address, line.other and line.other.address) for line in lines})

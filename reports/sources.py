@@ -104,6 +104,7 @@ def _decides(run: RunFile) -> dict[str, Any]:
         **{f"reader of {task}": version for task, version in spec.readers.items()},
         "limit": spec.limit,
         "decoding": spec.generation.model_dump(),
+        **({"bank of instructions": spec.instructions[:12]} if spec.instructions else {}),
     }
 
 

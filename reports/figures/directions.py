@@ -139,7 +139,7 @@ def _draw(results: Results, name: str, panels: Sequence[Panel], opening: str) ->
         counts = {task: own.count(task) for task in tasks}
         each = f"{min(counts.values())}" + (f" to {max(counts.values())}" if len(set(counts.values())) > 1 else "")
         axes[0][place].set_title(f"{panel.title}\nn = {len(own)} edits, {each} a task, seed {panel.group.seeds[0]}")
-        table(axes[1][place], found, 1 / len(tasks))
+        table(axes[1][place], found, max(counts.values()) / len(own))
         numbers += (
             {
                 "panel": panel.title.replace("\n", " "),
@@ -169,10 +169,10 @@ def _draw(results: Results, name: str, panels: Sequence[Panel], opening: str) ->
         "shapes mean nothing.",
         "Silhouette: on cosine distance, mean over edits; 1 is apart, 0 is mixed. Probe accuracy: share of edits "
         "whose task a logistic regression (L2, C = 1) on all principal components names, each edit by a probe that "
-        f"has not seen it ({geometry.FOLDS} folds over cases); chance is {1 / len(tasks):.2f}. Cosine within and "
-        "between: mean over pairs of edits of one task, and of two tasks, each task and pair of tasks alike. "
-        "Brackets: 95 % percentile bootstrap over cases, drawn within each task, 10,000 times; the probe's answers "
-        "are drawn anew, the probes are not. It says nothing of other trainings: one training stands behind each "
+        f"has not seen it ({geometry.FOLDS} folds over cases); chance is the share of the most frequent task. Cosine "
+        "within and between: mean over pairs of edits of one task, and of two tasks, each task and pair of tasks "
+        "alike. Brackets: 95 % percentile bootstrap over cases, drawn within each task, 10,000 times; the probe's "
+        "answers are drawn anew, the probes are not. It says nothing of other trainings: one training stands behind each "
         "panel.",
         "Where each task has an editor of its own, what parts the directions may be the editors and not the tasks.",
         *_left_out(panels),

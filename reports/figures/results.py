@@ -171,13 +171,13 @@ def csv_rows(numbers: Iterable[Number]) -> tuple[dict[str, Any], ...]:
 
 def made_of(results: Results, groups: Iterable[SuiteGroup]) -> Iterator[str]:
     """Yield the paragraphs that every caption ends with: what the numbers are, and of which runs and model."""
-    once = {group.label: group for group in groups}
+    once = {group.digests: group for group in groups}
     yield (
         "Numbers are means over n test cases, percent, with their 95 % bootstrap interval over cases (and over "
         "seeds where there are several). Exact match is under teacher forcing; edit success is SERAC's; † marks "
-        "prompts made by a rule. Scores of two protocols never share a panel."
+        "prompts made by a rule. Scores of two protocols never share an axis."
     )
-    for label, group in once.items():
+    for group in once.values():
         runs = ", ".join(f"{digest} (seed {seed})" for seed, digest in zip(group.seeds, group.digests, strict=True))
-        yield f"Run, {label}: {runs}. Model: {model(group.run)}."
+        yield f"Run, {group.label}: {runs}. Model: {model(group.run)}."
     yield from (f"**{warning}**" for warning in results.warnings)

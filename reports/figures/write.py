@@ -2,7 +2,9 @@
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from instructedit.editors.errors import InputError, did_you_mean
@@ -49,6 +51,7 @@ def write_figures(
     results = read_results(directory)
     paths: list[Path] = []
     without: list[str] = []
+    names = Counter[str]()
     with styled():
         for name in only or FIGURES:
             try:
@@ -59,7 +62,11 @@ def write_figures(
                 without.append(f"No figure '{name}': {error}")
                 continue
             for drawing in drawings:
-                paths += _write(drawing, out, formats)
+                # two runs of one label, unlike in something else, have a figure each
+                names[drawing.name] += 1
+                count = names[drawing.name]
+                own = drawing if count == 1 else replace(drawing, name=f"{drawing.name}-{count}")
+                paths += _write(own, out, formats)
     return paths, without
 
 

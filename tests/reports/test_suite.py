@@ -275,4 +275,4 @@ def test_no_float_is_longer_than_a_page() -> None:
     tables = tuple(Table(f"T{rows}", "Row", ("Head",), ("r",) * rows, cells * rows) for rows in (20, 20, 30, 100))
     page = latex.render(Report("Run x", (), (), (Block("b", tables),), ()))
     floats = page.split(r"\begin{table}")[1:]
-    assert [part.count(r"r & 1.0 \\") for part in floats] == [40, 30, 45, 45, 10]
+    assert [part.count(r"r & $1.0$ \\") for part in floats] == [40, 30, 45, 45, 10]
