@@ -1,4 +1,4 @@
-"""A bank whose descriptions of one task are the random controls of a loop: python random_bank.py LOOP OUT.json"""
+"""Write a bank whose descriptions of one task are the random controls of a loop: random_bank.py LOOP OUT.json."""
 
 import sys
 from pathlib import Path
