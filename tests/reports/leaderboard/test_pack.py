@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from instructedit.benchmark.suite_results import SuiteEntry, SuiteFile
+from instructedit.benchmark.tasks.sources import Embedded
 from instructedit.benchmark.usage import Meter
 from instructedit.editors import EDITORS, InputError, TrainedEditor
 from instructedit.reports.leaderboard import archive
@@ -159,11 +160,18 @@ def test_a_row_trained_on_the_tested_task_is_said(tmp_path: Path):
 
 
 def test_data_that_are_not_of_the_package_are_read_where_they_are_given(files: Files, tmp_path: Path):
-    from instructedit.benchmark.tasks.sources import Embedded
+    digests = {}
+    for path in Embedded().path.rglob("*.json"):
+        name = path.relative_to(Embedded().path).as_posix()
+        (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "data" / name).write_bytes(content := path.read_bytes() + b"\n")
+        digests[name] = hashlib.sha256(content).hexdigest()
 
     def elsewhere(run: dict) -> None:
         for data in run["data"]:
             data["source"] = "folder"
+            data["sha256"] = {name: digests[name] for name in data["sha256"]}
+            run["spec"]["data"][data["task"]] = data["sha256"]
 
     def widen(line: dict) -> None:
         if line["task"] == "convsent":
@@ -176,7 +184,7 @@ def test_data_that_are_not_of_the_package_are_read_where_they_are_given(files: F
     verdict = validate(path)
     assert verdict.accepted
     assert any("were not read again" in note for note in verdict.findings.notes)
-    found = validate(path, data=str(Embedded().path)).findings.found
+    found = validate(path, data=str(tmp_path / "data")).findings.found
     assert {(f.field, f.found) for f in found} == {("target", "'Nice.'")}
 
 

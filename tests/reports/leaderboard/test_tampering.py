@@ -346,7 +346,39 @@ def an_instruction_nobody_asked_for(files: Files) -> None:
     files.consistent()
 
 
+def _elsewhere(files: Files) -> None:
+    files.change("run.json", lambda run: [data.update(source="folder") for data in run["data"]])
+
+
+@tampering("answers.0.accepted: (", "(in the data) was expected", "'blue'")
+def accepted_answers_widened_and_the_data_said_to_be_of_a_folder(files: Files) -> None:
+    _elsewhere(files)
+    accepted_answers_widened(files)
+
+
+@tampering("data of 'counterfact', cases: 240, of the data here was expected, found 2", "each of 3 cases once")
+def a_case_dropped_and_the_data_said_to_be_of_a_folder(files: Files) -> None:
+    _elsewhere(files)
+    a_case_dropped_and_the_data_said_to_have_less(files)
+
+
 # Digests, models, data, training.
+
+
+@tampering("data of 'counterfact', sha256: a sha256 of each file that was read was expected, found {}")
+def data_without_a_digest(files: Files) -> None:
+    def drop(run: Any) -> None:
+        run["spec"]["data"]["counterfact"] = {}
+        run["data"][0].update(source="folder", sha256={})
+
+    files.change("run.json", drop)
+    files.consistent()
+
+
+@tampering("training data of 'recent', sha256: a sha256 of each file that was read was expected, found {}")
+def training_data_without_a_digest(files: Files) -> None:
+    files.change("run.json", lambda run: run["training"][0].update(source="folder", sha256={}))
+    files.consistent()
 
 
 @tampering("digest of its specification was expected")
