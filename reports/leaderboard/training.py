@@ -1,5 +1,6 @@
 """What the rows of a run learnt from: named by digests, unknown, or what no row may learn from."""
 
+import math
 from typing import Literal
 
 from instructedit.benchmark.checkpoint import Checkpoint
@@ -72,6 +73,15 @@ def _check_row(run: RunFile, row: EditorSpec, training: TrainingSpec, file: str,
         if sorted(part) != sorted(training.tasks):
             expected = f"numbers for {', '.join(sorted(training.tasks))}"
             findings.add(file, "training", expected, f"for {', '.join(sorted(part))}", place)
+    if not training.tasks or len(set(training.tasks)) != len(training.tasks):
+        findings.add(file, "training.tasks", "one task or more, each once", ", ".join(training.tasks) or "none", place)
+    for what, part, least in (("cases", training.cases, 1), ("validation", training.validation, 0)):
+        for task, count in part.items():
+            if count < least:
+                findings.add(file, f"training.{what} of '{task}'", f"at least {least}", count, place)
+    for task, weight in training.weights.items():
+        if not (math.isfinite(weight) and weight > 0):
+            findings.add(file, f"training.weights of '{task}'", "a finite number above 0", weight, place)
     for task in training.tasks:
         if (data := read.get(task)) is None:
             findings.add(file, "training", f"the training data of '{task}'", "none", place)

@@ -484,6 +484,30 @@ def more_training_cases_than_there_are(files: Files) -> None:
     files.consistent()
 
 
+@tampering("row 'mend': training.tasks: one task or more, each once was expected, found none")
+def a_training_on_nothing(files: Files) -> None:
+    nothing: Any = {"tasks": [], "weights": {}, "cases": {}, "validation": {}, "limits": {}}
+    files.change("run.json", lambda run: run["spec"]["editors"][2]["training"].update(nothing))
+    files.consistent()
+
+
+@tampering(
+    "training.cases of 'recent': at least 1 was expected, found -1000",
+    "training.weights of 'recent': a finite number above 0 was expected, found -1.0",
+)
+def fewer_training_cases_than_none(files: Files) -> None:
+    below: Any = {"cases": {"recent": -1000}, "validation": {"recent": 1333}, "weights": {"recent": -1.0}}
+    files.change("run.json", lambda run: run["spec"]["editors"][2]["training"].update(below))
+    files.consistent()
+
+
+@tampering("training.validation of 'recent': at least 0 was expected, found -1")
+def fewer_validation_cases_than_none(files: Files) -> None:
+    below: Any = {"cases": {"recent": 334}, "validation": {"recent": -1}}
+    files.change("run.json", lambda run: run["spec"]["editors"][2]["training"].update(below))
+    files.consistent()
+
+
 @tampering("memory: 1073741824 was expected, found 1")
 def less_memory_in_the_manifest(files: Files) -> None:
     files.change(MANIFEST, lambda manifest: manifest["runs"][0].update(memory=1))
