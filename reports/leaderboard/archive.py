@@ -125,7 +125,17 @@ def open_archive(path: Path, findings: Findings) -> Archive | None:
         raise InputError(f"{path}: cannot be read ({error.strerror}); a submission was expected.") from error
 
 
-_BROKEN = (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError)
+# ValueError: names that are not of the encoding they claim; OverflowError: places behind any file's end.
+_BROKEN = (
+    OSError,
+    EOFError,
+    zlib.error,
+    zipfile.BadZipFile,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+    OverflowError,
+)
 
 
 def document(archive: Archive, name: str) -> bytes:

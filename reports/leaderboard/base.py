@@ -97,7 +97,7 @@ def same_model(run: RunFile, other: RunFile, task: str) -> bool:
     return all(
         getattr(ours, field) == getattr(theirs, field)
         for field in ("split", "limit", "model_fingerprint", "tokenizer_fingerprint", "dtype")
-    ) and (ours.data[task], ours.readers[task], ours.generation.max_new_tokens) == (
+    ) and (ours.data.get(task), ours.readers.get(task), ours.generation.max_new_tokens) == (
         theirs.data.get(task),
         theirs.readers.get(task),
         theirs.generation.max_new_tokens,

@@ -15,6 +15,7 @@ from ..notes import DAGGER, PROTOCOLS
 from ..site.pages import shown
 from .archive import MANIFEST, document
 from .entries import Board, Submission
+from .findings import short
 from .manifest import RunEntry
 from .ranks import Line
 from .validate import Verdict
@@ -77,7 +78,8 @@ def pages(
         keep_trailing_newline=True,
     )
 
-    templates.filters["shown"] = shown
+    # In titles and attributes, which hold no elements, a control character is shown as its escape.
+    templates.filters.update(shown=shown, plain=short)
 
     def page(template: str, root: str, **values: Any) -> bytes:
         return templates.get_template(template).render(root=root, **values).encode()

@@ -27,6 +27,8 @@ from .training import check_training, note_exposure
 R = TypeVar("R", bound=Record)
 ROWS = 200
 """Most rows of a run: what is computed of their pairs grows with the square. `unseen-instruction` has 16."""
+LARGEST = 1_000_000
+"""Largest score; KL and entropy are some bits or nats."""
 TIES = 1_000
 """One in so many answers that are right under teacher forcing may be written in another way: two tokens tie by
 rounding. Of 5,455 such answers of the embedded model none is."""
@@ -75,11 +77,13 @@ def validate(path: Path, data: str | None = None, against: Path | Sequence[Refer
     with findings.limited():
         archive = open_archive(path, findings)
         if archive is not None:
-            manifest = _record(archive, MANIFEST, Manifest, findings)
-            verdict = Verdict(path, manifest, findings)
-            _check_files(archive, manifest, findings)
+            with findings.caught(MANIFEST):
+                manifest = _record(archive, MANIFEST, Manifest, findings)
+                verdict = Verdict(path, manifest, findings)
+                _check_files(archive, manifest, findings)
             for name in sorted({name.split("/")[1] for name in archive.sizes if name.startswith("runs/")}):
-                _Run(name, archive, manifest, findings, source, references).check(verdict.runs)
+                with findings.caught(f"runs/{name}"):
+                    _Run(name, archive, verdict.manifest, findings, source, references).check(verdict.runs)
     return verdict
 
 
@@ -225,6 +229,9 @@ class _Run:
                 elif row is None or record.task not in run.spec.tasks or not row.evaluates(record.task):
                     found = f"row '{record.editor}', task '{record.task}'"
                     self.findings.add(self.cases, "row", "a row and task of run.json", found, place)
+                elif large := [score.value for score in record.scores if abs(score.value) > LARGEST]:
+                    # Not counted: a sum of such numbers is beyond any float.
+                    self.findings.add(self.cases, "value", f"at most {LARGEST:,}", large[0], place)
                 elif key_of(record) in keys:
                     self.findings.add(
                         self.cases, "case", "one line for each case, row and stage", "a second one", place

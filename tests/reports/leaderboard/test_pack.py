@@ -200,6 +200,17 @@ def test_a_name_that_leads_elsewhere_is_refused(name: str, files: Files, tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["s.zip"], "nothing is written anywhere"
 
 
+def test_a_name_that_is_not_of_the_encoding_it_claims_is_refused(files: Files, tmp_path: Path):
+    """Names stand twice in a zip file; the one beside the content is read when it is opened."""
+    zipped(files, tmp_path / "s.zip").close()
+    content = bytearray((tmp_path / "s.zip").read_bytes())
+    central, utf_8 = content.find(b"PK\x01\x02"), 0x08
+    content[7] = content[central + 9] = utf_8
+    content[30] = 0xFF
+    (tmp_path / "s.zip").write_bytes(content)
+    assert "content: a readable file was expected, found 'utf-8' codec" in reasons(tmp_path / "s.zip")
+
+
 def test_a_second_file_of_a_name_is_refused(files: Files, tmp_path: Path):
     with zipped(files, tmp_path / "s.zip") as file, pytest.warns(UserWarning, match="Duplicate name"):
         file.writestr(MANIFEST, b"{}")

@@ -296,6 +296,17 @@ def a_score_moved_to_another_measure(files: Files) -> None:
     files.consistent()
 
 
+@tampering("value: at most 1,000,000 was expected, found 1.7e+308")
+def divergences_whose_sum_is_beyond_any_number(files: Files) -> None:
+    def raise_(line: Any) -> None:
+        for own in line["scores"]:
+            if own["protocol"] == "kl_divergence":
+                own.update(value=1.7e308)
+
+    files.each(raise_)
+    files.seal()
+
+
 # What was asked.
 
 
@@ -508,6 +519,38 @@ def fewer_validation_cases_than_none(files: Files) -> None:
     files.consistent()
 
 
+def _put_lines(files: Files, name: str, **fields: Any) -> None:
+    lines = gzip.decompress(files.files[files.name(name)]).splitlines()
+    changed = [json.dumps({**json.loads(line), **fields}) + "\n" for line in lines]
+    files.files[files.name(name)] = compress("".join(changed).encode())
+    files.seal()
+
+
+@tampering("field 'edit_seconds': Input should be less than or equal to 1000000000000")
+def seconds_whose_sum_is_beyond_any_number(files: Files) -> None:
+    _put_lines(files, "timings.jsonl.gz", edit_seconds=1.7e308)
+
+
+@tampering("field 'memory': Input should be less than or equal to 9223372036854775808")
+def memory_of_400_digits(files: Files) -> None:
+    _put_lines(files, "usage.jsonl.gz", memory=10**400)
+
+
+@tampering("content: what can be checked was expected, found UnicodeEncodeError")
+def half_a_pair_in_a_configuration(files: Files) -> None:
+    files.change("run.json", lambda run: run["spec"]["editors"][1]["config"].update(lr="\ud800"))
+    files.seal()
+
+
+@tampering("content: what can be checked was expected, found ValueError: Maximum serialization depth")
+def a_deep_configuration(files: Files) -> None:
+    deep: list[Any] = []
+    for _ in range(400):
+        deep = [deep]
+    files.change("run.json", lambda run: run["spec"]["editors"][1]["config"].update(lr=deep))
+    files.seal()
+
+
 @tampering("memory: 1073741824 was expected, found 1")
 def less_memory_in_the_manifest(files: Files) -> None:
     files.change(MANIFEST, lambda manifest: manifest["runs"][0].update(memory=1))
@@ -689,6 +732,15 @@ def test_a_reference_of_another_model_is_said_to_say_nothing(files: Files, resul
     verdict = validate(files.write(tmp_path / "s"), against=results)
     assert verdict.accepted
     assert any("base pass of 'counterfact'" in note and "not compared" in note for note in verdict.findings.notes)
+
+
+@pytest.mark.parametrize("field", ["data", "readers"])
+def test_a_task_without_data_or_reader_is_a_finding_beside_a_reference_too(
+    field: str, files: Files, results: Path, tmp_path: Path
+):
+    files.change("run.json", lambda run: run["spec"][field].pop("counterfact"))
+    files.seal()
+    assert "data of 'counterfact'" in reasons(validate(files.write(tmp_path / "s"), against=results))
 
 
 def test_findings_have_no_characters_that_a_terminal_obeys(files: Files, tmp_path: Path):
