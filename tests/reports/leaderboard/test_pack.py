@@ -208,7 +208,7 @@ def test_a_name_that_is_not_of_the_encoding_it_claims_is_refused(files: Files, t
     content[7] = content[central + 9] = utf_8
     content[30] = 0xFF
     (tmp_path / "s.zip").write_bytes(content)
-    assert "content: a readable file was expected, found 'utf-8' codec" in reasons(tmp_path / "s.zip")
+    assert f"{MANIFEST}: content: a Manifest was expected, found 'utf-8' codec" in reasons(tmp_path / "s.zip")
 
 
 def test_a_second_file_of_a_name_is_refused(files: Files, tmp_path: Path):

@@ -10,7 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from instructedit.benchmark.cli import app
-from instructedit.benchmark.results import EditorSpec
+from instructedit.benchmark.results import EditorSpec, RunSpec
+from instructedit.benchmark.suite_results import SuiteEntry, SuiteFile
 from instructedit.editors import InputError
 from instructedit.reports.leaderboard.archive import MANIFEST
 from instructedit.reports.leaderboard.entries import Board, Entry, Submission, entries_of
@@ -264,25 +265,52 @@ def test_two_limits_never_share_a_table(tmp_path: Path):
     assert all(len({row[7] for row in rows(text)}) == 1 for text in texts)
 
 
-def test_seeds_of_a_submission_are_one_entry(results: Path, tmp_path: Path):
-    from instructedit.benchmark.suite_results import SuiteEntry, SuiteFile
-
-    out = tmp_path / "runs"
-    specs = [spec_of(("counterfact",), seed=seed) for seed in (0, 1)]
-    folders = [write(out, spec, {"ft-l": 1 + 2 * spec.seed}) for spec in specs]
-    entries = tuple(
-        SuiteEntry(label="x", setting="multi-task", schedule="single", seed=s.seed, digest=s.digest) for s in specs
+def packed_suite(out: Path, specs: list[RunSpec], rights: list[int]) -> list[Path]:
+    """Pack runs as one submission; in each, `ft-l` gets so many cases right."""
+    folders = [write(out / "runs", spec, {"ft-l": right}) for spec, right in zip(specs, rights, strict=True)]
+    runs = tuple(
+        SuiteEntry(label="x", setting=spec.setting, schedule="single", seed=spec.seed, digest=spec.digest)
+        for spec in specs
     )
-    (out / "suites").mkdir()
-    (out / "suites" / "x.json").write_text(SuiteFile(name="x", runs=entries).model_dump_json())
-    pack(out, tmp_path / "s" / "seeds.zip", name="Seeds", authors=["Ada"])
-    build(tmp_path / "s", tmp_path / "site")
-    text = page(tmp_path / "site", "<title>counterfact: Reliability, teacher_forced_exact</title>")
-    (row,) = (row for row in rows(text) if row[2] == "ft-l")
+    (out / "runs" / "suites").mkdir()
+    (out / "runs" / "suites" / "x.json").write_text(SuiteFile(name="x", runs=runs).model_dump_json())
+    pack(out / "runs", out / "s" / "suite.zip", name="Suite", authors=["Ada"])
+    build(out / "s", out / "site")
+    return folders
+
+
+RELIABILITY = "<title>counterfact: Reliability, teacher_forced_exact</title>"
+
+
+def test_seeds_of_a_submission_are_one_entry(tmp_path: Path):
+    folders = packed_suite(tmp_path, [spec_of(("counterfact",), seed=seed) for seed in (0, 1)], [1, 3])
+    (row,) = (row for row in rows(page(tmp_path / "site", RELIABILITY)) if row[2] == "ft-l")
     # right in 1 of 3 cases under seed 0, in 3 of 3 under seed 1: (1/3 + 1) / 2
     assert row[4].startswith("66.7 [")
     assert row[8] == "0, 1"
     assert all(folder.name[:8] in row[10] for folder in folders)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("instructions", "b" * 16), ("setting", "single-task"), ("chunk", 7), ("at", (2,))]
+)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_runs_that_differ_in_more_than_the_seed_are_entries_of_their_own(
+    field: str, value: object, seed: int, tmp_path: Path
+):
+    first = spec_of(("counterfact",))
+    packed_suite(tmp_path, [first, spec_of(("counterfact",), seed=seed, **{field: value})], [1, 3])
+    found = {row[2]: row[4].split()[0] for row in rows(page(tmp_path / "site", RELIABILITY)) if "ft-l" in row[2]}
+    assert found == {f"ft-l {field} {getattr(first, field)}".strip(): "33.3", f"ft-l {field} {value}": "100.0"}
+
+
+def test_a_second_run_of_a_seed_is_named_and_not_counted(tmp_path: Path):
+    first = spec_of(("counterfact",))
+    folders = packed_suite(tmp_path, [first, first.model_copy(update={"editors": first.editors[:2]})], [1, 3])
+    (row,) = (row for row in rows(page(tmp_path / "site", RELIABILITY)) if row[2] == "ft-l")
+    counted, other = sorted(folders, key=lambda folder: folder.name)
+    assert row[4].startswith("33.3" if counted == folders[0] else "100.0")
+    assert f"{counted.name[:8]} seed 0 again, not counted: {other.name[:8]}" in " ".join(row[10].split())
 
 
 def test_commands(results: Path, folder: Path, tmp_path: Path):
