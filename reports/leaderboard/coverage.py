@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
-from instructedit.benchmark.results import RunFile, TaskData
+from instructedit.benchmark.results import CaseRecord, RunFile, RunSpec, TaskData
 from instructedit.benchmark.selection import choose
-from instructedit.benchmark.stages import scored
+from instructedit.benchmark.stages import AFTER_ALL, AFTER_EDIT, after, scored
 from instructedit.benchmark.tasks.base import TASKS, TaskCases
 from instructedit.benchmark.tasks.sources import Embedded, Source
 from instructedit.editors.cases import EditCase
 from instructedit.editors.errors import InputError
 
 from .findings import Findings, listed
+from .laws import Break
 
 ROWS = 1_000_000
 """Most rows of a split whose ids are worked out; the largest published one has 14,390."""
@@ -146,6 +147,37 @@ def embedded_digests(task: str, split: Literal["test", "train"]) -> Mapping[str,
 def _embedded(task: str) -> TaskCases:
     """Read embedded data once: they are the same for all submissions."""
     return TASKS.get(task)().load(Embedded())
+
+
+class Admitted:
+    """Which lines a run can have, told line by line: of any other nothing is kept.
+
+    Args:
+        spec: The run.
+        expected: What is known of the cases of each task.
+    """
+
+    def __init__(self, spec: RunSpec, expected: Mapping[str, Expected]) -> None:
+        self._spec = spec
+        self._stages = {spec.schedule}
+        if spec.schedule == "sequential":
+            self._stages = {AFTER_EDIT, AFTER_ALL, *map(after, spec.at)}
+        self._expected = expected
+        self._ids = {task: set(of_task.ids or ()) for task, of_task in expected.items()}
+
+    def broken(self, record: CaseRecord) -> Break | None:
+        """Return why a line cannot be of the run, None if it can. Where the ids are not known, their number is."""
+        if record.stage not in self._stages:
+            return Break("stage", f"one that schedule '{self._spec.schedule}' has", f"'{record.stage}'")
+        of_task = self._expected.get(record.task)
+        if of_task is None:
+            return Break("task", "one whose data run.json describes", f"'{record.task}'")
+        ids = self._ids[record.task]
+        if record.case_id not in ids:
+            if of_task.ids is not None or len(ids) >= of_task.count:
+                return Break("case_id", f"one of the {of_task.count} cases of the run", f"'{record.case_id}'")
+            ids.add(record.case_id)
+        return None
 
 
 def check_coverage(

@@ -1,13 +1,13 @@
 """A submission against the laws: every number is computed again from its records, and every finding is listed."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
-from instructedit.benchmark.results import CaseRecord, Record, RunFile, RunSummary, parse_record
+from instructedit.benchmark.results import CaseRecord, EditorSpec, Record, RunFile, RunSummary, parse_record
 from instructedit.benchmark.store import Key, key_of
 from instructedit.benchmark.summary import summarise
 from instructedit.benchmark.tasks.sources import Source, open_source
@@ -17,7 +17,7 @@ from instructedit.editors.errors import InputError
 from .archive import MANIFEST, Archive, UnreadableError, digest, document, lines, open_archive
 from .base import BaseReader, Reference, compare_base, reference_runs
 from .claims import compare_entry, compare_summary
-from .coverage import Expected, check_coverage, expected_cases
+from .coverage import Admitted, Expected, check_coverage, expected_cases
 from .findings import Findings
 from .laws import Break, Sheet, asked, check_beside, check_line, forced_and_free, sheet_of
 from .manifest import Manifest, RunEntry, entry_of
@@ -27,6 +27,10 @@ from .training import check_training, note_exposure
 R = TypeVar("R", bound=Record)
 ROWS = 200
 """Most rows of a run: what is computed of their pairs grows with the square. `unseen-instruction` has 16."""
+LINES = 2_000_000
+"""Most lines of a run; each that is counted takes some 500 bytes."""
+KEPT = 2**30
+"""Most bytes that are kept of what all cases of a run ask: a line of each. The largest published split has 0.5 GB."""
 LARGEST = 1_000_000
 """Largest score; KL and entropy are some bits or nats."""
 TIES = 1_000
@@ -150,6 +154,7 @@ class _Run:
         self.sheets: dict[str, Sheet] = {}
         self.forced: Counter[bool] = Counter()
         self.untold: list[str] = []
+        self.kept = 0
 
     def check(self, runs: dict[str, RunFile]) -> None:
         """Check everything that can be read; add the run to `runs`."""
@@ -160,6 +165,9 @@ class _Run:
         runs[self.name] = run
         if len(run.spec.editors) > ROWS:
             findings.add(file, "spec.editors", f"at most {ROWS} rows", len(run.spec.editors))
+            return
+        if len(run.spec.at) > ROWS:
+            findings.add(file, "spec.at", f"at most {ROWS} stages", len(run.spec.at))
             return
         self._check_identity(run, file)
         check_training(run, file, findings)
@@ -214,6 +222,7 @@ class _Run:
             return
         rows = {row.name: row for row in run.spec.editors}
         keys: set[Key] = set()
+        admitted = Admitted(run.spec, expected)
         try:
             for number, line in lines(self.archive, self.cases):
                 try:
@@ -223,31 +232,26 @@ class _Run:
                     continue
                 place = f"line {number}, case '{record.case_id}', row '{record.editor}'"
                 place += f", stage '{record.stage}'" if record.stage != "single" else ""
-                row = rows.get(record.editor)
-                if record.run != run.digest:
-                    self.findings.add(self.cases, "run", run.digest, record.run, place)
-                elif row is None or record.task not in run.spec.tasks or not row.evaluates(record.task):
-                    found = f"row '{record.editor}', task '{record.task}'"
-                    self.findings.add(self.cases, "row", "a row and task of run.json", found, place)
-                elif large := [score.value for score in record.scores if abs(score.value) > LARGEST]:
-                    # Not counted: a sum of such numbers is beyond any float.
-                    self.findings.add(self.cases, "value", f"at most {LARGEST:,}", large[0], place)
-                elif key_of(record) in keys:
-                    self.findings.add(
-                        self.cases, "case", "one line for each case, row and stage", "a second one", place
-                    )
-                else:
-                    keys.add(key_of(record))
-                    self.seen.setdefault((record.editor, record.task, record.stage), set()).add(record.case_id)
-                    for broken in check_line(record, row, run.spec):
-                        self.findings.add(self.cases, *broken, place)
-                    self._check_sheets(record, expected.get(record.task), place)
-                    for probe, agree in forced_and_free(record):
-                        self.forced[agree] += 1
-                        if not agree:
-                            self.untold.append(f"{place}, probe {probe}")
-                    base.take(record)
-                    yield record
+                # Nothing is kept of a line before it is known to be one that the run can have.
+                if refused := _refused(record, run, rows, admitted, keys):
+                    self.findings.add(self.cases, *refused, place)
+                    continue
+                self.kept += sum(map(len, record.unscored)) + (0 if record.case_id in self.sheets else len(line))
+                if self.kept > KEPT or len(keys) >= LINES:
+                    expected_size = f"at most {LINES:,} lines, and {KEPT:,} bytes of one line of each case"
+                    self.findings.add(self.cases, "size", expected_size, f"more, up to line {number}")
+                    return
+                keys.add(key_of(record))
+                self.seen.setdefault((record.editor, record.task, record.stage), set()).add(record.case_id)
+                for broken in check_line(record, rows[record.editor], run.spec):
+                    self.findings.add(self.cases, *broken, place)
+                self._check_sheets(record, expected.get(record.task), place)
+                for probe, agree in forced_and_free(record):
+                    self.forced[agree] += 1
+                    if not agree:
+                        self.untold.append(f"{place}, probe {probe}")
+                base.take(record)
+                yield record
         except UnreadableError as error:
             self.findings.add(self.cases, "content", "a whole file of lines", error)
 
@@ -293,3 +297,22 @@ class _Run:
         except (UnreadableError, InputError) as error:
             self.findings.add(name, "content", f"lines of a {kind.__name__}", str(error).removesuffix("."))
         return found
+
+
+def _refused(
+    record: CaseRecord, run: RunFile, rows: Mapping[str, EditorSpec], admitted: Admitted, keys: Container[Key]
+) -> Break | None:
+    """Return why a line cannot be counted, None if it can."""
+    row = rows.get(record.editor)
+    if record.run != run.digest:
+        return Break("run", run.digest, record.run)
+    if row is None or record.task not in run.spec.tasks or not row.evaluates(record.task):
+        return Break("row", "a row and task of run.json", f"row '{record.editor}', task '{record.task}'")
+    if large := [score.value for score in record.scores if abs(score.value) > LARGEST]:
+        # A sum of such numbers may be beyond any float.
+        return Break("value", f"at most {LARGEST:,}", str(large[0]))
+    if broken := admitted.broken(record):
+        return broken
+    if key_of(record) in keys:
+        return Break("case", "one line for each case, row and stage", "a second one")
+    return None

@@ -15,6 +15,7 @@ from instructedit.benchmark.usage import Meter
 from instructedit.editors import EDITORS, InputError, TrainedEditor
 from instructedit.reports.leaderboard import archive
 from instructedit.reports.leaderboard.archive import MANIFEST, open_archive
+from instructedit.reports.leaderboard.base import BaseReader
 from instructedit.reports.leaderboard.findings import MOST, Findings
 from instructedit.reports.leaderboard.pack import pack
 from instructedit.reports.leaderboard.training import TRAINED, UNTRAINED
@@ -264,6 +265,38 @@ def test_a_submission_that_is_wrong_everywhere_is_not_read_for_ever(files: Files
     verdict = validate(files.write(tmp_path / "s"))
     assert len(verdict.findings.found) == MOST
     assert f"Nothing was looked at behind the first {MOST:,} findings." in verdict.findings.notes
+
+
+def test_of_lines_that_a_run_cannot_have_nothing_is_kept(files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Further cases, with the package's data and with others; of the latter only the number of cases is known."""
+    kept: set[str] = set()
+    take = BaseReader.take
+    monkeypatch.setattr(BaseReader, "take", lambda self, record: (kept.add(record.case_id), take(self, record)))
+    (first, *_), own = files.lines, {line["case_id"] for line in files.lines}
+    files.lines = [*files.lines, *({**first, "case_id": f"counterfact/test/{5000 + more}"} for more in range(9))]
+    wanted = "case_id: one of the 3 cases of the run was expected, found 'counterfact/test/5008'"
+    files.seal()
+    assert wanted in reasons(files.write(tmp_path / "ours"))
+    assert kept == own
+
+    def elsewhere(run: dict) -> None:
+        (data,) = (data for data in run["data"] if data["task"] == "counterfact")
+        data.update(source="folder", sha256={"other.json": "0" * 64}, rows=data["rows"] + 1)
+        run["spec"]["data"]["counterfact"] = data["sha256"]
+
+    files.change("run.json", elsewhere)
+    files.seal()
+    kept.clear()
+    assert wanted in reasons(files.write(tmp_path / "others"))
+    assert kept == own
+
+
+@pytest.mark.parametrize(("limit", "most"), [("KEPT", 1 << 10), ("LINES", 7)])
+def test_what_is_kept_of_a_run_is_bounded(
+    limit: str, most: int, files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(f"instructedit.reports.leaderboard.validate.{limit}", most)
+    assert f"found more, up to line {1 if limit == 'KEPT' else 8}" in reasons(files.write(tmp_path / "s"))
 
 
 def test_what_is_there_is_not_overwritten_and_names_are_asked_for(results: Path, tmp_path: Path):

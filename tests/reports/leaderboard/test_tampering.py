@@ -113,7 +113,9 @@ def a_case_dropped_and_the_data_said_to_have_less(files: Files) -> None:
     files.consistent()
 
 
-@tampering("also 1 (counterfact/test/1)", "none of 1 (counterfact/test/")
+@tampering(
+    "case_id: one of the 3 cases of the run was expected, found 'counterfact/test/1'", "none of 1 (counterfact/test/"
+)
 def a_case_exchanged_for_an_easier_one(files: Files) -> None:
     hard = next(line["case_id"] for line in files.lines if line["task"] == "counterfact")
     files.each(lambda x: x.update(case_id="counterfact/test/1") if x["case_id"] == hard else None)
@@ -155,7 +157,7 @@ def a_changed_limit(files: Files) -> None:
     files.seal()
 
 
-@tampering("the 2 cases of the run was expected, found also 1 (counterfact/test/")
+@tampering("case_id: one of the 2 cases of the run was expected, found 'counterfact/test/")
 def a_changed_limit_all_else_made_to_fit(files: Files) -> None:
     files.change("run.json", lambda run: run["spec"].update(limit=2))
     files.consistent()
