@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from instructedit.benchmark import statistics
 from instructedit.benchmark.cli import app
 from instructedit.benchmark.results import EditorSpec, RunSpec
 from instructedit.benchmark.suite_results import SuiteEntry, SuiteFile
@@ -108,6 +109,22 @@ def test_entries_are_compared_on_the_cases_that_both_have():
     second.values[0] = {case: value for case, value in second.values[0].items() if value}
     assert {line.n for line in table_of(BOARD, [first, second])} == {50, 100}
     assert ranks([first, second]) == {"a": (1, 2), "b": (1, 2)}
+
+
+def test_entries_on_other_cases_are_drawn_once(monkeypatch: pytest.MonkeyPatch):
+    """Each entry lacks another case; two thirds are right in 90 %, one third in half of the cases."""
+    entries = [entry(f"e{number}", 0.9 if number % 3 else 0.5) for number in range(9)]
+    for number, made in enumerate(entries):
+        del made.values[0][f"c{number:03}"]
+    drawings: list[str] = []
+    seeded = statistics.seeded
+    monkeypatch.setattr(statistics, "seeded", lambda key: (drawings.append(key), seeded(key))[1])
+    statistics._draws.cache_clear()
+    found = ranks(entries)
+    assert {name: rank == (1, 6) for name, rank in found.items()} == {f"e{n}": n % 3 > 0 for n in range(9)}
+    assert {rank for rank in found.values()} == {(1, 6), (7, 9)}
+    # for each entry its own cases, once all of them, and the one seed
+    assert len(drawings) <= len(entries) + 2
 
 
 def test_ranks_among_untrained_rows_leave_the_others_out():
