@@ -95,7 +95,9 @@ def _check_row(run: RunFile, row: EditorSpec, training: TrainingSpec, file: str,
 def _check_data(run: RunFile, data: TaskData, file: str, findings: Findings) -> None:
     """Check that a training split is named, no tested file and, if it is of the package, the package's own."""
     check_digests(data.sha256, f"training data of '{data.task}', sha256", file, findings)
-    tested = {digest: other.task for other in run.data for digest in other.sha256.values()}
+    # Options are chosen on `train` and `validation`, whose file is that of the training.
+    of_test = run.data if run.spec.split == "test" else ()
+    tested = {digest: other.task for other in of_test for digest in other.sha256.values()}
     for name, digest in data.sha256.items():
         if digest in tested:
             found = f"the file that '{tested[digest]}' is tested on"

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from instructedit.benchmark.matching import matches
 from instructedit.reports.leaderboard.archive import MANIFEST, compress
 from instructedit.reports.leaderboard.validate import Verdict, validate
 
@@ -261,6 +262,27 @@ def exact_matches_that_nobody_wrote(files: Files) -> None:
         score(line, "portability", "teacher_forced_exact").update(value=1.0)
 
     files.one(raise_)
+    files.consistent()
+
+
+@tampering("the text to begin with the answer", "row 'ft-l', probe 0", "found another text")
+def an_exact_match_whose_text_was_cut_short(files: Files) -> None:
+    """An answer is cut off by the most new tokens alone, which are 32."""
+    files.one(lambda line: answer(line, "reliability").update(generated=""))
+    files.one(lambda line: score(line, "reliability", "free_generation").update(value=0.0))
+    files.consistent()
+
+
+@tampering("generated: the text of before the edit, KL being 0 was expected, found another text")
+def locality_kept_beside_another_text(files: Files) -> None:
+    def change(line: Any) -> None:
+        kept = next(s for s in line["scores"] if (s["protocol"], s["value"]) == ("kl_divergence", 0.0))["probe"]
+        line["answers"][kept].update(generated=" violet.")
+        for own in line["scores"]:
+            if (own["probe"], own["protocol"]) == (kept, "free_generation"):
+                own.update(value=0.0)
+
+    files.one(change)
     files.consistent()
 
 
@@ -658,6 +680,38 @@ def a_removed_summary(files: Files) -> None:
     del files.files[files.name("summary.json")]
 
 
+@tampering("manifest.json: name: a name was expected, found ' '", "manifest.json: authors: who made it was expected")
+def a_manifest_without_names(files: Files) -> None:
+    files.change(MANIFEST, lambda manifest: manifest.update(name=" ", authors=[]))
+
+
+@tampering("manifest.json: authors: who made it was expected, found 'Ada', ''")
+def a_blank_author(files: Files) -> None:
+    files.change(MANIFEST, lambda manifest: manifest.update(authors=["Ada", ""]))
+
+
+@tampering("trained, 'mend', weights: a sha256 was expected, found yes, verified")
+def weights_that_are_no_digest(files: Files) -> None:
+    files.change(MANIFEST, lambda manifest: manifest["runs"][0]["trained"][0].update(weights="yes, verified"))
+
+
+@tampering("timings.jsonl.gz: file: the times of the run was expected, found no such file")
+def removed_times(files: Files) -> None:
+    del files.files[files.name("timings.jsonl.gz")]
+    files.change(MANIFEST, lambda manifest: manifest["runs"][0].update(edit_seconds=0.0, score_seconds=0.0))
+    files.seal()
+
+
+@tampering("field 'score_seconds': Input should be greater than or equal to 0")
+def times_below_zero(files: Files) -> None:
+    _put_lines(files, "timings.jsonl.gz", score_seconds=-5)
+
+
+@tampering("field 'memory': Input should be greater than or equal to 0")
+def memory_below_zero(files: Files) -> None:
+    _put_lines(files, "usage.jsonl.gz", memory=-5)
+
+
 @tampering("manifest.json: content: a Manifest was expected, found manifest.json: field 'authors'")
 def a_manifest_without_authors(files: Files) -> None:
     files.change(MANIFEST, lambda manifest: manifest.pop("authors"))
@@ -726,6 +780,38 @@ def test_the_same_base_model_passes_beside_a_reference(packed: Path, results: Pa
         assert not [note for note in verdict.findings.notes if "not compared" in note]
 
 
+def test_another_number_of_new_tokens_evades_no_reference(files: Files, results: Path, tmp_path: Path):
+    """Teacher forcing does not depend on it and is compared anyway; that the texts were not is said."""
+    files.change("run.json", lambda run: run["spec"]["generation"].update(max_new_tokens=33))
+    files.consistent()
+    verdict = validate(files.write(tmp_path / "same"), against=results)
+    assert verdict.accepted
+    assert any(
+        "Answers and free generation of 'counterfact'" in note and "33 new tokens here, 32 there" in note
+        for note in verdict.findings.notes
+    )
+    files.one(lambda line: score(line, "reliability", "teacher_forced_token").update(value=0.01), row="none")
+    files.consistent()
+    found = reasons(validate(files.write(tmp_path / "lower"), against=results))
+    assert "scores under teacher forcing of the row without edit: those of the reference was expected" in found
+
+
+@pytest.mark.parametrize(("off", "refused"), [(0.01, True), (0.0005, False)])
+def test_likelihoods_without_edit_are_those_of_the_reference(
+    off: float, refused: bool, files: Files, results: Path, tmp_path: Path
+):
+    def change(line: Any) -> None:
+        for protocol in ("z_sent", "edit_success"):  # z_topic is 1
+            score(line, "reliability", protocol).update(value=0.75 + off)
+
+    files.one(change, row="none", task="convsent")
+    files.consistent()
+    path = files.write(tmp_path / "s")
+    assert validate(path).accepted
+    found = reasons(validate(path, against=results))
+    assert ("base pass, z_sent of the row without edit: those of the reference within 0.001" in found) is refused
+
+
 def test_a_reference_of_another_model_is_said_to_say_nothing(files: Files, results: Path, tmp_path: Path):
     files.change("run.json", lambda run: run["spec"].update(model_fingerprint="0" * 64))
     files.change("run.json", lambda run: run["spec"]["editors"].pop())
@@ -734,6 +820,55 @@ def test_a_reference_of_another_model_is_said_to_say_nothing(files: Files, resul
     verdict = validate(files.write(tmp_path / "s"), against=results)
     assert verdict.accepted
     assert any("base pass of 'counterfact'" in note and "not compared" in note for note in verdict.findings.notes)
+
+
+def test_one_tie_in_a_thousand_is_counted_by_row(files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Of the texts one in fifteen may tie: one row has too few of them for one, both rows together have enough."""
+    monkeypatch.setattr("instructedit.reports.leaderboard.validate.TIES", 15)
+    files.one(lambda line: answer(line, "reliability").update(generated=" violet."))
+    files.one(lambda line: score(line, "reliability", "free_generation").update(value=0.0))
+    exact = [
+        line["editor"]
+        for line in files.lines
+        for s in line["scores"]
+        if (s["protocol"], s["value"], s["measure"] == "locality") == ("teacher_forced_exact", 1.0, False)
+    ]
+    assert exact.count("ft-l") < 15 <= len(exact)
+    files.consistent()
+    assert "the text to begin with the answer" in reasons(validate(files.write(tmp_path / "s")))
+    monkeypatch.setattr("instructedit.reports.leaderboard.validate.TIES", exact.count("ft-l"))
+    verdict = validate(tmp_path / "s")
+    assert verdict.accepted
+    assert any(f"row 'ft-l', 1 of {exact.count('ft-l')} texts" in note for note in verdict.findings.notes)
+
+
+def test_answers_that_the_most_new_tokens_cut_off_pass(files: Files, tmp_path: Path):
+    """With two new tokens the model writes the beginning of an answer that it has right."""
+    files.change("run.json", lambda run: run["spec"]["generation"].update(max_new_tokens=2))
+
+    def cut(line: Any) -> None:
+        for number, own in enumerate(line["answers"]):
+            if own["generated"] is None:
+                continue
+            own.update(before=own["before"][:4], generated=own["generated"][:4])
+            for s in line["scores"]:
+                if (s["probe"], s["protocol"]) == (number, "free_generation") and own["role"] != "locality":
+                    s.update(value=float(matches(own["generated"], own["accepted"])))
+
+    files.each(cut)
+    files.consistent()
+    assert reasons(validate(files.write(tmp_path / "s"))) == ""
+
+
+def test_the_split_that_options_are_chosen_on_may_be_of_the_training_file(files: Files, tmp_path: Path):
+    def choose(run: Any) -> None:
+        run["spec"]["split"] = "validation"
+        run["training"].append(run["data"][0])
+
+    files.change("run.json", choose)
+    files.consistent()
+    found = reasons(validate(files.write(tmp_path / "s")))
+    assert "another file than a tested one" not in found
 
 
 @pytest.mark.parametrize("field", ["data", "readers"])
