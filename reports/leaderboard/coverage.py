@@ -159,7 +159,7 @@ class Admitted:
 
     def __init__(self, spec: RunSpec, expected: Mapping[str, Expected]) -> None:
         self._spec = spec
-        self._stages = {spec.schedule}
+        self._stages: set[str] = {spec.schedule}
         if spec.schedule == "sequential":
             self._stages = {AFTER_EDIT, AFTER_ALL, *map(after, spec.at)}
         self._expected = expected

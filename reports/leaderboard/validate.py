@@ -105,16 +105,7 @@ def _record(archive: Archive, name: str, kind: type[R], findings: Findings) -> R
 def _check_files(archive: Archive, manifest: Manifest | None, findings: Findings) -> None:
     if manifest is None:
         return
-    if not manifest.name.strip():
-        findings.add(MANIFEST, "name", "a name", f"'{manifest.name}'")
-    if not manifest.authors or not all(author.strip() for author in manifest.authors):
-        findings.add(MANIFEST, "authors", "who made it", ", ".join(f"'{a}'" for a in manifest.authors) or "nobody")
-    for entry in manifest.runs:
-        for trained in entry.trained:
-            if trained.weights is not None and not SHA256.fullmatch(trained.weights):
-                findings.add(
-                    MANIFEST, f"trained, '{trained.row}', weights", "a sha256", trained.weights, f"run {entry.digest}"
-                )
+    _check_names(manifest, findings)
     for name in sorted((archive.sizes.keys() | manifest.files.keys()) - {MANIFEST}):
         listed = manifest.files.get(name)
         if listed is None:
@@ -139,6 +130,19 @@ def _check_files(archive: Archive, manifest: Manifest | None, findings: Findings
             findings.add(MANIFEST, f"runs, {run}", "one entry", digests[run])
         if run not in there:
             findings.add(MANIFEST, f"runs, {run}", f"the files of runs/{run}", "none")
+
+
+def _check_names(manifest: Manifest, findings: Findings) -> None:
+    if not manifest.name.strip():
+        findings.add(MANIFEST, "name", "a name", f"'{manifest.name}'")
+    if not manifest.authors or not all(author.strip() for author in manifest.authors):
+        findings.add(MANIFEST, "authors", "who made it", ", ".join(f"'{a}'" for a in manifest.authors) or "nobody")
+    for entry in manifest.runs:
+        for trained in entry.trained:
+            if trained.weights is not None and not SHA256.fullmatch(trained.weights):
+                findings.add(
+                    MANIFEST, f"trained, '{trained.row}', weights", "a sha256", trained.weights, f"run {entry.digest}"
+                )
 
 
 class _Run:

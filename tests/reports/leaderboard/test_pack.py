@@ -324,3 +324,11 @@ def test_memory_is_measured():
     usage = Meter().read()
     assert usage.seconds >= 0
     assert usage.memory > 50 * 2**20, "Python with torch takes more"
+
+
+def test_nothing_but_the_submission_is_written_beside_it(results: Path, tmp_path: Path):
+    (tmp_path / "s.part").write_text("mine")
+    pack(results, tmp_path / "s.zip", name="Ours", authors=["Ada"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["s.part", "s.zip"]
+    assert (tmp_path / "s.part").read_text() == "mine"
+    assert stat.S_IMODE((tmp_path / "s.zip").stat().st_mode) == 0o644

@@ -11,15 +11,16 @@ from typer.testing import CliRunner
 
 from instructedit.benchmark import statistics
 from instructedit.benchmark.cli import app
-from instructedit.benchmark.results import EditorSpec, RunSpec
+from instructedit.benchmark.results import EditorSpec, GenerationSpec, RunSpec, digest_of
 from instructedit.benchmark.suite_results import SuiteEntry, SuiteFile
 from instructedit.editors import InputError
 from instructedit.reports.leaderboard.archive import MANIFEST
-from instructedit.reports.leaderboard.entries import Board, Entry, Submission, entries_of
+from instructedit.reports.leaderboard.entries import Board, Entry, Submission, board_of, entries_of
 from instructedit.reports.leaderboard.pack import pack
 from instructedit.reports.leaderboard.ranks import Line, table_of
 from instructedit.reports.leaderboard.write import build
 
+from ..conftest import run_file
 from .conftest import Files
 from .made import spec_of, write
 
@@ -271,6 +272,48 @@ def test_the_same_submissions_give_the_same_bytes(site: Path, folder: Path, tmp_
     assert files == {path.relative_to(again): path.read_bytes() for path in again.rglob("*") if path.is_file()}
 
 
+DIFFERENT = {
+    "data": {"data": {"counterfact": {"other.json": "0" * 64}}},
+    "reader": {"readers": {"counterfact": "9"}},
+    "model": {"model_fingerprint": "0" * 64},
+    "tokenizer": {"tokenizer_fingerprint": "0" * 64},
+    "dtype": {"dtype": "bfloat16"},
+    "split": {"split": "validation"},
+    "limit": {"limit": 2},
+    "schedule": {"schedule": "batch", "edited": ("counterfact",)},
+    "edited": {"schedule": "batch", "edited": ("counterfact", "recent")},
+    "decoding": {"generation": GenerationSpec(max_new_tokens=8)},
+}
+
+
+@pytest.mark.parametrize("field", DIFFERENT)
+def test_two_numbers_that_differ_in_one_field_never_share_a_table(field: str):
+    first = spec_of(("counterfact", "recent"))
+    if field == "edited":
+        first = first.model_copy(update=DIFFERENT["schedule"])
+    second = first.model_copy(update=DIFFERENT[field])
+    if field == "data":
+        second = second.model_copy(update={"data": {**first.data, **second.data}})
+    boards = [
+        board_of(
+            run_file().model_copy(update={"spec": spec}),
+            "counterfact",
+            "single",
+            "reliability",
+            False,
+            "free_generation",
+        )
+        for spec in (first, second)
+    ]
+    differ = {name for name in Board._fields if getattr(boards[0], name) != getattr(boards[1], name)}
+    assert differ == ({field, "edited"} if field == "schedule" else {field})
+
+
+def test_every_field_of_a_table_is_tried():
+    told_by_the_number = {"task", "stage", "measure", "derived", "protocol"}
+    assert {*DIFFERENT, *told_by_the_number} == set(Board._fields)
+
+
 def test_two_limits_never_share_a_table(tmp_path: Path):
     out = tmp_path / "submissions"
     for limit in (2, 3):
@@ -280,6 +323,25 @@ def test_two_limits_never_share_a_table(tmp_path: Path):
     texts = [path.read_text() for path in (tmp_path / "site" / "tables").glob("*.html")]
     assert texts
     assert all(len({row[7] for row in rows(text)}) == 1 for text in texts)
+
+
+def test_one_name_of_other_authors_is_no_earlier_version(tmp_path: Path):
+    run = write(tmp_path / "run", spec_of(("counterfact",)))
+    for author in ("Ada", "Grace"):
+        pack(run, tmp_path / "s" / f"{author}.zip", name="Ours", authors=[author])
+    build(tmp_path / "s", tmp_path / "site")
+    assert [row[3] for row in rows(page(tmp_path / "site", RELIABILITY)) if row[2] == "ft-l"] == ["", ""]
+
+
+def test_rows_of_another_configuration_are_entries_of_their_own(tmp_path: Path):
+    first = spec_of(("counterfact",))
+    other = first.editors[1].model_copy(update={"config": {"lr": 0.5}})
+    second = spec_of(("counterfact",), seed=1)
+    second = second.model_copy(update={"editors": (second.editors[0], other, second.editors[2])})
+    packed_suite(tmp_path, [first, second], [1, 3])
+    found = {row[2]: row[4].split()[0] for row in rows(page(tmp_path / "site", RELIABILITY)) if "ft-l" in row[2]}
+    names = [f"ft-l options {digest_of(row)}" for row in (first.editors[1], other)]
+    assert found == dict(zip(names, ("33.3", "100.0"), strict=True))
 
 
 def packed_suite(out: Path, specs: list[RunSpec], rights: list[int]) -> list[Path]:
