@@ -52,6 +52,7 @@ def validate(
     against: Against = None,
 ) -> None:
     """Compute every number of a submission again and check the laws; exit code 1 if one is broken."""
+    from instructedit.reports.leaderboard.findings import short
     from instructedit.reports.leaderboard.validate import validate
 
     verdict = validate(submission, data, against or ())
@@ -60,9 +61,9 @@ def validate(
     for finding in verdict.findings.found:
         typer.echo(str(finding))
     if not verdict.accepted:
-        typer.echo(f"{submission}: REFUSED, {len(verdict.findings.found)} finding(s).")
+        typer.echo(f"{short(submission)}: REFUSED, {len(verdict.findings.found)} finding(s).")
         raise typer.Exit(1)
-    typer.echo(f"{submission}: accepted, {len(verdict.runs)} run(s); every number follows from the records.")
+    typer.echo(f"{short(submission)}: accepted, {len(verdict.runs)} run(s); every number follows from the records.")
 
 
 @app.command()
@@ -74,9 +75,10 @@ def build(
     against: Against = None,
 ) -> None:
     """Check all submissions of a folder and make a site of those that keep the laws."""
+    from instructedit.reports.leaderboard.findings import short
     from instructedit.reports.leaderboard.write import build
 
     built = build(submissions, out, data, against)
     for verdict in built.refused:
-        typer.echo(f"refused: {verdict.path.name}, {len(verdict.findings.found)} finding(s)", err=True)
+        typer.echo(f"refused: {short(verdict.path.name)}, {len(verdict.findings.found)} finding(s)", err=True)
     typer.echo(f"{out / 'index.html'}: {built.tables} tables of {built.accepted} submissions.")

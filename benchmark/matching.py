@@ -84,7 +84,9 @@ def generation_agreement(before: str, after: str, accepted: Iterable[str] = ()) 
         accepted: Answers that the data set expects.
     """
     line = _first_line(before)
-    initials = sum(1 for _ in takewhile(lambda end: _LONE_CAPITAL.search(line[: end[0]]), _sentence_ends(line)))
+    initials = sum(
+        1 for _ in takewhile(lambda end: _LONE_CAPITAL.search(line[max(0, end[0] - 2) : end[0]]), _sentence_ends(line))
+    )
     known = (len(_sentence_ends(_first_line(alias))) for alias in accepted if matches(before, [alias]))
     stops = next(known, initials)
     return _same(first_answer(before, stops), first_answer(after, stops))
@@ -97,7 +99,10 @@ def _first_line(text: str) -> str:
 def _sentence_ends(line: str) -> list[tuple[int, int]]:
     """Return start and end of the marks that end a sentence within a line."""
     return [
-        found.span() for found in _SENTENCE_END.finditer(line) if not _is_title(line[: found.start()], found.group())
+        found.span()
+        for found in _SENTENCE_END.finditer(line)
+        # A few characters tell a title from the end of a longer word; all of them take quadratic time.
+        if not _is_title(line[max(0, found.start() - 8) : found.start()], found.group())
     ]
 
 
@@ -123,6 +128,6 @@ def finished(text: str, aliases: Iterable[str]) -> bool:
         return True
     line = text.lstrip()
     ends = _sentence_ends(line)
-    initials = sum(1 for _ in takewhile(lambda end: _LONE_CAPITAL.search(line[: end[0]]), ends))
+    initials = sum(1 for _ in takewhile(lambda end: _LONE_CAPITAL.search(line[max(0, end[0] - 2) : end[0]]), ends))
     inner = max((len(_sentence_ends(_first_line(alias))) for alias in aliases), default=0)
     return len(ends) > max(initials, inner)

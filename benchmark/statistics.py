@@ -139,6 +139,34 @@ def resampled(values: NDArray[np.float64], cases: Sequence[str]) -> NDArray[np.f
     return means
 
 
+def resampled_over(
+    values: Sequence[NDArray[np.float64]], counted: NDArray[np.bool_], cases: Sequence[str]
+) -> list[NDArray[np.float64]]:
+    """Return the means b_k of several rows over a part of the cases, drawn with all cases: `[RESAMPLES]` for each row.
+
+        b_k = sum_s u_ks / S  sum_i c_ki m_i v_si / sum_i c_ki m_i,    m_i = 1 for the cases that count, else 0
+
+    The draws are those of all cases, so any number of parts needs one drawing. NaN where no such case was drawn.
+
+    Args:
+        values: One value per seed and case `[S, N]` for each row; of cases that do not count any number.
+        counted: Whether a case counts `[N]`.
+        cases: Ids of all cases `[N]`, sorted.
+    """
+    n = len(cases)
+    name = hashlib.sha256("\n".join(cases).encode()).hexdigest()
+    drawn, block = _draws(f"cases|{name}", n), max(1, _BLOCK // n)
+    columns = np.concatenate([counted[None], *(np.where(counted, row, 0.0) for row in values)]).T
+    sums = np.concatenate([drawn[start : start + block] @ columns for start in range(0, RESAMPLES, block)])
+    with np.errstate(invalid="ignore"):
+        means = sums[:, 1:] / sums[:, :1]
+    ends = np.cumsum([len(row) for row in values])[:-1]
+    return [
+        np.einsum("ks,ks->k", _draws(f"seeds|{of_row.shape[1]}", of_row.shape[1]) / of_row.shape[1], of_row)
+        for of_row in np.split(means, ends, axis=1)
+    ]
+
+
 @lru_cache(maxsize=6)
 def _draws(key: str, n: int) -> NDArray[np.uint16]:
     """Return how often each of n things is drawn in each resample `[RESAMPLES, n]`; 20 kB for each thing."""

@@ -5,8 +5,14 @@ Both differ between equal runs, so they stand apart from the results and in no d
 
 import sys
 from time import perf_counter
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
+
+Seconds = Annotated[float, Field(ge=0, le=1e12)]
+"""Wall clock."""
+Bytes = Annotated[int, Field(ge=0, le=2**63)]
+"""Memory."""
 
 
 class ChunkTime(BaseModel):
@@ -21,9 +27,9 @@ class ChunkTime(BaseModel):
     stage: str
     first_case: str
     editor: str
-    cases: int
-    edit_seconds: float
-    score_seconds: float
+    cases: int = Field(ge=0)
+    edit_seconds: Seconds
+    score_seconds: Seconds
 
 
 class Usage(BaseModel):
@@ -31,12 +37,12 @@ class Usage(BaseModel):
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-    seconds: float
+    seconds: Seconds
     """Wall clock, trainings included."""
-    memory: int
+    memory: Bytes
     """Largest resident memory of the process up to the end of this run, in bytes; with several runs in one process an
     upper bound for all but the first."""
-    device_memory: int | None = None
+    device_memory: Bytes | None = None
     """Largest memory that torch had allocated on all cards together since this run was begun, in bytes; None on a
     CPU."""
 

@@ -10,6 +10,7 @@ import hashlib
 import io
 import re
 import stat
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -125,7 +126,17 @@ def open_archive(path: Path, findings: Findings) -> Archive | None:
         raise InputError(f"{path}: cannot be read ({error.strerror}); a submission was expected.") from error
 
 
-_BROKEN = (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError)
+# ValueError: names that are not of the encoding they claim; OverflowError: places behind any file's end.
+_BROKEN = (
+    OSError,
+    EOFError,
+    zlib.error,
+    zipfile.BadZipFile,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+    OverflowError,
+)
 
 
 def document(archive: Archive, name: str) -> bytes:
@@ -209,17 +220,26 @@ def write(files: Mapping[str, bytes], out: Path) -> None:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         if out.suffix == ".zip":
-            part = out.with_suffix(".part")
-            with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as file:
-                for name, content in sorted(files.items()):
-                    entry = zipfile.ZipInfo(name)  # of 1980, the format's first year
-                    entry.external_attr = (stat.S_IFREG | 0o644) << 16
-                    entry.create_system = 3
-                    file.writestr(entry, content)
-            part.replace(out)
+            _write_zip(files, out)
             return
         for name, content in sorted(files.items()):
             (out / name).parent.mkdir(parents=True, exist_ok=True)
             (out / name).write_bytes(content)
     except OSError as error:
         raise InputError(f"{out}: cannot be written ({error.strerror}).") from error
+
+
+def _write_zip(files: Mapping[str, bytes], out: Path) -> None:
+    with tempfile.NamedTemporaryFile(prefix=f".{out.name}.", dir=out.parent, delete=False) as part:
+        try:
+            with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as file:
+                for name, content in sorted(files.items()):
+                    entry = zipfile.ZipInfo(name)  # of 1980, the format's first year
+                    entry.external_attr = (stat.S_IFREG | 0o644) << 16
+                    entry.create_system = 3
+                    file.writestr(entry, content)
+            part.close()
+            Path(part.name).chmod(0o644)  # temporary files are for their owner alone
+            Path(part.name).replace(out)
+        finally:
+            Path(part.name).unlink(missing_ok=True)

@@ -39,6 +39,7 @@ class BaseReader:
     Attributes:
         answers: Digest of the answers by task and case.
         scores: Digest of the scores of the row without edit by task and case.
+        forced: The same of its scores under teacher forcing alone.
         floats: The other scores of that row by case, in the order of its probes.
     """
 
@@ -46,6 +47,7 @@ class BaseReader:
         tasks = run.spec.tasks
         self.answers: dict[str, dict[str, str]] = {task: {} for task in tasks}
         self.scores: dict[str, dict[str, str]] = {task: {} for task in tasks}
+        self.forced: dict[str, dict[str, str]] = {task: {} for task in tasks}
         self.floats: dict[str, dict[str, list[float]]] = {task: {} for task in tasks}
         self._generated = run.spec.generation.max_new_tokens > 0
         # A row may be of some tasks only: the first one of each.
@@ -64,6 +66,7 @@ class BaseReader:
         if record.editor == self._unedited[record.task] and record.case_id not in self.scores[record.task]:
             scores = [[s.probe, s.protocol, s.value] for s in record.scores if s.protocol in DISCRETE]
             self.scores[record.task][record.case_id] = _sha256(scores)
+            self.forced[record.task][record.case_id] = _sha256([s for s in scores if s[1] != "free_generation"])
             self.floats[record.task][record.case_id] = [s.value for s in record.scores if s.protocol == "z_sent"]
 
     def passes(self) -> dict[str, BasePass]:
@@ -92,16 +95,12 @@ Reference = tuple[RunFile, BaseReader]
 
 
 def same_model(run: RunFile, other: RunFile, task: str) -> bool:
-    """Tell whether the unedited model was asked the same of a task in two runs."""
+    """Tell whether the unedited model was asked the same of a task in two runs, but for the length of its texts."""
     ours, theirs = run.spec, other.spec
     return all(
         getattr(ours, field) == getattr(theirs, field)
         for field in ("split", "limit", "model_fingerprint", "tokenizer_fingerprint", "dtype")
-    ) and (ours.data[task], ours.readers[task], ours.generation.max_new_tokens) == (
-        theirs.data.get(task),
-        theirs.readers.get(task),
-        theirs.generation.max_new_tokens,
-    )
+    ) and (ours.data.get(task), ours.readers.get(task)) == (theirs.data.get(task), theirs.readers.get(task))
 
 
 def compare_base(
@@ -125,11 +124,19 @@ def compare_base(
         checked = []
         for other, reader in alike:
             place = f"task '{task}', against run {other.digest}"
-            for what, ours, theirs in (
-                ("answers before the edit", base.answers[task], reader.answers[task]),
-                ("scores of the row without edit", base.scores[task], reader.scores[task]),
-            ):
-                if not ours or not theirs or (what.startswith("answers") and not run.spec.generation.max_new_tokens):
+            tokens, others = run.spec.generation.max_new_tokens, other.spec.generation.max_new_tokens
+            pairs = [("scores under teacher forcing of the row without edit", base.forced[task], reader.forced[task])]
+            if tokens == others:
+                pairs = [("scores of the row without edit", base.scores[task], reader.scores[task])]
+                if tokens:
+                    pairs.append(("answers before the edit", base.answers[task], reader.answers[task]))
+            else:
+                findings.note(
+                    f"Answers and free generation of '{task}' in run {run.digest} were not compared with run "
+                    f"{other.digest}: {tokens} new tokens here, {others} there."
+                )
+            for what, ours, theirs in pairs:
+                if not ours or not theirs:
                     continue
                 checked.append(what)
                 if wrong := sorted(case for case in ours.keys() | theirs.keys() if ours.get(case) != theirs.get(case)):
@@ -140,7 +147,7 @@ def compare_base(
         if not checked:
             findings.note(
                 f"The base pass of '{task}' in run {run.digest} was not compared: the reference has no run of the same "
-                "data, model, limit and generated tokens with a row without edit, or generated answers."
+                "data, model and limit with a row without edit, or with answers of as many tokens."
             )
 
 

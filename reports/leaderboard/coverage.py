@@ -1,22 +1,27 @@
 """Which cases a run has to have, in every row and at every stage, and what the data ask in each of them."""
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import Literal
 
-from instructedit.benchmark.results import RunFile, TaskData
+from instructedit.benchmark.results import CaseRecord, RunFile, RunSpec, TaskData
 from instructedit.benchmark.selection import choose
-from instructedit.benchmark.stages import scored
+from instructedit.benchmark.stages import AFTER_ALL, AFTER_EDIT, after, scored
 from instructedit.benchmark.tasks.base import TASKS, TaskCases
 from instructedit.benchmark.tasks.sources import Embedded, Source
 from instructedit.editors.cases import EditCase
 from instructedit.editors.errors import InputError
 
 from .findings import Findings, listed
+from .laws import Break
 
 ROWS = 1_000_000
 """Most rows of a split whose ids are worked out; the largest published one has 14,390."""
+
+SHA256 = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,7 @@ def expected_cases(run: RunFile, file: str, source: Source | None, findings: Fin
             continue
         if data.sha256 != spec.data.get(task):
             findings.add(file, f"data of '{task}', sha256", spec.data.get(task), data.sha256)
+        check_digests(data.sha256, f"data of '{task}', sha256", file, findings)
         if data.version != spec.readers.get(task):
             findings.add(file, f"data of '{task}', version", spec.readers.get(task), data.version)
         if not 0 <= data.cases <= data.rows:
@@ -63,6 +69,12 @@ def expected_cases(run: RunFile, file: str, source: Source | None, findings: Fin
             continue
         found[task] = _again(run, data, file, source, findings) or _derived(run, data, findings)
     return found
+
+
+def check_digests(digests: Mapping[str, str], what: str, file: str, findings: Findings) -> None:
+    """Check that data are named by at least one sha256."""
+    if not digests or not all(map(SHA256.fullmatch, digests.values())):
+        findings.add(file, what, "a sha256 of each file that was read", digests)
 
 
 def _derived(run: RunFile, data: TaskData, findings: Findings) -> Expected:
@@ -83,15 +95,18 @@ def _derived(run: RunFile, data: TaskData, findings: Findings) -> Expected:
 
 def _again(run: RunFile, data: TaskData, file: str, source: Source | None, findings: Findings) -> Expected | None:
     """Read a task's test split again; None where its data are not at hand."""
-    place = Embedded() if data.source == "embedded" else source
-    if run.spec.split != "test" or place is None or data.task not in TASKS:
+    if run.spec.split != "test" or data.task not in TASKS:
         return None
     try:
-        read = _read(data.task, place)
+        # By content, whatever the run says of the source: nothing that it says of it is in a digest.
+        ours = is_embedded(data, "test")
+        if not ours and source is None:
+            return None
+        read = _embedded(data.task) if ours or source is None else TASKS.get(data.task)().load(source)
     except InputError as error:
         findings.note(f"The data of '{data.task}' cannot be read again: {error}")
         return None
-    if read.data.sha256 != data.sha256:
+    if sorted(read.data.sha256.values()) != sorted(data.sha256.values()):
         findings.add(file, f"data of '{data.task}', sha256", f"{read.data.sha256}, of the data here", data.sha256)
         return None
     for field in ("version", "rows", "cases", "skipped"):
@@ -102,14 +117,67 @@ def _again(run: RunFile, data: TaskData, file: str, source: Source | None, findi
     return Expected(len(cases), tuple(cases), cases)
 
 
-def _read(task: str, place: Source) -> TaskCases:
-    return _embedded(task) if isinstance(place, Embedded) else TASKS.get(task)().load(place)
+def is_embedded(data: TaskData, split: Literal["test", "train"]) -> bool:
+    """Tell whether a split is, or says that it is, of the data of the package.
+
+    Raises:
+        InputError: If it says so, and the package has no such data.
+    """
+    try:
+        ours = embedded_digests(data.task, split)
+    except InputError:
+        if data.source == "embedded":
+            raise
+        return False
+    return data.source == "embedded" or sorted(data.sha256.values()) == sorted(ours.values())
+
+
+@cache
+def embedded_digests(task: str, split: Literal["test", "train"]) -> Mapping[str, str]:
+    """Return the sha256 of the embedded file of a split, by its name.
+
+    Raises:
+        InputError: If the package has no such file.
+    """
+    name, path = Embedded().find(TASKS.get(task).files[split])
+    return {name: hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
 @cache
 def _embedded(task: str) -> TaskCases:
     """Read embedded data once: they are the same for all submissions."""
     return TASKS.get(task)().load(Embedded())
+
+
+class Admitted:
+    """Which lines a run can have, told line by line: of any other nothing is kept.
+
+    Args:
+        spec: The run.
+        expected: What is known of the cases of each task.
+    """
+
+    def __init__(self, spec: RunSpec, expected: Mapping[str, Expected]) -> None:
+        self._spec = spec
+        self._stages: set[str] = {spec.schedule}
+        if spec.schedule == "sequential":
+            self._stages = {AFTER_EDIT, AFTER_ALL, *map(after, spec.at)}
+        self._expected = expected
+        self._ids = {task: set(of_task.ids or ()) for task, of_task in expected.items()}
+
+    def broken(self, record: CaseRecord) -> Break | None:
+        """Return why a line cannot be of the run, None if it can. Where the ids are not known, their number is."""
+        if record.stage not in self._stages:
+            return Break("stage", f"one that schedule '{self._spec.schedule}' has", f"'{record.stage}'")
+        of_task = self._expected.get(record.task)
+        if of_task is None:
+            return Break("task", "one whose data run.json describes", f"'{record.task}'")
+        ids = self._ids[record.task]
+        if record.case_id not in ids:
+            if of_task.ids is not None or len(ids) >= of_task.count:
+                return Break("case_id", f"one of the {of_task.count} cases of the run", f"'{record.case_id}'")
+            ids.add(record.case_id)
+        return None
 
 
 def check_coverage(

@@ -94,6 +94,7 @@ class Entry:
         setting: Setting of its runs.
         exposure: Whether it was trained on the task.
         runs: The run of each seed.
+        again: Further runs of a seed, which are not counted.
         values: Value of each case under each seed.
         failed: Cases that failed or were skipped, over all seeds.
         summary: Mean and interval by seed, from the run's summary.
@@ -104,6 +105,7 @@ class Entry:
     setting: str
     exposure: Exposure
     runs: dict[int, str] = field(default_factory=dict)
+    again: dict[int, list[str]] = field(default_factory=dict)
     values: dict[int, dict[str, float]] = field(default_factory=dict)
     failed: int = 0
     summary: dict[int, tuple[float, float, float]] = field(default_factory=dict)
@@ -117,20 +119,24 @@ class Entry:
 def entries_of(submissions: Iterable[Submission]) -> dict[Board, list[Entry]]:
     """Return the entries of each table, in the order of submissions and rows.
 
-    A row that stands in several runs of a submission, with the same training and options, is one entry: its runs are
-    seeds of each other. Where two have the same seed too, they are the same thing and the first run by digest counts.
+    A row that stands in several runs of a submission, with the same training and options, is one entry if nothing but
+    the seed and the other rows tells the runs apart. Where two have the same seed too, the first run by digest counts
+    and the others are named.
     """
-    found: dict[Board, dict[tuple[str, str, str], Entry]] = defaultdict(dict)
+    found: dict[Board, dict[tuple[str, str, str, str], Entry]] = defaultdict(dict)
     for submission in submissions:
         for digest in sorted(submission.runs):
-            for board, row, values, failed, mean in _numbers(submission, submission.runs[digest]):
-                run = submission.runs[digest]
-                key = (submission.id, row.name, _identity(row))
+            run = submission.runs[digest]
+            # What two runs of one entry have in common: all of the specification but the seed and the other rows.
+            common = run.spec.model_copy(update={"seed": 0, "editors": ()}).digest
+            for board, row, values, failed, mean in _numbers(submission, run):
+                key = (submission.id, row.name, _identity(row), common)
                 entry = found[board].get(key)
                 if entry is None:
                     told = exposure(row, board.task)
                     entry = found[board][key] = Entry(submission, row, run.spec.setting, told)
                 if run.spec.seed in entry.runs:
+                    entry.again.setdefault(run.spec.seed, []).append(digest)
                     continue
                 entry.runs[run.spec.seed] = digest
                 entry.values[run.spec.seed] = values

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 MOST = 10_000
 """Findings after which a submission is read no further: it is refused anyway, and could go on for ever."""
-_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
-"""Control characters of terminals and of writing directions."""
+_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ud800-\udfff\ufeff]")
+"""Control characters of terminals and of writing directions, and half pairs, which no encoding can write."""
 _LONGEST = 300
 """Characters of a found or expected value that are shown."""
 
@@ -67,6 +67,14 @@ class Findings:
         """Add a note, once."""
         if (shown := short(text, 1_000)) not in self.notes:
             self.notes.append(shown)
+
+    @contextmanager
+    def caught(self, file: str) -> Iterator[None]:
+        """Make a finding of what a file does to the check that nobody thought of: others have still to be checked."""
+        try:
+            yield
+        except (ValueError, ArithmeticError, LookupError, RecursionError) as error:
+            self.add(file, "content", "what can be checked", f"{type(error).__name__}: {error}")
 
     @contextmanager
     def limited(self) -> Iterator[None]:

@@ -231,17 +231,39 @@ def _check_fluency(record: CaseRecord, values: Mapping[Protocol, Score]) -> Iter
         yield Break("fluency", f"{entropy}, from the text", str(found))
 
 
-def forced_and_free(record: CaseRecord) -> Iterator[tuple[int, bool]]:
-    """Yield per probe whether teacher forcing and free generation tell the same.
+WRITTEN = "the text to begin with the answer, exact match under teacher forcing being 1"
+SAME = "the text of before the edit, KL being 0"
+
+
+def forced_and_free(record: CaseRecord, most: int) -> Iterator[tuple[str, int, bool]]:
+    """Yield per probe what teacher forcing says of the text that was generated, and whether it is so.
 
     Exact match under teacher forcing is greedy decoding of the answer's tokens: where it is 1 the text that the model
-    wrote begins with the first accepted answer. Only two tokens that tie within rounding can break this.
+    wrote begins with the first accepted answer, or is the beginning of it where the most new tokens cut it off. A KL
+    of exactly 0 is a model that the edit did not touch, which writes what it wrote before. Only two tokens that tie
+    within rounding can break this. An exact match in locality says nothing of the kind: it is read behind the data's
+    answer and not behind the model's own text.
+
+    Args:
+        record: The line.
+        most: Most new tokens of an answer.
     """
     for score in record.scores:
-        if score.protocol != "teacher_forced_exact" or score.measure == "locality" or score.value != 1.0:
-            continue
         if score.probe is None or not 0 <= score.probe < len(record.answers):
             continue
         answer = record.answers[score.probe]
-        if answer.generated is not None and answer.accepted:
-            yield score.probe, answer.generated.strip().startswith(answer.accepted[0].strip())
+        if answer.generated is None:
+            continue
+        if score.measure == "locality":
+            if score.protocol == "kl_divergence" and score.value == 0.0:
+                yield SAME, score.probe, answer.generated == answer.before
+        elif score.protocol == "teacher_forced_exact" and score.value == 1.0 and answer.accepted:
+            yield WRITTEN, score.probe, _begins(answer.generated, answer.accepted[0].strip(), most)
+
+
+def _begins(text: str, answer: str, most: int) -> bool:
+    """Tell whether a text begins with an answer, or was cut off within it."""
+    # Half a character at the cut is written as U+FFFD. A token has at least one byte, of which a leading space may go.
+    written = text.strip().rstrip("\ufffd")
+    cut_off = len(text.encode("utf-8", "replace")) + 1 >= most
+    return written.startswith(answer) or (cut_off and answer.startswith(written))

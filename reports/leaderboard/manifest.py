@@ -4,8 +4,10 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
+from pydantic import Field
+
 from instructedit.benchmark.results import SCHEMA_VERSION, Record, RunFile, Schedule, Split, digest_of
-from instructedit.benchmark.usage import ChunkTime, Usage
+from instructedit.benchmark.usage import Bytes, ChunkTime, Usage
 
 from .base import BasePass
 
@@ -52,11 +54,11 @@ class RunEntry(Record):
     versions: dict[str, str]
     """Of this program (with its commit), of Python and of the packages."""
     device: str
-    edit_seconds: float
-    score_seconds: float
-    memory: int | None
+    edit_seconds: float = Field(ge=0, allow_inf_nan=False)
+    score_seconds: float = Field(ge=0, allow_inf_nan=False)
+    memory: Bytes | None
     """Largest resident memory, in bytes; None: unknown, the run did not write it down."""
-    device_memory: int | None
+    device_memory: Bytes | None
     """Largest memory allocated on the cards, in bytes; None: unknown or on a CPU."""
 
 

@@ -2,19 +2,21 @@
 
 import hashlib
 import json
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from instructedit.benchmark.results import RunFile
+from instructedit.benchmark.results import RunFile, RunSpec, digest_of
 
 from ..columns import interval
 from ..notes import DAGGER, PROTOCOLS
 from ..site.pages import shown
 from .archive import MANIFEST, document
-from .entries import Board, Submission
+from .entries import Board, Entry, Submission
+from .findings import short
 from .manifest import RunEntry
 from .ranks import Line
 from .validate import Verdict
@@ -44,6 +46,8 @@ class Row(NamedTuple):
     kind: str
     date: str
     runs: tuple[str, ...]
+    apart: str
+    again: tuple[tuple[int, str], ...]
 
 
 class TableLink(NamedTuple):
@@ -77,7 +81,8 @@ def pages(
         keep_trailing_newline=True,
     )
 
-    templates.filters["shown"] = shown
+    # In titles and attributes, which hold no elements, a control character is shown as its escape.
+    templates.filters.update(shown=shown, plain=short)
 
     def page(template: str, root: str, **values: Any) -> bytes:
         return templates.get_template(template).render(root=root, **values).encode()
@@ -86,7 +91,8 @@ def pages(
     links = [_link(board, tables[board]) for board in ordered]
     yield "index.html", page("index.html", "", links=links, accepted=_versions(accepted), refused=refused)
     for board, link in zip(ordered, links, strict=True):
-        facts, rows = _facts(board), [_row(board, line) for line in tables[board]]
+        apart = _apart([line.entry for line in tables[board]])
+        facts, rows = _facts(board), [_row(board, line, apart.get(id(line.entry), "")) for line in tables[board]]
         note = PROTOCOLS[board.protocol]
         yield f"tables/{link.id}.html", page("table.html", "../", link=link, facts=facts, rows=rows, note=note)
     for submission in accepted:
@@ -154,7 +160,27 @@ def _facts(board: Board) -> list[Fact]:
     ]
 
 
-def _row(board: Board, line: Line) -> Row:
+def _apart(entries: Sequence[Entry]) -> dict[int, str]:
+    """Return what tells entries of one submission and row apart, by `id`; nothing for a row with one entry."""
+    alike: dict[tuple[str, str], list[Entry]] = defaultdict(list)
+    for entry in entries:
+        alike[entry.submission.id, entry.row.name].append(entry)
+    found = {}
+    for group in alike.values():
+        specs = [entry.submission.runs[entry.runs[min(entry.runs)]].spec for entry in group] if len(group) > 1 else []
+        differ = [
+            field
+            for field in RunSpec.model_fields
+            if field not in ("seed", "editors")
+            and any(getattr(spec, field) != getattr(specs[0], field) for spec in specs)
+        ]
+        for entry, spec in zip(group, specs, strict=False):
+            words = [f"{field} {getattr(spec, field)}" for field in differ]
+            found[id(entry)] = ", ".join(words) or f"options {digest_of(entry.row)}"
+    return found
+
+
+def _row(board: Board, line: Line, apart: str) -> Row:
     entry, column = line.entry, board.column
     training = entry.row.training
     seeds = sorted(entry.runs)
@@ -169,6 +195,8 @@ def _row(board: Board, line: Line) -> Row:
         kind={"current": "current", "earlier": "earlier version", "control": "control"}[line.kind],
         date=entry.submission.date.date().isoformat(),
         runs=tuple(entry.runs[seed] for seed in seeds),
+        apart=apart,
+        again=tuple((seed, run) for seed in seeds for run in entry.again.get(seed, ())),
     )
 
 

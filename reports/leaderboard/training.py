@@ -1,13 +1,14 @@
 """What the rows of a run learnt from: named by digests, unknown, or what no row may learn from."""
 
-import hashlib
+import math
 from typing import Literal
 
 from instructedit.benchmark.checkpoint import Checkpoint
 from instructedit.benchmark.results import EditorSpec, RunFile, RunSpec, TaskData, TrainingSpec
 from instructedit.benchmark.tasks.base import TASKS
-from instructedit.benchmark.tasks.sources import Embedded
+from instructedit.editors.errors import InputError
 
+from .coverage import check_digests, embedded_digests, is_embedded
 from .findings import Findings
 
 UNTRAINED = ("none", "in-context", "ft-l", "ft-m", "calinet", "grace")
@@ -72,6 +73,15 @@ def _check_row(run: RunFile, row: EditorSpec, training: TrainingSpec, file: str,
         if sorted(part) != sorted(training.tasks):
             expected = f"numbers for {', '.join(sorted(training.tasks))}"
             findings.add(file, "training", expected, f"for {', '.join(sorted(part))}", place)
+    if not training.tasks or len(set(training.tasks)) != len(training.tasks):
+        findings.add(file, "training.tasks", "one task or more, each once", ", ".join(training.tasks) or "none", place)
+    for what, part, least in (("cases", training.cases, 1), ("validation", training.validation, 0)):
+        for task, count in part.items():
+            if count < least:
+                findings.add(file, f"training.{what} of '{task}'", f"at least {least}", count, place)
+    for task, weight in training.weights.items():
+        if not (math.isfinite(weight) and weight > 0):
+            findings.add(file, f"training.weights of '{task}'", "a finite number above 0", weight, place)
     for task in training.tasks:
         if (data := read.get(task)) is None:
             findings.add(file, "training", f"the training data of '{task}'", "none", place)
@@ -83,16 +93,25 @@ def _check_row(run: RunFile, row: EditorSpec, training: TrainingSpec, file: str,
 
 
 def _check_data(run: RunFile, data: TaskData, file: str, findings: Findings) -> None:
-    """Check that a training split is no tested file and, if it is of the package, that it is the package's own."""
-    tested = {digest: other.task for other in run.data for digest in other.sha256.values()}
+    """Check that a training split is named, no tested file and, if it is of the package, the package's own."""
+    check_digests(data.sha256, f"training data of '{data.task}', sha256", file, findings)
+    # Options are chosen on `train` and `validation`, whose file is that of the training.
+    of_test = run.data if run.spec.split == "test" else ()
+    tested = {digest: other.task for other in of_test for digest in other.sha256.values()}
     for name, digest in data.sha256.items():
         if digest in tested:
             found = f"the file that '{tested[digest]}' is tested on"
             findings.add(file, f"training file {name} of '{data.task}'", "another file than a tested one", found)
-    if data.source == "embedded" and data.task in TASKS:
-        name, path = Embedded().find(TASKS.get(data.task).files["train"])
-        ours = {name: hashlib.sha256(path.read_bytes()).hexdigest()}
-        if data.sha256 != ours:
+    if data.task not in TASKS:
+        return
+    try:
+        embedded = is_embedded(data, "train")
+    except InputError as error:
+        findings.note(f"The training data of '{data.task}' cannot be read again: {error}")
+        return
+    if embedded:
+        ours = dict(embedded_digests(data.task, "train"))
+        if sorted(data.sha256.values()) != sorted(ours.values()):
             findings.add(file, f"training data of '{data.task}', sha256", f"{ours}, of the data here", data.sha256)
 
 

@@ -1,13 +1,13 @@
 """A submission against the laws: every number is computed again from its records, and every finding is listed."""
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
-from instructedit.benchmark.results import CaseRecord, Record, RunFile, RunSummary, parse_record
+from instructedit.benchmark.results import CaseRecord, EditorSpec, Record, RunFile, RunSummary, parse_record
 from instructedit.benchmark.store import Key, key_of
 from instructedit.benchmark.summary import summarise
 from instructedit.benchmark.tasks.sources import Source, open_source
@@ -17,7 +17,7 @@ from instructedit.editors.errors import InputError
 from .archive import MANIFEST, Archive, UnreadableError, digest, document, lines, open_archive
 from .base import BaseReader, Reference, compare_base, reference_runs
 from .claims import compare_entry, compare_summary
-from .coverage import Expected, check_coverage, expected_cases
+from .coverage import SHA256, Admitted, Expected, check_coverage, expected_cases
 from .findings import Findings
 from .laws import Break, Sheet, asked, check_beside, check_line, forced_and_free, sheet_of
 from .manifest import Manifest, RunEntry, entry_of
@@ -27,9 +27,15 @@ from .training import check_training, note_exposure
 R = TypeVar("R", bound=Record)
 ROWS = 200
 """Most rows of a run: what is computed of their pairs grows with the square. `unseen-instruction` has 16."""
+LINES = 2_000_000
+"""Most lines of a run; each that is counted takes some 500 bytes."""
+KEPT = 2**30
+"""Most bytes that are kept of what all cases of a run ask: a line of each. The largest published split has 0.5 GB."""
+LARGEST = 1_000_000
+"""Largest score; KL and entropy are some bits or nats."""
 TIES = 1_000
-"""One in so many answers that are right under teacher forcing may be written in another way: two tokens tie by
-rounding. Of 5,455 such answers of the embedded model none is."""
+"""One in so many answers of a row that are right under teacher forcing may be written in another way: two tokens tie by
+rounding. Of 5,455 such answers of the embedded model none is, nor is another text beside any of 519 KL of 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +81,13 @@ def validate(path: Path, data: str | None = None, against: Path | Sequence[Refer
     with findings.limited():
         archive = open_archive(path, findings)
         if archive is not None:
-            manifest = _record(archive, MANIFEST, Manifest, findings)
-            verdict = Verdict(path, manifest, findings)
-            _check_files(archive, manifest, findings)
+            with findings.caught(MANIFEST):
+                manifest = _record(archive, MANIFEST, Manifest, findings)
+                verdict = Verdict(path, manifest, findings)
+                _check_files(archive, manifest, findings)
             for name in sorted({name.split("/")[1] for name in archive.sizes if name.startswith("runs/")}):
-                _Run(name, archive, manifest, findings, source, references).check(verdict.runs)
+                with findings.caught(f"runs/{name}"):
+                    _Run(name, archive, verdict.manifest, findings, source, references).check(verdict.runs)
     return verdict
 
 
@@ -97,6 +105,7 @@ def _record(archive: Archive, name: str, kind: type[R], findings: Findings) -> R
 def _check_files(archive: Archive, manifest: Manifest | None, findings: Findings) -> None:
     if manifest is None:
         return
+    _check_names(manifest, findings)
     for name in sorted((archive.sizes.keys() | manifest.files.keys()) - {MANIFEST}):
         listed = manifest.files.get(name)
         if listed is None:
@@ -123,6 +132,19 @@ def _check_files(archive: Archive, manifest: Manifest | None, findings: Findings
             findings.add(MANIFEST, f"runs, {run}", f"the files of runs/{run}", "none")
 
 
+def _check_names(manifest: Manifest, findings: Findings) -> None:
+    if not manifest.name.strip():
+        findings.add(MANIFEST, "name", "a name", f"'{manifest.name}'")
+    if not manifest.authors or not all(author.strip() for author in manifest.authors):
+        findings.add(MANIFEST, "authors", "who made it", ", ".join(f"'{a}'" for a in manifest.authors) or "nobody")
+    for entry in manifest.runs:
+        for trained in entry.trained:
+            if trained.weights is not None and not SHA256.fullmatch(trained.weights):
+                findings.add(
+                    MANIFEST, f"trained, '{trained.row}', weights", "a sha256", trained.weights, f"run {entry.digest}"
+                )
+
+
 class _Run:
     """The check of one run of a submission."""
 
@@ -144,8 +166,9 @@ class _Run:
         self.cases = f"runs/{name}/cases.jsonl.gz"
         self.seen: dict[tuple[str, str, str], set[str]] = {}
         self.sheets: dict[str, Sheet] = {}
-        self.forced: Counter[bool] = Counter()
-        self.untold: list[str] = []
+        self.forced: Counter[tuple[str, str]] = Counter()
+        self.untold: dict[tuple[str, str], list[str]] = defaultdict(list)
+        self.kept = 0
 
     def check(self, runs: dict[str, RunFile]) -> None:
         """Check everything that can be read; add the run to `runs`."""
@@ -156,6 +179,9 @@ class _Run:
         runs[self.name] = run
         if len(run.spec.editors) > ROWS:
             findings.add(file, "spec.editors", f"at most {ROWS} rows", len(run.spec.editors))
+            return
+        if len(run.spec.at) > ROWS:
+            findings.add(file, "spec.at", f"at most {ROWS} stages", len(run.spec.at))
             return
         self._check_identity(run, file)
         check_training(run, file, findings)
@@ -210,6 +236,7 @@ class _Run:
             return
         rows = {row.name: row for row in run.spec.editors}
         keys: set[Key] = set()
+        admitted = Admitted(run.spec, expected)
         try:
             for number, line in lines(self.archive, self.cases):
                 try:
@@ -219,28 +246,26 @@ class _Run:
                     continue
                 place = f"line {number}, case '{record.case_id}', row '{record.editor}'"
                 place += f", stage '{record.stage}'" if record.stage != "single" else ""
-                row = rows.get(record.editor)
-                if record.run != run.digest:
-                    self.findings.add(self.cases, "run", run.digest, record.run, place)
-                elif row is None or record.task not in run.spec.tasks or not row.evaluates(record.task):
-                    found = f"row '{record.editor}', task '{record.task}'"
-                    self.findings.add(self.cases, "row", "a row and task of run.json", found, place)
-                elif key_of(record) in keys:
-                    self.findings.add(
-                        self.cases, "case", "one line for each case, row and stage", "a second one", place
-                    )
-                else:
-                    keys.add(key_of(record))
-                    self.seen.setdefault((record.editor, record.task, record.stage), set()).add(record.case_id)
-                    for broken in check_line(record, row, run.spec):
-                        self.findings.add(self.cases, *broken, place)
-                    self._check_sheets(record, expected.get(record.task), place)
-                    for probe, agree in forced_and_free(record):
-                        self.forced[agree] += 1
-                        if not agree:
-                            self.untold.append(f"{place}, probe {probe}")
-                    base.take(record)
-                    yield record
+                # Nothing is kept of a line before it is known to be one that the run can have.
+                if refused := _refused(record, run, rows, admitted, keys):
+                    self.findings.add(self.cases, *refused, place)
+                    continue
+                self.kept += sum(map(len, record.unscored)) + (0 if record.case_id in self.sheets else len(line))
+                if self.kept > KEPT or len(keys) >= LINES:
+                    expected_size = f"at most {LINES:,} lines, and {KEPT:,} bytes of one line of each case"
+                    self.findings.add(self.cases, "size", expected_size, f"more, up to line {number}")
+                    return
+                keys.add(key_of(record))
+                self.seen.setdefault((record.editor, record.task, record.stage), set()).add(record.case_id)
+                for broken in check_line(record, rows[record.editor], run.spec):
+                    self.findings.add(self.cases, *broken, place)
+                self._check_sheets(record, expected.get(record.task), place)
+                for law, probe, agree in forced_and_free(record, run.spec.generation.max_new_tokens):
+                    self.forced[law, record.editor] += 1
+                    if not agree:
+                        self.untold[law, record.editor].append(f"{place}, probe {probe}")
+                base.take(record)
+                yield record
         except UnreadableError as error:
             self.findings.add(self.cases, "content", "a whole file of lines", error)
 
@@ -260,24 +285,28 @@ class _Run:
             self.findings.add(self.cases, *found, place)
 
     def _check_forced(self, run: RunFile) -> None:
-        if self.untold and self.forced[False] * TIES > self.forced.total():
-            for place in self.untold:
-                expected = "the text to begin with the answer, exact match under teacher forcing being 1"
-                self.findings.add(self.cases, "generated", expected, "another beginning", place)
-        elif self.untold:
-            self.findings.note(
-                f"In run {run.digest}, {self.forced[False]} of {self.forced.total()} answers that are right under "
-                "teacher forcing were not written: two tokens may have tied."
-            )
+        # Row by row: rows that are always right would else pay for one that is not.
+        for (law, row), places in self.untold.items():
+            total = self.forced[law, row]
+            if len(places) * TIES > total:
+                for place in places:
+                    self.findings.add(self.cases, "generated", law, "another text", place)
+            else:
+                self.findings.note(
+                    f"In run {run.digest}, row '{row}', {len(places)} of {total} texts are not as teacher forcing has "
+                    f"it ({law}): two tokens may have tied."
+                )
 
     def _entry(self, run: RunFile, base: BaseReader, claimed: RunEntry) -> RunEntry:
         weights = {row.checkpoint: row.weights for row in claimed.trained if row.weights is not None}
         return entry_of(run, base.passes(), self._lines("timings", ChunkTime), self._lines("usage", Usage), weights)
 
     def _lines(self, what: str, kind: type[L]) -> list[L]:
-        """Return the lines of a file beside the records; none if there is no such file."""
+        """Return the lines of a file beside the records; none if there is no `usage`, which older runs lack."""
         name = f"runs/{self.name}/{what}.jsonl.gz"
         if name not in self.archive.sizes:
+            if kind is ChunkTime:
+                self.findings.add(name, "file", "the times of the run", "no such file")
             return []
         found = []
         try:
@@ -286,3 +315,22 @@ class _Run:
         except (UnreadableError, InputError) as error:
             self.findings.add(name, "content", f"lines of a {kind.__name__}", str(error).removesuffix("."))
         return found
+
+
+def _refused(
+    record: CaseRecord, run: RunFile, rows: Mapping[str, EditorSpec], admitted: Admitted, keys: Container[Key]
+) -> Break | None:
+    """Return why a line cannot be counted, None if it can."""
+    row = rows.get(record.editor)
+    if record.run != run.digest:
+        return Break("run", run.digest, record.run)
+    if row is None or record.task not in run.spec.tasks or not row.evaluates(record.task):
+        return Break("row", "a row and task of run.json", f"row '{record.editor}', task '{record.task}'")
+    if large := [score.value for score in record.scores if abs(score.value) > LARGEST]:
+        # A sum of such numbers may be beyond any float.
+        return Break("value", f"at most {LARGEST:,}", str(large[0]))
+    if broken := admitted.broken(record):
+        return broken
+    if key_of(record) in keys:
+        return Break("case", "one line for each case, row and stage", "a second one")
+    return None

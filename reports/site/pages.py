@@ -19,8 +19,9 @@ from .means import NAMES
 
 HERE = Path(__file__).parent
 ASSETS = ("style.css", "table.js", "data.js", "means.js", "cases.js", "case.js")
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u2028-\u202e\u2060\u2066-\u2069\ufeff]")
-"""Characters that are not seen, or that turn the text around them: bytes below space, breaks, controls of direction."""
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u2028-\u202e\u2060\u2066-\u2069\ud800-\udfff\ufeff]")
+"""Characters that are not seen, that turn the text around them, or that no file can hold: bytes below space, breaks,
+controls of direction, half pairs."""
 OVER_SEEDS = (
     "Where several seeds stand together, it is the mean over seeds and cases, and the interval is of a bootstrap that "
     "draws both; n counts the cases scored under all of them."

@@ -1,5 +1,7 @@
 """Where an answer stops and when two are the same."""
 
+from time import process_time
+
 import pytest
 
 from instructedit.benchmark.matching import finished, first_answer, generation_agreement, matches, normalise
@@ -144,3 +146,18 @@ def test_what_follows_a_finished_text_changes_no_score(whole: str, alias: str, t
     assert finished(whole, [alias])
     assert matches(whole, [alias]) == matches(whole + tail, [alias])
     assert generation_agreement(whole, whole + tail)
+
+
+def test_long_texts_take_linear_time():
+    """A word of 100,000 letters and as many initials: seconds and minutes where all in front of a stop is read."""
+    begun = process_time()
+    assert first_answer("a" * 10**5 + "-" * 10 + ". b") == "a" * 10**5 + "-" * 10
+    assert not generation_agreement("A. " * 10**5, "b")
+    assert process_time() - begun < 5
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"), [("xSt. b", "xSt"), ("abcdefghSt. b", "abcdefghSt"), ("St. Ives. b", "St. Ives")]
+)
+def test_the_end_of_a_longer_word_is_no_title(text, answer):
+    assert first_answer(text) == answer

@@ -35,7 +35,7 @@ function make(tag, properties = {}, ...children) {
 }
 
 // Characters that are not seen or that turn the text around them; the same as in pages.py.
-const CONTROL = /([\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u2028-\u202e\u2060\u2066-\u2069\ufeff])/;
+const CONTROL = /([\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u2028-\u202e\u2060\u2066-\u2069\ud800-\udfff\ufeff])/u;
 
 /** Return a text from the data as nodes that show it literally: a control character by its code. */
 function literal(text) {

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from instructedit.benchmark.suite_results import SuiteEntry, SuiteFile
+from instructedit.benchmark.tasks.sources import Embedded
 from instructedit.benchmark.usage import Meter
 from instructedit.editors import EDITORS, InputError, TrainedEditor
 from instructedit.reports.leaderboard import archive
 from instructedit.reports.leaderboard.archive import MANIFEST, open_archive
+from instructedit.reports.leaderboard.base import BaseReader
 from instructedit.reports.leaderboard.findings import MOST, Findings
 from instructedit.reports.leaderboard.pack import pack
 from instructedit.reports.leaderboard.training import TRAINED, UNTRAINED
@@ -159,11 +161,18 @@ def test_a_row_trained_on_the_tested_task_is_said(tmp_path: Path):
 
 
 def test_data_that_are_not_of_the_package_are_read_where_they_are_given(files: Files, tmp_path: Path):
-    from instructedit.benchmark.tasks.sources import Embedded
+    digests = {}
+    for path in Embedded().path.rglob("*.json"):
+        name = path.relative_to(Embedded().path).as_posix()
+        (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "data" / name).write_bytes(content := path.read_bytes() + b"\n")
+        digests[name] = hashlib.sha256(content).hexdigest()
 
     def elsewhere(run: dict) -> None:
         for data in run["data"]:
             data["source"] = "folder"
+            data["sha256"] = {name: digests[name] for name in data["sha256"]}
+            run["spec"]["data"][data["task"]] = data["sha256"]
 
     def widen(line: dict) -> None:
         if line["task"] == "convsent":
@@ -176,7 +185,7 @@ def test_data_that_are_not_of_the_package_are_read_where_they_are_given(files: F
     verdict = validate(path)
     assert verdict.accepted
     assert any("were not read again" in note for note in verdict.findings.notes)
-    found = validate(path, data=str(Embedded().path)).findings.found
+    found = validate(path, data=str(tmp_path / "data")).findings.found
     assert {(f.field, f.found) for f in found} == {("target", "'Nice.'")}
 
 
@@ -190,6 +199,17 @@ def test_a_name_that_leads_elsewhere_is_refused(name: str, files: Files, tmp_pat
     found = reasons(tmp_path / "s.zip")
     assert f"{name}: name: {MANIFEST} or a file of runs/DIGEST/ was expected" in found
     assert [path.name for path in tmp_path.iterdir()] == ["s.zip"], "nothing is written anywhere"
+
+
+def test_a_name_that_is_not_of_the_encoding_it_claims_is_refused(files: Files, tmp_path: Path):
+    """Names stand twice in a zip file; the one beside the content is read when it is opened."""
+    zipped(files, tmp_path / "s.zip").close()
+    content = bytearray((tmp_path / "s.zip").read_bytes())
+    central, utf_8 = content.find(b"PK\x01\x02"), 0x08
+    content[7] = content[central + 9] = utf_8
+    content[30] = 0xFF
+    (tmp_path / "s.zip").write_bytes(content)
+    assert f"{MANIFEST}: content: a Manifest was expected, found 'utf-8' codec" in reasons(tmp_path / "s.zip")
 
 
 def test_a_second_file_of_a_name_is_refused(files: Files, tmp_path: Path):
@@ -247,6 +267,38 @@ def test_a_submission_that_is_wrong_everywhere_is_not_read_for_ever(files: Files
     assert f"Nothing was looked at behind the first {MOST:,} findings." in verdict.findings.notes
 
 
+def test_of_lines_that_a_run_cannot_have_nothing_is_kept(files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Further cases, with the package's data and with others; of the latter only the number of cases is known."""
+    kept: set[str] = set()
+    take = BaseReader.take
+    monkeypatch.setattr(BaseReader, "take", lambda self, record: (kept.add(record.case_id), take(self, record)))
+    (first, *_), own = files.lines, {line["case_id"] for line in files.lines}
+    files.lines = [*files.lines, *({**first, "case_id": f"counterfact/test/{5000 + more}"} for more in range(9))]
+    wanted = "case_id: one of the 3 cases of the run was expected, found 'counterfact/test/5008'"
+    files.seal()
+    assert wanted in reasons(files.write(tmp_path / "ours"))
+    assert kept == own
+
+    def elsewhere(run: dict) -> None:
+        (data,) = (data for data in run["data"] if data["task"] == "counterfact")
+        data.update(source="folder", sha256={"other.json": "0" * 64}, rows=data["rows"] + 1)
+        run["spec"]["data"]["counterfact"] = data["sha256"]
+
+    files.change("run.json", elsewhere)
+    files.seal()
+    kept.clear()
+    assert wanted in reasons(files.write(tmp_path / "others"))
+    assert kept == own
+
+
+@pytest.mark.parametrize(("limit", "most"), [("KEPT", 1 << 10), ("LINES", 7)])
+def test_what_is_kept_of_a_run_is_bounded(
+    limit: str, most: int, files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(f"instructedit.reports.leaderboard.validate.{limit}", most)
+    assert f"found more, up to line {1 if limit == 'KEPT' else 8}" in reasons(files.write(tmp_path / "s"))
+
+
 def test_what_is_there_is_not_overwritten_and_names_are_asked_for(results: Path, tmp_path: Path):
     (tmp_path / "s.zip").touch()
     with pytest.raises(InputError, match="is there already"):
@@ -272,3 +324,11 @@ def test_memory_is_measured():
     usage = Meter().read()
     assert usage.seconds >= 0
     assert usage.memory > 50 * 2**20, "Python with torch takes more"
+
+
+def test_nothing_but_the_submission_is_written_beside_it(results: Path, tmp_path: Path):
+    (tmp_path / "s.part").write_text("mine")
+    pack(results, tmp_path / "s.zip", name="Ours", authors=["Ada"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["s.part", "s.zip"]
+    assert (tmp_path / "s.part").read_text() == "mine"
+    assert stat.S_IMODE((tmp_path / "s.zip").stat().st_mode) == 0o644

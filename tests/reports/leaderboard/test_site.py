@@ -1,5 +1,6 @@
 """Tables, ranks and pages of the leaderboard."""
 
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -8,15 +9,19 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from instructedit.benchmark import statistics
 from instructedit.benchmark.cli import app
-from instructedit.benchmark.results import EditorSpec
+from instructedit.benchmark.results import EditorSpec, GenerationSpec, RunSpec, digest_of
+from instructedit.benchmark.suite_results import SuiteEntry, SuiteFile
 from instructedit.editors import InputError
 from instructedit.reports.leaderboard.archive import MANIFEST
-from instructedit.reports.leaderboard.entries import Board, Entry, Submission, entries_of
+from instructedit.reports.leaderboard.entries import Board, Entry, Submission, board_of, entries_of
 from instructedit.reports.leaderboard.pack import pack
 from instructedit.reports.leaderboard.ranks import Line, table_of
 from instructedit.reports.leaderboard.write import build
 
+from ..conftest import run_file
+from .conftest import Files
 from .made import spec_of, write
 
 HOSTILE = "<script>document.title='owned'</script>\"'&\u202e"
@@ -105,6 +110,22 @@ def test_entries_are_compared_on_the_cases_that_both_have():
     second.values[0] = {case: value for case, value in second.values[0].items() if value}
     assert {line.n for line in table_of(BOARD, [first, second])} == {50, 100}
     assert ranks([first, second]) == {"a": (1, 2), "b": (1, 2)}
+
+
+def test_entries_on_other_cases_are_drawn_once(monkeypatch: pytest.MonkeyPatch):
+    """Each entry lacks another case; two thirds are right in 90 %, one third in half of the cases."""
+    entries = [entry(f"e{number}", 0.9 if number % 3 else 0.5) for number in range(9)]
+    for number, made in enumerate(entries):
+        del made.values[0][f"c{number:03}"]
+    drawings: list[str] = []
+    seeded = statistics.seeded
+    monkeypatch.setattr(statistics, "seeded", lambda key: (drawings.append(key), seeded(key))[1])
+    statistics._draws.cache_clear()
+    found = ranks(entries)
+    assert {name: rank == (1, 6) for name, rank in found.items()} == {f"e{n}": n % 3 > 0 for n in range(9)}
+    assert {rank for rank in found.values()} == {(1, 6), (7, 9)}
+    # for each entry its own cases, once all of them, and the one seed
+    assert len(drawings) <= len(entries) + 2
 
 
 def test_ranks_among_untrained_rows_leave_the_others_out():
@@ -202,10 +223,27 @@ def test_texts_of_submissions_are_shown_and_do_nothing(site: Path):
     for path in site.rglob("*.html"):
         text = path.read_text()
         assert "<script>" not in text
-        assert "\u202e" not in text.partition("<body>")[2].replace('data-value="', ""), path
+        assert "\u202e" not in text, path
         assert "onerror=" not in text
         assert "script-src 'self'" in text
     assert "&lt;script&gt;document.title" in (site / "index.html").read_text()
+
+
+def test_refused_texts_do_nothing_and_stop_no_other_submission(results: Path, files: Files, tmp_path: Path):
+    pack(results, tmp_path / "s" / "good.zip", name="Good", authors=["Ada"])
+    files.change(MANIFEST, lambda manifest: manifest.update(name=HOSTILE))
+    files.change("summary.json", lambda summary: summary.update(digest=HOSTILE))
+    files.write(Path(os.fsdecode(os.fsencode(tmp_path / "s") + b"/bad\xff\xe2\x80\xae")))
+    built = build(tmp_path / "s", tmp_path / "site")
+    assert (built.accepted, len(built.refused)) == (1, 1)
+    text = (tmp_path / "site" / "refused.html").read_text()
+    assert "&lt;script&gt;document.title" in text
+    assert "<script>" not in text
+    assert "\u202e" not in text
+    assert 'aria-label="Findings of bad\\udcff\\u202e"' in text
+    assert 'bad<span class="control">U+DCFF</span>' in text
+    shown = CliRunner().invoke(app, ["leaderboard", "build", str(tmp_path / "s"), "--out", str(tmp_path / "again")])
+    assert "refused: bad\\udcff\\u202e" in shown.output
 
 
 def test_the_refused_are_listed_with_their_reasons(site: Path):
@@ -234,6 +272,48 @@ def test_the_same_submissions_give_the_same_bytes(site: Path, folder: Path, tmp_
     assert files == {path.relative_to(again): path.read_bytes() for path in again.rglob("*") if path.is_file()}
 
 
+DIFFERENT = {
+    "data": {"data": {"counterfact": {"other.json": "0" * 64}}},
+    "reader": {"readers": {"counterfact": "9"}},
+    "model": {"model_fingerprint": "0" * 64},
+    "tokenizer": {"tokenizer_fingerprint": "0" * 64},
+    "dtype": {"dtype": "bfloat16"},
+    "split": {"split": "validation"},
+    "limit": {"limit": 2},
+    "schedule": {"schedule": "batch", "edited": ("counterfact",)},
+    "edited": {"schedule": "batch", "edited": ("counterfact", "recent")},
+    "decoding": {"generation": GenerationSpec(max_new_tokens=8)},
+}
+
+
+@pytest.mark.parametrize("field", DIFFERENT)
+def test_two_numbers_that_differ_in_one_field_never_share_a_table(field: str):
+    first = spec_of(("counterfact", "recent"))
+    if field == "edited":
+        first = first.model_copy(update=DIFFERENT["schedule"])
+    second = first.model_copy(update=DIFFERENT[field])
+    if field == "data":
+        second = second.model_copy(update={"data": {**first.data, **second.data}})
+    boards = [
+        board_of(
+            run_file().model_copy(update={"spec": spec}),
+            "counterfact",
+            "single",
+            "reliability",
+            False,
+            "free_generation",
+        )
+        for spec in (first, second)
+    ]
+    differ = {name for name in Board._fields if getattr(boards[0], name) != getattr(boards[1], name)}
+    assert differ == ({field, "edited"} if field == "schedule" else {field})
+
+
+def test_every_field_of_a_table_is_tried():
+    told_by_the_number = {"task", "stage", "measure", "derived", "protocol"}
+    assert {*DIFFERENT, *told_by_the_number} == set(Board._fields)
+
+
 def test_two_limits_never_share_a_table(tmp_path: Path):
     out = tmp_path / "submissions"
     for limit in (2, 3):
@@ -245,25 +325,71 @@ def test_two_limits_never_share_a_table(tmp_path: Path):
     assert all(len({row[7] for row in rows(text)}) == 1 for text in texts)
 
 
-def test_seeds_of_a_submission_are_one_entry(results: Path, tmp_path: Path):
-    from instructedit.benchmark.suite_results import SuiteEntry, SuiteFile
-
-    out = tmp_path / "runs"
-    specs = [spec_of(("counterfact",), seed=seed) for seed in (0, 1)]
-    folders = [write(out, spec, {"ft-l": 1 + 2 * spec.seed}) for spec in specs]
-    entries = tuple(
-        SuiteEntry(label="x", setting="multi-task", schedule="single", seed=s.seed, digest=s.digest) for s in specs
-    )
-    (out / "suites").mkdir()
-    (out / "suites" / "x.json").write_text(SuiteFile(name="x", runs=entries).model_dump_json())
-    pack(out, tmp_path / "s" / "seeds.zip", name="Seeds", authors=["Ada"])
+def test_one_name_of_other_authors_is_no_earlier_version(tmp_path: Path):
+    run = write(tmp_path / "run", spec_of(("counterfact",)))
+    for author in ("Ada", "Grace"):
+        pack(run, tmp_path / "s" / f"{author}.zip", name="Ours", authors=[author])
     build(tmp_path / "s", tmp_path / "site")
-    text = page(tmp_path / "site", "<title>counterfact: Reliability, teacher_forced_exact</title>")
-    (row,) = (row for row in rows(text) if row[2] == "ft-l")
+    assert [row[3] for row in rows(page(tmp_path / "site", RELIABILITY)) if row[2] == "ft-l"] == ["", ""]
+
+
+def test_rows_of_another_configuration_are_entries_of_their_own(tmp_path: Path):
+    first = spec_of(("counterfact",))
+    other = first.editors[1].model_copy(update={"config": {"lr": 0.5}})
+    second = spec_of(("counterfact",), seed=1)
+    second = second.model_copy(update={"editors": (second.editors[0], other, second.editors[2])})
+    packed_suite(tmp_path, [first, second], [1, 3])
+    found = {row[2]: row[4].split()[0] for row in rows(page(tmp_path / "site", RELIABILITY)) if "ft-l" in row[2]}
+    names = [f"ft-l options {digest_of(row)}" for row in (first.editors[1], other)]
+    assert found == dict(zip(names, ("33.3", "100.0"), strict=True))
+
+
+def packed_suite(out: Path, specs: list[RunSpec], rights: list[int]) -> list[Path]:
+    """Pack runs as one submission; in each, `ft-l` gets so many cases right."""
+    folders = [write(out / "runs", spec, {"ft-l": right}) for spec, right in zip(specs, rights, strict=True)]
+    runs = tuple(
+        SuiteEntry(label="x", setting=spec.setting, schedule="single", seed=spec.seed, digest=spec.digest)
+        for spec in specs
+    )
+    (out / "runs" / "suites").mkdir()
+    (out / "runs" / "suites" / "x.json").write_text(SuiteFile(name="x", runs=runs).model_dump_json())
+    pack(out / "runs", out / "s" / "suite.zip", name="Suite", authors=["Ada"])
+    build(out / "s", out / "site")
+    return folders
+
+
+RELIABILITY = "<title>counterfact: Reliability, teacher_forced_exact</title>"
+
+
+def test_seeds_of_a_submission_are_one_entry(tmp_path: Path):
+    folders = packed_suite(tmp_path, [spec_of(("counterfact",), seed=seed) for seed in (0, 1)], [1, 3])
+    (row,) = (row for row in rows(page(tmp_path / "site", RELIABILITY)) if row[2] == "ft-l")
     # right in 1 of 3 cases under seed 0, in 3 of 3 under seed 1: (1/3 + 1) / 2
     assert row[4].startswith("66.7 [")
     assert row[8] == "0, 1"
     assert all(folder.name[:8] in row[10] for folder in folders)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("instructions", "b" * 16), ("setting", "single-task"), ("chunk", 7), ("at", (2,))]
+)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_runs_that_differ_in_more_than_the_seed_are_entries_of_their_own(
+    field: str, value: object, seed: int, tmp_path: Path
+):
+    first = spec_of(("counterfact",))
+    packed_suite(tmp_path, [first, spec_of(("counterfact",), seed=seed, **{field: value})], [1, 3])
+    found = {row[2]: row[4].split()[0] for row in rows(page(tmp_path / "site", RELIABILITY)) if "ft-l" in row[2]}
+    assert found == {f"ft-l {field} {getattr(first, field)}".strip(): "33.3", f"ft-l {field} {value}": "100.0"}
+
+
+def test_a_second_run_of_a_seed_is_named_and_not_counted(tmp_path: Path):
+    first = spec_of(("counterfact",))
+    folders = packed_suite(tmp_path, [first, first.model_copy(update={"editors": first.editors[:2]})], [1, 3])
+    (row,) = (row for row in rows(page(tmp_path / "site", RELIABILITY)) if row[2] == "ft-l")
+    counted, other = sorted(folders, key=lambda folder: folder.name)
+    assert row[4].startswith("33.3" if counted == folders[0] else "100.0")
+    assert f"{counted.name[:8]} seed 0 again, not counted: {other.name[:8]}" in " ".join(row[10].split())
 
 
 def test_commands(results: Path, folder: Path, tmp_path: Path):

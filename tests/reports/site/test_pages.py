@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
@@ -104,12 +105,12 @@ def test_control_characters_are_shown_by_their_code():
 
 def test_browser_shows_the_same_characters_by_their_code(site):
     script = (site / "assets" / "data.js").read_text(encoding="utf-8")
-    (theirs,) = re.findall(r"const CONTROL = /\((\[.*?\])\)/;", script)
+    (theirs,) = re.findall(r"const CONTROL = /\((\[.*?\])\)/u;", script)
     pattern = re.compile(theirs)
-    codes = (*range(0x2100), *range(0xFE00, 0x10000))
+    codes = (*range(0x2100), *range(0xD700, 0xE100), *range(0xFE00, 0x10000))
     ours = {code for code in codes if "control" in shown(chr(code))}
     assert {code for code in codes if pattern.search(chr(code))} == ours
-    assert ours >= {0x00, 0x1B, 0x202E, 0x2028, 0x2066, 0xFEFF}
+    assert ours >= {0x00, 0x1B, 0x202E, 0x2028, 0x2066, 0xD800, 0xDFFF, 0xFEFF}
     assert not ours & {ord(character) for character in "\t\n aé\u200d"}
 
 
@@ -248,3 +249,16 @@ def test_index_of_another_suite_is_refused(tmp_path):
     write_record(tmp_path / "suite.json", summary.model_copy(update={"name": "other"}))
     with pytest.raises(InputError, match="field 'name': 'other', 'full' was expected"):
         write_site(tmp_path, tmp_path / "site")
+
+
+def test_a_site_is_written_in_the_working_folder_and_removes_nothing_beside_it(tmp_path, monkeypatch):
+    run = ordinary(tmp_path / "run")
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site.part").mkdir()
+    (tmp_path / "site.part" / "mine").touch()
+    monkeypatch.chdir(tmp_path / "site")
+    write_site(run, Path())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "site", "site.part"]
+    assert (tmp_path / "site" / "index.html").is_file()
+    assert (tmp_path / "site.part" / "mine").is_file()
+    assert (tmp_path / "site").stat().st_mode & 0o777 == 0o755
