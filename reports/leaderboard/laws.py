@@ -239,9 +239,9 @@ def forced_and_free(record: CaseRecord, most: int) -> Iterator[tuple[str, int, b
     """Yield per probe what teacher forcing says of the text that was generated, and whether it is so.
 
     Exact match under teacher forcing is greedy decoding of the answer's tokens: where it is 1 the text that the model
-    wrote begins with the first accepted answer, or is the beginning of it where the most new tokens cut it off. A KL
-    of exactly 0 is a model that the edit did not touch, which writes what it wrote before. Only two tokens that tie
-    within rounding can break this. An exact match in locality says nothing of the kind: it is read behind the data's
+    wrote begins with the first accepted answer, or is the beginning of it where the most new tokens cut it off. Only
+    two tokens that tie within rounding can break this. A KL of exactly 0 is an edit that does not reach the answer, and
+    seldom what stands behind it. An exact match in locality says nothing of the kind: it is read behind the data's
     answer and not behind the model's own text.
 
     Args:

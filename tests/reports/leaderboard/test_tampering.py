@@ -273,19 +273,6 @@ def an_exact_match_whose_text_was_cut_short(files: Files) -> None:
     files.consistent()
 
 
-@tampering("generated: the text of before the edit, KL being 0 was expected, found another text")
-def locality_kept_beside_another_text(files: Files) -> None:
-    def change(line: Any) -> None:
-        kept = next(s for s in line["scores"] if (s["protocol"], s["value"]) == ("kl_divergence", 0.0))["probe"]
-        line["answers"][kept].update(generated=" violet.")
-        for own in line["scores"]:
-            if (own["probe"], own["protocol"]) == (kept, "free_generation"):
-                own.update(value=0.0)
-
-    files.one(change)
-    files.consistent()
-
-
 @tampering("fluency: 2", "from the text was expected, found 600.0")
 def an_edited_fluency(files: Files) -> None:
     files.one(lambda line: score(line, "fluency", "ngram_entropy").update(value=600.0))
@@ -820,6 +807,25 @@ def test_a_reference_of_another_model_is_said_to_say_nothing(files: Files, resul
     verdict = validate(files.write(tmp_path / "s"), against=results)
     assert verdict.accepted
     assert any("base pass of 'counterfact'" in note and "not compared" in note for note in verdict.findings.notes)
+
+
+def test_another_text_beside_a_divergence_of_zero_is_said(files: Files, tmp_path: Path) -> None:
+    """An honest edit may act behind the answer, where no divergence is read."""
+
+    def change(line: Any) -> None:
+        kept = next(s for s in line["scores"] if (s["protocol"], s["value"]) == ("kl_divergence", 0.0))["probe"]
+        line["answers"][kept].update(generated=" violet.")
+        for own in line["scores"]:
+            if (own["probe"], own["protocol"]) == (kept, "free_generation"):
+                own.update(value=0.0)
+
+    files.one(change)
+    files.consistent()
+    verdict = validate(files.write(tmp_path))
+    assert not verdict.findings.found
+    assert "texts are not those of before, though the KL of their answers is exactly 0" in " ".join(
+        verdict.findings.notes
+    )
 
 
 def test_one_tie_in_a_thousand_is_counted_by_row(files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
