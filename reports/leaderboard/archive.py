@@ -117,13 +117,13 @@ def open_archive(path: Path, findings: Findings) -> Archive | None:
             findings.add(path.name, "size", f"at most {PACKED:,} bytes", f"{size:,}")
             return None
         return _Zip(path, findings)
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError) as error:
-        if isinstance(error, InputError):
-            raise
-        findings.add(path.name, "format", "a zip file or a folder", str(error))
-        return None
+    except InputError:
+        raise
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); a submission was expected.") from error
+    except _BROKEN as error:
+        findings.add(path.name, "format", "a zip file or a folder", str(error))
+        return None
 
 
 # ValueError: names that are not of the encoding they claim; OverflowError: places behind any file's end.

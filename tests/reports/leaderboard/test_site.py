@@ -2,22 +2,18 @@
 
 import os
 import re
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from instructedit.benchmark import statistics
 from instructedit.benchmark.cli import app
-from instructedit.benchmark.results import EditorSpec, GenerationSpec, RunSpec, digest_of
+from instructedit.benchmark.results import GenerationSpec, RunSpec, digest_of
 from instructedit.benchmark.suite_results import SuiteEntry, SuiteFile
 from instructedit.editors import InputError
 from instructedit.reports.leaderboard.archive import MANIFEST
-from instructedit.reports.leaderboard.entries import Board, Entry, Submission, board_of, entries_of
+from instructedit.reports.leaderboard.entries import Board, board_of
 from instructedit.reports.leaderboard.pack import pack
-from instructedit.reports.leaderboard.ranks import Line, table_of
 from instructedit.reports.leaderboard.write import build
 
 from ..conftest import run_file
@@ -25,132 +21,6 @@ from .conftest import Files
 from .made import spec_of, write
 
 HOSTILE = "<script>document.title='owned'</script>\"'&\u202e"
-BOARD = Board(
-    task="t",
-    data="{}",
-    reader="1",
-    model="m",
-    tokenizer="k",
-    dtype="float32",
-    split="test",
-    limit=None,
-    schedule="single",
-    edited="",
-    stage="single",
-    decoding="",
-    measure="reliability",
-    derived=False,
-    protocol="teacher_forced_exact",
-)
-
-
-class Made(Submission):
-    """A submission of which nothing but name, authors and date are asked."""
-
-    def __init__(self, name: str, day: int = 1) -> None:
-        object.__setattr__(self, "id", f"{name}-{day}")
-        object.__setattr__(self, "_made", (name, day))
-
-    @property
-    def author(self):
-        return self._made[0], ("Ada",)
-
-    @property
-    def date(self):
-        return self._made[1]
-
-
-def entry(
-    name: str, right: float, *, n: int = 100, exposure="no", method="ft-l", day: int = 1, seeds: int = 1
-) -> Entry:
-    """An entry that has the first cases right, as large a share of them as is said."""
-    values = {seed: {f"c{i:03}": float(i < round(right * n)) for i in range(n)} for seed in range(seeds)}
-    made = Entry(Made(name, day), EditorSpec(name="row", method=method), "direct", exposure)
-    made.values, made.runs = values, {seed: f"{seed}" for seed in values}
-    made.summary = {seed: (right, right - 0.1, right + 0.1) for seed in values}
-    return made
-
-
-def ranks(entries, board: Board = BOARD) -> dict[str, tuple[int, int] | None]:
-    return {line.entry.submission.author[0]: line.rank for line in table_of(board, entries)}
-
-
-def test_entries_tie_unless_the_difference_is_clear_of_zero():
-    """80 and 78 differ in two cases, which proves nothing; 50 is far behind both."""
-    found = ranks([entry("a", 0.80), entry("b", 0.78), entry("c", 0.50)])
-    assert found == {"a": (1, 2), "b": (1, 2), "c": (3, 3)}
-
-
-def test_fewer_than_six_differing_cases_never_separate():
-    """All five speak for a, but five signs alone come up so in 2 of 32 cases: p = 0.0625. Six would: 0.03125."""
-    assert ranks([entry("a", 1.0, n=20), entry("b", 0.75, n=20)]) == {"a": (1, 2), "b": (1, 2)}
-    assert ranks([entry("a", 1.0, n=20), entry("b", 0.70, n=20)]) == {"a": (1, 1), "b": (2, 2)}
-    assert ranks([entry("a", 1.0, n=1), entry("b", 0.0, n=1)]) == {"a": (1, 2), "b": (1, 2)}
-
-
-def test_an_interval_of_ranks_counts_who_is_better_and_who_is_worse():
-    """a beats c; b ties with both: 1 + 0 .. 3 - 1, 1 + 0 .. 3 - 0, 1 + 1 .. 3 - 0."""
-    first, second, third = entry("a", 0.60), entry("b", 0.5), entry("c", 0.50)
-    # b is right on the first 50 cases with 7 less and 3 more elsewhere than c: ten differ, in both directions
-    own = second.values[0]
-    own.update({f"c{i:03}": 0.0 for i in range(43, 50)} | {f"c{i:03}": 1.0 for i in range(60, 70)})
-    assert np.isclose(sum(own.values()), 53)
-    assert ranks([first, second, third]) == {"a": (1, 2), "b": (1, 3), "c": (2, 3)}
-
-
-def test_less_divergence_is_better_and_fluency_has_no_winner():
-    entries = [entry("a", 0.2), entry("b", 0.8)]
-    assert ranks(entries, BOARD._replace(protocol="kl_divergence")) == {"a": (1, 1), "b": (2, 2)}
-    assert ranks(entries, BOARD._replace(protocol="ngram_entropy", measure="fluency")) == {"a": None, "b": None}
-
-
-def test_entries_are_compared_on_the_cases_that_both_have():
-    """b failed on the cases that a has wrong, so its mean is 1; on the 50 cases of both the two are equal."""
-    first, second = entry("a", 0.5), entry("b", 0.5)
-    second.values[0] = {case: value for case, value in second.values[0].items() if value}
-    assert {line.n for line in table_of(BOARD, [first, second])} == {50, 100}
-    assert ranks([first, second]) == {"a": (1, 2), "b": (1, 2)}
-
-
-def test_entries_on_other_cases_are_drawn_once(monkeypatch: pytest.MonkeyPatch):
-    """Each entry lacks another case; two thirds are right in 90 %, one third in half of the cases."""
-    entries = [entry(f"e{number}", 0.9 if number % 3 else 0.5) for number in range(9)]
-    for number, made in enumerate(entries):
-        del made.values[0][f"c{number:03}"]
-    drawings: list[str] = []
-    seeded = statistics.seeded
-    monkeypatch.setattr(statistics, "seeded", lambda key: (drawings.append(key), seeded(key))[1])
-    statistics._draws.cache_clear()
-    found = ranks(entries)
-    assert {name: rank == (1, 6) for name, rank in found.items()} == {f"e{n}": n % 3 > 0 for n in range(9)}
-    assert {rank for rank in found.values()} == {(1, 6), (7, 9)}
-    # for each entry its own cases, once all of them, and the one seed
-    assert len(drawings) <= len(entries) + 2
-
-
-def test_ranks_among_untrained_rows_leave_the_others_out():
-    lines = table_of(BOARD, [entry("a", 0.9, exposure="yes"), entry("b", 0.6), entry("c", 0.3, exposure="unknown")])
-    found = {line.entry.submission.author[0]: (line.rank, line.rank_untrained) for line in lines}
-    assert found == {"a": ((1, 1), None), "b": ((2, 2), (1, 1)), "c": ((3, 3), None)}
-
-
-def test_controls_and_earlier_versions_stay_visible_without_a_rank():
-    lines = table_of(BOARD, [entry("a", 0.9, day=1), entry("a", 0.5, day=2), entry("b", 0.0, method="none")])
-    assert [(line.kind, line.mean, line.rank) for line in lines] == [
-        ("current", 0.5, (1, 1)),
-        ("earlier", 0.9, None),
-        ("control", 0.0, None),
-    ]
-
-
-def test_with_one_seed_the_interval_is_that_of_the_run_and_with_several_over_both():
-    (one,) = table_of(BOARD, [entry("a", 0.5)])
-    assert (one.low, one.high) == (0.4, 0.6)
-    several = entry("a", 0.5, seeds=3)
-    several.values[2] = dict.fromkeys(several.values[2], 1.0)
-    (line,) = table_of(BOARD, [several])
-    assert line.mean == pytest.approx((0.5 + 0.5 + 1.0) / 3)
-    assert line.low < 0.6 < line.high
 
 
 @pytest.fixture(scope="module")
@@ -414,9 +284,3 @@ def test_a_site_needs_submissions_and_a_new_folder(folder: Path, tmp_path: Path)
         build(tmp_path, tmp_path / "site")
     with pytest.raises(InputError, match="no such folder"):
         build(tmp_path / "none", tmp_path / "site")
-
-
-def test_lines_and_entries_are_plain_values():
-    line = Line(entry("a", 0.5), 0.5, 0.4, 0.6, 10, "current")
-    assert replace(line, rank=(1, 1)).rank == (1, 1)
-    assert entries_of([]) == {}

@@ -7,7 +7,7 @@ import pytest
 from instructedit.reports.site.write import write_site
 
 from .browser import chromium
-from .runs import HOSTILE, hostile, make_case, make_run, ordinary, write_run
+from .runs import HOSTILE, make_case, make_run, write_run
 
 RUN = "0123456789abcdef"
 PAGES = ("index.html", f"run-{RUN}.html", "means.html", "cases.html")
@@ -26,20 +26,6 @@ def clean(browser):
     browser.prefer("light")
     yield
     assert browser.errors() == []
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("ordinary")
-    write_site(ordinary(folder / "run"), folder / "site")
-    return folder / "site"
-
-
-@pytest.fixture(scope="module")
-def hostile_site(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("hostile")
-    write_site(hostile(folder / "run"), folder / "site")
-    return folder / "site"
 
 
 @pytest.fixture(scope="module")

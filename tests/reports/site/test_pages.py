@@ -16,7 +16,7 @@ from instructedit.reports.site.write import write_site
 from ..suites import trained, write_index
 from ..suites import write_run as write_suite_run
 from .reading import Page, data
-from .runs import HOSTILE, hostile, make_case, make_run, ordinary, write_run
+from .runs import HOSTILE, make_case, make_run, ordinary, write_run
 
 POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'"
 
@@ -30,20 +30,6 @@ def digest(folder):
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         found.update(f"{path.relative_to(folder)}\n".encode() + path.read_bytes())
     return found.hexdigest()
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("ordinary")
-    write_site(ordinary(folder / "run"), folder / "site")
-    return folder / "site"
-
-
-@pytest.fixture(scope="module")
-def hostile_site(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("hostile")
-    write_site(hostile(folder / "run"), folder / "site")
-    return folder / "site"
 
 
 def test_files_of_a_site(site):

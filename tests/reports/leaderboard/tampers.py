@@ -1,0 +1,375 @@
+"""Kinds of tampering with a submission: what it says of numbers, cases, answers and questions."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from instructedit.reports.leaderboard.archive import MANIFEST
+
+from .conftest import Files
+
+Tamper = Callable[[Files], None]
+CASES: list[Any] = []
+
+
+def tampering(*words: str) -> Callable[[Tamper], Tamper]:
+    """Register a kind of tampering with the words that its reason has to hold."""
+
+    def add(tamper: Tamper) -> Tamper:
+        CASES.append(pytest.param(tamper, words, id=tamper.__name__))
+        return tamper
+
+    return add
+
+
+def score(line: Any, measure: str, protocol: str) -> Any:
+    return next(s for s in line["scores"] if (s["measure"], s["protocol"]) == (measure, protocol))
+
+
+def answer(line: Any, role: str) -> Any:
+    return next(a for a in line["answers"] if a["role"] == role)
+
+
+# Numbers of the summary.
+
+
+@tampering("summary.json, mean of editor ft-l", "mean: 1.0 was expected", "found 0.99")
+def an_edited_mean(files: Files) -> None:
+    files.change("summary.json", lambda s: next(m for m in s["means"] if m["editor"] == "ft-l").update(mean=0.99))
+    files.seal()
+
+
+@tampering("summary.json", "low:", "found -0.5")
+def an_edited_interval(files: Files) -> None:
+    files.change("summary.json", lambda s: s["means"][0].update(low=-0.5))
+    files.seal()
+
+
+@tampering("comparison of editor none, other ft-l", "p: ", "found 1e-06")
+def an_edited_comparison(files: Files) -> None:
+    files.change("summary.json", lambda s: s["comparisons"][0].update(p=1e-6))
+    files.seal()
+
+
+@tampering("one, the records give it was expected, found none")
+def a_removed_mean(files: Files) -> None:
+    files.change("summary.json", lambda s: s["means"].pop())
+    files.seal()
+
+
+@tampering("mean: ", "found nan")
+def a_mean_that_is_no_number(files: Files) -> None:
+    files.change("summary.json", lambda s: s["means"][0].update(mean=float("nan")))
+    files.seal()
+
+
+@tampering("summary.json: valid: True was expected, found False")
+def an_invalid_run(files: Files) -> None:
+    files.change("summary.json", lambda s: s.update(valid=False, invalid_reason="The weights changed."))
+    files.seal()
+
+
+@tampering("summary.json: counts:", "failed")
+def edited_counts(files: Files) -> None:
+    files.change("summary.json", lambda s: s["counts"]["counterfact"].update(failed=2))
+    files.seal()
+
+
+# Cases.
+
+
+@tampering(
+    "row 'ft-l', task 'counterfact', stage 'single': cases: each of 3 cases once", "none of 1 (counterfact/test/"
+)
+def a_case_dropped_in_one_row(files: Files) -> None:
+    files.lines = [x for n, x in enumerate(files.lines) if (x["editor"], x["task"]) != ("ft-l", "counterfact") or n % 3]
+    files.consistent()
+
+
+def _drop(files: Files, task: str = "counterfact") -> None:
+    gone = next(line["case_id"] for line in files.lines if line["task"] == task)
+    files.lines = [line for line in files.lines if line["case_id"] != gone]
+
+
+@tampering("row 'none', task 'counterfact'", "row 'mend', task 'counterfact'", "each of 3 cases once")
+def a_case_dropped_in_all_rows(files: Files) -> None:
+    _drop(files)
+    files.consistent()
+
+
+@tampering("data of 'counterfact', cases: 240, of the data here was expected, found 2", "each of 3 cases once")
+def a_case_dropped_and_the_data_said_to_have_less(files: Files) -> None:
+    _drop(files)
+    files.change("run.json", lambda r: next(d for d in r["data"] if d["task"] == "counterfact").update(cases=2))
+    files.consistent()
+
+
+@tampering(
+    "case_id: one of the 3 cases of the run was expected, found 'counterfact/test/1'", "none of 1 (counterfact/test/"
+)
+def a_case_exchanged_for_an_easier_one(files: Files) -> None:
+    hard = next(line["case_id"] for line in files.lines if line["task"] == "counterfact")
+    files.each(lambda x: x.update(case_id="counterfact/test/1") if x["case_id"] == hard else None)
+    files.consistent()
+
+
+@tampering("case: one line for each case, row and stage was expected, found a second one")
+def a_duplicated_case(files: Files) -> None:
+    files.lines = [*files.lines, files.lines[0]]
+    files.seal()
+
+
+@tampering("stage: one that schedule 'single' has was expected, found 'after-all'", "none of 3")
+def a_renamed_stage(files: Files) -> None:
+    files.each(lambda line: line.update(stage="after-all") if line["editor"] == "ft-l" else None)
+    files.consistent()
+
+
+@tampering("status: done, the row edits nothing was expected, found failed")
+def a_hard_case_failed_without_edit(files: Files) -> None:
+    files.one(lambda x: x.update(status="failed", reason="Hard.", scores=[], answers=[], text=None), row="none")
+    files.consistent()
+
+
+@tampering("scores: none of a case that is failed")
+def a_failed_case_with_scores(files: Files) -> None:
+    files.one(lambda line: line.update(status="failed", reason="Hard."))
+    files.consistent()
+
+
+@tampering("limit: 3 was expected, found 2")
+def a_lower_limit_in_the_manifest(files: Files) -> None:
+    files.change(MANIFEST, lambda manifest: manifest["runs"][0].update(limit=2))
+
+
+@tampering("the digest of its specification was expected")
+def a_changed_limit(files: Files) -> None:
+    files.change("run.json", lambda run: run["spec"].update(limit=2))
+    files.seal()
+
+
+@tampering("case_id: one of the 2 cases of the run was expected, found 'counterfact/test/")
+def a_changed_limit_all_else_made_to_fit(files: Files) -> None:
+    files.change("run.json", lambda run: run["spec"].update(limit=2))
+    files.consistent()
+
+
+# Scores and answers.
+
+
+@tampering("teacher_forced_exact: 0.0, the share of tokens being 0.5 was expected, found 1.0")
+def another_protocol_under_a_name(files: Files) -> None:
+    files.one(lambda line: score(line, "portability", "teacher_forced_exact").update(value=1.0))
+    files.consistent()
+
+
+@tampering("teacher_forced_exact of 0 or 1 was expected, found 0.5")
+def token_shares_as_exact_matches(files: Files) -> None:
+    files.one(lambda line: score(line, "portability", "teacher_forced_exact").update(value=0.5))
+    files.consistent()
+
+
+@tampering("protocol: one that a probe of reliability edit is read by was expected, found z_sent")
+def a_protocol_that_does_not_read_the_probe(files: Files) -> None:
+    files.one(lambda line: score(line, "reliability", "teacher_forced_token").update(protocol="z_sent"))
+    files.consistent()
+
+
+@tampering("field 'scores.0.protocol'", "Input should be 'teacher_forced_token'")
+def an_unknown_protocol(files: Files) -> None:
+    files.one(lambda line: line["scores"][0].update(protocol="judge"))
+    files.seal()
+
+
+@tampering("value: teacher_forced_token within 0 and 1 was expected, found 1.5")
+def a_score_above_one(files: Files) -> None:
+    files.one(lambda line: score(line, "portability", "teacher_forced_token").update(value=1.5))
+    files.consistent()
+
+
+@tampering("value: kl_divergence of at least 0 was expected, found -1.0")
+def a_negative_divergence(files: Files) -> None:
+    files.one(lambda line: score(line, "locality", "kl_divergence").update(value=-1.0))
+    files.consistent()
+
+
+@tampering("field 'scores.0.value': Input should be a finite number")
+def a_score_that_is_no_number(files: Files) -> None:
+    files.one(lambda line: line["scores"][0].update(value=float("nan")))
+    files.seal()
+
+
+@tampering("edit: finite numbers was expected", "inf")
+def an_infinite_fact_of_the_edit(files: Files) -> None:
+    files.one(lambda line: line["edit"].update(delta_norm=float("inf")))
+    files.seal()
+
+
+@tampering("edit_success: 0.375, z_sent times z_topic was expected, found 0.9")
+def an_edited_edit_success(files: Files) -> None:
+    files.one(lambda line: score(line, "reliability", "edit_success").update(value=0.9), task="convsent")
+    files.consistent()
+
+
+@tampering("locality, teacher_forced_token: 1.0, the row edits nothing was expected, found 0.5")
+def locality_below_one_without_edit(files: Files) -> None:
+    def lower(line: Any) -> None:
+        score(line, "locality", "teacher_forced_token").update(value=0.5)
+        score(line, "locality", "teacher_forced_exact").update(value=0.0)
+
+    files.one(lower, row="none")
+    files.consistent()
+
+
+@tampering("generated: ' ", "as before, the row edits nothing was expected, found ' London.'")
+def another_answer_without_edit(files: Files) -> None:
+    files.one(lambda line: answer(line, "portability").update(generated=" London."), row="none")
+    files.consistent()
+
+
+@tampering("answers.0.before: ' ", "(as under row 'none') was expected, found ' London.'")
+def another_answer_before_the_edit(files: Files) -> None:
+    files.one(lambda line: answer(line, "reliability").update(before=" London."))
+    files.consistent()
+
+
+@tampering("free_generation: 0.0, compared with [", "found 1.0 for ' London.'")
+def an_answer_changed_without_its_score(files: Files) -> None:
+    files.one(lambda line: answer(line, "reliability").update(generated=" London."))
+    files.consistent()
+
+
+@tampering("free_generation: 0.0, compared with [", "found 1.0 for ' ")
+def a_score_changed_without_its_answer(files: Files) -> None:
+    files.one(lambda line: score(line, "portability", "free_generation").update(value=1.0))
+    files.consistent()
+
+
+@tampering("the text to begin with the answer, exact match under teacher forcing being 1 was expected")
+def exact_matches_that_nobody_wrote(files: Files) -> None:
+    def raise_(line: Any) -> None:
+        score(line, "portability", "teacher_forced_token").update(value=1.0)
+        score(line, "portability", "teacher_forced_exact").update(value=1.0)
+
+    files.one(raise_)
+    files.consistent()
+
+
+@tampering("the text to begin with the answer", "row 'ft-l', probe 0", "found another text")
+def an_exact_match_whose_text_was_cut_short(files: Files) -> None:
+    """An answer is cut off by the most new tokens alone, which are 32."""
+    files.one(lambda line: answer(line, "reliability").update(generated=""))
+    files.one(lambda line: score(line, "reliability", "free_generation").update(value=0.0))
+    files.consistent()
+
+
+@tampering("fluency: 2", "from the text was expected, found 600.0")
+def an_edited_fluency(files: Files) -> None:
+    files.one(lambda line: score(line, "fluency", "ngram_entropy").update(value=600.0))
+    files.consistent()
+
+
+@tampering("unscored: a reason for each of 2 scores that are not there was expected, found 0 reasons")
+def a_hard_probe_without_scores(files: Files) -> None:
+    def drop(line: Any) -> None:
+        number = score(line, "portability", "free_generation")["probe"]
+        line["scores"] = [s for s in line["scores"] if s["probe"] != number]
+
+    files.one(drop)
+    files.consistent()
+
+
+@tampering("one score of a probe and protocol was expected, found a second one of teacher_forced_token")
+def a_score_counted_twice(files: Files) -> None:
+    files.one(lambda line: line["scores"].append(line["scores"][0]))
+    files.consistent()
+
+
+@tampering("probe: one of ", "answers was expected, found 99")
+def a_score_of_no_answer(files: Files) -> None:
+    files.one(lambda line: line["scores"][0].update(probe=99))
+    files.consistent()
+
+
+@tampering("measure: that of its answer, portability", "found reliability")
+def a_score_moved_to_another_measure(files: Files) -> None:
+    files.one(lambda line: score(line, "portability", "free_generation").update(measure="reliability"))
+    files.consistent()
+
+
+@tampering("value: at most 1,000,000 was expected, found 1.7e+308")
+def divergences_whose_sum_is_beyond_any_number(files: Files) -> None:
+    def raise_(line: Any) -> None:
+        for own in line["scores"]:
+            if own["protocol"] == "kl_divergence":
+                own.update(value=1.7e308)
+
+    files.each(raise_)
+    files.seal()
+
+
+# What was asked.
+
+
+@tampering("target: '", "(in the data) was expected, found 'red'")
+def a_target_edited_to_what_the_model_said(files: Files) -> None:
+    case = next(line["case_id"] for line in files.lines if line["task"] == "counterfact")
+    files.each(lambda line: line.update(target="red") if line["case_id"] == case else None)
+    files.consistent()
+
+
+@tampering("answers.0.accepted: (", "(in the data) was expected", "'blue'")
+def accepted_answers_widened(files: Files) -> None:
+    def widen(line: Any) -> None:
+        if line["task"] == "counterfact":
+            answer(line, "reliability")["accepted"] += ["red", "green", "blue"]
+            score(line, "reliability", "free_generation").update(value=1.0)
+
+    files.each(widen)
+    files.consistent()
+
+
+@tampering(".prompt: '", "(in the data) was expected, found 'An easier question is'")
+def an_easier_question(files: Files) -> None:
+    def ease(line: Any) -> None:
+        if line["task"] == "counterfact":
+            answer(line, "portability").update(prompt="An easier question is")
+
+    files.each(ease)
+    files.consistent()
+
+
+@tampering(".derived: False (in the data) was expected, found True")
+def a_given_prompt_called_derived(files: Files) -> None:
+    def move(line: Any) -> None:
+        if line["task"] == "counterfact":
+            number = score(line, "portability", "free_generation")["probe"]
+            line["answers"][number].update(derived=True)
+            for own in line["scores"]:
+                own.update(derived=own["derived"] or own["probe"] == number)
+
+    files.each(move)
+    files.consistent()
+
+
+@tampering("instruction: none, the row reads none was expected, found 'Say it.'")
+def an_instruction_nobody_asked_for(files: Files) -> None:
+    files.one(lambda line: line.update(instruction="Say it."))
+    files.consistent()
+
+
+def _elsewhere(files: Files) -> None:
+    files.change("run.json", lambda run: [data.update(source="folder") for data in run["data"]])
+
+
+@tampering("answers.0.accepted: (", "(in the data) was expected", "'blue'")
+def accepted_answers_widened_and_the_data_said_to_be_of_a_folder(files: Files) -> None:
+    _elsewhere(files)
+    accepted_answers_widened(files)
+
+
+@tampering("data of 'counterfact', cases: 240, of the data here was expected, found 2", "each of 3 cases once")
+def a_case_dropped_and_the_data_said_to_be_of_a_folder(files: Files) -> None:
+    _elsewhere(files)
+    a_case_dropped_and_the_data_said_to_have_less(files)

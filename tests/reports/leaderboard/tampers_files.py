@@ -1,0 +1,330 @@
+"""Kinds of tampering with a submission: what it says of model, data and training, and its files."""
+
+import gzip
+import json
+from typing import Any
+
+from instructedit.reports.leaderboard.archive import MANIFEST, compress
+
+from .conftest import Files
+from .tampers import CASES as CASES
+from .tampers import tampering
+
+# Digests, models, data, training.
+
+
+@tampering("data of 'counterfact', sha256: a sha256 of each file that was read was expected, found {}")
+def data_without_a_digest(files: Files) -> None:
+    def drop(run: Any) -> None:
+        run["spec"]["data"]["counterfact"] = {}
+        run["data"][0].update(source="folder", sha256={})
+
+    files.change("run.json", drop)
+    files.consistent()
+
+
+@tampering("training data of 'recent', sha256: a sha256 of each file that was read was expected, found {}")
+def training_data_without_a_digest(files: Files) -> None:
+    files.change("run.json", lambda run: run["training"][0].update(source="folder", sha256={}))
+    files.consistent()
+
+
+@tampering("digest of its specification was expected")
+def a_swapped_data_digest(files: Files) -> None:
+    digests = {"wiki_counterfact/test_cf.json": "0" * 64}
+    files.change("run.json", lambda run: run["spec"]["data"].update(counterfact=digests))
+    files.seal()
+
+
+@tampering("data of 'counterfact', sha256: {", "of the data here was expected", "0000")
+def a_swapped_data_digest_all_else_made_to_fit(files: Files) -> None:
+    def swap(run: Any) -> None:
+        digests = {"wiki_counterfact/test_cf.json": "0" * 64}
+        run["spec"]["data"]["counterfact"] = digests
+        run["data"][0]["sha256"] = digests
+
+    files.change("run.json", swap)
+    files.consistent()
+
+
+@tampering("data of 'counterfact', version: 1, of the data here was expected, found 7")
+def another_reader(files: Files) -> None:
+    def swap(run: Any) -> None:
+        run["spec"]["readers"]["counterfact"] = run["data"][0]["version"] = "7"
+
+    files.change("run.json", swap)
+    files.consistent()
+
+
+@tampering("digest of its specification was expected")
+def a_swapped_model(files: Files) -> None:
+    files.change("run.json", lambda run: run["spec"].update(model_fingerprint="0" * 64))
+    files.seal()
+
+
+@tampering("row 'mend': training.checkpoint: mend-00000000-", "found 'mend-cdcdcdcd-")
+def a_swapped_model_all_else_made_to_fit(files: Files) -> None:
+    files.change("run.json", lambda run: run["spec"].update(model_fingerprint="0" * 64))
+    files.consistent()
+
+
+@tampering("model_fingerprint: cdcd", "found 0000")
+def another_model_in_the_manifest(files: Files) -> None:
+    files.change(MANIFEST, lambda manifest: manifest["runs"][0].update(model_fingerprint="0" * 64))
+
+
+@tampering("digest of its specification was expected")
+def a_changed_configuration(files: Files) -> None:
+    files.change("run.json", lambda run: run["spec"]["editors"][1]["config"].update(lr=0.5))
+    files.seal()
+
+
+@tampering("row 'mend': training.checkpoint: mend-cdcdcdcd-01234567-", "was expected, found 'mend-cdcdcdcd-01234567-")
+def a_changed_configuration_all_else_made_to_fit(files: Files) -> None:
+    files.change("run.json", lambda run: run["spec"]["editors"][2]["config"].update(edit_lr=0.5))
+    files.consistent()
+
+
+@tampering("row 'mend': training.checkpoint")
+def a_changed_seed_all_else_made_to_fit(files: Files) -> None:
+    files.change("run.json", lambda run: run["spec"].update(seed=5))
+    files.consistent()
+
+
+@tampering("seed: 0 was expected, found 5")
+def another_seed_in_the_manifest(files: Files) -> None:
+    files.change(MANIFEST, lambda manifest: manifest["runs"][0].update(seed=5))
+
+
+@tampering("row 'mend': training: what 'mend' was trained on, with its digests was expected, found none")
+def a_removed_training(files: Files) -> None:
+    files.change("run.json", lambda run: run["spec"]["editors"][2].update(training=None))
+    files.consistent()
+
+
+@tampering("training.checkpoint: mend-", "found ''")
+def a_removed_checkpoint(files: Files) -> None:
+    files.change("run.json", lambda run: run["spec"]["editors"][2]["training"].update(checkpoint=""))
+    files.consistent()
+
+
+@tampering("training: none, 'ft-l' is not trained was expected")
+def a_trained_editor_under_an_untrained_name(files: Files) -> None:
+    def train(run: Any) -> None:
+        run["spec"]["editors"][1]["training"] = run["spec"]["editors"][2]["training"]
+
+    files.change("run.json", train)
+    files.consistent()
+
+
+@tampering("another file than a tested one was expected, found the file that 'counterfact' is tested on")
+def training_on_the_test_cases(files: Files) -> None:
+    def leak(run: Any) -> None:
+        run["training"][0]["sha256"] = run["data"][0]["sha256"]
+
+    files.change("run.json", leak)
+    files.consistent()
+
+
+@tampering("training.cases of 'recent': 333 was expected, found 400")
+def more_training_cases_than_there_are(files: Files) -> None:
+    files.change("run.json", lambda run: run["spec"]["editors"][2]["training"]["cases"].update(recent=367))
+    files.consistent()
+
+
+@tampering("row 'mend': training.tasks: one task or more, each once was expected, found none")
+def a_training_on_nothing(files: Files) -> None:
+    nothing: Any = {"tasks": [], "weights": {}, "cases": {}, "validation": {}, "limits": {}}
+    files.change("run.json", lambda run: run["spec"]["editors"][2]["training"].update(nothing))
+    files.consistent()
+
+
+@tampering(
+    "training.cases of 'recent': at least 1 was expected, found -1000",
+    "training.weights of 'recent': a finite number above 0 was expected, found -1.0",
+)
+def fewer_training_cases_than_none(files: Files) -> None:
+    below: Any = {"cases": {"recent": -1000}, "validation": {"recent": 1333}, "weights": {"recent": -1.0}}
+    files.change("run.json", lambda run: run["spec"]["editors"][2]["training"].update(below))
+    files.consistent()
+
+
+@tampering("training.validation of 'recent': at least 0 was expected, found -1")
+def fewer_validation_cases_than_none(files: Files) -> None:
+    below: Any = {"cases": {"recent": 334}, "validation": {"recent": -1}}
+    files.change("run.json", lambda run: run["spec"]["editors"][2]["training"].update(below))
+    files.consistent()
+
+
+def _put_lines(files: Files, name: str, **fields: Any) -> None:
+    lines = gzip.decompress(files.files[files.name(name)]).splitlines()
+    changed = [json.dumps({**json.loads(line), **fields}) + "\n" for line in lines]
+    files.files[files.name(name)] = compress("".join(changed).encode())
+    files.seal()
+
+
+@tampering("field 'edit_seconds': Input should be less than or equal to 1000000000000")
+def seconds_whose_sum_is_beyond_any_number(files: Files) -> None:
+    _put_lines(files, "timings.jsonl.gz", edit_seconds=1.7e308)
+
+
+@tampering("field 'memory': Input should be less than or equal to 9223372036854775808")
+def memory_of_400_digits(files: Files) -> None:
+    _put_lines(files, "usage.jsonl.gz", memory=10**400)
+
+
+@tampering("content: what can be checked was expected, found UnicodeEncodeError")
+def half_a_pair_in_a_configuration(files: Files) -> None:
+    files.change("run.json", lambda run: run["spec"]["editors"][1]["config"].update(lr="\ud800"))
+    files.seal()
+
+
+@tampering("content: what can be checked was expected, found ValueError: Maximum serialization depth")
+def a_deep_configuration(files: Files) -> None:
+    deep: list[Any] = []
+    for _ in range(400):
+        deep = [deep]
+    files.change("run.json", lambda run: run["spec"]["editors"][1]["config"].update(lr=deep))
+    files.seal()
+
+
+@tampering("memory: 1073741824 was expected, found 1")
+def less_memory_in_the_manifest(files: Files) -> None:
+    files.change(MANIFEST, lambda manifest: manifest["runs"][0].update(memory=1))
+
+
+@tampering("base.counterfact: ", "found")
+def another_base_pass_in_the_manifest(files: Files) -> None:
+    files.change(MANIFEST, lambda manifest: manifest["runs"][0]["base"]["counterfact"].update(answers="0" * 64))
+
+
+@tampering("provenance.started: a date and time of ISO 8601 was expected, found 'yesterday'")
+def a_date_that_is_none(files: Files) -> None:
+    files.change("run.json", lambda run: run["provenance"].update(started="yesterday"))
+    files.consistent()
+
+
+@tampering("spec.limit: at least 1 was expected, found -1")
+def a_negative_limit(files: Files) -> None:
+    files.change("run.json", lambda run: run["spec"].update(limit=-1))
+    files.seal()
+
+
+@tampering("data of 'counterfact', rows: at most 1,000,000 was expected, found 1000000000000")
+def rows_without_end(files: Files) -> None:
+    files.change("run.json", lambda run: run["data"][0].update(rows=10**12, cases=10**12, source="folder"))
+    files.seal()
+
+
+@tampering("spec.editors: at most 200 rows was expected, found 300")
+def rows_of_editors_without_end(files: Files) -> None:
+    files.change("run.json", lambda run: run["spec"].update(editors=run["spec"]["editors"] * 100))
+    files.seal()
+
+
+# Files.
+
+
+@tampering("sha256", f"from {MANIFEST} was expected")
+def a_file_without_its_digest(files: Files) -> None:
+    files.one(lambda line: line.update(subject="Another"))
+
+
+@tampering(
+    "manifest.json: runs, ffffffffffffffff: the files of runs/ffffffffffffffff was expected", "one entry was expected"
+)
+def a_manifest_of_another_run(files: Files) -> None:
+    files.change(MANIFEST, lambda manifest: manifest["runs"][0].update(digest="f" * 16))
+
+
+@tampering("run: ", "was expected, found ffffffffffffffff")
+def records_of_another_run(files: Files) -> None:
+    files.each(lambda line: line.update(run="f" * 16))
+    files.seal()
+
+
+@tampering("content: a CaseRecord was expected", "field 'winner': Extra inputs are not permitted")
+def an_unknown_field(files: Files) -> None:
+    files.one(lambda line: line.update(winner=True))
+    files.seal()
+
+
+@tampering("schema version 99")
+def another_schema(files: Files) -> None:
+    files.change("run.json", lambda run: run.update(schema_version=99))
+    files.seal()
+
+
+@tampering("content: a whole file of lines was expected, found Compressed file ended")
+def truncated_records(files: Files) -> None:
+    name = files.name("cases.jsonl.gz")
+    files.files[name] = files.files[name][:-20]
+    files.seal()
+
+
+@tampering("has no end")
+def a_half_written_line(files: Files) -> None:
+    name = files.name("cases.jsonl.gz")
+    files.files[name] = compress(gzip.decompress(files.files[name]).removesuffix(b"\n"))
+    files.seal()
+
+
+@tampering("content: a RunSummary was expected", "not valid JSON")
+def deep_json(files: Files) -> None:
+    files.files[files.name("summary.json")] = b"[" * 200_000
+    files.seal()
+
+
+@tampering("line 2: more than")
+def a_line_without_end(files: Files) -> None:
+    name = files.name("cases.jsonl.gz")
+    first = gzip.decompress(files.files[name]).splitlines(keepends=True)[0]
+    files.files[name] = compress(first + b" " * (17 << 20))
+    files.seal()
+
+
+@tampering("runs/0123456789abcdef/hook.py: name: manifest.json or a file of runs/DIGEST/ was expected")
+def a_file_of_another_name(files: Files) -> None:
+    files.files["runs/0123456789abcdef/hook.py"] = b"print()"
+
+
+@tampering("summary.json: file: the file that manifest.json lists was expected, found no such file")
+def a_removed_summary(files: Files) -> None:
+    del files.files[files.name("summary.json")]
+
+
+@tampering("manifest.json: name: a name was expected, found ' '", "manifest.json: authors: who made it was expected")
+def a_manifest_without_names(files: Files) -> None:
+    files.change(MANIFEST, lambda manifest: manifest.update(name=" ", authors=[]))
+
+
+@tampering("manifest.json: authors: who made it was expected, found 'Ada', ''")
+def a_blank_author(files: Files) -> None:
+    files.change(MANIFEST, lambda manifest: manifest.update(authors=["Ada", ""]))
+
+
+@tampering("trained, 'mend', weights: a sha256 was expected, found yes, verified")
+def weights_that_are_no_digest(files: Files) -> None:
+    files.change(MANIFEST, lambda manifest: manifest["runs"][0]["trained"][0].update(weights="yes, verified"))
+
+
+@tampering("timings.jsonl.gz: file: the times of the run was expected, found no such file")
+def removed_times(files: Files) -> None:
+    del files.files[files.name("timings.jsonl.gz")]
+    files.change(MANIFEST, lambda manifest: manifest["runs"][0].update(edit_seconds=0.0, score_seconds=0.0))
+    files.seal()
+
+
+@tampering("field 'score_seconds': Input should be greater than or equal to 0")
+def times_below_zero(files: Files) -> None:
+    _put_lines(files, "timings.jsonl.gz", score_seconds=-5)
+
+
+@tampering("field 'memory': Input should be greater than or equal to 0")
+def memory_below_zero(files: Files) -> None:
+    _put_lines(files, "usage.jsonl.gz", memory=-5)
+
+
+@tampering("manifest.json: content: a Manifest was expected, found manifest.json: field 'authors'")
+def a_manifest_without_authors(files: Files) -> None:
+    files.change(MANIFEST, lambda manifest: manifest.pop("authors"))
