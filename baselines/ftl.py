@@ -114,7 +114,7 @@ class FTL(Editor[FTConfig]):
 
         bound = config.clamp
         descent = Descent(
-            optimiser=lambda tensors: torch.optim.Adam(tensors, lr=config.lr),
+            optimiser=lambda tensors: torch.optim.Adam(tensors, lr=config.lr, fused=True),
             steps=config.steps,
             stop_loss=config.stop_loss,
             batch=config.batch,

@@ -26,6 +26,7 @@ from pydantic import Field
 from torch import Tensor
 
 from instructedit.editors import (
+    BasePass,
     CaseError,
     Codebook,
     Cost,
@@ -34,7 +35,6 @@ from instructedit.editors import (
     EditRequest,
     Edits,
     LanguageModel,
-    Row,
     Site,
     Sketch,
     seed_of,
@@ -135,6 +135,23 @@ class Book:
         return Book(list(patch.keys), list(patch.values), patch.radii.tolist(), labels)
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Requests before their values are trained.
+
+    Attributes:
+        site: The codebook's module.
+        base: A pass over the requests' rows.
+        queries: For each request its query, [d_in].
+        first: For each request its first value, [d_out].
+    """
+
+    site: Site
+    base: BasePass
+    queries: list[Tensor]
+    first: list[Tensor]
+
+
 class GRACE(Editor[GRACEConfig]):
     """Codebook editing."""
 
@@ -157,9 +174,8 @@ class GRACE(Editor[GRACEConfig]):
 
     def edit(self, model: LanguageModel, requests: Sequence[EditRequest], seed: int = 0) -> Edits:
         """Return one codebook of one entry per request; all values are trained side by side."""
-        site, rows, queries, first = self._prepare(model, requests, seed)
-        books = [Book() for _ in requests]
-        return self._admit(model, site, rows, queries, first, books)
+        prepared = self._prepare(model, requests, seed)
+        return self._admit(model, prepared, [Book() for _ in requests])
 
     def edit_together(self, model: LanguageModel, requests: Sequence[EditRequest], seed: int = 0) -> Edits:
         """Return one codebook that took in the requests one after another."""
@@ -174,19 +190,19 @@ class GRACE(Editor[GRACEConfig]):
         Queries come from the unedited model: a codebook does not change the input of its own module.
         """
         assert len(before.patches[0]) <= 1, "one codebook"
-        site, rows, queries, first = self._prepare(model, [request], seed)
+        prepared = self._prepare(model, [request], seed)
         books = [Book.of(patch) for patch in before.patches[0] if isinstance(patch, Codebook)] or [Book()]
-        return self._admit(model, site, rows, queries, first, books)
+        return self._admit(model, prepared, books)
 
-    def _prepare(
-        self, model: LanguageModel, requests: Sequence[EditRequest], seed: int
-    ) -> tuple[Site, list[Row], list[Tensor], list[Tensor]]:
-        """Return the module, and for each request its row, query [d_in] and first value [d_out]."""
+    def _prepare(self, model: LanguageModel, requests: Sequence[EditRequest], seed: int) -> "Prepared":
         site = model.sites(self.config.part, [self.config.block])[0]
         rows = [model.encode(request.prompt, request.target) for request in requests]
         if self.config.replace == "prompt" and any(row.prompt_end == 0 for row in rows):
             raise CaseError("The prompt has one token; replace = 'prompt' needs one in front of the last.")
-        inputs = [x[row.prompt_end] for x, row in zip(model.inputs(rows, site), rows, strict=True)]
+        # a value at the last prompt token leaves all in front of it as it was: steps run the tokens from there on
+        late = site.block if self.config.replace == "last" else None
+        base = model.base_pass(rows, cuts=[site.block], late=late)
+        inputs = [x[row.prompt_end] for x, row in zip(model.inputs(base, site), rows, strict=True)]
         if self.config.init == "warm":
             first = [model.output(site, x).to(model.edit_dtype) for x in inputs]
         else:
@@ -198,28 +214,20 @@ class GRACE(Editor[GRACEConfig]):
                 .to(x.device)
                 for request, x in zip(requests, inputs, strict=True)
             ]
-        return site, rows, [x.to(model.edit_dtype) for x in inputs], first
+        return Prepared(site, base, [x.to(model.edit_dtype) for x in inputs], first)
 
-    def _admit(
-        self,
-        model: LanguageModel,
-        site: Site,
-        rows: Sequence[Row],
-        queries: Sequence[Tensor],
-        first: Sequence[Tensor],
-        books: Sequence[Book],
-    ) -> Edits:
+    def _admit(self, model: LanguageModel, prepared: "Prepared", books: Sequence[Book]) -> Edits:
         """Take one row into each book and train its value by cross-entropy of the target; a fresh Adam for each."""
+        site, base, rows = prepared.site, prepared.base, prepared.base.rows
         entries = [
             book.admit(query, value, row.labels, self.config.radius)
-            for book, row, query, value in zip(books, rows, queries, first, strict=True)
+            for book, row, query, value in zip(books, rows, prepared.queries, prepared.first, strict=True)
         ]
-        base = model.base_pass(rows, cuts=[site.block])
         # only the entries at hand get a gradient: a row falls on its own one
         values = [book.values[entry].clone().requires_grad_() for book, entry in zip(books, entries, strict=True)]
         labels = [torch.tensor(row.labels, device=model.device) for row in rows]
         stored = [book.patch(site, self.config.replace) for book in books]
-        adam = torch.optim.Adam(values, lr=self.config.lr)
+        adam = torch.optim.Adam(values, lr=self.config.lr, fused=True)
         losses: list[Tensor] = []
         for _ in range(self.config.steps):
             with torch.enable_grad():

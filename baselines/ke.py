@@ -177,7 +177,7 @@ class KE(TrainedEditor[KEConfig]):
                 x, delta = (part.to(h.device) for part in factors[site.name][number])
                 a = torch.cat([c_a * x, c_b[None]])
                 b = self.config.max_scale * eta * torch.cat([r_a * delta, r_b[None]])
-                edits[number].append(LowRank(site.name, site.block, a.T.to(place), b.to(place)))
+                edits[number].append(LowRank(site.name, site.block, a.T.contiguous().to(place), b.to(place)))
         return Edits(tuple(tuple(edit) for edit in edits))
 
     def _texts(

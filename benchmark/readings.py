@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from instructedit.editors import Edits, LanguageModel, seed_of
+from instructedit.editors.decoding import Prompts
 from instructedit.editors.generation import answers, texts
 
 from .matching import finished
@@ -55,9 +56,23 @@ def forced_readings(plan: Plan, stream: Iterable[tuple[int, Tensor]]) -> list[Re
 
 
 def continued(
-    model: LanguageModel, plan: Plan, edits: Edits, generation: GenerationSpec, seed: int
+    model: LanguageModel,
+    plan: Plan,
+    edits: Edits,
+    generation: GenerationSpec,
+    seed: int,
+    prompts: tuple[Prompts | None, Prompts | None] = (None, None),
 ) -> tuple[list[str], list[str]]:
-    """Return the greedy answers and the sampled texts."""
+    """Return the greedy answers and the sampled texts.
+
+    Args:
+        model: The model.
+        plan: What is asked.
+        edits: One edit for each case.
+        generation: How answers and texts are generated.
+        seed: Seed of the run.
+        prompts: The prompts of both as the unedited model has read them.
+    """
     accepted: list[list[str]] = [[] for _ in plan.prompts.rows]
     for case, rows in zip(plan.cases, plan.probes, strict=True):
         for probe, found in zip(case.probes, rows, strict=True):
@@ -72,6 +87,7 @@ def continued(
             plan.prompts.owners,
             max_new_tokens=generation.max_new_tokens,
             finished=lambda row, text: finished(text, accepted[row]),
+            prompts=prompts[0],
         )
     free = texts(
         model,
@@ -81,6 +97,7 @@ def continued(
         new_tokens=generation.fluency_tokens,
         top_k=generation.fluency_top_k,
         seeds=[seed_of(seed, "fluency", plan.cases[owner].request.case_id) for owner in plan.free.owners],
+        prompts=prompts[1],
     )
     return greedy, free
 

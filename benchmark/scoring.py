@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from instructedit.editors import CaseError, EditCase, Editor, EditRequest, Edits, LanguageModel, Probe
+from instructedit.editors.decoding import read_prompts
 
 from . import metrics
 from .matching import generation_agreement, matches
@@ -119,9 +120,12 @@ def score_chunk(
     """
     plan = make_plan(model, cases, generation, fluency)
     cuts = [first for found in made.values() if (first := found.edits.first_block) is not None]
-    base, stream = model.base(plan.forced.rows, cuts)
+    late = [found.edits.first_block for found in made.values() if found.edits.late]
+    base, stream = model.base(plan.forced.rows, cuts, min((cut for cut in late if cut is not None), default=None))
     none = Edits.none(len(cases))
-    before = Readings(forced_readings(plan, stream), *continued(model, plan, none, generation, seed))
+    forced = forced_readings(plan, stream)
+    prompts = read_prompts(model, plan.prompts.rows, cuts), read_prompts(model, plan.free.rows, cuts)
+    before = Readings(forced, *continued(model, plan, none, generation, seed, prompts))
     records: list[CaseRecord] = []
     timings: list[Timing] = []
     for name, found in made.items():
@@ -134,7 +138,8 @@ def score_chunk(
             with torch.no_grad():
                 again = model.replay(base, edits, owners) if asked is plan else model.forward(rows, edits, owners)
                 forced = forced_readings(asked, again)
-            after = Readings(forced, *continued(model, asked, edits, generation, seed))
+            known = prompts if asked is plan else (None, None)
+            after = Readings(forced, *continued(model, asked, edits, generation, seed, known))
         for owner, request in enumerate(found.requests):
             head = _head(request, name, run, stage)
             try:

@@ -81,6 +81,16 @@ class Edits:
         """First block that any edit patches; None if none does."""
         return min((patch.block for edit in self.patches for patch in edit), default=None)
 
+    @property
+    def late(self) -> bool:
+        """Whether every patch leaves what stands in front of a prompt's last token as it was."""
+        return all(patch.late for edit in self.patches for patch in edit)
+
+    @property
+    def whole_prompts(self) -> bool:
+        """Whether what a patch does to a prompt's tokens depends on the prompt's end."""
+        return any(patch.whole_prompts for edit in self.patches for patch in edit)
+
     def select(self, indices: Sequence[int]) -> "Edits":
         """Return the edits at these indices."""
         return Edits(

@@ -1,176 +1,222 @@
-"""Running packed rows through a model, many edits at once, and again from the first patched block only.
+"""Running layouts through a model, many edits at once, and again from the first patched block only.
 
-Two mechanisms make this work on any decoder without a file per architecture:
+Nothing here knows an architecture:
 
-* Rows are packed into one sequence whose position ids start again at 0 for each row; transformers builds the
-  block-diagonal mask from them.
-* To replay, a view of the model is made whose list of blocks is cut to the suffix. It shares every module with the
-  model and nothing is written to it; a hook on the first remaining block puts the base pass's hidden states in place of
-  its input.
+* Rows are packed into one sequence whose position ids start again at 0 for each row, and attention is told which tokens
+  make a row (`attention.py`). Where a model's attention cannot be told, transformers builds a block-diagonal mask from
+  the position ids; where it does not do that either, each row is a pass of its own.
+* To start in the middle, a view of the model is made whose list of blocks is cut. It shares every module with the model
+  and nothing is written to it; the first block is told to start from known hidden states (`stage.py`).
+* Behind the last block only some tokens are read. Of the others that block computes keys and values and no more.
 """
 
 import copy
 import inspect
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from .edits import Edits
-from .patches import Patch, Span
-from .rows import Row, pack
+from .attention import Attention, Keys, attending
+from .layout import Layout, layouts
+from .rows import Row
+from .stage import Halt, Rows, Stage
+from .structure import Structure
 
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """Neighbouring tokens of one edit in the flattened batch: tokens [start, stop), with the rows in it."""
-
-    edit: int
-    start: int
-    stop: int
-    spans: tuple[Span, ...]
+Packing = Literal["rows", "mask", "single"]
+"""How rows share a pass: by an attention that knows them, by transformers' mask, or not at all."""
+MOSTLY = 0.6
+"""Share of tokens that are read above which the last block treats all of them: keys and values cost a quarter of it."""
 
 
 @dataclass(slots=True)
-class Bin:
-    """Rows that share one forward pass, with the hidden states that enter chosen blocks, [1, tokens, d] each."""
+class Kept:
+    """What passes leave, their tokens behind one another: hidden states by block, keys and values by module."""
 
-    rows: list[int]
-    hidden: dict[int, Tensor] = field(default_factory=dict)
+    hidden: dict[int, list[Tensor]] = field(default_factory=dict)
+    keys: dict[nn.Module, list[tuple[Tensor, Tensor]]] = field(default_factory=dict)
 
+    def states(self, cut: int) -> Tensor:
+        """Return the hidden states that enter a block, [tokens, width]."""
+        self.hidden[cut] = [torch.cat(self.hidden[cut])]
+        return self.hidden[cut][0]
 
-def segments(rows: Sequence[Span], owners: Sequence[int | None]) -> list[Segment]:
-    """Group the neighbouring rows of one edit; rows without an owner belong to none.
-
-    Args:
-        rows: Each row by itself: it takes up the positions [0, stop) of the batch, its text begins at `first`.
-        owners: For each row its edit or None.
-    """
-    found: list[Segment] = []
-    token = 0
-    for row, owner in zip(rows, owners, strict=True):
-        if owner is not None:
-            start: int = token
-            spans: tuple[Span, ...] = ()
-            if found and found[-1].edit == owner and found[-1].stop == token:
-                last = found.pop()
-                start, spans = last.start, last.spans
-            offset = token - start
-            end = None if row.prompt_end is None else offset + row.prompt_end
-            span = Span(offset + row.first, offset + row.stop, end)
-            found.append(Segment(owner, start, token + row.stop, (*spans, span)))
-        token += row.stop
-    return found
+    def keys_and_values(self) -> Keys:
+        """Return keys and values, [tokens, key heads, head width] each."""
+        for module, parts in self.keys.items():
+            if len(parts) > 1:
+                self.keys[module] = [(torch.cat([k for k, _ in parts]), torch.cat([v for _, v in parts]))]
+        return {module: parts[0] for module, parts in self.keys.items()}
 
 
-@contextmanager
-def patched(model: PreTrainedModel, edits: Edits, layout: Callable[[int], Sequence[Segment]]) -> Iterator[None]:
-    """Let the model compute with the edits' patches as long as the context is open.
+class Engine:
+    """A model that layouts are run through.
 
     Args:
-        model: The base model; its weights are not touched.
-        edits: The edits.
-        layout: From the number of tokens of a pass (a module may flatten the batch), the segments that edits own.
+        model: The model.
+        structure: Its blocks.
+        device: Where it begins.
+        limit: Most tokens of a pass.
+
+    Attributes:
+        packing: How rows share a pass.
+        limit: Most tokens of a pass; 1 where each row has its own.
+        block_of: Index of the block that a module is part of.
     """
-    by_site: dict[str, dict[int, list[Patch]]] = {}
-    for number, edit in enumerate(edits.patches):
-        for patch in edit:
-            by_site.setdefault(patch.site, {}).setdefault(number, []).append(patch)
-    with ExitStack() as stack:
-        for site, owners in by_site.items():
-            inputs: dict[str, Tensor] = {}
-            for source in {patch.source for patches in owners.values() for patch in patches} - {site}:
-                stack.callback(model.get_submodule(source).register_forward_pre_hook(_remember(inputs, source)).remove)
-            stack.callback(
-                model.get_submodule(site).register_forward_hook(_replace(site, owners, inputs, layout)).remove
-            )
-        yield
+
+    def __init__(self, model: PreTrainedModel, structure: Structure, device: torch.device, limit: int) -> None:
+        self.model, self.structure, self.device = model, structure, device
+        configs = {id(c): c for m in model.modules() if (c := getattr(m, "config", None)) is not None}
+        self._configs: list[Any] = list(configs.values())
+        self.block_of = {part: index for index, block in enumerate(structure.blocks) for part in block.modules()}
+        self.limit = limit
+        self.packing: Packing = "single"
+        self.packing = self._packing()
+        if self.packing == "single":
+            self.limit = 1
+
+    def layouts(self, rows: Sequence[Row], owners: Sequence[Any], **options: Any) -> Iterable[Layout]:
+        """Lay rows out as this model can run them; see `layout.layouts`."""
+        return layouts(rows, owners, self.limit, share=self.packing == "rows", **options)
+
+    def run(
+        self,
+        layout: Layout,
+        *,
+        cut: int = 0,
+        enter: Tensor | None = None,
+        frozen: Keys | None = None,
+        hidden: Mapping[int, list[Tensor]] | None = None,
+        keys: Keys | None = None,
+        halt: bool = False,
+        whole: bool = False,
+    ) -> Tensor | None:
+        """Run one layout.
+
+        Args:
+            layout: The tokens.
+            cut: First block that is run.
+            enter: What it starts from, [tokens, width]; None for the embeddings.
+            frozen: Keys and values in front of the pass's own.
+            hidden: Takes the hidden states that enter some blocks, by their index, [tokens, width].
+            keys: Takes keys and values of all blocks that are run, those of `frozen` in front.
+            halt: Whether the pass ends where the last hidden states were taken.
+            whole: Whether the last block treats all tokens, though few are read.
+
+        Returns:
+            Logits of the tokens that are read, [read, vocabulary]; None if the pass was ended before.
+        """
+        read = layout.read
+        some = self.packing == "rows" and not whole and len(read) < MOSTLY * len(layout.ids)
+        attention = self._attention(layout, frozen, keys, some)
+        stages: list[nn.Module] = list(self.structure.blocks)[cut:]
+
+        def stage(index: int) -> Stage:
+            found = stages[index - cut]
+            if not isinstance(found, Stage):
+                found = stages[index - cut] = Stage(found)
+            return found
+
+        if enter is not None:
+            stage(cut).enter = enter[None]
+        for index, states in (hidden or {}).items():
+            stage(index).keep = lambda found, states=states: states.append(found[0].detach())
+        if halt and hidden:
+            stage(max(hidden)).halt = True
+        wanted = torch.tensor(read, device=self.device)
+        if some:
+            last = stage(len(self.structure) - 1)
+            last.read, last.rows = wanted, attention
+        with suppress(Halt):
+            return self._logits(layout.ids, layout.positions, attention, stages, cut, wanted)
+        return None
+
+    def step(self, ids: Sequence[int], positions: Sequence[int], attention: Attention) -> Tensor:
+        """Run tokens whose attention is told otherwise, e.g. one more of each of many rows.
+
+        Returns:
+            Logits of all tokens, [tokens, vocabulary].
+        """
+        everything = torch.arange(len(ids), device=self.device)
+        return self._logits(ids, positions, attention, list(self.structure.blocks), 0, everything)
+
+    def _logits(
+        self,
+        ids: Sequence[int],
+        positions: Sequence[int],
+        attention: Attention | None,
+        blocks: Sequence[nn.Module],
+        cut: int,
+        wanted: Tensor,
+    ) -> Tensor:
+        with attending(self._configs, attention):
+            view = view_of(self.model, self.structure.blocks_name, blocks, cut)
+            options = {} if self.packing == "single" else {"position_ids": self._line(positions)}
+            out = view(input_ids=self._line(ids), use_cache=False, logits_to_keep=wanted, **options)
+        return cast(Tensor, out.logits[0])
+
+    def _attention(self, layout: Layout, frozen: Keys | None, keys: Keys | None, some: bool) -> Rows | None:
+        if self.packing != "rows":
+            assert frozen is None and keys is None, "keys are known to an attention of rows only"
+            return None
+        return Rows(layout.whole(self.device), layout.reading(self.device) if some else None, frozen, keys)
+
+    def _line(self, values: Sequence[int]) -> Tensor:
+        return torch.tensor([values], device=self.device)
+
+    def _packing(self) -> Packing:
+        """Find out how rows may share a pass, by trying it on short ones.
+
+        A row must not change when another row stands in front of it, which is exact (0.0 on all families that pack,
+        bfloat16 included), and must agree with the model's own pass over it alone, up to rounding. OPT's mask, for one,
+        does not look at the position ids; its attention can be told.
+        """
+        if "position_ids" not in inspect.signature(self.model.forward).parameters:
+            return "single"
+        vocabulary = int(cast(int, self.model.get_input_embeddings().num_embeddings))
+        fronts = [Row(tuple((step * i + 3) % vocabulary for i in range(13)), (12,), 12) for step in (7, 11)]
+        row = Row(tuple((5 * i + 1) % vocabulary for i in range(11)), (4, 9), 9)
+        with torch.no_grad():
+            ids = torch.tensor([row.ids], device=self.device)
+            alone = self.model(input_ids=ids, use_cache=False).logits[0, list(row.scored)]
+            for packing in cast(tuple[Packing, ...], ("rows", "mask")):
+                if packing == "rows" and not _can_be_told(self.model):
+                    continue
+                self.packing = packing
+                behind = [
+                    cast(Tensor, self.run(layout))[1:]
+                    for front in fronts
+                    for layout in layouts([front, row], (0, 1), 64, share=packing == "rows")
+                ]
+                spread = alone.std()
+                leak, gap = (behind[0] - behind[1]).abs().max(), (behind[0] - alone).abs().max()
+                coarse = 0.1 if alone.dtype.itemsize < 4 else 1e-3
+                if bool(leak <= 1e-6 * spread) and bool(gap < coarse * spread):
+                    return packing
+        return "single"
 
 
-def _remember(inputs: dict[str, Tensor], source: str) -> Callable[[nn.Module, Any], None]:
-    def hook(_: nn.Module, arguments: Any) -> None:
-        inputs[source] = arguments[0]
-
-    return hook
-
-
-def _replace(
-    site: str, owners: dict[int, list[Patch]], inputs: dict[str, Tensor], layout: Callable[[int], Sequence[Segment]]
-) -> Callable[[nn.Module, Any, Tensor], Tensor]:
-    def hook(_: nn.Module, arguments: Any, output: Tensor) -> Tensor:
-        inputs[site] = arguments[0]
-        flat = {name: tensor.reshape(-1, tensor.shape[-1]) for name, tensor in inputs.items()}
-        y = output.reshape(-1, output.shape[-1])
-        pieces: list[Tensor] = []
-        done = 0
-        for segment in layout(len(y)):
-            pieces.append(y[done : segment.start])
-            piece = y[segment.start : segment.stop]
-            for patch in owners.get(segment.edit, ()):
-                piece = patch(flat[patch.source][segment.start : segment.stop], piece, segment.spans)
-            pieces.append(piece)
-            done = segment.stop
-        pieces.append(y[done:])
-        return torch.cat(pieces).reshape(output.shape)
-
-    return hook
+def _can_be_told(model: PreTrainedModel) -> bool:
+    """Tell whether attention functions can be put into a model, and all that they are to compute is passed to them."""
+    kinds = {"full_attention", "sliding_attention"}
+    return bool(getattr(model, "_supports_attention_backend", False)) and kinds.issuperset(
+        getattr(model.config, "layer_types", None) or kinds
+    )
 
 
-@contextmanager
-def recording(blocks: nn.ModuleList, cuts: Sequence[int], into: dict[int, Tensor]) -> Iterator[None]:
-    """Keep the hidden states that enter the blocks at `cuts`."""
-    with ExitStack() as stack:
-        for cut in cuts:
+def view_of(model: PreTrainedModel, blocks_name: str, blocks: Sequence[nn.Module], cut: int) -> PreTrainedModel:
+    """Return a view of the model with these blocks instead; it shares all other modules with the untouched model.
 
-            def hook(_: nn.Module, arguments: Any, keywords: dict[str, Any], cut: int = cut) -> None:
-                into[cut] = (arguments[0] if arguments else keywords["hidden_states"]).detach()
-
-            stack.callback(blocks[cut].register_forward_pre_hook(hook, with_kwargs=True).remove)
-        yield
-
-
-@contextmanager
-def entering(block: nn.Module, hidden: Tensor) -> Iterator[None]:
-    """Let `block` start from `hidden` whatever comes in."""
-
-    def hook(_: nn.Module, arguments: Any, keywords: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        if arguments:
-            return (hidden, *arguments[1:]), keywords
-        return arguments, {**keywords, "hidden_states": hidden}
-
-    handle = block.register_forward_pre_hook(hook, with_kwargs=True)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-@contextmanager
-def tapped(
-    model: PreTrainedModel, names: Sequence[str], inputs: dict[str, Tensor], leaves: dict[str, Tensor]
-) -> Iterator[None]:
-    """Keep the inputs of some modules, and add a zero leaf to their outputs whose gradient is that of the output."""
-
-    def tap(name: str) -> Callable[[nn.Module, Any, Tensor], Tensor]:
-        def hook(_: nn.Module, arguments: Any, output: Tensor) -> Tensor:
-            inputs[name] = arguments[0].detach()
-            leaves[name] = torch.zeros_like(output, requires_grad=torch.is_grad_enabled())
-            return output + leaves[name]
-
-        return hook
-
-    with ExitStack() as stack:
-        for name in names:
-            stack.callback(model.get_submodule(name).register_forward_hook(tap(name)).remove)
-        yield
-
-
-def suffix_view(model: PreTrainedModel, blocks_name: str, cut: int) -> PreTrainedModel:
-    """Return a view of the model whose blocks start at `cut`; it shares all modules with the untouched model."""
+    Args:
+        model: The model.
+        blocks_name: Dotted name of its list of blocks.
+        blocks: The blocks from `cut` on, or what stands for them.
+        cut: Index of the first.
+    """
     view = _shallow(model)
     parent: Any = view
     *path, last = blocks_name.split(".")
@@ -178,12 +224,12 @@ def suffix_view(model: PreTrainedModel, blocks_name: str, cut: int) -> PreTraine
         child = _shallow(getattr(parent, name))
         parent._modules[name] = child
         parent = child
-    parent._modules[last] = nn.ModuleList(list(getattr(parent, last))[cut:])
+    parent._modules[last] = nn.ModuleList(blocks)
     config: Any = getattr(parent, "config", None)
     if getattr(config, "layer_types", None):
         # Gemma and Qwen look up a block's kind of attention by its place in the list.
         parent.config = copy.copy(config)
-        parent.config.layer_types = list(config.layer_types)[cut:]
+        parent.config.layer_types = list(config.layer_types)[cut : cut + len(blocks)]
     return cast(PreTrainedModel, view)
 
 
@@ -194,49 +240,3 @@ def _shallow(module: Any) -> Any:
         "forward", None
     )  # accelerate binds a dispatched model's forward to the original; leaves keep theirs
     return twin
-
-
-def run_bin(model: PreTrainedModel, rows: Sequence[Row], device: torch.device) -> Tensor:
-    """Run rows packed into one sequence.
-
-    Returns:
-        Logits at the scored positions of all rows, one after another, [scored, vocabulary].
-    """
-    ids = [token for row in rows for token in row.ids]
-    positions = [p for row in rows for p in range(len(row))]
-    starts = [0]
-    for row in rows:
-        starts.append(starts[-1] + len(row))
-    keep = [start + p for start, row in zip(starts, rows, strict=False) for p in row.scored]
-    out = model(
-        input_ids=torch.tensor([ids], device=device),
-        position_ids=torch.tensor([positions], device=device),
-        use_cache=False,
-        logits_to_keep=torch.tensor(keep, device=device),
-    )
-    return cast(Tensor, out.logits[0])
-
-
-def packs(model: PreTrainedModel, device: torch.device) -> bool:
-    """Tell whether rows packed into one sequence stay independent in this model, by trying it on short rows.
-
-    OPT and the first GPT do not look at the position ids when they make their mask; such a model gets one row a pass.
-    A row must not change when another row stands in front of it, which is exact (0.0 on all families that pack,
-    bfloat16 included), and must agree with itself alone, up to rounding.
-    """
-    if "position_ids" not in inspect.signature(model.forward).parameters:
-        return False
-    vocabulary = int(cast(int, model.get_input_embeddings().num_embeddings))
-    fronts = [Row(tuple((step * i + 3) % vocabulary for i in range(13)), (12,), 12) for step in (7, 11)]
-    row = Row(tuple((5 * i + 1) % vocabulary for i in range(11)), (4, 10), 10)
-    with torch.no_grad():
-        alone = run_bin(model, [row], device).float()
-        behind = [run_bin(model, [front, row], device)[1:].float() for front in fronts]
-    spread = alone.std()
-    leak = (behind[0] - behind[1]).abs().max()
-    return bool(leak <= 1e-6 * spread) and bool((behind[0] - alone).abs().max() < 0.1 * spread)
-
-
-def bins(rows: Sequence[Row], limit: int) -> list[Bin]:
-    """Pack rows into bins of at most `limit` tokens."""
-    return [Bin(indices) for indices in pack(rows, limit)]

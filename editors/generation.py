@@ -1,8 +1,9 @@
 """Greedy answers and sampled texts from many edited models in one batch.
 
-One decoder reads every editor. It is transformers' own `generate`, with the edits' patches switched on: rows are padded
-on the left, the codebook of a GRACE edit is asked once, at each prompt's last token, and the rest follows from the
-cache of keys and values.
+One decoder reads every editor: that of `decoding.py`. Where a model's attention cannot be told who asks whom, it is
+transformers' own `generate`, with the edits' patches switched on and rows padded on the left; both give the same texts.
+The codebook of a GRACE edit is asked once, at each prompt's last token, and the rest follows from the cache of keys and
+values.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,8 +13,10 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
+from .decoding import Prompts, decode
 from .edits import Edits
-from .engine import Segment, patched, segments
+from .hooks import patched
+from .layout import Segment
 from .model import LanguageModel
 from .patches import Span
 from .rows import Row
@@ -27,6 +30,7 @@ def answers(
     *,
     max_new_tokens: int,
     finished: Callable[[int, str], bool],
+    prompts: Prompts | None = None,
     batch: int = 64,
 ) -> list[str]:
     """Continue prompts greedily until they stop by themselves.
@@ -41,11 +45,32 @@ def answers(
         owners: For each row its edit, or None for the unedited model.
         max_new_tokens: Most new tokens.
         finished: From a row's index and its new text so far, whether to stop.
+        prompts: The same rows, read by the unedited model (`decoding.read_prompts`).
         batch: Rows in one call.
 
     Returns:
         New text of each row, without special tokens.
     """
+    if model.engine.packing == "rows":
+
+        def greedy(_: Sequence[int], logits: Tensor, __: int) -> Tensor:
+            return logits.argmax(dim=-1)
+
+        def ended(row: int, new: list[int]) -> bool:
+            return new[-1] in model.end_ids or finished(row, _decoded(model, new))
+
+        new = decode(
+            model,
+            rows,
+            edits,
+            owners,
+            steps=max_new_tokens,
+            choose=greedy,
+            ended=ended,
+            prompts=prompts,
+            batch=batch,
+        )
+        return [_decoded(model, tokens) for tokens in new]
 
     def stops(chosen: Sequence[int], prompt: int) -> _NaturalStop:
         return _NaturalStop(model, prompt, chosen, finished)
@@ -63,6 +88,7 @@ def texts(
     new_tokens: int,
     top_k: int,
     seeds: Sequence[int],
+    prompts: Prompts | None = None,
     batch: int = 64,
 ) -> list[str]:
     """Continue prompts by top-k sampling, each row from its own seed and to a fixed number of new tokens.
@@ -73,6 +99,28 @@ def texts(
     Returns:
         New text of each row.
     """
+    if not rows:
+        return []
+    if model.engine.packing == "rows":
+
+        def sample(chosen: Sequence[int], logits: Tensor, step: int) -> Tensor:
+            logits = logits.clone()
+            logits[:, list(model.end_ids)] = float("-inf")
+            return gumbel_top_k(logits, torch.stack([draws[index][step] for index in chosen]))
+
+        draws = gumbel_noise(seeds, top_k, new_tokens)
+        new = decode(
+            model,
+            rows,
+            edits,
+            owners,
+            steps=new_tokens,
+            choose=sample,
+            ended=lambda _row, _new: False,
+            prompts=prompts,
+            batch=batch,
+        )
+        return [_decoded(model, tokens) for tokens in new]
 
     def noise(chosen: Sequence[int]) -> LogitsProcessor:
         return _GumbelTopK([seeds[i] for i in chosen], top_k, new_tokens)
@@ -131,9 +179,19 @@ def _generate(
 
 def _padded(lengths: Sequence[int], owners: Sequence[int | None], width: int) -> Callable[[int], Sequence[Segment]]:
     """Return the layout of a left-padded batch: whole prompts in the first pass, then one new token a row."""
-    prompts = segments([Span(width - length, width, width - 1) for length in lengths], owners)
-    steps = segments([Span(0, 1, None) for _ in lengths], owners)
+    prompts = _lines([Span(width - length, width, width - 1) for length in lengths], owners)
+    steps = _lines([Span(0, 1, None) for _ in lengths], owners)
     return lambda tokens: prompts if tokens == len(lengths) * width else steps
+
+
+def _lines(lines: Sequence[Span], owners: Sequence[int | None]) -> list[Segment]:
+    """Return the segments of lines that stand behind one another, each over the positions [0, stop) of its span."""
+    found, token = [], 0
+    for line, owner in zip(lines, owners, strict=True):
+        if owner is not None:
+            found.append(Segment(owner, token, token + line.stop, (line,)))
+        token += line.stop
+    return found
 
 
 class _NaturalStop(StoppingCriteria):
@@ -161,15 +219,32 @@ class _GumbelTopK(LogitsProcessor):
     """Turns greedy choice into a sample from the k most likely tokens, with noise of each row's own."""
 
     def __init__(self, seeds: Sequence[int], k: int, steps: int) -> None:
-        draws = [
-            torch.rand(steps, k, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) for seed in seeds
-        ]
-        self.noise = -torch.log(-torch.log(torch.stack(draws).clamp_min(1e-300)))  # [rows, steps, k]
+        self.noise = gumbel_noise(seeds, k, steps)
         self.step = 0
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        top = scores.double().topk(self.noise.shape[-1], dim=-1)
-        noisy = top.values + self.noise[:, self.step].to(scores.device)
+        chosen = gumbel_top_k(scores, self.noise[:, self.step])
         self.step += 1
-        chosen = top.indices.gather(1, noisy.argmax(dim=1, keepdim=True))
-        return torch.full_like(scores, float("-inf")).scatter(1, chosen, 0.0)
+        return torch.full_like(scores, float("-inf")).scatter(1, chosen[:, None], 0.0)
+
+
+def gumbel_noise(seeds: Sequence[int], k: int, steps: int) -> Tensor:
+    """Return noise of each row's own, [rows, steps, k]."""
+    draws = [torch.rand(steps, k, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) for seed in seeds]
+    return -torch.log(-torch.log(torch.stack(draws).clamp_min(1e-300)))
+
+
+def gumbel_top_k(logits: Tensor, noise: Tensor) -> Tensor:
+    """Return a sample from the k most likely tokens: the largest of logit plus noise, [rows].
+
+    Args:
+        logits: [rows, vocabulary].
+        noise: [rows, k], for the most likely token first.
+    """
+    top = logits.double().topk(noise.shape[-1], dim=-1)
+    noisy = top.values + noise.to(logits.device)
+    return top.indices.gather(1, noisy.argmax(dim=1, keepdim=True))[:, 0]
+
+
+def _decoded(model: LanguageModel, tokens: Sequence[int]) -> str:
+    return str(model.tokenizer.decode(tokens, skip_special_tokens=True))

@@ -132,5 +132,5 @@ class GradientEditor(TrainedEditor[C]):
             counts = [len(x) for x, _ in factors[site.name]]
             place = model.site_device(site)
             for edit, x, delta in zip(edits, new_x.split(counts), new_delta.split(counts), strict=True):
-                edit.append(LowRank(site.name, site.block, x.T.to(place), delta.to(place)))
+                edit.append(LowRank(site.name, site.block, x.T.contiguous().to(place), delta.to(place)))
         return Edits(tuple(tuple(edit) for edit in edits))

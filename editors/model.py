@@ -4,8 +4,8 @@ import copy
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,14 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.activations import NewGELUActivation
 
+from .attention import Keys
 from .edits import Edits
-from .engine import Bin, bins, entering, packs, patched, recording, run_bin, segments, suffix_view, tapped
+from .engine import Engine, Kept
 from .errors import InputError
+from .hooks import patched, tapped
+from .layout import Known, Layout, Segment
 from .patches import Span
 from .rows import Row, encode, encode_prompt, require_offsets
 from .sketch import context_of, locate, read_config, unloadable
@@ -41,11 +45,21 @@ times as much, one row a pass 1.4 (long replies) to 2.4 times (short facts). The
 
 @dataclass(frozen=True, slots=True)
 class BasePass:
-    """What one pass of the unedited model left: its rows, bins, and the hidden states that enter chosen blocks."""
+    """What one pass of the unedited model left.
+
+    Attributes:
+        rows: The rows.
+        paths: For each row the numbers of its tokens in what was kept; rows that begin alike share them.
+        cuts: Blocks whose incoming hidden states were kept.
+        keys_from: First block whose keys and values were kept; None if none were.
+        kept: Hidden states, keys and values, by the tokens' numbers.
+    """
 
     rows: tuple[Row, ...]
-    bins: tuple[Bin, ...]
     cuts: tuple[int, ...]
+    keys_from: int | None
+    paths: list[list[int]] = field(default_factory=list)
+    kept: Kept = field(default_factory=Kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +97,7 @@ class LanguageModel:
         require_offsets(tokenizer)
         self.structure = Structure(model)
         self.model = model.eval().requires_grad_(False)
+        _fuse_activations(self.model)
         self.tokenizer = tokenizer
         self.device = execution_device(model.get_input_embeddings())
         self.context = context_of(model)
@@ -97,7 +112,7 @@ class LanguageModel:
             bos_token_id=special.bos_token_id, eos_token_id=list(self.end_ids) or None
         )
         limit = pack_tokens or PACK_TOKENS.get(self.device.type, PACK_TOKENS["cuda"])
-        self.pack_tokens = limit if packs(model, self.device) else 1
+        self.engine = Engine(self.model, self.structure, self.device, limit)
         self.standing: Edits | None = None
 
     @classmethod
@@ -176,6 +191,11 @@ class LanguageModel:
         return self.fingerprint()
 
     @property
+    def pack_tokens(self) -> int:
+        """Most tokens of a pass; 1 where each row has its own."""
+        return self.engine.limit
+
+    @property
     def revision(self) -> str | None:
         """Resolved commit of a hub model, None for a folder."""
         return getattr(self.model.config, "_commit_hash", None)
@@ -220,40 +240,76 @@ class LanguageModel:
             Row index and logits at its scored positions, [scored, vocabulary]; row by row, so that a caller can drop
             them.
         """
-        for part in bins(rows, self.pack_tokens):
-            yield from self._run(self.model, rows, part, edits, owners)
+        edits = edits or Edits.none(0)
+        owners = owners if owners is not None else [None] * len(rows)
+        for layout, logits in self.passes(rows, edits, owners):
+            yield from by_row(layout, logits)
 
-    def base(self, rows: Sequence[Row], cuts: Sequence[int]) -> "tuple[BasePass, Iterator[tuple[int, Tensor]]]":
+    def passes(
+        self, rows: Sequence[Row], edits: Edits, owners: Sequence[int | None], keys: Keys | None = None
+    ) -> Iterator[tuple[Layout, Tensor]]:
+        """Yield each pass of `forward`, with logits of the tokens that are read.
+
+        Args:
+            rows: The rows.
+            edits: The edits.
+            owners: For each row the index of its edit, or None.
+            keys: Takes keys and values of the latest pass.
+        """
+        for layout in self.engine.layouts(rows, owners, whole_prompts=self._whole_prompts(edits)):
+            with self._patched(layout, edits, owners):
+                logits = self.engine.run(layout, keys=keys)
+            assert logits is not None
+            yield layout, logits
+
+    def base(
+        self, rows: Sequence[Row], cuts: Sequence[int], late: int | None = None
+    ) -> "tuple[BasePass, Iterator[tuple[int, Tensor]]]":
         """Run rows through the unedited model and keep what replay needs.
 
         Args:
             rows: The rows; those of one edit next to each other.
             cuts: Blocks from which a replay will start.
+            late: First block of edits that change a row from the last token of its prompt on only (`Edits.late`); keys
+                and values from there on let a replay leave out the tokens in front. None to keep none.
 
         Returns:
             The pass, which is complete once the iterator is exhausted, and an iterator as `forward` gives.
         """
-        wanted = tuple(sorted(set(cuts)))
-        kept = BasePass(tuple(rows), tuple(bins(rows, self.pack_tokens)), wanted)
+        base = self._new_base(rows, cuts, late)
+        return base, self._base(base, halt=False)
 
-        def run() -> Iterator[tuple[int, Tensor]]:
-            for part in kept.bins:
-                with torch.no_grad(), recording(self.structure.blocks, wanted, part.hidden):
-                    found = list(self._run(self.model, rows, part, None, None))
-                yield from found
+    def base_pass(self, rows: Sequence[Row], cuts: Sequence[int], late: int | None = None) -> BasePass:
+        """Return a finished base pass whose logits nobody needs; see `base`."""
+        base = self._new_base(rows, cuts, late)
+        with torch.no_grad():
+            for _ in self._base(base, halt=base.keys_from is None):
+                pass
+        return base
 
-        return kept, run()
+    def _new_base(self, rows: Sequence[Row], cuts: Sequence[int], late: int | None) -> BasePass:
+        keys_from = late if self.engine.packing == "rows" else None
+        return BasePass(tuple(rows), tuple(sorted(set(cuts))), keys_from)
 
-    def base_pass(self, rows: Sequence[Row], cuts: Sequence[int]) -> BasePass:
-        """Return a finished base pass whose logits nobody needs."""
-        kept, run = self.base(rows, cuts)
-        for _ in run:
-            pass
-        return kept
+    def _base(self, base: BasePass, halt: bool) -> Iterator[tuple[int, Tensor]]:
+        cuts = {cut: base.kept.hidden.setdefault(cut, []) for cut in base.cuts}
+        done = 0
+        for layout in self.engine.layouts(base.rows, [0] * len(base.rows), whole_prompts=self._whole_prompts()):
+            base.paths.extend([done + token for token in path] for path in layout.paths)
+            done += len(layout.ids)
+            keys: Keys | None = None if base.keys_from is None else {}
+            with torch.no_grad(), self._patched(layout):
+                logits = self.engine.run(layout, hidden=cuts, keys=keys, halt=halt)
+            for module, pair in (keys or {}).items():
+                if base.keys_from is not None and self.engine.block_of[module] >= base.keys_from:
+                    base.kept.keys.setdefault(module, []).append(pair)
+            if logits is not None:
+                yield from by_row(layout, logits)
 
     def replay(self, base: BasePass, edits: Edits, owners: Sequence[int | None]) -> Iterator[tuple[int, Tensor]]:
         """Run the base pass's rows again under their edits, only from the first patched block.
 
+        Where the edits are late and the base pass kept keys and values, only from the end of each prompt, too.
         Gradients flow to the patches' tensors if they ask for them.
 
         Args:
@@ -264,27 +320,63 @@ class LanguageModel:
         Yields:
             As `forward`. Equal to `forward(rows, edits, owners)` up to rounding.
         """
-        first = edits.first_block
-        if first is None:
+        if edits.first_block is None:
             yield from self.forward(base.rows)
             return
-        cut = max((c for c in base.cuts if c <= first), default=None)
+        for layout, logits in self.replay_passes(base, edits, owners):
+            yield from by_row(layout, logits)
+
+    def replay_passes(
+        self,
+        base: BasePass,
+        edits: Edits,
+        owners: Sequence[int | None],
+        among: Sequence[int] | None = None,
+        keys: Keys | None = None,
+    ) -> Iterator[tuple[Layout, Tensor]]:
+        """Yield each pass of `replay`, with logits of the tokens that are read; its graph may be freed before the next.
+
+        Args:
+            base: See `replay`.
+            edits: See `replay`; one at least patches something.
+            owners: See `replay`.
+            among: Indices of the rows that are run again; all by default.
+            keys: Takes keys and values of the latest pass, in late edits behind those of the base pass.
+        """
+        first = edits.first_block
+        cut = max((c for c in base.cuts if first is not None and c <= first), default=None)
         if cut is None:
             raise ValueError(f"The base pass kept {base.cuts}, none of which is at or before block {first}.")
-        view = suffix_view(self.model, self.structure.blocks_name, cut)
-        for part in base.bins:
-            with entering(self.structure.blocks[cut], part.hidden[cut]):
-                found = list(self._run(view, base.rows, part, edits, owners))
-            yield from found
+        late = edits.late and base.keys_from is not None and base.keys_from <= cut
+        frozen = base.kept.keys_and_values() if late else None
+        states = base.kept.states(cut)
+        some = range(len(base.rows)) if among is None else among
+        rows, own = [base.rows[index] for index in some], [owners[index] for index in some]
+        starts = [min(row.prompt_end, *row.scored) if late else 0 for row in rows]
+        known = Known([base.paths[index] for index in some], starts)
+        options = {"whole_prompts": self._whole_prompts(edits), "shared": len(states) if late else 0}
+        for layout in self.engine.layouts(rows, own, known=known, **options):
+            layout.rows = [some[index] for index in layout.rows]
+            enter = states[torch.tensor(layout.sources, device=states.device)]
+            with self._patched(layout, edits, owners):
+                logits = self.engine.run(layout, cut=cut, enter=enter, frozen=frozen, keys=keys)
+            assert logits is not None
+            yield layout, logits
 
-    def inputs(self, rows: Sequence[Row], site: Site) -> list[Tensor]:
-        """Return the inputs of one site, [tokens of the row, d_in] for each row."""
+    def inputs(self, base: BasePass, site: Site) -> list[Tensor]:
+        """Return the inputs of one site, [tokens, d_in] for each row of a base pass that was cut at the site's block.
+
+        Tokens behind a row's last scored position are left out.
+        """
+        states = base.kept.states(site.block)
         found: list[Tensor] = []
-        for part in bins(rows, self.pack_tokens):
+        known = Known(base.paths, [0] * len(base.rows))
+        for layout in self.engine.layouts(base.rows, range(len(base.rows)), known=known):
             seen: dict[str, Tensor] = {}
-            with torch.no_grad(), tapped(self.model, [site.name], seen, {}):
-                list(self._run(self.model, rows, part, None, None))
-            found += seen[site.name].reshape(-1, site.d_in).split([len(rows[i]) for i in part.rows])
+            with torch.no_grad(), tapped(self.model, [site.name], seen, {}, halt=True), self._patched(layout):
+                enter = states[torch.tensor(layout.sources, device=states.device)]
+                self.engine.run(layout, cut=site.block, enter=enter, whole=True)
+            found += seen[site.name].reshape(-1, site.d_in).split([len(own) for own in layout.own])
         return found
 
     def output(self, site: Site, x: Tensor) -> Tensor:
@@ -297,6 +389,9 @@ class LanguageModel:
     ) -> dict[str, Factors]:
         """Return inputs and output gradients at some sites, per token, of the sum of the rows' losses.
 
+        Tokens that cannot have a gradient are left out: those behind a row's last scored position, and in the last
+        block those that are not scored.
+
         A zero leaf is added to each site's output; its gradient is delta. No parameter of the model takes part in the
         graph.
 
@@ -308,49 +403,59 @@ class LanguageModel:
         Returns:
             Factors by site name; tokens of all rows one after another, on the site's device, in the model's type.
         """
-        parts: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {site.name: [] for site in sites}
-        for part in bins(rows, self.pack_tokens):
+        names = [site.name for site in sites]
+        cut = min(site.block for site in sites)
+        base = self.base_pass(rows, [cut])
+        states, known = base.kept.states(cut), Known(base.paths, [0] * len(rows))
+        # a map that is no part of an MLP may lie in front of a block's attention, which not all tokens get behind
+        whole = not {site.name for own in self.structure.sites for site in own}.issuperset(names)
+        parts: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {name: [] for name in names}
+        for layout in self.engine.layouts(rows, range(len(rows)), known=known):
             inputs: dict[str, Tensor] = {}
             leaves: dict[str, Tensor] = {}
-            with torch.enable_grad(), tapped(self.model, [site.name for site in sites], inputs, leaves):
-                total = torch.stack(
-                    [loss(i, logits) for i, logits in self._run(self.model, rows, part, None, None)]
-                ).sum()
-                gradients = torch.autograd.grad(total, [leaves[site.name] for site in sites])
-            owner = torch.tensor([i for i in part.rows for _ in range(len(rows[i]))])
+            enter = states[torch.tensor(layout.sources, device=states.device)]
+            with torch.enable_grad(), tapped(self.model, names, inputs, leaves), self._patched(layout):
+                logits = self.engine.run(layout, cut=cut, enter=enter, whole=whole)
+                assert logits is not None
+                total = torch.stack([loss(index, own) for index, own in by_row(layout, logits)]).sum()
+                gradients = torch.autograd.grad(total, [leaves[name] for name in names])
+            owner = [index for index, own in zip(layout.rows, layout.own, strict=True) for _ in own]
             for site, gradient in zip(sites, gradients, strict=True):
-                x = inputs[site.name].detach()
-                parts[site.name].append(
-                    (x.reshape(-1, site.d_in), gradient.reshape(-1, site.d_out), owner.to(x.device))
-                )
+                x = inputs[site.name].reshape(-1, site.d_in)
+                of = owner if len(x) == len(owner) else [owner[token] for token in layout.read]
+                parts[site.name].append((x, gradient.reshape(-1, site.d_out), torch.tensor(of, device=x.device)))
         return {
             name: Factors(*(torch.cat([piece[i] for piece in pieces]) for i in range(3)))
             for name, pieces in parts.items()
         }
 
-    def _run(
-        self,
-        model: PreTrainedModel,
-        rows: Sequence[Row],
-        part: Bin,
-        edits: Edits | None,
-        owners: Sequence[int | None] | None,
-    ) -> Iterator[tuple[int, Tensor]]:
-        chosen = [rows[i] for i in part.rows]
+    def _whole_prompts(self, edits: Edits | None = None) -> bool:
+        return any(found is not None and found.whole_prompts for found in (edits, self.standing))
+
+    @contextmanager
+    def _patched(self, layout: Layout, edits: Edits | None = None, owners: Sequence[int | None] = ()) -> Iterator[None]:
+        """Let the model compute a layout with what stands and with edits, as long as the context is open."""
         with ExitStack() as stack:
-            spans = [Span(0, len(row), row.prompt_end) for row in chosen]
             if self.standing is not None:  # first, so that the edits at hand see what it leaves
-                everywhere = segments(spans, [0] * len(spans))
-                stack.enter_context(patched(self.model, self.standing, lambda _: everywhere))
-            if edits is not None:
-                assert owners is not None and len(owners) == len(rows), "one owner (or None) per row"
-                layout = segments(spans, [owners[i] for i in part.rows])
-                stack.enter_context(patched(self.model, edits, lambda _: layout))
-            logits = run_bin(model, chosen, self.device)
-        first = 0
-        for index, row in zip(part.rows, chosen, strict=True):
-            yield index, logits[first : first + len(row.scored)]
-            first += len(row.scored)
+                stack.enter_context(patched(self.model, self.standing, _segments(layout, [0] * len(layout.rows))))
+            if edits is not None and len(edits):
+                own = [owners[index] for index in layout.rows]
+                stack.enter_context(patched(self.model, edits, _segments(layout, own)))
+            yield
+
+    @contextmanager
+    def patched_lines(self, edits: Edits) -> Iterator[list[Segment]]:
+        """Let the model compute with edits, as long as the context is open, on whatever segments the list holds."""
+        lines: list[Segment] = []
+
+        def everywhere(tokens: int) -> Sequence[Segment]:
+            return [Segment(0, 0, tokens, (Span(0, 1, None),))]
+
+        with ExitStack() as stack:
+            if self.standing is not None:
+                stack.enter_context(patched(self.model, self.standing, everywhere))
+            stack.enter_context(patched(self.model, edits, lambda _: lines))
+            yield lines
 
     def fingerprint(self) -> str:
         """Return the sha256 over the configuration, and over names, shapes, types and bytes of all weights by name."""
@@ -364,6 +469,37 @@ class LanguageModel:
         """Return the sha256 of the tokenizer's full definition."""
         backend = self.tokenizer.backend_tokenizer
         return hashlib.sha256(backend.to_str().encode()).hexdigest()
+
+
+def _segments(layout: Layout, owners: Sequence[int | None]) -> Callable[[int], Sequence[Segment]]:
+    """Return the segments of a pass by the number of its tokens: all, or those that are read behind the last block."""
+    whole = layout.segments(owners)
+    if len(layout.read) == len(layout.ids):
+        return lambda tokens: whole
+    some = layout.segments(owners, among=layout.read)
+    return lambda tokens: whole if tokens == len(layout.ids) else some
+
+
+def by_row(layout: Layout, logits: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Yield the logits of each row of a pass, [scored, vocabulary], from those of the tokens that are read."""
+    place = {token: number for number, token in enumerate(layout.read)}
+    for index, tokens in zip(layout.rows, layout.scored, strict=True):
+        own = [place[token] for token in tokens]
+        if own == list(range(own[0], own[0] + len(own))):  # a view, not a copy
+            yield index, logits[own[0] : own[0] + len(own)]
+        else:
+            yield index, logits[own]
+
+
+def _fuse_activations(model: PreTrainedModel) -> None:
+    """Let one kernel compute GPT-2's activation, which transformers writes as eight operations: a tenth of a pass.
+
+    It is the same function, 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))).
+    """
+    for parent in list(model.modules()):
+        for name, child in parent.named_children():
+            if type(child) is NewGELUActivation:
+                setattr(parent, name, torch.nn.GELU(approximate="tanh"))
 
 
 def _configuration(model: PreTrainedModel, end_ids: tuple[int, ...]) -> str:

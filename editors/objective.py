@@ -21,7 +21,7 @@ from .cases import EditCase, EditRequest
 from .editor import EditorConfig
 from .edits import Context, Edits
 from .errors import CaseError
-from .model import LanguageModel
+from .model import LanguageModel, by_row
 from .rows import Encoder, Row
 
 Kind = Literal["edit", "opposed", "locality"]
@@ -209,9 +209,9 @@ def outer_loss(
     losses = Losses(cases=len(edits), local=len(local))
     texts = [max(1, sum(o.owner == number and o.kind == "edit" for o in outers)) for number in range(len(edits))]
     with torch.set_grad_enabled(share != 0):
-        for part in base.bins:
+        for layout, read in model.replay_passes(base, leaves, [o.owner for o in outers]):
             terms: list[Tensor] = []
-            for index, logits in model.replay(replace(base, bins=(part,)), leaves, [o.owner for o in outers]):
+            for index, logits in by_row(layout, read):
                 outer = outers[index]
                 log_p = logits.to(model.edit_dtype).log_softmax(-1)
                 if outer.kind == "locality":

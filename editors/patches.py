@@ -48,6 +48,16 @@ class Patch(ABC):
         """Dotted name of the module whose input is read; the patched one itself unless a patch says otherwise."""
         return self.site
 
+    @property
+    def late(self) -> bool:
+        """Whether tokens in front of a prompt's last one stay as they were, so that they need not be run again."""
+        return False
+
+    @property
+    def whole_prompts(self) -> bool:
+        """Whether what happens to a prompt's tokens depends on its end; prompts that begin alike then share nothing."""
+        return False
+
     @abstractmethod
     def __call__(self, x: Tensor, y: Tensor, spans: Sequence[Span]) -> Tensor:
         """Return the new output.
@@ -128,6 +138,14 @@ class Codebook(Patch):
     replace: Literal["last", "prompt"] = "last"
     labels: Tensor | None = None
     kind: ClassVar[str] = "codebook"
+
+    @property
+    def late(self) -> bool:  # noqa: D102
+        return self.replace == "last"
+
+    @property
+    def whole_prompts(self) -> bool:  # noqa: D102
+        return self.replace == "prompt"
 
     def __call__(self, x: Tensor, y: Tensor, spans: Sequence[Span]) -> Tensor:  # noqa: D102
         asked = [span for span in spans if span.prompt_end is not None]

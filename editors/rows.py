@@ -1,11 +1,10 @@
-"""Texts as rows of tokens, and rows packed into bins for one forward pass.
+"""Texts as rows of tokens.
 
 A row knows which of its positions are scored and where its prompt ends. Both come from character offsets of the joint
 tokenisation of prompt and
 answer: no position is ever found by counting from the right, so padding, packing and batch partners cannot move it.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -128,23 +127,6 @@ def require_offsets(tokenizer: PreTrainedTokenizerBase) -> None:
             f"{type(tokenizer).__name__} gives no character offsets; a fast tokenizer (with a tokenizer.json) "
             "was expected, because answers are located by their characters."
         )
-
-
-def pack(rows: Sequence[Row], limit: int) -> list[list[int]]:
-    """Split rows into bins of neighbours with at most `limit` tokens each (a longer row gets a bin of its own).
-
-    Neighbours stay together because rows of one edit come one after another; the mask of a bin is quadratic in its
-    tokens.
-    """
-    bins: list[list[int]] = []
-    filled = limit
-    for index, row in enumerate(rows):
-        if filled + len(row) > limit or not bins:
-            bins.append([])
-            filled = 0
-        bins[-1].append(index)
-        filled += len(row)
-    return bins
 
 
 def _check_length(tokens: int, context: int, prompt: str, answer: str) -> None:

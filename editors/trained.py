@@ -22,7 +22,7 @@ from .edits import Edits
 from .errors import CaseError, InputError
 from .model import LanguageModel
 from .objective import Losses, ObjectiveConfig, Outer, outer_loss, outer_rows
-from .patches import Patch
+from .patches import LowRank, Patch
 from .seeds import seed_of
 from .sequence import merge, merge_all
 from .sketch import Sketch
@@ -324,6 +324,8 @@ def _facts(patches: Sequence[Patch]) -> dict[str, float]:
 
 
 def _square(patch: Patch) -> float:
-    """Return the squared Frobenius norm of a patch's change of the weight."""
+    """Return the squared Frobenius norm of a patch's change of the weight; of A B it follows from the factors."""
+    if isinstance(patch, LowRank):
+        return max(0.0, float(((patch.a.T @ patch.a) * (patch.b @ patch.b.T)).sum()))
     delta = patch.delta()
     return 0.0 if delta is None else float(delta.square().sum())

@@ -77,7 +77,7 @@ class Trainer:
         self.validation = spread(self._usable(training.validation), self.config.validation_cases)
         if not self.validation:
             raise InputError(f"There is no validation case for the editor '{editor.name}'; one at least was expected.")
-        self.optimiser = torch.optim.Adam(editor.groups(), lr=self.config.lr)
+        self.optimiser = torch.optim.Adam(editor.groups(), lr=self.config.lr, fused=True)
         self.rates = [group["lr"] for group in self.optimiser.param_groups]
         self.state = Progress()
         self.began = time.monotonic()

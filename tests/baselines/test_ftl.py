@@ -58,7 +58,8 @@ def test_equals_plain_fine_tuning(make_language_model, family, objective):
         wanted, steps = fine_tuned(model, [request], config, site.name)
         found = edits.patches[number][0].d
         assert found.shape == wanted.shape
-        assert (found - wanted).abs().max() < 1e-8
+        # Llama's norms round to float32
+        assert (found - wanted).abs().max() < (1e-6 if family == "llama" else 1e-8)
         assert edits.facts[number]["steps"] == steps
         assert wanted.abs().max() > 0.04, "the edit must move"
 

@@ -6,7 +6,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from instructedit.editors import CaseError, InputError
-from instructedit.editors.rows import Row, encode, encode_prompt, join, pack, require_offsets
+from instructedit.editors.rows import encode, encode_prompt, join, require_offsets
 
 CASES = [
     ("The place of birth of Ada Lovelace is", "London"),
@@ -90,13 +90,6 @@ def test_a_slow_tokenizer_is_refused():
 
     with pytest.raises(InputError, match="fast tokenizer"):
         require_offsets(Slow())
-
-
-def test_bins_hold_neighbours_up_to_the_limit():
-    rows = [Row(tuple(range(n)), (0,), 0) for n in (3, 4, 5, 9, 1, 1)]
-    assert pack(rows, 8) == [[0, 1], [2], [3], [4, 5]]
-    assert pack(rows, 100) == [[0, 1, 2, 3, 4, 5]]
-    assert pack([], 8) == []
 
 
 @pytest.mark.parametrize(
