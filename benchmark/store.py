@@ -139,7 +139,7 @@ class Store:
         return size - whole
 
     def records(self) -> Iterator[CaseRecord]:
-        """Yield all finished lines, one at a time: as records those of a case take a tenth of a megabyte.
+        """Yield all finished lines, one at a time: as records the lines of one case take a tenth of a megabyte.
 
         Raises:
             InputError: If a line is no record of this version.

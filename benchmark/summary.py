@@ -45,10 +45,10 @@ class Column(NamedTuple):
 
 
 class Values:
-    """The values of cases in one column, in 16 bytes each: a dict from ids to floats would take 55."""
+    """The values of cases in one column, in 12 bytes each; a dict from ids to floats would take 55."""
 
     def __init__(self) -> None:
-        self._cases = array("q")
+        self._cases = array("i")
         self._values = array("d")
 
     def add(self, case: int, value: float) -> None:

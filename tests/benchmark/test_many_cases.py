@@ -14,19 +14,19 @@ from instructedit.benchmark.store import Store
 from .many_cases import RESET
 
 ROOT = Path(__file__).resolve().parents[2]
-PER_CASE = 25_000
-"""Bytes that a case may add to the peak. Measured: 10,000 between 1,000 and 10,000 cases, and several times that by
-chance between the few of this test; with all records in memory it were 125,000."""
+PER_CASE = 40_000
+"""Bytes that a case may add to the peak. Measured between 1,000 and 10,000 cases: 7,000, and 118,000 when all records
+were held at once. Between the few cases of this test the allocator's own steps add to it."""
 
 
 @pytest.mark.skipif(not RESET.exists(), reason="the peak is reset through /proc")
 def test_the_peak_does_not_grow_with_the_number_of_cases():
-    few, many = 64, 320
+    few, many = 112, 336  # from 105 on the bootstrap fills its block of 8 MB
     words = [sys.executable, "-m", "tests.benchmark.many_cases", str(few), str(many)]
     found = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr
     small, large = map(json.loads, found.stdout.splitlines())
-    assert (small["lines"], large["lines"]) == (6 * few, 6 * many)
+    assert large["lines"] == 3 * small["lines"]
     for name in ("prepare_bytes", "run_bytes", "again_bytes"):
         assert large[name] - small[name] < PER_CASE * (many - few), name
 

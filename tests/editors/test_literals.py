@@ -91,7 +91,7 @@ def test_texts_come_from_the_class_where_the_source_does_not_say_them(tmp_path, 
         assert registry.texts("here", ["title"]) == ["Here"]
         with pytest.raises(InputError, match="registered as gone_texts:Own, which cannot be imported"):
             registry.texts("gone", ["title"])
-        with pytest.raises(InputError, match="Unknown thing 'mad'. Did you mean 'made'"):
+        with pytest.raises(InputError, match=r"Unknown thing 'mad'\. Did you mean 'made'"):
             registry.texts("mad", ["title"])
         sys.modules["made_texts"].Own.title = "Changed"  # what is imported already is asked itself
         assert registry.texts("made", ["title"]) == ["Changed"]
