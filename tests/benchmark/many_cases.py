@@ -23,7 +23,7 @@ from instructedit.editors import EDITORS, LanguageModel
 from ..conftest import make_tokenizer
 
 RESET = Path("/proc/self/clear_refs")
-WARM = 32
+WARM = 16
 PLACES = ("Paris", "New York", "Rome")
 
 
