@@ -131,7 +131,7 @@ class Store:
         if not path.is_file() or not (size := path.stat().st_size):
             return 0
         # Mapped, because only the end is looked at, and the lines of 10,000 cases are hundreds of megabytes.
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        with path.open("rb") as lines, mmap.mmap(lines.fileno(), 0, access=mmap.ACCESS_READ) as content:
             whole = content.rfind(b"\n") + 1
         if whole < size:
             with self._writing(), path.open("r+b") as file:

@@ -223,8 +223,8 @@ def _comparisons(
 ) -> Iterator[Comparison]:
     shared = [column for column in ours.keys() & theirs.keys() if column.subset is None]
     for column in sorted(shared, key=Column.order):
-        sides = (side[column].by_case(names) for side in (ours, theirs))
-        result = paired(*sides, _key("comparison", f"{first} - {second}", task, column))
+        key = _key("comparison", f"{first} - {second}", task, column)
+        result = paired(ours[column].by_case(names), theirs[column].by_case(names), key)
         if result is not None:
             fields = column._asdict()
             del fields["subset"]
