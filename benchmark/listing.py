@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
-from instructedit.editors import InputError, did_you_mean
+from instructedit.editors import EDITORS, InputError, did_you_mean
 
 from .config import presets, read_suite
 from .settings import SETTINGS
@@ -21,11 +21,9 @@ def rows(what: str) -> list[tuple[str, str]]:
 
 
 def _editors() -> Iterator[tuple[str, str]]:
-    from instructedit.editors import EDITORS  # loads torch, which the other lists do without
-
     for name in EDITORS:
-        editor = EDITORS.get(name)
-        yield name, f"{editor.title} ({editor.source})"
+        title, source = EDITORS.texts(name, ("title", "source"))
+        yield name, f"{title} ({source})"
 
 
 def _tasks() -> Iterator[tuple[str, str]]:

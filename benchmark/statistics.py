@@ -251,11 +251,14 @@ def _resampled_means(values: NDArray[np.float64], generator: np.random.Generator
     if 4 * len(distinct) <= n:
         # How often each distinct value is drawn is multinomial: the same distribution, and for right/wrong scores far
         # cheaper.
-        drawn = generator.multinomial(n, counts / n, RESAMPLES)
-        sums = np.zeros(RESAMPLES)
-        for value, times in zip(distinct, drawn.T, strict=True):
-            sums += value * times
-        return sums / n
+        block, parts = max(1, _BLOCK // len(distinct)), []
+        for start in range(0, RESAMPLES, block):
+            drawn = generator.multinomial(n, counts / n, min(block, RESAMPLES - start))
+            sums = np.zeros(len(drawn))
+            for value, times in zip(distinct, drawn.T, strict=True):
+                sums += value * times
+            parts.append(sums / n)
+        return np.concatenate(parts)
     block = max(1, _BLOCK // n)
     means = [
         values.take(generator.integers(0, n, (min(block, RESAMPLES - start), n))).mean(axis=1)

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from .cases import Probe as Probe
     from .cases import Role as Role
     from .cost import Cost as Cost
-    from .editor import EDITORS as EDITORS
     from .editor import Editor as Editor
     from .editor import EditorConfig as EditorConfig
     from .editor import make as make
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from .patches import LowRank as LowRank
     from .patches import Patch as Patch
     from .patches import Slots as Slots
+    from .registry import EDITORS as EDITORS
     from .registry import Registry as Registry
     from .rows import Encoder as Encoder
     from .rows import Row as Row
@@ -57,7 +57,7 @@ _HOME = {
     "Cost": "cost",
     "Dense": "patches",
     "Descent": "optimise",
-    "EDITORS": "editor",
+    "EDITORS": "registry",
     "EditCase": "cases",
     "EditRequest": "cases",
     "Editor": "editor",

@@ -20,7 +20,6 @@ from .cost import Cost
 from .edits import Context, Edits
 from .errors import InputError, did_you_mean
 from .model import LanguageModel
-from .registry import Registry
 from .rows import Encoder, Row
 from .sequence import merge
 from .sketch import Sketch
@@ -43,8 +42,8 @@ class Editor(ABC, Generic[C]):
 
     Attributes:
         name: Registered name, lower case.
-        title: Name as tables print it.
-        source: Paper the method comes from.
+        title: Name as tables print it. A string in the class's body is listed without importing the module.
+        source: Paper the method comes from; as `title`.
         version: Raised when a change of the code changes edits, so that old results are not taken for new ones.
         trains: Whether it has to be trained before it edits; see `trained.TrainedEditor`.
         instructed: Whether it reads a request's instruction.
@@ -191,8 +190,6 @@ class Editor(ABC, Generic[C]):
 
 
 E = TypeVar("E", bound=Editor[Any])
-
-EDITORS: Registry[type[Editor[Any]]] = Registry("editor", "instructedit.editors")
 
 
 def make(editor: type[E], options: dict[str, Any] | None = None) -> E:

@@ -1,16 +1,21 @@
 """Named things found lazily: editors, tasks, whatever an outside package adds.
 
-A registry maps a name to an import target and imports it on first use, so `instructedit list` does not load torch.
+A registry maps a name to an import target and imports it on first use, so naming the editors does not load torch.
 Names come from the entry points of installed packages, ours included: a built-in editor registers exactly as anybody's
 own.
 """
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from typing import Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from .errors import InputError, did_you_mean
+from .literals import literals
+
+if TYPE_CHECKING:
+    from .editor import Editor
 
 T = TypeVar("T")
 
@@ -71,6 +76,22 @@ class Registry(Generic[T]):
                 f"The {self.kind} '{name}' is registered as {target}, which cannot be imported: {error}."
             ) from error
 
+    def texts(self, name: str, attributes: Iterable[str]) -> list[str]:
+        """Return attributes of the class registered under `name` that are strings, for a list of what there is.
+
+        The class is imported only if it is not known by its source what they are; see `literals`.
+
+        Raises:
+            InputError: If the name is unknown, or its target has to be imported and cannot be.
+        """
+        wanted, target = list(attributes), self._known().get(name)
+        if target is not None and name not in self._added:
+            module, _, attribute = target.partition(":")
+            found = {} if module in sys.modules else literals(module, attribute)
+            if found.keys() >= set(wanted):
+                return [found[key] for key in wanted]
+        return [getattr(self.get(name), key) for key in wanted]
+
     def register(self, name: str) -> Callable[[T], T]:
         """Return a decorator that registers a thing under `name` for this process (notebooks, tests).
 
@@ -94,3 +115,7 @@ class Registry(Generic[T]):
 def _unique(points: Iterable[EntryPoint]) -> list[EntryPoint]:
     """Drop entry points listed twice: an editable install beside a build has its metadata on the path twice."""
     return list({(point.name, point.value): point for point in points}.values())
+
+
+EDITORS: Registry[type["Editor[Any]"]] = Registry("editor", "instructedit.editors")
+"""All editors, ours and those of installed packages."""
