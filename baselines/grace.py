@@ -16,10 +16,9 @@ code also sets eps_i to d/2 when that is larger than before; a split that widens
 neighbour, hence the minimum.
 """
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -35,12 +34,13 @@ from instructedit.editors import (
     EditRequest,
     Edits,
     LanguageModel,
+    Patch,
     Site,
     Sketch,
     seed_of,
 )
 from instructedit.editors.cost import ADAM, FLOAT, descent
-from instructedit.editors.patches import distances
+from instructedit.editors.patches import Span, distances
 
 PADDING = -1
 """Fills up the labels of a patch; no token has this number."""
@@ -136,6 +136,33 @@ class Book:
 
 
 @dataclass(frozen=True, slots=True)
+class Value(Patch):
+    """What a row's own entry of a codebook does to it.
+
+    Attributes:
+        value: [d_out].
+        replace: See `Codebook`.
+    """
+
+    value: Tensor
+    replace: Literal["last", "prompt"]
+    kind: ClassVar[str] = "value"
+
+    @property
+    def late(self) -> bool:  # noqa: D102
+        return self.replace == "last"
+
+    @property
+    def whole_prompts(self) -> bool:  # noqa: D102
+        return self.replace == "prompt"
+
+    def __call__(self, x: Tensor, y: Tensor, spans: Sequence[Span]) -> Tensor:  # noqa: D102
+        ends = [(span.first, span.prompt_end) for span in spans if span.prompt_end is not None]
+        tokens = [t for first, end in ends for t in (range(first, end) if self.replace == "prompt" else [end])]
+        return y.index_copy(0, torch.tensor(tokens, device=y.device), self.value.to(y.dtype).expand(len(tokens), -1))
+
+
+@dataclass(frozen=True, slots=True)
 class Prepared:
     """Requests before their values are trained.
 
@@ -223,30 +250,27 @@ class GRACE(Editor[GRACEConfig]):
             book.admit(query, value, row.labels, self.config.radius)
             for book, row, query, value in zip(books, rows, prepared.queries, prepared.first, strict=True)
         ]
-        # only the entries at hand get a gradient: a row falls on its own one
+        # a row falls on its own entry, so that while it is trained the rest of the codebook need not be asked
         values = [book.values[entry].clone().requires_grad_() for book, entry in zip(books, entries, strict=True)]
-        labels = [torch.tensor(row.labels, device=model.device) for row in rows]
-        stored = [book.patch(site, self.config.replace) for book in books]
+        labels = torch.tensor([label for row in rows for label in row.labels])
         adam = torch.optim.Adam(values, lr=self.config.lr, fused=True)
-        losses: list[Tensor] = []
+        found: list[Tensor] = []
         for _ in range(self.config.steps):
             with torch.enable_grad():
-                edits = Edits(tuple((_with(p, i, v),) for p, i, v in zip(stored, entries, values, strict=True)))
-                losses = [
-                    torch.nn.functional.cross_entropy(logits.to(model.edit_dtype), labels[index].to(logits.device))
-                    for index, logits in model.replay(base, edits, range(len(rows)))
-                ]
+                patches = (Value(site.name, site.block, value, self.config.replace) for value in values)
+                edits = Edits(tuple((patch,) for patch in patches))
+                found = [logits for _, logits in model.replay(base, edits, range(len(rows)))]
+                log_p = torch.cat(found).to(model.edit_dtype)
+                terms = torch.nn.functional.cross_entropy(log_p, labels.to(log_p.device), reduction="none")
+                losses = [own.mean() for own in terms.split([len(row.labels) for row in rows])]
                 adam.zero_grad()
                 torch.stack(losses).sum().backward()
             adam.step()
-        patches = tuple((_with(p, i, v.detach()),) for p, i, v in zip(stored, entries, values, strict=True))
+        for book, entry, value in zip(books, entries, values, strict=True):
+            book.values[entry] = value.detach()
+        patches = tuple((book.patch(site, self.config.replace),) for book in books)
         facts = tuple(
             {"steps": float(self.config.steps), "last_loss": loss.item(), "entries": float(len(book.keys))}
             for book, loss in zip(books, losses, strict=True)
         )
         return Edits(patches, facts)
-
-
-def _with(patch: Codebook, entry: int, value: Tensor) -> Codebook:
-    """Return the codebook with another value [d_out] of one entry."""
-    return dataclasses.replace(patch, values=patch.values.index_put((torch.tensor(entry),), value))

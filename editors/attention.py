@@ -137,17 +137,16 @@ class Pattern:
     """Who asks whom: every query token once, in its row.
 
     Args:
-        asking: The rows.
-        queries: Number of query tokens.
+        asking: The rows; their queries together are 0, 1, 2 and so on.
         device: Where the pass begins; tensors follow to other devices when asked from there.
     """
 
-    def __init__(self, asking: Sequence[Asking], queries: int, device: torch.device) -> None:
+    def __init__(self, asking: Sequence[Asking], device: torch.device) -> None:
         buckets: dict[int, list[Asking]] = {}
         for row in asking:
             if row.queries:
                 buckets.setdefault((len(row.keys) - 1).bit_length(), []).append(row)
-        groups, place, done = [], [0] * queries, 0
+        groups, place, done = [], [0] * sum(len(row.queries) for row in asking), 0
         for rows in buckets.values():
             most, longest = max(len(row.queries) for row in rows), max(len(row.keys) for row in rows)
             for line, row in enumerate(rows):

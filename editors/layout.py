@@ -5,14 +5,17 @@ stands behind a row's last scored position is never read and not computed. Of a 
 its prompt only, the tokens in front are known from the unedited model.
 """
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import torch
 
 from .attention import Asking, Pattern
 from .patches import Span
 from .rows import Row
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +67,19 @@ class Layout:
     prompts: list[int | None] = field(default_factory=list)
     shared: int = 0
     _index: dict[Hashable, int] = field(default_factory=dict)
+    _made: dict[Hashable, Any] = field(default_factory=dict)
 
     @property
     def read(self) -> list[int]:
         """Tokens whose logits are wanted, each once, in order."""
-        return sorted({token for tokens in self.scored for token in tokens})
+        return self._once("read", lambda: sorted({token for tokens in self.scored for token in tokens}))
+
+    def _once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Return what is made once; a layout is run again at every step of an optimiser."""
+        if key not in self._made:
+            self._made[key] = make()
+        found: T = self._made[key]
+        return found
 
     def walk(self, row: Row, root: Hashable, start: int) -> tuple[list[int], list[Hashable]]:
         """Return the tokens of a row that are there already, from `start` on, and the keys of those that are not."""
@@ -112,13 +123,23 @@ class Layout:
         end = row.prompt_end - start
         self.prompts.append(tokens[end] if 0 <= end < len(tokens) and tokens[end] >= first else None)
 
-    def segments(self, owners: Sequence[int | None], among: Sequence[int] | None = None) -> list[Segment]:
+    def segments(self, owners: Sequence[int | None]) -> Callable[[int], list[Segment]]:
         """Group the neighbouring tokens of one edit; tokens of rows without an owner belong to none.
 
         Args:
             owners: The edit of each row of the pass, or None.
-            among: The tokens that are there, in order; all by default.
+
+        Returns:
+            From the number of tokens that a module gets, their segments: all, or behind the last block those that are
+            read.
         """
+
+        def make() -> dict[int, list[Segment]]:
+            return {len(self.read): self._segments(owners, self.read), len(self.ids): self._segments(owners, None)}
+
+        return self._once(("segments", *owners), make).__getitem__
+
+    def _segments(self, owners: Sequence[int | None], among: Sequence[int] | None) -> list[Segment]:
         place = None if among is None else {token: number for number, token in enumerate(among)}
         found: list[Segment] = []
         for own, end, owner in zip(self.own, self.prompts, owners, strict=True):
@@ -137,21 +158,24 @@ class Layout:
 
     def whole(self, device: torch.device) -> Pattern:
         """Return the attention of all tokens."""
-        rows = [
-            Asking(own, [self.positions[token] for token in own], path)
-            for own, path in zip(self.own, self.paths, strict=True)
-        ]
-        return Pattern(rows, len(self.ids), device)
+
+        def make() -> Pattern:
+            rows = zip(self.own, self.paths, strict=True)
+            return Pattern([Asking(own, [self.positions[t] for t in own], path) for own, path in rows], device)
+
+        return self._once("whole", make)
 
     def reading(self, device: torch.device) -> Pattern:
         """Return the attention of the tokens that are read, numbered as in `read`."""
+        return self._once("reading", lambda: Pattern(self._readers(), device))
+
+    def _readers(self) -> list[Asking]:
         place = {token: number for number, token in enumerate(self.read)}
-        rows, asked = [], set()
+        rows = []
         for tokens, path in zip(self.scored, self.paths, strict=True):
-            new = [token for token in dict.fromkeys(tokens) if token not in asked]
-            asked.update(new)
-            rows.append(Asking([place[t] for t in new], [self.positions[t] for t in new], path))
-        return Pattern(rows, len(place), device)
+            new = [token for token in dict.fromkeys(tokens) if token in place]
+            rows.append(Asking([place.pop(t) for t in new], [self.positions[t] for t in new], path))
+        return rows
 
 
 def length(row: Row) -> int:

@@ -53,6 +53,7 @@ class BasePass:
         cuts: Blocks whose incoming hidden states were kept.
         keys_from: First block whose keys and values were kept; None if none were.
         kept: Hidden states, keys and values, by the tokens' numbers.
+        layouts: How replays were laid out, so that the next one like them need not do it again.
     """
 
     rows: tuple[Row, ...]
@@ -60,6 +61,7 @@ class BasePass:
     keys_from: int | None
     paths: list[list[int]] = field(default_factory=list)
     kept: Kept = field(default_factory=Kept)
+    layouts: dict[tuple[object, ...], list[Layout]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,18 +352,33 @@ class LanguageModel:
         late = edits.late and base.keys_from is not None and base.keys_from <= cut
         frozen = base.kept.keys_and_values() if late else None
         states = base.kept.states(cut)
-        some = range(len(base.rows)) if among is None else among
-        rows, own = [base.rows[index] for index in some], [owners[index] for index in some]
-        starts = [min(row.prompt_end, *row.scored) if late else 0 for row in rows]
-        known = Known([base.paths[index] for index in some], starts)
-        options = {"whole_prompts": self._whole_prompts(edits), "shared": len(states) if late else 0}
-        for layout in self.engine.layouts(rows, own, known=known, **options):
-            layout.rows = [some[index] for index in layout.rows]
+        for layout in self._again(base, owners, among, self._whole_prompts(edits), len(states) if late else None):
             enter = states[torch.tensor(layout.sources, device=states.device)]
             with self._patched(layout, edits, owners):
                 logits = self.engine.run(layout, cut=cut, enter=enter, frozen=frozen, keys=keys)
             assert logits is not None
             yield layout, logits
+
+    def _again(
+        self,
+        base: BasePass,
+        owners: Sequence[int | None],
+        among: Sequence[int] | None,
+        whole_prompts: bool,
+        shared: int | None,
+    ) -> list[Layout]:
+        """Return the layouts of a replay; `shared` is the number of known keys if rows begin where prompts end."""
+        key = tuple(owners), None if among is None else tuple(among), whole_prompts, shared
+        if key not in base.layouts:
+            some = range(len(base.rows)) if among is None else among
+            rows = [base.rows[index] for index in some]
+            starts = [0 if shared is None else min(row.prompt_end, *row.scored) for row in rows]
+            known = Known([base.paths[index] for index in some], starts)
+            options = {"whole_prompts": whole_prompts, "shared": shared or 0}
+            base.layouts[key] = list(self.engine.layouts(rows, [owners[i] for i in some], known=known, **options))
+            for layout in base.layouts[key]:
+                layout.rows = [some[index] for index in layout.rows]
+        return base.layouts[key]
 
     def inputs(self, base: BasePass, site: Site) -> list[Tensor]:
         """Return the inputs of one site, [tokens, d_in] for each row of a base pass that was cut at the site's block.
@@ -437,10 +454,10 @@ class LanguageModel:
         """Let the model compute a layout with what stands and with edits, as long as the context is open."""
         with ExitStack() as stack:
             if self.standing is not None:  # first, so that the edits at hand see what it leaves
-                stack.enter_context(patched(self.model, self.standing, _segments(layout, [0] * len(layout.rows))))
+                stack.enter_context(patched(self.model, self.standing, layout.segments([0] * len(layout.rows))))
             if edits is not None and len(edits):
                 own = [owners[index] for index in layout.rows]
-                stack.enter_context(patched(self.model, edits, _segments(layout, own)))
+                stack.enter_context(patched(self.model, edits, layout.segments(own)))
             yield
 
     @contextmanager
@@ -469,15 +486,6 @@ class LanguageModel:
         """Return the sha256 of the tokenizer's full definition."""
         backend = self.tokenizer.backend_tokenizer
         return hashlib.sha256(backend.to_str().encode()).hexdigest()
-
-
-def _segments(layout: Layout, owners: Sequence[int | None]) -> Callable[[int], Sequence[Segment]]:
-    """Return the segments of a pass by the number of its tokens: all, or those that are read behind the last block."""
-    whole = layout.segments(owners)
-    if len(layout.read) == len(layout.ids):
-        return lambda tokens: whole
-    some = layout.segments(owners, among=layout.read)
-    return lambda tokens: whole if tokens == len(layout.ids) else some
 
 
 def by_row(layout: Layout, logits: Tensor) -> Iterator[tuple[int, Tensor]]:

@@ -285,12 +285,12 @@ def test_a_text_stands_only_in_front_of_its_roles(model):
 def test_questions_without_a_text_in_front_share_their_base_pass(model, editors, monkeypatch):
     passes: list[int] = []
     inner = LanguageModel.base
-    monkeypatch.setattr(LanguageModel, "base", lambda self, *a: passes.append(1) or inner(self, *a))
+    monkeypatch.setattr(LanguageModel, "base", lambda self, *a, **k: passes.append(len(a[0])) or inner(self, *a, **k))
     edits = editors["ft-m"].edit(model, [c.request for c in CASES])  # its own
     del passes[:]
     monkeypatch.setattr(FTM, "edit", lambda *_: edits)
     run(model, {name: editors[name] for name in ("none", "ft-m")} | {"in-context": InContext()})
-    assert len(passes) == 1
+    assert len(passes) == 3  # texts with answers, prompts that are continued greedily, and those that are sampled
 
 
 def test_what_does_not_fit_behind_the_text_is_counted(model):
