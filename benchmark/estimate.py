@@ -11,7 +11,7 @@ from .memory import Need
 from .outline import Outline, requests_of
 from .selection import choose
 from .settings import RowSpec
-from .speed import Machine, Work, forward, scoring, within
+from .machine import Machine, Work, forward, scoring, within
 from .training import Training
 from .workload import (
     SAMPLE,

@@ -14,7 +14,7 @@ from .memory import Need
 from .outline import Outline
 from .published import PUBLISHED
 from .results import read_record
-from .speed import Machine
+from .machine import Machine
 from .training import Training
 from .workload import training_load
 

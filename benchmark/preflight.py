@@ -15,7 +15,7 @@ from instructedit.editors.model import DTYPES, PACK_TOKENS
 from .config import EMBEDDED_MODEL, RunConfig
 from .forecast import Forecast, RowForecast, forecast
 from .outline import check_generation, outline
-from .speed import measure
+from .machine import measure
 
 if TYPE_CHECKING:
     from rich.console import Console

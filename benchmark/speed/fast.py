@@ -1,0 +1,50 @@
+"""The engine as the speed benchmark calls it: only what any caller of it may use stands here."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from instructedit.editors import EditCase, Editor, Edits, LanguageModel
+
+from ..plan import make_plan
+from ..readings import Reading, forced_readings
+from ..results import CaseRecord, GenerationSpec
+from ..scoring import Made, edit_each, score_chunk
+
+FORCED = GenerationSpec(max_new_tokens=0)
+"""Teacher forcing only."""
+RUN = "0" * 16
+"""Stands for the digest of a run in records that nobody keeps."""
+
+
+def edit(model: LanguageModel, cases: Sequence[EditCase], editor: Editor[Any], seed: int = 0) -> Made:
+    """Make the edits of a chunk.
+
+    Raises:
+        RuntimeError: If a case cannot be edited; those of this benchmark can.
+    """
+    requests = [case.request for case in cases]
+    edits, failures = edit_each(model, requests, editor, seed)
+    if failures:
+        raise RuntimeError(f"{editor.name} failed: {failures}")
+    return Made(requests, edits, failures, 0.0)
+
+
+def score(
+    model: LanguageModel, cases: Sequence[EditCase], made: Mapping[str, Made], seed: int = 0
+) -> list[CaseRecord]:
+    """Read the unedited model, then every editor, and score; with no editor it is the base pass alone."""
+    records, _ = score_chunk(model, cases, made, run=RUN, seed=seed, generation=FORCED, fluency=False)
+    return records
+
+
+@torch.no_grad()
+def readings(model: LanguageModel, cases: Sequence[EditCase], edits: Edits) -> list[list[Reading]]:
+    """Return what the edited models say to each probe of each case, as scoring reads it."""
+    plan = make_plan(model, cases, FORCED, fluency=False)
+    first = edits.first_block
+    base, stream = model.base(plan.forced.rows, [] if first is None else [first])
+    forced_readings(plan, stream)
+    found = forced_readings(plan, model.replay(base, edits, plan.forced.owners))
+    return [[found[probe.forced[0]] for probe in probes] for probes in plan.probes]
