@@ -5,10 +5,11 @@ from typing import Any
 
 import torch
 
-from instructedit.editors import EditCase, Editor, Edits, LanguageModel
+from instructedit.editors import EditCase, Editor, Edits, LanguageModel, TrainedEditor, TrainingSet
+from instructedit.editors.objective import Losses
 
 from ..plan import make_plan
-from ..readings import Reading, forced_readings
+from ..readings import Reading, continued, forced_readings
 from ..results import CaseRecord, GenerationSpec
 from ..scoring import Made, edit_each, score_chunk
 
@@ -48,3 +49,29 @@ def readings(model: LanguageModel, cases: Sequence[EditCase], edits: Edits) -> l
     forced_readings(plan, stream)
     found = forced_readings(plan, model.replay(base, edits, plan.forced.owners))
     return [[found[probe.forced[0]] for probe in probes] for probes in plan.probes]
+
+
+def continued_by(
+    model: LanguageModel, cases: Sequence[EditCase], edits: Edits, generation: GenerationSpec, seed: int = 0
+) -> list[tuple[list[str], str]]:
+    """Return for each case the greedy answers to its prompts, each prompt once, and its sampled text."""
+    plan = make_plan(model, cases, generation, fluency=True)
+    answers, texts = continued(model, plan, edits, generation, seed)
+    found: list[tuple[list[str], str]] = []
+    for number, text in enumerate(plan.texts):
+        own = [answer for answer, owner in zip(answers, plan.prompts.owners, strict=True) if owner == number]
+        assert text is not None, "the texts of this benchmark fit"
+        found.append((own, texts[text]))
+    return found
+
+
+def losses(
+    model: LanguageModel,
+    editor: TrainedEditor[Any],
+    cases: Sequence[EditCase],
+    training: TrainingSet,
+    seeds: Sequence[int],
+    share: float,
+) -> Losses:
+    """Return the outer loss of some cases and add `share` times its gradient."""
+    return editor.losses(model, cases, training, seeds, share)

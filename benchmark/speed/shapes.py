@@ -40,6 +40,7 @@ class ModelShape:
 SHAPES = {
     shape.name: shape
     for shape in (
+        ModelShape("tiny", "gpt2", 2, 32, 2, 96, 128),
         ModelShape("S", "gpt2", 4, 256, 4, 4096, 1024),
         ModelShape("between", "gpt2", 8, 512, 8, 4096, 2048),
         ModelShape("M", "gpt2", 12, 768, 12, 4096, 3072),
@@ -47,7 +48,7 @@ SHAPES = {
         ModelShape("llama-2-7b", "llama", 32, 4096, 32, 32000, 11008, "bfloat16"),
     )
 }
-"""S and M are those of the project's first measurements; the last two are those of the paper, for a GPU."""
+"""`tiny` is for trying the command; the last two are those of the InstructEdit paper, for a GPU."""
 
 
 def shape_of(name: str) -> ModelShape:

@@ -48,13 +48,13 @@ class Twin:
     Attributes:
         base: The model, which stays as it is.
         model: The copy.
-        prompt_end: Position of the last prompt token of the row that is run, or None once a prompt has been read.
+        prompt_end: Position of the last prompt token of the row that is run.
     """
 
     def __init__(self, base: LanguageModel) -> None:
         self.base = base
         self.model: PreTrainedModel = copy.deepcopy(base.model)
-        self.prompt_end: int | None = None
+        self.prompt_end = 0
 
     def weight(self, name: str) -> Tensor:
         """Return the weight of one of the twin's modules."""

@@ -137,7 +137,7 @@ def stored(twin: Twin, editor: Editor[Any], request: EditRequest, seed: int) -> 
 
     def put_in(_: nn.Module, arguments: Any, output: Tensor) -> Tensor:
         end = twin.prompt_end
-        if end is None or float((arguments[0][0, end].to(key.dtype) - key).norm()) > config.radius:
+        if end >= output.shape[1] or float((arguments[0][0, end].to(key.dtype) - key).norm()) > config.radius:
             return output
         first, stop = (end, end + 1) if config.replace == "last" else (0, end)
         put = value.to(output.dtype).expand(1, stop - first, -1)
