@@ -26,7 +26,9 @@ def speed(
     from .store import write_record
 
     quiet_libraries()
-    record = run(quick=quick, shapes=shape or (), editors=editor or (), device=device, tell=lambda t: typer.echo(t, err=True))
+    record = run(
+        quick=quick, shapes=shape or (), editors=editor or (), device=device, tell=lambda t: typer.echo(t, err=True)
+    )
     draw(record, Console())
     if json is not None:
         typer.echo(f"Numbers: {write_record(json, record)}")

@@ -34,10 +34,14 @@ def edit(model: LanguageModel, cases: Sequence[EditCase], editor: Editor[Any], s
 
 def score(
     model: LanguageModel, cases: Sequence[EditCase], made: Mapping[str, Made], seed: int = 0
-) -> list[CaseRecord]:
-    """Read the unedited model, then every editor, and score; with no editor it is the base pass alone."""
-    records, _ = score_chunk(model, cases, made, run=RUN, seed=seed, generation=FORCED, fluency=False)
-    return records
+) -> tuple[list[CaseRecord], dict[str, float]]:
+    """Read the unedited model, then every editor, and score.
+
+    Returns:
+        The records, editor by editor, and the wall-clock seconds of each editor; the base pass is in none of them.
+    """
+    records, timings = score_chunk(model, cases, made, run=RUN, seed=seed, generation=FORCED, fluency=False)
+    return records, {timing.editor: timing.score_seconds for timing in timings}
 
 
 @torch.no_grad()

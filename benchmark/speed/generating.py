@@ -37,23 +37,19 @@ class Generating:
         self.change = REFERENCES[name](twin, editor, cases[0].request, 0) if twin is not None else None
         self.said: list[tuple[list[str], str]] = []
 
-    def gflop(self, needed: Needed) -> float:
-        """Return the operations that one case needs, in 10^9, for texts as long as those of the first repeat."""
+    def work(self, needed: Needed) -> float:
+        """Return the operations that one case needs, for texts as long as those of the first repeat."""
         lengths = [[len(answer.split()) for answer in answers] for answers, _ in self.said]
         if self.name == "grace":
             lengths = [own[:1] for own in lengths]  # no other prompt's key is near: the unedited model's answer stands
         count = sum(map(len, lengths))
-        return needed.generate(
-            count / len(lengths), sum(map(sum, lengths)) / count, GENERATION.fluency_tokens
-        ) / 1e9
+        return needed.generate(count / len(lengths), sum(map(sum, lengths)) / count, GENERATION.fluency_tokens)
 
     def measure(self, samples: Samples) -> None:
         """Continue the prompts of all cases by the engine, and those of the first one by one."""
         first = not samples.fast
         held = self.watch.begin() if first else None
-        self.said, seconds = self.watch.time(
-            lambda: fast.continued_by(self.model, self.cases, self.edits, GENERATION)
-        )
+        self.said, seconds = self.watch.time(lambda: fast.continued_by(self.model, self.cases, self.edits, GENERATION))
         samples.peak = self.watch.end(held) if first else samples.peak
         samples.fast.append(seconds / self.chunk)
         if self.twin is None or self.change is None:

@@ -1,15 +1,19 @@
 """The measurement: engine and slow path in turn within one process, repeated, and held to equal numbers."""
 
 import statistics
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 
-from instructedit.editors import EditCase, Editor, Edits, Row, TrainedEditor
+from instructedit.editors import EditCase, Editor, Edits, TrainedEditor
 
 from ..readings import Reading
+from ..results import CaseRecord
+from ..scoring import Made
 from . import fast, slow
 from .cases import make_cases
 from .compare import Difference
@@ -23,6 +27,9 @@ from .training import Training
 from .watch import Watch, gemm_rate
 from .work import Needed
 
+ALL = "all"
+"""Stands for an editor in the rows of what all editors share."""
+
 
 @dataclass(frozen=True, slots=True)
 class Effort:
@@ -33,19 +40,36 @@ class Effort:
         chunks: Numbers of cases that the engine is given at once; texts are continued for the middle one.
         slow_cases: Cases that the slow path works on in each repeat. It takes them one by one, so that what one costs
             does not depend on how many there are.
-        texts: Whether trainings and texts are timed.
-        editors: Editors; all if empty.
+        editors: Editors.
+        trained: Those of them whose training is timed, if they are trained.
+        generated: Those of them whose answers and texts are timed.
     """
 
     repeats: int = 5
     chunks: tuple[int, ...] = (4, 8, 16)
     slow_cases: int = 2
-    texts: bool = True
-    editors: tuple[str, ...] = ()
+    editors: tuple[str, ...] = tuple(REFERENCES)
+    trained: tuple[str, ...] = tuple(REFERENCES)
+    generated: tuple[str, ...] = GENERATED
 
 
-Before = tuple[list[list[Reading]], float | None]
-"""What the unedited model says to the slow path's cases, and the seconds of one of them; None if it was not run."""
+@dataclass(slots=True)
+class Said:
+    """What the slow path found out in one repeat.
+
+    Attributes:
+        before: What the unedited model says to each probe of each case.
+        base: Seconds of one case of it.
+        after: The same of the edited models, by editor.
+        edit: Seconds of one edit, by editor.
+        score: Seconds of reading one edited model, by editor.
+    """
+
+    before: list[list[Reading]]
+    base: float
+    after: dict[str, list[list[Reading]]]
+    edit: dict[str, float]
+    score: dict[str, float]
 
 
 class Bench:
@@ -63,17 +87,15 @@ class Bench:
         self.model = make_model(shape, device)
         self.bytes = sum(weight.numel() * weight.element_size() for weight in self.model.model.parameters())
         self.cases = make_cases(max(effort.chunks), shape.vocabulary)
-        self.twin = slow.Twin(self.model) if self._fits() else None
+        # of a card's memory the slow path needs the model once more, and room to work in
+        fits = not self.watch.card or torch.cuda.mem_get_info(self.watch.device)[0] > 2 * self.bytes
+        self.twin = slow.Twin(self.model) if fits else None
         self.editors: dict[str, tuple[Editor[Any], list[EditCase]]] = {
             name: prepared(name, self.model, self.cases) for name in editors
         }
         self.samples: dict[tuple[str, Phase, int], Samples] = {}
         self.gemm: list[float] = []
         self.steps: dict[str, float] = {}
-
-    def _fits(self) -> bool:
-        """Tell whether the slow path's copy of the model fits beside it; a computer's memory is not asked."""
-        return not self.watch.card or torch.cuda.mem_get_info(self.watch.device)[0] > 2 * self.bytes
 
     def run(self) -> list[SpeedRow]:
         """Measure everything and return its rows.
@@ -83,144 +105,143 @@ class Bench:
         """
         fast.score(self.model, self.cases[:2], {})  # the first call of a process pays for what later ones find made
         others: list[Training | Generating] = []
-        if self.effort.texts:
-            for name, (editor, own) in self.editors.items():
-                if isinstance(editor, TrainedEditor):
-                    others.append(Training(name, editor, own, self.model, self.twin, self.watch))
-                if name in GENERATED:
-                    chunk = sorted(self.effort.chunks)[len(self.effort.chunks) // 2]
-                    others.append(Generating(name, editor, own[:chunk], self.model, self.twin, self.watch))
-        for repeat in range(self.effort.repeats):
+        for name, (editor, own) in self.editors.items():
+            if isinstance(editor, TrainedEditor) and name in self.effort.trained:
+                others.append(Training(name, editor, own, self.model, self.twin, self.watch))
+            if name in self.effort.generated:
+                chunk = sorted(self.effort.chunks)[len(self.effort.chunks) // 2]
+                others.append(Generating(name, editor, own[:chunk], self.model, self.twin, self.watch))
+        for _ in range(self.effort.repeats):
             self.gemm.append(gemm_rate(self.watch, self.shape.width, self.model.model.dtype))
-            before = self._slow_base()
-            base = self._fast_base(before)
-            for name in self.editors:
-                self._editor(name, base, before, repeat == 0)
+            said = None if self.twin is None else self._slow(self.twin)
+            for chunk in self.effort.chunks:
+                self._fast(chunk, said)
             for other in others:
                 samples = self._of(other.name, other.phase, other.chunk)
                 other.measure(samples)
-                self._check(other.name, other.phase, samples.difference)
+                self._check(other.name, other.phase, samples.compared)
         return self._rows(others)
-
-    def _check(self, name: str, phase: Phase, difference: Difference | None) -> None:
-        """Refuse to time different work; in a half type, rounding is no such difference."""
-        if difference is not None and self.shape.dtype == "float32":
-            difference.check(f"{name} on {self.shape.name}, {phase}")
 
     def _of(self, editor: str, phase: Phase, chunk: int) -> Samples:
         return self.samples.setdefault((editor, phase, chunk), Samples())
 
-    def _slow_base(self) -> Before:
-        """Read the unedited model one row at a time; return what it says and the seconds of one case."""
-        if self.twin is None:
-            return [], None
-        twin, cases = self.twin, self.cases[: self.effort.slow_cases]
-        found, seconds = self.watch.time(lambda: [slow.read(twin, case, slow.probe_rows(twin, case)) for case in cases])
-        return found, seconds / len(cases)
+    def _slow(self, twin: slow.Twin) -> Said:
+        """Work through the cases one by one: read the unedited model, and for each editor edit, read and take back."""
+        cases = self.cases[: self.effort.slow_cases]
+        share = 1 / len(cases)
+        before, seconds = self.watch.time(lambda: [slow.read(twin, case) for case in cases])
+        said = Said(before, share * seconds, {}, {}, {})
+        for name, (editor, own) in self.editors.items():
+            edit = score = 0.0
+            said.after[name] = []
+            for case in own[: len(cases)]:
+                change, seconds = self.watch.time(partial(REFERENCES[name], twin, editor, case.request, 0))
+                edit += share * seconds
+                readings, seconds = self.watch.time(partial(slow.read, twin, case, change))
+                score += share * seconds
+                said.after[name].append(readings)
+            said.edit[name], said.score[name] = edit, score
+        return said
 
-    def _fast_base(self, before: Before) -> dict[int, float]:
-        """Return the seconds of one case by chunk."""
-        found = {}
-        for chunk in self.effort.chunks:
-            samples, cases = self._of("all", "base", chunk), self.cases[:chunk]
-            first = not samples.fast
-            held = self.watch.begin() if first else None
-            _, seconds = self.watch.time(lambda cases=cases: fast.score(self.model, cases, {}))  # type: ignore[misc]
-            samples.peak = self.watch.end(held) if first else samples.peak
-            found[chunk] = seconds / chunk
-            samples.fast.append(found[chunk])
-            if before[1] is not None:
-                samples.slow.append(before[1])
-                if first:
-                    own = fast.readings(self.model, cases, Edits.none(len(cases)))
-                    for a, b in zip(own, before[0], strict=False):
-                        samples.compared.readings(a, b)
-                    self._check("all", "base", samples.difference)
-        return found
-
-    def _editor(
-        self, name: str, base: dict[int, float], before: Before, first: bool
-    ) -> None:
-        """Measure one editor's edits and scores, the slow path's and then the engine's for each chunk."""
-        editor, cases = self.editors[name]
-        after, slow_edit, slow_score = self._slow_editor(name)
-        for chunk in self.effort.chunks:
-            own = cases[:chunk]
+    def _fast(self, chunk: int, said: Said | None) -> None:
+        """Edit by every editor, then score all of them behind one base pass, as a run does."""
+        made: dict[str, Made] = {}
+        for name, (editor, cases) in self.editors.items():
+            samples = self._of(name, "edit", chunk)
+            held = None if samples.fast else self.watch.begin()
+            made[name], seconds = self.watch.time(partial(fast.edit, self.model, cases[:chunk], editor))
+            self.watch.look()
+            if not samples.fast:
+                samples.peak = self.watch.end(held)
+            samples.fast.append(seconds / chunk)
+            self.steps[name] = statistics.fmean(facts.get("steps", 0.0) for facts in made[name].edits.facts)
+        base = self._of(ALL, "base", chunk)
+        held = None if base.fast else self.watch.begin()
+        wall = time.perf_counter()
+        (records, walls), seconds = self.watch.time(partial(fast.score, self.model, self.cases[:chunk], made))
+        wall = time.perf_counter() - wall
+        if not base.fast:
+            base.peak = self.watch.end(held)
+        # the engine says the wall clock of each editor; its share of the call's is its share of the processor's time
+        shares = {name: own / wall for name, own in walls.items()}
+        base.fast.append(seconds / chunk * (1 - sum(shares.values())))
+        for name in self.editors:
             edit, score, loop = (self._of(name, phase, chunk) for phase in ("edit", "score", "loop"))
-            held = self.watch.begin() if first else None
-            made, edit_seconds = self.watch.time(lambda own=own: fast.edit(self.model, own, editor))  # type: ignore[misc]
-            self.watch.look()
-            edit.peak = self.watch.end(held) if first else edit.peak
-            held = self.watch.begin() if first else None
-            records, both = self.watch.time(
-                lambda own=own, made=made: fast.score(self.model, own, {name: made})  # type: ignore[misc]
-            )
-            self.watch.look()
-            score.peak = self.watch.end(held) if first else score.peak
+            score.fast.append(seconds / chunk * shares[name])
+            loop.fast.append(edit.fast[-1] + score.fast[-1] + base.fast[-1] / len(self.editors))
+            score.peak = base.peak
             loop.peak = None if edit.peak is None or score.peak is None else max(edit.peak, score.peak)
-            self.steps[name] = statistics.fmean(facts.get("steps", 0.0) for facts in made.edits.facts)
-            edit.fast.append(edit_seconds / chunk)
-            score.fast.append(max(both / chunk - base[chunk], 1e-9))
-            loop.fast.append(edit.fast[-1] + score.fast[-1] + base[chunk] / len(self.editors))
-            if before[1] is None:
-                continue
-            edit.slow.append(slow_edit)
-            score.slow.append(slow_score)
-            loop.slow.append(slow_edit + before[1] + slow_score)
-            difference = loop.compared
-            if first:
-                for a, b in zip(fast.readings(self.model, own, made.edits), after, strict=False):
-                    difference.readings(a, b)
-            for record, case, old, new in zip(records, own, before[0], after, strict=False):
-                difference.scores(record, slow.scores(case, old, new))
-            edit.difference = score.difference = loop.difference = difference
-            self._check(name, "loop", difference)
+        if said is not None:
+            self._compare(chunk, said, made, records)
 
-    def _slow_editor(self, name: str) -> tuple[list[list[Reading]], float, float]:
-        """Edit and read one case after another; return what the edited models say, and the seconds of one case."""
-        if self.twin is None:
-            return [], 0.0, 0.0
-        twin, (editor, cases) = self.twin, self.editors[name]
-        found, edit, score = [], 0.0, 0.0
-        chosen = cases[: self.effort.slow_cases]
-        for case in chosen:
-            rows = slow.probe_rows(twin, case)
-            change, seconds = self.watch.time(lambda case=case: REFERENCES[name](twin, editor, case.request, 0))  # type: ignore[misc]
-            edit += seconds / len(chosen)
+    def _compare(self, chunk: int, said: Said, made: dict[str, Made], records: Sequence[CaseRecord]) -> None:
+        """Take in the slow path's times, and compare what both say; the first time by log-probabilities as well."""
+        base = self._of(ALL, "base", chunk)
+        base.slow.append(said.base)
+        if base.difference is None:
+            self._readings(ALL, base, said.before, self._of_base(chunk))
+        for number, name in enumerate(self.editors):
+            edit, score, loop = (self._of(name, phase, chunk) for phase in ("edit", "score", "loop"))
+            edit.slow.append(said.edit[name])
+            score.slow.append(said.score[name])
+            loop.slow.append(said.edit[name] + said.base + said.score[name])
+            if loop.difference is None:
+                self._readings(
+                    name, loop, said.after[name], fast.readings(self.model, self.cases[:chunk], made[name].edits)
+                )
+            edit.difference = score.difference = loop.difference
+            own = records[number * chunk : (number + 1) * chunk]
+            for record, case, old, new in zip(own, self.cases, said.before, said.after[name], strict=False):
+                loop.compared.scores(record, slow.scores(case, old, new))
+            self._check(name, "loop", loop.compared)
 
-            def ask(case: EditCase = case, rows: list[Row] = rows, change: slow.Change = change) -> list[Reading]:
-                with twin.under(change):
-                    return slow.read(twin, case, rows)
+    def _of_base(self, chunk: int) -> list[list[Reading]]:
+        return fast.readings(self.model, self.cases[:chunk], Edits.none(chunk))
 
-            readings, seconds = self.watch.time(ask)
-            score += seconds / len(chosen)
-            found.append(readings)
-        return found, edit, score
+    def _readings(
+        self, name: str, samples: Samples, old: Sequence[list[Reading]], new: Sequence[list[Reading]]
+    ) -> None:
+        """Compare readings of the cases that the slow path has."""
+        for a, b in zip(new, old, strict=False):
+            samples.compared.readings(a, b)
+        self._check(name, "readings", samples.compared)
 
-    def _rows(self, others: Sequence["Training | Generating"]) -> list[SpeedRow]:
-        done = {(other.name, other.phase): other.gflop for other in others}
-        utilisation = self.watch.utilisation
+    def _check(self, name: str, phase: str, difference: Difference) -> None:
+        """Refuse to time different work; in a half type, rounding is no such difference."""
+        if self.shape.dtype == "float32":
+            difference.check(f"{name} on {self.shape.name}, {phase}")
+
+    def _rows(self, others: Sequence[Training | Generating]) -> list[SpeedRow]:
+        counted = {(other.name, other.phase): other.work for other in others}
+        rate, utilisation = statistics.median(self.gemm), self.watch.utilisation
         rows = []
         for (name, phase, chunk), samples in self.samples.items():
             editor = self.editors[name][0] if name in self.editors else None
             needed = Needed(self.shape, editor, self.steps.get(name, 0.0))
-            base = needed.base()
-            work = {"base": base, "edit": 0.0, "score": 0.0, "loop": 0.0}
-            if editor is not None:
-                work |= {"edit": needed.edit(), "score": needed.score()}
-                work["loop"] = work["edit"] + work["score"] + base / len(self.editors)
-            gflop = done[name, phase](needed) / 1e9 if (name, phase) in done else work[phase] / 1e9
-            rows.append(self._row(name, phase, chunk, samples, gflop, utilisation))
-        order = ["all", *self.editors]
+            if (name, phase) in counted:
+                flops = counted[name, phase](needed)
+            elif phase == "loop":
+                flops = needed.edit() + needed.score() + needed.base() / len(self.editors)
+            else:
+                flops = {"base": needed.base, "edit": needed.edit, "score": needed.score}[phase]()
+            rows.append(self._row(name, phase, chunk, samples, flops / 1e9, rate, utilisation))
+        order = [ALL, *self.editors]
         return sorted(rows, key=lambda row: order.index(row.editor))
 
     def _row(
-        self, name: str, phase: Phase, chunk: int, samples: Samples, gflop: float, utilisation: float | None
+        self,
+        name: str,
+        phase: Phase,
+        chunk: int,
+        samples: Samples,
+        gflop: float,
+        rate: float,
+        utilisation: float | None,
     ) -> SpeedRow:
-        rate = statistics.median(self.gemm)
         low, median, high = spread(samples.fast)
         ratios = [b / a for a, b in zip(samples.fast, samples.slow, strict=False)]
         ratio = spread(ratios) if ratios else (None, None, None)
+        difference = samples.difference
         return SpeedRow(
             editor=name,
             shape=self.shape.name,
@@ -238,10 +259,10 @@ class Bench:
             gemm_share=gflop / median / rate,
             peak_bytes=samples.peak,
             model_bytes=self.bytes,
-            cases=self.effort.slow_cases if self.twin is not None else 0,
+            cases=self.effort.slow_cases if samples.slow else 0,
             repeats=len(samples.fast),
-            largest_difference=None if samples.difference is None else samples.difference.largest,
-            differing=None if samples.difference is None else samples.difference.differing,
+            largest_difference=None if difference is None else difference.largest,
+            differing=None if difference is None else difference.differing,
             utilisation=utilisation,
         )
 

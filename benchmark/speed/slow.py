@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from instructedit.editors import EditCase, LanguageModel, Row, Site
+from instructedit.editors import EditCase, LanguageModel, Probe, Row, Site
 
 from .. import metrics
 from ..readings import Reading
@@ -40,6 +40,9 @@ class Change:
     weights: dict[str, Tensor] = field(default_factory=dict)
     hooks: dict[str, Hook] = field(default_factory=dict)
     steps: int = 0
+
+
+UNCHANGED = Change()
 
 
 class Twin:
@@ -92,22 +95,20 @@ class Twin:
         return torch.tensor(row.labels, device=self.base.device)
 
 
-def probe_rows(twin: Twin, case: EditCase) -> list[Row]:
-    """Return the teacher-forced row of each probe."""
-    return [twin.base.encode(probe.prompt, probe.answers[0]) for probe in case.probes]
-
-
 @torch.no_grad()
-def read(twin: Twin, case: EditCase, rows: Sequence[Row]) -> list[Reading]:
-    """Read a case's rows, one forward pass each; logits are kept for the divergence of locality probes."""
-    found = []
-    for probe, row in zip(case.probes, rows, strict=True):
-        logits, labels = twin.logits(row), twin.labels(row)
-        log_p = logits.float().log_softmax(dim=-1).gather(1, labels[:, None])[:, 0]
-        finite = bool(logits.isfinite().all())
-        kept = logits if probe.role == "locality" else None
-        found.append(Reading(finite, labels.tolist(), logits.argmax(dim=-1).tolist(), log_p.tolist(), kept))
-    return found
+def read(twin: Twin, case: EditCase, change: Change = UNCHANGED) -> list[Reading]:
+    """Read the probes of a case, one forward pass each; logits are kept for the divergence of locality probes."""
+    rows = [twin.base.encode(probe.prompt, probe.answers[0]) for probe in case.probes]
+    with twin.under(change):
+        return [_reading(twin, probe, row) for probe, row in zip(case.probes, rows, strict=True)]
+
+
+def _reading(twin: Twin, probe: Probe, row: Row) -> Reading:
+    logits, labels = twin.logits(row), twin.labels(row)
+    log_p = logits.float().log_softmax(dim=-1).gather(1, labels[:, None])[:, 0]
+    kept = logits if probe.role == "locality" else None
+    finite = bool(logits.isfinite().all())
+    return Reading(finite, labels.tolist(), logits.argmax(dim=-1).tolist(), log_p.tolist(), kept)
 
 
 def scores(case: EditCase, before: Sequence[Reading], after: Sequence[Reading]) -> list[tuple[Protocol, float]]:

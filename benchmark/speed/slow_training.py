@@ -32,7 +32,9 @@ def losses(
     sums = Losses(cases=len(cases), local=len(cases))
     c_edit, c_loc = editor.weights()
     for number, case in enumerate(cases):
-        changes = gated(editor, found[number], rows[number]) if editor.name == "ke" else transformed(editor, found[number])
+        changes = (
+            gated(editor, found[number], rows[number]) if editor.name == "ke" else transformed(editor, found[number])
+        )
         weights = {f"{site.name}.weight": twin.plus(site, changes[site.name]) for site in editor.shape.sites}
         dice = random.Random(seed_of(seeds[number], "outer"))
         context = editor.context(requests[number])

@@ -25,16 +25,17 @@ class Watch:
         self.card = self.device.type == "cuda"
         self.busy: list[float] = []
 
+    def now(self) -> float:
+        """Return the time, in seconds."""
+        if not self.card:
+            return time.process_time()
+        torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
     def time(self, call: Callable[[], T]) -> tuple[T, float]:
         """Return what a call gives and the seconds it takes."""
-        if not self.card:
-            begun = time.process_time()
-            return call(), time.process_time() - begun
-        torch.cuda.synchronize(self.device)
-        begun = time.perf_counter()
-        found = call()
-        torch.cuda.synchronize(self.device)
-        return found, time.perf_counter() - begun
+        begun = self.now()
+        return call(), self.now() - begun
 
     def look(self) -> None:
         """Note how busy the card was of late, where its driver says so."""

@@ -159,7 +159,9 @@ class Needed:
             there, back = passes.behind(text, self.cut), passes.back(text, self.cut) + trained
             return passes.front(text, self.cut) + seen * there + self.steps * back
         slots, after = self._slots(text), passes.after(text, self.cut.block)
-        products = 4 / 3 if self.shape.family == "llama" else 3 / 2  # back: each slot weight's gradient, and v's input's
+        products = (
+            4 / 3 if self.shape.family == "llama" else 3 / 2
+        )  # back: each slot weight's gradient, and v's input's
         once = passes.forward(text) - after
         return once + seen * (slots + after) + self.steps * (products * slots + after)
 
@@ -227,9 +229,7 @@ class Needed:
             return total
         d, hidden = self.shape.width, config.hidden
         lstm = 2 * 2.0 * 4 * hidden * (d + hidden) * (text.tokens + 1)  # it reads the last token too
-        gates = sum(
-            2.0 * hidden * (config.condition + 2 * (site.d_in + site.d_out) + 1) for site in editor.shape.sites
-        )
+        gates = sum(2.0 * hidden * (config.condition + 2 * (site.d_in + site.d_out) + 1) for site in editor.shape.sites)
         return lstm + 2.0 * 2 * hidden * config.condition + gates
 
     def _low_rank(self, text: Text, target: int) -> float:
