@@ -1,5 +1,6 @@
 """Whether two paths give the same numbers."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -23,7 +24,7 @@ class Difference:
         """Compare numbers one by one; one that is not finite differs from all others."""
         for a, b in zip(fast, slow, strict=True):
             gap = 0.0 if a == b else abs(a - b)
-            self.largest = max(self.largest, gap if gap == gap else float("inf"))
+            self.largest = max(self.largest, math.inf if math.isnan(gap) else gap)
 
     def readings(self, fast: Sequence[Reading], slow: Sequence[Reading]) -> None:
         """Compare log-probabilities of the answers and most likely tokens."""

@@ -8,6 +8,7 @@ import torch
 from instructedit.editors import EditCase, Editor, Edits, LanguageModel, TrainedEditor, TrainingSet
 from instructedit.editors.objective import Losses
 
+from ..accumulated import Accumulated
 from ..plan import make_plan
 from ..readings import Reading, continued, forced_readings
 from ..results import CaseRecord, GenerationSpec
@@ -79,3 +80,20 @@ def losses(
 ) -> Losses:
     """Return the outer loss of some cases and add `share` times its gradient."""
     return editor.losses(model, cases, training, seeds, share)
+
+
+def take(model: LanguageModel, editor: Editor[Any], state: Accumulated, case: EditCase, seed: int = 0) -> None:
+    """Make one more edit on top of those that a run has made.
+
+    Raises:
+        RuntimeError: If the case cannot be edited in; those of this benchmark can.
+    """
+    state.take(model, editor, case.request, seed)
+    if state.failures:
+        raise RuntimeError(f"{editor.name} failed: {state.failures}")
+
+
+def size(edits: Edits) -> int:
+    """Return the bytes of all tensors of some edits."""
+    tensors = [tensor for patches in edits.patches for patch in patches for tensor in patch.tensors().values()]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

@@ -10,12 +10,19 @@ import transformers
 
 from instructedit.editors import InputError
 
+from .growth import CHUNK, Lengths, by_model, grown
 from .measure import Bench, Effort
 from .record import GrowthRow, Machine, Rate, SpeedRecord, SpeedRow
 from .shapes import shape_of
 from .subjects import timed, untimed
 
-FULL = {"cpu": {"S": Effort(), "M": Effort()}, "cuda": {"gpt2-xl": Effort(), "llama-2-7b": Effort()}}
+BETWEEN = Effort(repeats=3, chunks=(CHUNK,), trained=(), generated=())
+"""Of a shape between S and M, which only says how costs grow with the model."""
+BRIEF = Lengths((8, 32), (10, 50), ("mend",), ("mend",))
+FULL = {
+    "cpu": {"S": Effort(), "between": BETWEEN, "M": Effort()},
+    "cuda": {"gpt2-xl": Effort(), "llama-2-7b": Effort()},
+}
 SHORT = Effort(repeats=3, chunks=(8,), trained=("mend",), generated=("mend",))
 QUICK = {
     "cpu": {
@@ -57,6 +64,7 @@ def run(
     rows: list[SpeedRow] = []
     growth: list[GrowthRow] = []
     gemm: dict[str, Rate] = {}
+    weights: dict[str, int] = {}
     sharing: dict[str, int] = {}
     threads = torch.get_num_threads()
     if kind == "cpu":
@@ -68,7 +76,11 @@ def run(
             bench = Bench(shape_of(name), own, effort, device)
             rows += bench.run()
             gemm[name], sharing[name] = bench.rate, len(own)
+            weights[name] = sum(weight.numel() for weight in bench.model.model.parameters())
             del bench
+        if not shapes and kind == "cpu":
+            tell("growth with cases and edits")
+            growth = grown(shape_of("S"), BRIEF if quick else Lengths(), names, device) + by_model(rows, weights)
         used = torch.get_num_threads()
     finally:
         torch.set_num_threads(threads)

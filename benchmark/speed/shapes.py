@@ -40,7 +40,7 @@ class ModelShape:
 SHAPES = {
     shape.name: shape
     for shape in (
-        ModelShape("tiny", "gpt2", 2, 32, 2, 96, 128),
+        ModelShape("tiny", "gpt2", 4, 32, 4, 96, 128),
         ModelShape("S", "gpt2", 4, 256, 4, 4096, 1024),
         ModelShape("between", "gpt2", 8, 512, 8, 4096, 2048),
         ModelShape("M", "gpt2", 12, 768, 12, 4096, 3072),

@@ -1,4 +1,4 @@
-"""The editors that are timed: with options under which a random model can be edited, and networks that need no training."""
+"""The editors that are timed, ready to edit: with options that suit a random model, and networks drawn at random."""
 
 from collections.abc import Sequence
 from typing import Any

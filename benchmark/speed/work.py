@@ -3,7 +3,7 @@
 What is counted is what the mathematics asks for, whatever the code does:
 
 * 2 operations for each weight of a linear map and each token that must pass it. The products of attention itself,
-  norms, activations and the element-wise steps of optimisers are left out: for texts this short they are below 3 % of it.
+  norms, activations and the element-wise steps of optimisers are left out; for texts this short they are little.
 * Tokens behind the last scored position pass nothing. In the last block keys and values are made of all tokens, all
   else only at positions that are read; logits only at scored positions.
 * Under an edit only what stands behind the first patched map runs again: that map, the rest of its block, and the
