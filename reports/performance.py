@@ -12,29 +12,31 @@ from . import markdown, terminal
 from .tables import Block, Cell, Report, Table
 
 PHASES: dict[Phase, str] = {
-    "loop": "Whole loop: edit, a share of the base pass, scores",
+    "loop": "Whole loop",
     "edit": "Edit",
-    "score": "Scores of the edited model",
-    "base": "Reading the unedited model",
-    "train": "Training, one edit of a step",
-    "generate": "Answers and texts of the edited model",
+    "score": "Scores",
+    "base": "Base pass",
+    "train": "Training",
+    "generate": "Texts",
 }
-HEADS = ("At once", "ms", "Slow path, ms", "Ratio", "GFLOP", "GFLOP/s", "Share of the rate", "Peak, MB")
+HEADS = ("At once", "ms", "Slow, ms", "Ratio", "GFLOP", "GFLOP/s", "Share", "Peak, MB")
 TEXT = (
-    "Each time is of one case: the median over the repeats, with the quartiles in brackets. A case is a request with a "
-    "prompt of 17 tokens and a target of 2 or 3, and eight probes: one reliability, one generalization, three locality "
-    "and three portability. InstructEdit's request has an instruction of 34 tokens in front. Weights are random; what "
-    "an operation costs does not depend on them.",
+    "Each time is of one case: the median over the repeats, with the quartiles in brackets, at the number of cases at "
+    "once that suits it best. A whole loop is an edit, the scores of the edited model, and a share of the base pass, "
+    "which reads the unedited model once for all editors of a run. Training is of one edit of a step. Texts are the "
+    "greedy answers and the sampled text.",
+    "A case is a request with a prompt of 17 tokens and a target of 2 or 3, and eight probes: one reliability, one "
+    "generalization, three locality and three portability. InstructEdit's request has an instruction of 34 tokens in "
+    "front. Weights are random; what an operation costs does not depend on them.",
     "The slow path does the same work one request and one row at a time through plain transformers: every row unpadded "
     "through all blocks, the edit dense in the weights, the unedited model read anew for each editor. Its ratio is "
-    "taken repeat by repeat in one process, and only after both gave the same numbers: log-probabilities, scores and "
+    "taken repeat by repeat in one process, and only where both give the same numbers: log-probabilities, scores and "
     "losses within 0.001, texts word for word.",
     "GFLOP are those that the mathematics needs, counted from shapes: a linear map for each token that has to pass it, "
     "blocks from the first patched map on, logits where they are read. The share is theirs of the rate at which the "
-    "same machine multiplies x [512, d] with w [d, 4d] in the same run. A whole loop counts the base pass once for all "
-    "editors of the run.",
-    "Peak memory is what a call took above what was held before it: beside the model, the network of a trained editor, "
-    "and the slow path's copy of the model.",
+    "same machine multiplies x [512, d] with w [d, 4d] in the same run.",
+    "Peak memory is what a call took above what was held before it: beside the model, the networks of trained editors, "
+    "and the slow path's copy of the model. Scores have one peak for all editors, which are scored together.",
 )
 HOW = """
 ## How to run it
@@ -47,9 +49,9 @@ instructedit speed --device cuda --shape gpt2-xl --json speed.json     # on a ca
 ```
 
 On a CPU it takes one thread and counts processor time. On a card it counts the wall clock, waits for the card before it
-reads it, and notes how busy the card was; the slow path is left out where its copy of the model does not fit. No card
-was at hand for this page: what `--device cuda` does was not run.
+reads it, and notes how busy the card was; the slow path is left out where its copy of the model does not fit.
 """
+NO_CARD = "No card was at hand for this page: what `--device cuda` does was not run.\n"
 
 
 def report(record: SpeedRecord) -> Report:
@@ -78,7 +80,7 @@ def draw(record: SpeedRecord, console: Console) -> None:
 
 def page(record: SpeedRecord) -> str:
     """Return the page in Markdown; all numbers on it are the record's."""
-    return markdown.render(report(record)) + HOW
+    return markdown.render(report(record)) + HOW + (NO_CARD if record.machine.device == "cpu" else "")
 
 
 def write_page(record: SpeedRecord, path: Path) -> Path:
@@ -100,7 +102,7 @@ def _block(record: SpeedRecord, shape: str) -> Block:
     best = [_best(rows, editor, phase) for phase in PHASES for editor in dict.fromkeys(row.editor for row in rows)]
     shown = [row for row in best if row is not None]
     table = Table(
-        f"{shape}: each at the number of cases at once that suits it best",
+        f"{shape}: one case",
         "Editor",
         HEADS,
         tuple(row.editor for row in shown),

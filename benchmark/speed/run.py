@@ -26,7 +26,7 @@ FULL = {
 SHORT = Effort(repeats=3, chunks=(8,), trained=("mend",), generated=("mend",))
 QUICK = {
     "cpu": {
-        "S": replace(SHORT, editors=tuple(name for name in SHORT.editors if name != "ft-m")),
+        "S": replace(SHORT, editors=tuple(name for name in SHORT.editors if name not in ("ft-m", "calinet"))),
         "M": replace(SHORT, slow_cases=1, editors=("mend",), trained=(), generated=()),
     },
     "cuda": {"gpt2-xl": replace(SHORT, trained=(), generated=())},

@@ -13,12 +13,16 @@ STEP = 2
 NETWORK = {"training": {"batch": STEP, "accumulate": 1}}
 OPTIONS: dict[str, dict[str, Any]] = {
     "calinet": {"steps": 20},
-    "ke": NETWORK,
+    "ke": {"max_scale": 100.0, **NETWORK},
     "mend": NETWORK,
     "instructedit": NETWORK,
 }
-"""Options besides the defaults. CaliNet's are the steps that an edit of the embedded model takes: with random weights
-the loss at which it stops is not always reached, and 200 steps without need make two ways of rounding two edits."""
+"""Options besides the defaults.
+
+CaliNet gets the steps that an edit of the embedded model takes: with random weights the loss at which it stops is not
+always reached, and 200 steps without need make two ways of rounding two edits. With KE's own scale, the gates of a
+network drawn at random change next to nothing.
+"""
 GENERATED = ("ft-l", "grace", "mend")
 """Editors whose answers and texts are timed: a dense change, a codebook, and a low-rank one."""
 
