@@ -25,7 +25,7 @@ from .slow_edits import REFERENCES
 from .subjects import GENERATED, prepared
 from .training import Training
 from .watch import Watch, gemm_rate
-from .work import Needed
+from .work import needed
 
 ALL = "all"
 """Stands for an editor in the rows of what all editors share."""
@@ -217,13 +217,13 @@ class Bench:
         rows = []
         for (name, phase, chunk), samples in self.samples.items():
             editor = self.editors[name][0] if name in self.editors else None
-            needed = Needed(self.shape, editor, self.steps.get(name, 0.0))
+            need = needed(self.shape, editor, self.steps.get(name, 0.0))
             if (name, phase) in counted:
-                flops = counted[name, phase](needed)
+                flops = counted[name, phase](need)
             elif phase == "loop":
-                flops = needed.edit() + needed.score() + needed.base() / len(self.editors)
+                flops = need.edit() + need.score() + need.base() / len(self.editors)
             else:
-                flops = {"base": needed.base, "edit": needed.edit, "score": needed.score}[phase]()
+                flops = {"base": need.base, "edit": need.edit, "score": need.score}[phase]()
             rows.append(self._row(name, phase, chunk, samples, flops / 1e9, rate, utilisation))
         order = [ALL, *self.editors]
         return sorted(rows, key=lambda row: order.index(row.editor))

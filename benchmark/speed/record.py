@@ -2,19 +2,15 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from ..results import SCHEMA_VERSION, Record
 
 Phase = Literal["loop", "edit", "score", "base", "train", "generate"]
 Seconds = Annotated[float, Field(allow_inf_nan=False)]
 
 
-class Part(BaseModel):
-    """Base of the parts of the file: complete, and without unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Rate(Part):
+class Rate(Record):
     """The machine's rate of matrix products x [512, d] @ w [d, 4d] of a shape's width and type, in GFLOP a second."""
 
     median: float
@@ -22,7 +18,7 @@ class Rate(Part):
     high: float
 
 
-class SpeedRow(Part):
+class SpeedRow(Record):
     """One editor in one phase. Times are of one case: medians over the repeats, with their quartiles."""
 
     editor: str
@@ -60,7 +56,7 @@ class SpeedRow(Part):
     """Percent of the time in which a card computed."""
 
 
-class GrowthRow(Part):
+class GrowthRow(Record):
     """What one more case costs as something grows."""
 
     of: Literal["cases", "model", "edits"]
@@ -77,7 +73,7 @@ class GrowthRow(Part):
     """Of the edit that carries all edits so far."""
 
 
-class Machine(Part):
+class Machine(Record):
     """Where it was measured."""
 
     processor: str
@@ -88,10 +84,10 @@ class Machine(Part):
     transformers: str
 
 
-class SpeedRecord(Part):
+class SpeedRecord(Record):
     """The whole file."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = SCHEMA_VERSION
     machine: Machine
     quick: bool
     seconds: float

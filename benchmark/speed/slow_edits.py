@@ -38,7 +38,7 @@ def fine_tuned(twin: Twin, editor: Editor[Any], request: EditRequest, seed: int)
         if loss.item() < config.stop_loss:
             break
         adam.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         adam.step()
         steps += 1
         with torch.no_grad():
@@ -149,7 +149,7 @@ def stored(twin: Twin, editor: Editor[Any], request: EditRequest, seed: int) -> 
         for _ in range(config.steps):
             loss = cross_entropy(twin.logits(row).to(key.dtype), labels)
             adam.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             adam.step()
     value.requires_grad_(False)
     return Change(hooks={site.name: put_in}, steps=config.steps)
@@ -181,7 +181,7 @@ def calibrated(twin: Twin, editor: Editor[Any], request: EditRequest, seed: int)
 
         def beside(_: nn.Module, arguments: Any, output: Tensor, own: Sequence[Tensor] = tuple(own)) -> Tensor:
             x, (k, v, *gate) = arguments[0].to(own[0].dtype), own
-            inner = act(x @ gate[0]) * (x @ k) if gate else act(x @ k)
+            inner: Tensor = act(x @ gate[0]) * (x @ k) if gate else act(x @ k)
             return output + (inner @ v).to(output.dtype)
 
         hooks[ups[0].name.rpartition(".")[0]] = beside
@@ -195,7 +195,7 @@ def calibrated(twin: Twin, editor: Editor[Any], request: EditRequest, seed: int)
             if loss.item() < config.stop_loss:
                 break
             optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimiser.step()
             steps += 1
     for tensor in free:

@@ -16,102 +16,22 @@ What is counted is what the mathematics asks for, whatever the code does:
 * A text's edit and its question are counted apart, though they may be the same text: editors see no questions.
 """
 
+import math
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from instructedit.editors import Editor
 
 from .cases import FRONT, PROBES, PROMPT, TARGETS
+from .passes import Cut, Passes, Text
 from .shapes import ModelShape
 
-Part = Literal["up", "down"]
 LOCAL = PROBES["locality"]
 ROWS = sum(PROBES.values())
 
 
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """The first patched map: its block, and which of the MLP's maps it is."""
-
-    block: int
-    part: Part
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """A text: tokens up to the last scored one, and how many are scored."""
-
-    tokens: int
-    scored: int
-
-
-class Passes:
-    """Operations of passes through a model of a shape.
-
-    Args:
-        shape: The shape.
-    """
-
-    def __init__(self, shape: ModelShape) -> None:
-        d = shape.width
-        self.blocks, self.width, self.inner = shape.blocks, d, shape.inner
-        self.keys = 2 * d * d
-        """Weights that make keys and values."""
-        self.others = 2 * d * d
-        """Weights that make queries and what attention puts out."""
-        self.up = shape.inner * d * (2 if shape.family == "llama" else 1)
-        self.down = shape.inner * d
-        self.head = shape.vocabulary * d
-
-    def at(self, text: Text, block: int) -> int:
-        """Return how many tokens pass a block's maps, its keys and values aside."""
-        return text.scored if block == self.blocks - 1 else text.tokens
-
-    def block(self, text: Text, block: int) -> float:
-        """Return the operations of one whole block."""
-        return 2.0 * (self.keys * text.tokens + (self.others + self.up + self.down) * self.at(text, block))
-
-    def logits(self, text: Text) -> float:
-        """Return the operations of the head at the scored positions."""
-        return 2.0 * self.head * text.scored
-
-    def after(self, text: Text, block: int) -> float:
-        """Return the operations of all blocks behind one, and of the head; back through them it is the same."""
-        return sum(self.block(text, b) for b in range(block + 1, self.blocks)) + self.logits(text)
-
-    def forward(self, text: Text) -> float:
-        """Return the operations of a whole pass."""
-        return self.after(text, -1)
-
-    def behind(self, text: Text, cut: Cut) -> float:
-        """Return the operations from a map on, itself included."""
-        own = self.down + (self.up if cut.part == "up" else 0)
-        return 2.0 * own * self.at(text, cut.block) + self.after(text, cut.block)
-
-    def front(self, text: Text, cut: Cut) -> float:
-        """Return the operations in front of a map."""
-        return self.forward(text) - self.behind(text, cut)
-
-    def back(self, text: Text, cut: Cut) -> float:
-        """Return the operations from the loss back to the gradient of a map's output."""
-        own = self.down if cut.part == "up" else 0
-        return 2.0 * own * self.at(text, cut.block) + self.after(text, cut.block)
-
-    def changed(self, tokens: int, cut: Cut) -> float:
-        """Return the operations behind one token's new output of a map, which changes it and the tokens behind it.
-
-        Args:
-            tokens: That token and those behind it; all of them are scored.
-            cut: The map.
-        """
-        last = cut.block == self.blocks - 1
-        text = Text(tokens, 1 if last else tokens)
-        return 2.0 * (self.down if cut.part == "up" else 0) + self.after(text, cut.block)
-
-
 class Needed:
-    """Operations for one case, the mean over the cases' target lengths.
+    """Operations for one case, the mean over the cases' target lengths; this class is the unedited model's.
 
     Args:
         shape: The model.
@@ -120,76 +40,43 @@ class Needed:
     """
 
     def __init__(self, shape: ModelShape, editor: Editor[Any] | None = None, steps: float = 0.0) -> None:
-        self.passes, self.shape, self.editor, self.steps = Passes(shape), shape, editor, steps
-        self.kind = {"ft-m": "ft-l", "instructedit": "mend"}.get(editor.name, editor.name) if editor else ""
-        config = editor.config if editor else None
-        if self.kind == "grace":
-            self.cut = Cut(_block(config.block, shape.blocks), config.part)  # type: ignore[union-attr]
-        elif self.kind == "ft-l":
-            self.cut = Cut(_block(config.block, shape.blocks), "down")  # type: ignore[union-attr]
-        elif self.kind in ("mend", "ke"):
-            first = editor.shape.sites[0]  # type: ignore[union-attr]
-            parts = {site.part for site in editor.shape.sites if site.block == first.block}  # type: ignore[union-attr]
-            self.cut = Cut(first.block, "up" if "up" in parts else "down")
-        elif self.kind == "calinet":
-            (block,) = config.blocks  # type: ignore[union-attr]
-            self.cut = Cut(_block(block, shape.blocks), "down")
+        self.shape, self.passes, self.steps = shape, Passes(shape), steps
+        self.editor: Any = editor
+        self.config: Any = None if editor is None else editor.config
+        self.cut = self.first_cut()
+
+    def first_cut(self) -> Cut:
+        """Return the first patched map; of the unedited model it is in front of everything."""
+        return Cut(-1, "down")
 
     def base(self) -> float:
         """Return the operations of reading the unedited model."""
-        return ROWS * _mean(self.passes.forward(text) for text in _texts())
+        return ROWS * _mean(self.passes.forward(_text(target)) for target in TARGETS)
 
     def edit(self) -> float:
         """Return the operations of an edit."""
-        return _mean(self._edit(target) for target in TARGETS)
+        return _mean(self.edit_of(target) for target in TARGETS)
 
-    def _edit(self, target: int) -> float:
-        passes, config = self.passes, self.editor.config  # type: ignore[union-attr]
-        text = self._own(target)
-        if self.kind in ("mend", "ke"):
-            return passes.forward(text) + passes.back(text, self.cut) + self._network(target)
-        if self.kind == "grace":
-            once = passes.forward(text) - passes.logits(text)
-            return once + 2 * self.steps * passes.changed(target, self.cut)
-        seen = self.steps + (self.steps < config.steps)  # a loss that stops an edit is a pass too
-        if self.kind == "ft-l":
-            if config.objective == "prompt_last":
-                text = Text(PROMPT, 1)
-            trained = 2.0 * passes.down * passes.at(text, self.cut.block)
-            there, back = passes.behind(text, self.cut), passes.back(text, self.cut) + trained
-            return passes.front(text, self.cut) + seen * there + self.steps * back
-        slots, after = self._slots(text), passes.after(text, self.cut.block)
-        products = (
-            4 / 3 if self.shape.family == "llama" else 3 / 2
-        )  # back: each slot weight's gradient, and v's input's
-        once = passes.forward(text) - after
-        return once + seen * (slots + after) + self.steps * (products * slots + after)
+    def edit_of(self, target: int) -> float:
+        """Return the operations of an edit whose target has so many tokens."""
+        return 0.0
 
     def score(self) -> float:
         """Return the operations of reading the edited model."""
-        return _mean(self._score(target) for target in TARGETS)
+        return _mean(self.score_of(target) for target in TARGETS)
 
-    def _score(self, target: int) -> float:
-        passes, text = self.passes, _text(target)
-        if self.kind == "grace":
-            return passes.changed(target, self.cut)  # the edit's own prompt is the only one near its key
-        if self.kind == "calinet":
-            return ROWS * (self._slots(text) + passes.after(text, self.cut.block))
-        return ROWS * (passes.behind(text, self.cut) + self._low_rank(text, target))
+    def score_of(self, target: int) -> float:
+        """Return the operations of reading a case whose target has so many tokens."""
+        text = _text(target)
+        return ROWS * (self.passes.behind(text, self.cut) + self.added(text, target))
+
+    def added(self, text: Text, target: int) -> float:
+        """Return the operations of an edit's own products for one text; a dense change is part of the weight."""
+        return 0.0
 
     def train(self) -> float:
-        """Return the operations of one edit of a training step: the edit, the outer loss and the way back."""
-        return _mean(self._train(target) for target in TARGETS)
-
-    def _train(self, target: int) -> float:
-        passes, text = self.passes, _text(target)
-        local = min(LOCAL, self.editor.config.objective.locality_rows)  # type: ignore[union-attr]
-        edited = passes.behind(text, self.cut) + self._low_rank(text, target)
-        back = passes.back(text, self.cut) + 2 * self._low_rank(text, target)
-        unedited = local * passes.forward(text) + passes.front(text, self.cut)
-        # each product of the network twice on the way back, but the first of a hypernetwork, whose input is a constant
-        twice = 2 - 1 / (2 * self.editor.config.layers) if self.kind == "mend" else 2  # type: ignore[union-attr]
-        return self._edit(target) + twice * self._network(target) + unedited + (1 + local) * (edited + back)
+        """Return the operations of one edit of a training step."""
+        return 0.0
 
     def generate(self, answers: float, answer: float, texts: float) -> float:
         """Return the operations of continuing a case's prompts.
@@ -197,74 +84,177 @@ class Needed:
         The text continues the edit's own prompt, which has been read for its answer.
 
         Args:
-            answers: Answers whose model differs from the unedited one; all of them for most editors.
+            answers: Answers of a model that is not the unedited one; all of them for most editors.
             answer: New tokens of an answer.
             texts: New tokens of the text.
         """
-        passes, prompt = self.passes, Text(PROMPT, 1)
-        token = passes.forward(Text(1, 1))
-        new = answers * (answer - 1) + texts - 1
-        if self.editor is None:
-            return answers * passes.forward(prompt) + new * token
-        if self.kind == "grace":
-            return answers * passes.changed(1, self.cut) + new * token
-        added = _mean(self._added(1, 1, target) for target in TARGETS)
-        return answers * (passes.behind(prompt, self.cut) + self._added(PROMPT, 1, 2)) + new * (token + added)
+        prompt, one = Text(PROMPT, 1), Text(1, 1)
+        read = _mean(self.prompt(prompt) + self.added(prompt, target) for target in TARGETS)
+        token = self.passes.forward(one) + _mean(self.added(one, target) for target in TARGETS)
+        return answers * read + (answers * (answer - 1) + texts - 1) * token
 
-    def _own(self, target: int) -> Text:
+    def prompt(self, prompt: Text) -> float:
+        """Return the operations of reading a prompt that is to be continued."""
+        return self.passes.forward(prompt) if self.editor is None else self.passes.behind(prompt, self.cut)
+
+    def own(self, target: int) -> Text:
         """Return the edit's own text."""
-        front = FRONT if self.editor is not None and self.editor.instructed else 0
-        return Text(front + PROMPT + target - 1, target)
+        return Text((FRONT if self.editor.instructed else 0) + PROMPT + target - 1, target)
 
-    def _network(self, target: int) -> float:
-        """Return the operations of a trained editor's network for one edit, forwards."""
-        editor: Any = self.editor
-        config, text = editor.config, self._own(target)
-        if self.kind == "mend":
-            total = 0.0
-            for site in editor.shape.sites:
-                width = site.d_in + site.d_out
-                each = 2.0 * config.layers * 2 * min(config.rank, width) * width
-                total += each * self.passes.at(text, site.block)
-            return total
-        d, hidden = self.shape.width, config.hidden
-        lstm = 2 * 2.0 * 4 * hidden * (d + hidden) * (text.tokens + 1)  # it reads the last token too
-        gates = sum(2.0 * hidden * (config.condition + 2 * (site.d_in + site.d_out) + 1) for site in editor.shape.sites)
-        return lstm + 2.0 * 2 * hidden * config.condition + gates
 
-    def _low_rank(self, text: Text, target: int) -> float:
-        return self._added(text.tokens, text.scored, target)
+class FineTuned(Needed):
+    """FT-L and FT-M: a dense change of a down map; a loss that stops an edit is a pass too."""
 
-    def _added(self, tokens: int, scored: int, target: int) -> float:
-        """Return the operations of an edit's own products for the tokens of one text."""
-        if self.kind == "calinet":
-            return self._slots(Text(tokens, scored))
-        if self.kind not in ("mend", "ke"):
-            return 0.0  # a dense change is part of the weight
-        editor: Any = self.editor
-        own, text = self._own(target), Text(tokens, scored)
-        return sum(
-            2.0
-            * (self.passes.at(own, site.block) + (self.kind == "ke"))
-            * (site.d_in + site.d_out)
-            * self.passes.at(text, site.block)
-            for site in editor.shape.sites
-        )
+    def first_cut(self) -> Cut:  # noqa: D102
+        return Cut(_block(self.config.block, self.shape.blocks), "down")
 
-    def _slots(self, text: Text) -> float:
-        """Return the operations of CaliNet's slots."""
-        config: Any = self.editor.config  # type: ignore[union-attr]
-        slots = config.slots or max(config.least_slots, -(-int(config.slots_per_100_edits) // 100))
-        maps = 3 if self.shape.family == "llama" else 2
-        return 2.0 * maps * slots * self.shape.width * self.passes.at(text, self.cut.block)
+    def edit_of(self, target: int) -> float:  # noqa: D102
+        text = Text(PROMPT, 1) if self.config.objective == "prompt_last" else self.own(target)
+        gradient = 2.0 * self.passes.down * self.passes.at(text, self.cut.block)
+        there, back = self.passes.behind(text, self.cut), self.passes.back(text, self.cut) + gradient
+        return self.passes.front(text, self.cut) + _seen(self) * there + self.steps * back
+
+
+class Transformed(Needed):
+    """MEND and InstructEdit: one gradient, and a hypernetwork for each of its tokens; the edit is of low rank."""
+
+    further = 0
+    """Ranks of an edit besides those of its tokens."""
+
+    def first_cut(self) -> Cut:  # noqa: D102
+        first = self.editor.shape.sites[0]
+        parts = {site.part for site in self.editor.shape.sites if site.block == first.block}
+        return Cut(first.block, "up" if "up" in parts else "down")
+
+    def edit_of(self, target: int) -> float:  # noqa: D102
+        text = self.own(target)
+        return self.passes.forward(text) + self.passes.back(text, self.cut) + self.network(target)
+
+    def network(self, target: int) -> float:
+        """Return the operations of the network for one edit, forwards."""
+        total = 0.0
+        for site in self.editor.shape.sites:
+            width = site.d_in + site.d_out
+            token = 2.0 * self.config.layers * 2 * min(self.config.rank, width) * width
+            total += token * self.passes.at(self.own(target), site.block)
+        return total
+
+    @property
+    def back(self) -> float:
+        """The way back through the network, as a multiple of the way there: the first product's input is constant."""
+        layers: int = self.config.layers
+        return 2 - 1 / (2 * layers)
+
+    def added(self, text: Text, target: int) -> float:  # noqa: D102
+        total = 0.0
+        for site in self.editor.shape.sites:
+            rank = self.passes.at(self.own(target), site.block) + self.further
+            total += 2.0 * rank * (site.d_in + site.d_out) * self.passes.at(text, site.block)
+        return total
+
+    def train(self) -> float:
+        """Return the operations of the edit, of the texts before it and under it, and of the way back."""
+        return _mean(self._train_of(target) for target in TARGETS)
+
+    def _train_of(self, target: int) -> float:
+        passes, text = self.passes, _text(target)
+        local: int = min(LOCAL, self.config.objective.locality_rows)
+        edited = passes.behind(text, self.cut) + self.added(text, target)
+        back = passes.back(text, self.cut) + 2 * self.added(text, target)
+        unedited = local * passes.forward(text) + passes.front(text, self.cut)
+        return self.edit_of(target) + self.back * self.network(target) + unedited + (1 + local) * (edited + back)
+
+
+class Gated(Transformed):
+    """KE: one gradient, gated by what an LSTM reads; the ungated part adds one rank."""
+
+    further = 1
+
+    @property
+    def back(self) -> float:  # noqa: D102
+        return 2.0
+
+    def network(self, target: int) -> float:  # noqa: D102
+        hidden: int = self.config.hidden
+        condition: int = self.config.condition
+        tokens = self.own(target).tokens + 1  # it reads the last token too
+        lstm = 2 * 2.0 * 4 * hidden * (self.shape.width + hidden) * tokens
+        sizes = (2 * (site.d_in + site.d_out) + 1 for site in self.editor.shape.sites)
+        gates = sum(2.0 * hidden * (condition + size) for size in sizes)
+        return lstm + 2.0 * 2 * hidden * condition + gates
+
+
+class Stored(Needed):
+    """GRACE: one token's value; of the probes only the edit's own prompt is near its key."""
+
+    def first_cut(self) -> Cut:  # noqa: D102
+        return Cut(_block(self.config.block, self.shape.blocks), self.config.part)
+
+    def edit_of(self, target: int) -> float:  # noqa: D102
+        text = self.own(target)
+        once = self.passes.forward(text) - self.passes.logits(text)
+        return once + 2 * self.steps * self.passes.changed(target, self.cut)
+
+    def score_of(self, target: int) -> float:  # noqa: D102
+        return self.passes.changed(target, self.cut)
+
+    def prompt(self, prompt: Text) -> float:  # noqa: D102
+        return self.passes.changed(1, self.cut)
+
+
+class Calibrated(Needed):
+    """CaliNet: slots beside one network."""
+
+    def first_cut(self) -> Cut:  # noqa: D102
+        (block,) = self.config.blocks
+        return Cut(_block(block, self.shape.blocks), "down")
+
+    def edit_of(self, target: int) -> float:  # noqa: D102
+        text = self.own(target)
+        slots, after = self.added(text, target), self.passes.after(text, self.cut.block)
+        maps = self._maps()
+        back = (maps + 1) / maps * slots + after  # the gradients of all maps, and of v's input
+        return self.passes.forward(text) - after + _seen(self) * (slots + after) + self.steps * back
+
+    def score_of(self, target: int) -> float:  # noqa: D102
+        text = _text(target)
+        return ROWS * (self.added(text, target) + self.passes.after(text, self.cut.block))
+
+    def prompt(self, prompt: Text) -> float:  # noqa: D102
+        return self.passes.after(prompt, self.cut.block)
+
+    def added(self, text: Text, target: int) -> float:  # noqa: D102
+        slots: int = self.config.slots or max(self.config.least_slots, math.ceil(self.config.slots_per_100_edits / 100))
+        return 2.0 * self._maps() * slots * self.shape.width * self.passes.at(text, self.cut.block)
+
+    def _maps(self) -> int:
+        return 3 if self.shape.family == "llama" else 2
+
+
+KINDS: dict[str, type[Needed]] = {
+    "ft-l": FineTuned,
+    "ft-m": FineTuned,
+    "ke": Gated,
+    "mend": Transformed,
+    "instructedit": Transformed,
+    "grace": Stored,
+    "calinet": Calibrated,
+}
+
+
+def needed(shape: ModelShape, editor: Editor[Any] | None = None, steps: float = 0.0) -> Needed:
+    """Return what an editor needs; see `Needed`."""
+    return (Needed if editor is None else KINDS[editor.name])(shape, editor, steps)
+
+
+def _seen(work: Needed) -> float:
+    """Return the passes of a descent: one for each step, and the one whose loss stopped it."""
+    most: int = work.config.steps
+    return work.steps + (work.steps < most)
 
 
 def _text(target: int) -> Text:
     return Text(PROMPT + target - 1, target)
-
-
-def _texts() -> list[Text]:
-    return [_text(target) for target in TARGETS]
 
 
 def _mean(values: Iterable[float]) -> float:

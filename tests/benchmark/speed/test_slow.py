@@ -16,7 +16,7 @@ from instructedit.benchmark.speed.slow_edits import REFERENCES
 from instructedit.benchmark.speed.subjects import prepared
 from instructedit.benchmark.speed.training import Training
 from instructedit.benchmark.speed.watch import Watch
-from instructedit.benchmark.speed.work import Needed
+from instructedit.benchmark.speed.work import needed
 from instructedit.editors import Edits, InputError
 
 TINY = replace(SHAPES["tiny"], dtype="float64")
@@ -96,7 +96,7 @@ def test_answers_and_texts_are_the_same(twin, name, monkeypatch):
     (answers, text), _ = pair.said
     assert len(answers) == 8  # the reliability probe asks the edit's own prompt
     assert len(text.split()) == 9
-    assert pair.work(Needed(TINY)) > 0
+    assert pair.work(needed(TINY)) > 0
 
 
 def test_an_answer_stops_where_the_engine_stops(twin, monkeypatch):
