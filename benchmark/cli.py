@@ -13,6 +13,7 @@ from .cli_directions import directions
 from .cli_figures import figures
 from .cli_leaderboard import app as leaderboard_app
 from .cli_reproduce import reproduce
+from .cli_speed import speed
 from .cli_table import table
 from .commands import clear, quiet_libraries
 from .construct.cli import app as instructions_app
@@ -28,6 +29,7 @@ app.command()(table)
 app.command()(reproduce)
 app.command()(directions)
 app.command()(figures)
+app.command()(speed)
 app.add_typer(leaderboard_app, name="leaderboard")
 
 

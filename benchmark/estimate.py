@@ -7,11 +7,11 @@ from instructedit.editors.cost import FLOAT
 from instructedit.editors.model import DTYPES
 
 from . import memory
+from .machine import Machine, Work, forward, scoring, within
 from .memory import Need
 from .outline import Outline, requests_of
 from .selection import choose
 from .settings import RowSpec
-from .speed import Machine, Work, forward, scoring, within
 from .training import Training
 from .workload import (
     SAMPLE,

@@ -10,11 +10,11 @@ from instructedit.editors.cost import FLOAT
 from . import memory
 from .checkpoint import RECORD, Checkpoint
 from .estimate import Estimate
+from .machine import Machine
 from .memory import Need
 from .outline import Outline
 from .published import PUBLISHED
 from .results import read_record
-from .speed import Machine
 from .training import Training
 from .workload import training_load
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from instructedit.editors import Sketch
 from instructedit.editors.cost import FLOAT
 
-from .speed import GENERATED
+from .machine import GENERATED
 from .workload import EditLoad, ScoreLoad
 
 LIBRARIES = {"cpu": 600 * 2**20, "cuda": 700 * 2**20}

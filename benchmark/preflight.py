@@ -14,8 +14,8 @@ from instructedit.editors.model import DTYPES, PACK_TOKENS
 
 from .config import EMBEDDED_MODEL, RunConfig
 from .forecast import Forecast, RowForecast, forecast
+from .machine import measure
 from .outline import check_generation, outline
-from .speed import measure
 
 if TYPE_CHECKING:
     from rich.console import Console

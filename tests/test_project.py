@@ -44,6 +44,7 @@ MAY_IMPORT = {
         "instructedit.benchmark.questions",
         "instructedit.benchmark.results",
         "instructedit.benchmark.selection",
+        "instructedit.benchmark.speed.record",
         "instructedit.benchmark.stages",
         "instructedit.benchmark.statistics",
         "instructedit.benchmark.store",

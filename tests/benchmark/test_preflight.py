@@ -8,10 +8,10 @@ from rich.console import Console
 from transformers import GPT2Config, LlamaConfig
 
 from instructedit.benchmark.config import make_config, read_suite
+from instructedit.benchmark.machine import Machine, Work, forward
 from instructedit.benchmark.outline import make_editor, outline
 from instructedit.benchmark.preflight import Place, Room, check, draw, duration, lines, refuse, room, size, verdict
 from instructedit.benchmark.published import stand_ins
-from instructedit.benchmark.speed import Machine, Work, forward
 from instructedit.benchmark.tasks.base import TASKS
 from instructedit.benchmark.workload import EditLoad, score_load
 from instructedit.editors import InputError, Sketch

@@ -1,0 +1,36 @@
+"""The command `speed`: what the engine takes, held against the same work done one by one."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .commands import clear, quiet_libraries
+
+
+@clear
+def speed(
+    quick: Annotated[bool, typer.Option("--quick", help="Less of everything, within a minute.")] = False,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write all numbers there.")] = None,
+    page: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page in Markdown there.")] = None,
+    shape: Annotated[list[str] | None, typer.Option(help="Only this shape of a model (again for more).")] = None,
+    editor: Annotated[list[str] | None, typer.Option(help="Only this editor (again for more).")] = None,
+    device: Annotated[str, typer.Option(help="cpu (one thread), cuda, cuda:1.")] = "cpu",
+) -> None:
+    """Time the editors on random models: seconds, operations, memory, and the ratio to plain transformers."""
+    from rich.console import Console
+
+    from instructedit.reports.performance import draw, write_page
+
+    from .speed.run import run
+    from .store import write_record
+
+    quiet_libraries()
+    record = run(
+        quick=quick, shapes=shape or (), editors=editor or (), device=device, tell=lambda t: typer.echo(t, err=True)
+    )
+    draw(record, Console())
+    if json is not None:
+        typer.echo(f"Numbers: {write_record(json, record)}")
+    if page is not None:
+        typer.echo(f"Page: {write_page(record, page)}")

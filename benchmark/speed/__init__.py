@@ -1,0 +1,1 @@
+"""How fast the editors are: the engine against the same work done one by one, at equal numbers."""

@@ -1,0 +1,99 @@
+"""The engine as the speed benchmark calls it: only what any caller of it may use stands here."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from instructedit.editors import EditCase, Editor, Edits, LanguageModel, TrainedEditor, TrainingSet
+from instructedit.editors.objective import Losses
+
+from ..accumulated import Accumulated
+from ..plan import make_plan
+from ..readings import Reading, continued, forced_readings
+from ..results import CaseRecord, GenerationSpec
+from ..scoring import Made, edit_each, score_chunk
+
+FORCED = GenerationSpec(max_new_tokens=0)
+"""Teacher forcing only."""
+RUN = "0" * 16
+"""Stands for the digest of a run in records that nobody keeps."""
+
+
+def edit(model: LanguageModel, cases: Sequence[EditCase], editor: Editor[Any], seed: int = 0) -> Made:
+    """Make the edits of a chunk.
+
+    Raises:
+        RuntimeError: If a case cannot be edited; those of this benchmark can.
+    """
+    requests = [case.request for case in cases]
+    edits, failures = edit_each(model, requests, editor, seed)
+    if failures:
+        raise RuntimeError(f"{editor.name} failed: {failures}")
+    return Made(requests, edits, failures, 0.0)
+
+
+def score(
+    model: LanguageModel, cases: Sequence[EditCase], made: Mapping[str, Made], seed: int = 0
+) -> tuple[list[CaseRecord], dict[str, float]]:
+    """Read the unedited model, then every editor, and score.
+
+    Returns:
+        The records, editor by editor, and the wall-clock seconds of each editor; the base pass is in none of them.
+    """
+    records, timings = score_chunk(model, cases, made, run=RUN, seed=seed, generation=FORCED, fluency=False)
+    return records, {timing.editor: timing.score_seconds for timing in timings}
+
+
+@torch.no_grad()
+def readings(model: LanguageModel, cases: Sequence[EditCase], edits: Edits) -> list[list[Reading]]:
+    """Return what the edited models say to each probe of each case, as scoring reads it."""
+    plan = make_plan(model, cases, FORCED, fluency=False)
+    first = edits.first_block
+    base, stream = model.base(plan.forced.rows, [] if first is None else [first])
+    forced_readings(plan, stream)
+    found = forced_readings(plan, model.replay(base, edits, plan.forced.owners))
+    return [[found[probe.forced[0]] for probe in probes] for probes in plan.probes]
+
+
+def continued_by(
+    model: LanguageModel, cases: Sequence[EditCase], edits: Edits, generation: GenerationSpec, seed: int = 0
+) -> list[tuple[list[str], str]]:
+    """Return for each case the greedy answers to its prompts, each prompt once, and its sampled text."""
+    plan = make_plan(model, cases, generation, fluency=True)
+    answers, texts = continued(model, plan, edits, generation, seed)
+    found: list[tuple[list[str], str]] = []
+    for number, text in enumerate(plan.texts):
+        own = [answer for answer, owner in zip(answers, plan.prompts.owners, strict=True) if owner == number]
+        assert text is not None, "the texts of this benchmark fit"
+        found.append((own, texts[text]))
+    return found
+
+
+def losses(
+    model: LanguageModel,
+    editor: TrainedEditor[Any],
+    cases: Sequence[EditCase],
+    training: TrainingSet,
+    seeds: Sequence[int],
+    share: float,
+) -> Losses:
+    """Return the outer loss of some cases and add `share` times its gradient."""
+    return editor.losses(model, cases, training, seeds, share)
+
+
+def take(model: LanguageModel, editor: Editor[Any], state: Accumulated, case: EditCase, seed: int = 0) -> None:
+    """Make one more edit on top of those that a run has made.
+
+    Raises:
+        RuntimeError: If the case cannot be edited in; those of this benchmark can.
+    """
+    state.take(model, editor, case.request, seed)
+    if state.failures:
+        raise RuntimeError(f"{editor.name} failed: {state.failures}")
+
+
+def size(edits: Edits) -> int:
+    """Return the bytes of all tensors of some edits."""
+    tensors = [tensor for patches in edits.patches for patch in patches for tensor in patch.tensors().values()]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

@@ -1,0 +1,129 @@
+"""All of `instructedit speed`: the shapes one after another, and what grows with what."""
+
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+import transformers
+
+from instructedit.editors import InputError
+
+from .growth import CHUNK, Lengths, by_model, grown
+from .measure import Bench, Effort
+from .record import GrowthRow, Machine, Rate, SpeedRecord, SpeedRow
+from .shapes import shape_of
+from .subjects import timed, untimed
+
+BETWEEN = Effort(repeats=3, chunks=(CHUNK,), trained=(), generated=())
+"""Of a shape between S and M, which only says how costs grow with the model."""
+BRIEF = Lengths((8, 32), (10, 50), ("mend",), ("mend",))
+FULL = {
+    "cpu": {"S": Effort(), "between": BETWEEN, "M": Effort()},
+    "cuda": {"gpt2-xl": Effort(), "llama-2-7b": Effort()},
+}
+SHORT = Effort(repeats=3, chunks=(8,), trained=("mend",), generated=("mend",))
+QUICK = {
+    "cpu": {
+        "S": replace(SHORT, editors=tuple(name for name in SHORT.editors if name not in ("ft-m", "calinet"))),
+        "M": replace(SHORT, slow_cases=1, editors=("mend",), trained=(), generated=()),
+    },
+    "cuda": {"gpt2-xl": replace(SHORT, trained=(), generated=())},
+}
+"""By device and shape what is measured; a quick run leaves out what would keep it from ending within a minute."""
+
+
+def run(
+    *,
+    quick: bool = False,
+    shapes: Sequence[str] = (),
+    editors: Sequence[str] = (),
+    device: str = "cpu",
+    tell: Callable[[str], None] = lambda _: None,
+) -> SpeedRecord:
+    """Measure.
+
+    Args:
+        quick: Less of everything.
+        shapes: Names of shapes; by default those of the device.
+        editors: Names of editors; by default all that can be timed.
+        device: `cpu`, on one thread, or a card.
+        tell: Takes sentences for the user.
+
+    Raises:
+        InputError: If there is no such shape, editor or device, or engine and slow path differ.
+    """
+    begun = time.perf_counter()
+    kind = _kind(device)
+    plans = (QUICK if quick else FULL)[kind]
+    names = timed(editors)
+    chosen = {name: plans.get(name, SHORT if quick else Effort()) for name in shapes or plans}
+    for name in chosen:
+        shape_of(name)
+    rows: list[SpeedRow] = []
+    growth: list[GrowthRow] = []
+    gemm: dict[str, Rate] = {}
+    weights: dict[str, int] = {}
+    sharing: dict[str, int] = {}
+    threads = torch.get_num_threads()
+    if kind == "cpu":
+        torch.set_num_threads(1)
+    try:
+        for name, effort in chosen.items():
+            own = [editor for editor in names if editors or editor in effort.editors]
+            tell(f"{name}: {', '.join(own)}, {effort.repeats} times")
+            bench = Bench(shape_of(name), own, effort, device)
+            rows += bench.run()
+            gemm[name], sharing[name] = bench.rate, len(own)
+            weights[name] = sum(weight.numel() for weight in bench.model.model.parameters())
+            del bench
+        if not shapes and kind == "cpu":
+            tell("growth with cases and edits")
+            growth = grown(shape_of("S"), BRIEF if quick else Lengths(), names, device) + by_model(rows, weights)
+        used = torch.get_num_threads()
+    finally:
+        torch.set_num_threads(threads)
+    return SpeedRecord(
+        machine=Machine(
+            processor=_processor(),
+            device=torch.cuda.get_device_name(device) if kind == "cuda" else "cpu",
+            threads=used,
+            python=platform.python_version(),
+            torch=torch.__version__,
+            transformers=transformers.__version__,
+        ),
+        quick=quick,
+        seconds=time.perf_counter() - begun,
+        gemm=gemm,
+        sharing=sharing,
+        untimed=tuple(untimed()),
+        rows=tuple(rows),
+        growth=tuple(growth),
+    )
+
+
+def _kind(device: str) -> str:
+    """Return `cpu` or `cuda`.
+
+    Raises:
+        InputError: If it is neither, or there is no such card.
+    """
+    try:
+        found = torch.device(device)
+    except RuntimeError:
+        found = None
+    if found is None or found.type not in FULL:
+        raise InputError(f"--device: found '{device}', cpu or cuda was expected.")
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"--device: found '{device}', but torch sees {torch.cuda.device_count()} cards.")
+    return found.type
+
+
+def _processor() -> str:
+    """Return the processor's name, as Linux tells it; elsewhere what Python knows."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123
+            return next(line.partition(":")[2].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

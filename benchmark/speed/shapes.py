@@ -1,0 +1,96 @@
+"""Models of named shapes with random weights: what a pass costs does not depend on what the weights are."""
+
+from dataclasses import dataclass
+
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+
+from instructedit.editors import InputError, LanguageModel, did_you_mean, seed_of
+
+END, INPUT = "<end>", "Input:"
+"""The end of a text, and what InstructEdit puts between instruction and prompt: a word of the vocabulary too."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelShape:
+    """A shape of a model.
+
+    Attributes:
+        name: How the command line and the results call it.
+        family: `gpt2` or `llama`, as transformers calls it.
+        blocks: Number of blocks.
+        width: Width of the residual stream.
+        heads: Attention heads.
+        vocabulary: Tokens.
+        inner: Inner width of the MLP; 4 x width for GPT-2.
+        dtype: Type of the weights.
+    """
+
+    name: str
+    family: str
+    blocks: int
+    width: int
+    heads: int
+    vocabulary: int
+    inner: int
+    dtype: str = "float32"
+
+
+SHAPES = {
+    shape.name: shape
+    for shape in (
+        ModelShape("tiny", "gpt2", 4, 32, 4, 96, 128),
+        ModelShape("S", "gpt2", 4, 256, 4, 4096, 1024),
+        ModelShape("between", "gpt2", 8, 512, 8, 4096, 2048),
+        ModelShape("M", "gpt2", 12, 768, 12, 4096, 3072),
+        ModelShape("gpt2-xl", "gpt2", 48, 1600, 25, 50257, 6400, "bfloat16"),
+        ModelShape("llama-2-7b", "llama", 32, 4096, 32, 32000, 11008, "bfloat16"),
+    )
+}
+"""`tiny` is for trying the command; the last two are those of the InstructEdit paper, for a GPU."""
+
+
+def shape_of(name: str) -> ModelShape:
+    """Return the shape of a name.
+
+    Raises:
+        InputError: If there is none.
+    """
+    if name not in SHAPES:
+        raise InputError(f"Unknown shape '{name}'.{did_you_mean(name, list(SHAPES))}")
+    return SHAPES[name]
+
+
+def word(number: int) -> str:
+    """Return the word whose token has this number; the first two are no words of a text."""
+    return f"w{number}"
+
+
+def make_tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
+    """Return a tokenizer that takes each word for one token, so that a text has as many tokens as it has words."""
+    words = {END: 0, INPUT: 1} | {word(number): number for number in range(2, vocabulary)}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token=END))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END)
+
+
+def make_model(shape: ModelShape, device: str = "cpu") -> LanguageModel:
+    """Return a model of a shape with random weights, always the same ones, and a tokenizer of its words."""
+    common = {"vocab_size": shape.vocabulary, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
+    if shape.family == "gpt2":
+        own = {"n_layer": shape.blocks, "n_embd": shape.width, "n_head": shape.heads, "n_inner": shape.inner}
+    else:
+        own = {
+            "num_hidden_layers": shape.blocks,
+            "hidden_size": shape.width,
+            "num_attention_heads": shape.heads,
+            "intermediate_size": shape.inner,
+        }
+    config = AutoConfig.for_model(shape.family, **common, **own)
+    place = torch.device(device)
+    cards = [place.index or 0] if place.type == "cuda" else []
+    with torch.random.fork_rng(devices=cards), place:
+        torch.manual_seed(seed_of("shape", shape.name) % 2**63)
+        model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, shape.dtype))
+    return LanguageModel(model, make_tokenizer(shape.vocabulary))
