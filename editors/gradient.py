@@ -112,8 +112,7 @@ class GradientEditor(TrainedEditor[C]):
     def _observe(self, factors: TokenFactors) -> None:
         assert self.shape is not None
         for site in self.shape.sites:
-            x, delta = self._joined(site, factors)
-            self.hypernetwork.observe(site, x, delta)
+            self.hypernetwork.observe(site, *self._joined(site, factors))
 
     def _joined(self, site: Site, factors: TokenFactors) -> tuple[Tensor, Tensor]:
         device = next(self.hypernetwork.parameters()).device
@@ -121,16 +120,23 @@ class GradientEditor(TrainedEditor[C]):
         return x, delta
 
     def patches(self, model: LanguageModel, requests: Sequence[EditRequest]) -> Edits:
-        """See `TrainedEditor.patches`; while training, the statistics take the requests in first."""
+        """See `TrainedEditor.patches`; while training, the statistics take each batch in before it is normalised."""
         assert self.shape is not None
         factors = self.factors(model, requests)
-        if self.hypernetwork.training:
-            self._observe(factors)
+        learns = self.hypernetwork.training
+        size = self.config.training.batch if learns else len(requests)
+        z: dict[Site, list[Tensor]] = {site: [] for site in self.shape.sites}
+        for first in range(0, len(requests), size):
+            batch = {name: own[first : first + size] for name, own in factors.items()}
+            if learns:
+                self._observe(batch)
+            for site, parts in z.items():
+                parts.append(self.hypernetwork.normalised(site, *self._joined(site, batch)))
+        made = self.hypernetwork.transform({site: torch.cat(parts) for site, parts in z.items()})
         edits: list[list[LowRank]] = [[] for _ in requests]
         for site in self.shape.sites:
-            new_x, new_delta = self.hypernetwork(site, *self._joined(site, factors))
             counts = [len(x) for x, _ in factors[site.name]]
             place = model.site_device(site)
-            for edit, x, delta in zip(edits, new_x.split(counts), new_delta.split(counts), strict=True):
+            for edit, x, delta in zip(edits, *(part.split(counts) for part in made[site.name]), strict=True):
                 edit.append(LowRank(site.name, site.block, x.T.contiguous().to(place), delta.to(place)))
         return Edits(tuple(tuple(edit) for edit in edits))

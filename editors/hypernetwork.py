@@ -10,7 +10,7 @@ the gradient of its output delta_t [d_out] at every token t. The network g works
 Maps of one shape share g; each has a scale and a shift of its own in every layer and a learned step alpha.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,9 @@ from torch import Tensor, nn
 from .structure import Site
 
 EPSILON = 1e-7
+
+Modes = Sequence[tuple[int, int]]
+"""Numbers of maps of one shape, and how many neighbouring tokens are of each."""
 
 
 class Moments(nn.Module):
@@ -76,11 +79,29 @@ class LowRankResidual(nn.Module):
         self.scale = nn.Parameter(torch.ones(modes, width))
         self.shift = nn.Parameter(torch.zeros(modes, width))
 
-    def forward(self, h: Tensor, mode: int) -> Tensor:
-        """Map h [tokens, width] of the map numbered `mode`."""
-        inner = (h @ self.v.T) @ self.u.T + self.bias
+        self._product: tuple[tuple[int, int, torch.device], Tensor] | None = None
+
+    def forward(self, h: Tensor, modes: Modes) -> Tensor:
+        """Map h [tokens, width], whose tokens belong to maps numbered by `modes`."""
+        inner = self._low_rank(h) + self.bias
+        own = zip(modes, inner.split([tokens for _, tokens in modes]), strict=True)
+        moved = torch.cat([self.scale[mode] * part + self.shift[mode] for (mode, _), part in own])
         # clamp, not relu: its gradient at exactly zero is one, without which the layer could never leave the identity
-        return h + (self.scale[mode] * inner + self.shift[mode]).clamp(min=0)
+        return h + moved.clamp(min=0)
+
+    def _low_rank(self, h: Tensor) -> Tensor:
+        """Return h V^T U^T.
+
+        Where the rank is more than half the width, the product of both maps is the smaller one. It is kept as long as
+        they stay as they are; in training they do not.
+        """
+        rank, width = self.v.shape
+        if torch.is_grad_enabled() or 2 * rank <= width:
+            return (h @ self.v.T) @ self.u.T
+        state = self.u._version, self.v._version, self.u.device
+        if self._product is None or self._product[0] != state:
+            self._product = state, self.v.T @ self.u.T
+        return h @ self._product[1]
 
 
 class FactorNetwork(nn.Module):
@@ -119,14 +140,17 @@ class FactorNetwork(nn.Module):
         self.x_moments.update(x)
         self.delta_moments.update(delta)
 
-    def forward(self, x: Tensor, delta: Tensor, mode: int) -> tuple[Tensor, Tensor]:
-        """Return x~ [tokens, d_in] and delta~ [tokens, d_out]."""
+    def normalised(self, x: Tensor, delta: Tensor) -> Tensor:
+        """Return z, [tokens, d_in + d_out], by the statistics of the moment."""
         if self.normalise:
             x, delta = self.x_moments.normalise(x), self.delta_moments.normalise(delta)
-        h = torch.cat([x, delta], dim=-1)
+        return torch.cat([x, delta], dim=-1)
+
+    def forward(self, z: Tensor, modes: Modes) -> Tensor:
+        """Return x~ and delta~ behind one another, [tokens, d_in + d_out]."""
         for layer in self.layers:
-            h = layer(h, mode)
-        return h[:, : self.d_in], h[:, self.d_in :]
+            z = layer(z, modes)
+        return z
 
 
 class Hypernetwork(nn.Module):
@@ -171,14 +195,38 @@ class Hypernetwork(nn.Module):
 
     def observe(self, site: Site, x: Tensor, delta: Tensor) -> None:
         """Take tokens of one map into its shape's statistics."""
-        key, _ = self.place[site.name]
-        self.networks[key].observe(x, delta)  # type: ignore[operator]
+        self._network(site).observe(x, delta)
+
+    def normalised(self, site: Site, x: Tensor, delta: Tensor) -> Tensor:
+        """Return z of tokens of one map, [tokens, d_in + d_out], by the statistics of the moment."""
+        return self._network(site).normalised(x, delta)
+
+    def transform(self, z: Mapping[Site, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return the edit of each map as factors: x~ [tokens, d_in] and alpha * delta~ [tokens, d_out].
+
+        Maps of one shape pass through their network together: its gradient is then as large as the network once, and
+        not once for each map.
+        """
+        found: dict[str, tuple[Tensor, Tensor]] = {}
+        for key, network in self.networks.items():
+            sites = [site for site in z if self.place[site.name][0] == key]
+            if not sites:
+                continue
+            modes = [(self.place[site.name][1], len(z[site])) for site in sites]
+            out = network(torch.cat([z[site] for site in sites]), modes)
+            for site, part in zip(sites, out.split([tokens for _, tokens in modes]), strict=True):
+                x, delta = part.split([site.d_in, site.d_out], dim=-1)
+                found[site.name] = x, self.edit_lr[self.order[site.name]] * delta
+        return found
 
     def forward(self, site: Site, x: Tensor, delta: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the edit of one map as factors: x~ [tokens, d_in] and alpha * delta~ [tokens, d_out]."""
-        key, mode = self.place[site.name]
-        new_x, new_delta = self.networks[key](x, delta, mode)
-        return new_x, self.edit_lr[self.order[site.name]] * new_delta
+        """Return the edit of one map; see `transform`."""
+        return self.transform({site: self.normalised(site, x, delta)})[site.name]
+
+    def _network(self, site: Site) -> FactorNetwork:
+        network = self.networks[self.place[site.name][0]]
+        assert isinstance(network, FactorNetwork)
+        return network
 
 
 def _normal(rows: int, columns: int, generator: torch.Generator | None) -> Tensor:

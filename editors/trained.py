@@ -241,6 +241,21 @@ class TrainedEditor(Editor[C]):
             edits = self.patches(model, requests)
         return outer_loss(model, edits, outers, *self.weights(), share=share)
 
+    def step_losses(
+        self, model: LanguageModel, cases: Sequence[EditCase], training: TrainingSet, seeds: Sequence[int]
+    ) -> Losses:
+        """Add the gradient of the mean outer loss of a step's cases, and return the sums of its terms.
+
+        The network stays as it is within a step, so its batches run together, some at a time; only its statistics take
+        them in one after another (`patches`).
+        """
+        sums, batch = Losses(), self.config.training.batch
+        together = batch * max(1, TOGETHER // batch)
+        for first in range(0, len(cases), together):
+            part = slice(first, first + together)
+            sums.add(self.losses(model, cases[part], training, seeds[part], 1 / len(cases)))
+        return sums
+
     def edit(self, model: LanguageModel, requests: Sequence[EditRequest], seed: int = 0) -> Edits:
         """Make one edit for each request with the trained network.
 

@@ -135,12 +135,10 @@ class Trainer:
         config, state = self.config, self.state
         self.optimiser.zero_grad()
         self.network.train()
-        sums = Losses()
-        share = 1 / (config.batch * config.accumulate)
-        for number in range(config.accumulate):
-            cases = [self.sampler.draw() for _ in range(config.batch)]
-            seeds = [seed_of(self.seed, "step", state.step, number, slot) for slot in range(len(cases))]
-            sums.add(self.editor.losses(self.model, cases, self.training, seeds, share))
+        cases = [self.sampler.draw() for _ in range(config.accumulate * config.batch)]
+        slots = [(number, slot) for number in range(config.accumulate) for slot in range(config.batch)]
+        seeds = [seed_of(self.seed, "step", state.step, *slot) for slot in slots]
+        sums = self.editor.step_losses(self.model, cases, self.training, seeds)
         norm = float(torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.clip))
         state.step += 1
         if config.decay == "linear":

@@ -73,14 +73,14 @@ def test_residual_layer_is_the_equation():
                 for t in range(3)
             ]
         )
-        torch.testing.assert_close(layer(h, mode), expected)
+        torch.testing.assert_close(layer(h, [(mode, 3)]), expected)
 
 
 def test_a_new_layer_is_the_identity_and_can_leave_it():
     layer = LowRankResidual(6, 4, modes=1, generator=generator())
     h = torch.randn(3, 6)
-    assert torch.equal(layer(h, 0), h)
-    layer(h, 0).sum().backward()
+    assert torch.equal(layer(h, [(0, 3)]), h)
+    layer(h, [(0, 3)]).sum().backward()
     assert layer.u.grad.abs().sum() > 0, "the gradient at exactly zero is one"
 
 
