@@ -50,21 +50,32 @@ def _replace(
 ) -> Callable[[nn.Module, Any, Tensor], Tensor]:
     def hook(_: nn.Module, arguments: Any, output: Tensor) -> Tensor:
         inputs[site] = arguments[0]
-        flat = {name: tensor.reshape(-1, tensor.shape[-1]) for name, tensor in inputs.items()}
         y = output.reshape(-1, output.shape[-1])
-        pieces: list[Tensor] = []
-        done = 0
-        for segment in layout(len(y)):
-            pieces.append(y[done : segment.start])
-            piece = y[segment.start : segment.stop]
+        found = layout(len(y))
+        # split and not slices: the gradient of a slice is as large as what it was cut from
+        sizes, edits = _pieces(found, len(y))
+        parts = {n: t.reshape(-1, t.shape[-1]).split(sizes) for n, t in inputs.items()}
+        pieces = list(y.split(sizes))
+        for number, segment in edits:
             for patch in owners.get(segment.edit, ()):
-                piece = patch(flat[patch.source][segment.start : segment.stop], piece, segment.spans)
-            pieces.append(piece)
-            done = segment.stop
-        pieces.append(y[done:])
+                pieces[number] = patch(parts[patch.source][number], pieces[number], segment.spans)
         return torch.cat(pieces).reshape(output.shape)
 
     return hook
+
+
+def _pieces(found: Sequence[Segment], tokens: int) -> tuple[list[int], list[tuple[int, Segment]]]:
+    """Return the sizes of all pieces of a pass, and which of them are segments."""
+    sizes: list[int] = []
+    edits: list[tuple[int, Segment]] = []
+    done = 0
+    for segment in found:
+        if segment.start > done:
+            sizes.append(segment.start - done)
+        edits.append((len(sizes), segment))
+        sizes.append(segment.stop - segment.start)
+        done = segment.stop
+    return [*sizes, tokens - done], edits
 
 
 @contextmanager

@@ -490,13 +490,13 @@ class LanguageModel:
 
 def by_row(layout: Layout, logits: Tensor) -> Iterator[tuple[int, Tensor]]:
     """Yield the logits of each row of a pass, [scored, vocabulary], from those of the tokens that are read."""
+    if [token for tokens in layout.scored for token in tokens] == layout.read:
+        # split and not slices: the gradient of a slice is as large as what it was cut from
+        yield from zip(layout.rows, logits.split([len(tokens) for tokens in layout.scored]), strict=True)
+        return
     place = {token: number for number, token in enumerate(layout.read)}
     for index, tokens in zip(layout.rows, layout.scored, strict=True):
-        own = [place[token] for token in tokens]
-        if own == list(range(own[0], own[0] + len(own))):  # a view, not a copy
-            yield index, logits[own[0] : own[0] + len(own)]
-        else:
-            yield index, logits[own]
+        yield index, logits[[place[token] for token in tokens]]
 
 
 def _fuse_activations(model: PreTrainedModel) -> None:
