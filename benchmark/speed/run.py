@@ -18,7 +18,7 @@ from .subjects import timed, untimed
 
 BETWEEN = Effort(repeats=3, chunks=(CHUNK,), trained=(), generated=())
 """Of a shape between S and M, which only says how costs grow with the model."""
-BRIEF = Lengths((8, 32), (10, 50), ("mend",), ("mend",))
+BRIEF = Lengths((8, 16), (10, 30), ("mend",), ("mend",))
 FULL = {
     "cpu": {"S": Effort(), "between": BETWEEN, "M": Effort()},
     "cuda": {"gpt2-xl": Effort(), "llama-2-7b": Effort()},

@@ -1,14 +1,12 @@
 """The command `speed` from end to end, on a tiny shape, and what it refuses."""
 
-import json
-
 import pytest
 import torch
 from typer.testing import CliRunner
 
 from instructedit.benchmark.cli import app
 from instructedit.benchmark.results import read_record
-from instructedit.benchmark.speed import fast, growth
+from instructedit.benchmark.speed import fast
 from instructedit.benchmark.speed.cases import FRONT, make_cases
 from instructedit.benchmark.speed.growth import Lengths, by_model, grown
 from instructedit.benchmark.speed.record import SpeedRecord
@@ -52,6 +50,8 @@ def test_the_command_measures_and_writes(tmp_path):
     assert (record.machine.device, record.machine.threads, record.quick) == ("cpu", 1, True)
     assert written.read_text(encoding="utf-8") == page(record)
     assert "| mend | 8 |" in page(record)
+    (grown_with,) = by_model(record.rows, {"tiny": 7})
+    assert (grown_with.of, grown_with.size, grown_with.cpu_seconds) == ("model", 7, loop.cpu_seconds)
 
 
 @pytest.mark.parametrize(
@@ -126,15 +126,6 @@ def test_growth_has_a_row_for_each_size():
     assert all(row.cpu_seconds > 0 for row in rows)
     # the down map of block 0, 128 x 32 numbers of four bytes, however many edits it carries
     assert [row.edit_bytes for row in rows if row.editor == "ft-l"] == [128 * 32 * 4] * 2
-
-
-def test_growth_with_the_model_takes_the_loops_of_a_run_s_chunk(tmp_path):
-    numbers = tmp_path / "speed.json"
-    RUN.invoke(app, [*QUICK, "--editor", "mend", "--json", str(numbers)])
-    (row,) = by_model(read_record(numbers, SpeedRecord).rows, {"tiny": 7})
-    (loop,) = (row for row in json.loads(numbers.read_text())["rows"] if row["phase"] == "loop")
-    assert (row.of, row.size, row.cpu_seconds, row.gflop) == ("model", 7, loop["cpu_seconds"], loop["gflop"])
-    assert growth.CHUNK == loop["chunk"]
 
 
 def test_quartiles():
