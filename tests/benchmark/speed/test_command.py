@@ -1,5 +1,8 @@
 """The command `speed` from end to end, on a tiny shape, and what it refuses."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -9,6 +12,7 @@ from instructedit.benchmark.results import read_record
 from instructedit.benchmark.speed import fast
 from instructedit.benchmark.speed.cases import FRONT, make_cases
 from instructedit.benchmark.speed.growth import Lengths, by_model, grown
+from instructedit.benchmark.speed.measure import Bench, Effort
 from instructedit.benchmark.speed.record import SpeedRecord
 from instructedit.benchmark.speed.samples import spread
 from instructedit.benchmark.speed.shapes import SHAPES, make_model
@@ -17,6 +21,7 @@ from instructedit.benchmark.speed.watch import Watch
 from instructedit.reports.performance import page
 
 RUN = CliRunner()
+NUMBERS = Path(__file__).resolve().parents[3] / "docs" / "runs" / "performance.json"
 QUICK = ["speed", "--quick", "--shape", "tiny"]
 
 
@@ -84,6 +89,33 @@ def test_an_engine_that_edits_otherwise_fails(monkeypatch):
     found = RUN.invoke(app, [*QUICK, "--editor", "mend"])
     assert found.exit_code == 2
     assert "mend on tiny" in found.stderr and "say nothing" in found.stderr
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_without_room_for_a_copy_of_the_model_the_slow_path_is_left_out(dtype):
+    effort = Effort(repeats=2, chunks=(2,), editors=("ft-l", "mend"))
+    bench = Bench(replace(SHAPES["tiny"], dtype=dtype), effort.editors, effort)
+    bench.twin = None
+    rows = bench.run()
+    assert {row.editor for row in rows} == {"all", "ft-l", "mend"}
+    for row in rows:
+        assert (row.slow_seconds, row.ratio, row.largest_difference, row.cases) == (None, None, None, 0)
+        assert row.cpu_seconds > 0 and row.gflop > 0
+
+
+def test_in_a_half_type_a_difference_is_told_and_not_refused():
+    effort = Effort(repeats=1, chunks=(2,), slow_cases=1, trained=(), generated=())
+    rows = Bench(replace(SHAPES["tiny"], dtype="bfloat16"), ["mend"], effort).run()
+    assert {row.repeats for row in rows} == {1}
+    assert all(row.largest_difference is not None and row.largest_difference < 1 for row in rows)
+
+
+def test_numbers_are_read_again(tmp_path):
+    found = RUN.invoke(app, ["speed", "--read", str(NUMBERS), "--page", str(tmp_path / "page.md")])
+    assert found.exit_code == 0, found.output
+    assert (tmp_path / "page.md").read_text(encoding="utf-8") == page(read_record(NUMBERS, SpeedRecord))
+    found = RUN.invoke(app, ["speed", "--read", str(NUMBERS), "--quick"])
+    assert (found.exit_code, "no other option but --page" in found.stderr) == (2, True)
 
 
 def test_cases_have_the_stated_shape():
