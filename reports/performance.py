@@ -116,7 +116,10 @@ def _block(record: SpeedRecord, shape: str) -> Block:
     chunks = sorted({row.chunk for row in rows if row.phase == "loop"})
     if len(chunks) > 1:
         tables.append(_chunks(shape, chunks, [row for row in rows if row.phase == "loop"]))
-    text = f"{record.sharing[shape]} editors share the base pass of a run."
+    count = record.sharing[shape]
+    text = (
+        "One editor has the base pass for itself." if count == 1 else f"{count} editors share the base pass of a run."
+    )
     return Block(f"Shape {shape}", tuple(tables), text=(text, *_differences(rows)))
 
 

@@ -93,7 +93,7 @@ def test_an_engine_that_edits_otherwise_fails(monkeypatch):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_without_room_for_a_copy_of_the_model_the_slow_path_is_left_out(dtype):
-    effort = Effort(repeats=2, chunks=(2,), editors=("ft-l", "mend"))
+    effort = Effort(repeats=1, chunks=(2,), editors=("ft-l", "mend"), generated=())
     bench = Bench(replace(SHAPES["tiny"], dtype=dtype), effort.editors, effort)
     bench.twin = None
     rows = bench.run()
