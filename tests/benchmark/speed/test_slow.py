@@ -29,7 +29,7 @@ def twin(request):
 
 @pytest.mark.parametrize("name", REFERENCES)
 def test_both_paths_say_the_same_under_an_edit(twin, name):
-    editor, cases = prepared(name, twin.base, make_cases(3, TINY.vocabulary))
+    editor, cases = prepared(name, twin.base, make_cases(2, TINY.vocabulary))
     made = fast.edit(twin.base, cases, editor)
     unedited, edited = fast.readings(twin.base, cases, {name: made.edits})
     records, walls = fast.score(twin.base, cases, {name: made})
@@ -78,7 +78,7 @@ def test_a_training_step_has_the_same_losses_and_the_same_gradient(twin, name):
     assert len(samples.fast) == len(samples.slow) == pair.fast.number
 
 
-@pytest.mark.parametrize("name", ["ft-l", "mend", "grace", "calinet"])
+@pytest.mark.parametrize("name", ["mend", "grace"])
 def test_answers_and_texts_are_the_same(twin, name, monkeypatch):
     monkeypatch.setattr(generating, "GENERATION", GenerationSpec(max_new_tokens=5, fluency_tokens=9))
     editor, cases = prepared(name, twin.base, make_cases(2, TINY.vocabulary))
