@@ -179,8 +179,9 @@ class Bench:
         """Take in the slow path's times, and compare what both say; the first time by log-probabilities as well."""
         base = self._of(ALL, "base", chunk)
         if base.difference is None:
-            edits = {name: found.edits for name, found in made.items()}
-            before, after = fast.readings(self.model, self.cases[:chunk], edits)
+            count = min(chunk, len(said.before))
+            edits = {name: found.edits.select(range(count)) for name, found in made.items()}
+            before, after = fast.readings(self.model, self.cases[:count], edits)
             self._readings(ALL, base, said.before, before)
             for name in self.editors:
                 self._readings(name, self._of(name, "loop", chunk), said.after[name], after[name])
