@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from instructedit.editors.errors import InputError
+
 from .commands import clear, quiet_libraries
 
 
@@ -16,21 +18,34 @@ def speed(
     shape: Annotated[list[str] | None, typer.Option(help="Only this shape of a model (again for more).")] = None,
     editor: Annotated[list[str] | None, typer.Option(help="Only this editor (again for more).")] = None,
     device: Annotated[str, typer.Option(help="cpu (one thread), cuda, cuda:1.")] = "cpu",
+    read: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Take the numbers from there instead of measuring.")
+    ] = None,
 ) -> None:
     """Time the editors on random models: seconds, operations, memory, and the ratio to plain transformers."""
     from rich.console import Console
 
     from instructedit.reports.performance import draw, write_page
 
-    from .speed.run import run
+    from .results import read_record
+    from .speed.record import SpeedRecord
     from .store import write_record
 
-    quiet_libraries()
-    record = run(
-        quick=quick, shapes=shape or (), editors=editor or (), device=device, tell=lambda t: typer.echo(t, err=True)
-    )
+    if read is not None:
+        if quick or json or shape or editor or device != "cpu":
+            raise InputError("--read takes what was measured as it is; no other option but --page was expected.")
+        record = read_record(read, SpeedRecord)
+    else:
+        from .speed.run import run
+
+        quiet_libraries()
+        record = run(quick=quick, shapes=shape or (), editors=editor or (), device=device, tell=_tell)
     draw(record, Console())
     if json is not None:
         typer.echo(f"Numbers: {write_record(json, record)}")
     if page is not None:
         typer.echo(f"Page: {write_page(record, page)}")
+
+
+def _tell(text: str) -> None:
+    typer.echo(text, err=True)

@@ -20,6 +20,8 @@ PHASES: dict[Phase, str] = {
     "generate": "Texts",
 }
 HEADS = ("At once", "ms", "Slow, ms", "Ratio", "GFLOP", "GFLOP/s", "Share", "Peak, MB")
+CARD = ("Cases/s", "Busy")
+"""Columns besides, of what was measured on a card."""
 TEXT = (
     "Each time is of one case: the median over the repeats, with the quartiles in brackets, at the number of cases at "
     "once that suits it best. A whole loop is an edit, the scores of the edited model, and a share of the base pass, "
@@ -46,6 +48,7 @@ instructedit speed --quick                                             # S and a
 instructedit speed --json speed.json --page speed.md                   # everything
 instructedit speed --shape S --editor mend --editor grace              # a shape, some editors
 instructedit speed --device cuda --shape gpt2-xl --json speed.json     # on a card, in bfloat16
+instructedit speed --read docs/runs/performance.json --page docs/performance.md    # this page again, from its numbers
 ```
 
 On a CPU it takes one thread and counts processor time. On a card it counts the wall clock, waits for the card before it
@@ -104,16 +107,19 @@ def _block(record: SpeedRecord, shape: str) -> Block:
     table = Table(
         f"{shape}: one case",
         "Editor",
-        HEADS,
+        HEADS if record.machine.device == "cpu" else HEADS + CARD,
         tuple(row.editor for row in shown),
-        tuple(map(_cells, shown)),
+        tuple(_cells(row) if record.machine.device == "cpu" else _cells(row) + _card(row) for row in shown),
         tuple(PHASES[row.phase] for row in shown),
     )
     tables = [table]
     chunks = sorted({row.chunk for row in rows if row.phase == "loop"})
     if len(chunks) > 1:
         tables.append(_chunks(shape, chunks, [row for row in rows if row.phase == "loop"]))
-    text = f"{record.sharing[shape]} editors share the base pass of a run."
+    count = record.sharing[shape]
+    text = (
+        "One editor has the base pass for itself." if count == 1 else f"{count} editors share the base pass of a run."
+    )
     return Block(f"Shape {shape}", tuple(tables), text=(text, *_differences(rows)))
 
 
@@ -137,6 +143,11 @@ def _cells(row: SpeedRow) -> tuple[Cell | None, ...]:
         Cell(f"{100 * row.gemm_share:.0f} %"),
         None if row.peak_bytes is None else Cell(_mega(row.peak_bytes)),
     )
+
+
+def _card(row: SpeedRow) -> tuple[Cell | None, ...]:
+    busy = None if row.utilisation is None else Cell(f"{row.utilisation:.0f} %")
+    return Cell(f"{1 / row.cpu_seconds:.1f}"), busy
 
 
 def _chunks(shape: str, chunks: Sequence[int], rows: Sequence[SpeedRow]) -> Table:

@@ -46,14 +46,28 @@ def score(
 
 
 @torch.no_grad()
-def readings(model: LanguageModel, cases: Sequence[EditCase], edits: Edits) -> list[list[Reading]]:
-    """Return what the edited models say to each probe of each case, as scoring reads it."""
+def readings(
+    model: LanguageModel, cases: Sequence[EditCase], edits: Mapping[str, Edits]
+) -> tuple[list[list[Reading]], dict[str, list[list[Reading]]]]:
+    """Return what the model says to each probe of each case, unedited and under edits, as scoring reads it.
+
+    Args:
+        model: The model.
+        cases: The cases.
+        edits: By editor an edit for each case.
+    """
     plan = make_plan(model, cases, FORCED, fluency=False)
-    first = edits.first_block
-    base, stream = model.base(plan.forced.rows, [] if first is None else [first])
-    forced_readings(plan, stream)
-    found = forced_readings(plan, model.replay(base, edits, plan.forced.owners))
-    return [[found[probe.forced[0]] for probe in probes] for probes in plan.probes]
+
+    def by_probe(found: Sequence[Reading]) -> list[list[Reading]]:
+        return [[found[probe.forced[0]] for probe in probes] for probes in plan.probes]
+
+    cuts = [first for own in edits.values() if (first := own.first_block) is not None]
+    base, stream = model.base(plan.forced.rows, cuts)
+    before = by_probe(forced_readings(plan, stream))
+    return before, {
+        name: by_probe(forced_readings(plan, model.replay(base, own, plan.forced.owners)))
+        for name, own in edits.items()
+    }
 
 
 def continued_by(

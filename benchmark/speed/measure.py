@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from instructedit.editors import EditCase, Editor, Edits, TrainedEditor
+from instructedit.editors import EditCase, Editor, TrainedEditor
 
 from ..readings import Reading
 from ..results import CaseRecord
@@ -119,7 +119,8 @@ class Bench:
             for other in others:
                 samples = self._of(other.name, other.phase, other.chunk)
                 other.measure(samples)
-                self._check(other.name, other.phase, samples.compared)
+                if samples.difference is not None:
+                    self._check(other.name, other.phase, samples.difference)
         return self._rows(others)
 
     def _of(self, editor: str, phase: Phase, chunk: int) -> Samples:
@@ -177,26 +178,24 @@ class Bench:
     def _compare(self, chunk: int, said: Said, made: dict[str, Made], records: Sequence[CaseRecord]) -> None:
         """Take in the slow path's times, and compare what both say; the first time by log-probabilities as well."""
         base = self._of(ALL, "base", chunk)
-        base.slow.append(said.base)
         if base.difference is None:
-            self._readings(ALL, base, said.before, self._of_base(chunk))
+            count = min(chunk, len(said.before))
+            edits = {name: found.edits.select(range(count)) for name, found in made.items()}
+            before, after = fast.readings(self.model, self.cases[:count], edits)
+            self._readings(ALL, base, said.before, before)
+            for name in self.editors:
+                self._readings(name, self._of(name, "loop", chunk), said.after[name], after[name])
+        base.slow.append(said.base)
         for number, name in enumerate(self.editors):
             edit, score, loop = (self._of(name, phase, chunk) for phase in ("edit", "score", "loop"))
             edit.slow.append(said.edit[name])
             score.slow.append(said.score[name])
             loop.slow.append(said.edit[name] + said.base + said.score[name])
-            if loop.difference is None:
-                self._readings(
-                    name, loop, said.after[name], fast.readings(self.model, self.cases[:chunk], made[name].edits)
-                )
-            edit.difference = score.difference = loop.difference
             own = records[number * chunk : (number + 1) * chunk]
             for record, case, old, new in zip(own, self.cases, said.before, said.after[name], strict=False):
                 loop.compared.scores(record, slow.scores(case, old, new))
+            edit.difference = score.difference = loop.difference
             self._check(name, "loop", loop.compared)
-
-    def _of_base(self, chunk: int) -> list[list[Reading]]:
-        return fast.readings(self.model, self.cases[:chunk], Edits.none(chunk))
 
     def _readings(
         self, name: str, samples: Samples, old: Sequence[list[Reading]], new: Sequence[list[Reading]]

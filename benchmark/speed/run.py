@@ -4,6 +4,7 @@ import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 import transformers
@@ -18,16 +19,16 @@ from .subjects import timed, untimed
 
 BETWEEN = Effort(repeats=3, chunks=(CHUNK,), trained=(), generated=())
 """Of a shape between S and M, which only says how costs grow with the model."""
-BRIEF = Lengths((8, 32), (10, 50), ("mend",), ("mend",))
+BRIEF = Lengths((8, 16), (10, 20), ("mend",), ("mend",))
 FULL = {
     "cpu": {"S": Effort(), "between": BETWEEN, "M": Effort()},
     "cuda": {"gpt2-xl": Effort(), "llama-2-7b": Effort()},
 }
-SHORT = Effort(repeats=3, chunks=(8,), trained=("mend",), generated=("mend",))
+SHORT = Effort(repeats=3, chunks=(8,), slow_cases=1, trained=("mend",), generated=("mend",))
 QUICK = {
     "cpu": {
         "S": replace(SHORT, editors=tuple(name for name in SHORT.editors if name not in ("ft-m", "calinet"))),
-        "M": replace(SHORT, slow_cases=1, editors=("mend",), trained=(), generated=()),
+        "M": replace(SHORT, editors=("mend",), trained=(), generated=()),
     },
     "cuda": {"gpt2-xl": replace(SHORT, trained=(), generated=())},
 }
@@ -123,7 +124,8 @@ def _kind(device: str) -> str:
 def _processor() -> str:
     """Return the processor's name, as Linux tells it; elsewhere what Python knows."""
     try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123
-            return next(line.partition(":")[2].strip() for line in file if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())

@@ -180,7 +180,7 @@ class Gated(Transformed):
         tokens = self.own(target).tokens + 1  # it reads the last token too
         lstm = 2 * 2.0 * 4 * hidden * (self.shape.width + hidden) * tokens
         sizes = (2 * (site.d_in + site.d_out) + 1 for site in self.editor.shape.sites)
-        gates = sum(2.0 * hidden * (condition + size) for size in sizes)
+        gates: float = sum(2.0 * hidden * (condition + size) for size in sizes)
         return lstm + 2.0 * 2 * hidden * condition + gates
 
 

@@ -85,6 +85,14 @@ def test_what_was_not_measured_has_no_number():
     assert "The slow path was not run." in text
 
 
+def test_a_card_has_two_columns_more_and_no_excuse():
+    card = Machine(processor="A", device="H", threads=1, python="3.11", torch="2.13", transformers="5.2")
+    text = page(record([row(utilisation=87.4), row(phase="edit")], machine=card))
+    assert "| Peak, MB | Cases/s | Busy |" in text
+    assert "| 39 % | 56 | 33.3 | 87 % |" in text and "| 39 % | 56 | 33.3 | - |" in text
+    assert "was not run" not in text
+
+
 def test_growth():
     rows = [
         GrowthRow(

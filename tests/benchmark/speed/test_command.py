@@ -1,6 +1,7 @@
 """The command `speed` from end to end, on a tiny shape, and what it refuses."""
 
-import json
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,9 +9,10 @@ from typer.testing import CliRunner
 
 from instructedit.benchmark.cli import app
 from instructedit.benchmark.results import read_record
-from instructedit.benchmark.speed import fast, growth
+from instructedit.benchmark.speed import fast
 from instructedit.benchmark.speed.cases import FRONT, make_cases
 from instructedit.benchmark.speed.growth import Lengths, by_model, grown
+from instructedit.benchmark.speed.measure import Bench, Effort
 from instructedit.benchmark.speed.record import SpeedRecord
 from instructedit.benchmark.speed.samples import spread
 from instructedit.benchmark.speed.shapes import SHAPES, make_model
@@ -19,6 +21,7 @@ from instructedit.benchmark.speed.watch import Watch
 from instructedit.reports.performance import page
 
 RUN = CliRunner()
+NUMBERS = Path(__file__).resolve().parents[3] / "docs" / "runs" / "performance.json"
 QUICK = ["speed", "--quick", "--shape", "tiny"]
 
 
@@ -34,7 +37,7 @@ def test_the_command_measures_and_writes(tmp_path):
         *(("mend", phase) for phase in ("loop", "edit", "score", "train", "generate")),
     }
     for row in record.rows:
-        assert (row.shape, row.repeats, row.cases) == ("tiny", 3, 2)
+        assert (row.shape, row.repeats, row.cases) == ("tiny", 3, 1)
         assert 0 < row.cpu_low <= row.cpu_seconds <= row.cpu_high
         assert row.ratio and row.ratio_low and row.ratio_high
         assert row.ratio_low <= row.ratio <= row.ratio_high
@@ -52,6 +55,8 @@ def test_the_command_measures_and_writes(tmp_path):
     assert (record.machine.device, record.machine.threads, record.quick) == ("cpu", 1, True)
     assert written.read_text(encoding="utf-8") == page(record)
     assert "| mend | 8 |" in page(record)
+    (grown_with,) = by_model(record.rows, {"tiny": 7})
+    assert (grown_with.of, grown_with.size, grown_with.cpu_seconds) == ("model", 7, loop.cpu_seconds)
 
 
 @pytest.mark.parametrize(
@@ -84,6 +89,33 @@ def test_an_engine_that_edits_otherwise_fails(monkeypatch):
     found = RUN.invoke(app, [*QUICK, "--editor", "mend"])
     assert found.exit_code == 2
     assert "mend on tiny" in found.stderr and "say nothing" in found.stderr
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_without_room_for_a_copy_of_the_model_the_slow_path_is_left_out(dtype):
+    effort = Effort(repeats=1, chunks=(2,), editors=("ft-l", "mend"), generated=())
+    bench = Bench(replace(SHAPES["tiny"], dtype=dtype), effort.editors, effort)
+    bench.twin = None
+    rows = bench.run()
+    assert {row.editor for row in rows} == {"all", "ft-l", "mend"}
+    for row in rows:
+        assert (row.slow_seconds, row.ratio, row.largest_difference, row.cases) == (None, None, None, 0)
+        assert row.cpu_seconds > 0 and row.gflop > 0
+
+
+def test_in_a_half_type_a_difference_is_told_and_not_refused():
+    effort = Effort(repeats=1, chunks=(2,), slow_cases=1, trained=(), generated=())
+    rows = Bench(replace(SHAPES["tiny"], dtype="bfloat16"), ["mend"], effort).run()
+    assert {row.repeats for row in rows} == {1}
+    assert all(row.largest_difference is not None and row.largest_difference < 1 for row in rows)
+
+
+def test_numbers_are_read_again(tmp_path):
+    found = RUN.invoke(app, ["speed", "--read", str(NUMBERS), "--page", str(tmp_path / "page.md")])
+    assert found.exit_code == 0, found.output
+    assert (tmp_path / "page.md").read_text(encoding="utf-8") == page(read_record(NUMBERS, SpeedRecord))
+    found = RUN.invoke(app, ["speed", "--read", str(NUMBERS), "--quick"])
+    assert (found.exit_code, "no other option but --page" in found.stderr) == (2, True)
 
 
 def test_cases_have_the_stated_shape():
@@ -126,15 +158,6 @@ def test_growth_has_a_row_for_each_size():
     assert all(row.cpu_seconds > 0 for row in rows)
     # the down map of block 0, 128 x 32 numbers of four bytes, however many edits it carries
     assert [row.edit_bytes for row in rows if row.editor == "ft-l"] == [128 * 32 * 4] * 2
-
-
-def test_growth_with_the_model_takes_the_loops_of_a_run_s_chunk(tmp_path):
-    numbers = tmp_path / "speed.json"
-    RUN.invoke(app, [*QUICK, "--editor", "mend", "--json", str(numbers)])
-    (row,) = by_model(read_record(numbers, SpeedRecord).rows, {"tiny": 7})
-    (loop,) = (row for row in json.loads(numbers.read_text())["rows"] if row["phase"] == "loop")
-    assert (row.of, row.size, row.cpu_seconds, row.gflop) == ("model", 7, loop["cpu_seconds"], loop["gflop"])
-    assert growth.CHUNK == loop["chunk"]
 
 
 def test_quartiles():

@@ -29,9 +29,9 @@ def twin(request):
 
 @pytest.mark.parametrize("name", REFERENCES)
 def test_both_paths_say_the_same_under_an_edit(twin, name):
-    editor, cases = prepared(name, twin.base, make_cases(3, TINY.vocabulary))
+    editor, cases = prepared(name, twin.base, make_cases(2, TINY.vocabulary))
     made = fast.edit(twin.base, cases, editor)
-    engine = fast.readings(twin.base, cases, made.edits)
+    unedited, edited = fast.readings(twin.base, cases, {name: made.edits})
     records, walls = fast.score(twin.base, cases, {name: made})
     assert set(walls) == {name}
     before = [slow.read(twin, case) for case in cases]
@@ -40,7 +40,8 @@ def test_both_paths_say_the_same_under_an_edit(twin, name):
         change = REFERENCES[name](twin, editor, case.request, 0)
         assert change.steps == made.edits.facts[number].get("steps", 0)
         after = slow.read(twin, case, change)
-        difference.readings(engine[number], after)
+        difference.readings(unedited[number], before[number])
+        difference.readings(edited[name][number], after)
         difference.scores(records[number], slow.scores(case, before[number], after))
         moved.readings(before[number][:1], after[:1])
     assert difference.largest < 1e-6  # the engine reads log-probabilities in single precision
@@ -57,14 +58,6 @@ def test_an_edit_is_taken_back_whole(twin, name):
     for own, base in zip(twin.model.parameters(), twin.base.model.parameters(), strict=True):
         assert torch.equal(own, base)
         assert not own.requires_grad and own.grad is None
-
-
-def test_the_unedited_model_is_read_alike(twin):
-    cases = make_cases(3, TINY.vocabulary)
-    difference = Difference()
-    for engine, case in zip(fast.readings(twin.base, cases, Edits.none(3)), cases, strict=True):
-        difference.readings(engine, slow.read(twin, case))
-    assert (difference.largest < 1e-6, difference.differing) == (True, 0)
 
 
 @pytest.mark.parametrize("name", ["ke", "mend", "instructedit"])
@@ -85,7 +78,7 @@ def test_a_training_step_has_the_same_losses_and_the_same_gradient(twin, name):
     assert len(samples.fast) == len(samples.slow) == pair.fast.number
 
 
-@pytest.mark.parametrize("name", ["ft-l", "mend", "grace", "calinet"])
+@pytest.mark.parametrize("name", ["mend", "grace"])
 def test_answers_and_texts_are_the_same(twin, name, monkeypatch):
     monkeypatch.setattr(generating, "GENERATION", GenerationSpec(max_new_tokens=5, fluency_tokens=9))
     editor, cases = prepared(name, twin.base, make_cases(2, TINY.vocabulary))
