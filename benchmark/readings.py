@@ -1,12 +1,12 @@
 """What a model says to a plan, and what two models said to the same probe."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from instructedit.editors import Edits, LanguageModel, seed_of
+from instructedit.editors import BasePass, Edits, LanguageModel, Row, seed_of
 from instructedit.editors.decoding import Prompts
 from instructedit.editors.generation import answers, texts
 
@@ -41,6 +41,19 @@ class Readings:
     forced: list[Reading]
     generated: list[str]
     free: list[str]
+
+
+def read_unedited(
+    model: LanguageModel, rows: Sequence[Row], edits: Iterable[Edits]
+) -> tuple[BasePass, Iterator[tuple[int, Tensor]]]:
+    """Let the unedited model read rows, and keep what reading them again under some sets of edits needs.
+
+    Returns:
+        See `LanguageModel.base`.
+    """
+    firsts = [(first, own.late) for own in edits if (first := own.first_block) is not None]
+    late = min((first for first, is_late in firsts if is_late), default=None)
+    return model.base(rows, [first for first, _ in firsts], late)
 
 
 def forced_readings(plan: Plan, stream: Iterable[tuple[int, Tensor]]) -> list[Reading]:

@@ -19,7 +19,7 @@ from instructedit.editors.decoding import read_prompts
 from . import metrics
 from .matching import generation_agreement, matches
 from .plan import Plan, make_plan
-from .readings import Heard, Readings, continued, forced_readings, heard
+from .readings import Heard, Readings, continued, forced_readings, heard, read_unedited
 from .results import Answer, CaseRecord, GenerationSpec, Measure, Protocol, Score
 from .stages import SINGLE
 
@@ -119,12 +119,10 @@ def score_chunk(
         As `run_chunk`.
     """
     plan = make_plan(model, cases, generation, fluency)
-    cuts = [first for found in made.values() if (first := found.edits.first_block) is not None]
-    late = [found.edits.first_block for found in made.values() if found.edits.late]
-    base, stream = model.base(plan.forced.rows, cuts, min((cut for cut in late if cut is not None), default=None))
+    base, stream = read_unedited(model, plan.forced.rows, [found.edits for found in made.values()])
     none = Edits.none(len(cases))
     forced = forced_readings(plan, stream)
-    prompts = read_prompts(model, plan.prompts.rows, cuts), read_prompts(model, plan.free.rows, cuts)
+    prompts = read_prompts(model, plan.prompts.rows, base.cuts), read_prompts(model, plan.free.rows, base.cuts)
     before = Readings(forced, *continued(model, plan, none, generation, seed, prompts))
     records: list[CaseRecord] = []
     timings: list[Timing] = []

@@ -10,7 +10,7 @@ from instructedit.editors.objective import Losses
 
 from ..accumulated import Accumulated
 from ..plan import make_plan
-from ..readings import Reading, continued, forced_readings
+from ..readings import Reading, continued, forced_readings, read_unedited
 from ..results import CaseRecord, GenerationSpec
 from ..scoring import Made, edit_each, score_chunk
 
@@ -61,8 +61,7 @@ def readings(
     def by_probe(found: Sequence[Reading]) -> list[list[Reading]]:
         return [[found[probe.forced[0]] for probe in probes] for probes in plan.probes]
 
-    cuts = [first for own in edits.values() if (first := own.first_block) is not None]
-    base, stream = model.base(plan.forced.rows, cuts)
+    base, stream = read_unedited(model, plan.forced.rows, edits.values())
     before = by_probe(forced_readings(plan, stream))
     return before, {
         name: by_probe(forced_readings(plan, model.replay(base, own, plan.forced.owners)))
@@ -90,10 +89,9 @@ def losses(
     cases: Sequence[EditCase],
     training: TrainingSet,
     seeds: Sequence[int],
-    share: float,
 ) -> Losses:
-    """Return the outer loss of some cases and add `share` times its gradient."""
-    return editor.losses(model, cases, training, seeds, share)
+    """Return the outer losses of a step's cases and add the gradient of their mean."""
+    return editor.step_losses(model, cases, training, seeds)
 
 
 def take(model: LanguageModel, editor: Editor[Any], state: Accumulated, case: EditCase, seed: int = 0) -> None:

@@ -6,7 +6,6 @@ into the weights of one twin of the model and taken back from the model itself, 
 change of a weight is a hook.
 """
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from instructedit.editors import EditCase, LanguageModel, Probe, Row, Site
@@ -45,6 +44,13 @@ class Change:
 UNCHANGED = Change()
 
 
+def plain(base: LanguageModel) -> PreTrainedModel:
+    """Return a copy of a model as transformers makes it, without what the engine puts in place of parts of it."""
+    model = cast(PreTrainedModel, AutoModelForCausalLM.from_config(base.model.config, dtype=base.model.dtype))
+    model.load_state_dict(base.model.state_dict())
+    return model.to(base.device).eval().requires_grad_(False)  # type: ignore[arg-type]
+
+
 class Twin:
     """A copy of a model whose weights are written to.
 
@@ -56,7 +62,7 @@ class Twin:
 
     def __init__(self, base: LanguageModel) -> None:
         self.base = base
-        self.model: PreTrainedModel = copy.deepcopy(base.model)
+        self.model = plain(base)
         self.prompt_end = 0
 
     def weight(self, name: str) -> Tensor:

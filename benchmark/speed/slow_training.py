@@ -15,13 +15,19 @@ from .slow import Twin
 from .slow_edits import factors, gated, transformed
 
 
-def losses(
+def losses(twin: Twin, editor: Any, cases: Sequence[EditCase], training: TrainingSet, seeds: Sequence[int]) -> Losses:
+    """Return the outer losses of a step's cases and add the gradient of their mean, batch by batch."""
+    sums, size = Losses(), editor.config.training.batch
+    for first in range(0, len(cases), size):
+        part = slice(first, first + size)
+        sums.add(_batch(twin, editor, cases[part], training, seeds[part], 1 / len(cases)))
+    return sums
+
+
+def _batch(
     twin: Twin, editor: Any, cases: Sequence[EditCase], training: TrainingSet, seeds: Sequence[int], share: float
 ) -> Losses:
-    """Return the outer loss of some cases and add `share` times its gradient, as `TrainedEditor.losses` does.
-
-    Running statistics take all cases in before the first is edited, because the engine's do.
-    """
+    """Do the same for a batch; running statistics take all of it in before its first case is edited."""
     requests = [training.request(case, seed) for case, seed in zip(cases, seeds, strict=True)]
     rows = [editor.encode(twin.base, request) for request in requests]
     found = [factors(twin, row, editor.shape.sites) for row in rows]

@@ -8,15 +8,7 @@ from instructedit.editors import EDITORS, EditCase, Editor, InputError, Language
 from .cases import instructed
 from .slow_edits import REFERENCES
 
-STEP = 2
-"""Edits of a training step, as in the published script of InstructEdit, which takes them one by one."""
-NETWORK = {"training": {"batch": STEP, "accumulate": 1}}
-OPTIONS: dict[str, dict[str, Any]] = {
-    "calinet": {"steps": 10},
-    "ke": {"max_scale": 100.0, **NETWORK},
-    "mend": NETWORK,
-    "instructedit": NETWORK,
-}
+OPTIONS: dict[str, dict[str, Any]] = {"calinet": {"steps": 10}, "ke": {"max_scale": 100.0}}
 """Options besides the defaults.
 
 CaliNet takes ten steps: with random weights it does not reach the loss at which it stops, and the longer it goes on,

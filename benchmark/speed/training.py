@@ -23,7 +23,7 @@ class Learner:
 
     Args:
         editor: The editor; it is changed.
-        losses: From cases, training set, seeds and share the outer loss, whose gradient is added.
+        losses: From cases, training set and seeds their outer losses; the gradient of the mean is added.
         cases: What it learns from.
     """
 
@@ -31,7 +31,7 @@ class Learner:
         assert editor.network is not None
         self.editor, self.network, self.losses, self.cases = editor, editor.network, losses, cases
         self.training = TrainingSet(tuple(cases), (), {"speed": 1.0})
-        self.optimiser = torch.optim.Adam(editor.groups(), lr=editor.config.training.lr)
+        self.optimiser = torch.optim.Adam(editor.groups(), lr=editor.config.training.lr, fused=True)
         self.number = 0
 
     def step(self) -> tuple[Losses, float]:
@@ -39,12 +39,10 @@ class Learner:
         config = self.editor.config.training
         self.optimiser.zero_grad()
         self.network.train()
-        sums, share = Losses(), 1 / (config.batch * config.accumulate)
-        for part in range(config.accumulate):
-            first = config.batch * (self.number * config.accumulate + part)
-            chosen = [self.cases[(first + slot) % len(self.cases)] for slot in range(config.batch)]
-            seeds = [seed_of(0, "step", self.number, part, slot) for slot in range(config.batch)]
-            sums.add(self.losses(chosen, self.training, seeds, share))
+        count = config.batch * config.accumulate
+        chosen = [self.cases[(count * self.number + slot) % len(self.cases)] for slot in range(count)]
+        seeds = [seed_of(0, "step", self.number, slot) for slot in range(count)]
+        sums = self.losses(chosen, self.training, seeds)
         norm = float(torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.clip))
         self.editor.settle(sums)
         self.optimiser.step()
