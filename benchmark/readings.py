@@ -14,6 +14,9 @@ from .matching import finished
 from .plan import Plan, ProbeRows
 from .results import GenerationSpec
 
+TOGETHER = 32
+"""Rows that are read at once."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:
@@ -59,13 +62,36 @@ def read_unedited(
 def forced_readings(plan: Plan, stream: Iterable[tuple[int, Tensor]]) -> list[Reading]:
     """Read the logits of the plan's teacher-forced rows, which come as `LanguageModel.forward` gives them."""
     found: dict[int, Reading] = {}
+    waiting: list[tuple[int, Tensor]] = []
     for index, logits in stream:
-        labels = torch.tensor(plan.forced.rows[index].labels, device=logits.device)
-        log_p = logits.float().log_softmax(dim=-1).gather(1, labels[:, None])[:, 0]
-        kept = logits.clone() if index in plan.kept else None
-        finite = not bool((logits.isnan() | logits.isposinf()).any())
-        found[index] = Reading(finite, labels.tolist(), logits.argmax(dim=-1).tolist(), log_p.tolist(), kept)
+        waiting.append((index, logits))
+        if len(waiting) == TOGETHER:
+            found |= _read(plan, waiting)
+            waiting = []
+    found |= _read(plan, waiting)
     return [found[i] for i in range(len(plan.forced.rows))]
+
+
+def _read(plan: Plan, rows: Sequence[tuple[int, Tensor]]) -> dict[int, Reading]:
+    """Read some rows at once."""
+    if not rows:
+        return {}
+    logits = torch.cat([own for _, own in rows])
+    counts = [len(own) for _, own in rows]
+    labels = [plan.forced.rows[index].labels for index, _ in rows]
+    wanted = torch.tensor([label for own in labels for label in own], device=logits.device)
+    log_p = logits.float().log_softmax(dim=-1).gather(1, wanted[:, None])[:, 0].tolist()
+    predicted = logits.argmax(dim=-1).tolist()
+    # the largest number tells of NaN, which it then is, and of infinity; a logit of -inf is a token ruled out
+    finite = (logits.amax(dim=-1) < float("inf")).tolist()
+    found: dict[int, Reading] = {}
+    first = 0
+    for (index, own), count, answer in zip(rows, counts, labels, strict=True):
+        part = slice(first, first + count)
+        kept = own.clone() if index in plan.kept else None
+        found[index] = Reading(all(finite[part]), list(answer), predicted[part], log_p[part], kept)
+        first += count
+    return found
 
 
 def continued(

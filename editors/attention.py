@@ -9,10 +9,11 @@ It computes what transformers' `sdpa` and `eager` functions do: scaling, grouped
 included. Models whose attention has no such function are run with a mask instead; see `engine.packing_of`.
 """
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -99,38 +100,75 @@ AttentionInterface.register(NAME, _attend)
 
 
 @dataclass(frozen=True, slots=True)
-class _Group:
-    """Rows of like length.
+class Asking:
+    """One row's part in attention.
 
     Attributes:
-        queries: Numbers of the tokens that ask, [rows, most]; filled up with 0.
-        at: Their positions in the row, [rows, most].
-        keys: Numbers of the row's keys, [rows, longest]; filled up with 0, behind every position in `at`.
-        masks: [rows, 1, most, longest] by window, made when first asked for.
+        queries: Numbers of the tokens that ask.
+        at: Their positions in the row.
+        known: Numbers of the row's first keys, which stand in front of the pass's own.
+        keys: Numbers of the row's other keys.
     """
-
-    queries: Tensor
-    at: Tensor
-    keys: Tensor
-    masks: dict[int | None, Tensor] = field(default_factory=dict)
-
-    def mask(self, window: int | None) -> Tensor:
-        longest = self.keys.shape[1]
-        if window is not None and window >= longest:
-            window = None
-        if window not in self.masks:
-            gap = self.at[:, None, :, None] - torch.arange(longest, device=self.at.device)
-            self.masks[window] = gap >= 0 if window is None else (gap >= 0) & (gap < window)
-        return self.masks[window]
-
-
-@dataclass(frozen=True, slots=True)
-class Asking:
-    """One row's part in attention: numbers and positions of the tokens that ask, and numbers of the row's keys."""
 
     queries: Sequence[int]
     at: Sequence[int]
+    known: Sequence[int]
     keys: Sequence[int]
+
+
+FAR = 1 << 30
+"""Position of a key that is none: behind every token that asks."""
+
+
+class _Group:
+    """Rows of like length, filled up to the longest.
+
+    Args:
+        rows: The rows.
+    """
+
+    def __init__(self, rows: Sequence[Asking]) -> None:
+        self.queries = _filled([row.queries for row in rows], 0)
+        self.known = _filled([row.known for row in rows], 0)
+        self.keys = _filled([row.keys for row in rows], 0)
+        self.at = _filled([row.at for row in rows], 0)
+        front = _filled([range(len(row.known)) for row in rows], FAR)
+        own = _filled([range(len(row.known), len(row.known) + len(row.keys)) for row in rows], FAR)
+        self.key_at = torch.cat([front, own], dim=1)
+        self.longest = max(len(row.known) + len(row.keys) for row in rows)
+        self._masks: dict[int | None, Tensor] = {}
+        self._front: dict[nn.Module, tuple[Tensor, Tensor]] = {}
+
+    def to(self, device: torch.device) -> "_Group":
+        """Return the group on a device."""
+        twin = copy.copy(self)
+        for name in ("queries", "known", "keys", "at", "key_at"):
+            setattr(twin, name, getattr(self, name).to(device))
+        twin._masks, twin._front = {}, {}
+        return twin
+
+    def mask(self, window: int | None) -> Tensor:
+        """Return who may ask whom, [rows, 1, queries, keys]."""
+        if window is not None and window >= self.longest:
+            window = None
+        if window not in self._masks:
+            gap = self.at[:, None, :, None] - self.key_at[:, None, None, :]
+            self._masks[window] = gap >= 0 if window is None else (gap >= 0) & (gap < window)
+        return self._masks[window]
+
+    def rows(self, module: nn.Module, k: Tensor, v: Tensor, frozen: tuple[Tensor, Tensor] | None) -> list[Tensor]:
+        """Return keys and values by row, [rows, keys, key heads, head width] each."""
+        if frozen is None or not self.known.shape[1]:
+            return [k[self.keys], v[self.keys]]
+        if module not in self._front:  # they are the same at every step of an optimiser
+            self._front[module] = frozen[0][self.known], frozen[1][self.known]
+        front = self._front[module]
+        return [torch.cat([front[0], k[self.keys]], dim=1), torch.cat([front[1], v[self.keys]], dim=1)]
+
+
+def _filled(rows: Sequence[Sequence[int]], filling: int) -> Tensor:
+    longest = max(map(len, rows))
+    return torch.tensor([[*row, *[filling] * (longest - len(row))] for row in rows], dtype=torch.long)
 
 
 class Pattern:
@@ -145,47 +183,48 @@ class Pattern:
         buckets: dict[int, list[Asking]] = {}
         for row in asking:
             if row.queries:
-                buckets.setdefault((len(row.keys) - 1).bit_length(), []).append(row)
-        groups, place, done = [], [0] * sum(len(row.queries) for row in asking), 0
+                buckets.setdefault((len(row.known) + len(row.keys) - 1).bit_length(), []).append(row)
+        place, done = [0] * sum(len(row.queries) for row in asking), 0
         for rows in buckets.values():
-            most, longest = max(len(row.queries) for row in rows), max(len(row.keys) for row in rows)
+            most = max(len(row.queries) for row in rows)
             for line, row in enumerate(rows):
                 for column, query in enumerate(row.queries):
                     place[query] = done + line * most + column
             done += len(rows) * most
-            parts = (
-                ([row.queries for row in rows], most),
-                ([row.at for row in rows], most),
-                ([r.keys for r in rows], longest),
-            )
-            groups.append(
-                [torch.tensor([[*line, *[0] * (width - len(line))] for line in part]) for part, width in parts]
-            )
+        self._plain = [_Group(rows) for rows in buckets.values()], torch.tensor(place)
         self._made: dict[torch.device, tuple[list[_Group], Tensor]] = {}
-        self._plain = groups, torch.tensor(place)
         self._on(device)
 
     def _on(self, device: torch.device) -> tuple[list[_Group], Tensor]:
         if device not in self._made:
             groups, place = self._plain
-            self._made[device] = [_Group(*(t.to(device) for t in group)) for group in groups], place.to(device)
+            self._made[device] = [group.to(device) for group in groups], place.to(device)
         return self._made[device]
 
-    def __call__(self, q: Tensor, k: Tensor, v: Tensor, scale: Scale) -> Tensor:
+    def __call__(
+        self,
+        module: nn.Module,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        scale: Scale,
+        frozen: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
         """Return what each query finds in its row.
 
         Args:
+            module: The layer's attention.
             q: [queries, heads, head width].
             k: Keys by number, [keys, key heads, head width].
             v: Values by number, likewise.
             scale: How scores are made.
+            frozen: Keys and values that stand in front, by number; always the same ones for a module.
         """
         groups, place = self._on(q.device)
         found = []
         for group in groups:
-            one, two, three = (
-                t[index].transpose(1, 2) for t, index in ((q, group.queries), (k, group.keys), (v, group.keys))
-            )
+            parts = [q[group.queries], *group.rows(module, k, v, frozen)]
+            one, two, three = (part.transpose(1, 2) for part in parts)
             found.append(scores(one, two, three, group.mask(scale.window), scale).transpose(1, 2).flatten(0, 1))
         return torch.cat(found)[place] if len(found) > 1 else found[0][place]
 

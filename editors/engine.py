@@ -157,7 +157,7 @@ class Engine:
             view = view_of(self.model, self.structure.blocks_name, blocks, cut)
             options = {} if self.packing == "single" else {"position_ids": self._line(positions)}
             out = view(input_ids=self._line(ids), use_cache=False, logits_to_keep=wanted, **options)
-        return cast(Tensor, out.logits[0])
+        return cast(Tensor, out.logits.squeeze(0))
 
     def _attention(self, layout: Layout, frozen: Keys | None, keys: Keys | None, some: bool) -> Rows | None:
         if self.packing != "rows":

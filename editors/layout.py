@@ -160,10 +160,14 @@ class Layout:
         """Return the attention of all tokens."""
 
         def make() -> Pattern:
-            rows = zip(self.own, self.paths, strict=True)
-            return Pattern([Asking(own, [self.positions[t] for t in own], path) for own, path in rows], device)
+            asked = [(own, [self.positions[token] for token in own]) for own in self.own]
+            return Pattern([self._asking(*q, path) for q, path in zip(asked, self.paths, strict=True)], device)
 
         return self._once("whole", make)
+
+    def _asking(self, queries: Sequence[int], at: Sequence[int], path: Sequence[int]) -> Asking:
+        front = sum(number < self.shared for number in path)
+        return Asking(queries, at, path[:front], [number - self.shared for number in path[front:]])
 
     def reading(self, device: torch.device) -> Pattern:
         """Return the attention of the tokens that are read, numbered as in `read`."""
@@ -174,7 +178,7 @@ class Layout:
         rows = []
         for tokens, path in zip(self.scored, self.paths, strict=True):
             new = [token for token in dict.fromkeys(tokens) if token in place]
-            rows.append(Asking([place.pop(t) for t in new], [self.positions[t] for t in new], path))
+            rows.append(self._asking([place.pop(t) for t in new], [self.positions[t] for t in new], path))
         return rows
 
 

@@ -111,15 +111,14 @@ class Rows:
 
     def __call__(self, module: nn.Module, q: Tensor, k: Tensor, v: Tensor, scale: Scale) -> Tensor:
         """See `attention.Attention`."""
+        frozen = None if self._frozen is None else self._frozen[module]
         if self._mode == "reading":
             assert self._reading is not None
-            return self._reading(q, *self._ready.pop(module), scale)
-        if self._frozen is not None:
-            before = self._frozen[module]
-            k, v = torch.cat([before[0], k]), torch.cat([before[1], v])
+            return self._reading(module, q, *self._ready.pop(module), scale, frozen)
         if self._keep is not None:
-            self._keep[module] = k.detach(), v.detach()
+            front = frozen or (k[:0], v[:0])
+            self._keep[module] = torch.cat([front[0], k]).detach(), torch.cat([front[1], v]).detach()
         if self._mode == "keys":
             self._ready[module] = k, v
             raise KeysReady
-        return self._whole(q, k, v, scale)
+        return self._whole(module, q, k, v, scale, frozen)
