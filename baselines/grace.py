@@ -257,8 +257,7 @@ class GRACE(Editor[GRACEConfig]):
         found: list[Tensor] = []
         for _ in range(self.config.steps):
             with torch.enable_grad():
-                patches = (Value(site.name, site.block, value, self.config.replace) for value in values)
-                edits = Edits(tuple((patch,) for patch in patches))
+                edits = Edits(tuple((Value(site.name, site.block, v, self.config.replace),) for v in values))
                 found = [logits for _, logits in model.replay(base, edits, range(len(rows)))]
                 log_p = torch.cat(found).to(model.edit_dtype)
                 terms = torch.nn.functional.cross_entropy(log_p, labels.to(log_p.device), reduction="none")

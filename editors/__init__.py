@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from .gradient import GradientEditor as GradientEditor
     from .gradient import gradient_factors as gradient_factors
     from .hypernetwork import Hypernetwork as Hypernetwork
-    from .model import BasePass as BasePass
-    from .model import Factors as Factors
     from .model import LanguageModel as LanguageModel
     from .objective import ObjectiveConfig as ObjectiveConfig
     from .optimise import Descent as Descent
     from .optimise import minimise as minimise
+    from .passes import BasePass as BasePass
+    from .passes import Factors as Factors
     from .patches import Codebook as Codebook
     from .patches import Dense as Dense
     from .patches import LowRank as LowRank
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from .training import TrainingSet as TrainingSet
 
 _HOME = {
-    "BasePass": "model",
+    "BasePass": "passes",
     "CaseError": "errors",
     "Codebook": "patches",
     "Context": "edits",
@@ -64,7 +64,7 @@ _HOME = {
     "EditorConfig": "editor",
     "Edits": "edits",
     "Encoder": "rows",
-    "Factors": "model",
+    "Factors": "passes",
     "GradientConfig": "gradient",
     "GradientEditor": "gradient",
     "Hypernetwork": "hypernetwork",

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from .attention import Keys, Scale, scores
 from .edits import Edits
 from .layout import Segment
-from .model import BasePass, LanguageModel, by_row
+from .model import LanguageModel
+from .passes import BasePass, by_row
 from .patches import Span
 from .rows import Row
 

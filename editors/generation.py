@@ -247,4 +247,4 @@ def gumbel_top_k(logits: Tensor, noise: Tensor) -> Tensor:
 
 
 def _decoded(model: LanguageModel, tokens: Sequence[int]) -> str:
-    return str(model.tokenizer.decode(tokens, skip_special_tokens=True))
+    return str(model.tokenizer.decode(list(tokens), skip_special_tokens=True))

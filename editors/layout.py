@@ -148,7 +148,8 @@ class Layout:
                 continue
             first, stop = tokens[0], tokens[-1] + 1
             prompt_end = end if place is None or end is None else place.get(end)
-            start, spans = first, ()
+            start = first
+            spans: tuple[Span, ...] = ()
             if found and found[-1].edit == owner and found[-1].stop == first:
                 last = found.pop()
                 start, spans = last.start, last.spans

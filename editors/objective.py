@@ -21,7 +21,8 @@ from .cases import EditCase, EditRequest
 from .editor import EditorConfig
 from .edits import Context, Edits
 from .errors import CaseError
-from .model import LanguageModel, by_row
+from .model import LanguageModel
+from .passes import by_row
 from .rows import Encoder, Row
 
 Kind = Literal["edit", "opposed", "locality"]

@@ -40,6 +40,22 @@ TEXT = (
     "Peak memory is what a call took above what was held before it: beside the model, the networks of trained editors, "
     "and the slow path's copy of the model. Scores have one peak for all editors, which are scored together.",
 )
+EASYEDIT = {
+    ("ft-l", "S"): 0.413,
+    ("ft-l", "M"): 6.22,
+    ("mend", "S"): 0.161,
+    ("mend", "M"): 2.09,
+    ("instructedit", "S"): 0.246,
+    ("instructedit", "M"): 3.16,
+    ("grace", "S"): 2.55,
+    ("grace", "M"): 28.6,
+}
+"""CPU seconds of one request in EasyEdit, whole loop, one request at a time: the same shapes and questions, one thread,
+measured once for this project on a machine of the kind that docs/performance.md was made on."""
+BESIDE = (
+    "EasyEdit's seconds are of one request at a time with the same shapes and questions on one thread, measured once on "
+    "a machine of this kind and not in this run, so that the quotient is a projection. GRACE takes 200 steps in both."
+)
 HOW = """
 ## How to run it
 
@@ -71,6 +87,8 @@ def report(record: SpeedRecord) -> Report:
         ("Took", f"{record.seconds:.0f} s{', a quick run' if record.quick else ''}"),
     ]
     blocks = [_block(record, shape) for shape in record.gemm]
+    if record.machine.device == "cpu" and (beside := _beside(record)) is not None:
+        blocks.append(beside)
     if record.growth:
         blocks.append(_growth(record.growth))
     return Report("Performance", (), tuple(header), tuple(blocks), TEXT)
@@ -121,6 +139,25 @@ def _block(record: SpeedRecord, shape: str) -> Block:
         "One editor has the base pass for itself." if count == 1 else f"{count} editors share the base pass of a run."
     )
     return Block(f"Shape {shape}", tuple(tables), text=(text, *_differences(rows)))
+
+
+def _beside(record: SpeedRecord) -> Block | None:
+    """Return whole loops beside EasyEdit's."""
+    found = [
+        (f"{editor}, {shape}", seconds, row)
+        for (editor, shape), seconds in EASYEDIT.items()
+        if (row := _best([row for row in record.rows if row.shape == shape], editor, "loop")) is not None
+        and record.sharing[shape] > 1
+    ]
+    if not found:
+        return None
+    cells = tuple(
+        (Cell(_milli(seconds)), Cell(_milli(row.cpu_seconds)), Cell(f"{seconds / row.cpu_seconds:.1f}"))
+        for _, seconds, row in found
+    )
+    heads = ("EasyEdit, ms", "Here, ms", "Quotient")
+    table = Table("Whole loop beside EasyEdit", "Editor, shape", heads, tuple(name for name, _, _ in found), cells)
+    return Block("Beside EasyEdit", (table,), text=(BESIDE,))
 
 
 def _best(rows: Sequence[SpeedRow], editor: str, phase: Phase) -> SpeedRow | None:

@@ -21,7 +21,7 @@ BETWEEN = Effort(repeats=3, chunks=(CHUNK,), trained=(), generated=())
 """Of a shape between S and M, which only says how costs grow with the model."""
 BRIEF = Lengths((8, 16), (10, 20), ("mend",), ("mend",))
 FULL = {
-    "cpu": {"S": Effort(), "between": BETWEEN, "M": Effort()},
+    "cpu": {"S": Effort(chunks=(8, 16, 32)), "between": BETWEEN, "M": Effort(chunks=(8, 16), slow_cases=1)},
     "cuda": {"gpt2-xl": Effort(), "llama-2-7b": Effort()},
 }
 SHORT = Effort(repeats=3, chunks=(8,), slow_cases=1, trained=("mend",), generated=("mend",))

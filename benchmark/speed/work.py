@@ -130,12 +130,16 @@ class Transformed(Needed):
         text = self.own(target)
         return self.passes.forward(text) + self.passes.back(text, self.cut) + self.network(target)
 
-    def network(self, target: int) -> float:
-        """Return the operations of the network for one edit, forwards."""
+    def network(self, target: int, learns: bool = False) -> float:
+        """Return the operations of the network for one edit, forwards.
+
+        Once it is trained, a layer is the product of its two maps where that is smaller than both.
+        """
         total = 0.0
         for site in self.editor.shape.sites:
             width = site.d_in + site.d_out
-            token = 2.0 * self.config.layers * 2 * min(self.config.rank, width) * width
+            layer = 2 * min(self.config.rank, width) * width
+            token = 2.0 * self.config.layers * (layer if learns else min(layer, width * width))
             total += token * self.passes.at(self.own(target), site.block)
         return total
 
@@ -162,7 +166,8 @@ class Transformed(Needed):
         edited = passes.behind(text, self.cut) + self.added(text, target)
         back = passes.back(text, self.cut) + 2 * self.added(text, target)
         unedited = local * passes.forward(text) + passes.front(text, self.cut)
-        return self.edit_of(target) + self.back * self.network(target) + unedited + (1 + local) * (edited + back)
+        network = (1 + self.back) * self.network(target, learns=True) - self.network(target)
+        return self.edit_of(target) + network + unedited + (1 + local) * (edited + back)
 
 
 class Gated(Transformed):
@@ -174,7 +179,7 @@ class Gated(Transformed):
     def back(self) -> float:  # noqa: D102
         return 2.0
 
-    def network(self, target: int) -> float:  # noqa: D102
+    def network(self, target: int, learns: bool = False) -> float:  # noqa: D102
         hidden: int = self.config.hidden
         condition: int = self.config.condition
         tokens = self.own(target).tokens + 1  # it reads the last token too
