@@ -53,8 +53,9 @@ EASYEDIT = {
 """CPU seconds of one request in EasyEdit, whole loop, one request at a time: the same shapes and questions, one thread,
 measured once for this project on a machine of the kind that docs/performance.md was made on."""
 BESIDE = (
-    "EasyEdit's seconds are of one request at a time with the same shapes and questions on one thread, measured once on "
-    "a machine of this kind and not in this run, so that the quotient is a projection. GRACE takes 200 steps in both."
+    "EasyEdit's seconds are of one request at a time with the same shapes and questions on one thread, measured once "
+    "on a machine of this kind and not in this run, so that the quotient is a projection. GRACE takes 200 steps in "
+    "both."
 )
 HOW = """
 ## How to run it

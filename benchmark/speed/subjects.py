@@ -13,7 +13,8 @@ OPTIONS: dict[str, dict[str, Any]] = {"calinet": {"steps": 10}, "grace": {"steps
 
 CaliNet takes ten steps: with random weights it does not reach the loss at which it stops, and the longer it goes on,
 the further two ways of rounding lead apart (on S by 4e-5 in a log-probability after 10 steps, 3e-4 after 20, 0.3 after
-200). GRACE takes the 200 steps of EasyEdit, whose times the page has beside ours. With KE's own scale, the gates of a network drawn at random change next to nothing.
+200). GRACE takes the 200 steps of EasyEdit, whose times the page has beside ours. With KE's own scale, the gates of a
+network drawn at random change next to nothing.
 """
 GENERATED = ("ft-l", "grace", "mend")
 """Editors whose answers and texts are timed: a dense change, a codebook, and a low-rank one."""
