@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from .edits import Edits
-from .model import BasePass, LanguageModel
+from .model import LanguageModel
+from .passes import BasePass
 from .patches import Patch
 from .rows import Row
 from .seeds import seed_of

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from .attention import Keys
 from .edits import Edits
@@ -64,7 +64,7 @@ class Passes:
         standing: An edit that every pass is under, besides those it is given; None for the model as it is.
     """
 
-    model: PreTrainedModel
+    model: Any  # a PreTrainedModel, whose parts are found by name
     structure: Structure
     engine: Engine
     standing: Edits | None = None

@@ -46,10 +46,9 @@ UNCHANGED = Change()
 
 def plain(base: LanguageModel) -> PreTrainedModel:
     """Return a copy of a model as transformers makes it, without what the engine puts in place of parts of it."""
-    model = cast(PreTrainedModel, AutoModelForCausalLM.from_config(base.model.config, dtype=base.model.dtype))
+    model: Any = AutoModelForCausalLM.from_config(base.model.config, dtype=base.model.dtype)
     model.load_state_dict(base.model.state_dict())
-    nn.Module.to(model, base.device)
-    return model.eval().requires_grad_(False)
+    return cast(PreTrainedModel, model.to(base.device).eval().requires_grad_(False))
 
 
 class Twin:
