@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from instructedit.editors import Codebook, Edits, LowRank, seed_of
+from instructedit.editors.decoding import read_prompts
 from instructedit.editors.generation import answers, texts
 
 PROMPTS = [
@@ -12,7 +13,7 @@ PROMPTS = [
     "Grace Hopper's",
     "Ada",
 ]
-FAMILIES = ["gpt2", "llama", "gemma2", "gpt_neox", "opt"]
+FAMILIES = ["gpt2", "llama", "mistral", "gemma2", "gpt_neox", "gptj", "opt"]
 
 
 def low_rank_edits(model, count: int) -> Edits:
@@ -57,6 +58,25 @@ def test_a_batch_of_edited_models_says_what_each_says_alone(make_language_model,
         new = greedy_by_hand(edits.apply_to(model.model, owner), list(row.ids), 12, set(model.end_ids))
         assert text == model.tokenizer.decode(new, skip_special_tokens=True)
     assert found[:4] != found[4:], "the two edits must differ"
+
+
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family != "gptj"])
+def test_prompts_read_once_are_continued_as_if_read_anew(make_language_model, family):
+    """Low-rank edits, none, and a codebook, which only the last token of a prompt can be under."""
+    model = make_language_model(family)
+    rows = [model.encode_prompt(prompt) for prompt in [*PROMPTS, PROMPTS[0]]]
+    site = model.sites("up", [2])[0]
+    keys = torch.stack([model.inputs(model.base_pass([row], [2]), site)[0][-1] for row in rows[:2]])
+    values = 4 * torch.randn(2, site.d_out, generator=torch.Generator().manual_seed(2))
+    book = Codebook(site.name, 2, keys, values, torch.tensor([0.01, 0.01]))
+    prompts = read_prompts(model, rows, [1, 2])
+    options = {"max_new_tokens": 12, "finished": lambda row, text: row == 1 and len(text) > 5, "batch": 3}
+    said = []
+    for edits in (low_rank_edits(model, 1), Edits.none(1), Edits(((book,),))):
+        anew = answers(model, rows, edits, [0] * 5, **options)
+        assert answers(model, rows, edits, [0] * 5, prompts=prompts, **options) == anew
+        said.append(anew)
+    assert len({tuple(texts) for texts in said}) == 3
 
 
 def test_a_codebook_is_asked_at_the_last_prompt_token_with_and_without_a_cache(model):

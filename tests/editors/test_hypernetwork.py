@@ -84,6 +84,21 @@ def test_a_new_layer_is_the_identity_and_can_leave_it():
     assert layer.u.grad.abs().sum() > 0, "the gradient at exactly zero is one"
 
 
+def test_a_trained_layer_of_high_rank_is_the_product_of_its_maps():
+    layer = LowRankResidual(6, 5, modes=1, generator=generator()).double()
+    h = torch.randn(3, 6, dtype=torch.float64)
+    for seed in (1, 2):  # the product follows the maps when they change
+        with torch.no_grad():
+            layer.u.copy_(torch.randn(6, 5, generator=generator(seed)))
+        slow = layer(h, [(0, 3)])
+        with torch.no_grad():
+            torch.testing.assert_close(layer(h, [(0, 3)]), slow.detach())
+    layer.load_state_dict({name: 2 * value for name, value in layer.state_dict().items()})
+    slow = layer(h, [(0, 3)])
+    with torch.no_grad():
+        torch.testing.assert_close(layer(h, [(0, 3)]), slow.detach())
+
+
 def test_maps_of_one_shape_share_a_network_and_have_a_scale_and_a_step_each(make_language_model):
     model = make_language_model("llama")
     mend = MEND(GradientConfig(blocks=(1, 2)))

@@ -237,6 +237,38 @@ def test_gradients_of_accumulated_passes_are_their_mean(model, tmp_path):
         torch.testing.assert_close(found[0][name], found[1][name], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("kind", [MEND, InstructEdit, KE])
+def test_batches_of_a_step_run_together_as_one_after_another(make_language_model, kind, batch):
+    """In double precision, the running statistics included: they take in each batch before it is normalised."""
+    model = make_language_model("gpt2", torch.float64)
+    found = []
+    for together in (True, False):
+        editor = editor_of(kind, batch=batch, accumulate=10 // batch)
+        editor.build(model, 0)
+        editor.observe(model, [case.request for case in facts(3)])
+        with torch.no_grad():
+            for parameter in editor.network.parameters():
+                parameter.add_(0.01 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)).double())
+        editor.network.train()
+        cases, seeds, sums = facts(10), list(range(10)), Losses()
+        if together:
+            sums = editor.step_losses(model, cases, training_set(), seeds)
+        else:
+            for first in range(0, 10, batch):
+                part = slice(first, first + batch)
+                sums.add(editor.losses(model, cases[part], training_set(), seeds[part], 1 / 10))
+        gradients = {name: p.grad for name, p in editor.network.named_parameters() if p.grad is not None}
+        found.append((sums, gradients, dict(editor.network.named_buffers())))
+    (sums, gradients, buffers), (slow, wanted, statistics) = found
+    assert (sums.edit, sums.locality, sums.cases) == (pytest.approx(slow.edit), pytest.approx(slow.locality), 10)
+    assert gradients.keys() == wanted.keys()
+    for name in wanted:
+        torch.testing.assert_close(gradients[name], wanted[name], rtol=1e-8, atol=1e-12)
+    for name in statistics:
+        torch.testing.assert_close(buffers[name], statistics[name], rtol=1e-12, atol=1e-15)
+
+
 def test_a_folder_of_another_training_is_refused(model, tmp_path, monkeypatch):
     monkeypatch.setattr(Trainer, "_finish", lambda self: None)
     editor_of(MEND).fit(model, training_set(), tmp_path, seed=1)

@@ -1,0 +1,167 @@
+"""Which tokens a pass computes, worked out by hand, and that leaving the others out changes nothing."""
+
+import pytest
+import torch
+
+from instructedit.editors import Codebook, Edits, LowRank
+from instructedit.editors.layout import Known, layouts
+from instructedit.editors.rows import Row
+
+from ..conftest import FAMILIES
+from .test_engine import random_edits, reference
+
+FAST = [family for family in FAMILIES if family != "gptj"]
+
+
+def row(ids: str, scored: tuple[int, ...], prompt_end: int) -> Row:
+    return Row(tuple(map(ord, ids)), scored, prompt_end)
+
+
+def test_beginnings_are_shared_and_ends_left_out():
+    rows = [row("abcXY", (2, 3), 2), row("abcZW", (2, 3), 2), row("abdX", (2,), 2)]
+    (layout,) = layouts(rows, [0, 0, 0], 100)
+    assert "".join(map(chr, layout.ids)) == "abcXZd", "the last token of a row predicts nothing that is read"
+    assert layout.positions == [0, 1, 2, 3, 3, 2]
+    assert layout.paths == [[0, 1, 2, 3], [0, 1, 2, 4], [0, 1, 5]]
+    assert layout.scored == [[2, 3], [2, 4], [5]]
+    assert layout.read == [2, 3, 4, 5]
+    assert layout.prompts == [2, None, 5], "the first row has the prompt that the second shares"
+
+
+def test_rows_of_two_edits_share_nothing():
+    rows = [row("abX", (1,), 1)] * 2
+    (layout,) = layouts(rows, [0, 1], 100)
+    assert layout.paths == [[0, 1], [2, 3]]
+    segments = layout.segments([0, 1])(4)
+    assert [(s.edit, s.start, s.stop, s.spans[0].prompt_end) for s in segments] == [(0, 0, 2, 1), (1, 2, 4, 1)]
+    assert [(s.start, s.stop) for s in layout.segments([0, 1])(2)] == [(0, 1), (1, 2)], "one token of each is read"
+
+
+def test_a_prompt_that_ends_is_not_one_that_goes_on():
+    rows = [row("abX", (1,), 1), row("abcX", (2,), 2)]
+    (layout,) = layouts(rows, [0, 0], 100)
+    assert "".join(map(chr, layout.ids)) == "abbc", "a codebook is asked at the first b and not at the second"
+
+
+def test_where_the_prompt_decides_its_tokens_only_whole_prompts_are_shared():
+    rows = [row("abX", (1,), 1), row("acX", (1,), 1), row("abY", (1,), 1)]
+    (layout,) = layouts(rows, [0] * 3, 100, whole_prompts=True)
+    assert "".join(map(chr, layout.ids)) == "abac"
+    assert layout.paths == [[0, 1], [2, 3], [0, 1]]
+
+
+def test_known_tokens_stand_in_front():
+    rows = [row("abcXYZ", (2, 3, 4), 2), row("abcW", (2,), 2)]
+    (base,) = layouts(rows, [0, 0], 100)
+    known = Known(base.paths, [2, 2])
+    (layout,) = layouts(rows, [0, 0], 100, known=known, shared=len(base.ids))
+    assert "".join(map(chr, layout.ids)) == "cXY"
+    assert layout.sources == [2, 3, 4]
+    assert layout.paths == [[0, 1, 5, 6, 7], [0, 1, 5]]
+
+
+def test_a_pass_holds_as_many_tokens_as_it_may():
+    rows = [row("abX", (1,), 1), row("cdX", (1,), 1), row("abY", (1,), 1), row("efghX", (3,), 3)]
+    assert [layout.rows for layout in layouts(rows, [0] * 4, 4)] == [[0, 1, 2], [3]]
+    assert [layout.rows for layout in layouts(rows, [0] * 4, 1)] == [[0], [1], [2], [3]], "a longer row has its own"
+
+
+TEXTS = [
+    ("The name of the spouse of Ada Lovelace is", "Grace Hopper"),
+    ("The name of the spouse of Ada Lovelace is", "Alan Turing"),
+    ("The name of the spouse of Ada", "Lovelace is Grace"),
+    ("The name", "of the spouse"),
+    ("Ada", "Lovelace"),
+]
+
+
+@pytest.mark.parametrize("family", FAST)
+@pytest.mark.parametrize("block", [1, 3])
+def test_shared_beginnings_give_what_each_row_gives_alone(make_language_model, family, block):
+    model = make_language_model(family)
+    assert model.engine.packing == "rows"
+    rows = [model.encode(*text) for text in TEXTS] * 2
+    owners = [0] * 5 + [1] * 5
+    edits = random_edits(model, "low_rank", 2, block)
+    base, run = model.base(rows, [block])
+    plain = dict(run)
+    (layout,) = model.engine.layouts(rows, [0] * len(rows))
+    assert len(layout.ids) < sum(map(len, rows)) / 2, "something is shared"
+    found = dict(model.replay(base, edits, owners))
+    for i, own in enumerate(rows):
+        for logits, wanted in (
+            (plain[i], reference(model, own, None, None)),
+            (found[i], reference(model, own, edits, owners[i])),
+        ):
+            assert (logits - wanted).abs().max() < 2e-4 * wanted.abs().max()
+
+
+def codebook(model, rows, block: int, part: str, replace: str) -> Edits:
+    site = model.sites(part, [block])[0]
+    keys = [x[row.prompt_end] for x, row in zip(model.inputs(model.base_pass(rows, [block]), site), rows, strict=True)]
+    values = 3 * torch.randn(2, site.d_out, generator=torch.Generator().manual_seed(4))
+    book = Codebook(site.name, block, torch.stack([keys[0], keys[2]]), values, torch.tensor([1e-3, 1e-3]), replace)
+    return Edits(((book,),))
+
+
+@pytest.mark.parametrize("family", FAST)
+@pytest.mark.parametrize(("block", "part"), [(1, "up"), (2, "down"), (3, "up")])
+@pytest.mark.parametrize("replace", ["last", "prompt"])
+def test_codebooks_on_shared_and_known_tokens_give_what_each_row_gives_alone(
+    make_language_model, family, block, part, replace
+):
+    """Row by row, unpadded, with the values put in by hand; late edits run from the end of the prompt only."""
+    model = make_language_model(family)
+    rows = [model.encode(*text) for text in TEXTS]
+    edits = codebook(model, rows, block, part, replace)
+    assert edits.late == (replace == "last")
+    (book,) = edits.patches[0]
+    base = model.base_pass(rows, [block], late=block)
+    found = dict(model.replay(base, edits, [0] * len(rows)))
+    whole = dict(model.forward(rows, edits, [0] * len(rows)))
+    entries = {0: 0, 1: 0, 2: 1}
+    for i, own in enumerate(rows):
+        entry = entries.get(i)
+
+        def put(_m, _x, out, own=own, entry=entry):
+            if entry is None:
+                return out
+            out = out.clone()
+            places = slice(own.prompt_end, own.prompt_end + 1) if replace == "last" else slice(0, own.prompt_end)
+            out.reshape(-1, out.shape[-1])[places] = book.values[entry]
+            return out
+
+        handle = model.model.get_submodule(book.site).register_forward_hook(put)
+        wanted = reference(model, own, None, None)
+        handle.remove()
+        assert (found[i] - wanted).abs().max() < 2e-4 * wanted.abs().max()
+        assert (whole[i] - wanted).abs().max() < 2e-4 * wanted.abs().max()
+
+
+@pytest.mark.parametrize("name", ["attn.c_attn", "attn.c_proj", "ln_2", "mlp.c_fc"])
+def test_any_map_of_the_last_block_may_be_patched(model, name):
+    """What lies in front of attention sees all tokens there, what lies behind only those that are read."""
+    rows = [model.encode(*text) for text in TEXTS]
+    site = f"transformer.h.3.{name}"
+    with torch.no_grad():
+        width = model.model.get_submodule(site)(torch.zeros(1, 1, 32)).shape[-1]
+    generator = torch.Generator().manual_seed(3)
+    a, b = torch.randn(32, 2, generator=generator), torch.randn(2, width, generator=generator)
+    edits = Edits(((LowRank(site, 3, 0.3 * a, 0.3 * b),),))
+    found = dict(model.replay(model.base_pass(rows, [3]), edits, [0] * len(rows)))
+
+    def add(_m, x, out):
+        return out + x[0] @ (0.3 * a) @ (0.3 * b)
+
+    handle = model.model.get_submodule(site).register_forward_hook(add)
+    for i, own in enumerate(rows):
+        wanted = reference(model, own, None, None)
+        assert (found[i] - wanted).abs().max() < 2e-4 * wanted.abs().max()
+    handle.remove()
+
+
+def test_one_kernel_computes_the_activation_that_transformers_writes_out(model):
+    from transformers.activations import NewGELUActivation
+
+    x = torch.linspace(-8, 8, 1001, dtype=torch.float64)
+    assert (model.model.transformer.h[0].mlp.act(x) - NewGELUActivation()(x)).abs().max() < 1e-15
