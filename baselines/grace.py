@@ -33,6 +33,7 @@ from instructedit.editors import (
     EditorConfig,
     EditRequest,
     Edits,
+    InputError,
     LanguageModel,
     Patch,
     Site,
@@ -159,7 +160,9 @@ class Value(Patch):
     def __call__(self, x: Tensor, y: Tensor, spans: Sequence[Span]) -> Tensor:  # noqa: D102
         ends = [(span.first, span.prompt_end) for span in spans if span.prompt_end is not None]
         tokens = [t for first, end in ends for t in (range(first, end) if self.replace == "prompt" else [end])]
-        return y.index_copy(0, torch.tensor(tokens, device=y.device), self.value.to(y.dtype).expand(len(tokens), -1))
+        return y.index_copy(
+            0, torch.tensor(tokens, dtype=torch.long, device=y.device), self.value.to(y.dtype).expand(len(tokens), -1)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +227,11 @@ class GRACE(Editor[GRACEConfig]):
     def _prepare(self, model: LanguageModel, requests: Sequence[EditRequest], seed: int) -> "Prepared":
         site = model.sites(self.config.part, [self.config.block])[0]
         rows = [model.encode(request.prompt, request.target) for request in requests]
+        if self.config.replace == "prompt" and site.block == len(model.structure) - 1:
+            raise InputError(
+                "GRACE with replace = 'prompt' changes tokens in front of a prompt's last one; in the last block, "
+                f"{site.block}, nothing that is read depends on them. An earlier block was expected."
+            )
         if self.config.replace == "prompt" and any(row.prompt_end == 0 for row in rows):
             raise CaseError("The prompt has one token; replace = 'prompt' needs one in front of the last.")
         # a value at the last prompt token leaves all in front of it as it was: steps run the tokens from there on

@@ -164,7 +164,9 @@ class KE(TrainedEditor[KEConfig]):
         if self.config.constraint == "margin" and means["exact"] > FLIPPED:
             self.reader.margin.mul_(SHRINK).clamp_(min=self.config.margin_floor)
 
-    def patches(self, model: LanguageModel, requests: Sequence[EditRequest]) -> Edits:
+    def patches(
+        self, model: LanguageModel, requests: Sequence[EditRequest], batches: Sequence[int] | None = None
+    ) -> Edits:
         """See `TrainedEditor.patches`."""
         assert self.shape is not None
         rows = [self.encode(model, request) for request in requests]
@@ -177,7 +179,7 @@ class KE(TrainedEditor[KEConfig]):
                 x, delta = (part.to(h.device) for part in factors[site.name][number])
                 a = torch.cat([c_a * x, c_b[None]])
                 b = self.config.max_scale * eta * torch.cat([r_a * delta, r_b[None]])
-                edits[number].append(LowRank(site.name, site.block, a.T.contiguous().to(place), b.to(place)))
+                edits[number].append(LowRank(site.name, site.block, a.T.to(place), b.to(place)))
         return Edits(tuple(tuple(edit) for edit in edits))
 
     def _texts(

@@ -180,10 +180,11 @@ class Pattern:
     """
 
     def __init__(self, asking: Sequence[Asking], device: torch.device) -> None:
-        buckets: dict[int, list[Asking]] = {}
+        buckets: dict[tuple[int, int], list[Asking]] = {}
         for row in asking:
             if row.queries:
-                buckets.setdefault((len(row.known) + len(row.keys) - 1).bit_length(), []).append(row)
+                like = (len(row.known) + len(row.keys) - 1).bit_length(), (len(row.queries) - 1).bit_length()
+                buckets.setdefault(like, []).append(row)
         place, done = [0] * sum(len(row.queries) for row in asking), 0
         for rows in buckets.values():
             most = max(len(row.queries) for row in rows)

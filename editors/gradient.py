@@ -119,24 +119,27 @@ class GradientEditor(TrainedEditor[C]):
         x, delta = (torch.cat(parts).to(device) for parts in zip(*factors[site.name], strict=True))
         return x, delta
 
-    def patches(self, model: LanguageModel, requests: Sequence[EditRequest]) -> Edits:
+    def patches(
+        self, model: LanguageModel, requests: Sequence[EditRequest], batches: Sequence[int] | None = None
+    ) -> Edits:
         """See `TrainedEditor.patches`; while training, the statistics take each batch in before it is normalised."""
         assert self.shape is not None
         factors = self.factors(model, requests)
         learns = self.hypernetwork.training
-        size = self.config.training.batch if learns else len(requests)
         z: dict[Site, list[Tensor]] = {site: [] for site in self.shape.sites}
-        for first in range(0, len(requests), size):
+        first = 0
+        for size in (learns and batches) or [len(requests)]:
             batch = {name: own[first : first + size] for name, own in factors.items()}
             if learns:
                 self._observe(batch)
             for site, parts in z.items():
                 parts.append(self.hypernetwork.normalised(site, *self._joined(site, batch)))
+            first += size
         made = self.hypernetwork.transform({site: torch.cat(parts) for site, parts in z.items()})
         edits: list[list[LowRank]] = [[] for _ in requests]
         for site in self.shape.sites:
             counts = [len(x) for x, _ in factors[site.name]]
             place = model.site_device(site)
             for edit, x, delta in zip(edits, *(part.split(counts) for part in made[site.name]), strict=True):
-                edit.append(LowRank(site.name, site.block, x.T.contiguous().to(place), delta.to(place)))
+                edit.append(LowRank(site.name, site.block, x.T.to(place), delta.to(place)))
         return Edits(tuple(tuple(edit) for edit in edits))

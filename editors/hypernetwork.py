@@ -11,6 +11,7 @@ Maps of one shape share g; each has a scale and a shift of its own in every laye
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -79,7 +80,7 @@ class LowRankResidual(nn.Module):
         self.scale = nn.Parameter(torch.ones(modes, width))
         self.shift = nn.Parameter(torch.zeros(modes, width))
 
-        self._product: tuple[tuple[int, int, torch.device], Tensor] | None = None
+        self._product: tuple[tuple[object, ...], Tensor] | None = None
 
     def forward(self, h: Tensor, modes: Modes) -> Tensor:
         """Map h [tokens, width], whose tokens belong to maps numbered by `modes`."""
@@ -89,16 +90,22 @@ class LowRankResidual(nn.Module):
         # clamp, not relu: its gradient at exactly zero is one, without which the layer could never leave the identity
         return h + moved.clamp(min=0)
 
+    def train(self, mode: bool = True) -> Self:
+        """Go to training or to evaluation; see `nn.Module.train`."""
+        self._product = None
+        return super().train(mode)
+
     def _low_rank(self, h: Tensor) -> Tensor:
         """Return h V^T U^T.
 
-        Where the rank is more than half the width, the product of both maps is the smaller one. It is kept as long as
-        they stay as they are; in training they do not.
+        Where the rank is more than half the width, the product of both maps is the smaller one. It is kept until the
+        layer goes back to training.
         """
         rank, width = self.v.shape
-        if torch.is_grad_enabled() or 2 * rank <= width:
+        if self.training or torch.is_grad_enabled() or 2 * rank <= width:
             return (h @ self.v.T) @ self.u.T
-        state = self.u._version, self.v._version, self.u.device
+        # versions do not tell all: fused optimisers write to a tensor without raising its
+        state = tuple(value for t in (self.u, self.v) for value in (t.data_ptr(), t.dtype, t._version))
         if self._product is None or self._product[0] != state:
             self._product = state, self.v.T @ self.u.T
         return h @ self._product[1]

@@ -17,6 +17,9 @@ from .rows import Row
 
 T = TypeVar("T")
 
+COPIES = 8
+"""Most keys of all rows of a pass, as a multiple of its most tokens: what bounds the memory of attention."""
+
 
 @dataclass(frozen=True, slots=True)
 class Segment:
@@ -220,7 +223,8 @@ def layouts(
         if not share:
             root = (root, index)
         found = current.walk(row, root, start)
-        if current.rows and len(current.ids) + len(found[1]) > limit:
+        keys = sum(map(len, current.paths)) + length(row)  # each row has its own copy of the keys that it shares
+        if current.rows and (len(current.ids) + len(found[1]) > limit or keys > COPIES * limit):
             yield current
             current = Layout(shared=shared)
             found = current.walk(row, root, start)

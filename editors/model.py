@@ -38,7 +38,7 @@ On one CPU thread, in CPU seconds of a base pass against 512 tokens: 64 cost 1.4
 
 
 class LanguageModel(Passes):
-    """A frozen causal language model with its tokenizer.
+    """A frozen causal language model with its tokenizer; for one thread at a time.
 
     Args:
         model: Any decoder-only model of transformers. It is set to evaluation mode, its parameters stop asking for

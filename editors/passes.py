@@ -181,11 +181,14 @@ class Passes:
             among: Indices of the rows that are run again; all by default.
             keys: Takes keys and values of the latest pass, in late edits behind those of the base pass.
         """
+        if not base.rows:
+            return
         first = edits.first_block
         cut = max((c for c in base.cuts if first is not None and c <= first), default=None)
         if cut is None:
             raise ValueError(f"The base pass kept {base.cuts}, none of which is at or before block {first}.")
-        late = edits.late and base.keys_from is not None and base.keys_from <= cut
+        # what stands may ask at the end of a prompt what becomes of the tokens in front
+        late = edits.late and not self._whole_prompts() and base.keys_from is not None and base.keys_from <= cut
         frozen = base.kept.keys_and_values() if late else None
         states = base.kept.states(cut)
         for layout in self._again(base, owners, among, self._whole_prompts(edits), len(states) if late else None):
@@ -221,6 +224,8 @@ class Passes:
 
         Tokens behind a row's last scored position are left out.
         """
+        if not base.rows:
+            return []
         states = base.kept.states(site.block)
         found: list[Tensor] = []
         known = Known(base.paths, [0] * len(base.rows))

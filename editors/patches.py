@@ -43,6 +43,11 @@ class Patch(ABC):
 
     kind: ClassVar[str]
 
+    def __post_init__(self) -> None:
+        # as they lie in a file: an edit that was saved and loaded gives the same bytes as the one that was made
+        for name, tensor in self.tensors().items():
+            object.__setattr__(self, name, tensor.contiguous())
+
     @property
     def source(self) -> str:
         """Dotted name of the module whose input is read; the patched one itself unless a patch says otherwise."""

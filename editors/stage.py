@@ -58,7 +58,8 @@ class Stage(nn.Module):
             out = self.block(hidden[:, where], *some, **{n: _chosen(v, where, count) for n, v in keywords.items()})
         # a model may shape its output by the number of tokens that went in
         whole = out[0] if isinstance(out, tuple) else out
-        whole = torch.zeros_like(hidden).index_copy(1, where, whole)
+        empty = torch.zeros(hidden.shape, dtype=whole.dtype, device=whole.device)
+        whole = empty.index_copy(1, where.to(whole.device), whole)
         return (whole, *out[1:]) if isinstance(out, tuple) else whole
 
 
@@ -91,6 +92,7 @@ class Rows:
         self._whole, self._reading, self._frozen, self._keep = whole, reading, frozen, keep
         self._mode: Literal["whole", "keys", "reading"] = "whole"
         self._ready: Keys = {}
+        self._asked: set[tuple[nn.Module, str]] = set()
 
     @contextmanager
     def keys_only(self) -> Iterator[None]:
@@ -111,6 +113,9 @@ class Rows:
 
     def __call__(self, module: nn.Module, q: Tensor, k: Tensor, v: Tensor, scale: Scale) -> Tensor:
         """See `attention.Attention`."""
+        if (module, self._mode) in self._asked:
+            raise RuntimeError(f"{type(module).__name__} attends twice in a pass, which rows cannot be told for.")
+        self._asked.add((module, self._mode))
         frozen = None if self._frozen is None else self._frozen[module]
         if self._mode == "reading":
             assert self._reading is not None

@@ -4,6 +4,7 @@ A trained editor has a network that belongs to one base model. From requests it 
 flow back to the network.
 """
 
+import math
 import random
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
@@ -107,8 +108,16 @@ class TrainedEditor(Editor[C]):
         """Return a new network, drawn from a seed."""
 
     @abstractmethod
-    def patches(self, model: LanguageModel, requests: Sequence[EditRequest]) -> Edits:
+    def patches(
+        self, model: LanguageModel, requests: Sequence[EditRequest], batches: Sequence[int] | None = None
+    ) -> Edits:
         """Return one edit for each request, through which gradients reach the network.
+
+        Args:
+            model: The base model.
+            requests: The requests.
+            batches: Sizes of the batches that running statistics take in one after another, while training; None for
+                one batch.
 
         Raises:
             CaseError: If a request does not fit the model's context.
@@ -215,15 +224,24 @@ class TrainedEditor(Editor[C]):
         Trainer(self, model, training, folder, seed, steps, report).run(track, progress)
 
     def losses(
-        self, model: LanguageModel, cases: Sequence[EditCase], training: TrainingSet, seeds: Sequence[int], share: float
+        self,
+        model: LanguageModel,
+        cases: Sequence[EditCase],
+        training: TrainingSet,
+        seeds: Sequence[int],
+        share: float,
+        batch: int | None = None,
     ) -> Losses:
         """Return the outer loss of some training cases and, if `share` is not zero, add its gradient.
+
+        Running statistics take the cases in by batches of `batch`, all together if it is None.
 
         A case whose texts of this step do not fit the model's context is left out of it.
         """
         requests: list[EditRequest] = []
         outers: list[Outer] = []
-        for case, seed in zip(cases, seeds, strict=True):
+        sizes = [0] * math.ceil(len(cases) / (batch or max(len(cases), 1)))
+        for number, (case, seed) in enumerate(zip(cases, seeds, strict=True)):
             request = training.request(case, seed)
             dice = random.Random(seed_of(seed, "outer"))
             try:  # a long instruction or rephrase may not fit where others did
@@ -235,10 +253,11 @@ class TrainedEditor(Editor[C]):
                 continue
             requests.append(request)
             outers += found
+            sizes[number // (batch or len(cases))] += 1
         if not requests:
             return Losses()
         with torch.set_grad_enabled(share != 0):
-            edits = self.patches(model, requests)
+            edits = self.patches(model, requests, [size for size in sizes if size])
         return outer_loss(model, edits, outers, *self.weights(), share=share)
 
     def step_losses(
@@ -253,7 +272,7 @@ class TrainedEditor(Editor[C]):
         together = batch * max(1, TOGETHER // batch)
         for first in range(0, len(cases), together):
             part = slice(first, first + together)
-            sums.add(self.losses(model, cases[part], training, seeds[part], 1 / len(cases)))
+            sums.add(self.losses(model, cases[part], training, seeds[part], 1 / len(cases), batch))
         return sums
 
     def edit(self, model: LanguageModel, requests: Sequence[EditRequest], seed: int = 0) -> Edits:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from instructedit.baselines.grace import GRACE, Book, GRACEConfig
-from instructedit.editors import CaseError, Codebook, EditRequest, Edits, seed_of
+from instructedit.editors import CaseError, Codebook, EditRequest, Edits, InputError, seed_of
 from instructedit.editors.patches import Span
 
 REQUESTS = [
@@ -205,3 +205,8 @@ def test_a_prompt_of_one_token_has_nothing_in_front_of_its_last(model):
     short = dataclasses.replace(REQUESTS[0], prompt="A")
     with pytest.raises(CaseError, match="The prompt has one token"):
         GRACE(GRACEConfig(block=2, steps=2, replace="prompt")).edit(model, [short])
+
+
+def test_tokens_in_front_of_the_last_cannot_carry_an_edit_in_the_last_block(model):
+    with pytest.raises(InputError, match="in the last block, 3, nothing that is read depends on them"):
+        GRACE(GRACEConfig(block=-1, replace="prompt")).edit(model, REQUESTS)

@@ -293,6 +293,14 @@ def test_questions_without_a_text_in_front_share_their_base_pass(model, editors,
     assert len(passes) == 3  # texts with answers, prompts that are continued greedily, and those that are sampled
 
 
+def test_a_chunk_without_a_question_that_fits_is_scored(model, editors):
+    base = case(7, "Ada Lovelace", "Paris")
+    long = EditCase(base.request, (Probe("reliability", "edit", "word " * 200, ("Paris",)),))
+    found = run(model, {"ft-m": editors["ft-m"]}, [long])["ft-m", "t/test/7"]
+    assert found.status == "done"
+    assert sum(found.unscored.values()) >= 1
+
+
 def test_what_does_not_fit_behind_the_text_is_counted(model):
     class Wordy(NoEdit):
         def edit(self, model, requests, seed=0):

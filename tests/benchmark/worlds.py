@@ -92,7 +92,7 @@ class Learner(TrainedEditor[TrainedConfig]):
     def make_network(self, shape, seed):
         return Linear(shape.width, shape.width)
 
-    def patches(self, model, requests):
+    def patches(self, model, requests, batches=None):
         raise AssertionError
 
     def fit(self, model, training, folder, *, seed=0, report=lambda _: None, progress=False, **_):

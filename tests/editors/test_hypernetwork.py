@@ -85,7 +85,7 @@ def test_a_new_layer_is_the_identity_and_can_leave_it():
 
 
 def test_a_trained_layer_of_high_rank_is_the_product_of_its_maps():
-    layer = LowRankResidual(6, 5, modes=1, generator=generator()).double()
+    layer = LowRankResidual(6, 5, modes=1, generator=generator()).double().eval()
     h = torch.randn(3, 6, dtype=torch.float64)
     for seed in (1, 2):  # the product follows the maps when they change
         with torch.no_grad():
@@ -94,6 +94,15 @@ def test_a_trained_layer_of_high_rank_is_the_product_of_its_maps():
         with torch.no_grad():
             torch.testing.assert_close(layer(h, [(0, 3)]), slow.detach())
     layer.load_state_dict({name: 2 * value for name, value in layer.state_dict().items()})
+    slow = layer(h, [(0, 3)])
+    with torch.no_grad():
+        torch.testing.assert_close(layer(h, [(0, 3)]), slow.detach())
+        assert layer._product is not None
+    layer.train()
+    optimiser = torch.optim.Adam(layer.parameters(), lr=0.1, fused=True)  # leaves the versions of tensors as they are
+    layer(h, [(0, 3)]).square().sum().backward()
+    optimiser.step()
+    layer.eval()
     slow = layer(h, [(0, 3)])
     with torch.no_grad():
         torch.testing.assert_close(layer(h, [(0, 3)]), slow.detach())

@@ -160,6 +160,48 @@ def test_any_map_of_the_last_block_may_be_patched(model, name):
     handle.remove()
 
 
+def test_no_rows_are_no_passes(model):
+    edits = random_edits(model, "low_rank", 1, 1)
+    base = model.base_pass([], [1])
+    assert list(model.replay(base, edits, [])) == []
+    assert model.inputs(base, model.sites("up", [1])[0]) == []
+
+
+def test_rows_with_long_beginnings_in_common_are_bounded_by_their_copies_of_keys():
+    rows = [row("a" * 50 + chr(200 + n) + "X", (50,), 50) for n in range(30)]
+    passes = list(layouts(rows, [0] * 30, 100))
+    assert max(sum(map(len, layout.paths)) for layout in passes) <= 8 * 100
+    assert [index for layout in passes for index in layout.rows] == list(range(30))
+
+
+def test_a_late_edit_runs_whole_rows_where_what_stands_asks_the_end_of_the_prompt(model):
+    """The late edit moves the query of the standing codebook, and with it the tokens in front."""
+    rows = [model.encode(*text) for text in TEXTS]
+    standing, late = codebook(model, rows, 2, "up", "prompt"), codebook(model, rows, 1, "up", "last")
+    view = model.edited(standing)
+    found = dict(view.replay(view.base_pass(rows, [1], late=1), late, [0] * len(rows)))
+    wanted = dict(view.forward(rows, late, [0] * len(rows)))
+    assert all((found[i] - wanted[i]).abs().max() < 1e-4 * wanted[i].abs().max() for i in wanted)
+
+
+def test_a_model_that_attends_twice_in_a_layer_gets_a_mask(make_language_model, monkeypatch):
+    from transformers.models.llama.modeling_llama import LlamaAttention
+
+    inner = LlamaAttention.forward
+
+    def twice(self, *arguments, **keywords):
+        inner(self, *arguments, **keywords)
+        return inner(self, *arguments, **keywords)
+
+    monkeypatch.setattr(LlamaAttention, "forward", twice)
+    model = make_language_model("llama")
+    assert model.engine.packing == "mask"
+    rows = [model.encode(*text) for text in TEXTS]
+    for i, logits in model.forward(rows):
+        wanted = reference(model, rows[i], None, None)
+        assert (logits - wanted).abs().max() < 1e-4 * wanted.abs().max()
+
+
 def test_one_kernel_computes_the_activation_that_transformers_writes_out(model):
     from transformers.activations import NewGELUActivation
 

@@ -4,6 +4,7 @@ import json
 import random
 import sys
 from collections import Counter
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -32,7 +33,8 @@ TRAINING = {
     "save_every": 3,
     "decay": "linear",
 }
-SMALL = {"mend": {"rank": 8}, "instructedit": {"rank": 8}, "ke": {"hidden": 8, "condition": 6}}
+# InstructEdit with a rank above half the width: once trained, its layers are products of their maps
+SMALL = {"mend": {"rank": 8}, "instructedit": {"rank": 160}, "ke": {"hidden": 8, "condition": 6}}
 
 
 def editor_of(kind, **training):
@@ -169,7 +171,7 @@ def test_steps_that_are_not_finite_are_skipped_and_counted(model, tmp_path, monk
     inner = MEND.losses
     before: list[torch.Tensor] = []
 
-    def losses(self, model, cases, training, seeds, share):
+    def losses(self, model, cases, training, seeds, share, batch=None):
         found = inner(self, model, cases, training, seeds, share)
         if share and len(before) == 4:
             self.network.edit_lr.grad.fill_(float("inf"))
@@ -251,7 +253,8 @@ def test_batches_of_a_step_run_together_as_one_after_another(make_language_model
             for parameter in editor.network.parameters():
                 parameter.add_(0.01 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)).double())
         editor.network.train()
-        cases, seeds, sums = facts(10), list(range(10)), Losses()
+        cases, seeds, sums = list(facts(10)), list(range(10)), Losses()
+        cases[3] = replace(cases[3], request=replace(cases[3].request, target="a name " * 60))  # does not fit
         if together:
             sums = editor.step_losses(model, cases, training_set(), seeds)
         else:
@@ -261,7 +264,7 @@ def test_batches_of_a_step_run_together_as_one_after_another(make_language_model
         gradients = {name: p.grad for name, p in editor.network.named_parameters() if p.grad is not None}
         found.append((sums, gradients, dict(editor.network.named_buffers())))
     (sums, gradients, buffers), (slow, wanted, statistics) = found
-    assert (sums.edit, sums.locality, sums.cases) == (pytest.approx(slow.edit), pytest.approx(slow.locality), 10)
+    assert (sums.edit, sums.locality, sums.cases) == (pytest.approx(slow.edit), pytest.approx(slow.locality), 9)
     assert gradients.keys() == wanted.keys()
     for name in wanted:
         torch.testing.assert_close(gradients[name], wanted[name], rtol=1e-8, atol=1e-12)
