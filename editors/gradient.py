@@ -39,7 +39,9 @@ def gradient_factors(model: LanguageModel, rows: Sequence[Row], sites: Sequence[
         return nn.functional.cross_entropy(logits.to(model.edit_dtype), labels)
 
     found: TokenFactors = {}
-    for name, factors in model.capture(rows, sites, loss).items():
+    captured = model.capture(rows, sites, loss)
+    for name in list(captured):
+        factors = captured.pop(name)
         keep = (factors.x != 0).any(dim=1) & (factors.delta != 0).any(dim=1)
         x, delta = factors.x[keep].to(model.edit_dtype), factors.delta[keep].to(model.edit_dtype)
         counts = torch.bincount(factors.rows[keep], minlength=len(rows)).tolist()
@@ -132,11 +134,12 @@ class GradientEditor(TrainedEditor[C]):
                 self._observe(batch)
             for site, parts in z.items():
                 parts.append(self.hypernetwork.normalised(site, *self._joined(site, batch)))
-        made = self.hypernetwork.transform({site: torch.cat(parts) for site, parts in z.items()})
+        sizes = {site: [len(x) for x, _ in factors[site.name]] for site in z}
+        factors.clear()  # z stands for them
+        made = self.hypernetwork.transform({site: torch.cat(z.pop(site)) for site in list(z)})
         edits: list[list[LowRank]] = [[] for _ in requests]
         for site in self.shape.sites:
-            counts = [len(x) for x, _ in factors[site.name]]
             place = model.site_device(site)
-            for edit, x, delta in zip(edits, *(part.split(counts) for part in made[site.name]), strict=True):
+            for edit, x, delta in zip(edits, *(part.split(sizes[site]) for part in made.pop(site.name)), strict=True):
                 edit.append(LowRank(site.name, site.block, x.T.contiguous().to(place), delta.to(place)))
         return Edits(tuple(tuple(edit) for edit in edits))

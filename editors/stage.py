@@ -118,7 +118,8 @@ class Rows:
             before = self._frozen[module]
             k, v = torch.cat([before[0], k]), torch.cat([before[1], v])
         if self._keep is not None:
-            self._keep[module] = k.detach(), v.detach()
+            # copies: models cut queries, keys and values out of one tensor, and a part of it would keep it all
+            self._keep[module] = k.detach().contiguous(), v.detach().contiguous()
         if self._mode == "keys":
             self._ready[module] = k, v
             raise KeysReady
