@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from .cases import EditRequest
-from .cost import Cost
+from .cost import FLOAT, Cost
 from .edits import Edits
 from .hypernetwork import Hypernetwork
 from .model import LanguageModel
@@ -86,9 +86,16 @@ class GradientEditor(TrainedEditor[C]):
     def cost(self, model: Sketch, requests: int = 1) -> Cost:
         """See `TrainedEditor.cost`; each token passes through the network of each edited map."""
         found = super().cost(model, requests)
+        rank, layers = self.config.rank, self.config.layers
         widths = [site.d_in + site.d_out for site in found.sites]
-        flops = sum(2 * self.config.layers * 2 * min(self.config.rank, width) * width for width in widths)
-        return replace(found, token_flops=flops)
+        kept = [width for width in {(s.d_in, s.d_out): s.d_in + s.d_out for s in found.sites}.values() if 2 * rank > width]
+        return replace(
+            found,
+            token_flops=sum(2 * layers * 2 * min(rank, width) * width for width in widths),
+            network_bytes=FLOAT * layers * sum(width**2 for width in kept),  # `LowRankResidual` keeps its product
+            # what enters, its product with V, what is scaled, what is clamped; and what the way back has at a time
+            step_token_bytes=(4 * layers + 2) * found.token_bytes,
+        )
 
     @property
     def hypernetwork(self) -> Hypernetwork:
