@@ -191,15 +191,16 @@ class GRACE(Editor[GRACEConfig]):
     Config = GRACEConfig
 
     def cost(self, model: Sketch, requests: int = 1) -> Cost:
-        """See `Editor.cost`; a pass for the key, and all steps for the value, one edit at a time."""
+        """See `Editor.cost`; all steps for the value, one edit at a time; the key is read in the first pass."""
         site = model.sites(self.config.part, [self.config.block])[0]
         passes, head_passes = descent(model.share(site.block), self.config.steps)
         return Cost(
             sites=(site,),
             patch_bytes=FLOAT * (site.d_in + site.d_out) * requests,
             edit_bytes=FLOAT * (site.d_in + site.d_out) * requests + ADAM * FLOAT * site.d_out,
-            passes=1 + passes,
-            head_passes=1 + head_passes,
+            passes=passes,
+            head_passes=head_passes,
+            late=self.config.replace == "last",
         )
 
     def edit(self, model: LanguageModel, requests: Sequence[EditRequest], seed: int = 0) -> Edits:

@@ -35,6 +35,7 @@ from instructedit.editors import (
     TrainedEditor,
     gradient_factors,
 )
+from instructedit.editors.cost import FLOAT
 from instructedit.editors.objective import Losses
 
 FLIPPED = 0.9
@@ -129,7 +130,8 @@ class KE(TrainedEditor[KEConfig]):
         shape = Shape.of(model, self.config)
         lstm = 2 * 4 * self.config.hidden * (shape.width + self.config.hidden)
         others = found.parameters - shape.vocabulary * shape.width - lstm
-        return replace(found, token_flops=2.0 * lstm, edit_flops=2.0 * others)
+        # weight normalisation makes the conditioners' weights anew from direction and length
+        return replace(found, token_flops=2.0 * lstm, edit_flops=2.0 * others, network_bytes=FLOAT * others)
 
     def build(self, model: LanguageModel, seed: int = 0) -> None:
         """Make a new network; its embedding starts as the base model's."""

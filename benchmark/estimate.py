@@ -1,6 +1,6 @@
 """What editing, scoring and training of a run come to, from its options and a sample of its cases."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from instructedit.editors import Context, Cost, EditRequest, Sketch, TrainingConfig
 from instructedit.editors.cost import FLOAT
@@ -45,6 +45,7 @@ class Estimate:
         self.joint = sum(self.counts[task] for task in found.edited) if self.config.schedule == "batch" else 1
         self._loads: dict[tuple[str, tuple[Context | None, ...]], ScoreLoad] = {}
         self.edits = self.chunk if self.config.schedule == "single" else 1
+        self.passes, self.pack = memory.Pass.of(sketch, self.itemsize), machine.pack_tokens
 
     def cost(self, row: RowSpec) -> Cost:
         """Return what one edit of a row takes."""
@@ -86,10 +87,17 @@ class Estimate:
         _, load = self._edit_load(row)
         if cost.first_block is None:
             return Need()
-        passing = memory.passing(
-            self.sketch, load * (self.edits * cost.together), self.sketch.share(cost.first_block), self.itemsize
-        )
-        return Need(cost.edit_bytes * self.edits) + passing
+        held = load * (self.edits * cost.together)
+        if cost.late:  # steps run the answers only
+            held = EditLoad(held.scored, held.scored)
+        share, pack = self.sketch.share(cost.first_block), within(load * (self.edits * cost.together), self.pack)
+        own = cost.edit_bytes + cost.edit_token_bytes * load.tokens
+        return Need(own * self.edits) + memory.passing(self.passes, held, share, pack)
+
+    def patch_memory(self, row: RowSpec, cost: Cost) -> float:
+        """Return the memory of the finished edits that are held together."""
+        _, load = self._edit_load(row)
+        return self.edits * (cost.patch_bytes + cost.token_bytes * load.tokens)
 
     def _chunks(self, task: str) -> list[tuple[int, float]]:
         """Return how cases are scored: so many together, so many times."""
@@ -131,12 +139,25 @@ class Estimate:
         """Return the work of reading the unedited model, once for all rows."""
         return sum((self._reading(task, self._score_load(task), 1.0) for task in self.counts), Work())
 
-    def reading_memory(self, cuts: Collection[object]) -> Need:
-        """Return the memory of scoring a chunk of the task that takes most."""
+    def reading_memory(self, costs: Sequence[Cost]) -> Need:
+        """Return the memory of scoring a chunk under some editors, of the task that takes most."""
+        cuts = {cost.first_block for cost in costs if cost.first_block is not None}
+        late = max(
+            (self.sketch.share(c.first_block) for c in costs if c.late and c.first_block is not None), default=0.0
+        )
         generation = self.config.generation
         new = (generation.max_new_tokens, generation.fluency_tokens)
         needs = [
-            memory.reading(self.sketch, self._score_load(task), self.chunk, len(cuts), new, self.itemsize)
+            memory.reading(
+                self.passes,
+                load := self._score_load(task),
+                self.chunk,
+                len(cuts),
+                late,
+                new,
+                within(EditLoad(load.tokens, load.scored) * self.chunk, self.pack),
+                self.itemsize,
+            )
             for task in self.counts
         ]
         return max(needs, key=lambda need: need.total, default=Need())
@@ -156,10 +177,11 @@ class Estimate:
         return step * config.steps + validated * (config.steps / config.validate_every * cases / config.batch)
 
     def training_memory(self, cost: Cost, training: Training, load: TrainingLoad) -> Need:
-        """Return the memory of a training: texts go through pack by pack; a save copies the state."""
-        judged = within(load.outer * training.editor.config.training.batch, self.machine.pack_tokens)
+        """Return the memory of a training: texts go through pack by pack, behind them what the network kept."""
+        together = training.editor.together
+        judged = within(load.outer * together, self.pack)
         share = 0.0 if cost.first_block is None else self.sketch.share(cost.first_block)
-        edits = training.editor.config.training.batch * cost.edit_bytes
-        passing = memory.passing(self.sketch, judged, share, self.itemsize)
-        saving = memory.SAVED * FLOAT * cost.parameters if self.machine.kind == "cpu" else 0
-        return Need(cost.training_bytes + edits, max(passing.total, saving))
+        steps = together * (cost.edit_bytes + cost.step_token_bytes * load.edit.tokens)
+        texts = load.outer.tokens * together * self.passes.stream
+        passing = memory.passing(self.passes, judged, share, judged)
+        return Need(cost.training_bytes + cost.network_bytes + steps, texts) + passing

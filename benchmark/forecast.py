@@ -130,7 +130,7 @@ def forecast(found: Outline, sketch: Sketch, machine: Machine, root: Path, seen:
             phases.append(Phase(f"training {name}", fixed + run.training_memory(cost, training, load)))
             file = max(file, (memory.FILE - 1) * FLOAT * cost.parameters)
         disk += FLOAT * cost.parameters * len(missing)
-        fixed += Need(memory.TRAINED * FLOAT * cost.parameters * len(own))  # trained networks stay
+        fixed += Need((FLOAT * cost.parameters + cost.network_bytes) * len(own))  # trained networks stay
         rows.append(
             RowForecast(
                 editor=name,
@@ -146,10 +146,10 @@ def forecast(found: Outline, sketch: Sketch, machine: Machine, root: Path, seen:
             )
         )
     patches = 0.0
-    for row in rows:
+    for row, group in zip(rows, groups, strict=True):
         phases.append(Phase(f"editing with {row.editor}", fixed + Need(patches) + row.edits, patches + row.edits.exact))
-        patches += row.rows * row.cost.patch_bytes * run.edits
-    read = run.reading_memory({row.cost.first_block for row in rows} - {None})
+        patches += row.rows * run.patch_memory(group[0], row.cost)
+    read = run.reading_memory([row.cost for row in rows])
     phases.append(Phase("scoring", fixed + Need(patches) + read, patches))
     return Forecast(
         sketch=sketch,

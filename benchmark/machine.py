@@ -92,7 +92,7 @@ def measure(width: int, device: str, dtype: torch.dtype, pack_tokens: int) -> Ma
     place = torch.device(device)
     x = torch.randn(pack_tokens, width, device=place).to(dtype)
     w = torch.randn(width, 4 * width, device=place).to(dtype)
-    vector = torch.zeros(2**26, device=place)  # 256 MiB: 64 are within the cache of a large processor
+    vector = torch.zeros(2**25, device=place)  # 128 MiB: 64 are within the cache of a large processor
 
     def product() -> Tensor:
         return x @ w

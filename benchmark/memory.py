@@ -1,7 +1,8 @@
 """How much memory a run takes, in bytes.
 
-Weights, networks, optimisers and edits follow from shapes alone and are exact. What a pass keeps for the way back,
-logits, and caches of keys and values are estimates.
+Weights, networks, optimisers and edits follow from shapes alone and are exact. What passes take, logits, and caches of
+keys and values are estimates; their constants were measured by `tests/benchmark/peaks.py`, on GPT-2 shapes of 4 blocks
+of width 192 and 12 blocks of width 768, one thread, torch 2.13.
 """
 
 from dataclasses import dataclass
@@ -12,14 +13,14 @@ from instructedit.editors.cost import FLOAT
 from .machine import GENERATED
 from .workload import EditLoad, ScoreLoad
 
-LIBRARIES = {"cpu": 600 * 2**20, "cuda": 700 * 2**20}
-"""What Python, torch and transformers take before any model; on a card its context and torch's reserve."""
-TRAINED = 2
-"""Tensors for each parameter of a network that was trained in this run: value and last gradient."""
-SAVED = 3
-"""Tensors for each parameter that are copied in the computer's memory while a training is saved."""
+LIBRARIES = {"cpu": 420 * 2**20, "cuda": 700 * 2**20}
+"""What Python, torch and transformers take beside any model; on a card its context and torch's reserve, not measured.
+
+On a CPU 412 to 425 MB were held with data and options read, and 16 MB came with the first model and pass."""
 LOGITS = 4
 """Copies of logits in float32 on the way to a loss and back."""
+SAMPLED = 5
+"""The same of a step of generation, whose samples are drawn in float64."""
 FILE = 7
 """Tensors for each parameter on disk while a training goes on: the state twice while it is replaced, and the best
 weights."""
@@ -46,43 +47,92 @@ class Need:
         return Need(self.exact + other.exact, self.more + other.more)
 
 
-def passing(sketch: Sketch, load: EditLoad, share: float, itemsize: int) -> Need:
-    """Return what a pass keeps for the way back.
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """What passes of a model take.
 
-    Args:
-        sketch: The model.
-        load: Tokens and scored positions that are kept at once.
-        share: Share of the blocks that gradients pass through.
-        itemsize: Bytes of a weight.
+    Attributes:
+        token: What a pass holds at a time for each of its tokens: residual stream, queries, keys and values, attention,
+            and the MLP's inner states. Measured for GPT-2: 24 to 31 times the width; 28 are counted.
+        saved: What a block keeps of a token for its way back: inputs of norms, of attention and of the activation.
+            Measured for GPT-2: 10 to 12 times the width; 11 are counted.
+        cached: Keys and values of a token in all blocks.
+        vocabulary: Logits of a position, in float32.
+        depth: Blocks.
+        stream: A hidden state.
     """
-    inner = max(site.d_out for site in sketch.sites("up", [0]))
-    kept = load.tokens * share * sketch.depth * (12 * sketch.width + 3 * inner) * itemsize
-    return Need(more=kept + LOGITS * FLOAT * load.scored * sketch.vocabulary)
+
+    token: float
+    saved: float
+    cached: float
+    vocabulary: float
+    depth: int
+    stream: float
+
+    @classmethod
+    def of(cls, sketch: Sketch, itemsize: int) -> "Pass":
+        """Work out what passes of a model take, whose weights have this many bytes."""
+        ups, (down,) = sketch.sites("up", [0]), sketch.sites("down", [0])
+        gated = len(ups) == 2 or ups[0].d_out == 2 * down.d_in
+        config = sketch.model.config
+        heads = getattr(config, "num_attention_heads", 1)
+        keys = getattr(config, "head_dim", None) or sketch.width // heads
+        keys *= getattr(config, "num_key_value_heads", None) or heads
+        return cls(
+            token=(12 * sketch.width + 4 * down.d_in) * itemsize,
+            saved=(7 * sketch.width + (3 if gated else 1) * down.d_in) * itemsize,
+            cached=2 * keys * sketch.depth * itemsize,
+            vocabulary=FLOAT * sketch.vocabulary,
+            depth=sketch.depth,
+            stream=sketch.width * itemsize,
+        )
 
 
-def reading(sketch: Sketch, load: ScoreLoad, cases: int, cuts: int, new: tuple[int, int], itemsize: int) -> Need:
-    """Return what scoring some cases together takes: kept logits, hidden states at the cuts, keys and values.
+def passing(of: Pass, load: EditLoad, share: float, pack: EditLoad) -> Need:
+    """Return what a pass and its way back take.
 
     Args:
-        sketch: The model.
+        of: The model.
+        load: Tokens and scored positions that are kept for the way back at once.
+        share: Share of the blocks that gradients pass through.
+        pack: Those of the largest pass.
+    """
+    kept = load.tokens * share * of.depth * of.saved + LOGITS * of.vocabulary * load.scored
+    return Need(more=kept + pack.tokens * of.token)
+
+
+def reading(
+    of: Pass, load: ScoreLoad, cases: int, cuts: int, late: float, new: tuple[int, int], pack: EditLoad, itemsize: int
+) -> Need:
+    """Return what scoring some cases together takes.
+
+    Kept logits, hidden states at the cuts, keys and values of texts and of prompts, and on top of them the largest of a
+    pass over texts, answers and sampled texts.
+
+    Args:
+        of: The model.
         load: Means of a case.
         cases: How many.
         cuts: Blocks at which the base pass is kept.
+        late: Share of the blocks whose keys and values are kept for late edits.
         new: New tokens of an answer and of a sampled text.
+        pack: Tokens and scored positions of the largest pass.
         itemsize: Bytes of a weight.
     """
-    logits = 2 * cases * load.kept * sketch.vocabulary * itemsize  # before and after the edit
-    hidden = cases * load.tokens * cuts * sketch.width * itemsize
-    config = sketch.model.config
-    heads = getattr(config, "num_attention_heads", 1)
-    keys = getattr(config, "head_dim", None) or sketch.width // heads
-    keys *= getattr(config, "num_key_value_heads", None) or heads
-    caches = [
-        min(GENERATED, cases * count) * (tokens / count + length) * 2 * keys * sketch.depth * itemsize
+    logits = 2 * load.kept * of.vocabulary * itemsize / FLOAT  # before and after the edit
+    texts = load.tokens * (cuts * of.stream + late * of.cached)
+    kinds = [
+        (count, tokens, length)
         for count, tokens, length in (
             (load.prompts, load.prompt_tokens, new[0]),
             (load.texts, load.text_tokens, new[1]),
         )
-        if count
+        if count and length
     ]
-    return Need(more=logits + hidden + max(caches, default=0.0))
+    prompts = sum(tokens for _, tokens, _ in kinds) * (of.cached + cuts * of.stream)
+    passes = [pack.tokens * of.token + LOGITS * of.vocabulary * pack.scored]
+    for count, tokens, length in kinds:
+        rows = min(GENERATED, cases * count)
+        cache = rows * (tokens / count + length) * of.cached
+        passes.append(cache + rows * SAMPLED * of.vocabulary + min(rows * tokens / count, pack.tokens) * of.token)
+    return Need(more=cases * (logits + texts + prompts) + max(passes))

@@ -135,9 +135,10 @@ def score_chunk(
             rows, owners = asked.forced.rows, asked.forced.owners
             with torch.no_grad():
                 again = model.replay(base, edits, owners) if asked is plan else model.forward(rows, edits, owners)
-                forced = forced_readings(asked, again)
-            known = prompts if asked is plan else (None, None)
-            after = Readings(forced, *continued(model, asked, edits, generation, seed, known))
+                known = prompts if asked is plan else (None, None)
+                after = Readings(
+                    forced_readings(asked, again), *continued(model, asked, edits, generation, seed, known)
+                )
         for owner, request in enumerate(found.requests):
             head = _head(request, name, run, stage)
             try:

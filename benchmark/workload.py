@@ -1,11 +1,13 @@
 """How many tokens a case comes to: the mean over a sample, encoded as the run will encode them."""
 
 import random
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 from instructedit.editors import CaseError, Context, EditCase, Editor, EditRequest, Encoder, Row, TrainedEditor
+from instructedit.editors.layout import layouts
 from instructedit.editors.objective import outer_rows
 
 from .plan import make_plan
@@ -19,7 +21,11 @@ SAMPLE = 20
 
 @dataclass(frozen=True, slots=True)
 class EditLoad:
-    """Means of a case: tokens of the text an edit is made from, and those of them that its loss is taken at."""
+    """Means of a case's texts: tokens that are computed, and those of them whose logits are read.
+
+    Of texts that begin alike, under the same edit, the beginning is computed once; what stands behind a text's last scored
+    position is not computed.
+    """
 
     tokens: float = 0.0
     scored: float = 0.0
@@ -33,8 +39,8 @@ class ScoreLoad:
     """Means of a case that is scored.
 
     Attributes:
-        tokens: Of teacher-forced texts.
-        scored: Positions whose logits are read.
+        tokens: Of teacher-forced texts, as in `EditLoad`.
+        scored: Those of them whose logits are read.
         kept: Positions whose logits are kept until the chunk is done.
         prompts: Prompts that are continued greedily.
         prompt_tokens: Their tokens.
@@ -76,16 +82,16 @@ def score_load(
 ) -> ScoreLoad:
     """Return what scoring one of these cases comes to, asked behind the contexts of their edits."""
     plan = make_plan(model, cases, generation, fluency, contexts)
-    forced = _tokens(plan.forced.rows)
+    forced = _tokens(plan.forced.rows, plan.forced.owners)
     count = max(len(cases), 1)
     return ScoreLoad(
         tokens=forced.tokens / count,
         scored=forced.scored / count,
         kept=sum(len(plan.forced.rows[index].scored) for index in plan.kept) / count,
         prompts=len(plan.prompts.rows) / count,
-        prompt_tokens=_tokens(plan.prompts.rows).tokens / count,
+        prompt_tokens=sum(map(len, plan.prompts.rows)) / count,
         texts=len(plan.free.rows) / count,
-        text_tokens=_tokens(plan.free.rows).tokens / count,
+        text_tokens=sum(map(len, plan.free.rows)) / count,
     )
 
 
@@ -131,8 +137,10 @@ def _outer(
     return [outer.row for outer in found]
 
 
-def _tokens(rows: Sequence[Row]) -> EditLoad:
-    return EditLoad(sum(map(len, rows)), sum(len(row.scored) for row in rows))
+def _tokens(rows: Sequence[Row], owners: Sequence[int] | None = None) -> EditLoad:
+    """Return what rows come to in one pass; all are of one edit unless owners are given."""
+    found = list(layouts(rows, owners or [0] * len(rows), sys.maxsize))
+    return EditLoad(sum(len(layout.ids) for layout in found), sum(len(layout.read) for layout in found))
 
 
 def _mean(kind: Callable[..., Load], loads: Sequence[Load]) -> Load:

@@ -19,25 +19,37 @@ class Cost:
         parameters: Trained parameters of the network; 0 for editors that are not trained.
         token_flops: Operations of the network for each token of an edit, forwards.
         edit_flops: Operations of the network for each edit besides, forwards.
+        network_bytes: Memory that the network takes besides its parameters, e.g. products of them.
         patch_bytes: Memory of the finished edit, which is kept until the chunk is scored.
+        token_bytes: The same for each token of the edit's text, if the edit grows with it.
         edit_bytes: Memory while it is made, the edit included: gradients and an optimiser's state.
+        edit_token_bytes: The same for each token of the edit's text.
+        step_token_bytes: Memory of a training step for each token of an edit's text: what the network keeps for its
+            way back.
         passes: Forward passes through all blocks that making it comes to, over the texts of its requests. A pass back
             through frozen weights counts as one forward: only the gradients of inputs are computed.
         head_passes: The same of the language-model head.
         together: Requests of an edit that are worked on at once.
         moved_bytes: Memory that is read and written besides the passes, e.g. by an optimiser's steps.
+        late: Whether all passes but the first, and scoring, run a text from the end of its prompt on only
+            (`Patch.late`).
     """
 
     sites: tuple[Site, ...] = ()
     parameters: int = 0
     token_flops: float = 0.0
     edit_flops: float = 0.0
+    network_bytes: int = 0
     patch_bytes: int = 0
+    token_bytes: int = 0
     edit_bytes: int = 0
+    edit_token_bytes: int = 0
+    step_token_bytes: int = 0
     passes: float = 0.0
     head_passes: float = 0.0
     together: int = 1
     moved_bytes: float = 0.0
+    late: bool = False
 
     @property
     def training_bytes(self) -> int:

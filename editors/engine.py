@@ -43,7 +43,8 @@ class Kept:
 
     def states(self, cut: int) -> Tensor:
         """Return the hidden states that enter a block, [tokens, width]."""
-        self.hidden[cut] = [torch.cat(self.hidden[cut])]
+        if len(self.hidden[cut]) > 1:
+            self.hidden[cut] = [torch.cat(self.hidden[cut])]
         return self.hidden[cut][0]
 
     def keys_and_values(self) -> Keys:

@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from .cases import EditRequest
-from .cost import Cost
+from .cost import FLOAT, Cost
 from .edits import Edits
 from .hypernetwork import Hypernetwork
 from .model import LanguageModel
@@ -39,7 +39,9 @@ def gradient_factors(model: LanguageModel, rows: Sequence[Row], sites: Sequence[
         return nn.functional.cross_entropy(logits.to(model.edit_dtype), labels)
 
     found: TokenFactors = {}
-    for name, factors in model.capture(rows, sites, loss).items():
+    captured = model.capture(rows, sites, loss)
+    for name in list(captured):
+        factors = captured.pop(name)
         keep = (factors.x != 0).any(dim=1) & (factors.delta != 0).any(dim=1)
         x, delta = factors.x[keep].to(model.edit_dtype), factors.delta[keep].to(model.edit_dtype)
         counts = torch.bincount(factors.rows[keep], minlength=len(rows)).tolist()
@@ -84,9 +86,18 @@ class GradientEditor(TrainedEditor[C]):
     def cost(self, model: Sketch, requests: int = 1) -> Cost:
         """See `TrainedEditor.cost`; each token passes through the network of each edited map."""
         found = super().cost(model, requests)
+        rank, layers = self.config.rank, self.config.layers
         widths = [site.d_in + site.d_out for site in found.sites]
-        flops = sum(2 * self.config.layers * 2 * min(self.config.rank, width) * width for width in widths)
-        return replace(found, token_flops=flops)
+        kept = [
+            width for width in {(s.d_in, s.d_out): s.d_in + s.d_out for s in found.sites}.values() if 2 * rank > width
+        ]
+        return replace(
+            found,
+            token_flops=sum(2 * layers * 2 * min(rank, width) * width for width in widths),
+            network_bytes=FLOAT * layers * sum(width**2 for width in kept),  # `LowRankResidual` keeps its product
+            # what enters, its product with V, what is scaled, what is clamped; and what the way back has at a time
+            step_token_bytes=(4 * layers + 2) * found.token_bytes,
+        )
 
     @property
     def hypernetwork(self) -> Hypernetwork:
@@ -135,11 +146,12 @@ class GradientEditor(TrainedEditor[C]):
             for site, parts in z.items():
                 parts.append(self.hypernetwork.normalised(site, *self._joined(site, batch)))
             first += size
-        made = self.hypernetwork.transform({site: torch.cat(parts) for site, parts in z.items()})
+        sizes = {site: [len(x) for x, _ in factors[site.name]] for site in z}
+        factors.clear()  # z stands for them
+        made = self.hypernetwork.transform({site: torch.cat(z.pop(site)) for site in list(z)})
         edits: list[list[LowRank]] = [[] for _ in requests]
         for site in self.shape.sites:
-            counts = [len(x) for x, _ in factors[site.name]]
             place = model.site_device(site)
-            for edit, x, delta in zip(edits, *(part.split(counts) for part in made[site.name]), strict=True):
+            for edit, x, delta in zip(edits, *(part.split(sizes[site]) for part in made.pop(site.name)), strict=True):
                 edit.append(LowRank(site.name, site.block, x.T.to(place), delta.to(place)))
         return Edits(tuple(tuple(edit) for edit in edits))

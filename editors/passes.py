@@ -277,10 +277,11 @@ class Passes:
                 x = inputs[site.name].reshape(-1, site.d_in)
                 of = owner if len(x) == len(owner) else [owner[token] for token in layout.read]
                 parts[site.name].append((x, gradient.reshape(-1, site.d_out), torch.tensor(of, device=x.device)))
-        return {
-            name: Factors(*(torch.cat([piece[i] for piece in pieces]) for i in range(3)))
-            for name, pieces in parts.items()
-        }
+        found: dict[str, Factors] = {}
+        for name in names:  # one after another, so that no more than one stands there twice
+            pieces = parts.pop(name)
+            found[name] = Factors(*(torch.cat([piece[i] for piece in pieces]) for i in range(3)))
+        return found
 
     def _whole_prompts(self, edits: Edits | None = None) -> bool:
         return any(found is not None and found.whole_prompts for found in (edits, self.standing))

@@ -122,6 +122,7 @@ class Rows:
             return self._reading(module, q, *self._ready.pop(module), scale, frozen)
         if self._keep is not None:
             front = frozen or (k[:0], v[:0])
+            # copies: models cut queries, keys and values out of one tensor, and a part of it would keep it all
             self._keep[module] = torch.cat([front[0], k]).detach(), torch.cat([front[1], v]).detach()
         if self._mode == "keys":
             self._ready[module] = k, v

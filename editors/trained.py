@@ -78,8 +78,9 @@ class Shape:
         return cls(model.identity, tuple(sorted(sites, key=lambda s: (s.block, s.name))), vocabulary, width)
 
 
-TOKENS = 32
-"""Tokens of an edit's text, about."""
+COPIES = 4
+"""Times that an edit's factors stand in memory while it is made: x and delta, normalised, and on their way through the
+network. On GPT-2 M an edit took 3 to 5 times its factors besides the pass, with MEND's network and with KE's."""
 TOGETHER = 8
 """Edits in one pass while many are summed up; their factors are then dropped."""
 
@@ -160,15 +161,14 @@ class TrainedEditor(Editor[C]):
         with torch.device("meta"):
             network = self.make_network(shape, 0)
         parameters = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
-        # a low-rank patch holds x and delta of every token, of about this many
-        patch = FLOAT * TOKENS * sum(site.d_in + site.d_out for site in shape.sites)
+        factors = FLOAT * sum(site.d_in + site.d_out for site in shape.sites)  # a token's x and delta at every map
         captured = 1 + model.share(min(site.block for site in shape.sites))
         return Cost(
             sites=shape.sites,
             parameters=parameters,
-            patch_bytes=patch,
-            # the largest map once more: the size of an edit is taken from its dense form
-            edit_bytes=2 * patch + FLOAT * max(site.d_in * site.d_out for site in shape.sites),
+            token_bytes=factors,
+            edit_token_bytes=COPIES * factors,
+            step_token_bytes=2 * COPIES * factors,
             passes=captured,
             head_passes=2,
             together=min(TOGETHER, requests),
@@ -260,6 +260,12 @@ class TrainedEditor(Editor[C]):
             edits = self.patches(model, requests, [size for size in sizes if size])
         return outer_loss(model, edits, outers, *self.weights(), share=share)
 
+    @property
+    def together(self) -> int:
+        """Cases of a training step that run together: whole batches, as many as are about eight cases."""
+        batch, passes = self.config.training.batch, self.config.training.accumulate
+        return batch * min(passes, max(1, TOGETHER // batch))
+
     def step_losses(
         self, model: LanguageModel, cases: Sequence[EditCase], training: TrainingSet, seeds: Sequence[int]
     ) -> Losses:
@@ -269,9 +275,8 @@ class TrainedEditor(Editor[C]):
         them in one after another (`patches`).
         """
         sums, batch = Losses(), self.config.training.batch
-        together = batch * max(1, TOGETHER // batch)
-        for first in range(0, len(cases), together):
-            part = slice(first, first + together)
+        for first in range(0, len(cases), self.together):
+            part = slice(first, first + self.together)
             sums.add(self.losses(model, cases[part], training, seeds[part], 1 / len(cases), batch))
         return sums
 

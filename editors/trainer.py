@@ -239,6 +239,8 @@ class Trainer:
             file.write(json.dumps(_plain({**line, "seconds": round(time.monotonic() - self.began, 3)})) + "\n")
 
     def _finish(self) -> None:
+        self.optimiser.zero_grad()  # neither gradients nor moments are needed beside the network any more
+        self.optimiser.state.clear()
         best = self.folder / "best.safetensors"
         if self.config.keep == "best":
             if not best.is_file():
