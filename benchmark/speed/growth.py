@@ -18,6 +18,8 @@ from .watch import Watch
 
 CHUNK = 8
 """Cases at once, as a run's."""
+SHORTER = {"ft-l": {"steps": 10}, "grace": {"steps": 20}}
+"""Steps of edits on top of edits: what grows with their number does not depend on them, and a thousand edits take long."""
 LAST = 10
 """Edits on top of edits whose median is taken."""
 
@@ -65,7 +67,7 @@ def grown(shape: ModelShape, lengths: Lengths, editors: Sequence[str], device: s
                 )
             )
     for name in (name for name in lengths.sequential if name in editors):
-        editor, own = prepared(name, model, cases[: max(lengths.edits)])
+        editor, own = prepared(name, model, cases[: max(lengths.edits)], **SHORTER.get(name, {}))
         state, times, held = Accumulated(), [], watch.begin()
         for number, case in enumerate(own, start=1):
             times.append(watch.time(partial(fast.take, model, editor, state, case))[1])

@@ -19,9 +19,13 @@ from .subjects import timed, untimed
 
 BETWEEN = Effort(repeats=3, chunks=(CHUNK,), trained=(), generated=())
 """Of a shape between S and M, which only says how costs grow with the model."""
-BRIEF = Lengths((8, 16), (10, 20), ("mend",), ("mend",))
+BRIEF = Lengths((8, 16), (10,), ("mend",), ("mend",))
+LARGE = Effort(
+    repeats=3, chunks=(8, 16), slow_cases=1, editors=tuple(name for name in Effort().editors if name != "ft-m")
+)
+"""Of M, on which one repeat takes minutes; FT-M costs what FT-L does."""
 FULL = {
-    "cpu": {"S": Effort(chunks=(8, 16, 32)), "between": BETWEEN, "M": Effort(chunks=(8, 16), slow_cases=1)},
+    "cpu": {"S": Effort(chunks=(8, 16, 32)), "between": BETWEEN, "M": LARGE},
     "cuda": {"gpt2-xl": Effort(), "llama-2-7b": Effort()},
 }
 SHORT = Effort(repeats=3, chunks=(8,), slow_cases=1, trained=("mend",), generated=("mend",))

@@ -40,12 +40,14 @@ def untimed() -> list[str]:
     return [name for name in EDITORS if name not in REFERENCES]
 
 
-def prepared(name: str, model: LanguageModel, cases: Sequence[EditCase]) -> tuple[Editor[Any], list[EditCase]]:
-    """Return an editor that is ready to edit, and the cases as it is given them.
+def prepared(
+    name: str, model: LanguageModel, cases: Sequence[EditCase], **options: Any
+) -> tuple[Editor[Any], list[EditCase]]:
+    """Return an editor that is ready to edit, and the cases as it is given them; `options` go before `OPTIONS`.
 
     A network is drawn at random; its running statistics are those of the cases' own tokens.
     """
-    editor = make(EDITORS.get(name), OPTIONS.get(name, {}))
+    editor = make(EDITORS.get(name), {**OPTIONS.get(name, {}), **options})
     own = instructed(cases, model.model.config.vocab_size) if editor.instructed else list(cases)
     if isinstance(editor, TrainedEditor):
         editor.build(model)
