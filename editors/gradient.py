@@ -88,7 +88,9 @@ class GradientEditor(TrainedEditor[C]):
         found = super().cost(model, requests)
         rank, layers = self.config.rank, self.config.layers
         widths = [site.d_in + site.d_out for site in found.sites]
-        kept = [width for width in {(s.d_in, s.d_out): s.d_in + s.d_out for s in found.sites}.values() if 2 * rank > width]
+        kept = [
+            width for width in {(s.d_in, s.d_out): s.d_in + s.d_out for s in found.sites}.values() if 2 * rank > width
+        ]
         return replace(
             found,
             token_flops=sum(2 * layers * 2 * min(rank, width) * width for width in widths),

@@ -20,7 +20,9 @@ from typing import Any
 Setup = dict[str, Any]
 """Keys of a configuration."""
 STEPS = {"steps": 2}
-TRAINING = {"training": {"steps": 2, "warmup": 1, "validate_every": 2, "validation_cases": 8, "batch": 8, "accumulate": 1}}
+TRAINING = {
+    "training": {"steps": 2, "warmup": 1, "validate_every": 2, "validation_cases": 8, "batch": 8, "accumulate": 1}
+}
 EDITORS: dict[str, Setup] = {
     "ft-l": STEPS,
     "ft-m": STEPS,
