@@ -39,10 +39,11 @@ from instructedit.editors.cost import FLOAT
 from instructedit.editors.objective import Losses
 
 FLIPPED = 0.9
-READS = 6.0
-"""Times that the LSTM's weights are moved for an edit of eight, at the rate of a large vector; fits on the embedded model."""
 SHRINK = 0.8
 """After a validation in which more than nine in ten edits succeed the margin shrinks by this factor (section 3.3)."""
+READS = 6.0
+"""Times that the LSTM's weights are moved for one of eight edits, at the rate of a large vector; fitted to the embedded
+model."""
 
 
 class KEConfig(TrainedConfig):

@@ -23,8 +23,8 @@ SAMPLE = 20
 class EditLoad:
     """Means of a case's texts: tokens that are computed, and those of them whose logits are read.
 
-    Of texts that begin alike, under the same edit, the beginning is computed once; what stands behind a text's last scored
-    position is not computed.
+    Of texts that begin alike, under the same edit, the beginning is computed once; what stands behind a text's last
+    scored position is not computed.
     """
 
     tokens: float = 0.0
