@@ -4,12 +4,12 @@ Work is counted in three kinds: operations, which a matrix product of the model'
 moved, which a pass over a large vector is timed for; and blocks that are called, each of which costs a while however
 few tokens there are. A few constants turn these into seconds.
 
-They are calibrated on the embedded model and on a random GPT-2 of 12 blocks of width 768 (chunks of 8 cases of ZsRE, all
-options' defaults, one thread, processor time). Measured times are 0.7 to 1.5 times these in editing, 0.7 to 1.2 times
-in teacher forcing, 0.7 to 1.3 times in sampled texts, and 0.9 to 1.4 times in training steps. Greedy answers are 0.3 to
-0.6 times on the embedded model, whose answers end long before they may. KE's edits on the embedded model, hundredths of
-a second, are twice as long. An answer is taken to be as long as it may be, and no edit or training to stop early,
-CaliNet's aside. On cards the constant of a call is a guess.
+They are fitted to the embedded model and to a random GPT-2 of 12 blocks of width 768 (eight cases of ZsRE, defaults of
+all options, one thread, processor time), and no other model was held against them. Measured times are 0.6 to 1.5 times
+these in editing, 0.7 to 1.3 times in teacher forcing, 0.6 to 1.3 times in sampled texts, and on the embedded model 0.9
+to 1.5 times in training steps; another process on the same processor made them twice as long. Greedy answers are 0.3 to
+0.6 times on the embedded model, where most end long before they may. An answer is taken to be as long as it may be, and
+no edit or training to stop early, CaliNet's aside. On cards the constant of a call is a guess.
 """
 
 import math
