@@ -41,6 +41,9 @@ from instructedit.editors.objective import Losses
 FLIPPED = 0.9
 SHRINK = 0.8
 """After a validation in which more than nine in ten edits succeed the margin shrinks by this factor (section 3.3)."""
+READS = 6.0
+"""Times that the LSTM's weights are moved for one of eight edits, at the rate of a large vector; fitted to the embedded
+model."""
 
 
 class KEConfig(TrainedConfig):
@@ -131,7 +134,14 @@ class KE(TrainedEditor[KEConfig]):
         lstm = 2 * 4 * self.config.hidden * (shape.width + self.config.hidden)
         others = found.parameters - shape.vocabulary * shape.width - lstm
         # weight normalisation makes the conditioners' weights anew from direction and length
-        return replace(found, token_flops=2.0 * lstm, edit_flops=2.0 * others, network_bytes=FLOAT * others)
+        return replace(
+            found,
+            token_flops=2.0 * lstm,
+            edit_flops=2.0 * others,
+            network_bytes=FLOAT * others,
+            # a step of the LSTM reads its weights for one token of each edit: about two steps for each of eight edits
+            moved_bytes=READS * FLOAT * lstm,
+        )
 
     def build(self, model: LanguageModel, seed: int = 0) -> None:
         """Make a new network; its embedding starts as the base model's."""

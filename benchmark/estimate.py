@@ -76,11 +76,13 @@ class Estimate:
         moved = Work(moved=cost.moved_bytes * count / self.joint)
         if not piece:
             return Work()
-        return (
-            forward(self.sketch, self.machine, load * piece, cost.passes, cost.head_passes) * (count / piece)
-            + own
-            + moved
-        )
+        if cost.late:  # behind the first pass, the answers alone
+            answers = EditLoad(load.scored, load.scored) * piece
+            passed = forward(self.sketch, self.machine, load * piece, 1, 1)
+            passed += forward(self.sketch, self.machine, answers, cost.passes - 1, cost.head_passes - 1)
+        else:
+            passed = forward(self.sketch, self.machine, load * piece, cost.passes, cost.head_passes)
+        return passed * (count / piece) + own + moved
 
     def edit_memory(self, row: RowSpec, cost: Cost) -> Need:
         """Return the memory of the edits that are made together."""
@@ -114,12 +116,12 @@ class Estimate:
         """Edits of a stream."""
         return max(sum(self.counts[task] for task in self.found.edited), 1)
 
-    def _reading(self, task: str, load: ScoreLoad, share: float) -> Work:
+    def _reading(self, task: str, load: ScoreLoad, share: float, late: bool = False) -> Work:
         generation = self.config.generation
         new = (generation.max_new_tokens, generation.fluency_tokens)
         return sum(
             (
-                scoring(self.sketch, self.machine, load, cases, new, share, self.itemsize) * times
+                scoring(self.sketch, self.machine, load, cases, new, share, self.itemsize, late) * times
                 for cases, times in self._chunks(task)
             ),
             Work(),
@@ -132,7 +134,7 @@ class Estimate:
             contexts = [self.found.editors[row.name].context(request) for request in self._asked(row, task)]
             if cost.first_block is not None or any(contexts):
                 share = 1.0 if any(contexts) or cost.first_block is None else self.sketch.share(cost.first_block)
-                total += self._reading(task, self._score_load(task, contexts), share)
+                total += self._reading(task, self._score_load(task, contexts), share, cost.late and not any(contexts))
         return total
 
     def unedited(self) -> Work:
@@ -165,16 +167,20 @@ class Estimate:
     def training(self, cost: Cost, training: Training, load: TrainingLoad) -> Work:
         """Return the work of a training: no step is saved by stopping early."""
         config: TrainingConfig = training.editor.config.training
-        judged = load.outer * config.batch
+        together = training.editor.together
+        judged = load.outer * together
         share = 0.0 if cost.first_block is None else self.sketch.share(cost.first_block)
-        network = config.batch * (cost.token_flops * load.edit.tokens + cost.edit_flops)
-        capture = forward(self.sketch, self.machine, load.edit * config.batch, 1 + share, 2)
+        network = together * (cost.token_flops * load.edit.tokens + cost.edit_flops)
+        capture = forward(self.sketch, self.machine, load.edit * together, 1 + share, 2)
         passed = capture + forward(self.sketch, self.machine, judged, 1 + 2 * share, 3)
         weights = FLOAT * cost.parameters
-        step = (passed + Work(flops=3 * network, moved=2 * weights)) * config.accumulate + Work(moved=MOVED * weights)
+        parts = config.batch * config.accumulate / together
+        step = (passed + Work(flops=3 * network, moved=2 * weights + 3 * together * cost.moved_bytes)) * parts + Work(
+            moved=MOVED * weights
+        )
         validated = capture + forward(self.sketch, self.machine, judged, 1 + share, 2) + Work(flops=network)
         cases = min(config.validation_cases, len(training.cases.validation))
-        return step * config.steps + validated * (config.steps / config.validate_every * cases / config.batch)
+        return step * config.steps + validated * (config.steps / config.validate_every * cases / together)
 
     def training_memory(self, cost: Cost, training: Training, load: TrainingLoad) -> Need:
         """Return the memory of a training: texts go through pack by pack, behind them what the network kept."""
