@@ -19,7 +19,7 @@ from .watch import Watch
 CHUNK = 8
 """Cases at once, as a run's."""
 SHORTER = {"ft-l": {"steps": 10}, "grace": {"steps": 20}}
-"""Steps of edits on top of edits: what grows with their number does not depend on them, and a thousand edits take long."""
+"""Steps of edits on top of edits: what grows with their number does not depend on them, and a thousand take long."""
 LAST = 10
 """Edits on top of edits whose median is taken."""
 
