@@ -77,17 +77,17 @@ class GRACEConfig(EditorConfig):
 
 @dataclass(slots=True)
 class Book:
-    """A codebook that grows.
+    """A codebook that grows. Its tensors are never written to: a patch may hold them.
 
     Attributes:
-        keys: n tensors [d_in].
-        values: n tensors [d_out].
+        keys: [n, d_in]; None while there is no entry.
+        values: [n, d_out]; None while there is no entry.
         radii: n radii.
         labels: n tuples of target tokens.
     """
 
-    keys: list[Tensor] = field(default_factory=list)
-    values: list[Tensor] = field(default_factory=list)
+    keys: Tensor | None = None
+    values: Tensor | None = None
     radii: list[float] = field(default_factory=list)
     labels: list[tuple[int, ...]] = field(default_factory=list)
 
@@ -100,8 +100,8 @@ class Book:
             label: Target tokens.
             radius: First radius of a new entry.
         """
-        if self.keys:
-            gaps = distances(query[None], torch.stack(self.keys))[0]
+        if self.keys is not None:
+            gaps = distances(query[None], self.keys)[0]
             i = int(gaps.argmin())
             d = float(gaps[i])
             if d <= radius + self.radii[i]:
@@ -110,30 +110,43 @@ class Book:
                     self.radii[i] = max(self.radii[i], d + slack)
                     return i
                 if d <= slack:
-                    self.values[i], self.labels[i] = value, label
+                    self.labels[i] = label
+                    self.store(i, value)
                     return i
                 self.radii[i] = min(self.radii[i], d / 2 - ROUNDING)
                 radius = d / 2
-        self.keys.append(query)
-        self.values.append(value)
+        self.keys = query[None] if self.keys is None else torch.cat([self.keys, query[None]])
+        self.values = value[None] if self.values is None else torch.cat([self.values, value[None]])
         self.radii.append(radius)
         self.labels.append(label)
-        return len(self.keys) - 1
+        return len(self.radii) - 1
+
+    def value(self, entry: int) -> Tensor:
+        """Return what an entry carries, [d_out]."""
+        assert self.values is not None
+        return self.values[entry]
+
+    def store(self, entry: int, value: Tensor) -> None:
+        """Let an entry carry a value, [d_out]."""
+        assert self.values is not None
+        self.values = self.values.clone()
+        self.values[entry] = value
 
     def patch(self, site: Site, replace: Literal["last", "prompt"]) -> Codebook:
         """Return the codebook as a patch."""
-        keys = torch.stack(self.keys)
+        keys, values = self.keys, self.values
+        assert keys is not None and values is not None, "an entry at least"
         radii = torch.tensor(self.radii, dtype=keys.dtype, device=keys.device)
         longest = max(map(len, self.labels))
         labels = torch.tensor([[*label, *[PADDING] * (longest - len(label))] for label in self.labels])
-        return Codebook(site.name, site.block, keys, torch.stack(self.values), radii, replace, labels.to(keys.device))
+        return Codebook(site.name, site.block, keys, values, radii, replace, labels.to(keys.device))
 
     @staticmethod
     def of(patch: Codebook) -> "Book":
         """Return the codebook of a patch, to go on with."""
         assert patch.labels is not None, "without labels nobody can tell an old entry from a new one"
         labels = [tuple(token for token in label if token != PADDING) for label in patch.labels.tolist()]
-        return Book(list(patch.keys), list(patch.values), patch.radii.tolist(), labels)
+        return Book(patch.keys, patch.values, patch.radii.tolist(), labels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +273,7 @@ class GRACE(Editor[GRACEConfig]):
             for book, row, query, value in zip(books, rows, prepared.queries, prepared.first, strict=True)
         ]
         # a row falls on its own entry, so that while it is trained the rest of the codebook need not be asked
-        values = [book.values[entry].clone().requires_grad_() for book, entry in zip(books, entries, strict=True)]
+        values = [book.value(entry).clone().requires_grad_() for book, entry in zip(books, entries, strict=True)]
         labels = torch.tensor([label for row in rows for label in row.labels])
         adam = torch.optim.Adam(values, lr=self.config.lr, fused=True)
         found: list[Tensor] = []
@@ -275,10 +288,10 @@ class GRACE(Editor[GRACEConfig]):
                 torch.stack(losses).sum().backward()
             adam.step()
         for book, entry, value in zip(books, entries, values, strict=True):
-            book.values[entry] = value.detach()
+            book.store(entry, value.detach())
         patches = tuple((book.patch(site, self.config.replace),) for book in books)
         facts = tuple(
-            {"steps": float(self.config.steps), "last_loss": loss.item(), "entries": float(len(book.keys))}
+            {"steps": float(self.config.steps), "last_loss": loss.item(), "entries": float(len(book.radii))}
             for book, loss in zip(books, losses, strict=True)
         )
         return Edits(patches, facts)
