@@ -35,13 +35,12 @@ from instructedit.editors import (
     Edits,
     InputError,
     LanguageModel,
-    Patch,
     Site,
     Sketch,
     seed_of,
 )
 from instructedit.editors.cost import ADAM, FLOAT, descent
-from instructedit.editors.patches import Span, distances
+from instructedit.editors.patches import Replacing, Span, distances
 
 PADDING = -1
 """Fills up the labels of a patch; no token has this number."""
@@ -150,7 +149,7 @@ class Book:
 
 
 @dataclass(frozen=True, slots=True)
-class Value(Patch):
+class Value(Replacing):
     """What a row's own entry of a codebook does to it.
 
     Attributes:
@@ -162,20 +161,11 @@ class Value(Patch):
     replace: Literal["last", "prompt"]
     kind: ClassVar[str] = "value"
 
-    @property
-    def late(self) -> bool:  # noqa: D102
-        return self.replace == "last"
-
-    @property
-    def whole_prompts(self) -> bool:  # noqa: D102
-        return self.replace == "prompt"
-
     def __call__(self, x: Tensor, y: Tensor, spans: Sequence[Span]) -> Tensor:  # noqa: D102
         ends = [(span.first, span.prompt_end) for span in spans if span.prompt_end is not None]
-        tokens = [t for first, end in ends for t in (range(first, end) if self.replace == "prompt" else [end])]
-        return y.index_copy(
-            0, torch.tensor(tokens, dtype=torch.long, device=y.device), self.value.to(y.dtype).expand(len(tokens), -1)
-        )
+        tokens = [token for first, end in ends for token in self.receiving(first, end)]
+        where = torch.tensor(tokens, dtype=torch.long, device=y.device)
+        return y.index_copy(0, where, self.value.to(y.dtype).expand(len(tokens), -1))
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,8 +119,27 @@ class Dense(Patch):
         return self.d
 
 
+class Replacing(Patch):
+    """What puts values in place of a module's output, at a prompt's last token (`last`) or at all in front of it."""
+
+    __slots__ = ()
+    replace: Literal["last", "prompt"]
+
+    @property
+    def late(self) -> bool:  # noqa: D102
+        return self.replace == "last"
+
+    @property
+    def whole_prompts(self) -> bool:  # noqa: D102
+        return self.replace == "prompt"
+
+    def receiving(self, first: int, prompt_end: int) -> range:
+        """Return the tokens of a row that receive a value, from its first and its last prompt token."""
+        return range(prompt_end, prompt_end + 1) if self.replace == "last" else range(first, prompt_end)
+
+
 @dataclass(frozen=True, slots=True)
-class Codebook(Patch):
+class Codebook(Replacing):
     """GRACE's discrete key-value store (arXiv 2211.11031, section 3).
 
     A row's query q is the module's input at its last prompt token. Where the nearest key lies within its radius,
@@ -144,14 +163,6 @@ class Codebook(Patch):
     labels: Tensor | None = None
     kind: ClassVar[str] = "codebook"
 
-    @property
-    def late(self) -> bool:  # noqa: D102
-        return self.replace == "last"
-
-    @property
-    def whole_prompts(self) -> bool:  # noqa: D102
-        return self.replace == "prompt"
-
     def __call__(self, x: Tensor, y: Tensor, spans: Sequence[Span]) -> Tensor:  # noqa: D102
         asked = [span for span in spans if span.prompt_end is not None]
         if not asked:
@@ -164,10 +175,9 @@ class Codebook(Patch):
         for span, index, near in zip(asked, entry.tolist(), hit.tolist(), strict=True):
             assert span.prompt_end is not None
             if near:
-                first = span.prompt_end if self.replace == "last" else span.first
-                stop = span.prompt_end + 1 if self.replace == "last" else span.prompt_end
-                tokens += range(first, stop)
-                entries += [index] * (stop - first)
+                own = self.receiving(span.first, span.prompt_end)
+                tokens += own
+                entries += [index] * len(own)
         if not tokens:
             return y
         where = torch.tensor(tokens, device=y.device)
