@@ -29,6 +29,7 @@ from instructedit.editors import (
     CaseError,
     Codebook,
     Cost,
+    Cut,
     Editor,
     EditorConfig,
     EditRequest,
@@ -240,7 +241,7 @@ class GRACE(Editor[GRACEConfig]):
             raise CaseError("The prompt has one token; replace = 'prompt' needs one in front of the last.")
         # a value at the last prompt token leaves all in front of it as it was: steps run the tokens from there on
         late = site.block if self.config.replace == "last" else None
-        base = model.base_pass(rows, cuts=[site.block], late=late)
+        base = model.base_pass(rows, [Cut(site.block, frozenset({site.name}))], late)
         inputs = [x[row.prompt_end] for x, row in zip(model.inputs(base, site), rows, strict=True)]
         if self.config.init == "warm":
             first = [model.output(site, x).to(model.edit_dtype) for x in inputs]

@@ -54,9 +54,9 @@ def read_unedited(
     Returns:
         See `LanguageModel.base`.
     """
-    firsts = [(first, own.late) for own in edits if (first := own.first_block) is not None]
-    late = min((first for first, is_late in firsts if is_late), default=None)
-    return model.base(rows, [first for first, _ in firsts], late)
+    cuts = [(cut, own.late) for own in edits if (cut := own.cut) is not None]
+    late = min((cut.block for cut, is_late in cuts if is_late), default=None)
+    return model.base(rows, [cut for cut, _ in cuts], late)
 
 
 def forced_readings(plan: Plan, stream: Iterable[tuple[int, Tensor]]) -> list[Reading]:

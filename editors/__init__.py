@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from .rows import Row as Row
     from .seeds import seed_of as seed_of
     from .sketch import Sketch as Sketch
+    from .structure import Cut as Cut
     from .structure import Site as Site
     from .structure import Structure as Structure
     from .trained import Shape as Shape
@@ -55,6 +56,7 @@ _HOME = {
     "Codebook": "patches",
     "Context": "edits",
     "Cost": "cost",
+    "Cut": "structure",
     "Dense": "patches",
     "Descent": "optimise",
     "EDITORS": "registry",

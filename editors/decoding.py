@@ -17,6 +17,7 @@ from .model import LanguageModel
 from .passes import BasePass, by_row
 from .patches import Span
 from .rows import Row
+from .structure import Cut
 
 SPARSE = 0.75
 """Share of rows that have not ended below which the cache is copied without the others."""
@@ -35,13 +36,13 @@ class Prompts:
     logits: list[Tensor]
 
 
-def read_prompts(model: LanguageModel, rows: Sequence[Row], cuts: Sequence[int]) -> Prompts | None:
+def read_prompts(model: LanguageModel, rows: Sequence[Row], cuts: Sequence[Cut]) -> Prompts | None:
     """Let the unedited model read prompts once for all editors.
 
     Args:
         model: The model.
         rows: Prompts, as `LanguageModel.encode_prompt` gives them.
-        cuts: First blocks of the edits under which they will be continued.
+        cuts: Those of the edits under which they will be continued.
 
     Returns:
         The prompts; None if this model's attention cannot be told what it knows, and prompts are read anew each time.
@@ -223,8 +224,9 @@ def _prefill(
         if first is None:
             cache.fill(known, everything, paths)
             return cache, torch.stack([prompts.logits[index] for index in chosen])
-        cut = max(c for c in base.cuts if c <= first)
-        cache.fill({m: pair for m, pair in known.items() if model.engine.block_of[m] < cut}, everything, paths)
+        cut = max(c.block for c in base.cuts if c.block <= first)
+        # those of the first block stand until the replay has others
+        cache.fill({m: pair for m, pair in known.items() if model.engine.block_of[m] <= cut}, everything, paths)
         passes = model.replay_passes(base, edits, owners, among=chosen, keys=keys)
     for layout, read in passes:
         lines = [line[index] for index in layout.rows]

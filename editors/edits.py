@@ -17,6 +17,7 @@ from transformers.pytorch_utils import Conv1D
 from .cases import Role
 from .errors import InputError, did_you_mean
 from .patches import KINDS, Patch
+from .structure import Cut
 
 FORMAT = "instructedit-edits-2"
 
@@ -80,6 +81,14 @@ class Edits:
     def first_block(self) -> int | None:
         """First block that any edit patches; None if none does."""
         return min((patch.block for edit in self.patches for patch in edit), default=None)
+
+    @property
+    def cut(self) -> Cut | None:
+        """Where a replay under these edits starts; None if none patches anything."""
+        first = self.first_block
+        if first is None:
+            return None
+        return Cut(first, frozenset(p.site for edit in self.patches for p in edit if p.block == first))
 
     @property
     def late(self) -> bool:

@@ -12,7 +12,7 @@ Nothing here knows an architecture:
 
 import copy
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
@@ -23,6 +23,7 @@ from transformers import PreTrainedModel
 from transformers.activations import NewGELUActivation
 
 from .attention import Attention, Keys, attending
+from .front import Front, shallow
 from .layout import Layout, layouts
 from .rows import Row
 from .stage import Halt, Rows, Stage
@@ -36,10 +37,19 @@ MOSTLY = 0.6
 
 @dataclass(slots=True)
 class Kept:
-    """What passes leave, their tokens behind one another: hidden states by block, keys and values by module."""
+    """What passes leave, their tokens behind one another.
+
+    Attributes:
+        hidden: Hidden states that enter some blocks, by their index.
+        fronts: What the fronts of some of these blocks put out.
+        keys: Keys and values by module.
+        tokens: Number of tokens.
+    """
 
     hidden: dict[int, list[Tensor]] = field(default_factory=dict)
+    fronts: dict[int, Front] = field(default_factory=dict)
     keys: dict[nn.Module, list[tuple[Tensor, Tensor]]] = field(default_factory=dict)
+    tokens: int = 0
 
     def states(self, cut: int) -> Tensor:
         """Return the hidden states that enter a block, [tokens, width]."""
@@ -53,6 +63,24 @@ class Kept:
             if len(parts) > 1:
                 self.keys[module] = [(torch.cat([k for k, _ in parts]), torch.cat([v for _, v in parts]))]
         return {module: parts[0] for module, parts in self.keys.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where a pass starts, and what it knows.
+
+    Attributes:
+        block: First block that is run.
+        states: What enters it, [tokens, width]; None for the embeddings.
+        told: From the numbers of tokens in the base pass, that block, which knows what its front puts out for them; or
+            None where it is not known.
+        frozen: Keys and values in front of the pass's own.
+    """
+
+    block: int = 0
+    states: Tensor | None = None
+    told: Callable[[Sequence[int]], nn.Module | None] = lambda _: None
+    frozen: Keys | None = None
 
 
 class Engine:
@@ -88,11 +116,9 @@ class Engine:
     def run(
         self,
         layout: Layout,
+        start: Start = Start(),  # noqa: B008 - frozen
         *,
-        cut: int = 0,
-        enter: Tensor | None = None,
-        frozen: Keys | None = None,
-        hidden: Mapping[int, list[Tensor]] | None = None,
+        keep: Kept | None = None,
         keys: Keys | None = None,
         halt: bool = False,
         whole: bool = False,
@@ -101,41 +127,52 @@ class Engine:
 
         Args:
             layout: The tokens.
-            cut: First block that is run.
-            enter: What it starts from, [tokens, width]; None for the embeddings.
-            frozen: Keys and values in front of the pass's own.
-            hidden: Takes the hidden states that enter some blocks, by their index, [tokens, width].
-            keys: Takes keys and values of all blocks that are run, those of `frozen` in front.
-            halt: Whether the pass ends where the last hidden states were taken.
+            start: Where it starts.
+            keep: Takes hidden states and fronts of the blocks that it has a place for.
+            keys: Takes keys and values of all blocks whose attention is run, those in front included.
+            halt: Whether the pass ends where the last of what `keep` takes was taken.
             whole: Whether the last block treats all tokens, though few are read.
 
         Returns:
             Logits of the tokens that are read, [read, vocabulary]; None if the pass was ended before.
         """
-        read = layout.read
+        keep = keep or Kept()
+        read, last = layout.read, len(self.structure) - 1
         some = self.packing == "rows" and not whole and len(read) < MOSTLY * len(layout.ids)
-        attention = self._attention(layout, frozen, keys, some)
-        stages: list[nn.Module] = list(self.structure.blocks)[cut:]
+        attention = self._attention(layout, start.frozen, keys, some)
+        stages: list[nn.Module] = list(self.structure.blocks)[start.block :]
 
         def stage(index: int) -> Stage:
-            found = stages[index - cut]
+            found = stages[index - start.block]
             if not isinstance(found, Stage):
-                found = stages[index - cut] = Stage(found)
+                found = stages[index - start.block] = Stage(found)
             return found
 
-        if enter is not None:
-            stage(cut).enter = enter[None]
-        for index, states in (hidden or {}).items():
+        def treated(index: int) -> Sequence[int]:
+            return read if some and index == last else range(len(layout.ids))
+
+        if start.states is not None:
+            stage(start.block).enter = start.states[None]
+            told = start.told([layout.sources[token] for token in treated(start.block)])
+            if told is not None:
+                stage(start.block).block, stage(start.block).attends = told, False
+        stop = max(keep.hidden, default=None) if halt else None
+        for index, states in keep.hidden.items():
             stage(index).keep = lambda found, states=states: states.append(found[0].detach())
-        if halt and hidden:
-            stage(max(hidden)).halt = True
+            if index in keep.fronts:
+                stage(index).block = keep.fronts[index].listening(len(treated(index)), halt=index == stop)
+            elif index == stop:
+                stage(index).halt = True
         wanted = torch.tensor(read)  # where it is used there may be another card
         if some:
-            last = stage(len(self.structure) - 1)
-            last.read, last.rows = wanted, attention
+            stage(last).read, stage(last).rows = wanted, attention
+        logits: Tensor | None = None
         with suppress(Halt):
-            return self._logits(layout.ids, layout.positions, attention, stages, cut, wanted)
-        return None
+            logits = self._logits(layout.ids, layout.positions, attention, stages, start.block, wanted)
+        for index, front in keep.fronts.items():
+            front.close([keep.tokens + token for token in treated(index)])
+        keep.tokens += len(layout.ids)
+        return logits
 
     def step(self, ids: Sequence[int], positions: Sequence[int], attention: Attention) -> Tensor:
         """Run tokens whose attention is told otherwise, e.g. one more of each of many rows.
@@ -232,11 +269,11 @@ def view_of(model: PreTrainedModel, blocks_name: str, blocks: Sequence[nn.Module
         blocks: The blocks from `cut` on, or what stands for them.
         cut: Index of the first.
     """
-    view = _shallow(model)
+    view = shallow(model)
     parent: Any = view
     *path, last = blocks_name.split(".")
     for name in path:
-        child = _shallow(getattr(parent, name))
+        child = shallow(getattr(parent, name))
         parent._modules[name] = child
         parent = child
     parent._modules[last] = nn.ModuleList(blocks)
@@ -246,12 +283,3 @@ def view_of(model: PreTrainedModel, blocks_name: str, blocks: Sequence[nn.Module
         parent.config = copy.copy(config)
         parent.config.layer_types = list(config.layer_types)[cut : cut + len(blocks)]
     return cast(PreTrainedModel, view)
-
-
-def _shallow(module: Any) -> Any:
-    twin = copy.copy(module)
-    twin.__dict__["_modules"] = dict(module._modules)
-    twin.__dict__.pop(
-        "forward", None
-    )  # accelerate binds a dispatched model's forward to the original; leaves keep theirs
-    return twin

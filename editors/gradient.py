@@ -5,8 +5,8 @@ at every edited map; the hypernetwork makes x~_t and delta~_t of them; the edit 
 delta~_t, a low-rank patch whose rank is the number of tokens.
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
@@ -18,34 +18,61 @@ from .cost import FLOAT, Cost
 from .edits import Edits
 from .hypernetwork import Hypernetwork
 from .model import LanguageModel
+from .passes import Factors
 from .patches import LowRank
 from .rows import Row
 from .sketch import Sketch
 from .structure import Site
 from .trained import Shape, TrainedConfig, TrainedEditor
 
-TokenFactors = dict[str, list[tuple[Tensor, Tensor]]]
-"""For each edited map, by name, and each row: x [tokens, d_in] and delta [tokens, d_out]."""
+
+@dataclass(frozen=True, slots=True)
+class TokenFactors:
+    """Factors of the gradients of some rows at one map.
+
+    Attributes:
+        x: Inputs, [tokens, d_in], row by row.
+        delta: Gradients of the output, [tokens, d_out].
+        counts: Tokens of each row.
+    """
+
+    x: Tensor
+    delta: Tensor
+    counts: Sequence[int]
+
+    def __getitem__(self, row: int) -> tuple[Tensor, Tensor]:
+        """Return x and delta of one row."""
+        own = self.among(row, 1)
+        return own.x, own.delta
+
+    def among(self, first: int, count: int) -> "TokenFactors":
+        """Return the factors of neighbouring rows."""
+        own = slice(skipped := sum(self.counts[:first]), skipped + sum(self.counts[first : first + count]))
+        return TokenFactors(self.x[own], self.delta[own], self.counts[first : first + count])
 
 
-def gradient_factors(model: LanguageModel, rows: Sequence[Row], sites: Sequence[Site]) -> TokenFactors:
+def gradient_factors(model: LanguageModel, rows: Sequence[Row], sites: Sequence[Site]) -> dict[str, TokenFactors]:
     """Return the factors of the gradient of each row's loss, the mean negative log-likelihood of its answer's tokens.
 
     Tokens where x or delta is zero throughout say nothing and would distort the statistics; they are dropped.
+
+    Returns:
+        The factors by the maps' names.
     """
 
     def loss(index: int, logits: Tensor) -> Tensor:
         labels = torch.tensor(rows[index].labels, device=logits.device)
         return nn.functional.cross_entropy(logits.to(model.edit_dtype), labels)
 
-    found: TokenFactors = {}
+    found: dict[str, TokenFactors] = {}
     captured = model.capture(rows, sites, loss)
     for name in list(captured):
         factors = captured.pop(name)
-        keep = (factors.x != 0).any(dim=1) & (factors.delta != 0).any(dim=1)
-        x, delta = factors.x[keep].to(model.edit_dtype), factors.delta[keep].to(model.edit_dtype)
-        counts = torch.bincount(factors.rows[keep], minlength=len(rows)).tolist()
-        found[name] = list(zip(x.split(counts), delta.split(counts), strict=True))
+        keep = factors.x.any(dim=1) & factors.delta.any(dim=1)
+        if not keep.all():
+            factors = Factors(factors.x[keep], factors.delta[keep], factors.rows[keep])
+        counts = torch.bincount(factors.rows, minlength=len(rows)).tolist()
+        found[name] = TokenFactors(factors.x.to(model.edit_dtype), factors.delta.to(model.edit_dtype), counts)
     return found
 
 
@@ -111,24 +138,21 @@ class GradientEditor(TrainedEditor[C]):
         others = [p for p in self.hypernetwork.parameters() if p is not steps]
         return [{"params": others}, {"params": [steps], "lr": self.config.edit_lr_lr}]
 
-    def factors(self, model: LanguageModel, requests: Sequence[EditRequest]) -> TokenFactors:
-        """Return the factors of each request's gradient."""
+    def factors(self, model: LanguageModel, requests: Sequence[EditRequest]) -> dict[str, TokenFactors]:
+        """Return the factors of each request's gradient, where the network is."""
         assert self.shape is not None
-        return gradient_factors(model, [self.encode(model, request) for request in requests], self.shape.sites)
+        found = gradient_factors(model, [self.encode(model, request) for request in requests], self.shape.sites)
+        place = next(self.hypernetwork.parameters()).device
+        return {name: TokenFactors(f.x.to(place), f.delta.to(place), f.counts) for name, f in found.items()}
 
     def observe(self, model: LanguageModel, requests: Sequence[EditRequest]) -> None:
         """Take the requests' tokens into the running statistics."""
         self._observe(self.factors(model, requests))
 
-    def _observe(self, factors: TokenFactors) -> None:
+    def _observe(self, factors: Mapping[str, TokenFactors]) -> None:
         assert self.shape is not None
         for site in self.shape.sites:
-            self.hypernetwork.observe(site, *self._joined(site, factors))
-
-    def _joined(self, site: Site, factors: TokenFactors) -> tuple[Tensor, Tensor]:
-        device = next(self.hypernetwork.parameters()).device
-        x, delta = (torch.cat(parts).to(device) for parts in zip(*factors[site.name], strict=True))
-        return x, delta
+            self.hypernetwork.observe(site, factors[site.name].x, factors[site.name].delta)
 
     def patches(
         self, model: LanguageModel, requests: Sequence[EditRequest], batches: Sequence[int] | None = None
@@ -140,18 +164,18 @@ class GradientEditor(TrainedEditor[C]):
         z: dict[Site, list[Tensor]] = {site: [] for site in self.shape.sites}
         first = 0
         for size in (learns and batches) or [len(requests)]:
-            batch = {name: own[first : first + size] for name, own in factors.items()}
+            batch = {name: own.among(first, size) for name, own in factors.items()}
             if learns:
                 self._observe(batch)
             for site, parts in z.items():
-                parts.append(self.hypernetwork.normalised(site, *self._joined(site, batch)))
+                parts.append(self.hypernetwork.normalised(site, batch[site.name].x, batch[site.name].delta))
             first += size
-        sizes = {site: [len(x) for x, _ in factors[site.name]] for site in z}
+        counts = {site: factors[site.name].counts for site in z}
         factors.clear()  # z stands for them
-        made = self.hypernetwork.transform({site: torch.cat(z.pop(site)) for site in list(z)})
+        made = self.hypernetwork.transform(z)
         edits: list[list[LowRank]] = [[] for _ in requests]
         for site in self.shape.sites:
             place = model.site_device(site)
-            for edit, x, delta in zip(edits, *(part.split(sizes[site]) for part in made.pop(site.name)), strict=True):
+            for edit, x, delta in zip(edits, *(part.split(counts[site]) for part in made.pop(site.name)), strict=True):
                 edit.append(LowRank(site.name, site.block, x.T.to(place), delta.to(place)))
         return Edits(tuple(tuple(edit) for edit in edits))

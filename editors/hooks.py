@@ -56,12 +56,35 @@ def _replace(
         sizes, edits = _pieces(found, len(y))
         parts = {n: t.reshape(-1, t.shape[-1]).split(sizes) for n, t in inputs.items()}
         pieces = list(y.split(sizes))
+        if not torch.is_grad_enabled():
+            return _written(y, pieces, parts, edits, owners, sizes).reshape(output.shape)
         for number, segment in edits:
             for patch in owners.get(segment.edit, ()):
                 pieces[number] = patch(parts[patch.source][number], pieces[number], segment.spans)
         return torch.cat(pieces).reshape(output.shape)
 
     return hook
+
+
+def _written(
+    y: Tensor,
+    pieces: Sequence[Tensor],
+    parts: dict[str, Sequence[Tensor]],
+    edits: Sequence[tuple[int, Segment]],
+    owners: dict[int, list[Patch]],
+    sizes: Sequence[int],
+) -> Tensor:
+    """Return what patches make of pieces of y, written to one new tensor."""
+    out = torch.empty_like(y)
+    segments = dict(edits)
+    for number, (piece, place) in enumerate(zip(pieces, out.split(sizes), strict=True)):
+        patches = owners.get(segments[number].edit, ()) if number in segments else ()
+        if not patches:
+            place.copy_(piece)
+        for patch in patches:
+            patch.write(parts[patch.source][number], piece, segments[number].spans, place)
+            piece = place
+    return out
 
 
 def _pieces(found: Sequence[Segment], tokens: int) -> tuple[list[int], list[tuple[int, Segment]]]:

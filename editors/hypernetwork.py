@@ -10,7 +10,7 @@ the gradient of its output delta_t [d_out] at every token t. The network g works
 Maps of one shape share g; each has a scale and a shift of its own in every layer and a learned step alpha.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Self
 
 import torch
@@ -54,11 +54,11 @@ class Moments(nn.Module):
         self.mean += gap * (len(values) / total)
         self.count.copy_(total)
 
-    def normalise(self, values: Tensor) -> Tensor:
-        """Return (values - mean) / (standard deviation + 1e-7), [tokens, width], of the values' type."""
+    def normalise_(self, values: Tensor) -> None:
+        """Make (values - mean) / (standard deviation + 1e-7) of values [tokens, width], in place."""
         assert self.count >= 2, "statistics of fewer than two tokens"
         deviation = (self.squares / (self.count - 1)).sqrt()
-        return (values - self.mean.to(values.dtype)) / (deviation + EPSILON).to(values.dtype)
+        values.sub_(self.mean.to(values.dtype)).div_((deviation + EPSILON).to(values.dtype))
 
 
 class LowRankResidual(nn.Module):
@@ -84,11 +84,16 @@ class LowRankResidual(nn.Module):
 
     def forward(self, h: Tensor, modes: Modes) -> Tensor:
         """Map h [tokens, width], whose tokens belong to maps numbered by `modes`."""
-        inner = self._low_rank(h) + self.bias
-        own = zip(modes, inner.split([tokens for _, tokens in modes]), strict=True)
-        moved = torch.cat([self.scale[mode] * part + self.shift[mode] for (mode, _), part in own])
+        inner, learns = self._low_rank(h), torch.is_grad_enabled()
+        moved = [
+            # s (h V^T U^T + b) + t; what nothing flows back through is written over
+            torch.addcmul(self.scale[m] * self.bias + self.shift[m], part, self.scale[m], out=None if learns else part)
+            for (m, _), part in zip(modes, inner.split([tokens for _, tokens in modes]), strict=True)
+        ]
+        if not learns:
+            return inner.clamp_(min=0).add_(h)
         # clamp, not relu: its gradient at exactly zero is one, without which the layer could never leave the identity
-        return h + moved.clamp(min=0)
+        return h + torch.cat(moved).clamp(min=0)
 
     def train(self, mode: bool = True) -> Self:
         """Go to training or to evaluation; see `nn.Module.train`."""
@@ -149,9 +154,12 @@ class FactorNetwork(nn.Module):
 
     def normalised(self, x: Tensor, delta: Tensor) -> Tensor:
         """Return z, [tokens, d_in + d_out], by the statistics of the moment."""
-        if self.normalise:
-            x, delta = self.x_moments.normalise(x), self.delta_moments.normalise(delta)
-        return torch.cat([x, delta], dim=-1)
+        z = torch.cat([x, delta], dim=-1)
+        if not self.normalise:
+            return z
+        for part, moments in zip(z.split([x.shape[1], delta.shape[1]], dim=1), (self.x_moments, self.delta_moments), strict=True):
+            moments.normalise_(part)
+        return z
 
     def forward(self, z: Tensor, modes: Modes) -> Tensor:
         """Return x~ and delta~ behind one another, [tokens, d_in + d_out]."""
@@ -208,19 +216,22 @@ class Hypernetwork(nn.Module):
         """Return z of tokens of one map, [tokens, d_in + d_out], by the statistics of the moment."""
         return self._network(site).normalised(x, delta)
 
-    def transform(self, z: Mapping[Site, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+    def transform(self, z: dict[Site, list[Tensor]]) -> dict[str, tuple[Tensor, Tensor]]:
         """Return the edit of each map as factors: x~ [tokens, d_in] and alpha * delta~ [tokens, d_out].
 
         Maps of one shape pass through their network together: its gradient is then as large as the network once, and
         not once for each map.
+
+        Args:
+            z: Normalised factors of each map, in parts; they are taken out, so that they do not stand there twice.
         """
         found: dict[str, tuple[Tensor, Tensor]] = {}
         for key, network in self.networks.items():
             sites = [site for site in z if self.place[site.name][0] == key]
             if not sites:
                 continue
-            modes = [(self.place[site.name][1], len(z[site])) for site in sites]
-            out = network(torch.cat([z[site] for site in sites]), modes)
+            modes = [(self.place[site.name][1], sum(map(len, z[site]))) for site in sites]
+            out = network(torch.cat([part for site in sites for part in z.pop(site)]), modes)
             for site, part in zip(sites, out.split([tokens for _, tokens in modes]), strict=True):
                 x, delta = part.split([site.d_in, site.d_out], dim=-1)
                 found[site.name] = x, self.edit_lr[self.order[site.name]] * delta
@@ -228,7 +239,7 @@ class Hypernetwork(nn.Module):
 
     def forward(self, site: Site, x: Tensor, delta: Tensor) -> tuple[Tensor, Tensor]:
         """Return the edit of one map; see `transform`."""
-        return self.transform({site: self.normalised(site, x, delta)})[site.name]
+        return self.transform({site: [self.normalised(site, x, delta)]})[site.name]
 
     def _network(self, site: Site) -> FactorNetwork:
         network = self.networks[self.place[site.name][0]]

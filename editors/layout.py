@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 
 from .attention import Asking, Pattern
 from .patches import Span
@@ -184,6 +185,14 @@ class Layout:
             new = [token for token in dict.fromkeys(tokens) if token in place]
             rows.append(self._asking([place.pop(t) for t in new], [self.positions[t] for t in new], path))
         return rows
+
+
+def picked(values: Tensor, numbers: Sequence[int]) -> Tensor:
+    """Return the tokens of these numbers, [numbers, ...]; a view, not to be written to, where they are neighbours."""
+    first, count = numbers[0], len(numbers)
+    if list(numbers) == list(range(first, first + count)):
+        return values[first : first + count]
+    return values[torch.tensor(numbers, device=values.device)]
 
 
 def length(row: Row) -> int:

@@ -197,9 +197,9 @@ def outer_loss(
         Sums over the edits.
     """
     rows = [outer.row for outer in outers]
-    first = edits.first_block
-    assert first is not None, "an edit without patches has no gradient"
-    base, stream = model.base(rows, [first])
+    cut = edits.cut
+    assert cut is not None, "an edit without patches has no gradient"
+    base, stream = model.base(rows, [cut])
     reference = {i: logits.to(model.edit_dtype).log_softmax(-1) for i, logits in stream if outers[i].kind == "locality"}
     bare = [(index, outer.bare) for index, outer in enumerate(outers) if outer.bare is not None]
     with torch.no_grad():

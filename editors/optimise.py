@@ -81,9 +81,9 @@ def minimise(
     if not tensors:
         return Edits(())
     parts = _parts(owners, len(tensors), descent.batch, seed)
-    block = Edits(tuple(map(patches, tensors))).first_block
-    assert block is not None, "free tensors make patches"
-    bases = [model.base_pass([rows[i] for i in part], cuts=[block]) for part in parts]
+    cut = Edits(tuple(map(patches, tensors))).cut
+    assert cut is not None, "free tensors make patches"
+    bases = [model.base_pass([rows[i] for i in part], [cut]) for part in parts]
     flat = [tensor for own in tensors for tensor in own]
     optimiser = descent.optimiser(flat)
     for step in range(descent.steps):

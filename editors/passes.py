@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,12 +11,13 @@ from torch import Tensor
 
 from .attention import Keys
 from .edits import Edits
-from .engine import Engine, Kept
+from .engine import Engine, Kept, Start
+from .front import Front
 from .hooks import patched, tapped
-from .layout import Known, Layout, Segment
+from .layout import Known, Layout, Segment, picked
 from .patches import Span
 from .rows import Row
-from .structure import Site, Structure
+from .structure import Cut, Site, Structure
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +27,14 @@ class BasePass:
     Attributes:
         rows: The rows.
         paths: For each row the numbers of its tokens in what was kept; rows that begin alike share them.
-        cuts: Blocks whose incoming hidden states were kept.
+        cuts: Blocks whose incoming hidden states were kept, and what their fronts put out.
         keys_from: First block whose keys and values were kept; None if none were.
-        kept: Hidden states, keys and values, by the tokens' numbers.
+        kept: Hidden states, fronts, keys and values, by the tokens' numbers.
         layouts: How replays were laid out, so that the next one like them need not do it again.
     """
 
     rows: tuple[Row, ...]
-    cuts: tuple[int, ...]
+    cuts: tuple[Cut, ...]
     keys_from: int | None
     paths: list[list[int]] = field(default_factory=list)
     kept: Kept = field(default_factory=Kept)
@@ -101,13 +103,13 @@ class Passes:
             yield layout, logits
 
     def base(
-        self, rows: Sequence[Row], cuts: Sequence[int], late: int | None = None
+        self, rows: Sequence[Row], cuts: Sequence[Cut], late: int | None = None
     ) -> "tuple[BasePass, Iterator[tuple[int, Tensor]]]":
         """Run rows through the unedited model and keep what replay needs.
 
         Args:
             rows: The rows; those of one edit next to each other.
-            cuts: Blocks from which a replay will start.
+            cuts: Where replays will start.
             late: First block of edits that change a row from the last token of its prompt on only (`Edits.late`); keys
                 and values from there on let a replay leave out the tokens in front. None to keep none.
 
@@ -117,7 +119,7 @@ class Passes:
         base = self._new_base(rows, cuts, late)
         return base, self._base(base, halt=False)
 
-    def base_pass(self, rows: Sequence[Row], cuts: Sequence[int], late: int | None = None) -> BasePass:
+    def base_pass(self, rows: Sequence[Row], cuts: Sequence[Cut], late: int | None = None) -> BasePass:
         """Return a finished base pass whose logits nobody needs; see `base`."""
         base = self._new_base(rows, cuts, late)
         with torch.no_grad():
@@ -125,19 +127,24 @@ class Passes:
                 pass
         return base
 
-    def _new_base(self, rows: Sequence[Row], cuts: Sequence[int], late: int | None) -> BasePass:
+    def _new_base(self, rows: Sequence[Row], cuts: Sequence[Cut], late: int | None) -> BasePass:
         keys_from = late if self.engine.packing == "rows" else None
-        return BasePass(tuple(rows), tuple(sorted(set(cuts))), keys_from)
+        base = BasePass(tuple(rows), tuple(sorted(set(cuts), key=lambda cut: (cut.block, sorted(cut.maps)))), keys_from)
+        for block in {cut.block for cut in base.cuts}:
+            base.kept.hidden[block] = []
+            names = {name for cut in base.cuts if cut.block == block for name in self.structure.front(cut)}
+            if names:
+                maps = {site.name for site in self.structure.sites[block]} & names
+                prefix = f"{self.structure.blocks_name}.{block}."
+                base.kept.fronts[block] = Front(self.structure.blocks[block], prefix, sorted(names), maps)
+        return base
 
     def _base(self, base: BasePass, halt: bool) -> Iterator[tuple[int, Tensor]]:
-        cuts = {cut: base.kept.hidden.setdefault(cut, []) for cut in base.cuts}
-        done = 0
         for layout in self.engine.layouts(base.rows, [0] * len(base.rows), whole_prompts=self._whole_prompts()):
-            base.paths.extend([done + token for token in path] for path in layout.paths)
-            done += len(layout.ids)
+            base.paths.extend([base.kept.tokens + token for token in path] for path in layout.paths)
             keys: Keys | None = None if base.keys_from is None else {}
             with torch.no_grad(), self._patched(layout):
-                logits = self.engine.run(layout, hidden=cuts, keys=keys, halt=halt)
+                logits = self.engine.run(layout, keep=base.kept, keys=keys, halt=halt)
             for module, pair in (keys or {}).items():
                 if base.keys_from is not None and self.engine.block_of[module] >= base.keys_from:
                     base.kept.keys.setdefault(module, []).append(pair)
@@ -151,7 +158,7 @@ class Passes:
         Gradients flow to the patches' tensors if they ask for them.
 
         Args:
-            base: A finished base pass with a cut at or before the edits' first block.
+            base: A finished base pass with a cut at the edits' own or at a block before.
             edits: The edits.
             owners: For each row the index of its edit, or None.
 
@@ -179,24 +186,33 @@ class Passes:
             edits: See `replay`; one at least patches something.
             owners: See `replay`.
             among: Indices of the rows that are run again; all by default.
-            keys: Takes keys and values of the latest pass, in late edits behind those of the base pass.
+            keys: Takes keys and values of the latest pass, in late edits behind those of the base pass; those of the
+                first block may be left out if its attention is as it was.
         """
         if not base.rows:
             return
-        first = edits.first_block
-        cut = max((c for c in base.cuts if first is not None and c <= first), default=None)
-        if cut is None:
-            raise ValueError(f"The base pass kept {base.cuts}, none of which is at or before block {first}.")
+        first = edits.cut
+        cut = max((c.block for c in base.cuts if first is not None and c.block <= first.block), default=None)
+        if cut is None or first is None:
+            raise ValueError(f"The base pass kept {[c.block for c in base.cuts]}, none of which is at or before {first}.")
         # what stands may ask at the end of a prompt what becomes of the tokens in front
         late = edits.late and not self._whole_prompts() and base.keys_from is not None and base.keys_from <= cut
         frozen = base.kept.keys_and_values() if late else None
-        states = base.kept.states(cut)
-        for layout in self._again(base, owners, among, self._whole_prompts(edits), len(states) if late else None):
-            enter = states[torch.tensor(layout.sources, device=states.device)]
+        shared = base.kept.tokens if late else None
+        for layout in self._again(base, owners, among, self._whole_prompts(edits), shared):
+            start = self._start(base, layout, Cut(cut, first.maps if cut == first.block else frozenset()), frozen)
             with self._patched(layout, edits, owners):
-                logits = self.engine.run(layout, cut=cut, enter=enter, frozen=frozen, keys=keys)
+                logits = self.engine.run(layout, start, keys=keys)
             assert logits is not None
             yield layout, logits
+
+    def _start(self, base: BasePass, layout: Layout, cut: Cut, frozen: Keys | None = None) -> Start:
+        """Return where a replay of a layout starts."""
+        enter = picked(base.kept.states(cut.block), layout.sources)
+        front = base.kept.fronts.get(cut.block)
+        if front is None:
+            return Start(cut.block, enter, frozen=frozen)
+        return Start(cut.block, enter, partial(front.told, self.structure.front(cut)), frozen)
 
     def _again(
         self,
@@ -226,14 +242,13 @@ class Passes:
         """
         if not base.rows:
             return []
-        states = base.kept.states(site.block)
+        cut = Cut(site.block, frozenset({site.name}))
         found: list[Tensor] = []
         known = Known(base.paths, [0] * len(base.rows))
         for layout in self.engine.layouts(base.rows, range(len(base.rows)), known=known):
             seen: dict[str, Tensor] = {}
             with torch.no_grad(), tapped(self.model, [site.name], seen, {}, halt=True), self._patched(layout):
-                enter = states[torch.tensor(layout.sources, device=states.device)]
-                self.engine.run(layout, cut=site.block, enter=enter, whole=True)
+                self.engine.run(layout, self._start(base, layout, cut), whole=True)
             found += seen[site.name].reshape(-1, site.d_in).split([len(own) for own in layout.own])
         return found
 
@@ -257,18 +272,19 @@ class Passes:
             Factors by site name; tokens of all rows one after another, on the site's device, in the model's type.
         """
         names = [site.name for site in sites]
-        cut = min(site.block for site in sites)
+        first = min(site.block for site in sites)
+        cut = Cut(first, frozenset(site.name for site in sites if site.block == first))
         base = self.base_pass(rows, [cut])
-        states, known = base.kept.states(cut), Known(base.paths, [0] * len(rows))
+        known = Known(base.paths, [0] * len(rows))
         # a map that is no part of an MLP may lie in front of a block's attention, which not all tokens get behind
         whole = not {site.name for own in self.structure.sites for site in own}.issuperset(names)
         parts: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {name: [] for name in names}
         for layout in self.engine.layouts(rows, range(len(rows)), known=known):
             inputs: dict[str, Tensor] = {}
             leaves: dict[str, Tensor] = {}
-            enter = states[torch.tensor(layout.sources, device=states.device)]
+            start = self._start(base, layout, cut)
             with torch.enable_grad(), tapped(self.model, names, inputs, leaves), self._patched(layout):
-                logits = self.engine.run(layout, cut=cut, enter=enter, whole=whole)
+                logits = self.engine.run(layout, start, whole=whole)
                 assert logits is not None
                 total = torch.stack([loss(index, own) for index, own in by_row(layout, logits)]).sum()
                 gradients = torch.autograd.grad(total, [leaves[name] for name in names])

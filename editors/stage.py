@@ -17,6 +17,7 @@ class Stage(nn.Module):
         enter: What the block starts from, whatever comes in, [1, tokens, width].
         keep: Takes what enters the block.
         halt: Whether the pass ends in front of the block.
+        attends: Whether the block's attention is run, or told what it puts out.
         read: Numbers of the tokens that are read behind the last block, and how attention finds their keys. Of all
             other tokens only keys and values are computed.
     """
@@ -27,6 +28,7 @@ class Stage(nn.Module):
         self.enter: Tensor | None = None
         self.keep: Callable[[Tensor], None] | None = None
         self.halt = False
+        self.attends = True
         self.read: Tensor | None = None
         self.rows: Rows | None = None
 
@@ -50,8 +52,9 @@ class Stage(nn.Module):
         if self.read is None:
             return self.block(hidden, *others, **keywords)
         assert self.rows is not None
-        with self.rows.keys_only(), suppress(KeysReady):
-            self.block(hidden, *others, **keywords)
+        if self.attends:
+            with self.rows.keys_only(), suppress(KeysReady):
+                self.block(hidden, *others, **keywords)
         count, where = hidden.shape[1], self.read.to(hidden.device)
         some = [_chosen(other, where, count) for other in others]
         with self.rows.reading():

@@ -7,7 +7,7 @@ down of the last three blocks" and this module resolves it, so a new architectur
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +36,19 @@ class Site:
     part: Part
     d_in: int
     d_out: int
+
+
+class Cut(NamedTuple):
+    """Where a replay starts.
+
+    Attributes:
+        block: Index of the first patched block.
+        maps: The modules that are patched in it, by dotted name; empty if they are not known, and all of the block has
+            to be run again.
+    """
+
+    block: int
+    maps: frozenset[str] = frozenset()
 
 
 class Structure:
@@ -86,6 +99,26 @@ class Structure:
                 f"{-count} to {count - 1}, or a share of the depth in [0, 1)."
             )
         return resolved
+
+    def front(self, cut: "Cut") -> tuple[str, ...]:
+        """Return the modules in front of a block's first patched map, whose outputs patches cannot change.
+
+        They are the children of the block that hold a matrix and none of the MLP's maps, its attention above all, and
+        the ups; the down, too, where no up is patched.
+        """
+        sites = self.sites[cut.block]
+        block, prefix = self.blocks[cut.block], f"{self.blocks_name}.{cut.block}."
+        dispatched = any(hasattr(module, "_hf_hook") for module in block.modules())  # brings tensors to another card
+        if not cut.maps or dispatched or not cut.maps <= {site.name for site in sites}:
+            return ()
+        patched = {site.part for site in sites if site.name in cut.maps}
+        others = [
+            prefix + name
+            for name, child in block.named_children()
+            if not any(site.name == prefix + name or site.name.startswith(f"{prefix}{name}.") for site in sites)
+            and any(parameter.dim() > 1 for parameter in child.parameters())
+        ]
+        return *others, *(site.name for site in sites if site.part == "up" or "up" not in patched)
 
     def find(self, block: int | float, part: Part) -> list[Site]:
         """Return the sites of one part of one block, in the order of definition (a gated MLP has two ups)."""

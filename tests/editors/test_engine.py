@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from instructedit.editors import Codebook, Dense, Edits, LowRank, Slots
+from instructedit.editors import Codebook, Cut, Dense, Edits, LowRank, Slots
 from instructedit.editors.rows import Row
 from instructedit.editors.structure import Structure
 
@@ -58,7 +58,7 @@ def test_replay_of_many_edits_equals_dense_weights_one_by_one(make_language_mode
     model = make_language_model(family)
     rows, owners = rows_and_owners(model, 3)
     edits = random_edits(model, kind, 3, block=1)
-    base = model.base_pass(rows, cuts=[1])
+    base = model.base_pass(rows, cuts=[Cut(1)])
     replayed = dict(model.replay(base, edits, owners))
     forwarded = dict(model.forward(rows, edits, owners))
     for i, row in enumerate(rows):
@@ -87,7 +87,7 @@ def test_cutting_at_any_block_gives_the_same_logits(make_language_model, family)
     before = model.fingerprint()
     wanted = dict(model.forward(rows, edits, owners))
     for cut in range(4):
-        found = dict(model.replay(model.base_pass(rows, cuts=[cut]), edits, owners))
+        found = dict(model.replay(model.base_pass(rows, cuts=[Cut(cut)]), edits, owners))
         assert all((found[i] - wanted[i]).abs().max() <= 1e-5 * wanted[i].abs().max() for i in wanted)
     assert model.fingerprint() == before
 
@@ -95,7 +95,7 @@ def test_cutting_at_any_block_gives_the_same_logits(make_language_model, family)
 def test_replay_needs_a_cut_in_front_of_the_first_patch(model):
     rows, owners = rows_and_owners(model, 1)
     with pytest.raises(ValueError, match="none of which is at or before block 1"):
-        list(model.replay(model.base_pass(rows, cuts=[2]), random_edits(model, "dense", 1, block=1), owners))
+        list(model.replay(model.base_pass(rows, cuts=[Cut(2)]), random_edits(model, "dense", 1, block=1), owners))
 
 
 def test_edits_without_patches_are_the_base_model(model):
@@ -116,7 +116,7 @@ def test_scores_do_not_depend_on_packing(make_language_model):
 def test_codebook_replaces_only_the_last_prompt_token_of_near_rows(model):
     rows, owners = rows_and_owners(model, 1)
     (site,) = model.sites("up", [1])
-    key = model.inputs(model.base_pass(rows, [1]), site)[0][rows[0].prompt_end]
+    key = model.inputs(model.base_pass(rows, [Cut(1)]), site)[0][rows[0].prompt_end]
     value = torch.full((1, site.d_out), 3.0)
     edits = Edits(((Codebook(site.name, 1, key[None], value, torch.tensor([1e-3])),),))
     seen: list[torch.Tensor] = []
@@ -205,7 +205,7 @@ def test_bfloat16_rows_agree_with_single_rows(make_language_model):
     rows, owners = rows_and_owners(model, 2)
     edits = random_edits(model, "low_rank", 2, block=1)
     assert edits.patches[0][0].a.dtype == torch.float32
-    found = dict(model.replay(model.base_pass(rows, cuts=[1]), edits, owners))
+    found = dict(model.replay(model.base_pass(rows, cuts=[Cut(1)]), edits, owners))
     for i, row in enumerate(rows):
         alone = dict(model.forward([row], edits, [owners[i]]))[0]
         assert (found[i] - alone).abs().max() < 0.05 * alone.abs().max()
