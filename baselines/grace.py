@@ -23,6 +23,7 @@ from typing import ClassVar, Literal
 import torch
 from pydantic import Field
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from instructedit.editors import (
     BasePass,
@@ -150,23 +151,27 @@ class Book:
 
 
 @dataclass(frozen=True, slots=True)
-class Value(Replacing):
-    """What a row's own entry of a codebook does to it.
+class Values(Replacing):
+    """What each row's own entry of a codebook does to it.
 
     Attributes:
-        value: [d_out].
+        values: [rows, d_out].
         replace: See `Codebook`.
     """
 
-    value: Tensor
+    values: Tensor
     replace: Literal["last", "prompt"]
-    kind: ClassVar[str] = "value"
+    kind: ClassVar[str] = "values"
+
+    @property
+    def by_row(self) -> bool:  # noqa: D102
+        return True
 
     def __call__(self, x: Tensor, y: Tensor, spans: Sequence[Span]) -> Tensor:  # noqa: D102
-        ends = [(span.first, span.prompt_end) for span in spans if span.prompt_end is not None]
-        tokens = [token for first, end in ends for token in self.receiving(first, end)]
-        where = torch.tensor(tokens, dtype=torch.long, device=y.device)
-        return y.index_copy(0, where, self.value.to(y.dtype).expand(len(tokens), -1))
+        ends = [(span.row, span.first, span.prompt_end) for span in spans]
+        own = [(row, token) for row, first, end in ends if end is not None for token in self.receiving(first, end)]
+        rows, where = torch.tensor(own, dtype=torch.long, device=y.device).reshape(-1, 2).unbind(1)
+        return y.index_copy(0, where, self.values[rows].to(y.dtype))
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,29 +262,34 @@ class GRACE(Editor[GRACEConfig]):
         return Prepared(site, base, [x.to(model.edit_dtype) for x in inputs], first)
 
     def _admit(self, model: LanguageModel, prepared: "Prepared", books: Sequence[Book]) -> Edits:
-        """Take one row into each book and train its value by cross-entropy of the target; a fresh Adam for each."""
+        """Take one row into each book and train its value by the mean cross-entropy of the target's tokens.
+
+        All values start anew together, so that one Adam is as good as one for each.
+        """
         site, base, rows = prepared.site, prepared.base, prepared.base.rows
         entries = [
             book.admit(query, value, row.labels, self.config.radius)
             for book, row, query, value in zip(books, rows, prepared.queries, prepared.first, strict=True)
         ]
         # a row falls on its own entry, so that while it is trained the rest of the codebook need not be asked
-        values = [book.value(entry).clone().requires_grad_() for book, entry in zip(books, entries, strict=True)]
-        labels = torch.tensor([label for row in rows for label in row.labels])
-        adam = torch.optim.Adam(values, lr=self.config.lr, fused=True)
-        found: list[Tensor] = []
+        values = torch.stack([book.value(entry) for book, entry in zip(books, entries, strict=True)]).requires_grad_()
+        edits = Edits(((Values(site.name, site.block, values, self.config.replace),),))
+        labels = torch.tensor([label for row in rows for label in row.labels], device=model.device)
+        counts = [len(row.labels) for row in rows]
+        shares = torch.tensor([1 / n for n in counts for _ in range(n)], dtype=model.edit_dtype, device=model.device)
+        adam = torch.optim.Adam([values], lr=self.config.lr, fused=True)
         for _ in range(self.config.steps):
             with torch.enable_grad():
-                edits = Edits(tuple((Value(site.name, site.block, v, self.config.replace),) for v in values))
-                found = [logits for _, logits in model.replay(base, edits, range(len(rows)))]
+                # rows share nothing, so that what is read is in their order
+                found = [logits for _, logits in model.replay_passes(base, edits, [0] * len(rows))]
                 log_p = torch.cat(found).to(model.edit_dtype)
-                terms = torch.nn.functional.cross_entropy(log_p, labels.to(log_p.device), reduction="none")
-                losses = [own.mean() for own in terms.split([len(row.labels) for row in rows])]
+                terms = cross_entropy(log_p, labels.to(log_p.device), reduction="none")
                 adam.zero_grad()
-                torch.stack(losses).sum().backward()
+                (terms * shares.to(terms.device)).sum().backward()
             adam.step()
-        for book, entry, value in zip(books, entries, values, strict=True):
-            book.store(entry, value.detach())
+        losses = [own.mean() for own in terms.detach().split(counts)]
+        for book, entry, value in zip(books, entries, values.detach(), strict=True):
+            book.store(entry, value)
         patches = tuple((book.patch(site, self.config.replace),) for book in books)
         facts = tuple(
             {"steps": float(self.config.steps), "last_loss": loss.item(), "entries": float(len(book.radii))}

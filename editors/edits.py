@@ -100,6 +100,11 @@ class Edits:
         """Whether what a patch does to a prompt's tokens depends on the prompt's end."""
         return any(patch.whole_prompts for edit in self.patches for patch in edit)
 
+    @property
+    def by_row(self) -> bool:
+        """Whether what a patch does to a token depends on its row."""
+        return any(patch.by_row for edit in self.patches for patch in edit)
+
     def select(self, indices: Sequence[int]) -> "Edits":
         """Return the edits at these indices."""
         return Edits(

@@ -12,7 +12,7 @@ Nothing here knows an architecture:
 
 import copy
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
@@ -109,14 +109,16 @@ class Engine:
         if self.packing == "single":
             self.limit = 1
 
-    def layouts(self, rows: Sequence[Row], owners: Sequence[Any], **options: Any) -> Iterable[Layout]:
+    def layouts(
+        self, rows: Sequence[Row], owners: Sequence[Any], share: bool = True, **options: Any
+    ) -> Iterable[Layout]:
         """Lay rows out as this model can run them; see `layout.layouts`."""
-        return layouts(rows, owners, self.limit, share=self.packing == "rows", **options)
+        return layouts(rows, owners, self.limit, share=share and self.packing == "rows", **options)
 
     def run(
         self,
         layout: Layout,
-        start: Start = Start(),  # noqa: B008 - frozen
+        start: Start = Start(),
         *,
         keep: Kept | None = None,
         keys: Keys | None = None,

@@ -58,14 +58,15 @@ class Front:
     def _hear(self, name: str, forward: Callable[..., Any], tokens: int, halt: bool, *given: Any, **named: Any) -> Any:
         out = forward(*given, **named)
         heard = {found for found, _, _ in self._heard}
-        if name not in self._maps and heard & self._maps:
+        if name not in heard and name not in self._maps and heard & self._maps:
             return out
         first, others = (out[0], out[1:]) if isinstance(out, tuple) else (out, None)
-        flat = isinstance(first, Tensor) and first.dim() == 2
-        if name in heard or any(other is not None for other in others or ()) or first.numel() != tokens * first.shape[-1]:
+        alone = isinstance(first, Tensor) and all(other is None for other in others or ())
+        if name in heard or not alone or first.numel() != tokens * first.shape[-1]:
             self._usable = False
             return out
-        self._shape[name] = partial(_shaped, flat=flat, others=None if others is None else len(others))
+        shape = partial(_shaped, flat=first.dim() == 2, others=None if others is None else len(others))
+        self._shape[name] = shape
         self._heard.append((name, first, first._version))
         if halt and self._maps <= heard | {name}:
             raise Halt

@@ -83,7 +83,7 @@ def _written(
             place.copy_(piece)
         for patch in patches:
             patch.write(parts[patch.source][number], piece, segments[number].spans, place)
-            piece = place
+            piece = place  # noqa: PLW2901 - a second patch of the map adds to what the first made
     return out
 
 

@@ -157,8 +157,8 @@ class FactorNetwork(nn.Module):
         z = torch.cat([x, delta], dim=-1)
         if not self.normalise:
             return z
-        for part, moments in zip(z.split([x.shape[1], delta.shape[1]], dim=1), (self.x_moments, self.delta_moments), strict=True):
-            moments.normalise_(part)
+        self.x_moments.normalise_(z[:, : self.d_in])
+        self.delta_moments.normalise_(z[:, self.d_in :])
         return z
 
     def forward(self, z: Tensor, modes: Modes) -> Tensor:

@@ -146,7 +146,7 @@ class Layout:
     def _segments(self, owners: Sequence[int | None], among: Sequence[int] | None) -> list[Segment]:
         place = None if among is None else {token: number for number, token in enumerate(among)}
         found: list[Segment] = []
-        for own, end, owner in zip(self.own, self.prompts, owners, strict=True):
+        for row, own, end, owner in zip(self.rows, self.own, self.prompts, owners, strict=True):
             tokens = own if place is None else [place[token] for token in own if token in place]
             if owner is None or not tokens:
                 continue
@@ -157,7 +157,7 @@ class Layout:
             if found and found[-1].edit == owner and found[-1].stop == first:
                 last = found.pop()
                 start, spans = last.start, last.spans
-            span = Span(first - start, stop - start, None if prompt_end is None else prompt_end - start)
+            span = Span(first - start, stop - start, None if prompt_end is None else prompt_end - start, row)
             found.append(Segment(owner, start, stop, (*spans, span)))
         return found
 

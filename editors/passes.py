@@ -1,6 +1,6 @@
 """Passes of a model: rows forward, under edits, again from the first patched block, and with gradients."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -96,7 +96,8 @@ class Passes:
             owners: For each row the index of its edit, or None.
             keys: Takes keys and values of the latest pass.
         """
-        for layout in self.engine.layouts(rows, owners, whole_prompts=self._whole_prompts(edits)):
+        options = {"share": not edits.by_row, "whole_prompts": self._whole_prompts(edits)}
+        for layout in self.engine.layouts(rows, owners, **options):
             with self._patched(layout, edits, owners):
                 logits = self.engine.run(layout, keys=keys)
             assert logits is not None
@@ -192,14 +193,17 @@ class Passes:
         if not base.rows:
             return
         first = edits.cut
-        cut = max((c.block for c in base.cuts if first is not None and c.block <= first.block), default=None)
-        if cut is None or first is None:
-            raise ValueError(f"The base pass kept {[c.block for c in base.cuts]}, none of which is at or before {first}.")
+        assert first is not None, "edits that patch nothing need no replay"
+        cut = max((c.block for c in base.cuts if c.block <= first.block), default=None)
+        if cut is None:
+            blocks = sorted({c.block for c in base.cuts})
+            raise ValueError(f"The base pass kept blocks {blocks}, none of which is at or before block {first.block}.")
         # what stands may ask at the end of a prompt what becomes of the tokens in front
         late = edits.late and not self._whole_prompts() and base.keys_from is not None and base.keys_from <= cut
         frozen = base.kept.keys_and_values() if late else None
         shared = base.kept.tokens if late else None
-        for layout in self._again(base, owners, among, self._whole_prompts(edits), shared):
+        options = {"share": not edits.by_row, "whole_prompts": self._whole_prompts(edits)}
+        for layout in self._again(base, owners, among, shared, options):
             start = self._start(base, layout, Cut(cut, first.maps if cut == first.block else frozenset()), frozen)
             with self._patched(layout, edits, owners):
                 logits = self.engine.run(layout, start, keys=keys)
@@ -219,18 +223,18 @@ class Passes:
         base: BasePass,
         owners: Sequence[int | None],
         among: Sequence[int] | None,
-        whole_prompts: bool,
         shared: int | None,
+        options: Mapping[str, bool],
     ) -> list[Layout]:
         """Return the layouts of a replay; `shared` is the number of known keys if rows begin where prompts end."""
-        key = tuple(owners), None if among is None else tuple(among), whole_prompts, shared
+        key = tuple(owners), None if among is None else tuple(among), shared, *options.items()
         if key not in base.layouts:
             some = range(len(base.rows)) if among is None else among
             rows = [base.rows[index] for index in some]
             starts = [0 if shared is None else min(row.prompt_end, *row.scored) for row in rows]
             known = Known([base.paths[index] for index in some], starts)
-            options = {"whole_prompts": whole_prompts, "shared": shared or 0}
-            base.layouts[key] = list(self.engine.layouts(rows, [owners[i] for i in some], known=known, **options))
+            own = [owners[index] for index in some]
+            base.layouts[key] = list(self.engine.layouts(rows, own, known=known, shared=shared or 0, **options))
             for layout in base.layouts[key]:
                 layout.rows = [some[index] for index in layout.rows]
         return base.layouts[key]

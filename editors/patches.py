@@ -22,11 +22,19 @@ from transformers.activations import ACT2FN
 
 
 class Span(NamedTuple):
-    """The tokens [first, stop) of one row within a segment; `prompt_end` is None once the prompt has been read."""
+    """The tokens [first, stop) of one row within a segment.
+
+    Attributes:
+        first: First token.
+        stop: Behind the last.
+        prompt_end: The prompt's last token; None once the prompt has been read.
+        row: Index of the row; None where a row grows.
+    """
 
     first: int
     stop: int
     prompt_end: int | None
+    row: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +69,11 @@ class Patch(ABC):
     @property
     def whole_prompts(self) -> bool:
         """Whether what happens to a prompt's tokens depends on its end; prompts that begin alike then share nothing."""
+        return False
+
+    @property
+    def by_row(self) -> bool:
+        """Whether what happens to a token depends on which row it belongs to; rows then share nothing."""
         return False
 
     @abstractmethod

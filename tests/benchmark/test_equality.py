@@ -25,7 +25,7 @@ def largest_differences(model: LanguageModel, data: Path | None, task: str, case
     chosen = choose(TASKS.get(task)().load(source).cases, cases)
     plan = make_plan(model, chosen, GenerationSpec(), fluency=False)
     edits = FTM(FTMConfig(block=1, lr=3e-3, clamp=0.03)).edit(model, [case.request for case in chosen])
-    base = model.base_pass(plan.forced.rows, [1])
+    base = model.base_pass(plan.forced.rows, [edits.cut])
     with torch.no_grad():
         fast = dict(model.replay(base, edits, plan.forced.owners))
     largest, differing, compared, owner, edited = 0.0, 0, 0, None, None

@@ -58,7 +58,7 @@ def test_replay_of_many_edits_equals_dense_weights_one_by_one(make_language_mode
     model = make_language_model(family)
     rows, owners = rows_and_owners(model, 3)
     edits = random_edits(model, kind, 3, block=1)
-    base = model.base_pass(rows, cuts=[Cut(1)])
+    base = model.base_pass(rows, cuts=[edits.cut])
     replayed = dict(model.replay(base, edits, owners))
     forwarded = dict(model.forward(rows, edits, owners))
     for i, row in enumerate(rows):
@@ -205,7 +205,7 @@ def test_bfloat16_rows_agree_with_single_rows(make_language_model):
     rows, owners = rows_and_owners(model, 2)
     edits = random_edits(model, "low_rank", 2, block=1)
     assert edits.patches[0][0].a.dtype == torch.float32
-    found = dict(model.replay(model.base_pass(rows, cuts=[Cut(1)]), edits, owners))
+    found = dict(model.replay(model.base_pass(rows, cuts=[edits.cut]), edits, owners))
     for i, row in enumerate(rows):
         alone = dict(model.forward([row], edits, [owners[i]]))[0]
         assert (found[i] - alone).abs().max() < 0.05 * alone.abs().max()

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from instructedit.editors import Codebook, Edits, LowRank
+from instructedit.editors import Codebook, Cut, Edits, LowRank
 from instructedit.editors.layout import Known, layouts
 from instructedit.editors.rows import Row
 
@@ -83,7 +83,7 @@ def test_shared_beginnings_give_what_each_row_gives_alone(make_language_model, f
     rows = [model.encode(*text) for text in TEXTS] * 2
     owners = [0] * 5 + [1] * 5
     edits = random_edits(model, "low_rank", 2, block)
-    base, run = model.base(rows, [block])
+    base, run = model.base(rows, [edits.cut])
     plain = dict(run)
     (layout,) = model.engine.layouts(rows, [0] * len(rows))
     assert len(layout.ids) < sum(map(len, rows)) / 2, "something is shared"
@@ -98,7 +98,8 @@ def test_shared_beginnings_give_what_each_row_gives_alone(make_language_model, f
 
 def codebook(model, rows, block: int, part: str, replace: str) -> Edits:
     site = model.sites(part, [block])[0]
-    keys = [x[row.prompt_end] for x, row in zip(model.inputs(model.base_pass(rows, [block]), site), rows, strict=True)]
+    base = model.base_pass(rows, [Cut(block)])
+    keys = [x[row.prompt_end] for x, row in zip(model.inputs(base, site), rows, strict=True)]
     values = 3 * torch.randn(2, site.d_out, generator=torch.Generator().manual_seed(4))
     book = Codebook(site.name, block, torch.stack([keys[0], keys[2]]), values, torch.tensor([1e-3, 1e-3]), replace)
     return Edits(((book,),))
@@ -116,7 +117,7 @@ def test_codebooks_on_shared_and_known_tokens_give_what_each_row_gives_alone(
     edits = codebook(model, rows, block, part, replace)
     assert edits.late == (replace == "last")
     (book,) = edits.patches[0]
-    base = model.base_pass(rows, [block], late=block)
+    base = model.base_pass(rows, [edits.cut], late=block)
     found = dict(model.replay(base, edits, [0] * len(rows)))
     whole = dict(model.forward(rows, edits, [0] * len(rows)))
     entries = {0: 0, 1: 0, 2: 1}
@@ -148,7 +149,7 @@ def test_any_map_of_the_last_block_may_be_patched(model, name):
     generator = torch.Generator().manual_seed(3)
     a, b = torch.randn(32, 2, generator=generator), torch.randn(2, width, generator=generator)
     edits = Edits(((LowRank(site, 3, 0.3 * a, 0.3 * b),),))
-    found = dict(model.replay(model.base_pass(rows, [3]), edits, [0] * len(rows)))
+    found = dict(model.replay(model.base_pass(rows, [edits.cut]), edits, [0] * len(rows)))
 
     def add(_m, x, out):
         return out + x[0] @ (0.3 * a) @ (0.3 * b)
@@ -162,7 +163,7 @@ def test_any_map_of_the_last_block_may_be_patched(model, name):
 
 def test_no_rows_are_no_passes(model):
     edits = random_edits(model, "low_rank", 1, 1)
-    base = model.base_pass([], [1])
+    base = model.base_pass([], [edits.cut])
     assert list(model.replay(base, edits, [])) == []
     assert model.inputs(base, model.sites("up", [1])[0]) == []
 
@@ -179,7 +180,7 @@ def test_a_late_edit_runs_whole_rows_where_what_stands_asks_the_end_of_the_promp
     rows = [model.encode(*text) for text in TEXTS]
     standing, late = codebook(model, rows, 2, "up", "prompt"), codebook(model, rows, 1, "up", "last")
     view = model.edited(standing)
-    found = dict(view.replay(view.base_pass(rows, [1], late=1), late, [0] * len(rows)))
+    found = dict(view.replay(view.base_pass(rows, [late.cut], late=1), late, [0] * len(rows)))
     wanted = dict(view.forward(rows, late, [0] * len(rows)))
     assert all((found[i] - wanted[i]).abs().max() < 1e-4 * wanted[i].abs().max() for i in wanted)
 

@@ -75,8 +75,8 @@ def test_generation_and_replay_see_the_edits_a_model_stands_under(make_language_
     assert answers(view, prompts, second, owners, **greedy) == answers(written, prompts, second, owners, **greedy)
     rows = [model.encode(request.prompt, request.target) for request in REQUESTS]
     for ours, theirs in zip(
-        view.replay(view.base_pass(rows, [2]), second, owners),
-        written.replay(written.base_pass(rows, [2]), second, owners),
+        view.replay(view.base_pass(rows, [second.cut]), second, owners),
+        written.replay(written.base_pass(rows, [second.cut]), second, owners),
         strict=True,
     ):
         torch.testing.assert_close(ours[1], theirs[1])
