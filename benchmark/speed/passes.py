@@ -63,18 +63,13 @@ class Passes:
         return self.after(text, -1)
 
     def behind(self, text: Text, cut: Cut) -> float:
-        """Return the operations from a map on, itself included."""
-        own = self.down + (self.up if cut.part == "up" else 0)
+        """Return the operations behind a map's output; back to its gradient it is the same."""
+        own = self.down if cut.part == "up" else 0
         return 2.0 * own * self.at(text, cut.block) + self.after(text, cut.block)
 
     def front(self, text: Text, cut: Cut) -> float:
-        """Return the operations in front of a map."""
+        """Return the operations up to a map's output."""
         return self.forward(text) - self.behind(text, cut)
-
-    def back(self, text: Text, cut: Cut) -> float:
-        """Return the operations from the loss back to the gradient of a map's output."""
-        own = self.down if cut.part == "up" else 0
-        return 2.0 * own * self.at(text, cut.block) + self.after(text, cut.block)
 
     def changed(self, tokens: int, cut: Cut) -> float:
         """Return the operations behind one token's new output of a map, which changes it and the tokens behind it.

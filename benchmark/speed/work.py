@@ -6,8 +6,8 @@ What is counted is what the mathematics asks for, whatever the code does:
   norms, activations and the element-wise steps of optimisers are left out; for texts this short they are little.
 * Tokens behind the last scored position pass nothing. In the last block keys and values are made of all tokens, all
   else only at positions that are read; logits only at scored positions.
-* Under an edit only what stands behind the first patched map runs again: that map, the rest of its block, and the
-  blocks after it. What is in front is made once.
+* Under an edit only what stands behind the first patched map runs again: the rest of its block, and the blocks after
+  it; and what the edit adds to the maps' outputs. These and all that is in front are made once.
 * A way back through frozen weights is one product for each map behind the first patched one; the gradient of a weight
   that is trained is one more.
 * A hypernetwork counts for each token whose gradient is not zero: in the last block those that are scored, in the
@@ -71,8 +71,12 @@ class Needed:
         return ROWS * (self.passes.behind(text, self.cut) + self.added(text, target))
 
     def added(self, text: Text, target: int) -> float:
-        """Return the operations of an edit's own products for one text; a dense change is part of the weight."""
+        """Return the operations of an edit's own products for one text."""
         return 0.0
+
+    def own_products(self, new: Text, target: int) -> float:
+        """Return the operations of an edit's own products for a token that nobody has read before."""
+        return self.added(new, target)
 
     def train(self) -> float:
         """Return the operations of one edit of a training step."""
@@ -90,7 +94,7 @@ class Needed:
         """
         prompt, one = Text(PROMPT, 1), Text(1, 1)
         read = _mean(self.prompt(prompt) + self.added(prompt, target) for target in TARGETS)
-        token = self.passes.forward(one) + _mean(self.added(one, target) for target in TARGETS)
+        token = self.passes.forward(one) + _mean(self.own_products(one, target) for target in TARGETS)
         return answers * read + (answers * (answer - 1) + texts - 1) * token
 
     def prompt(self, prompt: Text) -> float:
@@ -110,9 +114,16 @@ class FineTuned(Needed):
 
     def edit_of(self, target: int) -> float:  # noqa: D102
         text = Text(PROMPT, 1) if self.config.objective == "prompt_last" else self.own(target)
-        gradient = 2.0 * self.passes.down * self.passes.at(text, self.cut.block)
-        there, back = self.passes.behind(text, self.cut), self.passes.back(text, self.cut) + gradient
-        return self.passes.front(text, self.cut) + _seen(self) * there + self.steps * back
+        one_way = self.passes.behind(text, self.cut) + self.added(text, target)
+        return self.passes.front(text, self.cut) + (_seen(self) + self.steps) * one_way
+
+    def added(self, text: Text, target: int) -> float:
+        """Return the operations of x D; those of the gradient of D are as many."""
+        return 2.0 * self.passes.down * self.passes.at(text, self.cut.block)
+
+    def own_products(self, new: Text, target: int) -> float:
+        """Return nothing: a dense change is part of the weight, whose product is counted."""
+        return 0.0
 
 
 class Transformed(Needed):
@@ -128,7 +139,7 @@ class Transformed(Needed):
 
     def edit_of(self, target: int) -> float:  # noqa: D102
         text = self.own(target)
-        return self.passes.forward(text) + self.passes.back(text, self.cut) + self.network(target)
+        return self.passes.forward(text) + self.passes.behind(text, self.cut) + self.network(target)
 
     def network(self, target: int, learns: bool = False) -> float:
         """Return the operations of the network for one edit, forwards.
@@ -164,7 +175,7 @@ class Transformed(Needed):
         passes, text = self.passes, _text(target)
         local: int = min(LOCAL, self.config.objective.locality_rows)
         edited = passes.behind(text, self.cut) + self.added(text, target)
-        back = passes.back(text, self.cut) + 2 * self.added(text, target)
+        back = passes.behind(text, self.cut) + 2 * self.added(text, target)
         unedited = local * passes.forward(text) + passes.front(text, self.cut)
         network = (1 + self.back) * self.network(target, learns=True) - self.network(target)
         return self.edit_of(target) + network + unedited + (1 + local) * (edited + back)
