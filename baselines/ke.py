@@ -79,8 +79,15 @@ class Conditioner(nn.Module):
 
     def forward(self, h: Tensor) -> tuple[Tensor, ...]:
         """Return softmax(r_a), c_a, softmax(r_b), c_b, eta for h [edits, condition], each [edits, ...]."""
-        r_a, c_a, r_b, c_b, scale = self.outer(torch.tanh(self.inner(h))).split(self.sizes, dim=-1)
+        r_a, c_a, r_b, c_b, scale = _normed(self.outer, torch.tanh(_normed(self.inner, h))).split(self.sizes, dim=-1)
         return r_a.softmax(-1), c_a, r_b.softmax(-1), c_b, torch.sigmoid(scale)
+
+
+def _normed(linear: Any, h: Tensor) -> Tensor:
+    """Return what a map with a normalised weight g v / |v| makes of h; here h v is scaled, which is as long as h."""
+    length, direction = linear.parametrizations.weight.original0, linear.parametrizations.weight.original1
+    scale = length / torch.linalg.vector_norm(direction, dim=1, keepdim=True)
+    return nn.functional.linear(h, direction) * scale.T + linear.bias
 
 
 class KnowledgeEditor(nn.Module):

@@ -79,7 +79,7 @@ class Start:
 
     block: int = 0
     states: Tensor | None = None
-    told: Callable[[Sequence[int]], nn.Module | None] = lambda _: None
+    told: Callable[[tuple[int, ...]], nn.Module | None] = lambda _: None
     frozen: Keys | None = None
 
 
@@ -155,7 +155,7 @@ class Engine:
 
         if start.states is not None:
             stage(start.block).enter = start.states[None]
-            told = start.told([layout.sources[token] for token in treated(start.block)])
+            told = start.told(tuple(layout.sources[token] for token in treated(start.block)))
             if told is not None:
                 stage(start.block).block, stage(start.block).attends = told, False
         stop = max(keep.hidden, default=None) if halt else None

@@ -76,9 +76,9 @@ class Layout:
     @property
     def read(self) -> list[int]:
         """Tokens whose logits are wanted, each once, in order."""
-        return self._once("read", lambda: sorted({token for tokens in self.scored for token in tokens}))
+        return self.once("read", lambda: sorted({token for tokens in self.scored for token in tokens}))
 
-    def _once(self, key: Hashable, make: Callable[[], T]) -> T:
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
         """Return what is made once; a layout is run again at every step of an optimiser."""
         if key not in self._made:
             self._made[key] = make()
@@ -141,7 +141,7 @@ class Layout:
         def make() -> dict[int, list[Segment]]:
             return {len(self.read): self._segments(owners, self.read), len(self.ids): self._segments(owners, None)}
 
-        return self._once(("segments", *owners), make).__getitem__
+        return self.once(("segments", *owners), make).__getitem__
 
     def _segments(self, owners: Sequence[int | None], among: Sequence[int] | None) -> list[Segment]:
         place = None if among is None else {token: number for number, token in enumerate(among)}
@@ -168,7 +168,7 @@ class Layout:
             asked = [(own, [self.positions[token] for token in own]) for own in self.own]
             return Pattern([self._asking(*q, path) for q, path in zip(asked, self.paths, strict=True)], device)
 
-        return self._once("whole", make)
+        return self.once("whole", make)
 
     def _asking(self, queries: Sequence[int], at: Sequence[int], path: Sequence[int]) -> Asking:
         front = sum(number < self.shared for number in path)
@@ -176,7 +176,7 @@ class Layout:
 
     def reading(self, device: torch.device) -> Pattern:
         """Return the attention of the tokens that are read, numbered as in `read`."""
-        return self._once("reading", lambda: Pattern(self._readers(), device))
+        return self.once("reading", lambda: Pattern(self._readers(), device))
 
     def _readers(self) -> list[Asking]:
         place = {token: number for number, token in enumerate(self.read)}

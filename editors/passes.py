@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -211,12 +211,14 @@ class Passes:
             yield layout, logits
 
     def _start(self, base: BasePass, layout: Layout, cut: Cut, frozen: Keys | None = None) -> Start:
-        """Return where a replay of a layout starts."""
-        enter = picked(base.kept.states(cut.block), layout.sources)
-        front = base.kept.fronts.get(cut.block)
-        if front is None:
-            return Start(cut.block, enter, frozen=frozen)
-        return Start(cut.block, enter, partial(front.told, self.structure.front(cut)), frozen)
+        """Return where a replay of a layout starts; the steps of an optimiser start from the same tensors."""
+
+        def make() -> Start:
+            enter, front = picked(base.kept.states(cut.block), layout.sources), base.kept.fronts.get(cut.block)
+            told = cache(partial(front.told, self.structure.front(cut))) if front is not None else lambda _: None
+            return Start(cut.block, enter, told, frozen)
+
+        return layout.once(("start", cut), make) if torch.is_grad_enabled() else make()
 
     def _again(
         self,
