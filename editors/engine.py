@@ -20,7 +20,6 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.activations import NewGELUActivation
 
 from .attention import Attention, Keys, attending
 from .front import Front, shallow
@@ -249,17 +248,6 @@ def _can_be_told(model: PreTrainedModel) -> bool:
     return bool(getattr(model, "_supports_attention_backend", False)) and kinds.issuperset(
         getattr(model.config, "layer_types", None) or kinds
     )
-
-
-def fuse_activations(model: PreTrainedModel) -> None:
-    """Let one kernel compute GPT-2's activation, which transformers writes as eight operations: a tenth of a pass.
-
-    It is the same function, 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))).
-    """
-    for parent in list(model.modules()):
-        for name, child in parent.named_children():
-            if type(child) is NewGELUActivation:
-                setattr(parent, name, torch.nn.GELU(approximate="tanh"))
 
 
 def view_of(model: PreTrainedModel, blocks_name: str, blocks: Sequence[nn.Module], cut: int) -> PreTrainedModel:

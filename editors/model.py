@@ -19,8 +19,9 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from .activations import fuse_activations
 from .edits import Edits
-from .engine import Engine, fuse_activations
+from .engine import Engine
 from .errors import InputError
 from .passes import Passes
 from .rows import Row, encode, encode_prompt, require_offsets

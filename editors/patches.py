@@ -18,7 +18,8 @@ from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from transformers.activations import ACT2FN
+
+from .activations import activation
 
 
 class Span(NamedTuple):
@@ -234,7 +235,7 @@ class Slots(Patch):
         return self.source_site
 
     def __call__(self, x: Tensor, y: Tensor, spans: Sequence[Span]) -> Tensor:  # noqa: D102
-        act, x = ACT2FN[self.activation], x.to(self.k.dtype)
+        act, x = activation(self.activation), x.to(self.k.dtype)
         inner: Tensor = act(x @ self.k) if self.g is None else act(x @ self.g) * (x @ self.k)
         return y + (inner @ self.v).to(y.dtype)
 
