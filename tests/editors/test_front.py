@@ -1,0 +1,143 @@
+"""Replays that are told what lies in front of the first patched map, against replays that run the whole block."""
+
+import pytest
+import torch
+from torch import nn
+
+from instructedit.editors import Cut, Edits, LowRank
+from instructedit.editors.front import Front
+
+from ..conftest import FAMILIES
+from .test_engine import reference, rows_and_owners
+
+
+def patches_of(model, block: int, parts: tuple[str, ...], count: int = 2) -> Edits:
+    generator = torch.Generator().manual_seed(5)
+    return Edits(
+        tuple(
+            tuple(
+                LowRank(
+                    site.name,
+                    site.block,
+                    0.3 * torch.randn(site.d_in, 2, generator=generator),
+                    0.3 * torch.randn(2, site.d_out, generator=generator),
+                )
+                for part in parts
+                for site in model.sites(part, [block])[:1]
+            )
+            for _ in range(count)
+        )
+    )
+
+
+def run_modules(model, run) -> set[str]:
+    """Return the names of the modules whose own code runs."""
+    seen: set[str] = set()
+    places = {}
+    for name, module in model.model.named_modules():
+        places[name] = module.forward
+
+        def forward(*given, name=name, inner=module.forward, **named):
+            seen.add(name)
+            return inner(*given, **named)
+
+        module.forward = forward
+    run()
+    for module in model.model.modules():
+        del module.__dict__["forward"]
+    return seen
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("parts", [("up",), ("down",), ("up", "down")])
+@pytest.mark.parametrize("block", [1, 3])
+def test_what_lies_in_front_is_told_and_changes_nothing(make_language_model, family, parts, block):
+    model = make_language_model(family)
+    rows, owners = rows_and_owners(model, 2)
+    edits = patches_of(model, block, parts)
+    base = model.base_pass(rows, [edits.cut])
+    told = {}
+    ran = run_modules(model, lambda: told.update(model.replay(base, edits, owners)))
+    for i, row in enumerate(rows):
+        wanted = reference(model, row, edits, owners[i])
+        assert (told[i] - wanted).abs().max() < 2e-4 * wanted.abs().max()
+    front = model.structure.front(edits.cut)
+    maps = [site.name for site in model.structure.sites[block]]
+    known = not ran & set(front)
+    assert known == (family != "gptj"), "whose attention also puts out its weights"
+    assert set(front) & set(maps) == {name for name in maps if ("up" not in parts) or name != maps[-1]} & set(front)
+    assert len(set(front) - set(maps)) == 1, "the attention"
+
+
+def test_where_nothing_is_known_of_the_maps_the_block_runs(make_language_model):
+    model = make_language_model("gpt2")
+    rows, owners = rows_and_owners(model, 2)
+    edits = patches_of(model, 1, ("up",))
+    wanted = dict(model.forward(rows, edits, owners))
+    for cut in (Cut(1), Cut(0), Cut(1, frozenset({"transformer.h.1.attn.c_attn"}))):
+        found = {}
+        base = model.base_pass(rows, [cut])
+        ran = run_modules(model, lambda base=base, found=found: found.update(model.replay(base, edits, owners)))
+        assert "transformer.h.1.attn" in ran
+        assert all((found[i] - wanted[i]).abs().max() < 1e-5 * wanted[i].abs().max() for i in wanted)
+
+
+def test_several_editors_of_one_block_share_what_is_kept(make_language_model):
+    model = make_language_model("llama")
+    rows, owners = rows_and_owners(model, 2)
+    ups, downs, later = (patches_of(model, 1, ("up",)), patches_of(model, 1, ("down",)), patches_of(model, 2, ("up",)))
+    base = model.base_pass(rows, [ups.cut, downs.cut, later.cut])
+    assert base.kept.hidden.keys() == base.kept.fronts.keys() == {1, 2}
+    for edits in (ups, downs, later):
+        wanted = dict(model.forward(rows, edits, owners))
+        found = {}
+        ran = run_modules(model, lambda found=found, edits=edits: found.update(model.replay(base, edits, owners)))
+        assert not ran & set(model.structure.front(edits.cut))
+        assert all((found[i] - wanted[i]).abs().max() < 1e-5 * wanted[i].abs().max() for i in wanted)
+
+
+def test_a_standing_edit_is_not_applied_twice(make_language_model):
+    model = make_language_model("gpt2")
+    rows, owners = rows_and_owners(model, 2)
+    for parts in (("up",), ("down",)):
+        view, edits = model.edited(patches_of(model, 1, ("up", "down"), 1)), patches_of(model, 1, parts)
+        wanted = dict(view.forward(rows, edits, owners))
+        found = dict(view.replay(view.base_pass(rows, [edits.cut]), edits, owners))
+        assert all((found[i] - wanted[i]).abs().max() < 1e-5 * wanted[i].abs().max() for i in wanted)
+
+
+class Block(nn.Module):
+    """A block of an attention and a two-layer network, in some order and with some habits."""
+
+    def __init__(self, habit: str) -> None:
+        super().__init__()
+        self.attention, self.up, self.down = nn.Linear(4, 4), nn.Linear(4, 8), nn.Linear(8, 4)
+        self.habit = habit
+
+    def forward(self, hidden):
+        if self.habit == "behind":
+            return self.attention(self.down(self.up(hidden)))
+        found = self.attention(hidden)
+        inner = self.up(hidden)
+        if self.habit == "writes":
+            inner += 1
+        if self.habit == "twice":
+            found = found + self.attention(hidden)
+        return found + self.down(inner)
+
+
+@pytest.mark.parametrize(("habit", "known"), [("", True), ("behind", False), ("writes", False), ("twice", False)])
+def test_what_cannot_be_told_is_not(habit, known):
+    block = Block(habit)
+    front = Front(block, "b.", ["b.attention", "b.up"], {"b.up"})
+    hidden = torch.randn(1, 5, 4)
+    with torch.no_grad():
+        wanted = front.listening(5, halt=False)(hidden)
+        assert torch.equal(wanted, block(hidden))
+        front.close(range(10, 15))
+        twin = front.told(["b.attention", "b.up"], [12, 11])
+        assert (twin is not None) == known
+        assert front.told(["b.attention", "b.up"], [12, 9]) is None, "nobody heard of token 9"
+        if twin is not None:
+            assert torch.allclose(twin(hidden[:, [2, 1]]), wanted[:, [2, 1]])
+            assert block.up.forward(hidden).shape == (1, 5, 8), "the block itself stays as it is"
