@@ -94,7 +94,12 @@ class Estimate:
             held = EditLoad(held.scored, held.scored)
         share, pack = self.sketch.share(cost.first_block), within(load * (self.edits * cost.together), self.pack)
         own = cost.edit_bytes + cost.edit_token_bytes * load.tokens
-        return Need(own * self.edits) + memory.passing(self.passes, held, share, pack)
+        base = self._base([cost]).of_texts(load.tokens, load.scored) * cost.remembered
+        return Need(own * self.edits, base * self.edits) + memory.passing(self.passes, held, share, pack)
+
+    def _base(self, costs: Sequence[Cost]) -> memory.Base:
+        """Return what a base pass keeps for replays under some editors."""
+        return memory.Base.of(self.sketch, [cost.cut for cost in costs], self.itemsize)
 
     def patch_memory(self, row: RowSpec, cost: Cost) -> float:
         """Return the memory of the finished edits that are held together."""
@@ -143,7 +148,6 @@ class Estimate:
 
     def reading_memory(self, costs: Sequence[Cost]) -> Need:
         """Return the memory of scoring a chunk under some editors, of the task that takes most."""
-        cuts = {cost.first_block for cost in costs if cost.first_block is not None}
         late = max(
             (self.sketch.share(c.first_block) for c in costs if c.late and c.first_block is not None), default=0.0
         )
@@ -154,7 +158,7 @@ class Estimate:
                 self.passes,
                 load := self._score_load(task),
                 self.chunk,
-                len(cuts),
+                self._base(costs),
                 late,
                 new,
                 within(EditLoad(load.tokens, load.scored) * self.chunk, self.pack),
@@ -188,6 +192,6 @@ class Estimate:
         judged = within(load.outer * together, self.pack)
         share = 0.0 if cost.first_block is None else self.sketch.share(cost.first_block)
         steps = together * (cost.edit_bytes + cost.step_token_bytes * load.edit.tokens)
-        texts = load.outer.tokens * together * self.passes.stream
+        base = self._base([cost]).of_texts(load.outer.tokens, load.outer.scored) * together
         passing = memory.passing(self.passes, judged, share, judged)
-        return Need(cost.training_bytes + cost.network_bytes + steps, texts) + passing
+        return Need(cost.training_bytes + cost.network_bytes + steps, base) + passing

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from .structure import Site
+from .structure import Cut, Site
 
 FLOAT = 4
 """Bytes of a number of an edit or of a network: they are computed in float32 at least."""
@@ -30,6 +30,7 @@ class Cost:
             through frozen weights counts as one forward: only the gradients of inputs are computed.
         head_passes: The same of the language-model head.
         together: Requests of an edit that are worked on at once.
+        remembered: Those of which the base pass is kept at once.
         moved_bytes: Memory that is read and written besides the passes, e.g. by an optimiser's steps.
         late: Whether all passes but the first, and scoring, run a text from the end of its prompt on only
             (`Patch.late`).
@@ -48,6 +49,7 @@ class Cost:
     passes: float = 0.0
     head_passes: float = 0.0
     together: int = 1
+    remembered: int = 1
     moved_bytes: float = 0.0
     late: bool = False
 
@@ -60,6 +62,12 @@ class Cost:
     def first_block(self) -> int | None:
         """First edited block, from which scoring runs again; None if nothing is edited."""
         return min((site.block for site in self.sites), default=None)
+
+    @property
+    def cut(self) -> Cut | None:
+        """Where a replay under an edit starts; None if nothing is edited."""
+        first = self.first_block
+        return None if first is None else Cut(first, frozenset(s.name for s in self.sites if s.block == first))
 
 
 def descent(share: float, steps: float) -> tuple[float, float]:

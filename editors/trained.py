@@ -172,6 +172,7 @@ class TrainedEditor(Editor[C]):
             passes=captured,
             head_passes=2,
             together=min(TOGETHER, requests),
+            remembered=min(TOGETHER, requests),
         )
 
     def fit(
