@@ -93,9 +93,10 @@ class Estimate:
         if cost.late:  # steps run the answers only
             held = EditLoad(held.scored, held.scored)
         share, pack = self.sketch.share(cost.first_block), within(load * (self.edits * cost.together), self.pack)
-        own = cost.edit_bytes + cost.edit_token_bytes * load.tokens
-        base = self._base([cost]).of_texts(load.tokens, load.scored) * cost.remembered
-        return Need(own * self.edits, base * self.edits) + memory.passing(self.passes, held, share, pack)
+        own = (cost.edit_bytes + cost.edit_token_bytes * load.tokens) * self.edits
+        base = self._base([cost]).of_texts(load.tokens, load.scored) * cost.remembered * self.edits
+        passing = Need(own, base) + memory.passing(self.passes, held, share, pack)
+        return max(passing, Need(cost.network_token_bytes * load.tokens * self.edits), key=lambda need: need.total)
 
     def _base(self, costs: Sequence[Cost]) -> memory.Base:
         """Return what a base pass keeps for replays under some editors."""

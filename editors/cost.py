@@ -24,6 +24,8 @@ class Cost:
         token_bytes: The same for each token of the edit's text, if the edit grows with it.
         edit_bytes: Memory while it is made, the edit included: gradients and an optimiser's state.
         edit_token_bytes: The same for each token of the edit's text.
+        network_token_bytes: Memory for each token of the edit's text behind the passes, while the network makes the
+            edit; what the passes took is given back by then.
         step_token_bytes: Memory of a training step for each token of an edit's text: what the network keeps for its
             way back.
         passes: Forward passes through all blocks that making it comes to, over the texts of its requests. A pass back
@@ -45,6 +47,7 @@ class Cost:
     token_bytes: int = 0
     edit_bytes: int = 0
     edit_token_bytes: int = 0
+    network_token_bytes: int = 0
     step_token_bytes: int = 0
     passes: float = 0.0
     head_passes: float = 0.0
