@@ -92,8 +92,8 @@ class Base:
     """What a base pass keeps for replays, keys and values aside; all of it follows from shapes.
 
     Attributes:
-        token: Of each token: the hidden states that enter the blocks at which replays start, and what the fronts of
-            these blocks put out.
+        token: Of each token: the hidden states that enter the blocks at which replays start and those behind late
+            edits, and what the fronts of the first put out.
         read: Of each token that is read besides: what the front of the last block puts out.
     """
 
@@ -103,10 +103,12 @@ class Base:
     @classmethod
     def of(cls, sketch: Sketch, cuts: Iterable[Cut | None], itemsize: int) -> "Base":
         """Work out what is kept for replays from some cuts (None for an edit that patches nothing)."""
-        fronts = sketch.structure.fronts(cut for cut in cuts if cut is not None)
+        some = [cut for cut in cuts if cut is not None]
+        fronts = sketch.structure.fronts(some)
+        entered = fronts.keys() | sketch.structure.behind(some)
         widths = {block: sum(front.values()) for block, front in fronts.items()}
         read = widths.pop(sketch.depth - 1, 0)
-        return cls((len(fronts) * sketch.width + sum(widths.values())) * itemsize, read * itemsize)
+        return cls((len(entered) * sketch.width + sum(widths.values())) * itemsize, read * itemsize)
 
     def of_texts(self, tokens: float, read: float) -> float:
         """Return what is kept of texts; where most tokens are read, the last block treats all."""

@@ -45,10 +45,12 @@ class Cut(NamedTuple):
         block: Index of the first patched block.
         maps: The modules that are patched in it, by dotted name; empty if they are not known, and all of the block has
             to be run again.
+        late: Whether what is patched changes for a prompt's last token and for no other (`Patch.late`).
     """
 
     block: int
     maps: frozenset[str] = frozenset()
+    late: bool = False
 
 
 class Structure:
@@ -127,6 +129,10 @@ class Structure:
             maps = {site.name: site.d_out for site in self.sites[cut.block]}
             found.setdefault(cut.block, {}).update({name: maps.get(name, self.width) for name in self.front(cut)})
         return found
+
+    def behind(self, cuts: Iterable["Cut"]) -> set[int]:
+        """Return the blocks behind those of late cuts: tokens that no patch changes enter them as they were."""
+        return {cut.block + 1 for cut in cuts if cut.late and cut.block + 1 < len(self)}
 
     def find(self, block: int | float, part: Part) -> list[Site]:
         """Return the sites of one part of one block, in the order of definition (a gated MLP has two ups)."""

@@ -21,8 +21,9 @@ LLAMA = Sketch.of(
 )
 
 
-def cut(sketch, block, *parts):
-    return Cut(block, frozenset(site.name for part in parts for site in sketch.sites(part, [block])))
+def cut(sketch, block, *said):
+    parts = [part for part in said if part != "late"]
+    return Cut(block, frozenset(s.name for part in parts for s in sketch.sites(part, [block])), "late" in said)
 
 
 @pytest.mark.parametrize(
@@ -35,6 +36,9 @@ def cut(sketch, block, *parts):
         (GPT, [(1, "up"), (1, "down")], 8 + 8 + 32 + 8, 0),  # once for both
         (GPT, [(1, "up"), (2, "down")], 48 + 56, 0),
         (GPT, [(3, "down")], 8, 8 + 32 + 8),  # behind the last block some tokens are read
+        (GPT, [(1, "up", "late")], 48 + 8, 0),  # what enters block 2, too
+        (GPT, [(1, "up", "late"), (2, "down")], 48 + 56, 0),
+        (GPT, [(3, "down", "late")], 8, 48),
         (GPT, [(1,)], 8, 0),  # no map of an MLP: the block runs again
         (LLAMA, [(1, "up")], 8 + 8 + 2 * 24, 0),
     ],
@@ -50,12 +54,12 @@ def test_where_most_tokens_are_read_the_front_of_the_last_block_is_that_of_all()
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("parts", [("up",), ("down",)])
+@pytest.mark.parametrize("parts", [("up",), ("down",), ("up", "late")])
 def test_what_a_base_pass_is_said_to_keep_is_what_it_keeps(make_language_model, family, parts):
     model = make_language_model(family)
     rows, _ = rows_and_owners(model, 2)
-    cuts = [Cut(block, frozenset(s.name for part in parts for s in model.sites(part, [block]))) for block in (1, 3)]
-    base = model.base_pass(rows, cuts)
+    cuts = [cut(model, block, *parts) for block in (1, 3)]
+    base = model.base_pass(rows, cuts, 0 if "late" in parts else None)
     tensors = [part for parts in base.kept.hidden.values() for part in parts]
     for front in base.kept.fronts.values():
         tensors += [part for parts in front._parts.values() for part in parts]
