@@ -133,8 +133,8 @@ def reading(
 ) -> Need:
     """Return what scoring some cases together takes.
 
-    Kept logits, what base passes over texts and prompts keep, their keys and values, and on top of them the largest of
-    a pass over texts, answers and sampled texts.
+    Kept logits, what base passes over texts and prompts keep, their keys and values, logits behind the prompts, and on
+    top of them the largest of a pass over texts, answers and sampled texts.
 
     Args:
         of: The model.
@@ -146,7 +146,8 @@ def reading(
         pack: Tokens and scored positions of the largest pass.
         itemsize: Bytes of a weight.
     """
-    logits = 2 * load.kept * of.vocabulary * itemsize / FLOAT  # before and after the edit
+    position = of.vocabulary * itemsize / FLOAT
+    logits = 2 * load.kept * position  # before and after the edit
     texts = base.of_texts(load.tokens, load.scored) + late * of.cached * load.tokens
     kinds = [
         (count, tokens, length)
@@ -156,7 +157,7 @@ def reading(
         )
         if count and length
     ]
-    prompts = sum(tokens * of.cached + base.of_texts(tokens, count) for count, tokens, _ in kinds)
+    prompts = sum(tokens * of.cached + base.of_texts(tokens, count) + count * position for count, tokens, _ in kinds)
     passes = [pack.tokens * of.token + LOGITS * of.vocabulary * pack.scored]
     for count, tokens, length in kinds:
         rows = min(GENERATED, cases * count)

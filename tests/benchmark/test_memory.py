@@ -1,5 +1,7 @@
 """What a run keeps in memory follows from shapes; some of it is worked by hand, some held against what is there."""
 
+from dataclasses import replace
+
 import pytest
 from transformers import GPT2Config, LlamaConfig
 
@@ -10,7 +12,7 @@ from instructedit.benchmark.machine import Machine
 from instructedit.benchmark.memory import Base, Pass
 from instructedit.benchmark.outline import outline
 from instructedit.benchmark.workload import EditLoad, ScoreLoad
-from instructedit.editors import Cut, Sketch
+from instructedit.editors import Cost, Cut, Sketch
 
 from ..conftest import FAMILIES
 from ..editors.test_engine import rows_and_owners
@@ -76,7 +78,7 @@ def test_scoring_keeps_logits_base_passes_keys_and_values():
     need = memory.reading(of, load, 2, Base(3, 5), 0.5, (6, 8), EditLoad(80, 20), itemsize=2)
     kept = 2 * 2 * 50  # before and after, in two bytes
     texts = 40 * 3 + 10 * 5 + 0.5 * 7 * 40
-    prompts = 30 * (7 + 3) + 3 * 5 + 5 * (7 + 3) + 1 * 5
+    prompts = 30 * (7 + 3) + 3 * (5 + 50) + 5 * (7 + 3) + 1 * (5 + 50)
     passed = 80 * 1000 + memory.LOGITS * 100 * 20
     assert need.total == 2 * (kept + texts + prompts) + passed
     none = memory.reading(of, load, 2, Base(), 0.0, (0, 0), EditLoad(80, 20), itemsize=2)
@@ -110,3 +112,15 @@ def test_steps_of_an_optimiser_keep_the_base_pass_of_all_requests(expected, sche
     need = run.edit_memory(row, cost)
     assert need.more == pytest.approx(count * passed + 2 * base)
     assert need.exact == edits * 16 * 32 * 8  # D, its gradient, two moments
+
+
+def test_a_network_makes_the_edits_when_the_passes_are_over(expected):
+    run, row = expected("ft-m")
+    _, load = run._edit_load(row)
+    cost = Cost(sites=tuple(GPT.sites("up", [1])), edit_token_bytes=100)
+    passing = run.edit_memory(row, cost)
+    assert passing.exact == 2 * 100 * load.tokens
+    assert run.edit_memory(row, replace(cost, network_token_bytes=1)) == passing
+    least = passing.total / (2 * load.tokens)
+    network = run.edit_memory(row, replace(cost, network_token_bytes=int(least) + 1))
+    assert (network.exact, network.more) == (pytest.approx(2 * (int(least) + 1) * load.tokens), 0)
