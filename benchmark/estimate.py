@@ -93,10 +93,11 @@ class Estimate:
         if cost.late:  # steps run the answers only
             held = EditLoad(held.scored, held.scored)
         share, pack = self.sketch.share(cost.first_block), within(load * (self.edits * cost.together), self.pack)
-        own = (cost.edit_bytes + cost.edit_token_bytes * load.tokens) * self.edits
-        base = self._base([cost]).of_texts(load.tokens, load.scored) * cost.remembered * self.edits
+        tokens = load.tokens * self.edits * cost.together
+        own = cost.edit_bytes * self.edits + cost.edit_token_bytes * tokens
+        base = self._base([cost]).of_texts(load.tokens, load.scored) * self.edits * cost.remembered
         passing = Need(own, base) + memory.passing(self.passes, held, share, pack)
-        return max(passing, Need(cost.network_token_bytes * load.tokens * self.edits), key=lambda need: need.total)
+        return max(passing, Need(cost.network_token_bytes * tokens), key=lambda need: need.total)
 
     def _base(self, costs: Sequence[Cost]) -> memory.Base:
         """Return what a base pass keeps for replays under some editors."""
@@ -105,7 +106,10 @@ class Estimate:
     def patch_memory(self, row: RowSpec, cost: Cost) -> float:
         """Return the memory of the finished edits that are held together."""
         _, load = self._edit_load(row)
-        return self.edits * (cost.patch_bytes + cost.token_bytes * load.tokens)
+        grown = cost.token_bytes * load.tokens * self.joint
+        if self.joint > 1:  # a sum of changes that would take more room than the matrices becomes dense
+            grown = min(grown, FLOAT * sum(site.d_in * site.d_out for site in cost.sites))
+        return self.edits * (cost.patch_bytes + grown)
 
     def _chunks(self, task: str) -> list[tuple[int, float]]:
         """Return how cases are scored: so many together, so many times."""

@@ -114,13 +114,23 @@ def test_steps_of_an_optimiser_keep_the_base_pass_of_all_requests(expected, sche
     assert need.exact == edits * 16 * 32 * 8  # D, its gradient, two moments
 
 
-def test_a_network_makes_the_edits_when_the_passes_are_over(expected):
-    run, row = expected("ft-m")
+@pytest.mark.parametrize(("schedule", "together"), [("single", 1), ("batch", 2)])
+def test_a_network_makes_the_edits_when_the_passes_are_over(expected, schedule, together):
+    run, row = expected("ft-m", schedule=schedule)
     _, load = run._edit_load(row)
-    cost = Cost(sites=tuple(GPT.sites("up", [1])), edit_token_bytes=100)
+    cost = Cost(sites=tuple(GPT.sites("up", [1])), edit_token_bytes=100, together=together, remembered=together)
     passing = run.edit_memory(row, cost)
     assert passing.exact == 2 * 100 * load.tokens
     assert run.edit_memory(row, replace(cost, network_token_bytes=1)) == passing
     least = passing.total / (2 * load.tokens)
     network = run.edit_memory(row, replace(cost, network_token_bytes=int(least) + 1))
     assert (network.exact, network.more) == (pytest.approx(2 * (int(least) + 1) * load.tokens), 0)
+
+
+def test_a_sum_of_changes_takes_no_more_room_than_the_matrices(expected):
+    (run, row), (joint, _) = expected("ft-m"), expected("ft-m", schedule="batch")
+    _, load = run._edit_load(row)
+    small, large = (Cost(sites=tuple(GPT.sites("up", [1])), token_bytes=size) for size in (4, 1000))
+    assert run.patch_memory(row, small) == joint.patch_memory(row, small) == 2 * 4 * load.tokens
+    assert run.patch_memory(row, large) == 2 * 1000 * load.tokens
+    assert joint.patch_memory(row, large) == 4 * 8 * 32
