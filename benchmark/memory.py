@@ -1,8 +1,9 @@
 """How much memory a run takes, in bytes.
 
-Weights, networks, optimisers and edits follow from shapes alone and are exact. What passes take, logits, and caches of
-keys and values are estimates; their constants were measured by `tests/benchmark/peaks.py`, on GPT-2 shapes of 4 blocks
-of width 192 and 12 blocks of width 768, one thread, torch 2.13.
+Weights, networks, optimisers and edits follow from shapes alone and are exact. Hidden states, fronts, keys and values
+that base passes keep are exact for each token, and texts are counted by the mean of a sample. What passes take, and
+logits, are estimates; their constants were measured by `tests/benchmark/peaks.py`, on GPT-2 shapes of 4 blocks of width
+192 and 12 blocks of width 768, one thread, torch 2.13.
 """
 
 from collections.abc import Iterable
@@ -89,7 +90,9 @@ class Pass:
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """What a base pass keeps for replays, keys and values aside; all of it follows from shapes.
+    """What a base pass keeps for replays, in bytes, keys and values aside.
+
+    Where attention puts out more than one tensor, as GPT-J's does, fronts are not kept, and it is less.
 
     Attributes:
         token: Of each token: the hidden states that enter the blocks at which replays start and those behind late
