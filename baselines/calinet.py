@@ -109,6 +109,7 @@ class CaliNet(Editor[CaliNetConfig]):
             passes=passes,
             head_passes=head_passes,
             together=together,
+            remembered=requests,
             moved_bytes=10.0 * steps * tensor,
         )
 

@@ -89,6 +89,7 @@ class FTL(Editor[FTConfig]):
             passes=passes,
             head_passes=head_passes,
             together=together,
+            remembered=requests,
             moved_bytes=self.config.steps * MOVED * tensor,
         )
 

@@ -267,8 +267,9 @@ class GRACE(Editor[GRACEConfig]):
         if self.config.replace == "prompt" and any(row.prompt_end == 0 for row in rows):
             raise CaseError("The prompt has one token; replace = 'prompt' needs one in front of the last.")
         # a value at the last prompt token leaves all in front of it as it was: steps run the tokens from there on
-        late = site.block if self.config.replace == "last" else None
-        base = model.base_pass(rows, [Cut(site.block, frozenset({site.name}))], late)
+        late = self.config.replace == "last"
+        cut = Cut(site.block, frozenset({site.name}), late)
+        base = model.base_pass(rows, [cut], site.block if late else None)
         inputs = [x[row.prompt_end] for x, row in zip(model.inputs(base, site), rows, strict=True)]
         if self.config.init == "warm":
             first = [model.output(site, x).to(model.edit_dtype) for x in inputs]

@@ -140,12 +140,10 @@ class KE(TrainedEditor[KEConfig]):
         shape = Shape.of(model, self.config)
         lstm = 2 * 4 * self.config.hidden * (shape.width + self.config.hidden)
         others = found.parameters - shape.vocabulary * shape.width - lstm
-        # weight normalisation makes the conditioners' weights anew from direction and length
         return replace(
             found,
             token_flops=2.0 * lstm,
             edit_flops=2.0 * others,
-            network_bytes=FLOAT * others,
             # a step of the LSTM reads its weights for one token of each edit: about two steps for each of eight edits
             moved_bytes=READS * FLOAT * lstm,
         )

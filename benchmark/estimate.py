@@ -93,13 +93,23 @@ class Estimate:
         if cost.late:  # steps run the answers only
             held = EditLoad(held.scored, held.scored)
         share, pack = self.sketch.share(cost.first_block), within(load * (self.edits * cost.together), self.pack)
-        own = cost.edit_bytes + cost.edit_token_bytes * load.tokens
-        return Need(own * self.edits) + memory.passing(self.passes, held, share, pack)
+        tokens = load.tokens * self.edits * cost.together
+        own = cost.edit_bytes * self.edits + cost.edit_token_bytes * tokens
+        base = self._base([cost]).of_texts(load.tokens, load.scored) * self.edits * cost.remembered
+        passing = Need(own, base) + memory.passing(self.passes, held, share, pack)
+        return max(passing, Need(cost.network_token_bytes * tokens), key=lambda need: need.total)
+
+    def _base(self, costs: Sequence[Cost]) -> memory.Base:
+        """Return what a base pass keeps for replays under some editors."""
+        return memory.Base.of(self.sketch, [cost.cut for cost in costs], self.itemsize)
 
     def patch_memory(self, row: RowSpec, cost: Cost) -> float:
         """Return the memory of the finished edits that are held together."""
         _, load = self._edit_load(row)
-        return self.edits * (cost.patch_bytes + cost.token_bytes * load.tokens)
+        grown = cost.token_bytes * load.tokens * self.joint
+        if self.joint > 1:  # a sum of changes that would take more room than the matrices becomes dense
+            grown = min(grown, FLOAT * sum(site.d_in * site.d_out for site in cost.sites))
+        return self.edits * (cost.patch_bytes + grown)
 
     def _chunks(self, task: str) -> list[tuple[int, float]]:
         """Return how cases are scored: so many together, so many times."""
@@ -143,7 +153,6 @@ class Estimate:
 
     def reading_memory(self, costs: Sequence[Cost]) -> Need:
         """Return the memory of scoring a chunk under some editors, of the task that takes most."""
-        cuts = {cost.first_block for cost in costs if cost.first_block is not None}
         late = max(
             (self.sketch.share(c.first_block) for c in costs if c.late and c.first_block is not None), default=0.0
         )
@@ -154,7 +163,7 @@ class Estimate:
                 self.passes,
                 load := self._score_load(task),
                 self.chunk,
-                len(cuts),
+                self._base(costs),
                 late,
                 new,
                 within(EditLoad(load.tokens, load.scored) * self.chunk, self.pack),
@@ -188,6 +197,6 @@ class Estimate:
         judged = within(load.outer * together, self.pack)
         share = 0.0 if cost.first_block is None else self.sketch.share(cost.first_block)
         steps = together * (cost.edit_bytes + cost.step_token_bytes * load.edit.tokens)
-        texts = load.outer.tokens * together * self.passes.stream
+        base = self._base([cost]).of_texts(load.outer.tokens, load.outer.scored) * together
         passing = memory.passing(self.passes, judged, share, judged)
-        return Need(cost.training_bytes + cost.network_bytes + steps, texts) + passing
+        return Need(cost.training_bytes + cost.network_bytes + steps, base) + passing

@@ -1,14 +1,17 @@
 """How much memory a run takes, in bytes.
 
-Weights, networks, optimisers and edits follow from shapes alone and are exact. What passes take, logits, and caches of
-keys and values are estimates; their constants were measured by `tests/benchmark/peaks.py`, on GPT-2 shapes of 4 blocks
-of width 192 and 12 blocks of width 768, one thread, torch 2.13.
+Weights, networks, optimisers and edits follow from shapes alone and are exact. Hidden states, fronts, keys and values
+that base passes keep are exact for each token, and texts are counted by the mean of a sample. What passes take, and
+logits, are estimates; their constants were measured by `tests/benchmark/peaks.py`, on GPT-2 shapes of 4 blocks of width
+192 and 12 blocks of width 768, one thread, torch 2.13.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from instructedit.editors import Sketch
+from instructedit.editors import Cut, Sketch
 from instructedit.editors.cost import FLOAT
+from instructedit.editors.engine import MOSTLY
 
 from .machine import GENERATED
 from .workload import EditLoad, ScoreLoad
@@ -59,7 +62,6 @@ class Pass:
         cached: Keys and values of a token in all blocks.
         vocabulary: Logits of a position, in float32.
         depth: Blocks.
-        stream: A hidden state.
     """
 
     token: float
@@ -67,7 +69,6 @@ class Pass:
     cached: float
     vocabulary: float
     depth: int
-    stream: float
 
     @classmethod
     def of(cls, sketch: Sketch, itemsize: int) -> "Pass":
@@ -84,12 +85,41 @@ class Pass:
             cached=2 * keys * sketch.depth * itemsize,
             vocabulary=FLOAT * sketch.vocabulary,
             depth=sketch.depth,
-            stream=sketch.width * itemsize,
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Base:
+    """What a base pass keeps for replays, in bytes, keys and values aside.
+
+    Where attention puts out more than one tensor, as GPT-J's does, fronts are not kept, and it is less.
+
+    Attributes:
+        token: Of each token: the hidden states that enter the blocks at which replays start and those behind late
+            edits, and what the fronts of the first put out.
+        read: Of each token that is read besides: what the front of the last block puts out.
+    """
+
+    token: float = 0.0
+    read: float = 0.0
+
+    @classmethod
+    def of(cls, sketch: Sketch, cuts: Iterable[Cut | None], itemsize: int) -> "Base":
+        """Work out what is kept for replays from some cuts (None for an edit that patches nothing)."""
+        some = [cut for cut in cuts if cut is not None]
+        fronts = sketch.structure.fronts(some)
+        entered = fronts.keys() | sketch.structure.behind(some)
+        widths = {block: sum(front.values()) for block, front in fronts.items()}
+        read = widths.pop(sketch.depth - 1, 0)
+        return cls((len(entered) * sketch.width + sum(widths.values())) * itemsize, read * itemsize)
+
+    def of_texts(self, tokens: float, read: float) -> float:
+        """Return what is kept of texts; where most tokens are read, the last block treats all."""
+        return tokens * self.token + (read if read < MOSTLY * tokens else tokens) * self.read
+
+
 def passing(of: Pass, load: EditLoad, share: float, pack: EditLoad) -> Need:
-    """Return what a pass and its way back take.
+    """Return what a pass and its way back take, beside what the base pass keeps.
 
     Args:
         of: The model.
@@ -102,25 +132,26 @@ def passing(of: Pass, load: EditLoad, share: float, pack: EditLoad) -> Need:
 
 
 def reading(
-    of: Pass, load: ScoreLoad, cases: int, cuts: int, late: float, new: tuple[int, int], pack: EditLoad, itemsize: int
+    of: Pass, load: ScoreLoad, cases: int, base: Base, late: float, new: tuple[int, int], pack: EditLoad, itemsize: int
 ) -> Need:
     """Return what scoring some cases together takes.
 
-    Kept logits, hidden states at the cuts, keys and values of texts and of prompts, and on top of them the largest of a
-    pass over texts, answers and sampled texts.
+    Kept logits, what base passes over texts and prompts keep, their keys and values, logits behind the prompts, and on
+    top of them the largest of a pass over texts, answers and sampled texts.
 
     Args:
         of: The model.
         load: Means of a case.
         cases: How many.
-        cuts: Blocks at which the base pass is kept.
+        base: What base passes keep.
         late: Share of the blocks whose keys and values are kept for late edits.
         new: New tokens of an answer and of a sampled text.
         pack: Tokens and scored positions of the largest pass.
         itemsize: Bytes of a weight.
     """
-    logits = 2 * load.kept * of.vocabulary * itemsize / FLOAT  # before and after the edit
-    texts = load.tokens * (cuts * of.stream + late * of.cached)
+    position = of.vocabulary * itemsize / FLOAT
+    logits = 2 * load.kept * position  # before and after the edit
+    texts = base.of_texts(load.tokens, load.scored) + late * of.cached * load.tokens
     kinds = [
         (count, tokens, length)
         for count, tokens, length in (
@@ -129,7 +160,7 @@ def reading(
         )
         if count and length
     ]
-    prompts = sum(tokens for _, tokens, _ in kinds) * (of.cached + cuts * of.stream)
+    prompts = sum(tokens * of.cached + base.of_texts(tokens, count) + count * position for count, tokens, _ in kinds)
     passes = [pack.tokens * of.token + LOGITS * of.vocabulary * pack.scored]
     for count, tokens, length in kinds:
         rows = min(GENERATED, cases * count)

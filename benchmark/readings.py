@@ -54,9 +54,9 @@ def read_unedited(
     Returns:
         See `LanguageModel.base`.
     """
-    cuts = [(cut, own.late) for own in edits if (cut := own.cut) is not None]
-    late = min((cut.block for cut, is_late in cuts if is_late), default=None)
-    return model.base(rows, [cut for cut, _ in cuts], late)
+    cuts = [cut for own in edits if (cut := own.cut) is not None]
+    late = min((cut.block for cut in cuts if cut.late), default=None)
+    return model.base(rows, cuts, late)
 
 
 def forced_readings(plan: Plan, stream: Iterable[tuple[int, Tensor]]) -> list[Reading]:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from .structure import Site
+from .structure import Cut, Site
 
 FLOAT = 4
 """Bytes of a number of an edit or of a network: they are computed in float32 at least."""
@@ -24,12 +24,15 @@ class Cost:
         token_bytes: The same for each token of the edit's text, if the edit grows with it.
         edit_bytes: Memory while it is made, the edit included: gradients and an optimiser's state.
         edit_token_bytes: The same for each token of the edit's text.
+        network_token_bytes: Memory for each token of the edit's text behind the passes, while the network makes the
+            edit; what the passes took is given back by then.
         step_token_bytes: Memory of a training step for each token of an edit's text: what the network keeps for its
             way back.
         passes: Forward passes through all blocks that making it comes to, over the texts of its requests. A pass back
             through frozen weights counts as one forward: only the gradients of inputs are computed.
         head_passes: The same of the language-model head.
         together: Requests of an edit that are worked on at once.
+        remembered: Those of which the base pass is kept at once.
         moved_bytes: Memory that is read and written besides the passes, e.g. by an optimiser's steps.
         late: Whether all passes but the first, and scoring, run a text from the end of its prompt on only
             (`Patch.late`).
@@ -44,10 +47,12 @@ class Cost:
     token_bytes: int = 0
     edit_bytes: int = 0
     edit_token_bytes: int = 0
+    network_token_bytes: int = 0
     step_token_bytes: int = 0
     passes: float = 0.0
     head_passes: float = 0.0
     together: int = 1
+    remembered: int = 1
     moved_bytes: float = 0.0
     late: bool = False
 
@@ -60,6 +65,14 @@ class Cost:
     def first_block(self) -> int | None:
         """First edited block, from which scoring runs again; None if nothing is edited."""
         return min((site.block for site in self.sites), default=None)
+
+    @property
+    def cut(self) -> Cut | None:
+        """Where a replay under an edit starts; None if nothing is edited."""
+        first = self.first_block
+        if first is None:
+            return None
+        return Cut(first, frozenset(site.name for site in self.sites if site.block == first), self.late)
 
 
 def descent(share: float, steps: float) -> tuple[float, float]:

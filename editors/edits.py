@@ -88,7 +88,7 @@ class Edits:
         first = self.first_block
         if first is None:
             return None
-        return Cut(first, frozenset(p.site for edit in self.patches for p in edit if p.block == first))
+        return Cut(first, frozenset(p.site for edit in self.patches for p in edit if p.block == first), self.late)
 
     @property
     def late(self) -> bool:

@@ -130,16 +130,17 @@ class Passes:
 
     def _new_base(self, rows: Sequence[Row], cuts: Sequence[Cut], late: int | None) -> BasePass:
         keys_from = late if self.engine.packing == "rows" else None
-        base = BasePass(tuple(rows), tuple(sorted(set(cuts), key=lambda cut: (cut.block, sorted(cut.maps)))), keys_from)
-        for block in {cut.block for cut in base.cuts}:
+        ordered = sorted(set(cuts), key=lambda cut: (cut.block, sorted(cut.maps), cut.late))
+        base = BasePass(tuple(rows), tuple(ordered), keys_from)
+        for block, names in self.structure.fronts(base.cuts).items():
             base.kept.hidden[block] = []
-            if keys_from is not None and keys_from <= block < len(self.structure) - 1:
-                base.kept.hidden.setdefault(block + 1, [])
-            names = {name for cut in base.cuts if cut.block == block for name in self.structure.front(cut)}
             if names:
-                maps = {site.name for site in self.structure.sites[block]} & names
+                maps = {site.name for site in self.structure.sites[block]} & names.keys()
                 prefix = f"{self.structure.blocks_name}.{block}."
                 base.kept.fronts[block] = Front(self.structure.blocks[block], prefix, sorted(names), maps)
+        if keys_from is not None:
+            for block in self.structure.behind(cut for cut in base.cuts if cut.block >= keys_from):
+                base.kept.hidden.setdefault(block, [])
         return base
 
     def _base(self, base: BasePass, halt: bool) -> Iterator[tuple[int, Tensor]]:

@@ -5,7 +5,7 @@ model's width `d` to an inner width `d_ff` (an *up*; a gated MLP has two) and ba
 down of the last three blocks" and this module resolves it, so a new architecture needs no file of ours.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, cast
 
@@ -45,10 +45,12 @@ class Cut(NamedTuple):
         block: Index of the first patched block.
         maps: The modules that are patched in it, by dotted name; empty if they are not known, and all of the block has
             to be run again.
+        late: Whether what is patched changes for a prompt's last token and for no other (`Patch.late`).
     """
 
     block: int
     maps: frozenset[str] = frozenset()
+    late: bool = False
 
 
 class Structure:
@@ -119,6 +121,18 @@ class Structure:
             and any(parameter.dim() > 1 for parameter in child.parameters())
         ]
         return *others, *(site.name for site in sites if site.part == "up" or "up" not in patched)
+
+    def fronts(self, cuts: Iterable["Cut"]) -> dict[int, dict[str, int]]:
+        """Return what a base pass keeps besides hidden states: by block and module of its front, the output's width."""
+        found: dict[int, dict[str, int]] = {}
+        for cut in cuts:
+            maps = {site.name: site.d_out for site in self.sites[cut.block]}
+            found.setdefault(cut.block, {}).update({name: maps.get(name, self.width) for name in self.front(cut)})
+        return found
+
+    def behind(self, cuts: Iterable["Cut"]) -> set[int]:
+        """Return the blocks behind those of late cuts: tokens that no patch changes enter them as they were."""
+        return {cut.block + 1 for cut in cuts if cut.late and cut.block + 1 < len(self)}
 
     def find(self, block: int | float, part: Part) -> list[Site]:
         """Return the sites of one part of one block, in the order of definition (a gated MLP has two ups)."""

@@ -5,7 +5,17 @@ import copy
 import pytest
 import torch
 
-from instructedit.editors import EDITORS, CaseError, EditRequest, Edits, InputError, LanguageModel, TrainingSet, make
+from instructedit.editors import (
+    EDITORS,
+    CaseError,
+    EditRequest,
+    Edits,
+    InputError,
+    LanguageModel,
+    Sketch,
+    TrainingSet,
+    make,
+)
 
 from ..conftest import make_model, make_tokenizer
 from .cases import facts
@@ -93,6 +103,12 @@ def test_same_seed_same_edit(editor, model, ready):
         for one, other in zip(ours, theirs, strict=True):
             assert one.site == other.site
             assert all(torch.equal(one.tensors()[name], other.tensors()[name]) for name in one.tensors())
+
+
+def test_a_cost_that_names_edited_maps_names_those_that_are_edited(editor, model, ready):
+    ready(editor, model)
+    said = editor.cost(Sketch.of(model.model.config)).cut
+    assert said is None or said == editor.edit(model, REQUESTS).cut
 
 
 def test_requests_are_not_changed(editor, model, ready):

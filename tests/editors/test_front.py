@@ -96,6 +96,16 @@ def test_several_editors_of_one_block_share_what_is_kept(make_language_model):
         assert all((found[i] - wanted[i]).abs().max() < 1e-5 * wanted[i].abs().max() for i in wanted)
 
 
+def test_hidden_states_behind_a_block_are_kept_for_late_edits_alone(make_language_model):
+    model = make_language_model("llama")
+    rows, _ = rows_and_owners(model, 2)
+    other, late = patches_of(model, 2, ("down",)).cut, patches_of(model, 0, ("up",)).cut._replace(late=True)
+    assert model.base_pass(rows, [other], late=0).kept.hidden.keys() == {2}
+    assert model.base_pass(rows, [other, late], late=0).kept.hidden.keys() == {0, 1, 2}
+    assert model.base_pass(rows, [other, late], late=1).kept.hidden.keys() == {0, 2}, "keys are known from block 1 on"
+    assert model.base_pass(rows, [other, late]).kept.hidden.keys() == {0, 2}
+
+
 def test_a_standing_edit_is_not_applied_twice(make_language_model):
     model = make_language_model("gpt2")
     rows, owners = rows_and_owners(model, 2)
