@@ -103,6 +103,8 @@ class Engine:
         self._configs: list[Any] = list(configs.values())
         self.block_of = {part: index for index, block in enumerate(structure.blocks) for part in block.modules()}
         self.limit = limit
+        # a block that was heard to its end need not be again: it has shown what it writes to, and what it calls twice
+        self._heard: set[tuple[int, tuple[str, ...]]] = set()
         self.packing: Packing = "single"
         self.packing = self._packing()
         if self.packing == "single":
@@ -131,7 +133,8 @@ class Engine:
             start: Where it starts.
             keep: Takes hidden states and fronts of the blocks that it has a place for.
             keys: Takes keys and values of all blocks whose attention is run, those in front included.
-            halt: Whether the pass ends where the last of what `keep` takes was taken.
+            halt: Whether the pass ends where the last of what `keep` takes was taken. The first that hears the front of
+                that block goes on.
             whole: Whether the last block treats all tokens, though few are read.
 
         Returns:
@@ -161,7 +164,9 @@ class Engine:
         for index, states in keep.hidden.items():
             stage(index).keep = lambda found, states=states: states.append(found[0].detach())
             if index in keep.fronts:
-                stage(index).block = keep.fronts[index].listening(len(treated(index)), halt=index == stop)
+                front = keep.fronts[index]
+                ends = index == stop and (index, front.names) in self._heard
+                stage(index).block = front.listening(len(treated(index)), halt=ends)
             elif index == stop:
                 stage(index).halt = True
         wanted = torch.tensor(read)  # where it is used there may be another card
@@ -172,6 +177,8 @@ class Engine:
             logits = self._logits(layout.ids, layout.positions, attention, stages, start.block, wanted)
         for index, front in keep.fronts.items():
             front.close([keep.tokens + token for token in treated(index)])
+            if front.usable:
+                self._heard.add((index, front.names))
         keep.tokens += len(layout.ids)
         return logits
 

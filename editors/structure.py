@@ -108,8 +108,9 @@ class Structure:
         """
         sites = self.sites[cut.block]
         block, prefix = self.blocks[cut.block], f"{self.blocks_name}.{cut.block}."
-        dispatched = any(hasattr(module, "_hf_hook") for module in block.modules())  # brings tensors to another card
-        if not cut.maps or dispatched or not cut.maps <= {site.name for site in sites}:
+        # as accelerate does, to bring tensors to another card; it is bound to its module and no view can stand for that
+        replaced = any("forward" in vars(module) for module in block.modules())
+        if not cut.maps or replaced or not cut.maps <= {site.name for site in sites}:
             return ()
         patched = {site.part for site in sites if site.name in cut.maps}
         others = [
