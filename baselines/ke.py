@@ -87,7 +87,8 @@ def _normed(linear: Any, h: Tensor) -> Tensor:
     """Return what a map with a normalised weight g v / |v| makes of h; here h v is scaled, which is as long as h."""
     length, direction = linear.parametrizations.weight.original0, linear.parametrizations.weight.original1
     scale = length / torch.linalg.vector_norm(direction, dim=1, keepdim=True)
-    return nn.functional.linear(h, direction) * scale.T + linear.bias
+    made: Tensor = nn.functional.linear(h, direction) * scale.T + linear.bias
+    return made
 
 
 class KnowledgeEditor(nn.Module):
