@@ -90,6 +90,7 @@ class Engine:
         structure: Its blocks.
         device: Where it begins.
         limit: Most tokens of a pass.
+        context: Most tokens of a row.
 
     Attributes:
         packing: How rows share a pass.
@@ -97,7 +98,9 @@ class Engine:
         block_of: Index of the block that a module is part of.
     """
 
-    def __init__(self, model: PreTrainedModel, structure: Structure, device: torch.device, limit: int) -> None:
+    def __init__(
+        self, model: PreTrainedModel, structure: Structure, device: torch.device, limit: int, context: int
+    ) -> None:
         self.model, self.structure, self.device = model, structure, device
         configs = {id(c): c for m in model.modules() if (c := getattr(m, "config", None)) is not None}
         self._configs: list[Any] = list(configs.values())
@@ -109,6 +112,8 @@ class Engine:
         self.packing = self._packing()
         if self.packing == "single":
             self.limit = 1
+        elif self.packing == "mask":  # a table of the model's own may be no longer, as GPT-Neo's causal mask
+            self.limit = min(self.limit, context)
 
     def layouts(
         self, rows: Sequence[Row], owners: Sequence[Any], share: bool = True, **options: Any
