@@ -100,7 +100,7 @@ class Structure:
             )
         return resolved
 
-    def front(self, cut: "Cut") -> tuple[str, ...]:
+    def front(self, cut: Cut) -> tuple[str, ...]:
         """Return the modules in front of a block's first patched map, whose outputs patches cannot change.
 
         They are the children of the block that hold a matrix and none of the MLP's maps, its attention above all, and
