@@ -14,7 +14,7 @@ the text that is read. The original's text and its constraint with a multiplier 
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from pydantic import Field
@@ -87,8 +87,7 @@ def _normed(linear: Any, h: Tensor) -> Tensor:
     """Return what a map with a normalised weight g v / |v| makes of h; here h v is scaled, which is as long as h."""
     length, direction = linear.parametrizations.weight.original0, linear.parametrizations.weight.original1
     scale = length / torch.linalg.vector_norm(direction, dim=1, keepdim=True)
-    made: Tensor = nn.functional.linear(h, direction) * scale.T + linear.bias
-    return made
+    return cast(Tensor, nn.functional.linear(h, direction) * scale.T + linear.bias)
 
 
 class KnowledgeEditor(nn.Module):

@@ -92,7 +92,7 @@ class Edits:
 
     @property
     def late(self) -> bool:
-        """Whether every patch leaves what stands in front of a prompt's last token as it was."""
+        """Whether every patch changes what it puts out for a prompt's last token and no other."""
         return all(patch.late for edit in self.patches for patch in edit)
 
     @property

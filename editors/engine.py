@@ -74,12 +74,15 @@ class Start:
         told: From the numbers of tokens in the base pass, that block, which knows what its front puts out for them; or
             None where it is not known.
         frozen: Keys and values in front of the pass's own.
+        behind: What stands behind that block for tokens that do not end a prompt, [tokens, width]; None if the block
+            treats them all.
     """
 
     block: int = 0
     states: Tensor | None = None
     told: Callable[[tuple[int, ...]], nn.Module | None] = lambda _: None
     frozen: Keys | None = None
+    behind: Tensor | None = None
 
 
 class Engine:
@@ -161,10 +164,13 @@ class Engine:
             return read if some and index == last else range(len(layout.ids))
 
         if start.states is not None:
-            stage(start.block).enter = start.states[None]
-            told = start.told(tuple(layout.sources[token] for token in treated(start.block)))
+            first, ends = stage(start.block), layout.ends if start.behind is not None else None
+            first.enter = start.states[None]
+            told = start.told(tuple(layout.sources[token] for token in ends or treated(start.block)))
             if told is not None:
-                stage(start.block).block, stage(start.block).attends = told, False
+                first.block, first.attends = told, False
+                if ends and start.behind is not None:
+                    first.read, first.others = torch.tensor(ends), start.behind[None]
         stop = max(keep.hidden, default=None) if halt else None
         for index, states in keep.hidden.items():
             stage(index).keep = lambda found, states=states: states.append(found[0].detach())

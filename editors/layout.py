@@ -78,6 +78,13 @@ class Layout:
         """Tokens whose logits are wanted, each once, in order."""
         return self.once("read", lambda: sorted({token for tokens in self.scored for token in tokens}))
 
+    @property
+    def ends(self) -> list[int] | None:
+        """Tokens that end a prompt, in order; None if a module could not tell them from others by their number."""
+        found = sorted({token for token in self.prompts if token is not None})
+        alike = [tokens for tokens in (self.read, list(range(len(self.ids)))) if len(tokens) == len(found)]
+        return None if any(tokens != found for tokens in alike) else found
+
     def once(self, key: Hashable, make: Callable[[], T]) -> T:
         """Return what is made once; a layout is run again at every step of an optimiser."""
         if key not in self._made:
@@ -134,12 +141,13 @@ class Layout:
             owners: The edit of each row of the pass, or None.
 
         Returns:
-            From the number of tokens that a module gets, their segments: all, or behind the last block those that are
-            read.
+            From the number of tokens that a module gets, their segments: all, those that end a prompt (`Start.behind`),
+            or behind the last block those that are read.
         """
 
         def make() -> dict[int, list[Segment]]:
-            return {len(self.read): self._segments(owners, self.read), len(self.ids): self._segments(owners, None)}
+            some = [tokens for tokens in (self.ends, self.read) if tokens is not None]
+            return {len(t): self._segments(owners, t) for t in some} | {len(self.ids): self._segments(owners, None)}
 
         return self.once(("segments", *owners), make).__getitem__
 

@@ -133,6 +133,8 @@ class Passes:
         base = BasePass(tuple(rows), tuple(sorted(set(cuts), key=lambda cut: (cut.block, sorted(cut.maps)))), keys_from)
         for block in {cut.block for cut in base.cuts}:
             base.kept.hidden[block] = []
+            if keys_from is not None and keys_from <= block < len(self.structure) - 1:
+                base.kept.hidden.setdefault(block + 1, [])
             names = {name for cut in base.cuts if cut.block == block for name in self.structure.front(cut)}
             if names:
                 maps = {site.name for site in self.structure.sites[block]} & names
@@ -215,8 +217,12 @@ class Passes:
 
         def make() -> Start:
             enter, front = picked(base.kept.states(cut.block), layout.sources), base.kept.fronts.get(cut.block)
-            told = cache(partial(front.told, self.structure.front(cut))) if front is not None else lambda _: None
-            return Start(cut.block, enter, told, frozen)
+            if front is None:
+                return Start(cut.block, enter, frozen=frozen)
+            behind = None
+            if frozen is not None and cut.block + 1 in base.kept.hidden:
+                behind = picked(base.kept.states(cut.block + 1), layout.sources)
+            return Start(cut.block, enter, cache(partial(front.told, self.structure.front(cut))), frozen, behind)
 
         return layout.once(("start", cut), make) if torch.is_grad_enabled() else make()
 

@@ -64,7 +64,7 @@ class Patch(ABC):
 
     @property
     def late(self) -> bool:
-        """Whether tokens in front of a prompt's last one stay as they were, so that they need not be run again."""
+        """Whether only what it puts out for a prompt's last token is another; tokens in front need not be run again."""
         return False
 
     @property

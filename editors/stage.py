@@ -1,7 +1,7 @@
 """Blocks and attention of one pass: where it starts, what it keeps, where it stops, and which tokens go to the end."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, Literal
 
 import torch
@@ -18,8 +18,11 @@ class Stage(nn.Module):
         keep: Takes what enters the block.
         halt: Whether the pass ends in front of the block.
         attends: Whether the block's attention is run, or told what it puts out.
-        read: Numbers of the tokens that are read behind the last block, and how attention finds their keys. Of all
-            other tokens only keys and values are computed.
+        read: Numbers of the tokens that are treated; of all others only keys and values are computed, if attention is
+            run at all.
+        rows: How attention finds the keys of those that are treated.
+        others: What is known of the others behind the block, [1, tokens, width]; nothing of those behind the last block
+            that nobody reads.
     """
 
     def __init__(self, block: nn.Module) -> None:
@@ -31,6 +34,7 @@ class Stage(nn.Module):
         self.attends = True
         self.read: Tensor | None = None
         self.rows: Rows | None = None
+        self.others: Tensor | None = None
 
     def __getattr__(self, name: str) -> Any:
         """Return what models ask of their blocks, e.g. their kind of attention."""
@@ -53,18 +57,22 @@ class Stage(nn.Module):
             hidden = hidden.clone()  # a block may write to what enters it
         if self.read is None:
             return self.block(hidden, *others, **keywords)
-        assert self.rows is not None
+        reading: AbstractContextManager[None] = nullcontext()
         if self.attends:
+            assert self.rows is not None
+            reading = self.rows.reading()
             with self.rows.keys_only(), suppress(KeysReady):
                 self.block(hidden, *others, **keywords)
         count, where = hidden.shape[1], self.read.to(hidden.device)
         some = [_chosen(other, where, count) for other in others]
-        with self.rows.reading():
+        with reading:
             out = self.block(hidden[:, where], *some, **{n: _chosen(v, where, count) for n, v in keywords.items()})
         # a model may shape its output by the number of tokens that went in
         whole = out[0] if isinstance(out, tuple) else out
-        empty = torch.zeros(hidden.shape, dtype=whole.dtype, device=whole.device)
-        whole = empty.index_copy(1, where.to(whole.device), whole)
+        rest = self.others
+        if rest is None:
+            rest = torch.zeros(hidden.shape, dtype=whole.dtype, device=whole.device)
+        whole = rest.index_copy(1, where.to(whole.device), whole)
         return (whole, *out[1:]) if isinstance(out, tuple) else whole
 
 

@@ -19,7 +19,7 @@ PHASES: dict[Phase, str] = {
     "train": "Training",
     "generate": "Texts",
 }
-HEADS = ("At once", "ms", "Slow, ms", "Ratio", "GFLOP", "GFLOP/s", "Share", "Peak, MB")
+HEADS = ("At once", "ms", "Slow, ms", "Ratio", "At most", "GFLOP", "GFLOP/s", "Share", "Peak, MB")
 CARD = ("Cases/s", "Busy")
 """Columns besides, of what was measured on a card."""
 TEXT = (
@@ -28,15 +28,16 @@ TEXT = (
     "which reads the unedited model once for all editors of a run. Training is of one edit of a step. Texts are the "
     "greedy answers and the sampled text.",
     "A case is a request with a prompt of 17 tokens and a target of 2 or 3, and eight probes: one reliability, one "
-    "generalization, three locality and three portability. InstructEdit's request has an instruction of 34 tokens in "
-    "front. Weights are random; what an operation costs does not depend on them.",
+    "generalization, three locality and three portability. InstructEdit's request has one of nine instructions of 34 "
+    "tokens in front. Weights are random; what an operation costs does not depend on them.",
     "The slow path does the same work one request and one row at a time through plain transformers: every row unpadded "
     "through all blocks, the edit dense in the weights, the unedited model read anew for each editor. Its ratio is "
     "taken repeat by repeat in one process, and only where both give the same numbers: log-probabilities, scores and "
     "losses within 0.001, texts word for word.",
     "GFLOP are those that the mathematics needs, counted from shapes: a linear map for each token that has to pass it, "
-    "blocks from the first patched map on, logits where they are read. The share is theirs of the rate at which the "
-    "same machine multiplies x [512, d] with w [d, 4d] in the same run.",
+    "what is behind the first patched map, logits where they are read. The share is theirs of the rate at which the "
+    "same machine multiplies x [512, d] with w [d, 4d] in the same run; at most is the ratio that would be had at the "
+    "whole rate.",
     "Peak memory is what a call took above what was held before it: beside the model, the networks of trained editors, "
     "and the slow path's copy of the model. Scores have one peak for all editors, which are scored together.",
 )
@@ -168,14 +169,16 @@ def _best(rows: Sequence[SpeedRow], editor: str, phase: Phase) -> SpeedRow | Non
 
 
 def _cells(row: SpeedRow) -> tuple[Cell | None, ...]:
-    ratio = None
+    ratio = most = None
     if row.ratio is not None and row.ratio_low is not None and row.ratio_high is not None:
         ratio = Cell(f"{row.ratio:.1f}", f"[{row.ratio_low:.1f}, {row.ratio_high:.1f}]")
+        most = Cell(f"{row.ratio / row.gemm_share:,.1f}")
     return (
         Cell(str(row.chunk)),
         Cell(_milli(row.cpu_seconds), f"[{_milli(row.cpu_low)}, {_milli(row.cpu_high)}]"),
         None if row.slow_seconds is None else Cell(_milli(row.slow_seconds)),
         ratio,
+        most,
         Cell(f"{row.gflop:.2f}"),
         Cell(f"{row.gflop_per_second:.0f}"),
         Cell(f"{100 * row.gemm_share:.0f} %"),

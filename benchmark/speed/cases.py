@@ -16,6 +16,9 @@ PROBES: dict[Role, int] = {"reliability": 1, "generalization": 1, "locality": 3,
 FRONT = 34
 """Tokens in front of InstructEdit's prompt: the mean over the 40 instructions of the shipped bank is 33.6 under GPT-2's
 tokenizer, 30.6 of the instruction and 3 of the line break and `Input:`."""
+INSTRUCTIONS = 9
+"""Instructions that a task's cases are told, as in a run: the shipped bank has ten descriptions of a task, one of them
+unseen."""
 
 
 def make_cases(count: int, vocabulary: int, first: int = 0) -> list[EditCase]:
@@ -48,10 +51,11 @@ def _case(number: int, vocabulary: int) -> EditCase:
 
 
 def instructed(cases: Sequence[EditCase], vocabulary: int) -> list[EditCase]:
-    """Return the cases with an instruction in their requests; `Input:` is a token behind it."""
+    """Return the cases with one of the task's instructions in their requests; `Input:` is a token behind it."""
     found = []
     for case in cases:
-        dice = random.Random(seed_of("speed", "instruction", case.request.case_id))
+        number = seed_of("speed", case.request.case_id) % INSTRUCTIONS
+        dice = random.Random(seed_of("speed", "instruction", number))
         words = " ".join(word(dice.randrange(2, vocabulary)) for _ in range(FRONT - 1))
         found.append(replace(case, request=replace(case.request, instruction=words)))
     return found

@@ -215,8 +215,8 @@ class Bench:
         rate, utilisation = statistics.median(self.gemm), self.watch.utilisation
         rows = []
         for (name, phase, chunk), samples in self.samples.items():
-            editor = self.editors[name][0] if name in self.editors else None
-            need = needed(self.shape, editor, self.steps.get(name, 0.0))
+            editor, own = self.editors.get(name, (None, self.cases))
+            need = needed(self.shape, editor, self.steps.get(name, 0.0), own[:chunk])
             if (name, phase) in counted:
                 flops = counted[name, phase](need)
             elif phase == "loop":

@@ -20,7 +20,7 @@ class Cut:
 class Text:
     """A text: tokens up to the last scored one, and how many are scored."""
 
-    tokens: int
+    tokens: float
     scored: int
 
 
@@ -42,7 +42,7 @@ class Passes:
         self.down = shape.inner * d
         self.head = shape.vocabulary * d
 
-    def at(self, text: Text, block: int) -> int:
+    def at(self, text: Text, block: int) -> float:
         """Return how many tokens pass a block's maps, its keys and values aside."""
         return text.scored if block == self.blocks - 1 else text.tokens
 

@@ -14,13 +14,16 @@ What is counted is what the mathematics asks for, whatever the code does:
   others all.
 * GRACE's value changes the tokens from the last prompt token on and no other, and no text whose key is not near.
 * A text's edit and its question are counted apart, though they may be the same text: editors see no questions.
+* An instruction that several cases of a chunk have in front is read once on the way there. The way back and the
+  hypernetwork are each case's own.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
-from instructedit.editors import Editor
+from instructedit.editors import EditCase, Editor
 
 from .cases import FRONT, PROBES, PROMPT, TARGETS
 from .passes import Cut, Passes, Text
@@ -37,10 +40,13 @@ class Needed:
         shape: The model.
         editor: The editor; None for the unedited model.
         steps: Steps that an edit took, for editors that descend.
+        told: Different instructions for each case of a chunk.
     """
 
-    def __init__(self, shape: ModelShape, editor: Editor[Any] | None = None, steps: float = 0.0) -> None:
-        self.shape, self.passes, self.steps = shape, Passes(shape), steps
+    def __init__(
+        self, shape: ModelShape, editor: Editor[Any] | None = None, steps: float = 0.0, told: float = 1.0
+    ) -> None:
+        self.shape, self.passes, self.steps, self.told = shape, Passes(shape), steps, told
         self.editor: Any = editor
         self.config: Any = None if editor is None else editor.config
         self.cut = self.first_cut()
@@ -103,7 +109,12 @@ class Needed:
 
     def own(self, target: int) -> Text:
         """Return the edit's own text."""
-        return Text((FRONT if self.editor.instructed else 0) + PROMPT + target - 1, target)
+        return Text(self.front + PROMPT + target - 1, target)
+
+    @property
+    def front(self) -> int:
+        """Tokens of the instruction in front of the edit's prompt."""
+        return FRONT if self.editor.instructed else 0
 
 
 class FineTuned(Needed):
@@ -139,7 +150,8 @@ class Transformed(Needed):
 
     def edit_of(self, target: int) -> float:  # noqa: D102
         text = self.own(target)
-        return self.passes.forward(text) + self.passes.behind(text, self.cut) + self.network(target)
+        once = replace(text, tokens=text.tokens - (1 - self.told) * self.front)
+        return self.passes.forward(once) + self.passes.behind(text, self.cut) + self.network(target)
 
     def network(self, target: int, learns: bool = False) -> float:
         """Return the operations of the network for one edit, forwards.
@@ -258,9 +270,12 @@ KINDS: dict[str, type[Needed]] = {
 }
 
 
-def needed(shape: ModelShape, editor: Editor[Any] | None = None, steps: float = 0.0) -> Needed:
-    """Return what an editor needs; see `Needed`."""
-    return (Needed if editor is None else KINDS[editor.name])(shape, editor, steps)
+def needed(
+    shape: ModelShape, editor: Editor[Any] | None = None, steps: float = 0.0, cases: Sequence[EditCase] = ()
+) -> Needed:
+    """Return what an editor needs for each of the cases of a chunk; see `Needed`."""
+    told = len({case.request.instruction for case in cases}) / len(cases) if cases else 1.0
+    return (Needed if editor is None else KINDS[editor.name])(shape, editor, steps, told)
 
 
 def _seen(work: Needed) -> float:

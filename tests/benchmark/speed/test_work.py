@@ -73,7 +73,11 @@ def test_mend_in_the_last_block_sees_scored_tokens_only():
 
 def test_instructedit_has_its_instruction_in_the_edit_alone():
     need = needed(SHAPE, editor("instructedit", True, **vars(mend().config)))
-    assert need.edit() - needed(SHAPE, mend()).edit() == 34 * 2 * (48 + 8)
+    front = 34 * 2 * (48 + 8)
+    assert need.edit() - needed(SHAPE, mend()).edit() == front
+    cases = [SimpleNamespace(request=SimpleNamespace(instruction=text)) for text in "abaa"]
+    shared = needed(SHAPE, editor("instructedit", True, **vars(mend().config)), 0, cases)
+    assert need.edit() - shared.edit() == front / 2, "two of four are read"
     assert need.score() == 3120
 
 
