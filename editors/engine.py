@@ -176,8 +176,8 @@ class Engine:
             stage(index).keep = lambda found, states=states: states.append(found[0].detach())
             if index in keep.fronts:
                 front = keep.fronts[index]
-                ends = index == stop and (index, front.names) in self._heard
-                stage(index).block = front.listening(len(treated(index)), halt=ends)
+                enough = index == stop and (index, front.names) in self._heard
+                stage(index).block = front.listening(len(treated(index)), halt=enough)
             elif index == stop:
                 stage(index).halt = True
         wanted = torch.tensor(read)  # where it is used there may be another card
