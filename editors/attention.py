@@ -128,10 +128,11 @@ class _Group:
     """
 
     def __init__(self, rows: Sequence[Asking]) -> None:
-        self.queries = _filled([row.queries for row in rows], 0)
-        self.known = _filled([row.known for row in rows], 0)
-        self.keys = _filled([row.keys for row in rows], 0)
-        self.at = _filled([row.at for row in rows], 0)
+        # by numbers of their own: what is not finite in another row would pass a weight of zero, forwards and back
+        self.queries = _filled([row.queries for row in rows])
+        self.known = _filled([row.known for row in rows])
+        self.keys = _filled([row.keys for row in rows])
+        self.at = _filled([row.at for row in rows])
         front = _filled([range(len(row.known)) for row in rows], FAR)
         own = _filled([range(len(row.known), len(row.known) + len(row.keys)) for row in rows], FAR)
         self.key_at = torch.cat([front, own], dim=1)
@@ -166,9 +167,11 @@ class _Group:
         return [torch.cat([front[0], k[self.keys]], dim=1), torch.cat([front[1], v[self.keys]], dim=1)]
 
 
-def _filled(rows: Sequence[Sequence[int]], filling: int) -> Tensor:
+def _filled(rows: Sequence[Sequence[int]], filling: int | None = None) -> Tensor:
+    """Return rows filled up to the longest, by default each by its own last number."""
     longest = max(map(len, rows))
-    return torch.tensor([[*row, *[filling] * (longest - len(row))] for row in rows], dtype=torch.long)
+    ends = [filling if filling is not None else row[-1] if row else 0 for row in rows]
+    return torch.tensor([[*row, *[e] * (longest - len(row))] for row, e in zip(rows, ends, strict=True)]).long()
 
 
 class Pattern:

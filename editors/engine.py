@@ -93,6 +93,7 @@ class Engine:
         structure: Its blocks.
         device: Where it begins.
         limit: Most tokens of a pass.
+        context: Most tokens of a row.
 
     Attributes:
         packing: How rows share a pass.
@@ -100,16 +101,22 @@ class Engine:
         block_of: Index of the block that a module is part of.
     """
 
-    def __init__(self, model: PreTrainedModel, structure: Structure, device: torch.device, limit: int) -> None:
+    def __init__(
+        self, model: PreTrainedModel, structure: Structure, device: torch.device, limit: int, context: int
+    ) -> None:
         self.model, self.structure, self.device = model, structure, device
         configs = {id(c): c for m in model.modules() if (c := getattr(m, "config", None)) is not None}
         self._configs: list[Any] = list(configs.values())
         self.block_of = {part: index for index, block in enumerate(structure.blocks) for part in block.modules()}
         self.limit = limit
+        # a block that was heard to its end need not be again: it has shown what it writes to, and what it calls twice
+        self._heard: set[tuple[int, tuple[str, ...]]] = set()
         self.packing: Packing = "single"
         self.packing = self._packing()
         if self.packing == "single":
             self.limit = 1
+        elif self.packing == "mask":  # a table of the model's own may be no longer, as GPT-Neo's causal mask
+            self.limit = min(self.limit, context)
 
     def layouts(
         self, rows: Sequence[Row], owners: Sequence[Any], share: bool = True, **options: Any
@@ -134,7 +141,8 @@ class Engine:
             start: Where it starts.
             keep: Takes hidden states and fronts of the blocks that it has a place for.
             keys: Takes keys and values of all blocks whose attention is run, those in front included.
-            halt: Whether the pass ends where the last of what `keep` takes was taken.
+            halt: Whether the pass ends where the last of what `keep` takes was taken. The first that hears the front of
+                that block goes on.
             whole: Whether the last block treats all tokens, though few are read.
 
         Returns:
@@ -167,7 +175,9 @@ class Engine:
         for index, states in keep.hidden.items():
             stage(index).keep = lambda found, states=states: states.append(found[0].detach())
             if index in keep.fronts:
-                stage(index).block = keep.fronts[index].listening(len(treated(index)), halt=index == stop)
+                front = keep.fronts[index]
+                enough = index == stop and (index, front.names) in self._heard
+                stage(index).block = front.listening(len(treated(index)), halt=enough)
             elif index == stop:
                 stage(index).halt = True
         wanted = torch.tensor(read)  # where it is used there may be another card
@@ -178,6 +188,8 @@ class Engine:
             logits = self._logits(layout.ids, layout.positions, attention, stages, start.block, wanted)
         for index, front in keep.fronts.items():
             front.close([keep.tokens + token for token in treated(index)])
+            if front.usable:
+                self._heard.add((index, front.names))
         keep.tokens += len(layout.ids)
         return logits
 

@@ -29,13 +29,16 @@ class Front:
         prefix: Its dotted name, with a dot behind.
         names: The modules (`Structure.front`).
         maps: Those among them that are maps of the MLP.
+
+    Attributes:
+        usable: Whether nothing has spoken against telling.
     """
 
     def __init__(self, block: nn.Module, prefix: str, names: Sequence[str], maps: Collection[str]) -> None:
         self.names = tuple(name.removeprefix(prefix) for name in names)
         self._block, self._prefix = block, prefix
         self._maps = {name.removeprefix(prefix) for name in maps}
-        self._usable = True
+        self.usable = True
         self._parts: dict[str, list[Tensor]] = {}
         self._shape: dict[str, Callable[[Tensor], Any]] = {}
         self._places: dict[int, int] = {}
@@ -62,8 +65,8 @@ class Front:
             return out
         first, others = (out[0], out[1:]) if isinstance(out, tuple) else (out, None)
         alone = isinstance(first, Tensor) and all(other is None for other in others or ())
-        if name in heard or not alone or first.numel() != tokens * first.shape[-1]:
-            self._usable = False
+        if name in heard or not alone or first.shape[:-1] not in ((tokens,), (1, tokens)):
+            self.usable = False
             return out
         shape = partial(_shaped, flat=first.dim() == 2, others=None if others is None else len(others))
         self._shape[name] = shape
@@ -80,8 +83,8 @@ class Front:
         """
         heard = {name for name, _, _ in self._heard}
         written = any(tensor._version != version for _, tensor, version in self._heard)
-        self._usable = self._usable and not written and self._maps <= heard and heard > self._maps
-        if not self._usable:
+        self.usable = self.usable and not written and self._maps <= heard and heard > self._maps
+        if not self.usable:
             self._parts.clear()
             return
         for name, tensor, _ in self._heard:
@@ -101,7 +104,7 @@ class Front:
             The block; None where it is not known of all maps and tokens.
         """
         wanted = {name.removeprefix(self._prefix) for name in names}
-        known = self._usable and bool(wanted) and wanted & self._maps <= self._parts.keys()
+        known = self.usable and bool(wanted) and wanted & self._maps <= self._parts.keys()
         if not known or not all(number in self._places for number in numbers):
             return None
         forwards: dict[str, Callable[..., Any]] = {}

@@ -73,7 +73,7 @@ class LanguageModel(Passes):
             bos_token_id=special.bos_token_id, eos_token_id=list(self.end_ids) or None
         )
         limit = pack_tokens or PACK_TOKENS.get(self.device.type, PACK_TOKENS["cuda"])
-        self.engine = Engine(self.model, self.structure, self.device, limit)
+        self.engine = Engine(self.model, self.structure, self.device, limit, self.context)
         self.standing: Edits | None = None
 
     @classmethod

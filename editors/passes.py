@@ -27,7 +27,7 @@ class BasePass:
     Attributes:
         rows: The rows.
         paths: For each row the numbers of its tokens in what was kept; rows that begin alike share them.
-        cuts: Blocks whose incoming hidden states were kept, and what their fronts put out.
+        cuts: Where replays may start.
         keys_from: First block whose keys and values were kept; None if none were.
         kept: Hidden states, fronts, keys and values, by the tokens' numbers.
         layouts: How replays were laid out, so that the next one like them need not do it again.
@@ -156,7 +156,7 @@ class Passes:
                 yield from by_row(layout, logits)
 
     def replay(self, base: BasePass, edits: Edits, owners: Sequence[int | None]) -> Iterator[tuple[int, Tensor]]:
-        """Run the base pass's rows again under their edits, only from the first patched block.
+        """Run the base pass's rows again under their edits, only from the first patched map of the first patched block.
 
         Where the edits are late and the base pass kept keys and values, only from the end of each prompt, too.
         Gradients flow to the patches' tensors if they ask for them.

@@ -53,6 +53,8 @@ class Stage(nn.Module):
             self.keep(hidden)
         if self.halt:
             raise Halt
+        if self.enter is not None or self.keep is not None:
+            hidden = hidden.clone()  # a block may write to what enters it
         if self.read is None:
             return self.block(hidden, *others, **keywords)
         reading: AbstractContextManager[None] = nullcontext()

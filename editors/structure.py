@@ -102,7 +102,7 @@ class Structure:
             )
         return resolved
 
-    def front(self, cut: "Cut") -> tuple[str, ...]:
+    def front(self, cut: Cut) -> tuple[str, ...]:
         """Return the modules in front of a block's first patched map, whose outputs patches cannot change.
 
         They are the children of the block that hold a matrix and none of the MLP's maps, its attention above all, and
@@ -110,8 +110,9 @@ class Structure:
         """
         sites = self.sites[cut.block]
         block, prefix = self.blocks[cut.block], f"{self.blocks_name}.{cut.block}."
-        dispatched = any(hasattr(module, "_hf_hook") for module in block.modules())  # brings tensors to another card
-        if not cut.maps or dispatched or not cut.maps <= {site.name for site in sites}:
+        # as accelerate does, to bring tensors to another card; it is bound to its module and no view can stand for that
+        replaced = any("forward" in vars(module) for module in block.modules())
+        if not cut.maps or replaced or not cut.maps <= {site.name for site in sites}:
             return ()
         patched = {site.part for site in sites if site.name in cut.maps}
         others = [

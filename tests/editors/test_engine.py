@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from transformers import AutoConfig, AutoModelForCausalLM
 
-from instructedit.editors import Codebook, Cut, Dense, Edits, LowRank, Slots
+from instructedit.editors import Codebook, Cut, Dense, Edits, LanguageModel, LowRank, Slots
 from instructedit.editors.rows import Row
 from instructedit.editors.structure import Structure
 
@@ -209,3 +210,35 @@ def test_bfloat16_rows_agree_with_single_rows(make_language_model):
     for i, row in enumerate(rows):
         alone = dict(model.forward([row], edits, [owners[i]]))[0]
         assert (found[i] - alone).abs().max() < 0.05 * alone.abs().max()
+
+
+@pytest.mark.parametrize("family", ["gpt2", "mistral", "gemma2"])
+def test_an_edit_that_overflows_spoils_no_other_in_its_pass(make_language_model, family):
+    """Rows of unlike length are filled up within attention, where a weight of zero does not stop an infinity."""
+    model = make_language_model(family)
+    rows, _ = rows_and_owners(model, 2)
+    owners = [0] * len(PROMPTS) + [1] * len(PROMPTS)
+    edits = random_edits(model, "low_rank", 2, block=1)
+    wanted = dict(model.forward(rows, edits, owners))
+    first, *others = edits.patches[0]
+    edits = Edits(((LowRank(first.site, 1, first.a * 1e38, first.b * 10), *others), edits.patches[1]))
+    factors = [tensor.requires_grad_() for patch in edits.patches[1] for tensor in patch.tensors().values()]
+    found = dict(model.replay(model.base_pass(rows, [edits.cut]), edits, owners))
+    for index, owner in enumerate(owners):
+        if owner == 0:
+            assert not found[index].isfinite().all()
+        else:
+            torch.testing.assert_close(found[index], wanted[index], rtol=1e-4, atol=1e-4)
+    gradients = torch.autograd.grad(torch.cat(list(found.values())).square().sum(), factors)
+    assert all(gradient.isfinite().all() for gradient in gradients)
+
+
+def test_passes_are_no_longer_than_a_mask_of_the_models_own(tokenizer):
+    """GPT-Neo's causal mask is a table of its context's length, which a pass of many rows would outgrow."""
+    shape = {"hidden_size": 32, "num_layers": 2, "num_heads": 4, "attention_types": [[["global", "local"], 1]]}
+    config = AutoConfig.for_model("gpt_neo", vocab_size=400, max_position_embeddings=24, window_size=4, **shape)
+    model = LanguageModel(AutoModelForCausalLM.from_config(config), tokenizer)
+    assert (model.engine.packing, model.pack_tokens) == ("mask", 24)
+    rows = [row for row in rows_and_owners(model, 2)[0] if len(row) <= 24]
+    for i, logits in model.forward(rows):
+        torch.testing.assert_close(logits, reference(model, rows[i], None, None))
