@@ -67,7 +67,8 @@ class RunConfig(BaseModel):
     """Most evaluated cases of a task."""
     seed: int = 0
     chunk: int = Field(default=8, ge=1)
-    """Cases that are edited and scored together."""
+    """Cases that are edited and scored together. Most editors gain little from more; GRACE takes half the time of 8 in
+    chunks of 32."""
     fluency: bool = True
     generation: GenerationSpec = GenerationSpec()
 
