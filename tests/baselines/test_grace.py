@@ -6,7 +6,7 @@ import dataclasses
 import pytest
 import torch
 
-from instructedit.baselines.grace import GRACE, Book, GRACEConfig
+from instructedit.baselines.grace import GRACE, Book, GRACEConfig, _backward
 from instructedit.editors import CaseError, Codebook, EditRequest, Edits, InputError, seed_of
 from instructedit.editors.patches import Span
 
@@ -210,3 +210,17 @@ def test_a_prompt_of_one_token_has_nothing_in_front_of_its_last(model):
 def test_tokens_in_front_of_the_last_cannot_carry_an_edit_in_the_last_block(model):
     with pytest.raises(InputError, match="in the last block, 3, nothing that is read depends on them"):
         GRACE(GRACEConfig(block=-1, replace="prompt")).edit(model, REQUESTS)
+
+
+def test_the_gradient_that_is_written_out_is_that_of_cross_entropy():
+    """Two passes of two and three tokens, whose terms have weights of their own."""
+    torch.manual_seed(0)
+    labels, shares = torch.tensor([1, 4, 4, 0, 3]), torch.tensor([0.5, 0.5, 1.0, 0.5, 0.5], dtype=torch.float64)
+    ours = [torch.randn(n, 6, dtype=torch.float64, requires_grad=True) for n in (2, 3)]
+    theirs = [logits.detach().clone().requires_grad_() for logits in ours]
+    terms = _backward(ours, labels, shares)
+    wanted = torch.nn.functional.cross_entropy(torch.cat(theirs), labels, reduction="none")
+    (wanted * shares).sum().backward()
+    torch.testing.assert_close(terms, wanted.detach())
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine.grad, other.grad)

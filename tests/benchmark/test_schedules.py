@@ -361,18 +361,6 @@ def test_a_joint_edit_that_is_not_finite_fails_all(place, tmp_path):
     assert all("not finite" in r.reason or "not all numbers" in r.reason for r in records)
 
 
-def test_rows_of_any_name_keep_files_of_their_own(tmp_path, model):
-    names = ["a/b", "a.b", "a-1", "a", "../a", "mend@recent+zsre#0"]
-    for number, name in enumerate(names):
-        accumulated.Accumulated(Edits.none(1), number + 1, {"x": name}).save(tmp_path, name)
-        accumulated.Accumulated(Edits.none(1), number + 2, {"x": name}).save(tmp_path, name)
-    assert len(list((tmp_path / "edits").iterdir())) == 2 * len(names)
-    for number, name in enumerate(names):
-        found = accumulated.Accumulated.load(tmp_path, name, model)
-        assert (found.requests, found.failures) == (number + 2, {"x": name})
-    assert [path.name for path in tmp_path.iterdir()] == ["edits"]
-
-
 def test_a_request_an_editor_refuses_alone_is_left_out_of_the_joint_edit(place, monkeypatch):
     prepared = prepared_for(place, "batch")
     editor = prepared.outline.editors["ft-m"]

@@ -46,6 +46,21 @@ def random_edits(model, kind: str, count: int, block: int) -> Edits:
     return Edits(tuple(patches))
 
 
+def low_rank(sites, count: int, scale: float) -> Edits:
+    """Return random edits of rank 2 at some maps."""
+    generator = torch.Generator().manual_seed(5)
+
+    def draw(*shape: int) -> torch.Tensor:
+        return scale * torch.randn(*shape, generator=generator)
+
+    return Edits(
+        tuple(
+            tuple(LowRank(site.name, site.block, draw(site.d_in, 2), draw(2, site.d_out)) for site in sites)
+            for _ in range(count)
+        )
+    )
+
+
 def reference(model, row: Row, edits: Edits | None, owner: int | None) -> torch.Tensor:
     """The slow path: one unpadded row through a model whose weights were really changed."""
     hf = model.model if edits is None or owner is None else edits.apply_to(model.model, owner)

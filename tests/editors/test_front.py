@@ -4,30 +4,15 @@ import pytest
 import torch
 from torch import nn
 
-from instructedit.editors import Cut, Edits, LanguageModel, LowRank
+from instructedit.editors import Cut, Edits, LanguageModel
 from instructedit.editors.front import Front
 
 from ..conftest import FAMILIES, make_model
-from .test_engine import reference, rows_and_owners
+from .test_engine import low_rank, reference, rows_and_owners
 
 
 def patches_of(model, block: int, parts: tuple[str, ...], count: int = 2) -> Edits:
-    generator = torch.Generator().manual_seed(5)
-    return Edits(
-        tuple(
-            tuple(
-                LowRank(
-                    site.name,
-                    site.block,
-                    0.3 * torch.randn(site.d_in, 2, generator=generator),
-                    0.3 * torch.randn(2, site.d_out, generator=generator),
-                )
-                for part in parts
-                for site in model.sites(part, [block])[:1]
-            )
-            for _ in range(count)
-        )
-    )
+    return low_rank([site for part in parts for site in model.sites(part, [block])[:1]], count, scale=0.3)
 
 
 def run_modules(model, run) -> set[str]:

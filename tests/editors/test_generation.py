@@ -3,9 +3,11 @@
 import pytest
 import torch
 
-from instructedit.editors import Codebook, Cut, Edits, LowRank, seed_of
+from instructedit.editors import Codebook, Cut, Edits, seed_of
 from instructedit.editors.decoding import read_prompts
 from instructedit.editors.generation import answers, texts
+
+from .test_engine import low_rank
 
 PROMPTS = [
     "The name of the spouse of Ada Lovelace is",
@@ -17,22 +19,7 @@ FAMILIES = ["gpt2", "llama", "mistral", "gemma2", "gpt_neox", "gptj", "opt"]
 
 
 def low_rank_edits(model, count: int) -> Edits:
-    generator = torch.Generator().manual_seed(5)
-    edits = []
-    for _ in range(count):
-        sites = [*model.sites("up", [1])[:1], *model.sites("down", [2])]
-        edits.append(
-            tuple(
-                LowRank(
-                    site.name,
-                    site.block,
-                    0.4 * torch.randn(site.d_in, 2, generator=generator),
-                    0.4 * torch.randn(2, site.d_out, generator=generator),
-                )
-                for site in sites
-            )
-        )
-    return Edits(tuple(edits))
+    return low_rank([*model.sites("up", [1])[:1], *model.sites("down", [2])], count, scale=0.4)
 
 
 def greedy_by_hand(hf, ids: list[int], steps: int, end: set[int]) -> list[int]:
