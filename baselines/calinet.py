@@ -24,7 +24,6 @@ from typing import NamedTuple
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 from transformers.activations import ACT2FN
 from transformers.optimization import Adafactor
 
@@ -35,6 +34,7 @@ from instructedit.editors import (
     EditorConfig,
     EditRequest,
     Edits,
+    FreeTensors,
     InputError,
     LanguageModel,
     Patch,
@@ -131,7 +131,6 @@ class CaliNet(Editor[CaliNetConfig]):
         activation = _activation(model, config.activation)
         networks = [_network(model, block) for block in config.blocks]
         rows = [model.encode(request.prompt, request.target) for request in requests]
-        labels = [torch.tensor(row.labels, device=model.device) for row in rows]
         tensors: list[list[Tensor]] = []
         for edit in range(max(owners, default=-1) + 1):
             ids = [request.case_id for request, owner in zip(requests, owners, strict=True) if owner == edit]
@@ -146,20 +145,16 @@ class CaliNet(Editor[CaliNetConfig]):
                 for i, n in enumerate(networks)
             )
 
-        descent = Descent(
-            optimiser=lambda free: Adafactor(free, lr=config.lr, scale_parameter=False, relative_step=False),
-            steps=config.steps,
-            stop_loss=config.stop_loss,
-            batch=config.batch,
-        )
+        def optimiser(own: list[Tensor]) -> Adafactor:
+            return Adafactor(own, lr=config.lr, scale_parameter=False, relative_step=False)
+
         edits = minimise(
             model,
             rows,
+            [row.labels for row in rows],
             owners,
-            tensors,
-            patches,
-            lambda index, logits: cross_entropy(logits.to(model.edit_dtype), labels[index].to(logits.device)),
-            descent,
+            [FreeTensors(own, patches, optimiser) for own in tensors],
+            Descent(config.steps, config.stop_loss, config.batch),
             seed=seed,
         )
         widths = [float(own[0].shape[1]) for own in tensors]

@@ -18,26 +18,26 @@ from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor
 
 from instructedit.editors import (
     Cost,
-    Dense,
     Descent,
     Editor,
     EditorConfig,
     EditRequest,
     Edits,
+    FreeMatrix,
     LanguageModel,
     Row,
-    Site,
     Sketch,
     minimise,
 )
-from instructedit.editors.cost import ADAM, FLOAT, descent
+from instructedit.editors.cost import FLOAT, descent
 
-MOVED = 16
-"""Times that a step reads or writes each number of D: gradient, Adam, clamp."""
+TENSORS = 3
+"""D and Adam's two moments; the gradient is never whole."""
+MOVED = 7
+"""Times that a step reads or writes each number of D: the pass, Adam's three read and written."""
 
 
 class FTConfig(EditorConfig):
@@ -85,7 +85,7 @@ class FTL(Editor[FTConfig]):
         return Cost(
             sites=(site,),
             patch_bytes=tensor,
-            edit_bytes=ADAM * tensor,
+            edit_bytes=TENSORS * tensor,
             passes=passes,
             head_passes=head_passes,
             together=together,
@@ -105,30 +105,15 @@ class FTL(Editor[FTConfig]):
         config = self.config
         (site,) = model.sites("down", [config.block])
         encoded = [model.encode(request.prompt, request.target) for request in requests]
-        labels = [torch.tensor(row.labels, device=model.device) for row in encoded]
-
-        def loss(index: int, logits: Tensor) -> Tensor:
-            log_p = logits.to(model.edit_dtype).log_softmax(dim=-1)  # [1 or targets, vocabulary]
-            wanted = labels[index].to(log_p.device)
-            places = torch.arange(len(log_p), device=log_p.device).expand(len(wanted))
-            return -log_p[places, wanted].mean()
-
-        bound = config.clamp
-        descent = Descent(
-            optimiser=lambda tensors: torch.optim.Adam(tensors, lr=config.lr, fused=True),
-            steps=config.steps,
-            stop_loss=config.stop_loss,
-            batch=config.batch,
-            project=None if bound is False else lambda delta: delta.clamp_(-bound, bound),
-        )
+        bound = None if config.clamp is False else config.clamp
+        like = torch.empty(0, dtype=model.edit_dtype, device=model.site_device(site))
         edits = minimise(
             model,
             [self._row(row) for row in encoded],
+            [row.labels for row in encoded],
             owners,
-            [[_zero(model, site)] for _ in range(max(owners, default=-1) + 1)],
-            lambda tensors: (Dense(site.name, site.block, tensors[0]),),
-            loss,
-            descent,
+            [FreeMatrix(site, like, config.lr, bound) for _ in range(max(owners, default=-1) + 1)],
+            Descent(config.steps, config.stop_loss, config.batch),
             seed=seed,
         )
         norms = [float(patch.tensors()["d"].norm()) for (patch,) in edits.patches]
@@ -151,10 +136,3 @@ class FTM(FTL):
     title = "FT-M"
     source = "Zhang et al. 2024 (KnowEdit), arXiv 2401.01286"
     Config = FTMConfig
-
-
-def _zero(model: LanguageModel, site: Site) -> Tensor:
-    """Return D = 0, [d_in, d_out]."""
-    return torch.zeros(
-        site.d_in, site.d_out, dtype=model.edit_dtype, device=model.site_device(site), requires_grad=True
-    )

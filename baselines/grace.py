@@ -23,6 +23,7 @@ from typing import ClassVar, Literal
 import torch
 from pydantic import Field
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from instructedit.editors import (
     BasePass,
@@ -173,8 +174,8 @@ class Values(Replacing):
         return y.index_copy(0, where, self.values[rows].to(y.dtype))
 
 
-def _backward(logits: Sequence[Tensor], labels: Tensor, shares: Tensor) -> Tensor:
-    """Send the gradient of a weighted sum of cross-entropies back, and return their terms.
+def _backward(logits: Sequence[Tensor], labels: Tensor, shares: Tensor) -> None:
+    """Send the gradient of a weighted sum of cross-entropies back.
 
     It is written out, share * (softmax - 1 at the label), because autograd would fill two more tensors of the size of
     the logits for it, which is much of a step that runs two or three tokens of a row.
@@ -185,15 +186,12 @@ def _backward(logits: Sequence[Tensor], labels: Tensor, shares: Tensor) -> Tenso
         shares: Weights of their terms.
     """
     counts = [len(own) for own in logits]
-    terms, gradients = [], []
+    gradients = []
     for own, label, share in zip(logits, labels.split(counts), shares.split(counts), strict=True):
-        log_p = own.detach().to(shares.dtype).log_softmax(dim=-1)
-        places = label.to(log_p.device)[:, None]
-        terms.append(-log_p.gather(1, places)[:, 0].to(shares.device))
-        gradient = log_p.exp_().scatter_add_(1, places, -torch.ones_like(places, dtype=log_p.dtype))
-        gradients.append(gradient.mul_(share.to(log_p.device)[:, None]).to(own.dtype))
+        places, weights = label.to(own.device)[:, None], share.to(own.device)[:, None]
+        gradient = own.detach().to(shares.dtype).softmax(dim=-1).mul_(weights).scatter_add_(1, places, -weights)
+        gradients.append(gradient.to(own.dtype))
     torch.autograd.backward(list(logits), gradients)
-    return torch.cat(terms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,9 +304,10 @@ class GRACE(Editor[GRACEConfig]):
                 # rows share nothing, so that what is read is in their order
                 found = [logits for _, logits in model.replay_passes(base, edits, [0] * len(rows))]
             adam.zero_grad()
-            terms = _backward(found, labels, shares)
+            _backward(found, labels, shares)
             adam.step()
-        losses = [own.mean() for own in terms.split(counts)]
+        read = torch.cat([logits.detach().to(model.device, model.edit_dtype) for logits in found])
+        losses = [own.mean() for own in cross_entropy(read, labels, reduction="none").split(counts)]
         for book, entry, value in zip(books, entries, values.detach(), strict=True):
             book.store(entry, value)
         patches = tuple((book.patch(site, self.config.replace),) for book in books)

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from .errors import CaseError as CaseError
     from .errors import InputError as InputError
     from .errors import did_you_mean as did_you_mean
+    from .free import Free as Free
+    from .free import FreeMatrix as FreeMatrix
+    from .free import FreeTensors as FreeTensors
     from .gradient import GradientConfig as GradientConfig
     from .gradient import GradientEditor as GradientEditor
     from .gradient import gradient_factors as gradient_factors
@@ -67,6 +70,9 @@ _HOME = {
     "Edits": "edits",
     "Encoder": "rows",
     "Factors": "passes",
+    "Free": "free",
+    "FreeMatrix": "free",
+    "FreeTensors": "free",
     "GradientConfig": "gradient",
     "GradientEditor": "gradient",
     "Hypernetwork": "hypernetwork",

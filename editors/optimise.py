@@ -1,45 +1,42 @@
 """Gradient descent on the tensors of many edits side by side.
 
-An editor that fine-tunes says which tensors of an edit are free, what patches they make, and how a row is judged. The
-unedited model runs once; every step replays only the blocks from the first patched one on, all edits in one pass. The
-loss of an edit is the mean over its requests, so an edit of one request and an edit of a thousand are the same code.
+An editor that fine-tunes says what is free in an edit, and which tokens are wanted where. The unedited model runs once;
+every step replays only the blocks from the first patched one on, all edits that still move in one pass. The loss of an
+edit is the mean over its requests, so an edit of one request and an edit of a thousand are the same code.
 """
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from .edits import Edits
+from .free import Free
+from .layout import Layout
 from .model import LanguageModel
 from .passes import BasePass
-from .patches import Patch
 from .rows import Row
 from .seeds import seed_of
 
 
 @dataclass(frozen=True, slots=True)
 class Descent:
-    """How free tensors are optimised.
+    """How long edits are optimised.
 
     Attributes:
-        optimiser: Makes the optimiser of a list of tensors. It must keep a state for each tensor by itself, and leave
-            a tensor without a gradient alone, as those of torch do: this is what keeps edits independent.
         steps: Most steps of an edit.
         stop_loss: An edit whose loss is below this takes no further step.
         batch: Most requests of one step, which bounds the memory a step takes; None for all of them. The requests of
             an edit are cut into parts in an order drawn from the seed, and the steps go round the parts. Its loss is
             then the mean over the last round.
-        project: What is done to each tensor after each step, in place, e.g. a clamp.
     """
 
-    optimiser: Callable[[list[Tensor]], Optimizer]
     steps: int
     stop_loss: float = 0.0
     batch: int | None = None
-    project: Callable[[Tensor], object] | None = None
 
 
 @dataclass(slots=True)
@@ -53,62 +50,66 @@ class _Progress:
 def minimise(
     model: LanguageModel,
     rows: Sequence[Row],
+    labels: Sequence[Sequence[int]],
     owners: Sequence[int],
-    tensors: Sequence[Sequence[Tensor]],
-    patches: Callable[[Sequence[Tensor]], tuple[Patch, ...]],
-    loss: Callable[[int, Tensor], Tensor],
+    free: Sequence[Free],
     descent: Descent,
     *,
     seed: int = 0,
 ) -> Edits:
-    """Minimise, for each edit, the mean loss of its rows over its own tensors.
+    """Minimise, for each edit, the mean over its rows of the mean negative log-likelihood of a row's labels.
 
     Args:
         model: The frozen model.
         rows: What is run, one row a request.
+        labels: For each row the tokens that are wanted: one at each scored position, or any number at the only one.
         owners: For each row the index of its edit.
-        tensors: For each edit its free tensors; they ask for gradients and are changed in place.
-        patches: From one edit's tensors, its patches.
-        loss: From a row's index and its logits [scored, vocabulary], the row's loss (a scalar).
-        descent: How.
+        free: The edits.
+        descent: How long.
         seed: Seed of the order of requests, where they are cut into parts.
 
     Returns:
         The edits, with the number of steps and the last loss as facts. The loss is the one the last step was taken on,
         or the one that stopped the edit.
     """
-    progress = [_Progress() for _ in tensors]
-    if not tensors:
+    progress = [_Progress() for _ in free]
+    if not free:
         return Edits(())
-    parts = _parts(owners, len(tensors), descent.batch, seed)
-    cut = Edits(tuple(map(patches, tensors))).cut
+    parts = _parts(owners, len(free), descent.batch, seed)
+    cut = Edits(tuple(edit.patches() for edit in free)).cut
     assert cut is not None, "free tensors make patches"
     bases = [model.base_pass([rows[i] for i in part], [cut]) for part in parts]
-    flat = [tensor for own in tensors for tensor in own]
-    optimiser = descent.optimiser(flat)
+    moving = list(range(len(free)))
     for step in range(descent.steps):
         turn = step % len(parts)
-        losses = _losses(model, bases[turn], parts[turn], owners, tensors, patches, loss)
-        for edit, value in zip(progress, losses, strict=True):
-            edit.losses[turn] = value.item()
-        active = [len(edit.losses) < len(parts) or _mean(edit.losses, parts) >= descent.stop_loss for edit in progress]
-        if not any(active):
+        own = [owners[i] for i in parts[turn]]
+        terms, owner = _terms(model, bases[turn], [labels[i] for i in parts[turn]], own, free, moving)
+        losses = terms.detach().new_zeros(len(free)).index_add_(0, owner, terms.detach()).tolist()
+        ran = moving
+        for edit in ran:
+            progress[edit].losses[turn] = losses[edit]
+        moving = [edit for edit in ran if not _done(progress[edit], parts, descent.stop_loss)]
+        if not moving:
             break
-        optimiser.zero_grad()
-        torch.stack(losses).sum().backward()
-        for edit, own, moves in zip(progress, tensors, active, strict=True):
-            edit.steps += moves
-            for tensor in own:
-                tensor.grad = tensor.grad if moves else None
-        optimiser.step()
-        if descent.project is not None:
-            with torch.no_grad():
-                for tensor in flat:
-                    descent.project(tensor)
+        for edit in ran:
+            free[edit].zero_grad()
+        some = torch.isin(owner, torch.tensor(moving, device=owner.device))
+        (terms if moving == ran else terms[some]).sum().backward()
+        for edit in moving:
+            free[edit].step()
+            progress[edit].steps += 1
+        if moving != ran:
+            for base in bases:
+                base.layouts.clear()  # and the tensors that steps of more edits started from
     return Edits(
-        tuple(patches([tensor.detach() for tensor in own]) for own in tensors),
+        tuple(edit.made() for edit in free),
         tuple({"steps": float(edit.steps), "last_loss": _mean(edit.losses, parts)} for edit in progress),
     )
+
+
+def _done(progress: _Progress, parts: Sequence[Sequence[int]], stop_loss: float) -> bool:
+    """Return whether the loss of an edit is low enough, all parts of it having been looked at."""
+    return len(progress.losses) == len(parts) and _mean(progress.losses, parts) < stop_loss
 
 
 def _parts(owners: Sequence[int], edits: int, batch: int | None, seed: int) -> list[list[int]]:
@@ -121,22 +122,38 @@ def _parts(owners: Sequence[int], edits: int, batch: int | None, seed: int) -> l
     return [order[first : first + batch] for first in range(0, count, batch)]
 
 
-def _losses(
+def _terms(
     model: LanguageModel,
     base: BasePass,
-    part: Sequence[int],
+    labels: Sequence[Sequence[int]],
     owners: Sequence[int],
-    tensors: Sequence[Sequence[Tensor]],
-    patches: Callable[[Sequence[Tensor]], tuple[Patch, ...]],
-    loss: Callable[[int, Tensor], Tensor],
-) -> list[Tensor]:
-    """Return the loss of each edit: the mean over its rows of a part."""
-    found: list[list[Tensor]] = [[] for _ in tensors]
+    free: Sequence[Free],
+    moving: Sequence[int],
+) -> tuple[Tensor, Tensor]:
+    """Return the terms whose sums are the losses of the edits that still move, and the edit of each term."""
+    count = Counter(owners)
+    among = [place for place, owner in enumerate(owners) if owner in set(moving)]
+    found: list[tuple[Tensor, Tensor]] = []
+
+    def wanted(layout: Layout) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        place = {token: number for number, token in enumerate(layout.read)}
+        at, wanted, share, owner = [], [], [], []
+        for row, tokens in zip(layout.rows, layout.scored, strict=True):
+            own = labels[row]
+            for token, label in zip(tokens if len(tokens) > 1 else [tokens[0]] * len(own), own, strict=True):
+                at.append(place[token])
+                wanted.append(label)
+                share.append(1 / (len(own) * count[owners[row]]))
+                owner.append(owners[row])
+        return torch.tensor(at), torch.tensor(wanted), torch.tensor(share, dtype=model.edit_dtype), torch.tensor(owner)
+
     with torch.enable_grad():
-        edits = Edits(tuple(map(patches, tensors)))
-        for place, logits in model.replay(base, edits, [owners[i] for i in part]):
-            found[owners[part[place]]].append(loss(part[place], logits))
-        return [torch.stack(losses).mean() for losses in found]
+        edits = Edits(tuple(edit.patches() if number in set(moving) else () for number, edit in enumerate(free)))
+        for layout, logits in model.replay_passes(base, edits, owners, among):
+            at, label, share, owner = (t.to(logits.device) for t in layout.once("wanted", partial(wanted, layout)))
+            found.append((-logits.to(share.dtype).log_softmax(dim=-1)[at, label] * share, owner))
+        terms, of = (torch.cat(parts) for parts in zip(*found, strict=True))
+        return terms, of
 
 
 def _mean(losses: dict[int, float], parts: Sequence[Sequence[int]]) -> float:

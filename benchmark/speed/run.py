@@ -25,7 +25,7 @@ LARGE = Effort(
 )
 """Of M, on which one repeat takes minutes; FT-M costs what FT-L does."""
 FULL = {
-    "cpu": {"S": Effort(chunks=(8, 16, 32)), "between": BETWEEN, "M": LARGE},
+    "cpu": {"S": Effort(chunks=(8, 16, 32, 64)), "between": BETWEEN, "M": LARGE},
     "cuda": {"gpt2-xl": Effort(), "llama-2-7b": Effort()},
 }
 SHORT = Effort(repeats=2, chunks=(8,), slow_cases=1, trained=("mend",), generated=("mend",))

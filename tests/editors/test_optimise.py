@@ -5,33 +5,32 @@ import copy
 import pytest
 import torch
 
-from instructedit.editors import Dense, Descent, LanguageModel, minimise
+from instructedit.editors import Dense, Descent, FreeTensors, LanguageModel, minimise
 
 PROMPTS = ["The name of Ada is", "The place of birth is", "Grace Hopper's occupation is", "Alan is"]
 
 
-def descend(model: LanguageModel, owners: list[int], descent: Descent, seed: int = 0):
+def descend(model: LanguageModel, owners: list[int], lr: float = 0.1, seed: int = 0, **descent):
     (site,) = model.sites("down", [-1])
     rows = [model.encode(prompt, "King") for prompt in PROMPTS[: len(owners)]]
-    labels = [torch.tensor(row.labels) for row in rows]
-    free = [
-        [torch.zeros(site.d_in, site.d_out, dtype=model.edit_dtype, requires_grad=True)]
-        for _ in range(max(owners, default=-1) + 1)
-    ]
+
+    def free() -> FreeTensors:
+        d = torch.zeros(site.d_in, site.d_out, dtype=model.edit_dtype, requires_grad=True)
+        return FreeTensors(
+            [d],
+            lambda own: (Dense(site.name, site.block, own[0]),),
+            lambda tensors: torch.optim.SGD(tensors, lr=lr),
+        )
+
     return minimise(
         model,
         rows,
+        [row.labels for row in rows],
         owners,
-        free,
-        lambda own: (Dense(site.name, site.block, own[0]),),
-        lambda index, logits: torch.nn.functional.cross_entropy(logits, labels[index]),
-        descent,
+        [free() for _ in range(max(owners, default=-1) + 1)],
+        Descent(**descent),
         seed=seed,
     )
-
-
-def sgd(lr: float = 0.1):
-    return lambda tensors: torch.optim.SGD(tensors, lr=lr)
 
 
 def by_hand(model: LanguageModel, rounds: list[list[int]]) -> torch.Tensor:
@@ -61,14 +60,14 @@ def exact(make_language_model) -> LanguageModel:
 
 def test_a_joint_edit_goes_round_its_parts_in_an_order_of_the_seed(exact, monkeypatch):
     seen: list[list[str]] = []
-    inner = LanguageModel.replay
+    inner = LanguageModel.replay_passes
 
-    def spy(self, base, edits, owners):
+    def spy(self, base, *given):
         seen.append([self.tokenizer.decode(row.ids) for row in base.rows])
-        return inner(self, base, edits, owners)
+        return inner(self, base, *given)
 
-    monkeypatch.setattr(LanguageModel, "replay", spy)
-    edits = descend(exact, [0, 0, 0, 0], Descent(sgd(), steps=3, batch=3))
+    monkeypatch.setattr(LanguageModel, "replay_passes", spy)
+    edits = descend(exact, [0, 0, 0, 0], steps=3, batch=3)
     assert [len(texts) for texts in seen] == [3, 1, 3]
     assert seen[0] == seen[2]
     assert sorted(seen[0] + seen[1]) == sorted(f"{prompt} King" for prompt in PROMPTS)
@@ -77,35 +76,56 @@ def test_a_joint_edit_goes_round_its_parts_in_an_order_of_the_seed(exact, monkey
     orders = set()
     for seed in range(8):
         seen.clear()
-        descend(exact, [0, 0, 0, 0], Descent(sgd(), steps=2, batch=3), seed=seed)
+        descend(exact, [0, 0, 0, 0], steps=2, batch=3, seed=seed)
         orders.add(tuple(seen[1]))
     assert len(orders) > 1
 
 
 def test_a_joint_edit_stops_by_the_mean_over_a_whole_round(exact):
-    full = descend(exact, [0, 0, 0, 0], Descent(sgd(1e-9), steps=1)).facts[0]["last_loss"]
-    parts = descend(exact, [0, 0, 0, 0], Descent(sgd(1e-9), steps=9, batch=3)).facts[0]
+    full = descend(exact, [0, 0, 0, 0], lr=1e-9, steps=1).facts[0]["last_loss"]
+    parts = descend(exact, [0, 0, 0, 0], lr=1e-9, steps=9, batch=3).facts[0]
     assert parts == {"steps": 9.0, "last_loss": pytest.approx(full, rel=1e-6)}, "parts weigh as many as they hold"
-    stopped = descend(exact, [0, 0, 0, 0], Descent(sgd(1e-9), steps=9, batch=3, stop_loss=full + 1e-3)).facts[0]
+    stopped = descend(exact, [0, 0, 0, 0], lr=1e-9, steps=9, batch=3, stop_loss=full + 1e-3).facts[0]
     assert stopped["steps"] == 1, "the second part was looked at before the edit stopped"
 
 
 def test_independent_edits_are_never_cut(exact):
-    whole = descend(exact, [0, 1, 2, 3], Descent(sgd(), steps=4))
-    small = descend(exact, [0, 1, 2, 3], Descent(sgd(), steps=4, batch=1))
+    whole = descend(exact, [0, 1, 2, 3], steps=4)
+    small = descend(exact, [0, 1, 2, 3], steps=4, batch=1)
     for ours, theirs in zip(whole.patches, small.patches, strict=True):
         assert torch.equal(ours[0].d, theirs[0].d)
     assert (whole.patches[2][0].d - by_hand(exact, [[2]] * 4)).abs().max() < 1e-9
 
 
 def test_each_edit_stops_by_itself(exact):
-    (slow, fast) = descend(exact, [0, 1], Descent(sgd(), steps=60)).facts
+    (slow, fast) = descend(exact, [0, 1], steps=60).facts
     bound = (slow["last_loss"] + fast["last_loss"]) / 2
-    facts = descend(exact, [0, 1], Descent(sgd(), steps=60, stop_loss=bound)).facts
+    facts = descend(exact, [0, 1], steps=60, stop_loss=bound).facts
     steps = sorted(f["steps"] for f in facts)
     assert steps[0] < steps[1] == 60
     assert min(f["last_loss"] for f in facts) < bound
 
 
+def test_an_edit_that_stopped_is_not_run_again(exact, monkeypatch):
+    """Its numbers are those of an edit by itself, and the others' too."""
+    bound = max(f["last_loss"] for f in descend(exact, [0, 1, 2, 3], steps=3).facts)
+    together = descend(exact, [0, 1, 2, 3], steps=30, stop_loss=bound)
+    ran: list[int] = []
+    inner = LanguageModel.replay_passes
+
+    def spy(self, base, edits, owners, among):
+        ran.append(len(among))
+        return inner(self, base, edits, owners, among)
+
+    monkeypatch.setattr(LanguageModel, "replay_passes", spy)
+    again = descend(exact, [0, 1, 2, 3], steps=30, stop_loss=bound)
+    steps = [int(f["steps"]) for f in again.facts]
+    assert len(set(steps)) > 1, "they stop at different times"
+    assert ran == [sum(step <= own for own in steps) for step in range(max(steps) + 1)]
+    for number, (patch,) in enumerate(together.patches):
+        assert torch.equal(patch.d, again.patches[number][0].d)
+        assert (patch.d - by_hand(exact, [[number]] * steps[number])).abs().max() < 1e-9
+
+
 def test_nothing_to_edit_is_no_edit(exact):
-    assert len(descend(exact, [], Descent(sgd(), steps=1))) == 0
+    assert len(descend(exact, [], steps=1)) == 0
