@@ -36,8 +36,8 @@ from instructedit.editors.cost import FLOAT, descent
 
 TENSORS = 3
 """D and Adam's two moments; the gradient is never whole."""
-MOVED = 7
-"""Times that a step reads or writes each number of D: the pass, Adam's three read and written."""
+MOVED = 16
+"""Reads and writes of a number that a step takes as long as for each number of D: the pass, its gradient, Adam, clamp."""
 
 
 class FTConfig(EditorConfig):
