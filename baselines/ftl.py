@@ -37,7 +37,7 @@ from instructedit.editors.cost import FLOAT, descent
 TENSORS = 3
 """D and Adam's two moments; the gradient is never whole."""
 MOVED = 16
-"""Reads and writes of a number that a step takes as long as for each number of D: the pass, its gradient, Adam, clamp."""
+"""A step takes as long as so many reads or writes of D: the pass, its gradient, Adam and the clamp."""
 
 
 class FTConfig(EditorConfig):
