@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Literal
 
-import torch
 from pydantic import Field
 
 from instructedit.editors import (
@@ -106,13 +105,13 @@ class FTL(Editor[FTConfig]):
         (site,) = model.sites("down", [config.block])
         encoded = [model.encode(request.prompt, request.target) for request in requests]
         bound = None if config.clamp is False else config.clamp
-        like = torch.empty(0, dtype=model.edit_dtype, device=model.site_device(site))
+        device = model.site_device(site)
         edits = minimise(
             model,
             [self._row(row) for row in encoded],
             [row.labels for row in encoded],
             owners,
-            [FreeMatrix(site, like, config.lr, bound) for _ in range(max(owners, default=-1) + 1)],
+            [FreeMatrix(site, model.edit_dtype, device, config.lr, bound) for _ in range(max(owners, default=-1) + 1)],
             Descent(config.steps, config.stop_loss, config.batch),
             seed=seed,
         )

@@ -306,8 +306,11 @@ class GRACE(Editor[GRACEConfig]):
             adam.zero_grad()
             _backward(found, labels, shares)
             adam.step()
-        read = torch.cat([logits.detach().to(model.device, model.edit_dtype) for logits in found])
-        losses = [own.mean() for own in cross_entropy(read, labels, reduction="none").split(counts)]
+        terms = [
+            cross_entropy(logits.detach().to(shares.dtype), own.to(logits.device), reduction="none").to(labels.device)
+            for logits, own in zip(found, labels.split([len(logits) for logits in found]), strict=True)
+        ]
+        losses = [own.mean() for own in torch.cat(terms).split(counts)]
         for book, entry, value in zip(books, entries, values.detach(), strict=True):
             book.store(entry, value)
         patches = tuple((book.patch(site, self.config.replace),) for book in books)

@@ -1,4 +1,4 @@
-"""The tanh form of GELU, fast: eight operations in transformers, a tenth of a pass of GPT-2 as PyTorch's one kernel."""
+"""The tanh form of GELU, a tenth of a pass of GPT-2 in PyTorch's kernel, in less than half of its time."""
 
 import math
 
@@ -6,12 +6,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 from transformers import PreTrainedModel
-from transformers.activations import ACT2FN, FastGELUActivation, GELUTanh, NewGELUActivation
+from transformers.activations import (
+    ACT2FN,
+    AccurateGELUActivation,
+    FastGELUActivation,
+    GELUTanh,
+    NewGELUActivation,
+)
 
 #: (1 + tanh(u)) / 2 is the sigmoid of 2 u, so that GELU is x sigmoid(_ONE x + _CUBE x^3).
 _ONE = 2 * math.sqrt(2 / math.pi)
 _CUBE = _ONE * 0.044715
 _ONE_TENSOR = torch.tensor(_ONE, dtype=torch.float32, device="cpu")
+#: How transformers writes the same function.
+_FORMS = (NewGELUActivation, GELUTanh, FastGELUActivation, AccurateGELUActivation)
 #: Numbers treated at once: 256 KB of input and as much of output stay in a core's cache. Below half of that PyTorch's
 #: one kernel is faster than four.
 _PIECE = 1 << 16
@@ -23,7 +31,7 @@ def activation(name: str) -> nn.Module:
     return _fast(found) or found
 
 
-def fuse_activations(model: PreTrainedModel) -> None:
+def replace_activations(model: PreTrainedModel) -> None:
     """Put the fast form of the same function in place of a model's activations."""
     for parent in list(model.modules()):
         for name, child in parent.named_children():
@@ -55,4 +63,4 @@ def _sliced(x: Tensor) -> Tensor:
 
 def _fast(module: nn.Module) -> nn.Module | None:
     """Return a module that computes the same faster, or None where there is none."""
-    return TanhGELU() if type(module) in (NewGELUActivation, GELUTanh, FastGELUActivation) else None
+    return TanhGELU() if type(module) in _FORMS else None

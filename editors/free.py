@@ -13,12 +13,12 @@ from torch.optim.adam import adam
 from .patches import Dense, Patch, Span
 from .structure import Site
 
-#: Numbers of a dense change that are stepped at once: with their gradient and two moments 2 MB, a core's cache.
+#: Numbers of a dense change that are stepped at once; their gradient is 2 MB.
 _SLICE = 1 << 19
 
 
 class Free(ABC):
-    """One edit while it is made."""
+    """One edit while it is made. A step is `patches`, a pass and its way back, and `step`."""
 
     @abstractmethod
     def patches(self) -> tuple[Patch, ...]:
@@ -72,22 +72,24 @@ class FreeMatrix(Free):
     """D of y + x D, stepped by Adam (arXiv 1412.6980) from zero and clamped to a bound behind each step.
 
     The gradient of D, x' G with G that of y, is as large as D and never stands whole: slice after slice of D is
-    multiplied out, stepped and clamped while it is in the cache. That is half of what whole tensors take, which go
-    through memory eight times, and a fourth tensor less.
+    multiplied out, stepped and clamped. That is a fourth tensor of D's size less, in the same time.
 
     Args:
         site: The map.
-        like: D's type and device.
+        dtype: Type of D.
+        device: Where D is.
         lr: Adam's rate.
         bound: Bound of the numbers of D; none if None.
     """
 
-    def __init__(self, site: Site, like: Tensor, lr: float, bound: float | None) -> None:
+    def __init__(
+        self, site: Site, dtype: torch.dtype, device: torch.device, lr: float, bound: float | None = None
+    ) -> None:
         self._site, self._lr, self._bound = site, lr, bound
-        self._d, first, second = (like.new_zeros(site.d_in, site.d_out) for _ in range(3))
-        self._rows = site.d_in if like.device.type != "cpu" else max(1, _SLICE // site.d_out)
+        self._d, first, second = (torch.zeros(site.d_in, site.d_out, dtype=dtype, device=device) for _ in range(3))
+        self._rows = max(1, _SLICE // site.d_out)
         self._slices = [
-            (*parts, torch.zeros((), device=like.device))  # number of steps, as Adam keeps it
+            (*parts, torch.zeros((), device=device))  # number of steps, as Adam keeps it
             for parts in zip(*(tensor.split(self._rows) for tensor in (self._d, first, second)), strict=True)
         ]
         self._d.requires_grad_()
@@ -121,6 +123,7 @@ class FreeMatrix(Free):
             )
             if self._bound is not None:
                 d.clamp_(-self._bound, self._bound)
+        self.zero_grad()  # x holds on to the input of its whole pass
 
     def made(self) -> tuple[Patch, ...]:  # noqa: D102
         return (Dense(self._site.name, self._site.block, self._d.detach()),)

@@ -19,7 +19,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from .activations import fuse_activations
+from .activations import replace_activations
 from .edits import Edits
 from .engine import Engine
 from .errors import InputError
@@ -58,7 +58,7 @@ class LanguageModel(Passes):
         require_offsets(tokenizer)
         self.structure = Structure(model)
         self.model = model.eval().requires_grad_(False)
-        fuse_activations(self.model)
+        replace_activations(self.model)
         self.tokenizer = tokenizer
         self.device = execution_device(model.get_input_embeddings())
         self.context = context_of(model)

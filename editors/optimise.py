@@ -24,7 +24,7 @@ from .seeds import seed_of
 
 @dataclass(frozen=True, slots=True)
 class Descent:
-    """How long edits are optimised.
+    """How long edits are optimised, and how much of one at once.
 
     Attributes:
         steps: Most steps of an edit.
@@ -65,7 +65,7 @@ def minimise(
         labels: For each row the tokens that are wanted: one at each scored position, or any number at the only one.
         owners: For each row the index of its edit.
         free: The edits.
-        descent: How long.
+        descent: How long, and how much at once.
         seed: Seed of the order of requests, where they are cut into parts.
 
     Returns:
@@ -75,32 +75,35 @@ def minimise(
     progress = [_Progress() for _ in free]
     if not free:
         return Edits(())
+    assert {*owners} == {*range(len(free))}, "each edit owns rows"
     parts = _parts(owners, len(free), descent.batch, seed)
     cut = Edits(tuple(edit.patches() for edit in free)).cut
     assert cut is not None, "free tensors make patches"
     bases = [model.base_pass([rows[i] for i in part], [cut]) for part in parts]
     moving = list(range(len(free)))
     for step in range(descent.steps):
-        turn = step % len(parts)
+        turn, ran = step % len(parts), moving
         own = [owners[i] for i in parts[turn]]
-        terms, owner = _terms(model, bases[turn], [labels[i] for i in parts[turn]], own, free, moving)
-        losses = terms.detach().new_zeros(len(free)).index_add_(0, owner, terms.detach()).tolist()
-        ran = moving
+        terms, owner = _terms(model, bases[turn], [labels[i] for i in parts[turn]], own, free, ran)
+        # on the CPU, where a sum is the same every time
+        losses = torch.zeros(len(free), dtype=terms.dtype).index_add_(0, owner, terms.detach().cpu()).tolist()
         for edit in ran:
             progress[edit].losses[turn] = losses[edit]
         moving = [edit for edit in ran if not _done(progress[edit], parts, descent.stop_loss)]
         if not moving:
             break
-        for edit in ran:
+        for edit in moving:
             free[edit].zero_grad()
-        some = torch.isin(owner, torch.tensor(moving, device=owner.device))
-        (terms if moving == ran else terms[some]).sum().backward()
+        if moving != ran:
+            terms = terms[torch.isin(owner, torch.tensor(moving)).to(terms.device)]
+        terms.sum().backward()
         for edit in moving:
             free[edit].step()
             progress[edit].steps += 1
         if moving != ran:
-            for base in bases:
-                base.layouts.clear()  # and the tensors that steps of more edits started from
+            for edit in {*ran} - {*moving}:
+                free[edit].zero_grad()  # zeros, which came back for the rows it had in the pass
+            bases[turn].layouts.clear()  # and the tensors that steps of more edits started from
     return Edits(
         tuple(edit.made() for edit in free),
         tuple({"steps": float(edit.steps), "last_loss": _mean(edit.losses, parts)} for edit in progress),
@@ -130,30 +133,32 @@ def _terms(
     free: Sequence[Free],
     moving: Sequence[int],
 ) -> tuple[Tensor, Tensor]:
-    """Return the terms whose sums are the losses of the edits that still move, and the edit of each term."""
-    count = Counter(owners)
-    among = [place for place, owner in enumerate(owners) if owner in set(moving)]
-    found: list[tuple[Tensor, Tensor]] = []
+    """Return the terms whose sums are the losses of the edits that still move, and on the CPU the edit of each term."""
+    count, some = Counter(owners), {*moving}
+    among = [place for place, edit in enumerate(owners) if edit in some]
 
     def wanted(layout: Layout) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         place = {token: number for number, token in enumerate(layout.read)}
-        at, wanted, share, owner = [], [], [], []
-        for row, tokens in zip(layout.rows, layout.scored, strict=True):
+        at, tokens, share, owner = [], [], [], []
+        for row, scored in zip(layout.rows, layout.scored, strict=True):
             own = labels[row]
-            for token, label in zip(tokens if len(tokens) > 1 else [tokens[0]] * len(own), own, strict=True):
+            for token, label in zip(scored if len(scored) > 1 else [scored[0]] * len(own), own, strict=True):
                 at.append(place[token])
-                wanted.append(label)
+                tokens.append(label)
                 share.append(1 / (len(own) * count[owners[row]]))
                 owner.append(owners[row])
-        return torch.tensor(at), torch.tensor(wanted), torch.tensor(share, dtype=model.edit_dtype), torch.tensor(owner)
+        return torch.tensor(at), torch.tensor(tokens), torch.tensor(share, dtype=model.edit_dtype), torch.tensor(owner)
 
+    terms: list[Tensor] = []
+    edit_of: list[Tensor] = []
     with torch.enable_grad():
-        edits = Edits(tuple(edit.patches() if number in set(moving) else () for number, edit in enumerate(free)))
+        edits = Edits(tuple(edit.patches() if number in some else () for number, edit in enumerate(free)))
         for layout, logits in model.replay_passes(base, edits, owners, among):
-            at, label, share, owner = (t.to(logits.device) for t in layout.once("wanted", partial(wanted, layout)))
-            found.append((-logits.to(share.dtype).log_softmax(dim=-1)[at, label] * share, owner))
-        terms, of = (torch.cat(parts) for parts in zip(*found, strict=True))
-        return terms, of
+            at, tokens, share, owner = layout.once("wanted", partial(wanted, layout))
+            at, tokens, share = (t.to(logits.device) for t in (at, tokens, share))
+            terms.append(-logits.to(share.dtype).log_softmax(dim=-1)[at, tokens] * share)
+            edit_of.append(owner)
+        return torch.cat(terms), torch.cat(edit_of)
 
 
 def _mean(losses: dict[int, float], parts: Sequence[Sequence[int]]) -> float:

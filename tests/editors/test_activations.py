@@ -15,7 +15,7 @@ def test_a_model_computes_its_activation_by_the_fast_form(model):
     assert (act(x) - NewGELUActivation()(x)).abs().max() < 1e-15
 
 
-@pytest.mark.parametrize("name", ["gelu_new", "gelu_pytorch_tanh", "gelu_fast"])
+@pytest.mark.parametrize("name", ["gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu_accurate"])
 @pytest.mark.parametrize("count", [1000, activations._PIECE // 2, 2 * activations._PIECE + 7])
 def test_one_function_in_all_sizes(name, count):
     x = torch.linspace(-12, 12, count).repeat(2, 1)

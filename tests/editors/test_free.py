@@ -5,7 +5,7 @@ import torch
 
 from instructedit.editors import Dense, FreeMatrix, Site, free
 
-SITE = Site("map", 0, "down", 7, 3)
+SITE, CPU = Site("map", 0, "down", 7, 3), torch.device("cpu")
 
 
 @pytest.mark.parametrize("bound", [None, 0.02])
@@ -16,7 +16,7 @@ def test_equals_adam_and_a_clamp_on_the_whole(monkeypatch, numbers, bound):
     torch.manual_seed(0)
     whole = torch.zeros(7, 3, dtype=torch.float64, requires_grad=True)
     adam = torch.optim.Adam([whole], lr=0.01)
-    ours = FreeMatrix(SITE, torch.empty(0, dtype=torch.float64), 0.01, bound)
+    ours = FreeMatrix(SITE, torch.float64, CPU, 0.01, bound)
     for step in range(3):
         xs = [torch.randn(n, 7, dtype=torch.float64) for n in (4, 2, 1)]
         ys = [torch.randn(n, 3, dtype=torch.float64) for n in (4, 2, 1)]
@@ -32,6 +32,7 @@ def test_equals_adam_and_a_clamp_on_the_whole(monkeypatch, numbers, bound):
         if step == 1:
             continue  # what came back is forgotten
         ours.step()
+        assert not ours._factors
         adam.step()
         with torch.no_grad():
             whole.clamp_(*((-bound, bound) if bound else (None, 1e9)))
@@ -44,7 +45,7 @@ def test_equals_adam_and_a_clamp_on_the_whole(monkeypatch, numbers, bound):
 
 
 def test_a_gradient_passes_through_to_what_stands_in_front():
-    ours = FreeMatrix(SITE, torch.empty(0, dtype=torch.float64), 0.01, None)
+    ours = FreeMatrix(SITE, torch.float64, CPU, 0.01)
     (patch,) = ours.patches()
     with torch.no_grad():
         patch.d.normal_()
@@ -58,7 +59,7 @@ def test_a_gradient_passes_through_to_what_stands_in_front():
 
 def test_the_bytes_are_three_tensors():
     """What FT-L's cost says: D and two moments, whatever the steps."""
-    ours = FreeMatrix(Site("map", 0, "down", 2048, 512), torch.empty(0), 0.01, None)
+    ours = FreeMatrix(Site("map", 0, "down", 2048, 512), torch.float32, CPU, 0.01)
     kept = {d.untyped_storage().data_ptr(): d.untyped_storage().nbytes() for parts in ours._slices for d in parts[:3]}
     assert sum(kept.values()) == 3 * 4 * 2048 * 512
     assert len(ours._slices) == 2048 * 512 // free._SLICE
