@@ -55,6 +55,7 @@ class TanhGELU(nn.Module):
 
 
 def _sliced(x: Tensor) -> Tensor:
+    """Return the function of numbers of any shape, a piece of them at a time."""
     out = torch.empty_like(x, memory_format=torch.contiguous_format)
     for piece, into in zip(x.reshape(-1).split(_PIECE), out.view(-1).split(_PIECE), strict=True):
         torch.addcmul(_ONE_TENSOR, piece, piece, value=_CUBE, out=into).mul_(piece).sigmoid_().mul_(piece)

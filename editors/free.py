@@ -69,7 +69,7 @@ class FreeTensors(Free):
 
 
 class FreeMatrix(Free):
-    """D of y + x D, stepped by Adam (arXiv 1412.6980) from zero and clamped to a bound behind each step.
+    """D [d_in, d_out] of y + x D, stepped by Adam (arXiv 1412.6980) from zero and clamped to a bound behind each step.
 
     The gradient of D, x' G with G that of y, is as large as D and never stands whole: slice after slice of D is
     multiplied out, stepped and clamped. That is a fourth tensor of D's size less, in the same time.
@@ -140,7 +140,7 @@ class _Descending(Dense):
 
 
 class _Product(torch.autograd.Function):
-    """x D, whose gradient with respect to D is left as its factors."""
+    """x D, whose gradient with respect to D is left as its factors x [tokens, d_in] and that of x D [tokens, d_out]."""
 
     @staticmethod
     def forward(ctx, x: Tensor, d: Tensor, take: Callable[[tuple[Tensor, Tensor]], None]) -> Tensor:  # type: ignore[no-untyped-def]

@@ -28,7 +28,7 @@ class Descent:
 
     Attributes:
         steps: Most steps of an edit.
-        stop_loss: An edit whose loss is below this takes no further step.
+        stop_loss: An edit whose loss is below this, or no number, takes no further step.
         batch: Most requests of one step, which bounds the memory a step takes; None for all of them. The requests of
             an edit are cut into parts in an order drawn from the seed, and the steps go round the parts. Its loss is
             then the mean over the last round.
@@ -111,8 +111,8 @@ def minimise(
 
 
 def _done(progress: _Progress, parts: Sequence[Sequence[int]], stop_loss: float) -> bool:
-    """Return whether the loss of an edit is low enough, all parts of it having been looked at."""
-    return len(progress.losses) == len(parts) and _mean(progress.losses, parts) < stop_loss
+    """Return whether the loss of an edit is low enough, or no number, all parts of it having been looked at."""
+    return len(progress.losses) == len(parts) and not _mean(progress.losses, parts) >= stop_loss
 
 
 def _parts(owners: Sequence[int], edits: int, batch: int | None, seed: int) -> list[list[int]]:

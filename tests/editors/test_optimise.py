@@ -1,6 +1,7 @@
 """Many edits optimised side by side: each stops by itself, and a joint edit is cut into parts that bound a step."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -125,6 +126,26 @@ def test_an_edit_that_stopped_is_not_run_again(exact, monkeypatch):
     for number, (patch,) in enumerate(together.patches):
         assert torch.equal(patch.d, again.patches[number][0].d)
         assert (patch.d - by_hand(exact, [[number]] * steps[number])).abs().max() < 1e-9
+
+
+def test_an_edit_whose_loss_is_no_number_stops_and_leaves_the_others_alone(exact):
+    """One of two edits starts from what is no number."""
+    (site,) = exact.sites("down", [-1])
+    rows = [exact.encode(prompt, "King") for prompt in PROMPTS[:2]]
+    first = [torch.zeros(site.d_in, site.d_out, dtype=exact.edit_dtype) for _ in rows]
+    first[0].fill_(float("nan"))
+    free = [
+        FreeTensors(
+            [d.requires_grad_()],
+            lambda own: (Dense(site.name, site.block, own[0]),),
+            lambda tensors: torch.optim.SGD(tensors, lr=0.1),
+        )
+        for d in first
+    ]
+    edits = minimise(exact, rows, [row.labels for row in rows], [0, 1], free, Descent(steps=4))
+    assert [f["steps"] for f in edits.facts] == [0, 4]
+    assert math.isnan(edits.facts[0]["last_loss"])
+    assert (edits.patches[1][0].d - by_hand(exact, [[1]] * 4)).abs().max() < 1e-9
 
 
 def test_nothing_to_edit_is_no_edit(exact):
