@@ -11,24 +11,25 @@ from instructedit.editors import Dense, Descent, FreeTensors, LanguageModel, min
 PROMPTS = ["The name of Ada is", "The place of birth is", "Grace Hopper's occupation is", "Alan is"]
 
 
-def descend(model: LanguageModel, owners: list[int], lr: float = 0.1, seed: int = 0, **descent):
+def free(model: LanguageModel, first: float = 0.0, lr: float = 0.1) -> FreeTensors:
+    """A dense change of the last block's output map, whose numbers start alike."""
     (site,) = model.sites("down", [-1])
+    d = torch.full((site.d_in, site.d_out), first, dtype=model.edit_dtype, requires_grad=True)
+    return FreeTensors(
+        [d],
+        lambda own: (Dense(site.name, site.block, own[0]),),
+        lambda tensors: torch.optim.SGD(tensors, lr=lr),
+    )
+
+
+def descend(model: LanguageModel, owners: list[int], lr: float = 0.1, seed: int = 0, **descent):
     rows = [model.encode(prompt, "King") for prompt in PROMPTS[: len(owners)]]
-
-    def free() -> FreeTensors:
-        d = torch.zeros(site.d_in, site.d_out, dtype=model.edit_dtype, requires_grad=True)
-        return FreeTensors(
-            [d],
-            lambda own: (Dense(site.name, site.block, own[0]),),
-            lambda tensors: torch.optim.SGD(tensors, lr=lr),
-        )
-
     return minimise(
         model,
         rows,
         [row.labels for row in rows],
         owners,
-        [free() for _ in range(max(owners, default=-1) + 1)],
+        [free(model, 0.0, lr) for _ in range(max(owners, default=-1) + 1)],
         Descent(**descent),
         seed=seed,
     )
@@ -130,19 +131,10 @@ def test_an_edit_that_stopped_is_not_run_again(exact, monkeypatch):
 
 def test_an_edit_whose_loss_is_no_number_stops_and_leaves_the_others_alone(exact):
     """One of two edits starts from what is no number."""
-    (site,) = exact.sites("down", [-1])
     rows = [exact.encode(prompt, "King") for prompt in PROMPTS[:2]]
-    first = [torch.zeros(site.d_in, site.d_out, dtype=exact.edit_dtype) for _ in rows]
-    first[0].fill_(float("nan"))
-    free = [
-        FreeTensors(
-            [d.requires_grad_()],
-            lambda own: (Dense(site.name, site.block, own[0]),),
-            lambda tensors: torch.optim.SGD(tensors, lr=0.1),
-        )
-        for d in first
-    ]
-    edits = minimise(exact, rows, [row.labels for row in rows], [0, 1], free, Descent(steps=4))
+    edits = minimise(
+        exact, rows, [row.labels for row in rows], [0, 1], [free(exact, math.nan), free(exact)], Descent(steps=4)
+    )
     assert [f["steps"] for f in edits.facts] == [0, 4]
     assert math.isnan(edits.facts[0]["last_loss"])
     assert (edits.patches[1][0].d - by_hand(exact, [[1]] * 4)).abs().max() < 1e-9
