@@ -41,6 +41,7 @@ from instructedit.editors import (
     Sketch,
     seed_of,
 )
+from instructedit.editors.activations import differentiated_once
 from instructedit.editors.cost import ADAM, FLOAT, descent
 from instructedit.editors.patches import Replacing, Span, distances
 
@@ -300,7 +301,7 @@ class GRACE(Editor[GRACEConfig]):
         shares = torch.tensor([1 / n for n in counts for _ in range(n)], dtype=model.edit_dtype, device=model.device)
         adam = torch.optim.Adam([values], lr=self.config.lr, fused=True)
         for _ in range(self.config.steps):
-            with torch.enable_grad():
+            with torch.enable_grad(), differentiated_once():
                 # rows share nothing, so that what is read is in their order
                 found = [logits for _, logits in model.replay_passes(base, edits, [0] * len(rows))]
             adam.zero_grad()

@@ -136,8 +136,8 @@ def reading(
 ) -> Need:
     """Return what scoring some cases together takes.
 
-    Kept logits, what base passes over texts and prompts keep, their keys and values, logits behind the prompts, and on
-    top of them the largest of a pass over texts, answers and sampled texts.
+    Kept log-probabilities, what base passes over texts and prompts keep, their keys and values, logits behind the
+    prompts, and on top of them the largest of a pass over texts, answers and sampled texts.
 
     Args:
         of: The model.
@@ -150,7 +150,7 @@ def reading(
         itemsize: Bytes of a weight.
     """
     position = of.vocabulary * itemsize / FLOAT
-    logits = 2 * load.kept * position  # before and after the edit
+    logits = 2 * load.kept * of.vocabulary  # log-probabilities in float32, before and after the edit
     texts = base.of_texts(load.tokens, load.scored) + late * of.cached * load.tokens
     kinds = [
         (count, tokens, length)

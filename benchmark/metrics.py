@@ -130,11 +130,26 @@ def kl_divergence(base_logits: "torch.Tensor", edited_logits: "torch.Tensor") ->
             "KL needs two equal shapes [positions, vocabulary] with a position, "
             f"not {list(base_logits.shape)} and {list(edited_logits.shape)}."
         )
-    log_p = torch.log_softmax(base_logits.float(), dim=-1)
-    log_q = torch.log_softmax(edited_logits.float(), dim=-1)
-    # Only an exact -inf may be left out: a NaN must reach the check below.
-    terms = torch.where(log_p == -math.inf, 0.0, log_p.exp() * (log_p - log_q))
-    mean = float(terms.sum(dim=-1).mean())
+    return divergence(*(torch.log_softmax(logits.float(), dim=-1) for logits in (base_logits, edited_logits)))
+
+
+def divergence(log_p: "torch.Tensor", log_q: "torch.Tensor") -> float:
+    """Return `kl_divergence` of two models whose log-probabilities are known.
+
+    Args:
+        log_p: Of the unedited model `[positions, vocabulary]`, float32.
+        log_q: Of the edited model at the same positions, likewise.
+
+    Raises:
+        CaseError: If the result is not finite.
+    """
+    import torch
+
+    p, gaps = log_p.exp(), log_p - log_q
+    mean = float((p * gaps).sum(dim=-1).mean())
+    if math.isnan(mean):
+        # Only an exact -inf may be left out: a NaN must reach the check below.
+        mean = float(torch.where(log_p == -math.inf, 0.0, p * gaps).sum(dim=-1).mean())
     if not math.isfinite(mean):
         raise CaseError(
             f"The KL divergence between the unedited and the edited model is {mean}; a finite number was expected."

@@ -58,7 +58,7 @@ class Plan:
         texts: For each case the index of its edit prompt in `free`, or None.
         probes: For each case its probes' rows.
         unscored: For each case the readings that cannot be had, counted by reason.
-        kept: Indices of forced rows whose logits are kept for the divergence from the base model.
+        kept: Indices of forced rows whose log-probabilities are kept for the divergence from the base model.
     """
 
     cases: Sequence[EditCase]

@@ -1,5 +1,6 @@
 """What a model says to a plan, and what two models said to the same probe."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -27,14 +28,15 @@ class Reading:
         labels: Tokens of the answer, [answer].
         predicted: Most likely tokens, [answer].
         log_p: Log-probabilities of the labels, [answer].
-        logits: [answer, vocabulary] where the divergence from the base model is wanted.
+        distribution: All log-probabilities, [answer, vocabulary] in float32, where the divergence from the base model
+            is wanted.
     """
 
     finite: bool
     labels: list[int]
     predicted: list[int]
     log_p: list[float]
-    logits: Tensor | None
+    distribution: Tensor | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +61,17 @@ def read_unedited(
     return model.base(rows, cuts, late)
 
 
-def forced_readings(plan: Plan, stream: Iterable[tuple[int, Tensor]]) -> list[Reading]:
-    """Read the logits of the plan's teacher-forced rows, which come as `LanguageModel.forward` gives them."""
-    found: dict[int, Reading] = {}
+def forced_readings(
+    plan: Plan, stream: Iterable[tuple[int, Tensor]], standing: Mapping[int, Reading] | None = None
+) -> list[Reading]:
+    """Read the logits of the plan's teacher-forced rows, which come as `LanguageModel.forward` gives them.
+
+    Args:
+        plan: The rows.
+        stream: Logits of all rows that are not in `standing`.
+        standing: By row what was said before and stands, because no edit reaches the row.
+    """
+    found = dict(standing or {})
     waiting: list[tuple[int, Tensor]] = []
     for index, logits in stream:
         waiting.append((index, logits))
@@ -80,16 +90,17 @@ def _read(plan: Plan, rows: Sequence[tuple[int, Tensor]]) -> dict[int, Reading]:
     counts = [len(own) for _, own in rows]
     labels = [plan.forced.rows[index].labels for index, _ in rows]
     wanted = torch.tensor([label for own in labels for label in own], device=logits.device)
-    log_p = logits.float().log_softmax(dim=-1).gather(1, wanted[:, None])[:, 0].tolist()
-    predicted = logits.argmax(dim=-1).tolist()
+    distributions = logits.float().log_softmax(dim=-1)
+    log_p = distributions.gather(1, wanted[:, None])[:, 0].tolist()
     # the largest number tells of NaN, which it then is, and of infinity; a logit of -inf is a token ruled out
-    finite = (logits.amax(dim=-1) < float("inf")).tolist()
+    largest, predicted = (found.tolist() for found in logits.max(dim=-1))
     found: dict[int, Reading] = {}
     first = 0
-    for (index, own), count, answer in zip(rows, counts, labels, strict=True):
+    for (index, _), count, answer in zip(rows, counts, labels, strict=True):
         part = slice(first, first + count)
-        kept = own.clone() if index in plan.kept else None
-        found[index] = Reading(all(finite[part]), list(answer), predicted[part], log_p[part], kept)
+        kept = distributions[part].clone() if index in plan.kept else None
+        finite = all(value < math.inf for value in largest[part])
+        found[index] = Reading(finite, list(answer), predicted[part], log_p[part], kept)
         first += count
     return found
 
@@ -101,6 +112,7 @@ def continued(
     generation: GenerationSpec,
     seed: int,
     prompts: tuple[Prompts | None, Prompts | None] = (None, None),
+    among: tuple[Sequence[int] | None, Sequence[int] | None] = (None, None),
 ) -> tuple[list[str], list[str]]:
     """Return the greedy answers and the sampled texts.
 
@@ -111,6 +123,7 @@ def continued(
         generation: How answers and texts are generated.
         seed: Seed of the run.
         prompts: The prompts of both as the unedited model has read them.
+        among: Which prompts of both are continued; all by default.
     """
     accepted: list[list[str]] = [[] for _ in plan.prompts.rows]
     for case, rows in zip(plan.cases, plan.probes, strict=True):
@@ -127,6 +140,7 @@ def continued(
             max_new_tokens=generation.max_new_tokens,
             finished=lambda row, text: finished(text, accepted[row]),
             prompts=prompts[0],
+            among=among[0],
         )
     free = texts(
         model,
@@ -137,8 +151,71 @@ def continued(
         top_k=generation.fluency_top_k,
         seeds=[seed_of(seed, "fluency", plan.cases[owner].request.case_id) for owner in plan.free.owners],
         prompts=prompts[1],
+        among=among[1],
     )
     return greedy, free
+
+
+def read_edited(
+    model: LanguageModel,
+    plan: Plan,
+    base: BasePass,
+    edits: Edits,
+    generation: GenerationSpec,
+    seed: int,
+    prompts: tuple[Prompts | None, Prompts | None],
+    before: Readings,
+) -> Readings:
+    """Let an edited model say its part to a plan that the unedited model has read.
+
+    Args:
+        model: The model.
+        plan: What is asked.
+        base: The unedited model's pass over the plan's teacher-forced rows.
+        edits: One edit for each case.
+        generation: How answers and texts are generated.
+        seed: Seed of the run.
+        prompts: The prompts as the unedited model has read them.
+        before: What the unedited model says.
+    """
+    forced = forced_again(model, plan, base, edits, before.forced)
+    return Readings(forced, *continued_again(model, plan, edits, generation, seed, prompts, before))
+
+
+def forced_again(
+    model: LanguageModel, plan: Plan, base: BasePass, edits: Edits, before: Sequence[Reading]
+) -> list[Reading]:
+    """Return what an edited model says to the teacher-forced rows; what was said before where no edit reaches a row."""
+    owners = plan.forced.owners
+    some = model.reached(base, edits, owners)
+    standing = dict(enumerate(before))
+    for index in some:
+        del standing[index]
+    return forced_readings(plan, model.replay(base, edits, owners, some), standing)
+
+
+def continued_again(
+    model: LanguageModel,
+    plan: Plan,
+    edits: Edits,
+    generation: GenerationSpec,
+    seed: int,
+    prompts: tuple[Prompts | None, Prompts | None],
+    before: Readings,
+) -> tuple[list[str], list[str]]:
+    """Return an edited model's answers and texts; those of the unedited model where no edit reaches the prompt."""
+    greedy, free = (
+        None if known is None else model.reached(known.base, edits, own.owners)
+        for known, own in zip(prompts, (plan.prompts, plan.free), strict=True)
+    )
+    said, told = continued(model, plan, edits, generation, seed, prompts, (greedy, free))
+    return _filled(said, greedy, before.generated), _filled(told, free, before.free)
+
+
+def _filled(said: list[str], among: Sequence[int] | None, before: Sequence[str]) -> list[str]:
+    """Return what was said, and before where nobody was asked again."""
+    some = range(len(said)) if among is None else {*among}
+    return [new if index in some else old for index, (new, old) in enumerate(zip(said, before, strict=True))]
 
 
 @dataclass(frozen=True, slots=True)

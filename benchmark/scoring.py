@@ -20,7 +20,7 @@ from instructedit.editors.decoding import read_prompts
 from . import metrics
 from .matching import generation_agreement, matches
 from .plan import Plan, make_plan
-from .readings import Heard, Readings, continued, forced_readings, heard, read_unedited
+from .readings import Heard, Readings, continued, forced_readings, heard, read_edited, read_unedited
 from .results import Answer, CaseRecord, GenerationSpec, Measure, Protocol, Score
 from .stages import SINGLE
 
@@ -133,13 +133,13 @@ def score_chunk(
         if any(edits.contexts):
             asked = make_plan(model, cases, generation, fluency, edits.contexts)
         if edits.first_block is not None or asked is not plan:
-            rows, owners = asked.forced.rows, asked.forced.owners
             with torch.no_grad():
-                again = model.replay(base, edits, owners) if asked is plan else model.forward(rows, edits, owners)
-                known = prompts if asked is plan else (None, None)
-                after = Readings(
-                    forced_readings(asked, again), *continued(model, asked, edits, generation, seed, known)
-                )
+                if asked is plan:
+                    after = read_edited(model, plan, base, edits, generation, seed, prompts, before)
+                else:
+                    stream = model.forward(asked.forced.rows, edits, asked.forced.owners)
+                    forced = forced_readings(asked, stream)
+                    after = Readings(forced, *continued(model, asked, edits, generation, seed))
         for owner, request in enumerate(found.requests):
             head = _head(request, name, run, stage)
             try:
@@ -178,8 +178,8 @@ def edit_each(
 def is_finite(edits: Edits, number: int = 0) -> bool:
     """Tell whether all numbers of one edit are finite."""
     tensors = [tensor for patch in edits.patches[number] for tensor in patch.tensors().values() if tensor.numel()]
-    # smallest and largest are NaN where any number is, and are found ten times as fast as each number is looked at
-    return all(bool((ends > -math.inf) & (ends < math.inf)) for t in tensors for ends in t.aminmax())
+    # a sum is finite only if all numbers are, and is found many times as fast as each is looked at; it may overflow
+    return all(math.isfinite(float(t.detach().sum())) or bool(t.isfinite().all()) for t in tensors)
 
 
 def _head(request: EditRequest, editor: str, run: str, stage: str) -> CaseRecord:
@@ -268,9 +268,9 @@ def _values(probe: Probe, said: Heard) -> Iterable[tuple[Protocol, float]]:
         reference = old.predicted if local else new.labels
         yield "teacher_forced_token", metrics.teacher_forced_token(new.predicted, reference)
         yield "teacher_forced_exact", metrics.teacher_forced_exact(new.predicted, reference)
-        # A probe of another role may share the row of a locality probe, and with it the kept logits.
-        if local and old.logits is not None and new.logits is not None:
-            yield "kl_divergence", metrics.kl_divergence(old.logits, new.logits)
+        # A probe of another role may share the row of a locality probe, and with it what is kept of it.
+        if local and old.distribution is not None and new.distribution is not None:
+            yield "kl_divergence", metrics.divergence(old.distribution, new.distribution)
     if said.before is not None and said.generated is not None:
         if local:
             agreed = generation_agreement(said.before, said.generated, probe.answers)

@@ -41,7 +41,7 @@ class ScoreLoad:
     Attributes:
         tokens: Of teacher-forced texts, as in `EditLoad`.
         scored: Those of them whose logits are read.
-        kept: Positions whose logits are kept until the chunk is done.
+        kept: Positions whose log-probabilities are kept until the chunk is done.
         prompts: Prompts that are continued greedily.
         prompt_tokens: Their tokens.
         texts: Prompts that are continued by sampling, 0 or 1.

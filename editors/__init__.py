@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from .optimise import Descent as Descent
     from .optimise import minimise as minimise
     from .passes import BasePass as BasePass
-    from .passes import Factors as Factors
     from .patches import Codebook as Codebook
     from .patches import Dense as Dense
     from .patches import LowRank as LowRank
@@ -69,7 +68,7 @@ _HOME = {
     "EditorConfig": "editor",
     "Edits": "edits",
     "Encoder": "rows",
-    "Factors": "passes",
+    "Factors": "taps",
     "Free": "free",
     "FreeMatrix": "free",
     "FreeTensors": "free",

@@ -14,12 +14,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from itertools import chain, repeat
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers.modeling_utils import AttentionInterface
+
+from .pieces import integers
 
 NAME = "instructedit_rows"
 
@@ -133,9 +136,8 @@ class _Group:
         self.known = _filled([row.known for row in rows])
         self.keys = _filled([row.keys for row in rows])
         self.at = _filled([row.at for row in rows])
-        front = _filled([range(len(row.known)) for row in rows], FAR)
-        own = _filled([range(len(row.known), len(row.known) + len(row.keys)) for row in rows], FAR)
-        self.key_at = torch.cat([front, own], dim=1)
+        front, own = integers(len(row.known) for row in rows), integers(len(row.keys) for row in rows)
+        self.key_at = torch.cat([_places(front, 0), _places(own, front)], dim=1)
         self.longest = max(len(row.known) + len(row.keys) for row in rows)
         self._masks: dict[int | None, Tensor] = {}
         self._front: dict[nn.Module, tuple[Tensor, Tensor]] = {}
@@ -167,11 +169,18 @@ class _Group:
         return [torch.cat([front[0], k[self.keys]], dim=1), torch.cat([front[1], v[self.keys]], dim=1)]
 
 
-def _filled(rows: Sequence[Sequence[int]], filling: int | None = None) -> Tensor:
-    """Return rows filled up to the longest, by default each by its own last number."""
+def _filled(rows: Sequence[Sequence[int]]) -> Tensor:
+    """Return rows filled up to the longest, each by its own last number."""
     longest = max(map(len, rows))
-    ends = [filling if filling is not None else row[-1] if row else 0 for row in rows]
-    return torch.tensor([[*row, *[e] * (longest - len(row))] for row, e in zip(rows, ends, strict=True)]).long()
+    filled = ((row, repeat(row[-1] if row else 0, longest - len(row))) for row in rows)
+    return integers(chain.from_iterable(chain.from_iterable(filled))).view(len(rows), longest)
+
+
+def _places(counts: Tensor, first: Tensor | int) -> Tensor:
+    """Return the positions of so many keys in each row, filled up to the most of a row by `FAR`."""
+    number = torch.arange(int(counts.max()))
+    place = number + (first if isinstance(first, int) else first[:, None])
+    return place.where(number < counts[:, None], FAR)
 
 
 class Pattern:
@@ -195,7 +204,7 @@ class Pattern:
                 for column, query in enumerate(row.queries):
                     place[query] = done + line * most + column
             done += len(rows) * most
-        self._plain = [_Group(rows) for rows in buckets.values()], torch.tensor(place)
+        self._plain = [_Group(rows) for rows in buckets.values()], integers(place)
         self._made: dict[torch.device, tuple[list[_Group], Tensor]] = {}
         self._on(device)
 

@@ -125,6 +125,7 @@ def decode(
     choose: Callable[[Sequence[int], Tensor, int], Tensor],
     ended: Callable[[int, list[int]], bool],
     prompts: Prompts | None = None,
+    among: Sequence[int] | None = None,
     batch: int = 64,
 ) -> list[list[int]]:
     """Continue prompts, each under its edit.
@@ -138,14 +139,15 @@ def decode(
         choose: From indices of rows, logits [rows, vocabulary] and the number of the step, the next tokens [rows].
         ended: From a row's index and its new tokens, whether it has ended.
         prompts: The same rows, read by the unedited model.
+        among: Indices of the rows that are continued; all by default.
         batch: Rows in one batch.
 
     Returns:
-        New tokens of each row.
+        New tokens of each row; none of those that are not continued.
     """
     new: list[list[int]] = [[] for _ in rows]
     # rows of like length together, to leave little of the cache empty; those of one edit next to each other
-    order = sorted(range(len(rows)), key=lambda i: (len(rows[i]), i))
+    order = sorted(range(len(rows)) if among is None else among, key=lambda i: (len(rows[i]), i))
     with torch.no_grad():
         for first in range(0, len(order), batch):
             _grow(model, rows, edits, owners, sorted(order[first : first + batch]), steps, choose, ended, prompts, new)

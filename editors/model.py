@@ -23,10 +23,10 @@ from .activations import replace_activations
 from .edits import Edits
 from .engine import Engine
 from .errors import InputError
-from .passes import Passes
 from .rows import Row, encode, encode_prompt, require_offsets
 from .sketch import context_of, locate, read_config, unloadable
 from .structure import Site, Structure, execution_device
+from .taps import Taps
 
 DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -38,7 +38,7 @@ On one CPU thread, in CPU seconds of a base pass against 512 tokens: 64 cost 1.4
 """
 
 
-class LanguageModel(Passes):
+class LanguageModel(Taps):
     """A frozen causal language model with its tokenizer; for one thread at a time.
 
     Args:

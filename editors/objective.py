@@ -17,6 +17,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from .activations import differentiated_once
 from .cases import EditCase, EditRequest
 from .editor import EditorConfig
 from .edits import Context, Edits
@@ -209,7 +210,7 @@ def outer_loss(
     local = {outer.owner for outer in outers if outer.kind == "locality"}
     losses = Losses(cases=len(edits), local=len(local))
     texts = [max(1, sum(o.owner == number and o.kind == "edit" for o in outers)) for number in range(len(edits))]
-    with torch.set_grad_enabled(share != 0):
+    with torch.set_grad_enabled(share != 0), differentiated_once():
         for layout, read in model.replay_passes(base, leaves, [o.owner for o in outers]):
             terms: list[Tensor] = []
             for index, logits in by_row(layout, read):

@@ -13,6 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from .activations import differentiated_once
 from .edits import Edits
 from .free import Free
 from .layout import Layout
@@ -151,7 +152,7 @@ def _terms(
 
     terms: list[Tensor] = []
     edit_of: list[Tensor] = []
-    with torch.enable_grad():
+    with torch.enable_grad(), differentiated_once():
         edits = Edits(tuple(edit.patches() if number in some else () for number, edit in enumerate(free)))
         for layout, logits in model.replay_passes(base, edits, owners, among):
             at, tokens, share, owner = layout.once("wanted", partial(wanted, layout))

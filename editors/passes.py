@@ -1,6 +1,6 @@
-"""Passes of a model: rows forward, under edits, again from the first patched block, and with gradients."""
+"""Passes of a model: rows forward, under edits, and again from the first patched block."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -13,11 +13,12 @@ from .attention import Keys
 from .edits import Edits
 from .engine import Engine, Kept, Start
 from .front import Front
-from .hooks import patched, tapped
-from .layout import Known, Layout, Segment, picked
+from .hooks import patched
+from .layout import Known, Layout, Segment
 from .patches import Span
+from .pieces import Pieces
 from .rows import Row
-from .structure import Cut, Site, Structure
+from .structure import Cut, Structure
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,23 +42,8 @@ class BasePass:
     layouts: dict[tuple[object, ...], list[Layout]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Factors:
-    """Per-token factors of the gradient at one site: dL/dW = sum over tokens of x_t (outer) delta_t.
-
-    Attributes:
-        x: Inputs of the module, [tokens, d_in].
-        delta: Gradients of the loss with respect to the module's output, [tokens, d_out].
-        rows: For each token the index of the row it belongs to, [tokens].
-    """
-
-    x: Tensor
-    delta: Tensor
-    rows: Tensor
-
-
 class Passes:
-    """What runs rows through a model; the part of `LanguageModel` that editors and scoring work with.
+    """What runs rows through a model.
 
     Attributes:
         model: The model.
@@ -133,14 +119,14 @@ class Passes:
         ordered = sorted(set(cuts), key=lambda cut: (cut.block, sorted(cut.maps), cut.late))
         base = BasePass(tuple(rows), tuple(ordered), keys_from)
         for block, names in self.structure.fronts(base.cuts).items():
-            base.kept.hidden[block] = []
+            base.kept.hidden[block] = Pieces()
             if names:
                 maps = {site.name for site in self.structure.sites[block]} & names.keys()
                 prefix = f"{self.structure.blocks_name}.{block}."
                 base.kept.fronts[block] = Front(self.structure.blocks[block], prefix, sorted(names), maps)
         if keys_from is not None:
             for block in self.structure.behind(cut for cut in base.cuts if cut.block >= keys_from):
-                base.kept.hidden.setdefault(block, [])
+                base.kept.hidden.setdefault(block, Pieces())
         return base
 
     def _base(self, base: BasePass, halt: bool) -> Iterator[tuple[int, Tensor]]:
@@ -155,7 +141,9 @@ class Passes:
             if logits is not None:
                 yield from by_row(layout, logits)
 
-    def replay(self, base: BasePass, edits: Edits, owners: Sequence[int | None]) -> Iterator[tuple[int, Tensor]]:
+    def replay(
+        self, base: BasePass, edits: Edits, owners: Sequence[int | None], among: Sequence[int] | None = None
+    ) -> Iterator[tuple[int, Tensor]]:
         """Run the base pass's rows again under their edits, only from the first patched map of the first patched block.
 
         Where the edits are late and the base pass kept keys and values, only from the end of each prompt, too.
@@ -165,6 +153,7 @@ class Passes:
             base: A finished base pass with a cut at the edits' own or at a block before.
             edits: The edits.
             owners: For each row the index of its edit, or None.
+            among: Indices of the rows that are run again; all by default.
 
         Yields:
             As `forward`. Equal to `forward(rows, edits, owners)` up to rounding.
@@ -172,7 +161,7 @@ class Passes:
         if edits.first_block is None:
             yield from self.forward(base.rows)
             return
-        for layout, logits in self.replay_passes(base, edits, owners):
+        for layout, logits in self.replay_passes(base, edits, owners, among):
             yield from by_row(layout, logits)
 
     def replay_passes(
@@ -201,28 +190,39 @@ class Passes:
         if cut is None:
             blocks = sorted({c.block for c in base.cuts})
             raise ValueError(f"The base pass kept blocks {blocks}, none of which is at or before block {first.block}.")
-        # what stands may ask at the end of a prompt what becomes of the tokens in front
-        late = edits.late and not self._whole_prompts() and base.keys_from is not None and base.keys_from <= cut
-        frozen = base.kept.keys_and_values() if late else None
-        shared = base.kept.tokens if late else None
-        options = {"share": not edits.by_row, "whole_prompts": self._whole_prompts(edits)}
-        for layout in self._again(base, owners, among, shared, options):
-            start = self._start(base, layout, Cut(cut, first.maps if cut == first.block else frozenset()), frozen)
+        maps = first.maps if cut == first.block else frozenset()
+        for layout, start in self._restarts(base, edits, owners, among, Cut(cut, maps)):
             with self._patched(layout, edits, owners):
                 logits = self.engine.run(layout, start, keys=keys)
             assert logits is not None
             yield layout, logits
 
+    def _restarts(
+        self, base: BasePass, edits: Edits, owners: Sequence[int | None], among: Sequence[int] | None, cut: Cut
+    ) -> Iterator[tuple[Layout, Start]]:
+        """Yield the layouts of a replay, and where each starts."""
+        late = self._is_late(base, edits, cut.block)
+        frozen = base.kept.keys_and_values() if late else None
+        shared = base.kept.tokens if late else None
+        options = {"share": not edits.by_row, "whole_prompts": self._whole_prompts(edits)}
+        for layout in self._again(base, owners, among, shared, options):
+            yield layout, self._start(base, layout, cut, frozen)
+
+    def _is_late(self, base: BasePass, edits: Edits, block: int) -> bool:
+        """Tell whether a replay from this block starts at the ends of prompts."""
+        # what stands may ask at the end of a prompt what becomes of the tokens in front
+        return edits.late and not self._whole_prompts() and base.keys_from is not None and base.keys_from <= block
+
     def _start(self, base: BasePass, layout: Layout, cut: Cut, frozen: Keys | None = None) -> Start:
         """Return where a replay of a layout starts; the steps of an optimiser start from the same tensors."""
 
         def make() -> Start:
-            enter, front = picked(base.kept.states(cut.block), layout.sources), base.kept.fronts.get(cut.block)
+            enter, front = base.kept.hidden[cut.block].picked(layout.sources), base.kept.fronts.get(cut.block)
             if front is None:
                 return Start(cut.block, enter, frozen=frozen)
             behind = None
             if frozen is not None and cut.block + 1 in base.kept.hidden:
-                behind = picked(base.kept.states(cut.block + 1), layout.sources)
+                behind = base.kept.hidden[cut.block + 1].picked(layout.sources)
             return Start(cut.block, enter, cache(partial(front.told, self.structure.front(cut))), frozen, behind)
 
         return layout.once(("start", cut), make) if torch.is_grad_enabled() else make()
@@ -247,70 +247,6 @@ class Passes:
             for layout in base.layouts[key]:
                 layout.rows = [some[index] for index in layout.rows]
         return base.layouts[key]
-
-    def inputs(self, base: BasePass, site: Site) -> list[Tensor]:
-        """Return the inputs of one site, [tokens, d_in] for each row of a base pass that was cut at the site's block.
-
-        Tokens behind a row's last scored position are left out.
-        """
-        if not base.rows:
-            return []
-        cut = Cut(site.block, frozenset({site.name}))
-        found: list[Tensor] = []
-        known = Known(base.paths, [0] * len(base.rows))
-        for layout in self.engine.layouts(base.rows, range(len(base.rows)), known=known):
-            seen: dict[str, Tensor] = {}
-            with torch.no_grad(), tapped(self.model, [site.name], seen, {}, halt=True), self._patched(layout):
-                self.engine.run(layout, self._start(base, layout, cut), whole=True)
-            found += seen[site.name].reshape(-1, site.d_in).split([len(own) for own in layout.own])
-        return found
-
-    def capture(
-        self, rows: Sequence[Row], sites: Sequence[Site], loss: Callable[[int, Tensor], Tensor]
-    ) -> dict[str, Factors]:
-        """Return inputs and output gradients at some sites, per token, of the sum of the rows' losses.
-
-        Tokens that cannot have a gradient are left out: those behind a row's last scored position, and in the last
-        block those that are not scored.
-
-        A zero leaf is added to each site's output; its gradient is delta. No parameter of the model takes part in the
-        graph.
-
-        Args:
-            rows: The rows.
-            sites: Where to capture.
-            loss: From a row's index and its logits [scored, vocabulary], the row's loss (a scalar).
-
-        Returns:
-            Factors by site name; tokens of all rows one after another, on the site's device, in the model's type.
-        """
-        names = [site.name for site in sites]
-        first = min(site.block for site in sites)
-        cut = Cut(first, frozenset(site.name for site in sites if site.block == first))
-        base = self.base_pass(rows, [cut])
-        known = Known(base.paths, [0] * len(rows))
-        # a map that is no part of an MLP may lie in front of a block's attention, which not all tokens get behind
-        whole = not {site.name for own in self.structure.sites for site in own}.issuperset(names)
-        parts: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {name: [] for name in names}
-        for layout in self.engine.layouts(rows, range(len(rows)), known=known):
-            inputs: dict[str, Tensor] = {}
-            leaves: dict[str, Tensor] = {}
-            start = self._start(base, layout, cut)
-            with torch.enable_grad(), tapped(self.model, names, inputs, leaves), self._patched(layout):
-                logits = self.engine.run(layout, start, whole=whole)
-                assert logits is not None
-                total = torch.stack([loss(index, own) for index, own in by_row(layout, logits)]).sum()
-                gradients = torch.autograd.grad(total, [leaves[name] for name in names])
-            owner = [index for index, own in zip(layout.rows, layout.own, strict=True) for _ in own]
-            for site, gradient in zip(sites, gradients, strict=True):
-                x = inputs[site.name].reshape(-1, site.d_in)
-                of = owner if len(x) == len(owner) else [owner[token] for token in layout.read]
-                parts[site.name].append((x, gradient.reshape(-1, site.d_out), torch.tensor(of, device=x.device)))
-        found: dict[str, Factors] = {}
-        for name in names:  # one after another, so that no more than one stands there twice
-            pieces = parts.pop(name)
-            found[name] = Factors(*(torch.cat([piece[i] for piece in pieces]) for i in range(3)))
-        return found
 
     def _whole_prompts(self, edits: Edits | None = None) -> bool:
         return any(found is not None and found.whole_prompts for found in (edits, self.standing))

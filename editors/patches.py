@@ -187,13 +187,16 @@ class Codebook(Replacing):
     labels: Tensor | None = None
     kind: ClassVar[str] = "codebook"
 
+    def nearest(self, queries: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the entry nearest to each query [queries, d_in], and whether the query lies within its radius."""
+        gaps, entry = distances(queries.to(self.keys.dtype), self.keys).min(dim=1)
+        return entry, gaps <= self.radii[entry]
+
     def __call__(self, x: Tensor, y: Tensor, spans: Sequence[Span]) -> Tensor:  # noqa: D102
         asked = [span for span in spans if span.prompt_end is not None]
         if not asked:
             return y
-        queries = x[[span.prompt_end for span in asked]].to(self.keys.dtype)
-        nearest, entry = distances(queries, self.keys).min(dim=1)
-        hit = nearest <= self.radii[entry]
+        entry, hit = self.nearest(x[[span.prompt_end for span in asked]])
         tokens: list[int] = []
         entries: list[int] = []
         for span, index, near in zip(asked, entry.tolist(), hit.tolist(), strict=True):

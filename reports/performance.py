@@ -20,13 +20,16 @@ PHASES: dict[Phase, str] = {
     "generate": "Texts",
 }
 HEADS = ("At once", "ms", "Slow, ms", "Ratio", "At most", "GFLOP", "GFLOP/s", "Share", "Peak, MB")
+SLOWED = 0.9
+"""Share of a smaller shape's rate below which a shape's rate is not the machine's own."""
 CARD = ("Cases/s", "Busy")
 """Columns besides, of what was measured on a card."""
 TEXT = (
     "Each time is of one case: the median over the repeats, with the quartiles in brackets, at the number of cases at "
     "once that suits it best. A whole loop is an edit, the scores of the edited model, and a share of the base pass, "
     "which reads the unedited model once for all editors of a run. Training is of one edit of a step. Texts are the "
-    "greedy answers and the sampled text.",
+    "greedy answers and the sampled text of the edited model, and a share of the unedited model's, which they are "
+    "compared with.",
     "A case is a request with a prompt of 17 tokens and a target of 2 or 3, and eight probes: one reliability, one "
     "generalization, three locality and three portability. InstructEdit's request has one of nine instructions of 34 "
     "tokens in front. Weights are random; what an operation costs does not depend on them.",
@@ -140,7 +143,22 @@ def _block(record: SpeedRecord, shape: str) -> Block:
     text = (
         "One editor has the base pass for itself." if count == 1 else f"{count} editors share the base pass of a run."
     )
-    return Block(f"Shape {shape}", tuple(tables), text=(text, *_differences(rows)))
+    return Block(f"Shape {shape}", tuple(tables), text=(text, *_slowed(record, shape), *_differences(rows)))
+
+
+def _slowed(record: SpeedRecord, shape: str) -> Sequence[str]:
+    """Say so where something else ran while a shape's rate was taken."""
+    size = {row.shape: row.model_bytes for row in record.rows}
+    own, smaller = record.gemm[shape].median, [name for name in record.gemm if size[name] < size[shape]]
+    most = max((record.gemm[name].median for name in smaller), default=0.0)
+    if own > SLOWED * most:
+        return ()
+    return (
+        f"The rate, {own:.0f} GFLOP/s, is {100 * (1 - own / most):.0f} % below that of a smaller shape, though larger "
+        "products are no slower by themselves: something else ran on the machine. Ratios are of neighbouring "
+        "measurements and stand; shares are of a rate that was too low, and are too high, as what would be had at most "
+        "is too low.",
+    )
 
 
 def _beside(record: SpeedRecord) -> Block | None:

@@ -1,16 +1,18 @@
 """The engine as the speed benchmark calls it: only what any caller of it may use stands here."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from instructedit.editors import EditCase, Editor, Edits, LanguageModel, TrainedEditor, TrainingSet
+from instructedit.editors import Cut, EditCase, Editor, Edits, LanguageModel, TrainedEditor, TrainingSet
+from instructedit.editors.decoding import Prompts, read_prompts
 from instructedit.editors.objective import Losses
 
 from ..accumulated import Accumulated
-from ..plan import make_plan
-from ..readings import Reading, continued, forced_readings, read_unedited
+from ..plan import Plan, make_plan
+from ..readings import Reading, Readings, continued, continued_again, forced_again, forced_readings, read_unedited
 from ..results import CaseRecord, GenerationSpec
 from ..scoring import Made, edit_each, score_chunk
 
@@ -62,19 +64,46 @@ def readings(
         return [[found[probe.forced[0]] for probe in probes] for probes in plan.probes]
 
     base, stream = read_unedited(model, plan.forced.rows, edits.values())
-    before = by_probe(forced_readings(plan, stream))
-    return before, {
-        name: by_probe(forced_readings(plan, model.replay(base, own, plan.forced.owners)))
-        for name, own in edits.items()
+    before = forced_readings(plan, stream)
+    return by_probe(before), {
+        name: by_probe(forced_again(model, plan, base, own, before)) for name, own in edits.items()
     }
 
 
-def continued_by(
-    model: LanguageModel, cases: Sequence[EditCase], edits: Edits, generation: GenerationSpec, seed: int = 0
-) -> list[tuple[list[str], str]]:
-    """Return for each case the greedy answers to its prompts, each prompt once, and its sampled text."""
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the unedited model leaves for the texts of all editors.
+
+    Attributes:
+        plan: The prompts.
+        prompts: They, read.
+        before: How the unedited model continues them.
+    """
+
+    plan: Plan
+    prompts: tuple[Prompts | None, Prompts | None]
+    before: Readings
+
+
+def unedited(
+    model: LanguageModel, cases: Sequence[EditCase], cuts: Sequence[Cut], generation: GenerationSpec, seed: int = 0
+) -> Told:
+    """Let the unedited model read and continue all prompts, to be continued again under edits with these cuts."""
     plan = make_plan(model, cases, generation, fluency=True)
-    answers, texts = continued(model, plan, edits, generation, seed)
+    prompts = read_prompts(model, plan.prompts.rows, cuts), read_prompts(model, plan.free.rows, cuts)
+    none = Edits.none(len(cases))
+    return Told(plan, prompts, Readings([], *continued(model, plan, none, generation, seed, prompts)))
+
+
+def edited(
+    model: LanguageModel, told: Told, edits: Edits, generation: GenerationSpec, seed: int = 0
+) -> tuple[list[str], list[str]]:
+    """Return the answers and texts under edits."""
+    return continued_again(model, told.plan, edits, generation, seed, told.prompts, told.before)
+
+
+def by_case(plan: Plan, answers: Sequence[str], texts: Sequence[str]) -> list[tuple[list[str], str]]:
+    """Return for each case the greedy answers to its prompts, each prompt once, and its sampled text."""
     found: list[tuple[list[str], str]] = []
     for number, text in enumerate(plan.texts):
         own = [answer for answer, owner in zip(answers, plan.prompts.owners, strict=True) if owner == number]

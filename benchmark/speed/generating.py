@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
-from instructedit.editors import EditCase, Editor, LanguageModel
+from instructedit.editors import Cut, EditCase, Editor, Edits, LanguageModel
 
+from ..plan import Plan
 from ..results import GenerationSpec
 from . import fast, slow_generation
 from .record import Phase
 from .samples import Samples
-from .slow import Twin
+from .slow import UNCHANGED, Change, Twin
 from .slow_edits import REFERENCES
 from .watch import Watch
 from .work import Needed
@@ -18,47 +19,80 @@ GENERATION = GenerationSpec()
 
 
 class Generating:
-    """Continuations of the edited models' prompts; the edits are made beforehand."""
+    """Continuations of prompts by the unedited model, and again under edits that are made beforehand.
+
+    The unedited model's are made once for all editors, which are compared with them: an editor's seconds hold a share
+    of theirs. The slow path makes them anew for each editor.
+
+    Args:
+        name: The editor, or a name for the unedited model.
+        editor: None for the unedited model.
+        cases: The cases; the same texts for all.
+        model: The model.
+        twin: The same for the slow path.
+        watch: Measures.
+        sharing: Editors that share the unedited model's texts.
+        unedited: What measures the unedited model, always just before; None for itself.
+    """
 
     phase: Phase = "generate"
 
     def __init__(
         self,
         name: str,
-        editor: Editor[Any],
+        editor: Editor[Any] | None,
         cases: Sequence[EditCase],
         model: LanguageModel,
         twin: Twin | None,
         watch: Watch,
+        sharing: int = 1,
+        unedited: "Generating | None" = None,
     ) -> None:
         self.name, self.model, self.cases, self.twin, self.watch = name, model, cases, twin, watch
-        self.chunk = len(cases)
-        self.edits = fast.edit(model, cases, editor).edits
-        self.change = REFERENCES[name](twin, editor, cases[0].request, 0) if twin is not None else None
+        self.chunk, self.sharing, self.unedited = len(cases), sharing, unedited
+        self.edits = Edits.none(len(cases)) if editor is None else fast.edit(model, cases, editor).edits
+        self.cuts: list[Cut] = []
+        if unedited is not None and self.edits.cut is not None:
+            unedited.cuts.append(self.edits.cut)
+        self.change: Change | None = None
+        if twin is not None:
+            self.change = UNCHANGED if editor is None else REFERENCES[name](twin, editor, cases[0].request, 0)
+        self.told: fast.Told | None = None
         self.said: list[tuple[list[str], str]] = []
+        self.seconds = self.slow = 0.0
 
     def work(self, needed: Needed) -> float:
-        """Return the operations that one case needs, for texts as long as those of the first repeat."""
+        """Return the operations that one case needs, for texts as long as those of the latest repeat."""
         lengths = [[len(answer.split()) for answer in answers] for answers, _ in self.said]
         if self.name == "grace":
             lengths = [own[:1] for own in lengths]  # no other prompt's key is near: the unedited model's answer stands
         count = sum(map(len, lengths))
-        return needed.generate(count / len(lengths), sum(map(sum, lengths)) / count, GENERATION.fluency_tokens)
+        own = needed.generate(count / len(lengths), sum(map(sum, lengths)) / count, GENERATION.fluency_tokens)
+        return own if self.unedited is None else own + self.unedited.work(Needed(needed.shape)) / self.sharing
 
     def measure(self, samples: Samples) -> None:
         """Continue the prompts of all cases by the engine, and those of the first one by one."""
         first = not samples.fast
         held = self.watch.begin() if first else None
-        self.said, seconds = self.watch.time(lambda: fast.continued_by(self.model, self.cases, self.edits, GENERATION))
+        (plan, answers, texts), self.seconds = self.watch.time(self._continued)
         samples.peak = self.watch.end(held) if first else samples.peak
-        samples.fast.append(seconds / self.chunk)
+        self.said = fast.by_case(plan, answers, texts)
+        shared = 0.0 if self.unedited is None else self.unedited.seconds / self.sharing
+        samples.fast.append((self.seconds + shared) / self.chunk)
         if self.twin is None or self.change is None:
             return
         twin, change = self.twin, self.change
         with twin.under(change):
-            (answers, text), seconds = self.watch.time(
+            (alone, text), self.slow = self.watch.time(
                 lambda: slow_generation.continued(twin, self.cases[0], GENERATION, 0)
             )
-        samples.slow.append(seconds)
+        samples.slow.append(self.slow + (0.0 if self.unedited is None else self.unedited.slow))
         if first:
-            samples.compared.texts([*self.said[0][0], self.said[0][1]], [*answers, text])
+            samples.compared.texts([*self.said[0][0], self.said[0][1]], [*alone, text])
+
+    def _continued(self) -> tuple[Plan, Sequence[str], Sequence[str]]:
+        if self.unedited is None:
+            self.told = fast.unedited(self.model, self.cases, self.cuts, GENERATION)
+            return self.told.plan, self.told.before.generated, self.told.before.free
+        assert self.unedited.told is not None, "the unedited model comes first"
+        return self.unedited.told.plan, *fast.edited(self.model, self.unedited.told, self.edits, GENERATION)

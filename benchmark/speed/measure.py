@@ -105,23 +105,32 @@ class Bench:
         """
         fast.score(self.model, self.cases[:2], {})  # the first call of a process pays for what later ones find made
         others: list[Training | Generating] = []
+        middle = sorted(self.effort.chunks)[len(self.effort.chunks) // 2]
+        unedited = Generating(ALL, None, self.cases[:middle], self.model, self.twin, self.watch)
+        if {*self.editors} & {*self.effort.generated}:
+            others.append(unedited)
         for name, (editor, own) in self.editors.items():
             if isinstance(editor, TrainedEditor) and name in self.effort.trained:
                 others.append(Training(name, editor, own, self.model, self.twin, self.watch))
             if name in self.effort.generated:
-                chunk = sorted(self.effort.chunks)[len(self.effort.chunks) // 2]
-                others.append(Generating(name, editor, own[:chunk], self.model, self.twin, self.watch))
+                shared = self.model, self.twin, self.watch, len(self.editors), unedited
+                others.append(Generating(name, editor, own[:middle], *shared))
         for _ in range(self.effort.repeats):
-            self.gemm.append(gemm_rate(self.watch, self.shape.width, self.model.model.dtype))
             said = None if self.twin is None else self._slow(self.twin)
             for chunk in self.effort.chunks:
+                self._rate()
                 self._fast(chunk, said)
             for other in others:
+                self._rate()
                 samples = self._of(other.name, other.phase, other.chunk)
                 other.measure(samples)
                 if samples.difference is not None:
                     self._check(other.name, other.phase, samples.difference)
         return self._rows(others)
+
+    def _rate(self) -> None:
+        """Measure the machine's rate; time and again, because other programs may slow it for a while."""
+        self.gemm.append(gemm_rate(self.watch, self.shape.width, self.model.model.dtype))
 
     def _of(self, editor: str, phase: Phase, chunk: int) -> Samples:
         return self.samples.setdefault((editor, phase, chunk), Samples())

@@ -25,14 +25,14 @@ LARGE = Effort(
 )
 """Of M, on which one repeat takes minutes; FT-M costs what FT-L does."""
 FULL = {
-    "cpu": {"S": Effort(chunks=(8, 16, 32, 64)), "between": BETWEEN, "M": LARGE},
+    "cpu": {"S": Effort(chunks=(8, 16, 32, 64, 128)), "between": BETWEEN, "M": LARGE},
     "cuda": {"gpt2-xl": Effort(), "llama-2-7b": Effort()},
 }
 SHORT = Effort(repeats=2, chunks=(8,), slow_cases=1, trained=("mend",), generated=("mend",))
 QUICK = {
     "cpu": {
         "S": replace(SHORT, editors=tuple(name for name in SHORT.editors if name not in ("ft-m", "calinet"))),
-        "M": replace(SHORT, editors=("mend",), trained=(), generated=()),
+        "M": replace(SHORT, repeats=1, editors=("mend",), trained=(), generated=()),
     },
     "cuda": {"gpt2-xl": replace(SHORT, trained=(), generated=())},
 }

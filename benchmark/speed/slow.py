@@ -103,7 +103,7 @@ class Twin:
 
 @torch.no_grad()
 def read(twin: Twin, case: EditCase, change: Change = UNCHANGED) -> list[Reading]:
-    """Read the probes of a case, one forward pass each; logits are kept for the divergence of locality probes."""
+    """Read the probes of a case, one forward pass each; log-probabilities of locality probes are kept."""
     rows = [twin.base.encode(probe.prompt, probe.answers[0]) for probe in case.probes]
     with twin.under(change):
         return [_reading(twin, probe, row) for probe, row in zip(case.probes, rows, strict=True)]
@@ -111,8 +111,9 @@ def read(twin: Twin, case: EditCase, change: Change = UNCHANGED) -> list[Reading
 
 def _reading(twin: Twin, probe: Probe, row: Row) -> Reading:
     logits, labels = twin.logits(row), twin.labels(row)
-    log_p = logits.float().log_softmax(dim=-1).gather(1, labels[:, None])[:, 0]
-    kept = logits if probe.role == "locality" else None
+    distribution = logits.float().log_softmax(dim=-1)
+    log_p = distribution.gather(1, labels[:, None])[:, 0]
+    kept = distribution if probe.role == "locality" else None
     finite = bool(logits.isfinite().all())
     return Reading(finite, labels.tolist(), logits.argmax(dim=-1).tolist(), log_p.tolist(), kept)
 
@@ -130,6 +131,6 @@ def scores(case: EditCase, before: Sequence[Reading], after: Sequence[Reading]) 
         reference = old.predicted if probe.role == "locality" else new.labels
         found.append(("teacher_forced_token", metrics.teacher_forced_token(new.predicted, reference)))
         found.append(("teacher_forced_exact", metrics.teacher_forced_exact(new.predicted, reference)))
-        if old.logits is not None and new.logits is not None:
-            found.append(("kl_divergence", metrics.kl_divergence(old.logits, new.logits)))
+        if old.distribution is not None and new.distribution is not None:
+            found.append(("kl_divergence", metrics.divergence(old.distribution, new.distribution)))
     return found

@@ -72,11 +72,11 @@ def test_what_a_base_pass_is_said_to_keep_is_what_it_keeps(make_language_model, 
     assert sum(storages.values()) == said or (family == "gptj" and not base.kept.fronts[1]._parts)
 
 
-def test_scoring_keeps_logits_base_passes_keys_and_values():
+def test_scoring_keeps_log_probabilities_base_passes_keys_and_values():
     of = Pass(token=1000.0, saved=0.0, cached=7.0, vocabulary=100.0, depth=4)
     load = ScoreLoad(tokens=40, scored=10, kept=2, prompts=3, prompt_tokens=30, texts=1, text_tokens=5)
     need = memory.reading(of, load, 2, Base(3, 5), 0.5, (6, 8), EditLoad(80, 20), itemsize=2)
-    kept = 2 * 2 * 50  # before and after, in two bytes
+    kept = 2 * 2 * 100  # before and after, in four bytes whatever the weights have
     texts = 40 * 3 + 10 * 5 + 0.5 * 7 * 40
     prompts = 30 * (7 + 3) + 3 * (5 + 50) + 5 * (7 + 3) + 1 * (5 + 50)
     passed = 80 * 1000 + memory.LOGITS * 100 * 20

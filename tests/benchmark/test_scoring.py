@@ -13,8 +13,8 @@ from instructedit.baselines.noedit import NoEdit
 from instructedit.benchmark.matching import generation_agreement, matches
 from instructedit.benchmark.metrics import ngram_entropy
 from instructedit.benchmark.results import GenerationSpec
-from instructedit.benchmark.scoring import run_chunk
-from instructedit.editors import CaseError, Context, EditCase, Editor, EditRequest, Edits, LanguageModel, Probe
+from instructedit.benchmark.scoring import is_finite, run_chunk
+from instructedit.editors import CaseError, Context, Dense, EditCase, Editor, EditRequest, Edits, LanguageModel, Probe
 
 GENERATION = GenerationSpec(max_new_tokens=8, fluency_tokens=8, fluency_top_k=3)
 
@@ -344,3 +344,42 @@ def test_without_new_tokens_answers_are_not_generated(model, editors):
         assert "free_generation" not in read_as
         assert {"teacher_forced_exact", "kl_divergence", "edit_success"} <= read_as
         assert record.text
+
+
+def test_what_no_key_is_near_is_not_run_again_and_scored_as_before(model, editors, monkeypatch):
+    some = {"grace": editors["grace"]}
+    asked = []
+
+    def reached(self, base, edits, owners, real=LanguageModel.reached):
+        asked.append((real(self, base, edits, owners), list(range(len(base.rows)))))
+        return asked[-1][0]
+
+    monkeypatch.setattr(LanguageModel, "reached", reached)
+    fast = run(model, some)
+    assert len(asked) == 3, "teacher forcing, answers and texts"
+    assert all(near and len(near) < len(every) for near, every in asked[:2])
+    assert asked[2][0] == asked[2][1], "texts go on from the edits' own prompts"
+    monkeypatch.setattr(LanguageModel, "reached", lambda self, base, edits, owners: list(range(len(base.rows))))
+    slow = run(model, some)
+    monkeypatch.setattr(LanguageModel, "replay", lambda *_: iter(()))
+    with pytest.raises(KeyError):  # a reached row that does not come is never taken for an unedited one
+        run(model, some)
+    for key, record in slow.items():
+        assert record.answers == fast[key].answers
+        assert record.text == fast[key].text
+        for old, new in zip(record.scores, fast[key].scores, strict=True):
+            assert new.model_copy(update={"value": 0.0}) == old.model_copy(update={"value": 0.0})
+            assert new.value == pytest.approx(old.value, abs=1e-5)
+
+
+def test_numbers_that_are_finite_and_whose_sum_is_not():
+    def edit(*values: float) -> Edits:
+        return Edits(((Dense("map", 0, torch.tensor([values])),),))
+
+    assert is_finite(edit(3e38, 3e38, 1.0))
+    assert is_finite(edit(3e38, -3e38))
+    for bad in (math.inf, -math.inf, math.nan):
+        assert not is_finite(edit(1.0, bad))
+        assert not is_finite(edit(3e38, bad, 3e38))
+    assert not is_finite(edit(math.inf, -math.inf))
+    assert is_finite(Edits.none(1))

@@ -1,11 +1,13 @@
 """The fast form of GELU against the one that transformers writes out."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from transformers.activations import ACT2FN, NewGELUActivation
 
 from instructedit.editors import activations
-from instructedit.editors.activations import TanhGELU, activation
+from instructedit.editors.activations import TanhGELU, activation, differentiated_once
 
 
 def test_a_model_computes_its_activation_by_the_fast_form(model):
@@ -34,12 +36,45 @@ def test_what_is_not_finite_stays_with_its_own_number():
     assert (y[4:] == 0).all()
 
 
-def test_gradients_are_those_of_the_function():
-    x = torch.linspace(-6, 6, activations._PIECE).requires_grad_()
+@pytest.mark.parametrize("count", [1000, activations._PIECE // 2, 2 * activations._PIECE + 7])
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("way", [nullcontext, differentiated_once])
+def test_values_and_gradients_are_those_of_the_function(count, turned, way):
+    x = torch.linspace(-12, 12, count).repeat(2, 1)
+    x = (x.T if turned else x).requires_grad_()
     again = x.detach().double().requires_grad_()
-    (found,) = torch.autograd.grad(TanhGELU()(x).square().sum(), [x])
-    (wanted,) = torch.autograd.grad(NewGELUActivation()(again).square().sum(), [again])
-    assert (found - wanted).abs().max() < 1e-4
+    with way():
+        found, wanted = TanhGELU()(x), NewGELUActivation()(again)
+    assert (found - wanted).abs().max() < 1e-6
+    (slope,), (right,) = torch.autograd.grad(found.sum(), [x]), torch.autograd.grad(wanted.sum(), [again])
+    assert (slope - right).abs().max() < 4e-6
+
+
+def test_slopes_where_the_function_is_flat_or_straight():
+    x = torch.zeros(activations._PIECE)
+    x[:6] = torch.tensor([1e4, -1e4, 40.0, -40.0, 1e18, -1e18])
+    with differentiated_once():
+        y = TanhGELU()(x.requires_grad_())
+    (slope,) = torch.autograd.grad(y.sum(), [x])
+    assert slope[:6].tolist() == [1.0, 0.0, 1.0, 0.0, 1.0, 0.0]
+    assert (slope[6:] == 0.5).all()
+
+
+def test_second_derivatives_are_had_or_refused():
+    x = torch.linspace(-3, 3, activations._PIECE).requires_grad_()
+
+    def second(way):
+        with way():
+            y = TanhGELU()(x)
+        (slope,) = torch.autograd.grad(y.square().sum(), [x], create_graph=True)
+        return torch.autograd.grad(slope.sum(), [x])[0]
+
+    again = x.detach().double().requires_grad_()
+    (slope,) = torch.autograd.grad(NewGELUActivation()(again).square().sum(), [again], create_graph=True)
+    (wanted,) = torch.autograd.grad(slope.sum(), [again])
+    assert (second(nullcontext) - wanted).abs().max() < 1e-4
+    with pytest.raises(RuntimeError, match="to not have been used in the graph"):
+        second(differentiated_once)
 
 
 def test_other_activations_stay():

@@ -1,5 +1,7 @@
 """Which tokens a pass computes, worked out by hand, and that leaving the others out changes nothing."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -121,6 +123,10 @@ def test_codebooks_on_shared_and_known_tokens_give_what_each_row_gives_alone(
     found = dict(model.replay(base, edits, [0] * len(rows)))
     whole = dict(model.forward(rows, edits, [0] * len(rows)))
     entries = {0: 0, 1: 0, 2: 1}
+    assert len(rows) > len(entries)
+    reached = model.reached(base, edits, [0] * len(rows))
+    assert reached == (list(entries) if replace == "last" else list(range(len(rows))))
+    some = {**dict(model.forward(rows)), **dict(model.replay(base, edits, [0] * len(rows), reached))}
     for i, own in enumerate(rows):
         entry = entries.get(i)
 
@@ -137,6 +143,37 @@ def test_codebooks_on_shared_and_known_tokens_give_what_each_row_gives_alone(
         handle.remove()
         assert (found[i] - wanted).abs().max() < 2e-4 * wanted.abs().max()
         assert (whole[i] - wanted).abs().max() < 2e-4 * wanted.abs().max()
+        assert (some[i] - wanted).abs().max() < 2e-4 * wanted.abs().max()
+
+
+def test_which_rows_edits_reach(model):
+    """Codebooks reach rows near a key, alone; other edits all rows, and so does what cannot be asked beforehand."""
+    rows = [model.encode(*text) for text in TEXTS] * 2
+    every, owners = list(range(10)), [0] * 5 + [1] * 5
+    book = codebook(model, rows, 1, "up", "last")
+    other = random_edits(model, "low_rank", 2, 2)
+    base = model.base_pass(rows, [book.cut, other.cut], late=1)
+    assert model.reached(base, other, owners) == every
+    both = Edits((book.patches[0], other.patches[0]))
+    assert model.reached(base, both, owners) == every
+    on_top = Edits(((*book.patches[0], *other.patches[0]),) * 2)
+    assert model.reached(base, on_top, owners) == every
+    some = Edits((book.patches[0], ()))
+    assert model.reached(base, some, owners) == [0, 1, 2], "an edit of nothing reaches nothing"
+    assert model.reached(base, Edits.join([book, book]), [None, *owners[1:]]) == [1, 2, 5, 6, 7]
+    assert model.reached(model.base_pass(rows, [book.cut]), book, [0] * 10) == every, "no keys are known"
+    assert model.reached(model.base_pass([], [book.cut], late=1), book, []) == []
+    wide = replace(book.patches[0][0], radii=torch.tensor([1e-3, 1e3]))
+    assert model.reached(base, Edits(((wide,), ())), owners) == every[:5]
+
+
+def test_what_stands_moves_the_queries_of_a_codebook(model):
+    rows = [model.encode(*text) for text in TEXTS]
+    book = codebook(model, rows, 2, "up", "last")
+    view = model.edited(random_edits(model, "low_rank", 1, 1))
+    assert view.reached(view.base_pass(rows, [book.cut], late=2), book, [0] * 5) == []
+    moved = codebook(view, rows, 2, "up", "last")
+    assert view.reached(view.base_pass(rows, [moved.cut], late=2), moved, [0] * 5) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("name", ["attn.c_attn", "attn.c_proj", "ln_2", "mlp.c_fc"])

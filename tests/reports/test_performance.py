@@ -72,6 +72,19 @@ def test_a_row_of_the_page():
     assert "what `--device cuda` does was not run" in text
 
 
+def test_a_rate_that_something_else_slowed_is_said():
+    rows = [row(), row(shape="M", model_bytes=340_000_000)]
+    sharing = {"S": 7, "M": 6}
+
+    def said(s, m):
+        gemm = {name: Rate(median=rate, low=rate, high=rate) for name, rate in (("S", s), ("M", m))}
+        return [line for line in page(record(rows, gemm=gemm, sharing=sharing)).splitlines() if "too high" in line]
+
+    assert said(160.0, 150.0) == said(150.0, 195.0) == []
+    (line,) = said(160.0, 120.0)
+    assert line.startswith("The rate, 120 GFLOP/s, is 25 % below that of a smaller shape")
+
+
 def test_an_editor_stands_at_the_number_of_cases_that_suits_it_best():
     text = page(record([row(), row(chunk=16, cpu_seconds=0.025), row(chunk=4, cpu_seconds=0.05)]))
     assert "| mend | 16 | 25 " in text and "| mend | 8 | 30 " not in text

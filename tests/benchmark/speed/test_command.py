@@ -34,6 +34,7 @@ def test_the_command_measures_and_writes(tmp_path):
     record = read_record(numbers, SpeedRecord)
     assert {(row.editor, row.phase) for row in record.rows} == {
         ("all", "base"),
+        ("all", "generate"),
         *(("mend", phase) for phase in ("loop", "edit", "score", "train", "generate")),
     }
     for row in record.rows:

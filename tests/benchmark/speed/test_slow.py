@@ -17,7 +17,7 @@ from instructedit.benchmark.speed.subjects import prepared
 from instructedit.benchmark.speed.training import Training
 from instructedit.benchmark.speed.watch import Watch
 from instructedit.benchmark.speed.work import needed
-from instructedit.editors import Edits, InputError
+from instructedit.editors import InputError
 
 TINY = replace(SHAPES["tiny"], dtype="float64")
 
@@ -82,10 +82,14 @@ def test_a_training_step_has_the_same_losses_and_the_same_gradient(twin, name):
 def test_answers_and_texts_are_the_same(twin, name, monkeypatch):
     monkeypatch.setattr(generating, "GENERATION", GenerationSpec(max_new_tokens=5, fluency_tokens=9))
     editor, cases = prepared(name, twin.base, make_cases(2, TINY.vocabulary))
-    pair = Generating(name, editor, cases, twin.base, twin, Watch("cpu"))
-    samples = Samples()
-    pair.measure(samples)
-    assert samples.compared.differing == 0
+    alone = Generating("all", None, cases, twin.base, twin, Watch("cpu"))
+    pair = Generating(name, editor, cases, twin.base, twin, Watch("cpu"), 2, alone)
+    before, samples = Samples(), Samples()
+    for one, own in ((alone, before), (pair, samples)):
+        one.measure(own)
+        assert own.compared.differing == 0
+    assert samples.slow[0] > before.slow[0] > 0, "the slow path reads the unedited model anew"
+    assert pair.work(needed(TINY)) > alone.work(needed(TINY)) / 2 > 0
     (answers, text), _ = pair.said
     assert len(answers) == 8  # the reliability probe asks the edit's own prompt
     assert len(text.split()) == 9
@@ -100,7 +104,8 @@ def test_an_answer_stops_where_the_engine_stops(twin, monkeypatch):
             f"instructedit.benchmark.{module}.finished", lambda text, accepted: len(text.split()) >= len(accepted) + 2
         )
     answers, text = slow_generation.continued(twin, case, spec, 0)
-    assert fast.continued_by(twin.base, [case], Edits.none(1), spec) == [(answers, text)]
+    told = fast.unedited(twin.base, [case], [], spec)
+    assert fast.by_case(told.plan, told.before.generated, told.before.free) == [(answers, text)]
     assert {len(answer.split()) for answer in answers} <= {3, 2, 1, 0}
 
 
