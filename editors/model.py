@@ -27,6 +27,7 @@ from .rows import Row, encode, encode_prompt, require_offsets
 from .sketch import context_of, locate, read_config, unloadable
 from .structure import Site, Structure, execution_device
 from .taps import Taps
+from .weights import space_rows
 
 DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -59,6 +60,7 @@ class LanguageModel(Taps):
         self.structure = Structure(model)
         self.model = model.eval().requires_grad_(False)
         replace_activations(self.model)
+        space_rows(self.structure.blocks)
         self.tokenizer = tokenizer
         self.device = execution_device(model.get_input_embeddings())
         self.context = context_of(model)
