@@ -1,5 +1,6 @@
 """What editing, scoring and training of a run come to, from its options and a sample of its cases."""
 
+import math
 from collections.abc import Sequence
 
 from instructedit.editors import Context, Cost, EditRequest, Sketch, TrainingConfig
@@ -89,15 +90,19 @@ class Estimate:
         _, load = self._edit_load(row)
         if cost.first_block is None:
             return Need()
-        held = load * (self.edits * cost.together)
+        asked = self.edits * cost.together
+        most = max(1.0, max(cost.room, 2 * self.pack) / load.tokens) if cost.room else math.inf
+        count = min(asked, most)
+        held = load * count
         if cost.late:  # steps run the answers only
             held = EditLoad(held.scored, held.scored)
-        share, pack = self.sketch.share(cost.first_block), within(load * (self.edits * cost.together), self.pack)
-        tokens = load.tokens * self.edits * cost.together
+        share, pack = self.sketch.share(cost.first_block), within(load * count, self.pack)
+        tokens = load.tokens * count
         own = cost.edit_bytes * self.edits + cost.edit_token_bytes * tokens
-        base = self._base([cost]).of_texts(load.tokens, load.scored) * self.edits * cost.remembered
+        base = self._base([cost]).of_texts(load.tokens, load.scored) * min(self.edits * cost.remembered, most)
         passing = Need(own, base) + memory.passing(self.passes, held, share, pack)
-        return max(passing, Need(cost.network_token_bytes * tokens), key=lambda need: need.total)
+        finished = Need((asked - count) * (cost.patch_bytes + cost.token_bytes * load.tokens))
+        return finished + max(passing, Need(cost.network_token_bytes * tokens), key=lambda need: need.total)
 
     def _base(self, costs: Sequence[Cost]) -> memory.Base:
         """Return what a base pass keeps for replays under some editors."""

@@ -33,6 +33,7 @@ class Cost:
         head_passes: The same of the language-model head.
         together: Requests of an edit that are worked on at once.
         remembered: Those of which the base pass is kept at once.
+        room: Most tokens of the edits that are made at once, if those are two full passes at least; 0 where all are.
         moved_bytes: Memory that is read and written besides the passes, e.g. by an optimiser's steps.
         late: Whether all passes but the first, and scoring, run a text from the end of its prompt on only
             (`Patch.late`).
@@ -53,6 +54,7 @@ class Cost:
     head_passes: float = 0.0
     together: int = 1
     remembered: int = 1
+    room: int = 0
     moved_bytes: float = 0.0
     late: bool = False
 

@@ -219,8 +219,8 @@ class Hypernetwork(nn.Module):
     def transform(self, z: dict[Site, list[Tensor]]) -> dict[str, tuple[Tensor, Tensor]]:
         """Return the edit of each map as factors: x~ [tokens, d_in] and alpha * delta~ [tokens, d_out].
 
-        Maps of one shape pass through their network together: its gradient is then as large as the network once, and
-        not once for each map.
+        While gradients are taken, maps of one shape pass through their network together: its gradient is then as large
+        as the network once, and not once for each map. Otherwise one after another, in less memory.
 
         Args:
             z: Normalised factors of each map, in parts; they are taken out, so that they do not stand there twice.
@@ -230,11 +230,13 @@ class Hypernetwork(nn.Module):
             sites = [site for site in z if self.place[site.name][0] == key]
             if not sites:
                 continue
-            modes = [(self.place[site.name][1], sum(map(len, z[site]))) for site in sites]
-            out = network(torch.cat([part for site in sites for part in z.pop(site)]), modes)
-            for site, part in zip(sites, out.split([tokens for _, tokens in modes]), strict=True):
-                x, delta = part.split([site.d_in, site.d_out], dim=-1)
-                found[site.name] = x, self.edit_lr[self.order[site.name]] * delta
+            for some in [sites] if torch.is_grad_enabled() else [[site] for site in sites]:
+                modes = [(self.place[site.name][1], sum(map(len, z[site]))) for site in some]
+                parts = [part for site in some for part in z.pop(site)]
+                out = network(parts[0] if len(parts) == 1 else torch.cat(parts), modes)
+                for site, part in zip(some, out.split([tokens for _, tokens in modes]), strict=True):
+                    x, delta = part.split([site.d_in, site.d_out], dim=-1)
+                    found[site.name] = x, self.edit_lr[self.order[site.name]] * delta
         return found
 
     def forward(self, site: Site, x: Tensor, delta: Tensor) -> tuple[Tensor, Tensor]:

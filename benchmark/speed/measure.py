@@ -43,6 +43,7 @@ class Effort:
         editors: Editors.
         trained: Those of them whose training is timed, if they are trained.
         generated: Those of them whose answers and texts are timed.
+        once: Whether training and texts, which take the slow path longest, are measured once only.
     """
 
     repeats: int = 5
@@ -51,6 +52,7 @@ class Effort:
     editors: tuple[str, ...] = tuple(REFERENCES)
     trained: tuple[str, ...] = tuple(REFERENCES)
     generated: tuple[str, ...] = GENERATED
+    once: bool = False
 
 
 @dataclass(slots=True)
@@ -115,12 +117,12 @@ class Bench:
             if name in self.effort.generated:
                 shared = self.model, self.twin, self.watch, len(self.editors), unedited
                 others.append(Generating(name, editor, own[:middle], *shared))
-        for _ in range(self.effort.repeats):
+        for repeat in range(self.effort.repeats):
             said = None if self.twin is None else self._slow(self.twin)
             for chunk in self.effort.chunks:
                 self._rate()
                 self._fast(chunk, said)
-            for other in others:
+            for other in [] if repeat and self.effort.once else others:
                 self._rate()
                 samples = self._of(other.name, other.phase, other.chunk)
                 other.measure(samples)

@@ -28,7 +28,7 @@ FULL = {
     "cpu": {"S": Effort(chunks=(8, 16, 32, 64, 128)), "between": BETWEEN, "M": LARGE},
     "cuda": {"gpt2-xl": Effort(), "llama-2-7b": Effort()},
 }
-SHORT = Effort(repeats=2, chunks=(8,), slow_cases=1, trained=("mend",), generated=("mend",))
+SHORT = Effort(repeats=2, chunks=(8,), slow_cases=1, trained=("mend",), generated=("mend",), once=True)
 QUICK = {
     "cpu": {
         "S": replace(SHORT, editors=tuple(name for name in SHORT.editors if name not in ("ft-m", "calinet"))),

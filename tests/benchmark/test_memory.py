@@ -127,6 +127,18 @@ def test_a_network_makes_the_edits_when_the_passes_are_over(expected, schedule, 
     assert (network.exact, network.more) == (pytest.approx(2 * (int(least) + 1) * load.tokens), 0)
 
 
+def test_edits_that_are_not_made_all_at_once_stand_finished_beside_those_that_are(expected):
+    run, row = expected("ft-m", schedule="single")
+    _, load = run._edit_load(row)
+    run.pack = load.tokens / 4  # two passes are less than one edit, of which one is made at least
+    cost = Cost(sites=tuple(GPT.sites("up", [1])), network_token_bytes=10**6, token_bytes=10, patch_bytes=7)
+    every = run.edit_memory(row, cost)
+    assert every.exact == pytest.approx(2e6 * load.tokens)
+    assert run.edit_memory(row, replace(cost, room=round(8 * load.tokens))) == every
+    part = run.edit_memory(row, replace(cost, room=1))
+    assert part.exact == pytest.approx(1e6 * load.tokens + 7 + 10 * load.tokens)
+
+
 def test_a_sum_of_changes_takes_no_more_room_than_the_matrices(expected):
     (run, row), (joint, _) = expected("ft-m"), expected("ft-m", schedule="batch")
     _, load = run._edit_load(row)

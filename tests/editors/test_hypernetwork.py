@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from instructedit.baselines.mend import MEND
-from instructedit.editors import EditRequest, GradientConfig
+from instructedit.editors import EditRequest, GradientConfig, LanguageModel, trained
 from instructedit.editors.gradient import gradient_factors
 from instructedit.editors.hypernetwork import FactorNetwork, Hypernetwork, LowRankResidual, Moments
 from instructedit.editors.instructedit import InstructEdit
@@ -216,3 +216,36 @@ def test_hypernetwork_is_a_function_of_one_token(make_language_model):
         alone = network(sites[0], x[t : t + 1], delta[t : t + 1])
         for ours, theirs in zip(together, alone, strict=True):
             torch.testing.assert_close(ours[t : t + 1], theirs)
+
+
+@pytest.mark.parametrize("room", [1, 40, 1 << 20])
+def test_edits_made_in_parts_and_by_instruction_are_those_made_alone(make_language_model, monkeypatch, room):
+    model = make_language_model("gpt2", torch.float64)
+    monkeypatch.setattr(LanguageModel, "pack_tokens", property(lambda _: 1))
+    monkeypatch.setattr(trained, "_room", lambda sites: room)
+    requests = [
+        EditRequest(f"t/train/{number}", "t", f"The name of {number} is", "King", str(number), instruction=instruction)
+        for number, instruction in enumerate(("Task: B", "Task: A", None, "Task: B", "Task: A"))
+    ]
+    editor = InstructEdit()
+    editor.build(model)
+    editor.observe(model, requests)
+    asked = []
+    patches = editor.patches
+    monkeypatch.setattr(editor, "patches", lambda model, own: asked.append(list(own)) or patches(model, own))
+    edits = editor.edit(model, requests)
+    order = [requests[index] for index in (2, 1, 4, 0, 3)]
+    assert [request for part in asked for request in part] == order
+    sizes = [sum(len(editor.encode(model, request)) for request in part) for part in asked]
+    assert len(asked) == min(5, -(-sum(sizes) // room))
+    for request, made in zip(requests, edits.patches, strict=True):
+        (alone,) = patches(model, [request]).patches
+        for ours, own in zip(made, alone, strict=True):
+            torch.testing.assert_close(ours.delta(), own.delta(), rtol=1e-9, atol=1e-12)
+
+
+def test_no_requests_make_no_edits(make_language_model):
+    model = make_language_model("gpt2")
+    for editor in (MEND(), InstructEdit()):
+        editor.build(model)
+        assert len(editor.edit(model, [])) == 0
