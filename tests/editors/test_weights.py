@@ -8,7 +8,8 @@ from transformers.pytorch_utils import Conv1D
 
 from instructedit.editors import Edits, LanguageModel
 from instructedit.editors.patches import LowRank
-from instructedit.editors.weights import space_rows
+from instructedit.editors.sketch import Sketch
+from instructedit.editors.weights import paged, space_rows
 
 
 def wide(dtype=torch.float32):
@@ -42,12 +43,16 @@ def test_a_model_computes_the_same(spaced):
     torch.testing.assert_close(one, two)
 
 
-def test_linear_maps_too_and_no_other_types():
-    for dtype, stride in ((torch.float32, 1040), (torch.bfloat16, 2048), (torch.float64, 512)):
-        columns = 2048 if dtype == torch.bfloat16 else 1024 if dtype == torch.float32 else 512
-        block = nn.Sequential(nn.Linear(columns, 8).to(dtype))
-        space_rows(block)
-        assert block[0].weight.stride() == (stride, 1)
+def test_no_other_maps_types_and_widths():
+    for module, row in (
+        (nn.Linear(1024, 1024), 1024),
+        (Conv1D(1024, 8), 1040),
+        (Conv1D(1000, 8), 1000),
+        (Conv1D(2048, 8).bfloat16(), 2048),
+        (Conv1D(1024, 8).double(), 1024),
+    ):
+        space_rows(nn.Sequential(module))
+        assert module.weight.stride() == (row, 1)
 
 
 def test_weights_that_two_maps_share_stay_shared():
@@ -73,3 +78,9 @@ def test_an_edit_is_written_into_a_copy_and_saved(spaced, tmp_path):
     found = AutoModelForCausalLM.from_pretrained(tmp_path)
     before = wide().get_submodule(site.name).weight
     torch.testing.assert_close(found.get_submodule(site.name).weight, before + patch.delta())
+
+
+def test_they_are_known_before_a_model_is_there():
+    sketch = Sketch.of(GPT2Config(n_layer=3, n_embd=256, n_head=4, vocab_size=512))
+    assert [tuple(module.weight.shape) for module in paged(sketch.structure.blocks)] == [(256, 1024)] * 3
+    assert not paged(Sketch.of(GPT2Config(n_layer=3, n_embd=32, n_head=4, vocab_size=512)).structure.blocks)
