@@ -21,7 +21,7 @@ BETWEEN = Effort(repeats=3, chunks=(CHUNK,), trained=(), generated=())
 """Of a shape between S and M, which only says how costs grow with the model."""
 BRIEF = Lengths((8, 16), (10,), ("mend",), ("mend",))
 LARGE = Effort(
-    repeats=3, chunks=(8, 16, 32), slow_cases=1, editors=tuple(name for name in Effort().editors if name != "ft-m")
+    repeats=3, chunks=(8, 32), slow_cases=1, editors=tuple(name for name in Effort().editors if name != "ft-m")
 )
 """Of M, on which one repeat takes minutes; FT-M costs what FT-L does."""
 FULL = {
