@@ -45,7 +45,7 @@ class LanguageModel(Taps):
     Args:
         model: Any decoder-only model of transformers. It is set to evaluation mode, its parameters stop asking for
             gradients, and its generation settings are cleared of everything but its special tokens; its weights are
-            never written to.
+            never written to, though some of GPT-2's are laid anew (`space_rows`).
         tokenizer: A fast tokenizer.
         pack_tokens: Most tokens of a packed row; by default measured for the device.
 
