@@ -194,12 +194,23 @@ def report(
 
 @app.command("list")
 @clear
-def list_(what: Annotated[str, typer.Argument(metavar="editors|tasks|presets|settings", help="What to list.")]) -> None:
+def list_(
+    what: Annotated[
+        str | None,
+        typer.Argument(metavar="[editors|tasks|presets|settings]", help="What to list; all of it if nothing is named."),
+    ] = None,
+) -> None:
     """List what can be run."""
-    from .listing import rows
+    from .listing import LISTS, rows
 
-    for name, text in rows(what):
-        typer.echo(f"{name:18} {text}")
+    if what is not None:
+        for name, text in rows(what):
+            typer.echo(f"{name:18} {text}")
+        return
+    for number, kind in enumerate(LISTS):
+        typer.echo(f"{chr(10) if number else ''}{kind.capitalize()}")
+        for name, text in rows(kind):
+            typer.echo(f"  {name:18} {text}")
 
 
 @app.command()

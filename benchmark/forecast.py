@@ -117,6 +117,7 @@ def forecast(found: Outline, sketch: Sketch, machine: Machine, root: Path, seen:
     groups = [[row for row in found.rows if row.editor == key] for key in found.config.editors]
     rows, phases, disk, file = [], [], 0.0, 0.0
     fixed = Need(run.weights + memory.LIBRARIES[machine.kind], run.spaced)
+    phases.append(Phase("loading the model", fixed))
     for group in groups:
         name, cost = group[0].editor, run.cost(group[0])
         own = [training for training in found.trainings if training.rows[0] in {row.name for row in group}]

@@ -15,9 +15,9 @@ def rows(what: str) -> list[tuple[str, str]]:
     Raises:
         InputError: If `what` is none of these.
     """
-    if what not in _LISTS:
-        raise InputError(f"Nothing to list under '{what}'.{did_you_mean(what, list(_LISTS))}")
-    return list(_LISTS[what]())
+    if what not in LISTS:
+        raise InputError(f"Nothing to list under '{what}'.{did_you_mean(what, list(LISTS))}")
+    return list(LISTS[what]())
 
 
 def _editors() -> Iterator[tuple[str, str]]:
@@ -43,9 +43,10 @@ def _settings() -> Iterator[tuple[str, str]]:
         yield name, setting.description
 
 
-_LISTS: dict[str, Callable[[], Iterator[tuple[str, str]]]] = {
+LISTS: dict[str, Callable[[], Iterator[tuple[str, str]]]] = {
     "editors": _editors,
     "tasks": _tasks,
     "presets": _presets,
     "settings": _settings,
 }
+"""What makes the names and lines of each list."""

@@ -149,6 +149,7 @@ SLOW = ("torch", "transformers", "evaluate", "datasets", "pandas", "matplotlib")
     [
         ["--help"],
         *([*words, "--help"] for words in commands(typer.main.get_command(app))),
+        ["list"],
         *(["list", what] for what in ("editors", "tasks", "presets", "settings")),
     ],
     ids=" ".join,

@@ -68,6 +68,7 @@ def run(
         shape_of(name)
     rows: list[SpeedRow] = []
     growth: list[GrowthRow] = []
+    grows = not shapes and kind == "cpu"
     gemm: dict[str, Rate] = {}
     weights: dict[str, int] = {}
     sharing: dict[str, int] = {}
@@ -75,6 +76,9 @@ def run(
     if kind == "cpu":
         torch.set_num_threads(1)
     try:
+        if grows:  # first: its memory is told from that of a process that nothing else has used yet
+            tell("growth with cases and edits")
+            growth = grown(shape_of("S"), BRIEF if quick else Lengths(), names, device)
         for name, effort in chosen.items():
             own = [editor for editor in names if editors or editor in effort.editors]
             tell(f"{name}: {', '.join(own)}, {effort.repeats} times")
@@ -83,9 +87,8 @@ def run(
             gemm[name], sharing[name] = bench.rate, len(own)
             weights[name] = sum(weight.numel() for weight in bench.model.model.parameters())
             del bench
-        if not shapes and kind == "cpu":
-            tell("growth with cases and edits")
-            growth = grown(shape_of("S"), BRIEF if quick else Lengths(), names, device) + by_model(rows, weights)
+        if grows:
+            growth += by_model(rows, weights)
         used = torch.get_num_threads()
     finally:
         torch.set_num_threads(threads)

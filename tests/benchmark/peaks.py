@@ -87,7 +87,6 @@ def measure(phase: str, setup: Setup) -> dict[str, float]:
     """Return the peak of one phase, what was held before the model, and what preflight says of both."""
     import torch
 
-    from instructedit.benchmark import memory
     from instructedit.benchmark.config import EMBEDDED_MODEL, make_config
     from instructedit.benchmark.forecast import forecast
     from instructedit.benchmark.machine import Machine
@@ -103,10 +102,11 @@ def measure(phase: str, setup: Setup) -> dict[str, float]:
     sketch = Sketch.load(EMBEDDED_MODEL if config.model == "embedded" else config.model)
     said = forecast(found, sketch, Machine("cpu", 1e11, 1e10, PACK_TOKENS["cpu"]), Path("nowhere"), set())
     before = _begin()
-    expected: float = memory.LIBRARIES["cpu"] + said.weights
 
     def named(start: str) -> float:
         return next(part.need.total for part in said.phases if part.name.startswith(start))
+
+    expected = named("loading")
 
     with tempfile.TemporaryDirectory() as folder:
         if phase == "run":

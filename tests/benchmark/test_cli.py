@@ -94,6 +94,15 @@ def test_list(what, words):
     assert all(word in out for word in words)
 
 
+def test_list_without_a_name_lists_everything():
+    code, out, _ = call("list")
+    assert code == 0
+    parts = [part.splitlines() for part in out.strip().split("\n\n")]
+    assert [part[0] for part in parts] == ["Editors", "Tasks", "Presets", "Settings"]
+    for part in parts:
+        assert [line.strip() for line in part[1:]] == call("list", part[0].lower())[1].splitlines()
+
+
 def refused(result: tuple[int, str, str]) -> str:
     """Return the one sentence on standard error."""
     code, out, err = result
