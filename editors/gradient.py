@@ -127,8 +127,8 @@ class GradientEditor(TrainedEditor[C]):
             found,
             token_flops=sum(2 * layers * 2 * min(rank, width) * width for width in widths),
             network_bytes=FLOAT * layers * sum(width**2 for width in kept),  # `LowRankResidual` keeps its product
-            # what enters, its product with V, what is scaled, what is clamped; and what the way back has at a time
-            step_token_bytes=(4 * layers + 2) * found.token_bytes,
+            # what enters, its product with V, and that with U; and what the way back has at a time
+            step_token_bytes=(3 * layers + 2) * found.token_bytes,
         )
 
     @property

@@ -11,17 +11,14 @@ Maps of one shape share g; each has a scale and a shift of its own in every laye
 """
 
 from collections.abc import Sequence
-from typing import Self
 
 import torch
 from torch import Tensor, nn
 
+from .residual import LowRankResidual, Modes
 from .structure import Site
 
 EPSILON = 1e-7
-
-Modes = Sequence[tuple[int, int]]
-"""Numbers of maps of one shape, and how many neighbouring tokens are of each."""
 
 
 class Moments(nn.Module):
@@ -59,61 +56,6 @@ class Moments(nn.Module):
         assert self.count >= 2, "statistics of fewer than two tokens"
         deviation = (self.squares / (self.count - 1)).sqrt()
         values.sub_(self.mean.to(values.dtype)).div_((deviation + EPSILON).to(values.dtype))
-
-
-class LowRankResidual(nn.Module):
-    """h + max(0, s_m * (h V^T U^T + b) + t_m): the identity at the start, because U, b and t are zero.
-
-    Args:
-        width: Width of h.
-        rank: Rank of U V.
-        modes: Maps that share the layer; each has its scale s and shift t.
-        generator: Draws V from N(0, 1).
-    """
-
-    def __init__(self, width: int, rank: int, modes: int, generator: torch.Generator | None) -> None:
-        super().__init__()
-        rank = min(rank, width)
-        self.u = nn.Parameter(torch.zeros(width, rank))
-        self.v = nn.Parameter(_normal(rank, width, generator))
-        self.bias = nn.Parameter(torch.zeros(width))
-        self.scale = nn.Parameter(torch.ones(modes, width))
-        self.shift = nn.Parameter(torch.zeros(modes, width))
-
-        self._product: tuple[tuple[object, ...], Tensor] | None = None
-
-    def forward(self, h: Tensor, modes: Modes) -> Tensor:
-        """Map h [tokens, width], whose tokens belong to maps numbered by `modes`."""
-        inner, learns = self._low_rank(h), torch.is_grad_enabled()
-        moved = [
-            # s (h V^T U^T + b) + t; what nothing flows back through is written over
-            torch.addcmul(self.scale[m] * self.bias + self.shift[m], part, self.scale[m], out=None if learns else part)
-            for (m, _), part in zip(modes, inner.split([tokens for _, tokens in modes]), strict=True)
-        ]
-        if not learns:
-            return inner.clamp_(min=0).add_(h)
-        # clamp, not relu: its gradient at exactly zero is one, without which the layer could never leave the identity
-        return h + torch.cat(moved).clamp(min=0)
-
-    def train(self, mode: bool = True) -> Self:
-        """Go to training or to evaluation; see `nn.Module.train`."""
-        self._product = None
-        return super().train(mode)
-
-    def _low_rank(self, h: Tensor) -> Tensor:
-        """Return h V^T U^T.
-
-        Where the rank is more than half the width, the product of both maps is the smaller one. It is kept until the
-        layer goes back to training.
-        """
-        rank, width = self.v.shape
-        if self.training or torch.is_grad_enabled() or 2 * rank <= width:
-            return (h @ self.v.T) @ self.u.T
-        # versions do not tell all: fused optimisers write to a tensor without raising its
-        state = tuple(value for t in (self.u, self.v) for value in (t.data_ptr(), t.dtype, t._version))
-        if self._product is None or self._product[0] != state:
-            self._product = state, self.v.T @ self.u.T
-        return h @ self._product[1]
 
 
 class FactorNetwork(nn.Module):
@@ -247,9 +189,3 @@ class Hypernetwork(nn.Module):
         network = self.networks[self.place[site.name][0]]
         assert isinstance(network, FactorNetwork)
         return network
-
-
-def _normal(rows: int, columns: int, generator: torch.Generator | None) -> Tensor:
-    if torch.get_default_device().type == "meta":  # a dry run counts parameters without making them
-        return torch.empty(rows, columns)
-    return torch.randn(rows, columns, generator=generator)

@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from instructedit.baselines.mend import MEND
-from instructedit.editors import EditRequest, GradientConfig, LanguageModel, trained
+from instructedit.editors import EditRequest, GradientConfig, LanguageModel, residual, trained
 from instructedit.editors.gradient import gradient_factors
-from instructedit.editors.hypernetwork import FactorNetwork, Hypernetwork, LowRankResidual, Moments
+from instructedit.editors.hypernetwork import FactorNetwork, Hypernetwork, Moments
 from instructedit.editors.instructedit import InstructEdit
+from instructedit.editors.residual import LowRankResidual
 
 REQUESTS = [
     EditRequest("t/train/0", "t", "The name of the spouse of Ada Lovelace is", "Grace Hopper", "Ada Lovelace"),
@@ -84,6 +85,28 @@ def test_a_new_layer_is_the_identity_and_can_leave_it():
     assert torch.equal(layer(h, [(0, 3)]), h)
     layer(h, [(0, 3)]).sum().backward()
     assert layer.u.grad.abs().sum() > 0, "the gradient at exactly zero is one"
+
+
+@pytest.mark.parametrize("piece", [1, 12, 1 << 16], ids=["a row", "two rows", "all"])
+def test_the_way_back_of_a_layer_is_autograds(piece, monkeypatch):
+    monkeypatch.setattr(residual, "_PIECE", piece)
+    layer = LowRankResidual(6, 4, modes=3, generator=generator()).double()
+    with torch.no_grad():
+        for number, weight in enumerate(layer.parameters()):
+            weight.copy_(torch.randn(weight.shape, generator=generator(number)))
+    modes = [(2, 5), (0, 0), (1, 3)]
+    h = torch.randn(8, 6, dtype=torch.float64, generator=generator(9)).requires_grad_()
+    leaves = [h, *layer.parameters()]
+    map_of = torch.tensor([m for m, tokens in modes for _ in range(tokens)])
+    plain = h + (layer.scale[map_of] * (h @ layer.v.T @ layer.u.T + layer.bias) + layer.shift[map_of]).clamp(min=0)
+    weights = torch.randn(8, 6, dtype=torch.float64, generator=generator(10))
+    expected = torch.autograd.grad((plain * weights).sum(), leaves)
+    torch.testing.assert_close(layer(h, modes), plain)
+    found = torch.autograd.grad((layer(h, modes) * weights).sum(), leaves)
+    for own, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(own, other)
+    with torch.no_grad():
+        torch.testing.assert_close(layer(h, modes), plain)
 
 
 def test_a_trained_layer_of_high_rank_is_the_product_of_its_maps():
