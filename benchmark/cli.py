@@ -1,5 +1,6 @@
 """The command `instructedit`."""
 
+import shutil
 import sys
 from collections import Counter
 from pathlib import Path
@@ -201,16 +202,17 @@ def list_(
     ] = None,
 ) -> None:
     """List what can be run."""
-    from .listing import LISTS, rows
+    from .listing import LISTS, entry, rows
 
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     if what is not None:
         for name, text in rows(what):
-            typer.echo(f"{name:18} {text}")
+            typer.echo(entry(name, text, width=width))
         return
     for number, kind in enumerate(LISTS):
         typer.echo(f"{chr(10) if number else ''}{kind.capitalize()}")
         for name, text in rows(kind):
-            typer.echo(f"  {name:18} {text}")
+            typer.echo(entry(name, text, "  ", width))
 
 
 @app.command()

@@ -1,5 +1,6 @@
 """What `instructedit list` prints."""
 
+import textwrap
 from collections.abc import Callable, Iterator
 
 from instructedit.editors import EDITORS, InputError, did_you_mean
@@ -18,6 +19,15 @@ def rows(what: str) -> list[tuple[str, str]]:
     if what not in LISTS:
         raise InputError(f"Nothing to list under '{what}'.{did_you_mean(what, list(LISTS))}")
     return list(LISTS[what]())
+
+
+def entry(name: str, text: str, front: str = "", width: int | None = None) -> str:
+    """Return the line of a name; on a screen of so many columns it goes on below its text."""
+    line = f"{front}{name:18} {text}"
+    if width is None:
+        return line
+    below = " " * (len(line) - len(text))
+    return textwrap.fill(line, width, subsequent_indent=below, break_long_words=False, break_on_hyphens=False)
 
 
 def _editors() -> Iterator[tuple[str, str]]:

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from instructedit.benchmark import preflight
 from instructedit.benchmark.cli import app
+from instructedit.benchmark.listing import entry
 from instructedit.benchmark.results import find_run
 
 from .worlds import CONFIG, write_data, write_model
@@ -101,6 +102,14 @@ def test_list_without_a_name_lists_everything():
     assert [part[0] for part in parts] == ["Editors", "Tasks", "Presets", "Settings"]
     for part in parts:
         assert [line.strip() for line in part[1:]] == call("list", part[0].lower())[1].splitlines()
+
+
+def test_a_line_of_a_list_goes_on_below_its_text_on_a_narrow_screen():
+    assert entry("grace", "one two three") == "grace              one two three"
+    assert entry("grace", "one two three", "  ", 30).splitlines() == [
+        "  grace              one two",
+        " " * 21 + "three",
+    ]
 
 
 def refused(result: tuple[int, str, str]) -> str:
