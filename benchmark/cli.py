@@ -202,17 +202,10 @@ def list_(
     ] = None,
 ) -> None:
     """List what can be run."""
-    from .listing import LISTS, entry, rows
+    from .listing import lines
 
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    if what is not None:
-        for name, text in rows(what):
-            typer.echo(entry(name, text, width=width))
-        return
-    for number, kind in enumerate(LISTS):
-        typer.echo(f"{chr(10) if number else ''}{kind.capitalize()}")
-        for name, text in rows(kind):
-            typer.echo(entry(name, text, "  ", width))
+    typer.echo("\n".join(lines(what, width)))
 
 
 @app.command()

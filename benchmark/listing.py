@@ -16,18 +16,30 @@ def rows(what: str) -> list[tuple[str, str]]:
     Raises:
         InputError: If `what` is none of these.
     """
-    if what not in LISTS:
-        raise InputError(f"Nothing to list under '{what}'.{did_you_mean(what, list(LISTS))}")
-    return list(LISTS[what]())
+    if what not in _LISTS:
+        raise InputError(f"Nothing to list under '{what}'.{did_you_mean(what, list(_LISTS))}")
+    return list(_LISTS[what]())
 
 
-def entry(name: str, text: str, front: str = "", width: int | None = None) -> str:
-    """Return the line of a name; on a screen of so many columns it goes on below its text."""
-    line = f"{front}{name:18} {text}"
+def lines(what: str | None = None, width: int | None = None) -> list[str]:
+    """Return the lines of one list, or of all under headings.
+
+    Args:
+        what: See `rows`; all of them if None.
+        width: Columns of the screen; longer lines go on below their text. Without it they stay whole.
+    """
+    if what is not None:
+        return _lines(what, "", width)
+    return [line for kind in _LISTS for line in ("", kind.capitalize(), *_lines(kind, "  ", width))][1:]
+
+
+def _lines(what: str, front: str, width: int | None) -> list[str]:
+    found = [(f"{front}{name:18} ", text) for name, text in rows(what)]
     if width is None:
-        return line
-    below = " " * (len(line) - len(text))
-    return textwrap.fill(line, width, subsequent_indent=below, break_long_words=False, break_on_hyphens=False)
+        return [name + text for name, text in found]
+    below = " " * (len(front) + 19)
+    fold = textwrap.TextWrapper(width, subsequent_indent=below, break_long_words=False, break_on_hyphens=False)
+    return [line for name, text in found for line in fold.wrap(name + text)]
 
 
 def _editors() -> Iterator[tuple[str, str]]:
@@ -53,10 +65,9 @@ def _settings() -> Iterator[tuple[str, str]]:
         yield name, setting.description
 
 
-LISTS: dict[str, Callable[[], Iterator[tuple[str, str]]]] = {
+_LISTS: dict[str, Callable[[], Iterator[tuple[str, str]]]] = {
     "editors": _editors,
     "tasks": _tasks,
     "presets": _presets,
     "settings": _settings,
 }
-"""What makes the names and lines of each list."""

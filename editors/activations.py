@@ -27,7 +27,7 @@ _ONE_TENSOR = torch.tensor(_ONE, dtype=torch.float32, device="cpu")
 _FORMS = (NewGELUActivation, GELUTanh, FastGELUActivation, AccurateGELUActivation)
 #: Numbers treated at once: 256 KB of each tensor stay in a core's cache. Below half of that PyTorch's one kernel is
 #: faster.
-_PIECE = 1 << 16
+PIECE = 1 << 16
 
 
 _ONCE: ContextVar[bool] = ContextVar("once", default=False)
@@ -66,7 +66,7 @@ class TanhGELU(nn.Module):
     """
 
     def forward(self, x: Tensor) -> Tensor:  # noqa: D102
-        if x.device.type != "cpu" or x.dtype != torch.float32 or x.numel() < _PIECE // 2:
+        if x.device.type != "cpu" or x.dtype != torch.float32 or x.numel() < PIECE // 2:
             return gelu(x, approximate="tanh")
         if not (torch.is_grad_enabled() and x.requires_grad):
             return _sliced(x)
@@ -83,8 +83,8 @@ class _WithSlope(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor) -> Tensor:
         out, slope = (torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(2))
         ctx.save_for_backward(slope)
-        room = x.new_empty(2, min(_PIECE, x.numel()))
-        for piece, into, s in zip(*(t.reshape(-1).split(_PIECE) for t in (x, out, slope)), strict=True):
+        room = x.new_empty(2, min(PIECE, x.numel()))
+        for piece, into, s in zip(*(t.reshape(-1).split(PIECE) for t in (x, out, slope)), strict=True):
             w, inner = room[:, : len(piece)]
             torch.mul(piece, _sigmoid(piece, s), out=into)
             # with s the sigmoid of u: d(x s) / dx = s + x s (1 - s) du/dx
@@ -103,7 +103,7 @@ class _WithSlope(torch.autograd.Function):
 def _sliced(x: Tensor) -> Tensor:
     """Return the function of numbers of any shape, a piece of them at a time."""
     out = torch.empty_like(x, memory_format=torch.contiguous_format)
-    for piece, into in zip(x.reshape(-1).split(_PIECE), out.view(-1).split(_PIECE), strict=True):
+    for piece, into in zip(x.reshape(-1).split(PIECE), out.view(-1).split(PIECE), strict=True):
         _sigmoid(piece, into).mul_(piece)
     return out
 

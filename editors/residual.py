@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from .activations import PIECE
+
 Modes = Sequence[tuple[int, int]]
 """Numbers of maps of one shape, and how many neighbouring tokens are of each."""
-#: Numbers treated at once on a CPU: 256 KB of each tensor stay in a core's cache.
-_PIECE = 1 << 16
 
 
 class LowRankResidual(nn.Module):
@@ -102,7 +102,7 @@ def _rest(h: Tensor, inner: Tensor, scale: Tensor, shift: Tensor, bias: Tensor, 
 def _pieces(modes: Modes, first: Tensor, second: Tensor, third: Tensor) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
     """Yield maps, and tokens of one map of three tensors [tokens, width], on a CPU as many as the cache holds."""
     tokens, width = second.shape
-    rows = max(1, _PIECE // width) if second.device.type == "cpu" else max(1, tokens)
+    rows = max(1, PIECE // width) if second.device.type == "cpu" else max(1, tokens)
     begin = 0
     for m, count in modes:
         for at in range(begin, begin + count, rows):

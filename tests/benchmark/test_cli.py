@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from instructedit.benchmark import preflight
 from instructedit.benchmark.cli import app
-from instructedit.benchmark.listing import entry
+from instructedit.benchmark.listing import lines
 from instructedit.benchmark.results import find_run
 
 from .worlds import CONFIG, write_data, write_model
@@ -104,12 +104,14 @@ def test_list_without_a_name_lists_everything():
         assert [line.strip() for line in part[1:]] == call("list", part[0].lower())[1].splitlines()
 
 
-def test_a_line_of_a_list_goes_on_below_its_text_on_a_narrow_screen():
-    assert entry("grace", "one two three") == "grace              one two three"
-    assert entry("grace", "one two three", "  ", 30).splitlines() == [
-        "  grace              one two",
-        " " * 21 + "three",
-    ]
+@pytest.mark.parametrize("what", [None, "editors", "tasks"])
+def test_lines_of_a_list_go_on_below_their_text_on_a_narrow_screen(what):
+    whole, folded = lines(what), lines(what, 70)
+    assert max(map(len, whole)) > 70 >= max(map(len, folded))
+    text = 21 if what is None else 19  # where texts begin
+    assert any(line.startswith(" " * text) for line in folded)
+    joined = "\n".join(folded).replace("\n" + " " * text, " ").splitlines()
+    assert joined == whole
 
 
 def refused(result: tuple[int, str, str]) -> str:

@@ -1,6 +1,7 @@
 """What a run keeps in memory follows from shapes; some of it is worked by hand, some held against what is there."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from transformers import GPT2Config, LlamaConfig
@@ -8,6 +9,7 @@ from transformers import GPT2Config, LlamaConfig
 from instructedit.benchmark import memory
 from instructedit.benchmark.config import make_config
 from instructedit.benchmark.estimate import Estimate
+from instructedit.benchmark.forecast import forecast
 from instructedit.benchmark.machine import Machine
 from instructedit.benchmark.memory import Base, Pass
 from instructedit.benchmark.outline import outline
@@ -137,6 +139,19 @@ def test_edits_that_are_not_made_all_at_once_stand_finished_beside_those_that_ar
     assert run.edit_memory(row, replace(cost, room=round(8 * load.tokens))) == every
     part = run.edit_memory(row, replace(cost, room=1))
     assert part.exact == pytest.approx(1e6 * load.tokens + 7 + 10 * load.tokens)
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype", "blocks"), [("cpu", "float32", 3), ("cpu", "bfloat16", 0), ("cuda", "float32", 0)]
+)
+def test_maps_that_are_laid_anew_lie_beside_the_file_they_were_read_from(kind, dtype, blocks):
+    config = make_config({"model": "embedded", "setting": "direct", "editors": {"none": {}}, "dtype": dtype}, "test")
+    wide = Sketch.of(GPT2Config(n_embd=256, n_layer=3, n_head=2, vocab_size=16))
+    said = forecast(outline(config, "test"), wide, Machine(kind, 1e11, 1e10, 512), Path("nowhere"), set())
+    loading = said.phases[0]
+    assert (loading.name, loading.need.more) == ("loading the model", blocks * 4 * 256 * 1024)
+    assert loading.need.exact == said.weights + memory.LIBRARIES[kind]
+    assert min(phase.need.total for phase in said.phases) == loading.need.total, "it stays until the end"
 
 
 def test_a_sum_of_changes_takes_no_more_room_than_the_matrices(expected):

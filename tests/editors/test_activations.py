@@ -18,7 +18,7 @@ def test_a_model_computes_its_activation_by_the_fast_form(model):
 
 
 @pytest.mark.parametrize("name", ["gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu_accurate"])
-@pytest.mark.parametrize("count", [1000, activations._PIECE // 2, 2 * activations._PIECE + 7])
+@pytest.mark.parametrize("count", [1000, activations.PIECE // 2, 2 * activations.PIECE + 7])
 def test_one_function_in_all_sizes(name, count):
     x = torch.linspace(-12, 12, count).repeat(2, 1)
     wanted = ACT2FN[name](x.double())
@@ -29,14 +29,14 @@ def test_one_function_in_all_sizes(name, count):
 
 
 def test_what_is_not_finite_stays_with_its_own_number():
-    x = torch.zeros(2 * activations._PIECE)
+    x = torch.zeros(2 * activations.PIECE)
     x[:4] = torch.tensor([1e20, -1e20, float("inf"), float("nan")])
     y = TanhGELU()(x)
     torch.testing.assert_close(y[:4], NewGELUActivation()(x[:4]), equal_nan=True)
     assert (y[4:] == 0).all()
 
 
-@pytest.mark.parametrize("count", [1000, activations._PIECE // 2, 2 * activations._PIECE + 7])
+@pytest.mark.parametrize("count", [1000, activations.PIECE // 2, 2 * activations.PIECE + 7])
 @pytest.mark.parametrize("turned", [False, True])
 @pytest.mark.parametrize("way", [nullcontext, differentiated_once])
 def test_values_and_gradients_are_those_of_the_function(count, turned, way):
@@ -51,7 +51,7 @@ def test_values_and_gradients_are_those_of_the_function(count, turned, way):
 
 
 def test_slopes_where_the_function_is_flat_or_straight():
-    x = torch.zeros(activations._PIECE)
+    x = torch.zeros(activations.PIECE)
     x[:6] = torch.tensor([1e4, -1e4, 40.0, -40.0, 1e18, -1e18])
     with differentiated_once():
         y = TanhGELU()(x.requires_grad_())
@@ -61,7 +61,7 @@ def test_slopes_where_the_function_is_flat_or_straight():
 
 
 def test_second_derivatives_are_had_or_refused():
-    x = torch.linspace(-3, 3, activations._PIECE).requires_grad_()
+    x = torch.linspace(-3, 3, activations.PIECE).requires_grad_()
 
     def second(way):
         with way():

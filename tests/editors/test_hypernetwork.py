@@ -89,7 +89,7 @@ def test_a_new_layer_is_the_identity_and_can_leave_it():
 
 @pytest.mark.parametrize("piece", [1, 12, 1 << 16], ids=["a row", "two rows", "all"])
 def test_the_way_back_of_a_layer_is_autograds(piece, monkeypatch):
-    monkeypatch.setattr(residual, "_PIECE", piece)
+    monkeypatch.setattr(residual, "PIECE", piece)
     layer = LowRankResidual(6, 4, modes=3, generator=generator()).double()
     with torch.no_grad():
         for number, weight in enumerate(layer.parameters()):
