@@ -10,36 +10,36 @@ _RANKS = ("{}", "**{}**", "<ins>{}</ins>")
 
 def render(report: Report) -> str:
     """Return a report as one Markdown page."""
-    parts = [f"# {_escape(report.title)}", *(f"> **{_escape(warning)}**" for warning in report.warnings)]
-    parts.append("\n".join(f"- {word}: {_escape(value)}" for word, value in report.header))
+    parts = [f"# {escape(report.title)}", *(f"> **{escape(warning)}**" for warning in report.warnings)]
+    parts.append("\n".join(f"- {word}: {escape(value)}" for word, value in report.header))
     for block in report.blocks:
-        parts += [f"## {_escape(block.heading)}", *map(_escape, block.text)]
+        parts += [f"## {escape(block.heading)}", *map(escape, block.text)]
         for table in (*block.tables, *block.comparisons):
-            parts += [f"### {_escape(table.title)}", _grid(table)]
-    parts += ["## Notes", "\n".join(f"- {_escape(note)}" for note in report.footer)]
+            parts += [f"### {escape(table.title)}", grid(table)]
+    parts += ["## Notes", "\n".join(f"- {escape(note)}" for note in report.footer)]
     return "\n\n".join(parts) + "\n"
 
 
-def _grid(table: Table) -> str:
-    heads = [table.stub, *(_escape(head.replace("\n", ", ")) for head in table.heads)]
+def grid(table: Table) -> str:
+    heads = [table.stub, *(escape(head.replace("\n", ", ")) for head in table.heads)]
     lines = [heads, ["---", *["---:"] * len(table.heads)]]
     group = ""
     for number, (row, cells) in enumerate(zip(table.rows, table.cells, strict=True)):
         if table.groups and table.groups[number] != group:
             group = table.groups[number]
-            lines.append([f"*{_escape(group)}*", *[""] * len(table.heads)])
-        lines.append([_escape(row), *map(_text, cells)])
+            lines.append([f"*{escape(group)}*", *[""] * len(table.heads)])
+        lines.append([escape(row), *map(_text, cells)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _text(cell: Cell | None) -> str:
     if cell is None:
         return "-"
-    value = _RANKS[cell.mark.rank].format(_escape(cell.value)) + ("=" if cell.mark.tied else "")
+    value = _RANKS[cell.mark.rank].format(escape(cell.value)) + ("=" if cell.mark.tied else "")
     n = "" if cell.n is None else f"n={cell.n}"
-    return " ".join(filter(None, [value, cell.interval, n, _escape(cell.note)]))
+    return " ".join(filter(None, [value, cell.interval, n, escape(cell.note)]))
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
     """Keep a name from being read as markup; an underscore inside a word is none."""
     return re.sub(r"([\\`*|<>])", r"\\\1", text)
