@@ -21,6 +21,7 @@ def render(report: Report) -> str:
 
 
 def grid(table: Table) -> str:
+    """Return a table without its title."""
     heads = [table.stub, *(escape(head.replace("\n", ", ")) for head in table.heads)]
     lines = [heads, ["---", *["---:"] * len(table.heads)]]
     group = ""
