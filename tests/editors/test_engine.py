@@ -197,7 +197,7 @@ def test_captured_factors_rebuild_the_gradient(make_language_model, family):
         weight = twin.get_submodule(site.name).weight
         wanted = weight.grad if weight.shape == (site.d_in, site.d_out) and family == "gpt2" else weight.grad.T
         found = torch.einsum("ti,to->io", factors[site.name].x, factors[site.name].delta)
-        rounding = 1e-5 if family.startswith("gemma") else 1e-6  # Gemma's norms, and Gemma 2's softmax, are of float32
+        rounding = 1e-4 if family.startswith("gemma") else 1e-6  # Gemma's norms, and Gemma 2's softmax, are of float32
         assert (found - wanted).abs().max() < rounding * wanted.abs().max()
         last = site.block == 3 and model.engine.packing == "rows"
         kept = [len(r.scored) if last else len(r) - 1 for r in rows]
