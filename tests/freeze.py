@@ -1,4 +1,4 @@
-"""Write constraints.txt: the distributions of the environment that runs this, which `tox -e constraints` has made anew."""
+"""Write constraints.txt: the distributions of the environment that runs this, made anew by `tox -e constraints`."""
 
 import re
 from importlib.metadata import distributions
@@ -9,8 +9,8 @@ from packaging.version import Version
 
 FILE = Path(__file__).resolve().parents[1] / "constraints.txt"
 HEAD = """\
-# The versions that the tests run on, for `pip install -c constraints.txt`; written by `tox -e constraints`, not by hand.
-# pip is left out, which would replace itself halfway, and so are CUDA's packages, which a torch that has them pins itself.
+# The versions that the tests run on, for `pip install -c constraints.txt`. Written by `tox -e constraints`, not by hand.
+# pip is left out: it would replace itself halfway. So are CUDA's packages: a torch that has them pins them itself.
 """
 LEFT_OUT = re.compile(r"pip|instructedit-bench|triton|(nvidia|cuda)-.+")
 
