@@ -9,7 +9,7 @@ from packaging.version import Version
 
 FILE = Path(__file__).resolve().parents[1] / "constraints.txt"
 HEAD = """\
-# The versions that the tests run on, for `pip install -c constraints.txt`. Written by `tox -e constraints`, not by hand.
+# The versions that the tests run on, for `pip install -c constraints.txt`. By `tox -e constraints`, not by hand.
 # pip is left out: it would replace itself halfway. So are CUDA's packages: a torch that has them pins them itself.
 """
 LEFT_OUT = re.compile(r"pip|instructedit-bench|triton|(nvidia|cuda)-.+")
