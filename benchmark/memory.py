@@ -92,7 +92,8 @@ class Pass:
 class Base:
     """What a base pass keeps for replays, in bytes, keys and values aside.
 
-    Where attention puts out more than one tensor, as GPT-J's does, fronts are not kept, and it is less.
+    Where attention puts out more than one tensor, as GPT-J's does before transformers 5.24, fronts are not kept, and it
+    is less.
 
     Attributes:
         token: Of each token: the hidden states that enter the blocks at which replays start and those behind late

@@ -9,7 +9,8 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
-from importlib.metadata import entry_points, packages_distributions, version
+from importlib.metadata import PackageNotFoundError, entry_points, packages_distributions, requires, version
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -18,10 +19,13 @@ import typer
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from instructedit.benchmark.cli import app
 from instructedit.benchmark.config import presets, read_suite
 from instructedit.editors import EDITORS, EditRequest, make
+
+from .freeze import LEFT_OUT
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("editors", "baselines", "benchmark", "reports")
@@ -235,22 +239,104 @@ def test_citation_is_complete():
     assert "2402.16123" in paper["url"]
 
 
+def declared(*extras: str) -> dict[str, Requirement]:
+    """Return the requirements of the package and of some extras, those of the extras that they name included."""
+    found = {}
+    for text in [*PROJECT["dependencies"], *chain(*(PROJECT["optional-dependencies"][extra] for extra in extras))]:
+        requirement = Requirement(text)
+        own = requirement.name == PROJECT["name"]
+        found |= declared(*requirement.extras) if own else {canonicalize_name(requirement.name): requirement}
+    return found
+
+
+def pinned(path: Path) -> dict[str, Version]:
+    """Return the versions that a file pins, by name; each line is a pin or a remark."""
+    pins = [line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+    return {canonicalize_name(name): Version(pin) for name, _, pin in (line.partition("==") for line in pins)}
+
+
+def ends(requirement: Requirement, operator: str) -> list[Version]:
+    return [Version(part.version) for part in requirement.specifier if part.operator == operator]
+
+
 def test_lowest_versions_are_the_declared_ones():
-    lines = (ROOT / "tests" / "lowest.txt").read_text(encoding="utf-8").splitlines()
-    pinned = dict(line.split("==") for line in lines if not line.startswith("#"))
-    lowest = {}
-    for requirement in map(Requirement, PROJECT["dependencies"]):
-        (lowest[requirement.name],) = (part.version for part in requirement.specifier if part.operator == ">=")
-    assert pinned.keys() == lowest.keys()
-    for name, bound in lowest.items():
-        # torch: see the comment in lowest.txt
-        assert name == "torch" or re.sub(r"(\.0)+$", "", pinned[name]) == re.sub(r"(\.0)+$", "", bound), name
+    bounds = {name: ends(requirement, ">=") for name, requirement in declared("test", "browser").items()}
+    assert all(bounds[canonicalize_name(Requirement(text).name)] for text in PROJECT["dependencies"])
+    assert {name: [pin] for name, pin in pinned(ROOT / "tests" / "lowest.txt").items()} == {
+        name: bound for name, bound in bounds.items() if bound
+    }
+
+
+def test_constraints_pin_everything_that_is_declared_within_its_range():
+    pins = pinned(ROOT / "constraints.txt")
+    assert list(pins) == sorted(pins)
+    assert not [pin for pin in pins.values() if pin.local], "the index has no local builds"
+    for name, requirement in declared("dev", "browser").items():
+        assert name in pins or name == "pip"
+        assert name == "pip" or pins[name] in requirement.specifier, name
+
+
+def test_constraints_are_closed():
+    """Whatever a pinned distribution asks for is pinned too, where this environment can tell."""
+    pins = pinned(ROOT / "constraints.txt")
+    for name in pins:
+        try:
+            texts = requires(name) or []
+        except PackageNotFoundError:
+            continue  # an extra that is not installed here
+        for requirement in map(Requirement, texts):
+            other = canonicalize_name(requirement.name)
+            wanted = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+            if wanted and version(name) == str(pins[name]) and not LEFT_OUT.fullmatch(other):
+                assert pins[other] in requirement.specifier, f"{name} asks for {requirement}"
+
+
+def test_upper_bounds_end_behind_the_tested_minor_release():
+    pins = pinned(ROOT / "constraints.txt")
+    capped = {name: bound for name, each in declared("dev", "browser").items() if (bound := ends(each, "<"))}
+    assert {"torch", "transformers"} <= capped.keys()
+    assert capped == {name: [Version(f"{pins[name].major}.{pins[name].minor + 1}")] for name in capped}
+    newest = tox()["testenv:newest{,-torch}"]["commands_pre"]
+    upgraded = re.findall(r"pip install --upgrade (.+)", newest)
+    assert set(" ".join(upgraded).split()) == capped.keys(), "tox -e newest looks beyond every upper bound"
+
+
+def tox() -> configparser.ConfigParser:
+    config = configparser.ConfigParser(interpolation=None)
+    config.read(ROOT / "tox.ini", encoding="utf-8")
+    return config
+
+
+def test_what_installs_this_project_takes_the_tested_versions():
+    texts = [(ROOT / ".ci" / "run").read_text(encoding="utf-8")]
+    texts += ["\n".join(blocks(document, "bash")) for document in (ROOT / "README.md", ROOT / "CONTRIBUTING.md")]
+    for text in texts:
+        installs = re.findall(r"pip install [^&\n]*-e [^&\n]*", text)
+        assert installs
+        assert all("-c constraints.txt" in line and "torch" not in line for line in installs)
+        environments = re.findall(r"(\S+) -m venv", text)
+        assert set(environments) == {"python3"}, "any Python of the matrix"
+    assert len(re.findall(r"-c constraints\.txt", texts[1])) == 2, "quickstart and tests"
+
+
+def test_tox_takes_the_tested_versions_but_where_it_says_otherwise():
+    config = tox()
+    assert config["testenv"]["constraints"] == "constraints.txt"
+    others = {name.removeprefix("testenv:") for name in config.sections() if config[name].get("constraints") == ""}
+    assert others == {"lowest", "newest{,-torch}", "constraints"}
+    assert config["testenv:lowest"]["deps"] == "-r tests/lowest.txt"
+
+
+def test_the_pythons_that_are_named_are_those_of_the_matrix():
+    named = [text.rpartition(" ")[2] for text in PROJECT["classifiers"] if "Python :: 3." in text]
+    assert re.findall(r"py(3)(\d+)", tox()["tox"]["env_list"]) == [tuple(name.split(".")) for name in named]
+    (sentence,) = re.findall(r"Python ([\d., or]+) \(here as", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert re.findall(r"3\.\d+", sentence) == named
+    assert PROJECT["requires-python"] == f">={named[0]}"
 
 
 def test_tox_has_an_environment_for_every_editor():
-    config = configparser.ConfigParser(interpolation=None)
-    config.read(ROOT / "tox.ini", encoding="utf-8")
-    names = re.search(r"testenv:editor-\{(.*)\}", " ".join(config.sections()))
+    names = re.search(r"testenv:editor-\{(.*)\}", " ".join(tox().sections()))
     assert names
     assert set(PROJECT["entry-points"]["instructedit.editors"]) <= set(names[1].split(","))
 

@@ -159,7 +159,7 @@ def test_a_stream_goes_on_from_what_was_saved(make_language_model, tmp_path):
         together = editor.edit_together(model, stream, seed=4)
         assert edits.facts == together.facts
         for name, tensor in edits.patches[0][0].tensors().items():
-            assert torch.equal(tensor, together.patches[0][0].tensors()[name]), name
+            torch.testing.assert_close(tensor, together.patches[0][0].tensors()[name])
 
 
 def test_a_new_entry_leaves_the_others_as_they_were(model):

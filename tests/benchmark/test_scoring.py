@@ -268,14 +268,19 @@ def test_a_text_in_front_is_scored_as_explicit_loops_with_it_do(model):
 
 
 def test_a_text_stands_only_in_front_of_its_roles(model):
+    rounding = 1e-6  # the questions without a text are read in another pass than those of the row `none`
     editor = InContext(InContextConfig(roles=("reliability", "fluency")))
-    records = run(model, {"none": NoEdit(), "in-context": editor})
+    records = run(model, {"none": NoEdit(), "in-context": editor, "everywhere": InContext()})
     for case_ in CASES:
         key = case_.request.case_id
-        none, told = records["none", key], records["in-context", key]
+        none, told, everywhere = (records[name, key] for name in ("none", "in-context", "everywhere"))
         for ours, theirs in zip(told.scores, none.scores, strict=True):
-            assert ours.measure in {"reliability", "fluency"} or ours == theirs
-        assert {s.value for s in told.scores if s.measure == "locality"} == {1.0, 0.0}, "agreement, and no divergence"
+            assert ours.model_copy(update={"value": 0.0}) == theirs.model_copy(update={"value": 0.0})
+            assert ours.measure in {"reliability", "fluency"} or ours.value == pytest.approx(theirs.value, abs=rounding)
+        for record, moved in ((told, False), (everywhere, True)):
+            local = {s.protocol: s.value for s in record.scores if s.measure == "locality"}
+            assert (local["kl_divergence"] > 1e3 * rounding) == moved, "a text in front shows"
+            assert moved or local["teacher_forced_token"] == 1.0
         request = case_.request
         written = replace(request, prompt=editor.edit(model, [request]).contexts[0].text + request.prompt)
         (same,) = run(model, {"none": NoEdit()}, [EditCase(written, ())]).values()

@@ -86,6 +86,9 @@ def test_base_weights_stay_as_they_are_bit_for_bit(editor, exact_model, ready):
 
 
 def test_many_at_once_equal_one_by_one(editor, exact_model, ready):
+    if "steps" in type(editor).Config.model_fields:
+        # few: a long descent at its floor makes 1e-2 of a rounding of 1e-16 (CaliNet, 200 steps, transformers 5.2.0)
+        editor = make(type(editor), {"steps": 20})
     ready(editor, exact_model)
     together = editor.edit(exact_model, REQUESTS, seed=3)
     alone = Edits.join([editor.edit(exact_model, [request], seed=3) for request in REQUESTS])

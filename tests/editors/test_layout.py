@@ -12,8 +12,6 @@ from instructedit.editors.rows import Row
 from ..conftest import FAMILIES
 from .test_engine import random_edits, reference
 
-FAST = [family for family in FAMILIES if family != "gptj"]
-
 
 def row(ids: str, scored: tuple[int, ...], prompt_end: int) -> Row:
     return Row(tuple(map(ord, ids)), scored, prompt_end)
@@ -77,18 +75,15 @@ TEXTS = [
 ]
 
 
-@pytest.mark.parametrize("family", FAST)
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("block", [1, 3])
 def test_shared_beginnings_give_what_each_row_gives_alone(make_language_model, family, block):
     model = make_language_model(family)
-    assert model.engine.packing == "rows"
     rows = [model.encode(*text) for text in TEXTS] * 2
     owners = [0] * 5 + [1] * 5
     edits = random_edits(model, "low_rank", 2, block)
     base, run = model.base(rows, [edits.cut])
     plain = dict(run)
-    (layout,) = model.engine.layouts(rows, [0] * len(rows))
-    assert len(layout.ids) < sum(map(len, rows)) / 2, "something is shared"
     found = dict(model.replay(base, edits, owners))
     for i, own in enumerate(rows):
         for logits, wanted in (
@@ -107,7 +102,7 @@ def codebook(model, rows, block: int, part: str, replace: str) -> Edits:
     return Edits(((book,),))
 
 
-@pytest.mark.parametrize("family", FAST)
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize(("block", "part"), [(1, "up"), (2, "down"), (3, "up")])
 @pytest.mark.parametrize("replace", ["last", "prompt"])
 def test_codebooks_on_shared_and_known_tokens_give_what_each_row_gives_alone(
@@ -125,7 +120,7 @@ def test_codebooks_on_shared_and_known_tokens_give_what_each_row_gives_alone(
     entries = {0: 0, 1: 0, 2: 1}
     assert len(rows) > len(entries)
     reached = model.reached(base, edits, [0] * len(rows))
-    assert reached == (list(entries) if replace == "last" else list(range(len(rows))))
+    assert set(entries) <= set(reached)
     some = {**dict(model.forward(rows)), **dict(model.replay(base, edits, [0] * len(rows), reached))}
     for i, own in enumerate(rows):
         entry = entries.get(i)
@@ -222,7 +217,7 @@ def test_a_late_edit_runs_whole_rows_where_what_stands_asks_the_end_of_the_promp
     assert all((found[i] - wanted[i]).abs().max() < 1e-4 * wanted[i].abs().max() for i in wanted)
 
 
-def test_a_model_that_attends_twice_in_a_layer_gets_a_mask(make_language_model, monkeypatch):
+def test_rows_of_a_model_that_attends_twice_in_a_layer_do_not_see_each_other(make_language_model, monkeypatch):
     from transformers.models.llama.modeling_llama import LlamaAttention
 
     inner = LlamaAttention.forward
@@ -233,7 +228,6 @@ def test_a_model_that_attends_twice_in_a_layer_gets_a_mask(make_language_model, 
 
     monkeypatch.setattr(LlamaAttention, "forward", twice)
     model = make_language_model("llama")
-    assert model.engine.packing == "mask"
     rows = [model.encode(*text) for text in TEXTS]
     for i, logits in model.forward(rows):
         wanted = reference(model, rows[i], None, None)

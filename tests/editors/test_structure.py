@@ -1,11 +1,13 @@
 """Models that cannot be edited are refused with one sentence."""
 
 import pytest
+import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, GPT2Config, GPT2Model
 
 from instructedit.editors import InputError, LanguageModel, Structure
 
 from ..conftest import make_model
+from .test_engine import reference, rows_and_owners
 
 
 def test_an_encoder_decoder_model_is_refused():
@@ -77,8 +79,6 @@ def test_load_reads_a_saved_model_and_its_type(tmp_path, tokenizer):
 
 
 def test_load_refuses_pickled_weights(tmp_path, tokenizer):
-    import torch
-
     model = make_model("gpt2")
     model.config.save_pretrained(tmp_path)
     torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
@@ -127,7 +127,10 @@ def test_devices_that_are_not_there_are_refused(tmp_path, tokenizer):
         LanguageModel.load(tmp_path, device="cpu", device_map="auto")
 
 
-def test_a_model_whose_rows_leak_is_not_packed(tokenizer):
+def test_rows_of_a_model_that_makes_its_mask_without_positions_do_not_see_each_other(tokenizer):
     """The first GPT takes position ids but makes its mask without them."""
     config = AutoConfig.for_model("openai-gpt", n_embd=32, n_layer=3, n_head=4, n_positions=96, vocab_size=400)
-    assert LanguageModel(AutoModelForCausalLM.from_config(config), tokenizer).pack_tokens == 1
+    model = LanguageModel(AutoModelForCausalLM.from_config(config), tokenizer)
+    rows, _ = rows_and_owners(model, 2)
+    for i, logits in model.forward(rows):
+        torch.testing.assert_close(logits, reference(model, rows[i], None, None), rtol=1e-4, atol=1e-5)
