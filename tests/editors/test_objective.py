@@ -7,7 +7,8 @@ import torch
 
 from instructedit.baselines.mend import MEND
 from instructedit.editors import Context, EditRequest, Edits, GradientConfig, LowRank, ObjectiveConfig
-from instructedit.editors.objective import EPSILON, Losses, outer_loss, outer_rows
+from instructedit.editors.objective import Losses, outer_loss, outer_rows
+from instructedit.editors.texts import EPSILON
 
 from .cases import attitude, fact
 
