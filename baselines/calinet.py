@@ -19,7 +19,7 @@ each request, is what the single schedule asks for. Where decoder-only models as
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from pydantic import Field
@@ -95,6 +95,10 @@ class CaliNet(Editor[CaliNetConfig]):
     title = "CaliNet"
     source = "Dong et al. 2022, arXiv 2210.03329"
     Config = CaliNetConfig
+    schedule_notes: ClassVar[dict[str, str]] = {
+        "single": "a set of slots for each edit; the published CaliNet trains one set for all facts of a run, which is "
+        "the schedule 'batch'"
+    }
 
     def cost(self, model: Sketch, requests: int = 1) -> Cost:
         """See `Editor.cost`; the steps are those an edit took on the embedded model, if as many are allowed."""

@@ -7,7 +7,7 @@ only, never a probe; it never writes to the model. A package adds one by an entr
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar, cast
@@ -49,6 +49,8 @@ class Editor(ABC, Generic[C]):
         version: Raised when a change of the code changes edits, so that old results are not taken for new ones.
         trains: Whether it has to be trained before it edits; see `trained.TrainedEditor`.
         instructed: Whether it reads a request's instruction.
+        schedule_notes: By schedule (`single`, `batch`, `sequential`) what every table of it has to say of the editor,
+            e.g. that its published form is another one.
         Config: Its configuration class; every field has a default.
     """
 
@@ -58,6 +60,7 @@ class Editor(ABC, Generic[C]):
     version: ClassVar[str] = "1"
     trains: ClassVar[bool] = False
     instructed: ClassVar[bool] = False
+    schedule_notes: ClassVar[Mapping[str, str]] = {}
     Config: ClassVar[type[EditorConfig]] = EditorConfig
 
     def __init__(self, config: C | None = None) -> None:
