@@ -1,4 +1,4 @@
-"""In what the form of a task departs from the published one; no verdict on a published number follows from such a run."""
+"""In what the form of a task departs from the published one, so that no verdict on published numbers follows."""
 
 from .results import EditorSpec, RunSpec
 from .tasks.base import TASKS

@@ -186,7 +186,9 @@ def make_task(name: str, options: Mapping[str, Mapping[str, Any]] | None = None)
             known = list(task.Options.model_fields)
             hint = did_you_mean(key, known) if known else " It has none."
             raise InputError(f"The task '{name}' has no option '{key}'.{hint}") from error
-        raise InputError(f"Option '{key}' of the task '{name}': {first['msg']}, found {first.get('input')!r}.") from error
+        raise InputError(
+            f"Option '{key}' of the task '{name}': {first['msg']}, found {first.get('input')!r}."
+        ) from error
 
 
 def subject_key(subject: str) -> str:
