@@ -8,7 +8,7 @@ What the edit is made from is an option, because the published code has two form
 
 | `edit` | request | source |
 | --- | --- | --- |
-| `all replies` | a question, all replies of the wanted sentiment, against all of the opposite one | EasyEdit's multi-task data |
+| `all replies` | a question, all replies of the wanted sentiment against all of the opposite one | EasyEdit |
 | `descriptor` | `Topic: ...` answered by `Sentiment: Positive` or `Sentiment: Negative` | SERAC, arXiv 2206.06520 |
 | `reply` | a question and one reply | ours |
 """

@@ -127,7 +127,7 @@ def test_fine_tuning_is_adam_on_the_weight(exact, editor):
 
 
 def test_a_request_is_never_cut_into_parts(exact, monkeypatch):
-    """`batch` counts requests, so a part holds all texts of each; the loss is the mean over requests, not over texts."""
+    """`batch` counts requests: a part holds all texts of each, and the loss is the mean over requests, not texts."""
     seen: list[int] = []
     inner = LanguageModel.base_pass
     monkeypatch.setattr(

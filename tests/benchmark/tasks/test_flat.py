@@ -1,4 +1,4 @@
-"""CounterFact in the flat layout and zsRE in MEND's: what a row becomes, what is left out, and how one file is divided."""
+"""CounterFact in the flat layout and zsRE in MEND's: what a row becomes, what is left out, how one file is divided."""
 
 import hashlib
 import json
@@ -40,15 +40,15 @@ def query(subject, **changes):
     }
 
 
-def tested(subject):
+def in_test(subject):
     """The stated rule, written out: below a fifth of all hashes of `split/` and the key."""
     digest = hashlib.sha256(f"split/{subject_key(subject)}".encode()).hexdigest()
     return int(digest[:16], 16) / 16**16 < 0.2
 
 
 NAMES = [f"Person {number}" for number in range(60)]
-TESTED = [name for name in NAMES if tested(name)]
-TRAINED = [name for name in NAMES if not tested(name)]
+TESTED = [name for name in NAMES if in_test(name)]
+TRAINED = [name for name in NAMES if not in_test(name)]
 
 
 def load(tmp_path, name, records, split="test", **options):
