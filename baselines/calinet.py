@@ -19,7 +19,7 @@ each request, is what the single schedule asks for. Where decoder-only models as
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from pydantic import Field
@@ -46,6 +46,7 @@ from instructedit.editors import (
     seed_of,
 )
 from instructedit.editors.cost import FLOAT, descent
+from instructedit.editors.texts import EditRows, counted
 
 ADAFACTOR = 3
 """Tensors for each trained one: value, gradient and update; the second moment is kept by rows and columns."""
@@ -94,6 +95,10 @@ class CaliNet(Editor[CaliNetConfig]):
     title = "CaliNet"
     source = "Dong et al. 2022, arXiv 2210.03329"
     Config = CaliNetConfig
+    schedule_notes: ClassVar[dict[str, str]] = {
+        "single": "a set of slots for each edit; the published CaliNet trains one set for all facts of a run, which is "
+        "the schedule 'batch'"
+    }
 
     def cost(self, model: Sketch, requests: int = 1) -> Cost:
         """See `Editor.cost`; the steps are those an edit took on the embedded model, if as many are allowed."""
@@ -130,7 +135,8 @@ class CaliNet(Editor[CaliNetConfig]):
         config = self.config
         activation = _activation(model, config.activation)
         networks = [_network(model, block) for block in config.blocks]
-        rows = [model.encode(request.prompt, request.target) for request in requests]
+        texts = [self.texts(model, request) for request in requests]
+        flat = EditRows.of(texts)
         tensors: list[list[Tensor]] = []
         for edit in range(max(owners, default=-1) + 1):
             ids = [request.case_id for request, owner in zip(requests, owners, strict=True) if owner == edit]
@@ -150,13 +156,15 @@ class CaliNet(Editor[CaliNetConfig]):
 
         edits = minimise(
             model,
-            rows,
-            [row.labels for row in rows],
-            owners,
+            flat.rows,
+            [row.labels for row in flat.rows],
+            [owners[request] for request in flat.requests],
             [FreeTensors(own, patches, optimiser) for own in tensors],
             Descent(config.steps, config.stop_loss, config.batch),
             seed=seed,
+            texts=flat,
         )
+        edits = counted(edits, texts, owners)
         widths = [float(own[0].shape[1]) for own in tensors]
         return replace(edits, facts=tuple({**f, "slots": s} for f, s in zip(edits.facts, widths, strict=True)))
 

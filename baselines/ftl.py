@@ -32,6 +32,7 @@ from instructedit.editors import (
     minimise,
 )
 from instructedit.editors.cost import FLOAT, descent
+from instructedit.editors.texts import EditRows, counted
 
 TENSORS = 3
 """D and Adam's two moments; the gradient is never whole."""
@@ -103,18 +104,21 @@ class FTL(Editor[FTConfig]):
     def _tune(self, model: LanguageModel, requests: Sequence[EditRequest], owners: Sequence[int], seed: int) -> Edits:
         config = self.config
         (site,) = model.sites("down", [config.block])
-        encoded = [model.encode(request.prompt, request.target) for request in requests]
+        texts = [self.texts(model, request) for request in requests]
+        flat = EditRows.of(texts)
         bound = None if config.clamp is False else config.clamp
         device = model.site_device(site)
         edits = minimise(
             model,
-            [self._row(row) for row in encoded],
-            [row.labels for row in encoded],
-            owners,
+            [self._row(row) for row in flat.rows],
+            [row.labels for row in flat.rows],
+            [owners[request] for request in flat.requests],
             [FreeMatrix(site, model.edit_dtype, device, config.lr, bound) for _ in range(max(owners, default=-1) + 1)],
             Descent(config.steps, config.stop_loss, config.batch),
             seed=seed,
+            texts=flat,
         )
+        edits = counted(edits, texts, owners)
         norms = [float(patch.tensors()["d"].norm()) for (patch,) in edits.patches]
         return replace(
             edits, facts=tuple({**f, "delta_norm": norm} for f, norm in zip(edits.facts, norms, strict=True))

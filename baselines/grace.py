@@ -7,9 +7,12 @@ codebook: with q the query, (d, i) the nearest key and its distance, and eps the
 * d > eps + eps_i: a new entry with radius eps;
 * else, another label: a new entry, and the two radii are split, eps_i <- min(eps_i, d/2 - 1e-5), eps_new <- d/2;
 * else, the same label and d > eps_i: the entry is expanded, eps_i <- d (and a hair, so that rounding keeps the query
-  in).
+  in); with the release's `moving_average` its key moves as well, k_i <- (k_i + q) / 2.
 
 A query on a key itself (d = 0) with another label takes the entry over: the newest edit of a prompt holds.
+
+An attitude edit with several replies is one entry: their prompt is the key, the value is trained on all of them, and
+the first wanted reply is the label.
 
 Labels are compared token by token. (The released code compares the means of the token ids, which collide.) The released
 code also sets eps_i to d/2 when that is larger than before; a split that widens a radius would let it swallow an older
@@ -43,7 +46,8 @@ from instructedit.editors import (
 )
 from instructedit.editors.activations import differentiated_once
 from instructedit.editors.cost import ADAM, FLOAT, descent
-from instructedit.editors.patches import Replacing, Span, distances
+from instructedit.editors.patches import Replaced, Replacing, Span, distances
+from instructedit.editors.texts import EPSILON, EditRows, EditTexts, counted, token_losses
 
 PADDING = -1
 """Fills up the labels of a patch; no token has this number."""
@@ -55,7 +59,7 @@ class GRACEConfig(EditorConfig):
     """Hyper-parameters; the defaults' module (block 35 of 48, MLP up) and radius are those published for GPT2-XL.
 
     The original trains 100 steps and replaces the tokens in front (`prompt`); EasyEdit trains 200 and replaces the
-    last.
+    last. Both expand by `coverage`; the release of the original has `all` and `moving average` as well.
     """
 
     block: int | float = 0.73
@@ -73,8 +77,12 @@ class GRACEConfig(EditorConfig):
     """Learning rate of Adam."""
     init: Literal["cold", "warm"] = "cold"
     """First value: uniform in [0, 1) (`cold`), or what the module puts out (`warm`)."""
-    replace: Literal["last", "prompt"] = "last"
-    """Tokens that receive the value: the last prompt token, or all in front of it."""
+    replace: Replaced = "last"
+    """Tokens that receive the value: the last prompt token, all in front of it (`prompt`), or all of the text, those
+    of the answer included (`all`, the release's `replace_all`)."""
+    expand: Literal["coverage", "moving average"] = "coverage"
+    """What a query of the same label does to an entry whose radius is too small. `coverage`: the radius grows to reach
+    it. `moving average`: the key moves halfway towards it as well."""
 
 
 @dataclass(slots=True)
@@ -93,7 +101,14 @@ class Book:
     radii: list[float] = field(default_factory=list)
     labels: list[tuple[int, ...]] = field(default_factory=list)
 
-    def admit(self, query: Tensor, value: Tensor, label: tuple[int, ...], radius: float) -> int:
+    def admit(
+        self,
+        query: Tensor,
+        value: Tensor,
+        label: tuple[int, ...],
+        radius: float,
+        expand: Literal["coverage", "moving average"] = "coverage",
+    ) -> int:
         """Make room for an edit and return the entry that is to carry it.
 
         Args:
@@ -101,6 +116,7 @@ class Book:
             value: First value of a new entry, [d_out].
             label: Target tokens.
             radius: First radius of a new entry.
+            expand: See `GRACEConfig`.
         """
         if self.keys is not None:
             gaps = distances(query[None], self.keys)[0]
@@ -109,6 +125,9 @@ class Book:
             if d <= radius + self.radii[i]:
                 slack = ROUNDING * (1 + float(query.norm()))
                 if label == self.labels[i]:
+                    if expand == "moving average" and d > self.radii[i]:
+                        self.keys = self.keys.clone()
+                        self.keys[i] = (self.keys[i] + query) / 2
                     self.radii[i] = max(self.radii[i], d + slack)
                     return i
                 if d <= slack:
@@ -134,14 +153,14 @@ class Book:
         self.values = self.values.clone()
         self.values[entry] = value
 
-    def patch(self, site: Site, replace: Literal["last", "prompt"]) -> Codebook:
+    def patch(self, site: Site, replaced: Replaced) -> Codebook:
         """Return the codebook as a patch."""
         keys, values = self.keys, self.values
         assert keys is not None and values is not None, "an entry at least"
         radii = torch.tensor(self.radii, dtype=keys.dtype, device=keys.device)
         longest = max(map(len, self.labels))
         labels = torch.tensor([[*label, *[PADDING] * (longest - len(label))] for label in self.labels])
-        return Codebook(site.name, site.block, keys, values, radii, replace, labels.to(keys.device))
+        return Codebook(site.name, site.block, keys, values, radii, replaced, labels.to(keys.device))
 
     @staticmethod
     def of(patch: Codebook) -> "Book":
@@ -153,15 +172,17 @@ class Book:
 
 @dataclass(frozen=True, slots=True)
 class Values(Replacing):
-    """What each row's own entry of a codebook does to it.
+    """What the entry of each row's request does to it.
 
     Attributes:
-        values: [rows, d_out].
+        values: [requests, d_out].
+        requests: For each row the index of its request, [rows].
         replace: See `Codebook`.
     """
 
     values: Tensor
-    replace: Literal["last", "prompt"]
+    requests: Tensor
+    replace: Replaced
     kind: ClassVar[str] = "values"
 
     @property
@@ -169,28 +190,34 @@ class Values(Replacing):
         return True
 
     def __call__(self, x: Tensor, y: Tensor, spans: Sequence[Span]) -> Tensor:  # noqa: D102
-        ends = [(span.row, span.first, span.prompt_end) for span in spans]
-        own = [(row, token) for row, first, end in ends if end is not None for token in self.receiving(first, end)]
+        own = [(span.row, token) for span in spans if span.prompt_end is not None for token in self.receiving(span)]
         rows, where = torch.tensor(own, dtype=torch.long, device=y.device).reshape(-1, 2).unbind(1)
-        return y.index_copy(0, where, self.values[rows].to(y.dtype))
+        return y.index_copy(0, where, self.values[self.requests.to(y.device)[rows]].to(y.dtype))
 
 
-def _backward(logits: Sequence[Tensor], labels: Tensor, shares: Tensor) -> None:
-    """Send the gradient of a weighted sum of cross-entropies back.
+def _backward(logits: Sequence[Tensor], labels: Tensor, shares: Tensor, opposed: Tensor) -> None:
+    """Send the gradient of a weighted sum of token losses back.
 
     It is written out, share * (softmax - 1 at the label), because autograd would fill two more tensors of the size of
-    the logits for it, which is much of a step that runs two or three tokens of a row.
+    the logits for it, which is much of a step that runs two or three tokens of a row. Where the label's probability p
+    is to fall, the loss -log(1 - p + e) has the same gradient times -p / (1 - p + e).
 
     Args:
         logits: [tokens, vocabulary] of each pass.
         labels: Tokens, of all passes behind one another.
         shares: Weights of their terms.
+        opposed: Which terms are of opposed texts.
     """
     counts = [len(own) for own in logits]
     gradients = []
-    for own, label, share in zip(logits, labels.split(counts), shares.split(counts), strict=True):
+    parts = zip(logits, labels.split(counts), shares.split(counts), opposed.split(counts), strict=True)
+    for own, label, share, unlikely in parts:
         places, weights = label.to(own.device)[:, None], share.to(own.device)[:, None]
-        gradient = own.detach().to(shares.dtype).softmax(dim=-1).mul_(weights).scatter_add_(1, places, -weights)
+        gradient = own.detach().to(shares.dtype).softmax(dim=-1)
+        if bool(unlikely.any()):
+            p = gradient.gather(1, places)
+            weights = torch.where(unlikely.to(own.device)[:, None], -weights * p / (1 - p + EPSILON), weights)
+        gradient = gradient.mul_(weights).scatter_add_(1, places, -weights)
         gradients.append(gradient.to(own.dtype))
     torch.autograd.backward(list(logits), gradients)
 
@@ -201,12 +228,16 @@ class Prepared:
 
     Attributes:
         site: The codebook's module.
-        base: A pass over the requests' rows.
+        texts: The texts of each request, which have the prompt and so the key in common.
+        flat: The same texts as one list.
+        base: A pass over them.
         queries: For each request its query, [d_in].
         first: For each request its first value, [d_out].
     """
 
     site: Site
+    texts: list[EditTexts]
+    flat: EditRows
     base: BasePass
     queries: list[Tensor]
     first: list[Tensor]
@@ -257,19 +288,21 @@ class GRACE(Editor[GRACEConfig]):
 
     def _prepare(self, model: LanguageModel, requests: Sequence[EditRequest], seed: int) -> "Prepared":
         site = model.sites(self.config.part, [self.config.block])[0]
-        rows = [model.encode(request.prompt, request.target) for request in requests]
+        texts = [self.texts(model, request) for request in requests]
+        flat = EditRows.of(texts)
         if self.config.replace == "prompt" and site.block == len(model.structure) - 1:
             raise InputError(
                 "GRACE with replace = 'prompt' changes tokens in front of a prompt's last one; in the last block, "
                 f"{site.block}, nothing that is read depends on them. An earlier block was expected."
             )
-        if self.config.replace == "prompt" and any(row.prompt_end == 0 for row in rows):
+        if self.config.replace == "prompt" and any(row.prompt_end == 0 for row in flat.rows):
             raise CaseError("The prompt has one token; replace = 'prompt' needs one in front of the last.")
         # a value at the last prompt token leaves all in front of it as it was: steps run the tokens from there on
         late = self.config.replace == "last"
         cut = Cut(site.block, frozenset({site.name}), late)
-        base = model.base_pass(rows, [cut], site.block if late else None)
-        inputs = [x[row.prompt_end] for x, row in zip(model.inputs(base, site), rows, strict=True)]
+        base = model.base_pass(flat.rows, [cut], site.block if late else None)
+        found = [x[row.prompt_end] for x, row in zip(model.inputs(base, site), flat.rows, strict=True)]
+        inputs = [found[flat.requests.index(number)] for number in range(len(requests))]
         if self.config.init == "warm":
             first = [model.output(site, x).to(model.edit_dtype) for x in inputs]
         else:
@@ -281,42 +314,47 @@ class GRACE(Editor[GRACEConfig]):
                 .to(x.device)
                 for request, x in zip(requests, inputs, strict=True)
             ]
-        return Prepared(site, base, [x.to(model.edit_dtype) for x in inputs], first)
+        return Prepared(site, texts, flat, base, [x.to(model.edit_dtype) for x in inputs], first)
 
     def _admit(self, model: LanguageModel, prepared: "Prepared", books: Sequence[Book]) -> Edits:
-        """Take one row into each book and train its value by the mean cross-entropy of the target's tokens.
+        """Take one request into each book and train its value by the loss over the request's texts.
 
         All values start anew together, so that one Adam is as good as one for each.
         """
-        site, base, rows = prepared.site, prepared.base, prepared.base.rows
+        site, base, flat = prepared.site, prepared.base, prepared.flat
         entries = [
-            book.admit(query, value, row.labels, self.config.radius)
-            for book, row, query, value in zip(books, rows, prepared.queries, prepared.first, strict=True)
+            book.admit(query, value, own.wanted[0].labels, self.config.radius, self.config.expand)
+            for book, own, query, value in zip(books, prepared.texts, prepared.queries, prepared.first, strict=True)
         ]
         # a row falls on its own entry, so that while it is trained the rest of the codebook need not be asked
         values = torch.stack([book.value(entry) for book, entry in zip(books, entries, strict=True)]).requires_grad_()
-        edits = Edits(((Values(site.name, site.block, values, self.config.replace),),))
-        labels = torch.tensor([label for row in rows for label in row.labels], device=model.device)
-        counts = [len(row.labels) for row in rows]
-        shares = torch.tensor([1 / n for n in counts for _ in range(n)], dtype=model.edit_dtype, device=model.device)
+        requests = torch.tensor(flat.requests, dtype=torch.long)
+        edits = Edits(((Values(site.name, site.block, values, requests, self.config.replace),),))
+        labels = torch.tensor([label for row in flat.rows for label in row.labels], device=model.device)
+        counts = [len(row.labels) for row in flat.rows]
+        tokens = torch.tensor(flat.tokens, dtype=model.edit_dtype).repeat_interleave(torch.tensor(counts))
+        shares = (1 / tokens).to(model.device)
+        opposed = torch.tensor(flat.opposed).repeat_interleave(torch.tensor(counts)).to(model.device)
         adam = torch.optim.Adam([values], lr=self.config.lr, fused=True)
         for _ in range(self.config.steps):
             with torch.enable_grad(), differentiated_once():
                 # rows share nothing, so that what is read is in their order
-                found = [logits for _, logits in model.replay_passes(base, edits, [0] * len(rows))]
+                found = [logits for _, logits in model.replay_passes(base, edits, [0] * len(flat.rows))]
             adam.zero_grad()
-            _backward(found, labels, shares)
+            _backward(found, labels, shares, opposed)
             adam.step()
-        terms = [
-            cross_entropy(logits.detach().to(shares.dtype), own.to(logits.device), reduction="none").to(labels.device)
+        log_p = [
+            -cross_entropy(logits.detach().to(shares.dtype), own.to(logits.device), reduction="none").to(labels.device)
             for logits, own in zip(found, labels.split([len(logits) for logits in found]), strict=True)
         ]
-        losses = [own.mean() for own in torch.cat(terms).split(counts)]
+        terms = token_losses(torch.cat(log_p), opposed) * shares
+        of_token = requests.repeat_interleave(torch.tensor(counts))
+        losses = torch.zeros(len(books), dtype=terms.dtype).index_add_(0, of_token, terms.cpu()).tolist()
         for book, entry, value in zip(books, entries, values.detach(), strict=True):
             book.store(entry, value)
         patches = tuple((book.patch(site, self.config.replace),) for book in books)
         facts = tuple(
-            {"steps": float(self.config.steps), "last_loss": loss.item(), "entries": float(len(book.radii))}
+            {"steps": float(self.config.steps), "last_loss": loss, "entries": float(len(book.radii))}
             for book, loss in zip(books, losses, strict=True)
         )
-        return Edits(patches, facts)
+        return counted(Edits(patches, facts), prepared.texts)

@@ -2,14 +2,14 @@
 
 This is IKE (arXiv 2305.12740) without its demonstrations, and a control: what an editor gains over telling the model.
 The text stands in front of every question, those on unrelated facts included, because nobody can know beforehand which
-question an edit bears on.
+question an edit bears on. Of an attitude edit with several replies it shows the first, unless `replies` says more.
 """
 
 from collections.abc import Sequence
 from string import Formatter
 from typing import Literal
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from instructedit.editors import (
     CaseError,
@@ -23,6 +23,7 @@ from instructedit.editors import (
     Role,
     Sketch,
 )
+from instructedit.editors.texts import LEFT_OUT
 
 
 class InContextConfig(EditorConfig):
@@ -30,6 +31,9 @@ class InContextConfig(EditorConfig):
 
     template: str = "New fact: {prompt} {target}\n"
     """Text of one fact; `{prompt}` and `{target}` are the request's."""
+    replies: int = Field(default=1, ge=1)
+    """Most replies shown of an attitude edit that has several, each as a fact of its own. More leave less room for
+    questions; those that leave none for the edit's own prompt are left out."""
     roles: tuple[Role | Literal["fluency"], ...] = (
         "reliability",
         "generalization",
@@ -58,8 +62,12 @@ class InContext(Editor[InContextConfig]):
 
     def context(self, request: EditRequest) -> Context:
         """Return the text that tells one fact."""
-        template = self.config.template
-        return Context(template.format(prompt=request.prompt, target=request.target), self.config.roles)
+        return Context(self._told(request, self.config.replies), self.config.roles)
+
+    def _told(self, request: EditRequest, replies: int) -> str:
+        """Return the text of one request with at most so many replies."""
+        answers = request.replies[:replies] or (request.target,)
+        return "".join(self.config.template.format(prompt=request.prompt, target=answer) for answer in answers)
 
     def cost(self, model: Sketch, requests: int = 1) -> Cost:
         """Return that an edit costs nothing; the questions get longer."""
@@ -81,18 +89,27 @@ class InContext(Editor[InContextConfig]):
         """
         return self._edits([self._text(model, requests)])
 
-    def _text(self, model: LanguageModel, requests: Sequence[EditRequest]) -> str:
-        """Return the text that tells some facts; it must leave room for each one's own question."""
-        text = "".join(self.context(request).text for request in requests)
-        for request in requests:
+    def _text(self, model: LanguageModel, requests: Sequence[EditRequest]) -> tuple[str, int]:
+        """Return the text that tells some facts, and how many replies it leaves out.
+
+        It must leave room for each request's own question; replies of each request are left out until it does.
+        """
+        most = max(min(self.config.replies, len(request.replies) or 1) for request in requests)
+        for replies in range(most, 0, -1):
+            text = "".join(self._told(request, replies) for request in requests)
             try:
-                model.encode(text + request.prompt, request.target)
+                for request in requests:
+                    model.encode(text + request.prompt, request.target)
             except CaseError as error:
                 facts = "its fact" if len(requests) == 1 else f"all {len(requests)} facts"
                 reason = " ".join(str(error).split())  # the text's lines are no lines of the message
-                raise CaseError(f"The editor '{self.name}' puts {facts} in front of a question: {reason}") from error
-        return text
+                refused = CaseError(f"The editor '{self.name}' puts {facts} in front of a question: {reason}")
+                refused.__cause__ = error
+                continue
+            return text, sum(max(0, min(most, len(request.replies)) - replies) for request in requests)
+        raise refused
 
-    def _edits(self, texts: Sequence[str]) -> Edits:
-        contexts = tuple(Context(text, self.config.roles) for text in texts)
-        return Edits(tuple(() for _ in texts), contexts=contexts)
+    def _edits(self, found: Sequence[tuple[str, int]]) -> Edits:
+        contexts = tuple(Context(text, self.config.roles) for text, _ in found)
+        facts = tuple({LEFT_OUT: float(count)} if count else {} for _, count in found)
+        return Edits(tuple(() for _ in found), facts, contexts)

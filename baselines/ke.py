@@ -186,9 +186,9 @@ class KE(TrainedEditor[KEConfig]):
     ) -> Edits:
         """See `TrainedEditor.patches`."""
         assert self.shape is not None
-        rows = [self.encode(model, request) for request in requests]
-        factors = gradient_factors(model, rows, self.shape.sites)
-        h = self.reader(self._texts(model, requests, rows))
+        texts = [self.texts(model, request) for request in requests]
+        factors = gradient_factors(model, texts, self.shape.sites)
+        h = self.reader(self._texts(model, requests, [own.wanted[0] for own in texts]))
         edits: list[list[LowRank]] = [[] for _ in requests]
         for site, conditioner in zip(self.shape.sites, self.reader.conditioners, strict=True):
             place = model.site_device(site)
@@ -202,6 +202,7 @@ class KE(TrainedEditor[KEConfig]):
     def _texts(
         self, model: LanguageModel, requests: Sequence[EditRequest], rows: Sequence[Row]
     ) -> list[tuple[int, ...]]:
+        """Return what the LSTM reads of each request; of several replies the first."""
         if self.config.reads == "prompt and target":
             return [row.ids for row in rows]
         with torch.no_grad():

@@ -43,6 +43,8 @@ class RunConfig(BaseModel):
     """`embedded`, a folder in KnowEdit's layout, or `hub[:OWNER/NAME[@REVISION]]`."""
     tasks: tuple[str, ...] = ("recent", "counterfact", "zsre", "convsent")
     """Evaluated tasks, of which a setting may leave some out."""
+    task_options: dict[str, dict[str, Any]] = {}
+    """Options of tasks by name, e.g. `[task_options.convsent]` with `edit = "reply"`."""
     split: Split = "test"
     """Evaluated split; choose hyper-parameters on `train` or, of trained editors, on `validation`."""
     editors: dict[str, dict[str, Any]] = {"none": {}}

@@ -23,7 +23,7 @@ from .results import EditorSpec, RunFile, RunSpec, read_record
 from .runner import load_model
 from .scoring import edit_each
 from .selection import choose
-from .tasks.base import TASKS
+from .tasks.base import make_task
 from .tasks.sources import Source, open_source
 
 SETTINGS = ("single-task", "multi-task", "task-scaling", "balanced")
@@ -187,7 +187,7 @@ class Workshop:
         source = self._source(file, place)
         found = {}
         for task in spec.tasks:
-            read = TASKS.get(task)().load(source)
+            read = make_task(task, spec.task_options).load(source)
             now = ", ".join(f"{name} {digest}" for name, digest in sorted(read.data.sha256.items()))
             then = ", ".join(f"{name} {digest}" for name, digest in sorted(spec.data[task].items()))
             _same(place, f"the data of '{task}'", now, then, "--data")

@@ -29,11 +29,28 @@ CONDITIONS = {
     "unseen": "the task's description that training never shows",
     "seen-K": "the task's description K of those that training draws from, counted from 0, for every case",
     "none": "no instruction at all",
-    "wrong-task": "name and seen description of another task, chosen per case",
+    "wrong-task": "name and seen description of another task, chosen per case, of another subject",
     "name-only": "the task's name without a description",
     "random-text": "random words of the bank in place of the task's name and of a seen description, as many as those",
 }
 """What an editor may be told, with one line on each; K stands for a number."""
+
+TOPICS = (
+    "board games",
+    "camping",
+    "crossword puzzles",
+    "folk dancing",
+    "gardening",
+    "ironing",
+    "long train rides",
+    "mushroom picking",
+    "open-air theatre",
+    "pottery",
+    "sailing",
+    "video calls",
+)
+"""What [TOPIC] stands for under `wrong-task`, drawn from those that the edit does not name. A fixed list and not the
+subjects of other cases: what a case is told depends on no other case."""
 
 _PLACEHOLDER = re.compile(r"\[(LABEL|TOPIC)\]")
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
@@ -70,6 +87,9 @@ class TaskInstructions(BaseModel):
     """At least two, all different. [TOPIC] stands for the request's subject, [LABEL] for the sentiment asked for."""
     unseen: int
     """Index of the one that training never shows."""
+    like: Line | None = None
+    """Registered name of a task whose descriptions are true of this one as well, because both edit the same kind of
+    record; `wrong-task` takes neither for the other."""
 
     @field_validator("descriptions")
     @classmethod
@@ -257,15 +277,26 @@ def _of_another_task(bank: InstructionBank, request: EditRequest, seed: int) -> 
     def draw(what: str, options: int) -> int:
         return seed_of(seed, "wrong-task", what, request.case_id) % options
 
-    others = sorted(set(bank.tasks) - {request.task})
+    kind = bank.tasks[request.task].like or request.task
+    others = sorted(name for name, task in bank.tasks.items() if (task.like or name) != kind)
     if not others:
         raise InputError(
-            f"Instruction bank '{bank.name}' has the task '{request.task}' alone, but the condition 'wrong-task' needs "
-            "another one."
+            f"Instruction bank '{bank.name}' has no task of another kind than '{request.task}', but the condition "
+            "'wrong-task' needs one."
         )
     other = bank.tasks[others[draw("task", len(others))]]
     sentiment = request.sentiment or ("positive", "negative")[draw("sentiment", 2)]
-    return _parts(other, other.seen[draw("description", len(other.seen))], replace(request, sentiment=sentiment))
+    # a description that names the edited subject would not be another task's
+    topics = [topic for topic in TOPICS if not _names(request.subject, topic) and not _names(topic, request.prompt)]
+    if not topics:
+        raise InputError(f"{request.case_id}: the edit names every topic that 'wrong-task' could name instead.")
+    told = replace(request, sentiment=sentiment, subject=topics[draw("topic", len(topics))])
+    return _parts(other, other.seen[draw("description", len(other.seen))], told)
+
+
+def _names(name: str, text: str) -> bool:
+    """Tell whether a text holds a name as whole words, in any case of its letters."""
+    return re.search(rf"(?<!\w){re.escape(name.casefold())}(?!\w)", text.casefold()) is not None
 
 
 def _at_random(words: Sequence[str], parts: Sequence[str], key: tuple[object, ...]) -> tuple[str, ...]:

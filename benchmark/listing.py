@@ -52,6 +52,8 @@ def _tasks() -> Iterator[tuple[str, str]]:
     for name in TASKS:
         task = TASKS.get(name)
         rows = ", ".join(f"{split} {count:,}" for split, count in task.published_rows.items()) or "none"
+        if task.test_share is not None:
+            rows = f"one file, {task.test_share:.0%} of its subjects tested"
         yield name, f"{task.title}; published rows: {rows}; licence {task.licence}; {task.homepage}"
 
 

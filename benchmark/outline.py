@@ -14,7 +14,7 @@ from .published import PublishedCases, stand_ins
 from .results import TaskData
 from .selection import choose, divide
 from .settings import Arm, RowSpec, arms, barred_tasks, get_setting, rows
-from .tasks.base import TASKS, TaskCases, subjects
+from .tasks.base import TaskCases, make_task, subjects
 from .tasks.sources import AbsentError, Embedded, Source, open_source
 from .training import Training, TrainingCases, training_set
 
@@ -176,7 +176,9 @@ class _Data:
     def __init__(self, config: RunConfig, source: Source) -> None:
         self._source = source
         self._config = config
-        self._tasks = {task: TASKS.get(task)() for task in barred_tasks(config)}
+        for task in config.task_options:
+            make_task(task, config.task_options)  # options of a task that the run leaves out are checked as well
+        self._tasks = {task: make_task(task, config.task_options) for task in barred_tasks(config)}
         self._tests: dict[str, TaskCases] = {}
 
     def _test(self, task: str) -> TaskCases:
@@ -188,7 +190,8 @@ class _Data:
     def training(self) -> TrainingCases:
         """The training splits, without the test subjects of all tasks the run names."""
         tested = [case for task in self._tasks for case in self._test(task).cases]
-        return TrainingCases(self._source, subjects(tested), {case.request.subject for case in tested})
+        names = {case.request.subject for case in tested}
+        return TrainingCases(self._source, subjects(tested), names, self._config.task_options)
 
     def size(self, task: str) -> int:
         """Return how many training cases a task has."""
@@ -216,12 +219,12 @@ class _Published(_Data):
         super().__init__(config, Embedded())
 
     def _test(self, task: str) -> TaskCases:
-        return stand_ins(task, "test")
+        return stand_ins(self._tasks[task], "test")
 
     @cached_property
     def training(self) -> TrainingCases:
         """Stand-ins for the training splits."""
-        return PublishedCases()
+        return PublishedCases(self._config.task_options)
 
 
 def _place(config: RunConfig) -> str | None:

@@ -3,13 +3,16 @@
 They are measured and counted, never run.
 """
 
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from instructedit.editors import EditCase, EditRequest, InputError, Probe, Role
 
 from .results import TaskData
-from .tasks.base import TASKS, Split, TaskCases
+from .tasks.base import Split, Task, TaskCases, make_task
+from .tasks.convsent import ConvSentOptions
 from .tasks.sources import Embedded
 from .training import TrainingCases
 
@@ -69,19 +72,17 @@ REPLIES = 9
 """Replies of each sentiment of a record of ConvSent."""
 
 
-@cache
-def stand_ins(task: str, split: Split) -> TaskCases:
+def stand_ins(kind: Task, split: Split) -> TaskCases:
     """Return as many cases as the published split has rows, of the usual length.
 
     Raises:
         InputError: If nothing is known of the task.
     """
-    kind = TASKS.get(task)
+    task = kind.name
     if (task, split) not in RECORDS:
         raise InputError(f"The data of '{task}' are not there, and no published sizes of it are known.")
-    cases = tuple(
-        _case(f"{task}/{split}/{n}", task, n, RECORDS[task, split]) for n in range(kind.published_rows[split])
-    )
+    edit = kind.options.edit if isinstance(kind.options, ConvSentOptions) else None
+    cases = _cases(task, split, kind.published_rows[split], edit)
     data = TaskData(
         task=task,
         version=kind.version,
@@ -92,6 +93,7 @@ def stand_ins(task: str, split: Split) -> TaskCases:
         citation=kind.citation,
         rows=len(cases),
         cases=len(cases),
+        options=kind.options.model_dump(mode="json"),
     )
     return TaskCases(cases, data)
 
@@ -99,21 +101,28 @@ def stand_ins(task: str, split: Split) -> TaskCases:
 class PublishedCases(TrainingCases):
     """Stand-ins for training cases."""
 
-    def __init__(self) -> None:
-        super().__init__(Embedded(), (), ())
+    def __init__(self, options: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+        super().__init__(Embedded(), (), (), options)
 
     def of(self, task: str) -> TaskCases:
         """Return the stand-ins of a task's training split."""
-        return stand_ins(task, "train")
+        return stand_ins(make_task(task, self.options), "train")
 
 
-def _case(name: str, task: str, number: int, record: Record) -> EditCase:
+@cache
+def _cases(task: str, split: Split, count: int, edit: str | None) -> tuple[EditCase, ...]:
+    return tuple(_case(f"{task}/{split}/{n}", task, n, RECORDS[task, split], edit) for n in range(count))
+
+
+def _case(name: str, task: str, number: int, record: Record, edit: str | None) -> EditCase:
     good, bad = (
         tuple(_text(f"{name} {mood} {reply}", record.target) for reply in range(REPLIES if task == "convsent" else 0))
         for mood in ("good", "bad")
     )
     prompt, target = _text(name, record.prompt), _text(f"{name} to", record.target)
     request = EditRequest(name, task, prompt, target, name, sentiment="positive" if bad else None)
+    if edit == "all replies":
+        request = replace(request, replies=(target, *good[1:]), opposed=bad)
     probes = [Probe("reliability", "edit", request.prompt, (request.target,))]
     if bad:
         probes.append(Probe("reliability", "sentiment", request.prompt, good, opposed=bad))

@@ -107,6 +107,8 @@ class TaskData(Record):
     """Cases read from them, before any limit."""
     skipped: dict[str, int] = {}
     """What was left out or derived, counted by reason."""
+    options: dict[str, Any] = {}
+    """All options of the task."""
 
 
 class GenerationSpec(Record):
@@ -142,6 +144,8 @@ class RunSpec(Record):
     """Per task: sha256 by file."""
     readers: dict[str, str]
     """Per task: version of its reader."""
+    task_options: dict[str, dict[str, Any]] = {}
+    """Per task that has any: all its options, those of tasks that are trained on among them."""
     model_fingerprint: str
     """sha256 over the model's configuration and over names, shapes, types and bytes of all weights."""
     tokenizer_fingerprint: str
@@ -194,6 +198,8 @@ class RunFile(Record):
     """The evaluated splits."""
     training: tuple[TaskData, ...] = ()
     """The training splits that editors learn from; test subjects are left out of them."""
+    notes: dict[str, str] = {}
+    """What the run's schedule makes of a row's method, by the row's name; see `Editor.schedule_notes`."""
     provenance: Provenance
 
 

@@ -105,6 +105,7 @@ def prepare(
         tasks=tuple(found.cases),
         data={entry.task: entry.sha256 for entry in found.data},
         readers={entry.task: entry.version for entry in found.data},
+        task_options={entry.task: entry.options for entry in (*found.data, *found.training_data) if entry.options},
         model_fingerprint=base,
         tokenizer_fingerprint=tokenizer,
         dtype=config.dtype,
@@ -122,6 +123,11 @@ def prepare(
         spec=spec,
         data=found.data,
         training=found.training_data,
+        notes={
+            row.name: note
+            for row in found.rows
+            if (note := found.editors[row.name].schedule_notes.get(config.schedule)) is not None
+        },
         provenance=provenance(model, config.model, list(command)),
     )
     return Prepared(file, model, found, checkpoints)

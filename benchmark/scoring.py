@@ -16,6 +16,7 @@ import torch
 
 from instructedit.editors import CaseError, EditCase, Editor, EditRequest, Edits, LanguageModel, Probe
 from instructedit.editors.decoding import read_prompts
+from instructedit.editors.texts import LEFT_OUT
 
 from . import metrics
 from .matching import generation_agreement, matches
@@ -146,6 +147,8 @@ def score_chunk(
                 if owner in found.failures:
                     raise CaseError(found.failures[owner])
                 scored = _scored(plan, asked, owner, before, after)
+                if left_out := edits.facts[owner].get(LEFT_OUT):
+                    scored["unscored"] |= {"edit: reply left out, longer than the model's context": int(left_out)}
                 records.append(head.model_copy(update={**scored, "edit": dict(edits.facts[owner])}))
             except CaseError as error:
                 records.append(head.model_copy(update={"status": "failed", "reason": str(error)}))

@@ -25,7 +25,7 @@ from .results import TrainingSpec, read_record, unlike
 from .selection import divide
 from .settings import Arm
 from .store import StorageError, write_record
-from .tasks.base import TASKS, TaskCases, training_cases
+from .tasks.base import TaskCases, make_task, training_cases
 from .tasks.sources import Source
 
 
@@ -36,10 +36,18 @@ class TrainingCases:
         source: Where the files are.
         tested: Keys of the subjects that are tested.
         names: The same subjects as they are written.
+        options: Options of tasks by name.
     """
 
-    def __init__(self, source: Source, tested: Collection[str], names: Collection[str]) -> None:
+    def __init__(
+        self,
+        source: Source,
+        tested: Collection[str],
+        names: Collection[str],
+        options: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
         self._source = source
+        self.options = options or {}
         self._tested = tested
         self._names = _Names(names)
         self._found: dict[str, TaskCases] = {}
@@ -47,7 +55,7 @@ class TrainingCases:
     def of(self, task: str) -> TaskCases:
         """Return the training cases of a task: no row about a tested subject, no probe that names one."""
         if task not in self._found:
-            found = training_cases(TASKS.get(task)(), self._source, self._tested)
+            found = training_cases(make_task(task, self.options), self._source, self._tested)
             counts = Counter(found.data.skipped)
             cases = tuple(self._without_tested(case, counts) for case in found.cases)
             data = found.data.model_copy(update={"skipped": dict(sorted(counts.items()))})

@@ -70,7 +70,8 @@ Load = TypeVar("Load", EditLoad, ScoreLoad)
 
 def edit_load(model: Encoder, editor: Editor[Any], requests: Iterable[EditRequest]) -> EditLoad:
     """Return what an edit of these requests comes to; those that do not fit the context are left out."""
-    return _mean(EditLoad, [_tokens([row]) for request in requests for row in _encoded(model, editor, request)])
+    found = [_encoded(model, editor, request) for request in requests]
+    return _mean(EditLoad, [_sum([_tokens([row]) for row in rows]) for rows in found if rows])
 
 
 def score_load(
@@ -122,7 +123,8 @@ def mean_load(loads: Sequence[tuple[int, Load]], kind: Callable[..., Load]) -> L
 
 def _encoded(model: Encoder, editor: Editor[Any], request: EditRequest) -> list[Row]:
     try:
-        return [editor.encode(model, request)]
+        texts = editor.texts(model, request)
+        return [*texts.wanted, *texts.opposed]
     except CaseError:
         return []
 

@@ -22,6 +22,10 @@ class EditRequest:
         subject: The entity the fact is about; occurs in `prompt` unless the data set says otherwise.
         instruction: Task description for editors that are steered by one.
         sentiment: What an attitude edit asks for; None for facts.
+        replies: For an attitude edit made from all replies: those of the wanted sentiment, `target` first. Empty if
+            `target` is the only answer.
+        opposed: Replies of the opposite sentiment, which such an edit makes unlikely.
+        old: The answer before the edit, where the data set names it; None elsewhere.
     """
 
     case_id: str
@@ -31,6 +35,9 @@ class EditRequest:
     subject: str
     instruction: str | None = None
     sentiment: Literal["positive", "negative"] | None = None
+    replies: tuple[str, ...] = ()
+    opposed: tuple[str, ...] = ()
+    old: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,8 +130,11 @@ def decode(
 ) -> list[list[int]]:
     """Continue prompts, each under its edit.
 
+    Under edits of whole rows (`Patch.whole_rows`) each step reads the rows again from their beginning, without a cache.
+
     Args:
-        model: The model; its attention can be told who asks whom (`Engine.packing` is `rows`).
+        model: The model; its attention can be told who asks whom (`Engine.packing` is `rows`), unless edits are of
+            whole rows.
         rows: Prompts.
         edits: The edits.
         owners: For each row its edit, or None for the unedited model.
@@ -146,12 +149,50 @@ def decode(
         New tokens of each row; none of those that are not continued.
     """
     new: list[list[int]] = [[] for _ in rows]
+    if whole_rows(model, edits):
+        _reread(model, rows, edits, owners, range(len(rows)) if among is None else among, steps, choose, ended, new)
+        return new
     # rows of like length together, to leave little of the cache empty; those of one edit next to each other
     order = sorted(range(len(rows)) if among is None else among, key=lambda i: (len(rows[i]), i))
     with torch.no_grad():
         for first in range(0, len(order), batch):
             _grow(model, rows, edits, owners, sorted(order[first : first + batch]), steps, choose, ended, prompts, new)
     return new
+
+
+def whole_rows(model: LanguageModel, edits: Edits) -> bool:
+    """Tell whether rows have to be read whole at each step, because an answer's tokens depend on the prompt's key."""
+    return edits.whole_rows or (model.standing is not None and model.standing.whole_rows)
+
+
+def _reread(
+    model: LanguageModel,
+    rows: Sequence[Row],
+    edits: Edits,
+    owners: Sequence[int | None],
+    among: Sequence[int],
+    steps: int,
+    choose: Callable[[Sequence[int], Tensor, int], Tensor],
+    ended: Callable[[int, list[int]], bool],
+    new: list[list[int]],
+) -> None:
+    """Continue some rows by a full pass for each token; their new tokens are put into `new`."""
+    open_ = list(among)
+    for step in range(steps):
+        if not open_:
+            return
+        texts = []
+        for index in open_:
+            ids, end = (*rows[index].ids, *new[index]), rows[index].prompt_end
+            # the prompt's end is read too: the last block computes tokens that are read, and the key is looked up there
+            texts.append(Row(ids, tuple(sorted({end, len(ids) - 1})), end))
+        with torch.no_grad():
+            passes = model.forward(texts, edits, [owners[index] for index in open_])
+            last = {number: logits[-1] for number, logits in passes}
+        tokens = choose(open_, torch.stack([last[number] for number in range(len(open_))]), step).tolist()
+        for index, token in zip(open_, tokens, strict=True):
+            new[index].append(token)
+        open_ = [index for index in open_ if not ended(index, new[index])]
 
 
 def _grow(

@@ -7,7 +7,8 @@ only, never a probe; it never writes to the model. A package adds one by an entr
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 
@@ -23,6 +24,7 @@ from .model import LanguageModel
 from .rows import Encoder, Row
 from .sequence import merge
 from .sketch import Sketch
+from .texts import EditTexts, edit_texts
 
 
 class EditorConfig(BaseModel):
@@ -47,6 +49,8 @@ class Editor(ABC, Generic[C]):
         version: Raised when a change of the code changes edits, so that old results are not taken for new ones.
         trains: Whether it has to be trained before it edits; see `trained.TrainedEditor`.
         instructed: Whether it reads a request's instruction.
+        schedule_notes: By schedule (`single`, `batch`, `sequential`) what every table of it has to say of the editor,
+            e.g. that its published form is another one.
         Config: Its configuration class; every field has a default.
     """
 
@@ -56,14 +60,23 @@ class Editor(ABC, Generic[C]):
     version: ClassVar[str] = "1"
     trains: ClassVar[bool] = False
     instructed: ClassVar[bool] = False
+    schedule_notes: ClassVar[Mapping[str, str]] = {}
     Config: ClassVar[type[EditorConfig]] = EditorConfig
 
     def __init__(self, config: C | None = None) -> None:
         self.config: C = config if config is not None else cast(C, self.Config())
 
     def encode(self, model: Encoder, request: EditRequest) -> Row:
-        """Return the text that an edit is made from."""
+        """Return the text of a request's prompt and target."""
         return model.encode(request.prompt, request.target)
+
+    def texts(self, model: Encoder, request: EditRequest) -> EditTexts:
+        """Return the texts an edit is made from: of a fact the one of `encode`, of an attitude one for each reply.
+
+        Raises:
+            CaseError: If no wanted text fits the model's context.
+        """
+        return edit_texts(request, lambda answer: self.encode(model, replace(request, target=answer)))
 
     def context(self, request: EditRequest) -> Context | None:
         """Return the text that the edited model is asked with; None asks it bare."""

@@ -105,6 +105,11 @@ class Edits:
         """Whether what a patch does to a token depends on its row."""
         return any(patch.by_row for edit in self.patches for patch in edit)
 
+    @property
+    def whole_rows(self) -> bool:
+        """Whether what a patch does to an answer's tokens depends on the prompt."""
+        return any(patch.whole_rows for edit in self.patches for patch in edit)
+
     def select(self, indices: Sequence[int]) -> "Edits":
         """Return the edits at these indices."""
         return Edits(

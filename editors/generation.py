@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
-from .decoding import Prompts, decode
+from .decoding import Prompts, decode, whole_rows
 from .edits import Edits
 from .hooks import patched
 from .layout import Segment
@@ -53,7 +53,7 @@ def answers(
     Returns:
         New text of each row, without special tokens; '' for rows that are not continued.
     """
-    if model.engine.packing == "rows":
+    if model.engine.packing == "rows" or whole_rows(model, edits):
 
         def greedy(_: Sequence[int], logits: Tensor, __: int) -> Tensor:
             return logits.argmax(dim=-1)
@@ -105,7 +105,7 @@ def texts(
     """
     if not rows:
         return []
-    if model.engine.packing == "rows":
+    if model.engine.packing == "rows" or whole_rows(model, edits):
 
         def sample(chosen: Sequence[int], logits: Tensor, step: int) -> Tensor:
             logits = logits.clone()

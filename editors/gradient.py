@@ -23,55 +23,66 @@ from .rows import Row
 from .sketch import Sketch
 from .structure import Site
 from .taps import Factors
+from .texts import EditRows, EditTexts
 from .trained import Shape, TrainedConfig, TrainedEditor
 
 
 @dataclass(frozen=True, slots=True)
 class TokenFactors:
-    """Factors of the gradients of some rows at one map.
+    """Factors of the gradients of some requests at one map.
 
     Attributes:
-        x: Inputs, [tokens, d_in], row by row.
+        x: Inputs, [tokens, d_in], request by request.
         delta: Gradients of the output, [tokens, d_out].
-        counts: Tokens of each row.
+        counts: Tokens of each request, those of all its texts.
     """
 
     x: Tensor
     delta: Tensor
     counts: Sequence[int]
 
-    def __getitem__(self, row: int) -> tuple[Tensor, Tensor]:
-        """Return x and delta of one row."""
-        own = self.among(row, 1)
+    def __getitem__(self, request: int) -> tuple[Tensor, Tensor]:
+        """Return x and delta of one request."""
+        own = self.among(request, 1)
         return own.x, own.delta
 
     def among(self, first: int, count: int) -> "TokenFactors":
-        """Return the factors of neighbouring rows."""
+        """Return the factors of neighbouring requests."""
         own = slice(skipped := sum(self.counts[:first]), skipped + sum(self.counts[first : first + count]))
         return TokenFactors(self.x[own], self.delta[own], self.counts[first : first + count])
 
 
-def gradient_factors(model: LanguageModel, rows: Sequence[Row], sites: Sequence[Site]) -> dict[str, TokenFactors]:
-    """Return the factors of the gradient of each row's loss, the mean negative log-likelihood of its answer's tokens.
+def gradient_factors(
+    model: LanguageModel, texts: Sequence[EditTexts] | Sequence[Row], sites: Sequence[Site]
+) -> dict[str, TokenFactors]:
+    """Return the factors of the gradient of each request's loss over its texts; see `texts`.
 
     Tokens where x or delta is zero throughout say nothing and would distort the statistics; they are dropped.
+
+    Args:
+        model: The model.
+        texts: The texts of each request; of a request with one text, the row itself.
+        sites: The edited maps.
 
     Returns:
         The factors by the maps' names.
     """
+    flat = EditRows.of(texts)
 
     def loss(index: int, logits: Tensor) -> Tensor:
-        labels = torch.tensor(rows[index].labels, device=logits.device)
-        return nn.functional.cross_entropy(logits.to(model.edit_dtype), labels)
+        labels = torch.tensor(flat.rows[index].labels, device=logits.device)
+        log_p = logits.to(model.edit_dtype).log_softmax(dim=-1)
+        return flat.losses(index, log_p.gather(1, labels[:, None])).sum()
 
     found: dict[str, TokenFactors] = {}
-    captured = model.capture(rows, sites, loss)
+    captured = model.capture(flat.rows, sites, loss)
     for name in list(captured):
         factors = captured.pop(name)
         keep = _says(factors.x) & _says(factors.delta)
         if not keep.all():
             factors = Factors(factors.x[keep], factors.delta[keep], factors.rows[keep])
-        counts = torch.bincount(factors.rows, minlength=len(rows)).tolist()
+        request_of = torch.tensor(flat.requests, device=factors.rows.device)[factors.rows]
+        counts = torch.bincount(request_of, minlength=len(texts)).tolist()
         found[name] = TokenFactors(factors.x.to(model.edit_dtype), factors.delta.to(model.edit_dtype), counts)
     return found
 
@@ -146,7 +157,7 @@ class GradientEditor(TrainedEditor[C]):
     def factors(self, model: LanguageModel, requests: Sequence[EditRequest]) -> dict[str, TokenFactors]:
         """Return the factors of each request's gradient, where the network is."""
         assert self.shape is not None
-        found = gradient_factors(model, [self.encode(model, request) for request in requests], self.shape.sites)
+        found = gradient_factors(model, [self.texts(model, request) for request in requests], self.shape.sites)
         place = next(self.hypernetwork.parameters()).device
         return {name: TokenFactors(f.x.to(place), f.delta.to(place), f.counts) for name, f in found.items()}
 

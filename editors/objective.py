@@ -25,10 +25,9 @@ from .errors import CaseError
 from .model import LanguageModel
 from .passes import by_row
 from .rows import Encoder, Row
+from .texts import token_losses
 
 Kind = Literal["edit", "opposed", "locality"]
-EPSILON = 1e-5
-"""Keeps log(1 - p) finite."""
 
 
 class ObjectiveConfig(EditorConfig):
@@ -127,22 +126,28 @@ def outer_rows(
         rng: Draws which rephrase, locality texts and replies are used.
 
     Raises:
-        CaseError: If the target does not fit the context behind any prompt.
+        CaseError: If the target does not fit the context behind any prompt, or no reply does.
     """
-    prompts = [probe.prompt for probe in case.probes if probe.role == "generalization" and not probe.opposed]
+    judged = next((probe for probe in case.probes if probe.opposed), None)
+    prompts = [probe.prompt for probe in case.probes if probe.role == "generalization"]
     same = config.edit_prompt == "same" or not prompts
-    prompt = request.prompt if same else rng.choice(list(dict.fromkeys(prompts)))
+    # an edit by a descriptor is judged by replies to a question, which the descriptor's own target does not answer
+    described = judged is not None and judged.prompt != request.prompt
+    own_prompt = judged.prompt if judged is not None else request.prompt
+    prompt = own_prompt if same else rng.choice(list(dict.fromkeys(prompts)))
     front = context.front("reliability" if same else "generalization") if context else ""
-    wanted = [model.encode(front + prompt, request.target)]
-    if config.edit_prompt == "both" and not same:
+    wanted = [] if described else [model.encode(front + prompt, request.target)]
+    if config.edit_prompt == "both" and not same and not described:
         own = context.front("reliability") if context else ""
         wanted.append(model.encode(own + request.prompt, request.target))
     opposed: list[Row] = []
-    judged = next((probe for probe in case.probes if probe.opposed), None)
     if judged is not None:
-        wanted += _some(model, front + prompt, judged.answers, config.replies, rng)
+        others = [reply for reply in judged.answers if reply != request.target]  # the target is a text of its own
+        wanted += _some(model, front + prompt, others, config.replies, rng)
         if config.unlikelihood:
             opposed = _some(model, front + prompt, judged.opposed, config.replies, rng)
+    if not wanted:
+        raise CaseError("No reply of the wanted sentiment fits the model's context.")
     local = [probe for probe in case.probes if probe.role == "locality"]
     local_front = context.front("locality") if context else ""
     texts: list[tuple[Row, Row | None]] = []
@@ -227,9 +232,7 @@ def outer_loss(
                 own = log_p.gather(1, labels[:, None])[:, 0]
                 if outer.kind == "edit":
                     losses.exact += float((log_p.argmax(-1) == labels).all()) / texts[outer.owner]
-                else:
-                    own = torch.log(1 - own.exp() + EPSILON)
-                term = -outer.scale * own.sum()
+                term = outer.scale * token_losses(own, outer.kind == "opposed").sum()
                 losses.edit += float(term.detach())
                 terms.append(c_edit * term)
             if share != 0:

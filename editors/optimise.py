@@ -2,7 +2,8 @@
 
 An editor that fine-tunes says what is free in an edit, and which tokens are wanted where. The unedited model runs once;
 every step replays only the blocks from the first patched one on, all edits that still move in one pass. The loss of an
-edit is the mean over its requests, so an edit of one request and an edit of a thousand are the same code.
+edit is the mean over its requests, so an edit of one request and an edit of a thousand are the same code. A request may
+have several texts (`texts`).
 """
 
 from collections import Counter
@@ -21,6 +22,7 @@ from .model import LanguageModel
 from .passes import BasePass
 from .rows import Row
 from .seeds import seed_of
+from .texts import EditRows, token_losses
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +59,19 @@ def minimise(
     descent: Descent,
     *,
     seed: int = 0,
+    texts: EditRows | None = None,
 ) -> Edits:
-    """Minimise, for each edit, the mean over its rows of the mean negative log-likelihood of a row's labels.
+    """Minimise, for each edit, the mean over its requests of a request's loss over the labels of its rows.
 
     Args:
         model: The frozen model.
-        rows: What is run, one row a request.
-        labels: For each row the tokens that are wanted: one at each scored position, or any number at the only one.
+        rows: What is run, those of a request next to each other.
+        labels: For each row the tokens the loss is over: one at each scored position, or any number at the only one.
         owners: For each row the index of its edit.
         free: The edits.
         descent: How long, and how much at once.
         seed: Seed of the order of requests, where they are cut into parts.
+        texts: The requests that the rows belong to, and which rows are opposed; by default each row is a request.
 
     Returns:
         The edits, with the number of steps and the last loss as facts. The loss is the one the last step was taken on,
@@ -77,7 +81,9 @@ def minimise(
     if not free:
         return Edits(())
     assert {*owners} == {*range(len(free))}, "each edit owns rows"
-    parts = _parts(owners, len(free), descent.batch, seed)
+    texts = texts or EditRows.of(rows)
+    parts = _parts(texts.requests, len(free), descent.batch, seed)
+    sizes = [len({texts.requests[row] for row in part}) for part in parts]
     cut = Edits(tuple(edit.patches() for edit in free)).cut
     assert cut is not None, "free tensors make patches"
     bases = [model.base_pass([rows[i] for i in part], [cut]) for part in parts]
@@ -85,12 +91,12 @@ def minimise(
     for step in range(descent.steps):
         turn, ran = step % len(parts), moving
         own = [owners[i] for i in parts[turn]]
-        terms, owner = _terms(model, bases[turn], [labels[i] for i in parts[turn]], own, free, ran)
+        terms, owner = _terms(model, bases[turn], texts, parts[turn], [labels[i] for i in parts[turn]], own, free, ran)
         # on the CPU, where a sum is the same every time
         losses = torch.zeros(len(free), dtype=terms.dtype).index_add_(0, owner, terms.detach().cpu()).tolist()
         for edit in ran:
             progress[edit].losses[turn] = losses[edit]
-        moving = [edit for edit in ran if not _done(progress[edit], parts, descent.stop_loss)]
+        moving = [edit for edit in ran if not _done(progress[edit], sizes, descent.stop_loss)]
         if not moving:
             break
         for edit in moving:
@@ -107,62 +113,72 @@ def minimise(
             bases[turn].layouts.clear()  # and the tensors that steps of more edits started from
     return Edits(
         tuple(edit.made() for edit in free),
-        tuple({"steps": float(edit.steps), "last_loss": _mean(edit.losses, parts)} for edit in progress),
+        tuple({"steps": float(edit.steps), "last_loss": _mean(edit.losses, sizes)} for edit in progress),
     )
 
 
-def _done(progress: _Progress, parts: Sequence[Sequence[int]], stop_loss: float) -> bool:
+def _done(progress: _Progress, sizes: Sequence[int], stop_loss: float) -> bool:
     """Return whether the loss of an edit is low enough, or no number, all parts of it having been looked at."""
-    return len(progress.losses) == len(parts) and not _mean(progress.losses, parts) >= stop_loss
+    return len(progress.losses) == len(sizes) and not _mean(progress.losses, sizes) >= stop_loss
 
 
-def _parts(owners: Sequence[int], edits: int, batch: int | None, seed: int) -> list[list[int]]:
-    """Return the rows of each part: all of them, unless one edit has more than `batch`."""
-    count = len(owners)
+def _parts(requests: Sequence[int], edits: int, batch: int | None, seed: int) -> list[list[int]]:
+    """Return the rows of each part: all of them, unless one edit has more than `batch` requests."""
+    rows: dict[int, list[int]] = {}
+    for row, request in enumerate(requests):
+        rows.setdefault(request, []).append(row)
+    count = len(rows)
     if batch is None or count <= batch or edits == count:
-        return [list(range(count))]
+        return [list(range(len(requests)))]
     assert edits == 1, "only one edit at a time is cut into parts"
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed_of(seed, "order"))).tolist()
-    return [order[first : first + batch] for first in range(0, count, batch)]
+    parts = [order[first : first + batch] for first in range(0, count, batch)]
+    return [[row for request in part for row in rows[request]] for part in parts]
 
 
 def _terms(
     model: LanguageModel,
     base: BasePass,
+    texts: EditRows,
+    part: Sequence[int],
     labels: Sequence[Sequence[int]],
     owners: Sequence[int],
     free: Sequence[Free],
     moving: Sequence[int],
 ) -> tuple[Tensor, Tensor]:
     """Return the terms whose sums are the losses of the edits that still move, and on the CPU the edit of each term."""
-    count, some = Counter(owners), {*moving}
+    edit_of_request = {texts.requests[row]: owner for row, owner in zip(part, owners, strict=True)}
+    count, some = Counter(edit_of_request.values()), {*moving}
     among = [place for place, edit in enumerate(owners) if edit in some]
 
-    def wanted(layout: Layout) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def wanted(layout: Layout) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         place = {token: number for number, token in enumerate(layout.read)}
-        at, tokens, share, owner = [], [], [], []
+        at, tokens, share, opposed, owner = [], [], [], [], []
         for row, scored in zip(layout.rows, layout.scored, strict=True):
             own = labels[row]
             for token, label in zip(scored if len(scored) > 1 else [scored[0]] * len(own), own, strict=True):
                 at.append(place[token])
                 tokens.append(label)
-                share.append(1 / (len(own) * count[owners[row]]))
+                share.append(1 / (texts.tokens[part[row]] * count[owners[row]]))
+                opposed.append(texts.opposed[part[row]])
                 owner.append(owners[row])
-        return torch.tensor(at), torch.tensor(tokens), torch.tensor(share, dtype=model.edit_dtype), torch.tensor(owner)
+        shares = torch.tensor(share, dtype=model.edit_dtype)
+        return torch.tensor(at), torch.tensor(tokens), shares, torch.tensor(opposed), torch.tensor(owner)
 
     terms: list[Tensor] = []
     edit_of: list[Tensor] = []
     with torch.enable_grad(), differentiated_once():
         edits = Edits(tuple(edit.patches() if number in some else () for number, edit in enumerate(free)))
         for layout, logits in model.replay_passes(base, edits, owners, among):
-            at, tokens, share, owner = layout.once("wanted", partial(wanted, layout))
-            at, tokens, share = (t.to(logits.device) for t in (at, tokens, share))
-            terms.append(-logits.to(share.dtype).log_softmax(dim=-1)[at, tokens] * share)
+            at, tokens, share, unlikely, owner = layout.once("wanted", partial(wanted, layout))
+            at, tokens, share, unlikely = (t.to(logits.device) for t in (at, tokens, share, unlikely))
+            log_p = logits.to(share.dtype).log_softmax(dim=-1)[at, tokens]
+            terms.append(token_losses(log_p, unlikely if bool(unlikely.any()) else False) * share)
             edit_of.append(owner)
         return torch.cat(terms), torch.cat(edit_of)
 
 
-def _mean(losses: dict[int, float], parts: Sequence[Sequence[int]]) -> float:
-    """Return the mean over requests of the latest losses of their parts."""
-    sizes = {part: len(parts[part]) for part in losses}
-    return sum(size / sum(sizes.values()) * losses[part] for part, size in sizes.items())
+def _mean(losses: dict[int, float], sizes: Sequence[int]) -> float:
+    """Return the mean over requests of the latest losses of their parts, which have so many requests each."""
+    seen = sum(sizes[part] for part in losses)
+    return sum(sizes[part] / seen * loss for part, loss in losses.items())

@@ -77,6 +77,11 @@ class Patch(ABC):
         """Whether what happens to a token depends on which row it belongs to; rows then share nothing."""
         return False
 
+    @property
+    def whole_rows(self) -> bool:
+        """Whether what happens to an answer's tokens depends on the prompt; each decoding step reads the whole row."""
+        return False
+
     @abstractmethod
     def __call__(self, x: Tensor, y: Tensor, spans: Sequence[Span]) -> Tensor:
         """Return the new output.
@@ -143,11 +148,15 @@ class Dense(Patch):
         return self.d
 
 
+Replaced = Literal["last", "prompt", "all"]
+"""Tokens of a row whose output is replaced: the prompt's last one, all in front of it, or all of the row."""
+
+
 class Replacing(Patch):
-    """What puts values in place of a module's output, at a prompt's last token (`last`) or at all in front of it."""
+    """What puts values in place of a module's output, at the tokens that `replace` names."""
 
     __slots__ = ()
-    replace: Literal["last", "prompt"]
+    replace: Replaced
 
     @property
     def late(self) -> bool:  # noqa: D102
@@ -155,11 +164,26 @@ class Replacing(Patch):
 
     @property
     def whole_prompts(self) -> bool:  # noqa: D102
-        return self.replace == "prompt"
+        return self.replace != "last"
 
-    def receiving(self, first: int, prompt_end: int) -> range:
-        """Return the tokens of a row that receive a value, from its first and its last prompt token."""
-        return range(prompt_end, prompt_end + 1) if self.replace == "last" else range(first, prompt_end)
+    @property
+    def by_row(self) -> bool:  # noqa: D102
+        # an answer's token follows its own row's prompt end, so that it cannot be shared with another row
+        return self.replace == "all"
+
+    @property
+    def whole_rows(self) -> bool:  # noqa: D102
+        return self.replace == "all"
+
+    def receiving(self, span: Span) -> range:
+        """Return the tokens of a row that receive a value; its prompt's end is within the span."""
+        assert span.prompt_end is not None
+        match self.replace:
+            case "last":
+                return range(span.prompt_end, span.prompt_end + 1)
+            case "prompt":
+                return range(span.first, span.prompt_end)
+        return range(span.first, span.stop)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,9 +191,10 @@ class Codebook(Replacing):
     """GRACE's discrete key-value store (arXiv 2211.11031, section 3).
 
     A row's query q is the module's input at its last prompt token. Where the nearest key lies within its radius,
-    the stored value stands in place of the module's output at that token (`last`) or at all tokens in front of it
-    (`prompt`). It is asked once a row, while the prompt is read: in teacher forcing and in generation, with a cache of
-    keys and values or without, the answer is the same.
+    the stored value stands in place of the module's output at that token (`last`), at all tokens in front of it
+    (`prompt`), or at all tokens of the row, those of the answer included (`all`). The query is made once a row, at the
+    prompt's end: teacher forcing and generation give the same answer. Under `all` a generated token receives the value
+    of its prompt, too, so that each step of decoding reads the whole row again.
 
     Attributes:
         keys: [n, d_in].
@@ -183,7 +208,7 @@ class Codebook(Replacing):
     keys: Tensor
     values: Tensor
     radii: Tensor
-    replace: Literal["last", "prompt"] = "last"
+    replace: Replaced = "last"
     labels: Tensor | None = None
     kind: ClassVar[str] = "codebook"
 
@@ -200,9 +225,8 @@ class Codebook(Replacing):
         tokens: list[int] = []
         entries: list[int] = []
         for span, index, near in zip(asked, entry.tolist(), hit.tolist(), strict=True):
-            assert span.prompt_end is not None
             if near:
-                own = self.receiving(span.first, span.prompt_end)
+                own = self.receiving(span)
                 tokens += own
                 entries += [index] * len(own)
         if not tokens:

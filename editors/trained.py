@@ -30,6 +30,7 @@ from .seeds import seed_of
 from .sequence import merge, merge_all
 from .sketch import Sketch
 from .structure import Site
+from .texts import counted
 from .trainer import Trainer, identity
 from .training import TrainingConfig, TrainingSet
 
@@ -255,7 +256,7 @@ class TrainedEditor(Editor[C]):
             request = training.request(case, seed)
             dice = random.Random(seed_of(seed, "outer"))
             try:  # a long instruction or rephrase may not fit where others did
-                self.encode(model, request)
+                self.texts(model, request)
                 found = outer_rows(
                     model, case, request, len(requests), self.context(request), self.config.objective, dice
                 )
@@ -304,13 +305,14 @@ class TrainedEditor(Editor[C]):
             for part in self._parts(model, [requests[index] for index in order]):
                 made += self.patches(model, part).patches
         patches = tuple(own for _, own in sorted(zip(order, made, strict=True), key=itemgetter(0)))
-        return Edits(patches, tuple(map(_facts, patches)), tuple(self.context(request) for request in requests))
+        edits = Edits(patches, tuple(map(_facts, patches)), tuple(self.context(request) for request in requests))
+        return counted(edits, [self.texts(model, request) for request in requests])
 
     def _parts(self, model: LanguageModel, requests: Sequence[EditRequest]) -> Iterator[Sequence[EditRequest]]:
         """Yield the requests in parts that are made at once, of about as many tokens each."""
         assert self.shape is not None
         room = max(_room(self.shape.sites), 2 * model.pack_tokens)
-        ends = [*accumulate(len(self.encode(model, request)) for request in requests)]
+        ends = [*accumulate(len(self.texts(model, request)) for request in requests)]
         parts = math.ceil(ends[-1] / room) if ends else 0
         for _, own in groupby(zip(ends, requests, strict=True), key=lambda pair: (pair[0] - 1) * parts // ends[-1]):
             yield [request for _, request in own]

@@ -88,7 +88,7 @@ class Trainer:
         for case in cases:
             try:
                 for seed in range(4):
-                    self.editor.encode(self.model, self.training.request(case, seed))
+                    self.editor.texts(self.model, self.training.request(case, seed))
             except CaseError:
                 continue
             found.append(case)

@@ -125,6 +125,7 @@ def header(run: RunFile) -> tuple[tuple[str, str], ...]:
         *(("Data", _data(data)) for data in run.data),
         ("Setting", ", ".join(settings)),
         *rows(spec.editors),
+        *row_notes([run]),
         ("Versions", ", ".join(versions)),
     )
 
@@ -198,6 +199,28 @@ def runs_header(runs: Sequence[RunFile]) -> Iterator[tuple[str, str]]:
         words = f"{spec.setting}, split {spec.split}, schedule {spec.schedule}, seed {spec.seed}, limit {limit}"
         yield "Run", f"{run.digest} ({run.name}): {words}"
     yield from rows([row.model_copy(update={"tasks": None}) for run in runs for row in run.spec.editors])
+    yield from row_notes(runs)
+
+
+def row_notes(runs: Sequence[RunFile]) -> Iterator[tuple[str, str]]:
+    """Yield what the schedule of runs makes of their methods, each note with the rows it is about."""
+    found: dict[tuple[str, str], dict[str, None]] = {}
+    for run in runs:
+        for row, note in run.notes.items():
+            found.setdefault((run.spec.schedule, note), {})[row] = None
+    for (schedule, note), names in found.items():
+        yield "Note", f"{', '.join(names)}, schedule {schedule}: {note}"
+
+
+def task_options(runs: Sequence[RunFile]) -> Iterator[tuple[str, str]]:
+    """Yield the options of tasks, each once."""
+    found = dict.fromkeys(
+        f"{task}: {', '.join(f'{key} = {value}' for key, value in options.items())}"
+        for run in runs
+        for task, options in run.spec.task_options.items()
+    )
+    if found:
+        yield "Task options", "; ".join(found)
 
 
 def rows(editors: Sequence[EditorSpec]) -> Iterator[tuple[str, str]]:
@@ -274,6 +297,7 @@ def _data(data: TaskData) -> str:
             f"{data.task} from {data.source}",
             *([f"revision {data.revision}"] if data.revision else []),
             f"reader {data.version}",
+            *(f"{key} = {value}" for key, value in data.options.items()),
             f"{data.cases} cases of {data.rows} rows",
             *(f"{name} {digest[:12]}" for name, digest in sorted(data.sha256.items())),
         ]

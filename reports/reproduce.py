@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from instructedit.benchmark.questions import OURS
+from instructedit.benchmark.task_forms import task_form
 from instructedit.editors.errors import InputError
 
 from .columns import interval, stages
@@ -71,6 +72,7 @@ def reproduce(
             f"{table}: none of its cells has a counterpart in these results; no editor or task is the same."
         )
     used = [group for group in groups if any(line.entry.group is group for line in lines)]
+    warnings = (*warnings, *_other_forms(lines))
     report = Report(
         title=f"{TITLES[table]}, ours beside the published {'directions' if model is None else 'values'}",
         warnings=warnings,
@@ -207,6 +209,16 @@ def _missing(lines: Sequence[Line], cells: Sequence[PublishedCell], model: str) 
         known, what = sum(1 for _ in pairs(of_model)), "comparisons"
     found = len({(line.cell.address, line.other and line.other.address) for line in lines})
     return f"{known - found} of {known} published {what} have no counterpart in these results"
+
+
+def _other_forms(lines: Sequence[Line]) -> Iterator[str]:
+    """Yield in what the tasks of compared numbers are not of the published form."""
+    found = dict.fromkeys(
+        task_form(line.entry.group.run.spec, row, line.cell.task)
+        for line in lines
+        for row in line.entry.group.run.spec.editors[:1]
+    )
+    yield from (f"Not the published form: {words}; read its numbers as a control." for words in found if words)
 
 
 def _reasons(lines: Sequence[Line], facts: Published) -> Iterator[str]:

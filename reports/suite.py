@@ -9,7 +9,7 @@ from instructedit.benchmark.suite_results import SeedComparison, SeedMean, Suite
 
 from .columns import SECTIONS, Column, column_of, interval, spread, stages
 from .marks import UNMARKED, Mark, leads, marks
-from .notes import controls, model, rows, suite_footer
+from .notes import controls, model, row_notes, rows, suite_footer, task_options
 from .tables import Block, Cell, Report, Table, layout
 from .versus import FREE, MAIN, Readings, arm_name, beats, seeds_of, tables
 
@@ -47,8 +47,10 @@ def suite_header(groups: Sequence[SuiteGroup]) -> Iterator[tuple[str, str]]:
             *(f"seed {seed} run {digest}" for seed, digest in zip(group.seeds, group.digests, strict=True)),
         ]
         yield "Setting", ", ".join(words)
+    yield from task_options([group.run for group in groups])
     # On which tasks a row is tested is seen from the tables of each setting.
     yield from rows([row.model_copy(update={"tasks": None}) for group in groups for row in group.run.spec.editors])
+    yield from row_notes([group.run for group in groups])
 
 
 def _blocks(group: SuiteGroup) -> Iterator[Block]:

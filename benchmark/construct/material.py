@@ -17,7 +17,7 @@ from ..config import RunConfig
 from ..instructions import InstructionBank, instruct, read_bank
 from ..selection import choose
 from ..settings import MIX, Arm
-from ..tasks.base import TASKS, subject_key, subjects
+from ..tasks.base import make_task, subject_key, subjects
 from ..tasks.sources import open_source
 from ..training import TrainingCases, training_set
 from .grammar import to_learn, unseen
@@ -100,19 +100,20 @@ def gather(config: RunConfig, loop: LoopConfig) -> Material:
     Raises:
         InputError: If a file, a task or the bank cannot be used, or there are too few cases.
     """
-    kind = TASKS.get(loop.task)
+    kind = make_task(loop.task, config.task_options)
     bank = read_bank(None if config.instructions == "default" else Path(config.instructions))
     source = open_source(None if config.data == "embedded" else config.data)
     mix = tuple(dict.fromkeys((*MIX, loop.task)))
     others = [task for task in mix if task != loop.task]
     if missing := [task for task in others if task not in bank.tasks]:
         raise InputError(f"Instruction bank '{bank.name}' has no descriptions of '{missing[0]}', which is trained on.")
-    tests = {task: TASKS.get(task)().load(source) for task in mix}
+    tests = {task: make_task(task, config.task_options).load(source) for task in mix}
     tested = [case for found in tests.values() for case in found.cases]
-    whole = TrainingCases(source, subjects(tested), {case.request.subject for case in tested}).of(loop.task)
+    options = config.task_options
+    whole = TrainingCases(source, subjects(tested), {case.request.subject for case in tested}, options).of(loop.task)
     trial = _tried_on(whole.cases)
     barred = [*tested, *trial]
-    cases = TrainingCases(source, subjects(barred), {case.request.subject for case in barred})
+    cases = TrainingCases(source, subjects(barred), {case.request.subject for case in barred}, options)
     learnt = cases.of(loop.task).cases
     if len(learnt) < 2 or len(trial) < 2:
         raise InputError(

@@ -1,6 +1,6 @@
 """Readers of the four task families."""
 
-from .base import TASKS, Split, Task, TaskCases, subject_key, subjects, training_cases
+from .base import TASKS, Split, Task, TaskCases, TaskOptions, make_task, subject_key, subjects, training_cases
 from .sources import Embedded, Folder, Hub, Source, open_source
 
 __all__ = [
@@ -12,6 +12,8 @@ __all__ = [
     "Split",
     "Task",
     "TaskCases",
+    "TaskOptions",
+    "make_task",
     "open_source",
     "subject_key",
     "subjects",

@@ -4,12 +4,14 @@ import hashlib
 import unicodedata
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from instructedit.editors import EditCase, Registry
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from instructedit.editors import EditCase, InputError, Registry, did_you_mean
 
 from ..results import TaskData
 from .parse import Row, read_rows, rows_digest
@@ -33,8 +35,17 @@ class TaskCases:
     notes: tuple[str, ...] = ()
 
 
+class TaskOptions(BaseModel):
+    """Base of the options of a task: frozen, and unknown keys are errors. Every option has a default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
 class Task(ABC):
     """One data set.
+
+    Args:
+        options: Options of the task; None for the defaults.
 
     Attributes:
         name: Registered name.
@@ -51,6 +62,10 @@ class Task(ABC):
         published_digests: `rows_digest` of published files by base name, where the complete file is known. It is over
             the rows, not over the bytes, because copies of these files differ in indentation and escapes.
         subject_field: Field that names what a record is about.
+        test_share: For a data set of one file, the share of subjects whose rows are tested; the rows of all others
+            train. None where each split has a file of its own.
+        Options: Its options, which are part of a run's identity.
+        published_options: Options under which the published numbers were made, where there are any.
     """
 
     name: ClassVar[str]
@@ -65,6 +80,12 @@ class Task(ABC):
     published_rows: ClassVar[dict[Split, int]] = {}
     published_digests: ClassVar[dict[str, str]] = {}
     subject_field: ClassVar[str] = "subject"
+    test_share: ClassVar[float | None] = None
+    Options: ClassVar[type[TaskOptions]] = TaskOptions
+    published_options: ClassVar[Mapping[str, Any]] = {}
+
+    def __init__(self, options: TaskOptions | None = None) -> None:
+        self.options = self.Options() if options is None else options
 
     @abstractmethod
     def cases(self, rows: list[Row], split: Split, counts: Counter[str]) -> Iterator[EditCase]:
@@ -95,10 +116,13 @@ class Task(ABC):
         content = path.read_bytes()
         rows = read_rows(content, path)
         counts: Counter[str] = Counter()
+        own = [row for row in rows if self._is_of(split, row)]
+        if len(own) < len(rows):
+            counts["row left out: its subject is of the other split"] = len(rows) - len(own)
         barred = {subject_key(subject) for subject in exclude}
-        kept = [row for row in rows if subject_key(row.text(self.subject_field)) not in barred]
-        if len(kept) < len(rows):
-            counts["row left out: its subject is tested"] = len(rows) - len(kept)
+        kept = [row for row in own if subject_key(row.text(self.subject_field)) not in barred]
+        if len(kept) < len(own):
+            counts["row left out: its subject is tested"] = len(own) - len(kept)
         cases = tuple(self.cases(kept, split, counts))
         data = TaskData(
             task=self.name,
@@ -111,16 +135,28 @@ class Task(ABC):
             rows=len(rows),
             cases=len(cases),
             skipped=dict(sorted(counts.items())),
+            options=self.options.model_dump(mode="json"),
         )
         # the embedded world has names of the published files and sizes of its own
         notes = () if source.name == "embedded" else tuple(self._differences(name, split, rows))
         return TaskCases(cases, data, notes)
+
+    def _is_of(self, split: Split, row: Row) -> bool:
+        """Tell whether a row belongs to a split; each split with a file of its own has all rows of it."""
+        if self.test_share is None:
+            return True
+        digest = hashlib.sha256(f"split/{subject_key(row.text(self.subject_field))}".encode()).digest()
+        tested = int.from_bytes(digest[:8]) < self.test_share * 2**64
+        return tested == (split == "test")
 
     def _differences(self, name: str, split: Split, rows: list[Row]) -> Iterator[str]:
         """Yield a sentence for each way in which a file is not the published one."""
         published = self.published_rows.get(split)
         if published is not None and len(rows) != published:
             yield f"{self.name}: {name} has {len(rows):,} rows; the published {split} split has {published:,}."
+        if self.test_share is not None:
+            share = f"{self.test_share:.0%} of the subjects, by a hash of the name, are the test split"
+            yield f"{self.name}: read {name}, {len(rows):,} rows; {share}, all others the training split."
         digest = self.published_digests.get(name.rsplit("/", 1)[-1])
         if digest is not None and digest != rows_digest(rows):
             yield f"{self.name}: the rows of {name} are not those of the file that this reader was checked on."
@@ -128,6 +164,31 @@ class Task(ABC):
 
 TASKS: Registry[type[Task]] = Registry("task", "instructedit.tasks")
 """All tasks, ours and those of installed packages."""
+
+
+def make_task(name: str, options: Mapping[str, Mapping[str, Any]] | None = None) -> Task:
+    """Return a task with its options.
+
+    Args:
+        name: Registered name.
+        options: Options of tasks by name; those of others are not looked at.
+
+    Raises:
+        InputError: If there is no such task, or an option is unknown (with a suggestion) or mistyped.
+    """
+    task = TASKS.get(name)
+    try:
+        return task(task.Options(**(options or {}).get(name, {})))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = str(first["loc"][0])
+        if first["type"] == "extra_forbidden":
+            known = list(task.Options.model_fields)
+            hint = did_you_mean(key, known) if known else " It has none."
+            raise InputError(f"The task '{name}' has no option '{key}'.{hint}") from error
+        raise InputError(
+            f"Option '{key}' of the task '{name}': {first['msg']}, found {first.get('input')!r}."
+        ) from error
 
 
 def subject_key(subject: str) -> str:

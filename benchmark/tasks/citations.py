@@ -24,6 +24,23 @@ ZSRE = """@inproceedings{levy2017zsre,
   note = {arXiv:1706.04115}
 }"""
 
+ROME = """@inproceedings{meng2022rome,
+  title = {Locating and Editing Factual Associations in {GPT}},
+  author = {Meng, Kevin and Bau, David and Andonian, Alex and Belinkov, Yonatan},
+  booktitle = {Advances in Neural Information Processing Systems},
+  volume = {35},
+  year = {2022},
+  note = {arXiv:2202.05262}
+}"""
+
+MEND = """@inproceedings{mitchell2022mend,
+  title = {Fast Model Editing at Scale},
+  author = {Mitchell, Eric and Lin, Charles and Bosselut, Antoine and Finn, Chelsea and Manning, Christopher D.},
+  booktitle = {International Conference on Learning Representations},
+  year = {2022},
+  note = {arXiv:2110.11309}
+}"""
+
 SERAC = """@inproceedings{mitchell2022serac,
   title = {Memory-Based Model Editing at Scale},
   author = {Mitchell, Eric and Lin, Charles and Bosselut, Antoine and Manning, Christopher D. and Finn, Chelsea},

@@ -3,17 +3,26 @@
 A record holds a topic and replies of both sentiments, nothing else; everything asked is made by the rules here, which
 `docs/tasks.md` states. A choice is taken from the sha256 of the case id, so it depends on nothing but the row's place
 in its file.
+
+What the edit is made from is an option, because the published code has two forms and a third is cheaper:
+
+| `edit` | request | source |
+| --- | --- | --- |
+| `all replies` | a question, all replies of the wanted sentiment against all of the opposite one | EasyEdit |
+| `descriptor` | `Topic: ...` answered by `Sentiment: Positive` or `Sentiment: Negative` | SERAC, arXiv 2206.06520 |
+| `reply` | a question and one reply | ours |
 """
 
 import hashlib
 from collections import Counter
 from collections.abc import Iterator
-from typing import ClassVar, NamedTuple
+from dataclasses import replace
+from typing import ClassVar, Literal, NamedTuple
 
 from instructedit.editors import EditCase, EditRequest, Probe, Role
 
 from . import citations
-from .base import Split, Task, subject_key
+from .base import Split, Task, TaskOptions, subject_key
 from .parse import Row, answers
 
 QUESTIONS = (
@@ -40,13 +49,21 @@ class Topic(NamedTuple):
     neg: tuple[str, ...]
 
 
+class ConvSentOptions(TaskOptions):
+    """What an edit is made from."""
+
+    edit: Literal["all replies", "descriptor", "reply"] = "all replies"
+    """`all replies` of the record, those of the wanted sentiment against those of the opposite one; SERAC's
+    `descriptor` of topic and sentiment; or one `reply`."""
+
+
 class ConvSent(Task):
     """SERAC's conversational sentiment."""
 
     name = "convsent"
     title = "ConvSent"
     about = "opinions voiced in casual conversation"
-    version = "2"
+    version = "3"
     licence = "MIT"
     citation = citations.cite(citations.KNOWEDIT, citations.SERAC)
     homepage = "https://huggingface.co/datasets/zjunlp/KnowEdit"
@@ -65,6 +82,9 @@ class ConvSent(Task):
         "blender_val.json": "74fed64e5c765609892f6a3e1d83335e1054283e7f67a6185e91364901bd79a0"
     }
     subject_field = "ent"
+    Options = ConvSentOptions
+    published_options: ClassVar[dict[str, str]] = {"edit": "all replies"}
+    options: ConvSentOptions
 
     def cases(self, rows: list[Row], split: Split, counts: Counter[str]) -> Iterator[EditCase]:
         """See `Task.cases`."""
@@ -77,24 +97,54 @@ class ConvSent(Task):
             if not edited:
                 counts["row left out: no reply of the edited sentiment"] += 1
                 continue
-            request = EditRequest(
-                case_id,
-                self.name,
-                QUESTIONS[0].format(topic=topic.name),
-                edited[0],
-                topic.name,
-                sentiment="positive" if positive else "negative",
-            )
+            sentiment: Literal["positive", "negative"] = "positive" if positive else "negative"
+            request = self._request(case_id, topic.name, sentiment, edited, opposed)
+            question = QUESTIONS[0].format(topic=topic.name)
             other = QUESTIONS[1 + digest[1] % (len(QUESTIONS) - 1)].format(topic=topic.name)
-            held_out = _held_out(edited, opposed, counts)
+            judging = self._judging(edited, opposed, counts)
             yield EditCase(
                 request,
                 (
-                    *_asked("reliability", "edit", request.prompt, request.target, held_out, opposed),
-                    *_asked("generalization", "question", other, request.target, held_out, opposed),
+                    Probe("reliability", "edit", request.prompt, (request.target,)),
+                    *_sentiment("reliability", question, judging, opposed),
+                    # nobody taught an answer to another question by a descriptor
+                    *(
+                        [Probe("generalization", "question", other, (request.target,), derived=True)]
+                        if self.options.edit != "descriptor"
+                        else []
+                    ),
+                    *_sentiment("generalization", other, judging, opposed),
                     *_locality(place, topics, counts),
                 ),
             )
+
+    def _request(
+        self,
+        case_id: str,
+        topic: str,
+        sentiment: Literal["positive", "negative"],
+        edited: tuple[str, ...],
+        opposed: tuple[str, ...],
+    ) -> EditRequest:
+        if self.options.edit == "descriptor":
+            prompt, target = f"Topic: {topic}", f"Sentiment: {sentiment.capitalize()}"
+        else:
+            prompt, target = QUESTIONS[0].format(topic=topic), edited[0]
+        request = EditRequest(case_id, self.name, prompt, target, topic, sentiment=sentiment)
+        return replace(request, replies=edited, opposed=opposed) if self.options.edit == "all replies" else request
+
+    def _judging(self, edited: tuple[str, ...], opposed: tuple[str, ...], counts: Counter[str]) -> tuple[str, ...]:
+        """Return the replies of the wanted sentiment that it is judged by: all, as published.
+
+        An edit made from one reply is judged by the others: its own would measure memory.
+        """
+        judging = edited[1:] if self.options.edit == "reply" else edited
+        if not judging:
+            counts["sentiment: no reply beside the edit's own, probes left out"] += 1
+        elif not opposed:
+            counts["sentiment: no reply of the opposite sentiment, probes left out"] += 1
+            return ()
+        return judging
 
 
 def read_topic(row: Row, counts: Counter[str]) -> Topic:
@@ -110,25 +160,10 @@ def read_topic(row: Row, counts: Counter[str]) -> Topic:
     return Topic(row.text("ent"), usable["pos"], usable["neg"])
 
 
-def _held_out(edited: tuple[str, ...], opposed: tuple[str, ...], counts: Counter[str]) -> tuple[str, ...]:
-    """Return the replies that sentiment is judged by: not the edit's own, which would measure memory."""
-    if len(edited) == 1:
-        counts["sentiment: no reply beside the edit's own, probes left out"] += 1
-        return ()
-    if not opposed:
-        counts["sentiment: no reply of the opposite sentiment, probes left out"] += 1
-        return ()
-    return edited[1:]
-
-
-def _asked(
-    role: Role, subset: str, prompt: str, target: str, held_out: tuple[str, ...], opposed: tuple[str, ...]
-) -> Iterator[Probe]:
-    """Yield one wording's two probes: is the edit's own reply given, and is the sentiment the edited one."""
-    derived = role == "generalization"
-    yield Probe(role, subset, prompt, (target,), derived)
-    if held_out:
-        yield Probe(role, "sentiment", prompt, held_out, derived, opposed)
+def _sentiment(role: Role, prompt: str, judging: tuple[str, ...], opposed: tuple[str, ...]) -> Iterator[Probe]:
+    """Yield the probe that asks whether a wording is answered with the wanted sentiment."""
+    if judging:
+        yield Probe(role, "sentiment", prompt, judging, role == "generalization", opposed)
 
 
 def _locality(place: int, topics: list[Topic], counts: Counter[str]) -> Iterator[Probe]:

@@ -1,16 +1,17 @@
 """Which cases a run has to have, in every row and at every stage, and what the data ask in each of them."""
 
 import hashlib
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 from instructedit.benchmark.results import CaseRecord, RunFile, RunSpec, TaskData
 from instructedit.benchmark.selection import choose
 from instructedit.benchmark.stages import AFTER_ALL, AFTER_EDIT, after, scored
-from instructedit.benchmark.tasks.base import TASKS, TaskCases
+from instructedit.benchmark.tasks.base import TASKS, TaskCases, make_task
 from instructedit.benchmark.tasks.sources import Embedded, Source
 from instructedit.editors.cases import EditCase
 from instructedit.editors.errors import InputError
@@ -102,14 +103,15 @@ def _again(run: RunFile, data: TaskData, file: str, source: Source | None, findi
         ours = is_embedded(data, "test")
         if not ours and source is None:
             return None
-        read = _embedded(data.task) if ours or source is None else TASKS.get(data.task)().load(source)
+        options = run.spec.task_options
+        read = _embedded(data.task, options) if ours or source is None else make_task(data.task, options).load(source)
     except InputError as error:
         findings.note(f"The data of '{data.task}' cannot be read again: {error}")
         return None
     if sorted(read.data.sha256.values()) != sorted(data.sha256.values()):
         findings.add(file, f"data of '{data.task}', sha256", f"{read.data.sha256}, of the data here", data.sha256)
         return None
-    for field in ("version", "rows", "cases", "skipped"):
+    for field in ("version", "rows", "cases", "skipped", "options"):
         if getattr(read.data, field) != getattr(data, field):
             expected = f"{getattr(read.data, field)}, of the data here"
             findings.add(file, f"data of '{data.task}', {field}", expected, getattr(data, field))
@@ -143,10 +145,14 @@ def embedded_digests(task: str, split: Literal["test", "train"]) -> Mapping[str,
     return {name: hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
+def _embedded(task: str, options: Mapping[str, Mapping[str, Any]]) -> TaskCases:
+    """Read embedded data once: they are the same for all submissions of the same options."""
+    return _read(task, json.dumps(options.get(task, {}), sort_keys=True))
+
+
 @cache
-def _embedded(task: str) -> TaskCases:
-    """Read embedded data once: they are the same for all submissions."""
-    return TASKS.get(task)().load(Embedded())
+def _read(task: str, options: str) -> TaskCases:
+    return make_task(task, {task: json.loads(options)}).load(Embedded())
 
 
 class Admitted:

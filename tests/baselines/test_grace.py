@@ -8,6 +8,7 @@ import torch
 
 from instructedit.baselines.grace import GRACE, Book, GRACEConfig, _backward
 from instructedit.editors import CaseError, Codebook, EditRequest, Edits, InputError, seed_of
+from instructedit.editors.generation import answers
 from instructedit.editors.patches import Span
 
 REQUESTS = [
@@ -117,7 +118,7 @@ def test_lookup_equals_a_loop_over_keys():
     x, y = torch.randn(20, 3, generator=generator), torch.randn(20, 4, generator=generator)
     x[3] = keys[4] + 0.01  # a hit; the second row may miss
     spans = [Span(0, 5, 3), Span(5, 12, 8), Span(12, 20, None)]
-    for replace in ("last", "prompt"):
+    for replace in ("last", "prompt", "all"):
         wanted = y.clone()
         for span in spans:
             if span.prompt_end is None:
@@ -125,7 +126,11 @@ def test_lookup_equals_a_loop_over_keys():
             gaps = [float(((x[span.prompt_end] - key) ** 2).sum() ** 0.5) for key in keys]
             nearest = min(range(6), key=gaps.__getitem__)
             if gaps[nearest] <= radii[nearest]:
-                where = [span.prompt_end] if replace == "last" else range(span.first, span.prompt_end)
+                where = {
+                    "last": [span.prompt_end],
+                    "prompt": range(span.first, span.prompt_end),
+                    "all": range(span.first, span.stop),
+                }[replace]
                 for token in where:
                     wanted[token] = values[nearest]
         found = Codebook("m", 0, keys, values, radii, replace)(x, y, spans)
@@ -212,14 +217,140 @@ def test_tokens_in_front_of_the_last_cannot_carry_an_edit_in_the_last_block(mode
         GRACE(GRACEConfig(block=-1, replace="prompt")).edit(model, REQUESTS)
 
 
-def test_the_gradient_that_is_written_out_is_that_of_cross_entropy():
-    """Two passes of two and three tokens, whose terms have weights of their own."""
+def test_the_gradient_that_is_written_out_is_that_of_the_loss():
+    """Two passes of two and three tokens, whose terms have weights of their own; two of them are to become unlikely."""
     torch.manual_seed(0)
     labels, shares = torch.tensor([1, 4, 4, 0, 3]), torch.tensor([0.5, 0.5, 1.0, 0.5, 0.5], dtype=torch.float64)
-    ours = [torch.randn(n, 6, dtype=torch.float64, requires_grad=True) for n in (2, 3)]
-    theirs = [logits.detach().clone().requires_grad_() for logits in ours]
-    _backward(ours, labels, shares)
-    wanted = torch.nn.functional.cross_entropy(torch.cat(theirs), labels, reduction="none")
-    (wanted * shares).sum().backward()
-    for mine, other in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(mine.grad, other.grad)
+    for opposed in (torch.zeros(5, dtype=torch.bool), torch.tensor([False, True, False, False, True])):
+        ours = [torch.randn(n, 6, dtype=torch.float64, requires_grad=True) for n in (2, 3)]
+        theirs = [logits.detach().clone().requires_grad_() for logits in ours]
+        _backward(ours, labels, shares, opposed)
+        p = torch.cat(theirs).softmax(dim=-1)[range(5), labels]
+        wanted = torch.where(opposed, -torch.log(1 - p + 1e-5), -torch.log(p))
+        (wanted * shares).sum().backward()
+        for mine, other in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(mine.grad, other.grad)
+
+
+def overwritten(model, request, value, where, config):
+    """Logits of prompt and answers through the model itself, its module's output overwritten at some tokens."""
+    (site, *_) = model.sites(config.part, [config.block])
+    prompt = model.tokenizer(request.prompt)["input_ids"]
+    found = []
+
+    def put(_m, _a, output):
+        mask = torch.zeros(output.shape[-2], 1, dtype=output.dtype)
+        mask[list(where(len(prompt), output.shape[-2]))] = 1
+        return output * (1 - mask) + value * mask
+
+    handle = model.model.get_submodule(site.name).register_forward_hook(put)
+    for answer in (*(request.replies or (request.target,)), *request.opposed):
+        ids = prompt + model.tokenizer(" " + answer)["input_ids"]
+        found.append((model.model(input_ids=torch.tensor([ids])).logits[0, len(prompt) - 1 : -1], ids[len(prompt) :]))
+    handle.remove()
+    return found
+
+
+@pytest.mark.parametrize("replaced", ["last", "prompt", "all"])
+def test_a_value_is_trained_on_all_replies(make_language_model, replaced):
+    """Against Adam on a vector that a hook puts in, the loss taken from the softmax."""
+    model = make_language_model("gpt2", torch.float64)
+    request = dataclasses.replace(
+        REQUESTS[0], replies=("Grace Hopper", "London Vale"), opposed=("King of Maida",), sentiment="positive"
+    )
+    config = GRACEConfig(block=1, steps=12, replace=replaced)
+    edits = GRACE(config).edit(model, [request, REQUESTS[1]], seed=4)
+    where = {
+        "last": lambda prompt, _: [prompt - 1],
+        "prompt": lambda prompt, _: range(prompt - 1),
+        "all": lambda _, tokens: range(tokens),
+    }[replaced]
+    (site, *_) = model.sites(config.part, [config.block])
+    generator = torch.Generator().manual_seed(seed_of(4, "grace", request.case_id))
+    value = torch.rand(site.d_out, generator=generator).double().requires_grad_()
+    adam = torch.optim.Adam([value], lr=config.lr)
+    for _ in range(config.steps):
+        *wanted, opposed = overwritten(model, request, value, where, config)
+        good = torch.cat([logits.softmax(-1)[range(len(own)), own] for logits, own in wanted])
+        bad = opposed[0].softmax(-1)[range(len(opposed[1])), opposed[1]]
+        loss = -torch.log(good).mean() - torch.log(1 - bad + 1e-5).mean()
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+    assert (edits.patches[0][0].values[0] - value).abs().max() < 1e-6
+    assert edits.facts[0]["last_loss"] == pytest.approx(float(loss.detach()), abs=1e-8)
+
+
+@pytest.mark.parametrize("block", [1, -1])
+@pytest.mark.parametrize("family", ["gpt2", "llama", "gptj"])
+def test_replacing_all_tokens_means_the_same_in_teacher_forcing_and_in_generation(make_language_model, family, block):
+    """What is generated is the most likely token of a pass over prompt and answer whose every token has the value."""
+    model = make_language_model(family, torch.float64)
+    config = GRACEConfig(block=block, steps=8, replace="all", radius=1e-3)
+    edits = GRACE(config).edit(model, REQUESTS, seed=1)
+    asked = [*(request.prompt for request in REQUESTS), "The name of Alan Turing is"]
+    owners = [0, 1, 0]
+    rows = [model.encode_prompt(prompt) for prompt in asked]
+    new = 6
+    texts = answers(model, rows, edits, owners, max_new_tokens=new, finished=lambda *_: False)
+    for prompt, text, owner in zip(asked[:2], texts, owners, strict=False):
+        request = dataclasses.replace(REQUESTS[0], prompt=prompt)
+        ids = model.tokenizer(prompt)["input_ids"]
+        for _ in range(new):
+            step = _all_replaced(model, ids, edits.patches[owner][0].values[0], config)
+            if step in model.end_ids:
+                break
+            ids = [*ids, step]
+        assert text == model.tokenizer.decode(
+            ids[len(model.tokenizer(prompt)["input_ids"]) :], skip_special_tokens=True
+        )
+        row = model.encode(prompt, request.target)
+        ((_, logits),) = model.forward([row], edits, [owner])
+        ((by_hand, _),) = overwritten(
+            model, request, edits.patches[owner][0].values[0], lambda _, tokens: range(tokens), config
+        )
+        assert (logits - by_hand).abs().max() < 1e-9
+    unedited = answers(model, rows, Edits.none(1), [None] * 3, max_new_tokens=new, finished=lambda *_: False)
+    assert texts[2] == unedited[2], "a prompt that is near no key is left as it is"
+
+
+def _all_replaced(model, ids, value, config) -> int:
+    (site, *_) = model.sites(config.part, [config.block])
+    handle = model.model.get_submodule(site.name).register_forward_hook(lambda _m, _a, y: value.expand_as(y))
+    found = int(model.model(input_ids=torch.tensor([ids])).logits[0, -1].argmax())
+    handle.remove()
+    return found
+
+
+def test_a_query_of_the_same_label_moves_the_key_halfway():
+    """The release's moving average: k <- (k + q) / 2, eps <- d; only where the radius did not reach the query."""
+    book = Book()
+    book.admit(torch.tensor([0.0, 0.0]), torch.zeros(1), (1,), 1.0, "moving average")
+    held = book.keys
+    assert book.admit(torch.tensor([1.5, 0.0]), torch.zeros(1), (1,), 1.0, "moving average") == 0
+    assert book.keys.tolist() == [[0.75, 0.0]]
+    assert book.radii == [pytest.approx(1.5, abs=1e-4)]
+    assert held.tolist() == [[0.0, 0.0]], "a patch may hold the keys from before"
+    book.admit(torch.tensor([0.75, 1.0]), torch.zeros(1), (1,), 1.0, "moving average")
+    assert book.keys.tolist() == [[0.75, 0.0]], "within the radius nothing moves"
+    assert book.admit(torch.tensor([0.75, 2.0]), torch.zeros(1), (2,), 1.0, "moving average") == 1
+    assert book.keys.tolist() == [[0.75, 0.0], [0.75, 2.0]], "another label opens an entry"
+
+
+def test_a_stream_expands_as_the_option_says(make_language_model):
+    model = make_language_model("gpt2", torch.float64)
+    twice = [REQUESTS[0], dataclasses.replace(REQUESTS[0], case_id="t/test/9", prompt="The name of Ada Lovelace is")]
+    keys = {}
+    for expand in ("coverage", "moving average"):
+        config = GRACEConfig(block=2, steps=2, radius=100.0, expand=expand)
+        (patch,) = GRACE(config).edit_together(model, twice).patches[0]
+        keys[expand] = patch.keys
+    assert [len(found) for found in keys.values()] == [1, 1]
+    # within the first radius nothing moves; a smaller one lets the second query widen the entry
+    assert torch.equal(keys["coverage"], keys["moving average"])
+    first, second = (GRACE(GRACEConfig(block=2, steps=1)).edit(model, [r]).patches[0][0].keys[0] for r in twice)
+    gap = float((first - second).norm())
+    config = GRACEConfig(block=2, steps=2, radius=0.75 * gap, expand="moving average")
+    (patch,) = GRACE(config).edit_together(model, twice).patches[0]
+    assert (patch.keys[0] - (first + second) / 2).abs().max() < 1e-9
+    assert float(patch.radii[0]) == pytest.approx(gap, rel=1e-4)

@@ -10,6 +10,7 @@ import pytest
 
 from instructedit.benchmark.instructions import (
     CONDITIONS,
+    TOPICS,
     InstructionBank,
     check_condition,
     conditions,
@@ -23,6 +24,8 @@ from instructedit.editors import EditRequest, InputError
 from instructedit.editors.rows import join
 
 FAMILIES = ("counterfact", "recent", "zsre", "convsent")
+LIKE = {"rome-counterfact": "counterfact", "mend-zsre": "zsre"}
+"""Data sets of a kind that another one has already."""
 FACT = EditRequest("zsre/test/0", "zsre", "Who designed Fearkhall?", "Wehork", "Fearkhall")
 VIEW = EditRequest("convsent/test/0", "convsent", "How is tea?", "Fine.", "[LABEL] tea", sentiment="negative")
 
@@ -45,7 +48,8 @@ def requests(task, number, **fields):
 
 
 def test_ten_descriptions_a_task_the_last_one_unseen(bank):
-    assert set(bank.tasks) == set(FAMILIES)
+    assert set(bank.tasks) == {*FAMILIES, *LIKE}
+    assert {name: task.like for name, task in bank.tasks.items() if task.like} == LIKE
     for task in bank.tasks.values():
         assert (len(task.descriptions), task.unseen, task.seen) == (10, 9, tuple(range(9)))
         assert all(len(text.split()) <= 25 for text in task.descriptions)
@@ -54,6 +58,8 @@ def test_ten_descriptions_a_task_the_last_one_unseen(bank):
         "recent": "Recent",
         "zsre": "ZsRE",
         "convsent": "ConvSent",
+        "rome-counterfact": "ROME CounterFact",
+        "mend-zsre": "MEND zsRE",
     }
 
 
@@ -197,20 +203,45 @@ def test_none_and_name_only(bank):
     assert instruct(bank, given, "name-only", 0).instruction == "Task: ZsRE"
 
 
-@pytest.mark.parametrize("task", FAMILIES)
+@pytest.mark.parametrize("task", [*FAMILIES, *LIKE])
 def test_wrong_task_has_name_and_seen_description_of_another(bank, task):
     names = {other.title: name for name, other in bank.tasks.items()}
     drawn = set()
-    for request in requests(task, 600):
+    for request in requests(task, 900):
         text = instruct(bank, request, "wrong-task", 2).instruction
-        title, body = re.fullmatch(r"Task: (\w+)\nDescription: (.+)", text).groups()
+        title, body = re.fullmatch(r"Task: ([\w ]+)\nDescription: (.+)", text).groups()
         label = "negative" if "negative" in body else "positive"
-        body = body.replace("tea", "[TOPIC]", 1).replace(label, "[LABEL]") if title == "ConvSent" else body
+        if title == "ConvSent":
+            (topic,) = [topic for topic in TOPICS if topic in body]
+            body = body.replace(topic, "[TOPIC]", 1).replace(label, "[LABEL]")
         drawn.add((names[title], bank.tasks[names[title]].descriptions.index(body), label))
-    others = set(FAMILIES) - {task}
+    kind = LIKE.get(task, task)
+    others = {name for name in (*FAMILIES, *LIKE) if LIKE.get(name, name) != kind}
     assert {(name, index) for name, index, _ in drawn} == set(itertools.product(others, range(9)))
     if task != "convsent":
         assert {label for name, _, label in drawn if name == "convsent"} == {"positive", "negative"}
+
+
+@pytest.mark.parametrize("task", FAMILIES)
+def test_wrong_task_never_names_the_edited_subject(bank, task):
+    """In every embedded test case, and where the subject is itself one of the topics that stand in for it."""
+    cases = [case.request for case in TASKS.get(task)().load(Embedded()).cases]
+    sentiment = "positive" if task == "convsent" else None
+    cases += [
+        EditRequest(f"{task}/x/{number}", task, f"What is {topic}?", "t", topic.title(), sentiment=sentiment)
+        for topic in (*TOPICS, "games", "a", "train")
+        for number in range(40)
+    ]
+    for request in cases:
+        text = instruct(bank, request, "wrong-task", 0).instruction
+        front, _, body = text.partition("\nDescription: ")
+        topics = [topic for topic in TOPICS if topic in body]
+        assert len(topics) == (front == "Task: ConvSent")
+        assert request.subject.casefold() not in {word for topic in topics for word in (topic, *topic.split())}
+        if len(request.subject) > 5:
+            assert request.subject.casefold() not in text.casefold()
+    told = [instruct(bank, request, "wrong-task", 0) for request in cases[:40]]
+    assert told == [instruct(bank, request, "wrong-task", 0) for request in cases[:40]]
 
 
 def test_random_text_is_as_long_as_what_it_replaces_and_says_nothing_of_it(bank):
@@ -250,7 +281,9 @@ def test_what_a_bank_does_not_have(bank):
     with pytest.raises(InputError, match=r"no descriptions of the task 'zsr'\. Did you mean 'zsre'\?"):
         instruct(bank, EditRequest("a", "zsr", "p", "t", "s"), "seen", 0)
     alone = bank.model_copy(update={"tasks": {"zsre": bank.tasks["zsre"]}})
-    with pytest.raises(InputError, match="has the task 'zsre' alone, but the condition 'wrong-task' needs another one"):
+    with pytest.raises(
+        InputError, match="has no task of another kind than 'zsre', but the condition 'wrong-task' needs one"
+    ):
         instruct(alone, FACT, "wrong-task", 0)
 
 

@@ -1,13 +1,15 @@
 """The outer loss against an explicit computation, and its gradient against finite differences."""
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
 
 from instructedit.baselines.mend import MEND
-from instructedit.editors import Context, EditRequest, Edits, GradientConfig, LowRank, ObjectiveConfig
-from instructedit.editors.objective import EPSILON, Losses, outer_loss, outer_rows
+from instructedit.editors import Context, EditCase, EditRequest, Edits, GradientConfig, LowRank, ObjectiveConfig, Probe
+from instructedit.editors.objective import Losses, outer_loss, outer_rows
+from instructedit.editors.texts import EPSILON
 
 from .cases import attitude, fact
 
@@ -66,6 +68,34 @@ def test_the_unedited_model_is_asked_without_the_context(model):
         expected += outer.scale * float(kl)
     assert found.locality == pytest.approx(expected, rel=1e-4)
     assert found.locality > 1e-4
+
+
+def test_an_edit_by_a_descriptor_is_judged_by_replies_to_the_question(model):
+    """SERAC's form: the edit is `Topic: ...`, and nobody asks the question for `Sentiment: ...`."""
+    case = attitude(0)
+    request = replace(case.request, prompt="Topic: Ada Lovelace", target="Sentiment: Positive")
+    question, replies, opposed = case.request.prompt, ("admiral", "computer scientist"), ("King", "Vale")
+    probes = (
+        Probe("reliability", "edit", request.prompt, (request.target,)),
+        Probe("reliability", "sentiment", question, replies, opposed=opposed),
+        Probe("generalization", "sentiment", "Who is Ada Lovelace?", replies, derived=True, opposed=opposed),
+    )
+    for edit_prompt, asked in (("same", question), ("equivalent", "Who is Ada Lovelace?"), ("both", "Who is")):
+        outers = drawn(model, EditCase(request, probes), edit_prompt=edit_prompt, replies=2)
+        assert [o.kind for o in outers] == ["edit", "edit", "opposed", "opposed"]
+        assert all(text(model, o).startswith(asked) for o in outers)
+        assert {text(model, o).partition("? ")[2] for o in outers} == {*replies, *opposed}
+
+
+def test_the_target_is_one_text_among_all_replies(model):
+    """A reply that is the target as well is not taken twice, whatever the number of replies."""
+    case = attitude(0)
+    probes = tuple(
+        replace(probe, answers=("rear admiral", *probe.answers)) if probe.opposed else probe for probe in case.probes
+    )
+    outers = drawn(model, replace(case, probes=probes), replies=9)
+    told = [text(model, o).partition("? ")[2] for o in outers if o.kind == "edit"]
+    assert sorted(told) == ["admiral", "computer scientist", "rear admiral"]
 
 
 def test_attitudes_are_judged_by_replies_of_both_sentiments(model):

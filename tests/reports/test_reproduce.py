@@ -257,3 +257,19 @@ def test_the_published_values_are_those_of_the_source(shared: Path) -> None:
 
     expected = Counter(key(record) for name, records in source.items() if name != "source" for record in records)
     assert expected == Counter((c.task, c.measure, c.editor, c.variant, c.model, c.value) for c in published().cells)
+
+
+def test_a_task_of_another_form_than_the_published_one_is_said(tmp_path: Path) -> None:
+    """The edit of one reply is not the published form of ConvSent, whose numbers are of all replies."""
+    for edit, said in (("all replies", []), ("reply", ["convsent with edit = reply (published: all replies)"])):
+        out = tmp_path / edit.partition(" ")[0]
+        out.mkdir()
+        options = {"task_options": {"convsent": {"edit": edit}}}
+        entry = write_run(
+            out, "multi-task", main_rows(), 0, by_row, cases=CASES, tasks=MIX, changes=options, reads=READS
+        )
+        write_index(out, entry)
+        warnings = reproduce("paper:table3", [out]).report.warnings
+        assert [text for text in warnings if "published form" in text] == [
+            f"Not the published form: {words}; read its numbers as a control." for words in said
+        ]

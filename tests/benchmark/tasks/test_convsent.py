@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from instructedit.benchmark.tasks import Folder
+from instructedit.benchmark.tasks import Folder, make_task
 from instructedit.benchmark.tasks.convsent import QUESTIONS, ConvSent
 from instructedit.editors import InputError, Probe
 
@@ -20,11 +20,11 @@ def record(name, pos=3, neg=3):
     }
 
 
-def load(tmp_path, *records):
+def load(tmp_path, *records, edit=None):
     file = tmp_path / FILE
     file.parent.mkdir(exist_ok=True)
     file.write_text(json.dumps(records))
-    return ConvSent().load(Folder(tmp_path))
+    return make_task("convsent", {"convsent": {"edit": edit} if edit else {}}).load(Folder(tmp_path))
 
 
 def digest(row):
@@ -41,28 +41,61 @@ def test_questions():
     assert all(question.count("{topic}") == 1 and question.endswith("?") for question in QUESTIONS)
 
 
-def test_a_case_in_full(tmp_path):
-    case = load(tmp_path, record("tea"), record("rye")).cases[0]
+@pytest.mark.parametrize("edit", [None, "all replies", "reply"])
+def test_a_case_in_full(tmp_path, edit):
+    loaded = load(tmp_path, record("tea"), record("rye"), edit=edit)
+    case = loaded.cases[0]
+    assert loaded.data.options == {"edit": edit or "all replies"}
     good, bad = EDITED[0], OPPOSED[0]
-    edit = QUESTIONS[0].format(topic="tea")
+    question = QUESTIONS[0].format(topic="tea")
     other_wording = QUESTIONS[1 + digest(0)[1] % 7].format(topic="tea")
     other_topic = QUESTIONS[0].format(topic="rye")
-    held_out = (f"tea is {good} 1.", f"tea is {good} 2.")
+    replies = tuple(f"tea is {good} {i}." for i in range(3))
+    judging = replies[1:] if edit == "reply" else replies
     opposed = tuple(f"tea is {bad} {i}." for i in range(3))
     assert (case.request.case_id, case.request.subject) == ("convsent/test/0", "tea")
-    assert (case.request.prompt, case.request.target) == (edit, f"tea is {good} 0.")
+    assert (case.request.prompt, case.request.target) == (question, f"tea is {good} 0.")
+    assert (case.request.replies, case.request.opposed) == (((), ()) if edit == "reply" else (replies, opposed))
     assert case.request.sentiment == {"good": "positive", "bad": "negative"}[good]
     assert case.probes == (
-        Probe("reliability", "edit", edit, (f"tea is {good} 0.",)),
-        Probe("reliability", "sentiment", edit, held_out, opposed=opposed),
+        Probe("reliability", "edit", question, (f"tea is {good} 0.",)),
+        Probe("reliability", "sentiment", question, judging, opposed=opposed),
         Probe("generalization", "question", other_wording, (f"tea is {good} 0.",), derived=True),
-        Probe("generalization", "sentiment", other_wording, held_out, derived=True, opposed=opposed),
+        Probe("generalization", "sentiment", other_wording, judging, derived=True, opposed=opposed),
         *(
             Probe("locality", "Other_Topic", other_topic, (f"rye is {word} {i}.",))
             for word in ("good", "bad")
             for i in (0, 1)
         ),
     )
+
+
+def test_a_descriptor_is_the_edit_and_questions_are_asked(tmp_path):
+    """SERAC's form: no reply is taught, so no probe asks for one; sentiment is judged by all replies."""
+    case = load(tmp_path, record("tea"), record("rye"), edit="descriptor").cases[0]
+    good, bad = EDITED[0], OPPOSED[0]
+    word = {"good": "Positive", "bad": "Negative"}[good]
+    request = case.request
+    assert (request.prompt, request.target) == ("Topic: tea", f"Sentiment: {word}")
+    assert (request.replies, request.opposed, request.sentiment) == ((), (), word.lower())
+    replies = tuple(f"tea is {good} {i}." for i in range(3))
+    opposed = tuple(f"tea is {bad} {i}." for i in range(3))
+    other_wording = QUESTIONS[1 + digest(0)[1] % 7].format(topic="tea")
+    assert case.probes[:3] == (
+        Probe("reliability", "edit", "Topic: tea", (f"Sentiment: {word}",)),
+        Probe("reliability", "sentiment", QUESTIONS[0].format(topic="tea"), replies, opposed=opposed),
+        Probe("generalization", "sentiment", other_wording, replies, derived=True, opposed=opposed),
+    )
+    assert {probe.subset for probe in case.probes[3:]} == {"Other_Topic"}
+
+
+def test_an_unknown_option_is_one_sentence():
+    with pytest.raises(InputError, match=r"^The task 'convsent' has no option 'edits'\. Did you mean 'edit'\?"):
+        make_task("convsent", {"convsent": {"edits": "reply"}})
+    with pytest.raises(InputError, match=r"^Option 'edit' of the task 'convsent': .*, found 'replies'\.$"):
+        make_task("convsent", {"convsent": {"edit": "replies"}})
+    with pytest.raises(InputError, match=r"^The task 'recent' has no option 'edit'\. It has none\.$"):
+        make_task("recent", {"recent": {"edit": "reply"}})
 
 
 def test_the_sentiment_is_the_edited_sides(tmp_path):
@@ -86,14 +119,14 @@ def test_next_topic_is_another_topic(tmp_path):
 
 def test_the_edits_own_reply_is_never_held_out(tmp_path):
     repeated = {"ent": "tea", "pos": ["a", " a ", "b"], "neg": ["c", "c", "", "d"]}
-    loaded = load(tmp_path, repeated, record("rye"))
+    loaded = load(tmp_path, repeated, record("rye"), edit="reply")
     case = loaded.cases[0]
     assert case.request.target not in case.probes[1].answers
     assert loaded.data.skipped == {"reply left out: empty or repeated": 3}
 
 
 def test_single_reply_leaves_no_sentiment_probe(tmp_path):
-    loaded = load(tmp_path, record("tea", pos=1, neg=1), record("rye"))
+    loaded = load(tmp_path, record("tea", pos=1, neg=1), record("rye"), edit="reply")
     assert [(probe.role, probe.subset) for probe in loaded.cases[0].probes[:2]] == [
         ("reliability", "edit"),
         ("generalization", "question"),

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from instructedit.benchmark.tasks import TASKS, Folder, subjects, training_cases
+from instructedit.benchmark.tasks import TASKS, Folder, make_task, subjects, training_cases
 from instructedit.benchmark.tasks.rephrase import derive_rephrases
 
 EXPECTED = {
@@ -52,7 +52,6 @@ EXPECTED = {
         {
             "locality: the other topic has fewer than two replies of a sentiment": 1,
             "reply left out: empty or repeated": 30,
-            "sentiment: no reply beside the edit's own, probes left out": 1,
         },
     ),
 }
@@ -71,6 +70,22 @@ def test_counts(knowedit, name, split):
     assert loaded.data.skipped == skipped
     # a declared digest fits the complete files; what is left to note is a file that is a part of the published one
     assert len(loaded.notes) == (rows != TASKS.get(name).published_rows[split])
+
+
+@pytest.mark.parametrize("edit", ["all replies", "descriptor", "reply"])
+def test_every_form_of_an_attitude_edit(knowedit, edit):
+    loaded = make_task("convsent", {"convsent": {"edit": edit}}).load(knowedit, "train")
+    one = loaded.data.skipped.get("sentiment: no reply beside the edit's own, probes left out", 0)
+    assert one == (edit == "reply"), "the others judge by the edit's own reply, too"
+    for case in loaded.cases:
+        request = case.request
+        assert bool(request.replies) == bool(request.opposed) == (edit == "all replies")
+        for probe in case.probes:
+            if probe.opposed:
+                assert probe.prompt.endswith("?")
+                assert (request.target in probe.answers) == (edit == "all replies")
+                if edit == "all replies":
+                    assert (probe.answers, probe.opposed) == (request.replies, request.opposed)
 
 
 @pytest.mark.parametrize(("name", "split"), EXPECTED, ids=["-".join(key) for key in EXPECTED])
