@@ -47,7 +47,10 @@ class Estimate:
         self.counts = {task: len(cases) for task, cases in found.cases.items()}
         self.samples = {task: choose(cases, SAMPLE) for task, cases in found.cases.items()}
         self.chunk = min(self.config.chunk, max(self.counts.values(), default=1))
-        self.joint = sum(self.counts[task] for task in found.edited) if self.config.schedule == "batch" else 1
+        self.joint = 1
+        if self.config.schedule == "batch":
+            edited = sum(self.counts[task] for task in found.edited)
+            self.joint = min(self.config.batch_size or edited, edited)
         self._loads: dict[tuple[str, tuple[Context | None, ...]], ScoreLoad] = {}
         self.edits = self.chunk if self.config.schedule == "single" else 1
         self.passes, self.pack = memory.Pass.of(sketch, self.itemsize), machine.pack_tokens
