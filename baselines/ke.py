@@ -8,6 +8,10 @@ small network makes row and column vectors of h, and from them gates of rank one
 
 With grad_W L = sum_t delta_t x_t^T this is low rank: (r c^T) o (delta x^T) = (r o delta) (c o x)^T.
 
+The released code takes the softmax over the first axis of the stored weight. GPT-2 stores W as [d_in, d_out], so there
+it runs over the d_in numbers of c and r is left as it is: the option `gates`. The code refuses several edits at once,
+and so does this one.
+
 The adaptation to decoders is that of MEND's comparison: three last blocks, MEND's objective, and prompt and target as
 the text that is read. The original's text and its constraint with a multiplier are options.
 """
@@ -21,6 +25,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 from torch.nn.utils.rnn import pack_sequence
+from transformers.pytorch_utils import Conv1D
 
 from instructedit.editors import (
     Cost,
@@ -57,6 +62,9 @@ class KEConfig(TrainedConfig):
     """Factor of every update."""
     reads: Literal["prompt and target", "original"] = "prompt and target"
     """What the LSTM reads; `original`: `{old answer} >> {target} || {prompt}`, the old answer teacher-forced."""
+    gates: Literal["paper", "released"] = "paper"
+    """Which vectors of a gate the softmax makes. `paper`: r, over d_out. `released`: those along the first axis of the
+    stored weight: c, over d_in, for the Conv1D of GPT-2, and r for a Linear."""
     constraint: Literal["penalty", "margin"] = "penalty"
     """`penalty`: c_edit * L_e + c_loc * KL, as MEND. `margin`: L_e + multiplier * (KL - margin), the multiplier learnt
     by gradient ascent, as in the original."""
@@ -77,9 +85,16 @@ class Conditioner(nn.Module):
         self.inner = weight_norm(nn.Linear(condition, hidden))
         self.outer = weight_norm(nn.Linear(hidden, sum(self.sizes)))
 
-    def forward(self, h: Tensor) -> tuple[Tensor, ...]:
-        """Return softmax(r_a), c_a, softmax(r_b), c_b, eta for h [edits, condition], each [edits, ...]."""
+    def forward(self, h: Tensor, over_inputs: bool = False) -> tuple[Tensor, ...]:
+        """Return r_a, c_a, r_b, c_b, eta for h [edits, condition], each [edits, ...].
+
+        Args:
+            h: The condition.
+            over_inputs: Whether the softmax is taken of c_a and c_b and not of r_a and r_b.
+        """
         r_a, c_a, r_b, c_b, scale = _normed(self.outer, torch.tanh(_normed(self.inner, h))).split(self.sizes, dim=-1)
+        if over_inputs:
+            return r_a, c_a.softmax(-1), r_b, c_b.softmax(-1), torch.sigmoid(scale)
         return r_a.softmax(-1), c_a, r_b.softmax(-1), c_b, torch.sigmoid(scale)
 
 
@@ -192,7 +207,8 @@ class KE(TrainedEditor[KEConfig]):
         edits: list[list[LowRank]] = [[] for _ in requests]
         for site, conditioner in zip(self.shape.sites, self.reader.conditioners, strict=True):
             place = model.site_device(site)
-            for number, (r_a, c_a, r_b, c_b, eta) in enumerate(zip(*conditioner(h), strict=True)):
+            over_inputs = self.config.gates == "released" and isinstance(model.model.get_submodule(site.name), Conv1D)
+            for number, (r_a, c_a, r_b, c_b, eta) in enumerate(zip(*conditioner(h, over_inputs), strict=True)):
                 x, delta = (part.to(h.device) for part in factors[site.name][number])
                 a = torch.cat([c_a * x, c_b[None]])
                 b = self.config.max_scale * eta * torch.cat([r_a * delta, r_b[None]])

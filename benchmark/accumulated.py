@@ -22,6 +22,7 @@ class _Index(BaseModel):
     """`edits/ROW.json`: which safetensors file beside it counts, and what does not stand in that."""
 
     file: str
+    first: int = 0
     requests: int
     failures: dict[str, str]
 
@@ -34,14 +35,18 @@ class Accumulated:
         edits: One edit.
         requests: Requests taken, those that could not be edited in included.
         failures: Why a request could not be edited in, by case id.
+        first: Requests of the stream before these, where it is edited in by several joint edits.
     """
 
     edits: Edits = field(default_factory=lambda: Edits.none(1))
     requests: int = 0
     failures: dict[str, str] = field(default_factory=dict)
+    first: int = 0
 
     @classmethod
-    def together(cls, model: LanguageModel, editor: Editor[Any], requests: Sequence[EditRequest], seed: int) -> Self:
+    def together(
+        cls, model: LanguageModel, editor: Editor[Any], requests: Sequence[EditRequest], seed: int, first: int = 0
+    ) -> Self:
         """Make one joint edit. Requests that the editor refuses even alone are left out of it.
 
         If the editor has no joint form, or its edit is not finite, all requests have failed.
@@ -53,12 +58,12 @@ class Accumulated:
                 edits = editor.edit_together(model, left, seed)
                 if not is_finite(edits):
                     raise InputError(NOT_FINITE)
-                return cls(edits, len(requests), failures)
+                return cls(edits, len(requests), failures, first)
             except InputError as error:
                 found = {} if failures or not isinstance(error, CaseError) else _refused(model, editor, left, seed)
                 failures |= found or {request.case_id: str(error) for request in left}
                 left = [request for request in left if request.case_id not in failures]
-        return cls(requests=len(requests), failures=failures)
+        return cls(requests=len(requests), failures=failures, first=first)
 
     def take(self, model: LanguageModel, editor: Editor[Any], request: EditRequest, seed: int) -> Made:
         """Make one more edit and return it for its case; if that fails, all stays as it is but for the count."""
@@ -97,14 +102,14 @@ class Accumulated:
         # Memory laid out otherwise rounds otherwise: a run that goes on must not differ from one that was stopped.
         self.edits = _laid_out(self.edits)
         index = _index(folder, row)
-        path = index.with_name(f"{index.stem}-{self.requests}.safetensors")
+        path = index.with_name(f"{index.stem}-{self.first + self.requests}.safetensors")
         part = path.with_suffix(".part")
         try:
             index.parent.mkdir(exist_ok=True)
             self.edits.save(part)
             part.replace(path)
             # The index is written last, so that it never names a file that is not there.
-            write_record(index, _Index(file=path.name, requests=self.requests, failures=self.failures))
+            write_record(index, _Index(file=path.name, first=self.first, requests=self.requests, failures=self.failures))
             for old in index.parent.glob("*.safetensors"):
                 if old != path and old.name.rpartition("-")[0] == index.stem:
                     old.unlink()
@@ -123,7 +128,7 @@ class Accumulated:
             return None
         index = _Index.model_validate_json(path.read_text(encoding="utf-8"))
         edits = Edits.load(path.with_name(index.file))
-        return cls(_laid_out(edits, model), index.requests, index.failures)
+        return cls(_laid_out(edits, model), index.requests, index.failures, index.first)
 
 
 def _refused(model: LanguageModel, editor: Editor[Any], requests: Sequence[EditRequest], seed: int) -> dict[str, str]:

@@ -32,6 +32,8 @@ class RunConfig(BaseModel):
     edited: tuple[str, ...] | None = None
     """Tasks whose cases `batch` and `sequential` edit; None: all evaluated ones that `held_out` does not name, or all
     if none is left."""
+    batch_size: Positive | None = None
+    """Edits of one joint edit of `batch`, each made on the clean model; the last may have fewer. None: all in one."""
     at: tuple[Positive, ...] = ()
     """Numbers of edits after which `sequential` scores all cases edited so far."""
     model: str = "embedded"

@@ -47,7 +47,10 @@ class Estimate:
         self.counts = {task: len(cases) for task, cases in found.cases.items()}
         self.samples = {task: choose(cases, SAMPLE) for task, cases in found.cases.items()}
         self.chunk = min(self.config.chunk, max(self.counts.values(), default=1))
-        self.joint = sum(self.counts[task] for task in found.edited) if self.config.schedule == "batch" else 1
+        self.joint = 1
+        if self.config.schedule == "batch":
+            edited = sum(self.counts[task] for task in found.edited)
+            self.joint = min(self.config.batch_size or edited, edited)
         self._loads: dict[tuple[str, tuple[Context | None, ...]], ScoreLoad] = {}
         self.edits = self.chunk if self.config.schedule == "single" else 1
         self.passes, self.pack = memory.Pass.of(sketch, self.itemsize), machine.pack_tokens
@@ -185,14 +188,14 @@ class Estimate:
     def training(self, cost: Cost, training: Training, load: TrainingLoad) -> Work:
         """Return the work of a training: no step is saved by stopping early."""
         config: TrainingConfig = training.editor.config.training
-        together = training.editor.together
+        together = training.editor.at_once
         judged = load.outer * together
         share = 0.0 if cost.first_block is None else self.sketch.share(cost.first_block)
         network = together * (cost.token_flops * load.edit.tokens + cost.edit_flops)
         capture = forward(self.sketch, self.machine, load.edit * together, 1 + share, 2)
         passed = capture + forward(self.sketch, self.machine, judged, 1 + 2 * share, 3)
         weights = FLOAT * cost.parameters
-        parts = config.batch * config.accumulate / together
+        parts = config.batch * config.together * config.accumulate / together
         step = (passed + Work(flops=3 * network, moved=2 * weights + 3 * together * cost.moved_bytes)) * parts + Work(
             moved=MOVED * weights
         )
@@ -202,7 +205,7 @@ class Estimate:
 
     def training_memory(self, cost: Cost, training: Training, load: TrainingLoad) -> Need:
         """Return the memory of a training: texts go through pack by pack, behind them what the network kept."""
-        together = training.editor.together
+        together = training.editor.at_once
         judged = within(load.outer * together, self.pack)
         share = 0.0 if cost.first_block is None else self.sketch.share(cost.first_block)
         steps = together * (cost.edit_bytes + cost.step_token_bytes * load.edit.tokens)

@@ -39,7 +39,7 @@ Split = Literal["test", "train", "validation"]
 """Which cases are evaluated; `validation` is the share of the training split that trained editors do not learn from."""
 
 Schedule = Literal["single", "batch", "sequential"]
-"""`single`: edit, score, discard; `batch`: one edit of all cases; `sequential`: edits accumulate."""
+"""`single`: edit, score, discard; `batch`: joint edits of many cases; `sequential`: edits accumulate."""
 
 
 class Record(BaseModel):
@@ -136,6 +136,8 @@ class RunSpec(Record):
     schedule: Schedule = "single"
     edited: tuple[str, ...] | None = None
     """Tasks whose cases `batch` and `sequential` edit; None where each case is edited by itself."""
+    batch_size: int | None = None
+    """Edits of one joint edit of `batch`; the last may have fewer. None: all in one, or another schedule."""
     at: tuple[int, ...] = ()
     """Numbers of edits after which `sequential` scores all cases edited so far."""
     editors: tuple[EditorSpec, ...]
@@ -239,7 +241,7 @@ class CaseRecord(Record):
     case_id: str
     editor: str
     stage: str = "single"
-    """When it was scored: `single`, after an edit of this case alone; `batch`, under one edit of all; `after-edit`,
+    """When it was scored: `single`, after an edit of this case alone; `batch`, under a joint edit; `after-edit`,
     `after-K` and `after-all`, right after its own edit, after K and after all edits of a sequence."""
     prompt: str
     target: str

@@ -100,6 +100,7 @@ def prepare(
         split=config.split,
         schedule=config.schedule,
         edited=found.edited or None,
+        batch_size=config.batch_size if config.schedule == "batch" else None,
         at=config.at if config.schedule == "sequential" else (),
         editors=_editor_specs(found, learnt),
         tasks=tuple(found.cases),

@@ -3,7 +3,7 @@
 | schedule | edit | stages |
 | --- | --- | --- |
 | `single` | each case by itself, on the clean model | `single` |
-| `batch` | one edit of all edited cases | `batch`: every case under it |
+| `batch` | a joint edit of each batch of edited cases | `batch`: every case under that of its batch |
 | `sequential` | edited cases one on top of the other | `after-edit`, `after-K`, `after-all` |
 
 In `batch` and `sequential` the edited cases of all tasks make one stream, whose order follows from the seed and the
@@ -24,7 +24,7 @@ from .outline import Outline, requests_of
 from .results import CaseRecord, RunFile, RunSpec, Schedule
 from .scoring import Timing, run_chunk, score_chunk
 from .settings import RowSpec
-from .stages import AFTER_ALL, AFTER_EDIT, BATCH, SINGLE, after, marks_of, place, scored
+from .stages import AFTER_ALL, AFTER_EDIT, BATCH, SINGLE, after, batches, marks_of, place, scored
 from .store import Key, Store, key_of
 from .usage import ChunkTime
 
@@ -135,20 +135,33 @@ def single(work: Work) -> None:
 
 
 def batch(work: Work) -> None:
-    """Edit all edited cases at once and score every case under that one edit, those of other tasks too."""
-    stream = stream_of(work.outline, work.spec.seed)
-    every = [case for cases in work.outline.cases.values() for case in cases]
-    edits = {row.name: _joint(work, row, stream) for row in work.behind(every, BATCH)}
-    work.score(work.outline.cases, BATCH, edits)
+    """Edit batch by batch, each on the clean model, and score its cases under it, some of other tasks too."""
+    cases = {task: {case.request.case_id: case for case in own} for task, own in work.outline.cases.items()}
+    every = {name: case for own in cases.values() for name, case in own.items()}
+    told: dict[str, Accumulated] = {}  # what was edited in and what was not, in this start
+    count = 0
+    for carried, scored_under in batches(work.spec, {task: list(own) for task, own in cases.items()}):
+        own = {task: [cases[task][name] for name in names] for task, names in scored_under.items()}
+        stream = [every[name] for name in carried]
+        rows = work.behind([case for some in own.values() for case in some], BATCH)
+        edits = {row.name: _joint(work, row, stream, count) for row in rows}
+        work.score(own, BATCH, edits)
+        count += len(stream)
+        for name, found in edits.items():
+            total = told.setdefault(name, Accumulated())
+            total.requests += found.requests
+            total.failures |= found.failures
+    for name, total in told.items():
+        _tell(work, name, total)
 
 
-def _joint(work: Work, row: RowSpec, stream: Sequence[EditCase]) -> Accumulated:
-    """Return the edit of all cases under a row: the one that is kept, or a new one."""
+def _joint(work: Work, row: RowSpec, stream: Sequence[EditCase], first: int) -> Accumulated:
+    """Return the edit of a batch under a row: the one that is kept, or a new one, which then takes its place."""
     found = Accumulated.load(work.store.folder, row.name, work.model)
-    if found is None:
+    if found is None or found.first != first:
         begun = perf_counter()
         requests = work.requests(row, stream)
-        found = Accumulated.together(work.model, work.editors[row.name], requests, work.spec.seed)
+        found = Accumulated.together(work.model, work.editors[row.name], requests, work.spec.seed, first)
         found.save(work.store.folder, row.name)
         time = ChunkTime(
             task=None,
@@ -160,7 +173,6 @@ def _joint(work: Work, row: RowSpec, stream: Sequence[EditCase]) -> Accumulated:
             score_seconds=0.0,
         )
         work.store.append([], [time])
-    _tell(work, row.name, found)
     return found
 
 

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 from instructedit.editors import EditCase
 
+from .tasks.base import subject_key
+
 
 def choose(cases: Sequence[EditCase], limit: int | None) -> tuple[EditCase, ...]:
     """Return at most `limit` cases in the order of the file.
@@ -19,19 +21,33 @@ def choose(cases: Sequence[EditCase], limit: int | None) -> tuple[EditCase, ...]
     return tuple(case for case in cases if case.request.case_id in chosen)
 
 
+def rank(subject: str) -> float:
+    """Return a subject's place in [0, 1), by the sha256 of its key; spellings of one subject have the same."""
+    digest = hashlib.sha256(subject_key(subject).encode()).digest()
+    return int.from_bytes(digest[:6], "big") / 2**48  # exact in double precision
+
+
 def divide(
     cases: Sequence[EditCase], limit: int | None, share: float
 ) -> tuple[tuple[EditCase, ...], tuple[EditCase, ...]]:
-    """Return the training cases of a task and those kept for validation, at least one.
+    """Return the training cases of a task and those kept for validation.
 
-    Both are parts as `choose` makes them, so what a smaller limit keeps for validation no larger limit trains on.
+    A case is kept for validation where its subject's `rank` is below the share. That depends on the subject alone: a
+    subject that one task validates no task trains on, under whatever limit, training or setting.
+
+    A limit keeps the share of each side as far as there are cases, at least one for validation, each chosen as by
+    `choose`. What a smaller limit takes of either side a larger one takes too.
 
     Args:
         cases: All cases that may be learnt from.
-        limit: Most cases of both parts together.
-        share: Share of them that is kept for validation.
+        limit: Maximum number of cases of both parts together.
+        share: Share of the subjects that are kept for validation.
+
+    Returns:
+        Cases to train on and to validate on; either may be empty.
     """
-    within = choose(cases, limit)
-    kept = choose(within, max(1, round(share * len(within))))
-    ids = {case.request.case_id for case in kept}
-    return tuple(case for case in within if case.request.case_id not in ids), kept
+    kept = [case for case in cases if rank(case.request.subject) < share]
+    learnt = [case for case in cases if not rank(case.request.subject) < share]
+    count = len(cases) if limit is None else min(limit, len(cases))
+    validated = min(len(kept), max(1, round(share * count), count - len(learnt)))
+    return choose(learnt, count - validated), choose(kept, validated)

@@ -27,6 +27,30 @@ def marks_of(spec: RunSpec, count: int) -> list[int]:
     return sorted({mark for mark in spec.at if mark < count})
 
 
+def batches(spec: RunSpec, cases: Mapping[str, Sequence[str]]) -> list[tuple[list[str], dict[str, list[str]]]]:
+    """Return for each joint edit of `batch` the ids of the cases that it carries, and of those scored under it by task.
+
+    The stream of edited cases is cut into batches of `batch_size`; the last may have fewer. Cases of tasks that are not
+    edited are dealt to the batches in turn, by their place in their task.
+
+    Args:
+        spec: The run.
+        cases: Ids of the evaluated cases of each task.
+    """
+    edited = [case for task in spec.edited or () for case in cases.get(task, ())]
+    stream = sorted(edited, key=lambda case: place(case, spec.seed))
+    size = spec.batch_size or max(len(stream), 1)
+    carried = [stream[first : first + size] for first in range(0, len(stream), size)] or [[]]
+    batch_of = {case: number for number, own in enumerate(carried) for case in own}
+    for task, ids in cases.items():
+        if task not in (spec.edited or ()):
+            batch_of |= {case: number % len(carried) for number, case in enumerate(ids)}
+    return [
+        (own, {task: [case for case in ids if batch_of[case] == number] for task, ids in cases.items()})
+        for number, own in enumerate(carried)
+    ]
+
+
 def scored(spec: RunSpec, cases: Mapping[str, Sequence[str]]) -> dict[str, dict[str, list[str]]]:
     """Return the ids of the cases that each row has a line of, by stage and task.
 

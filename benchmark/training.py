@@ -9,7 +9,7 @@ import math
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from instructedit.editors import EditCase, Editor, EditRequest, InputError, Lang
 
 from .checkpoint import RECORD, Checkpoint
 from .results import TrainingSpec, read_record, unlike
-from .selection import divide
+from .selection import divide, rank
 from .settings import Arm
 from .store import StorageError, write_record
 from .tasks.base import TaskCases, make_task, training_cases
@@ -118,16 +118,30 @@ def training_set(
     """
     parts = {task: divide(cases.of(task).cases, arm.limits.get(task), share) for task in sorted(arm.train)}
     for task, (train, validation) in parts.items():
-        if not train:
+        if not train or not validation:
             raise InputError(
-                f"Training on {arm.label}: '{task}' has {len(validation)} cases, expected one to train on and one for "
-                "validation at least."
+                f"Training on {arm.label}: '{task}' has {len(train)} cases to train on and {len(validation)} for "
+                f"validation, expected one of each at least.{_share_for(cases.of(task).cases, share)}"
             )
     return TrainingSet(
         train=tuple(case for train, _ in parts.values() for case in train),
         validation=tuple(case for _, validation in parts.values() for case in validation),
         weights=_weights(arm, {task: len(train) for task, (train, _) in parts.items()}),
         instruct=instruct,
+    )
+
+
+def _share_for(cases: Sequence[EditCase], share: float) -> str:
+    """Return a sentence on which shares for validation divide some cases; empty if this one does, or none."""
+    ranks = sorted(rank(case.request.subject) for case in cases)
+    if not ranks or ranks[0] < share <= ranks[-1]:
+        return ""
+    above, most = math.floor(ranks[0] * 1000 + 1) / 1000, math.floor(ranks[-1] * 1000) / 1000
+    if above > most:
+        return ""
+    return (
+        " Which subjects are kept for validation follows from their names, so that no limit or setting moves one; for "
+        f"these a 'validation' from {above:.3f} to {most:.3f} keeps at least one and trains on at least one."
     )
 
 

@@ -3,11 +3,15 @@
 The mechanism is MEND's (arXiv 2110.11309): one forward and backward pass over prompt and target gives x_t and delta_t
 at every edited map; the hypernetwork makes x~_t and delta~_t of them; the edit is W + alpha * sum_t x~_t (outer)
 delta~_t, a low-rank patch whose rank is the number of tokens.
+
+A joint edit of several requests sums over the tokens of all of them. Its gradient is that of one loss (`mean loss`: the
+mean over the target tokens of all requests, in one backward pass) or of each request's own mean loss (`sum`).
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from itertools import accumulate, pairwise
+from typing import Literal, TypeVar
 
 import torch
 from pydantic import Field
@@ -20,11 +24,12 @@ from .hypernetwork import Hypernetwork
 from .model import LanguageModel
 from .patches import LowRank
 from .rows import Row
+from .sequence import merge
 from .sketch import Sketch
 from .structure import Site
 from .taps import Factors
-from .texts import EditRows, EditTexts
-from .trained import Shape, TrainedConfig, TrainedEditor
+from .texts import EditRows, EditTexts, counted
+from .trained import TOGETHER, Shape, TrainedConfig, TrainedEditor, facts_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +58,10 @@ class TokenFactors:
 
 
 def gradient_factors(
-    model: LanguageModel, texts: Sequence[EditTexts] | Sequence[Row], sites: Sequence[Site]
+    model: LanguageModel,
+    texts: Sequence[EditTexts] | Sequence[Row],
+    sites: Sequence[Site],
+    pools: Sequence[tuple[int, int]] | None = None,
 ) -> dict[str, TokenFactors]:
     """Return the factors of the gradient of each request's loss over its texts; see `texts`.
 
@@ -63,11 +71,12 @@ def gradient_factors(
         model: The model.
         texts: The texts of each request; of a request with one text, the row itself.
         sites: The edited maps.
+        pools: See `EditRows.of`.
 
     Returns:
         The factors by the maps' names.
     """
-    flat = EditRows.of(texts)
+    flat = EditRows.of(texts, pools)
 
     def loss(index: int, logits: Tensor) -> Tensor:
         labels = torch.tensor(flat.rows[index].labels, device=logits.device)
@@ -106,6 +115,10 @@ class GradientConfig(TrainedConfig):
     edit_lr_lr: float = Field(default=1e-4, ge=0)
     """Rate of Adam for alpha. In MEND's code the optimiser meant for alpha never sees its gradient, so that alpha
     really learns at `lr`; set both alike for the released behaviour."""
+    joint: Literal["mean loss", "sum"] = "mean loss"
+    """How an edit of several requests is made. `mean loss`: from one loss, the mean negative log-likelihood over the
+    target tokens of all requests, with one backward pass, as in MEND's released code. `sum`: each request's edit is
+    made from its own mean loss and the edits are summed, as MEND's paper describes it."""
 
 
 C = TypeVar("C", bound=GradientConfig)
@@ -113,6 +126,8 @@ C = TypeVar("C", bound=GradientConfig)
 
 class GradientEditor(TrainedEditor[C]):
     """One gradient, transformed into one edit by a hypernetwork."""
+
+    joins = True
 
     def make_network(self, shape: Shape, seed: int) -> nn.Module:
         """See `TrainedEditor.make_network`."""
@@ -154,16 +169,36 @@ class GradientEditor(TrainedEditor[C]):
         others = [p for p in self.hypernetwork.parameters() if p is not steps]
         return [{"params": others}, {"params": [steps], "lr": self.config.edit_lr_lr}]
 
-    def factors(self, model: LanguageModel, requests: Sequence[EditRequest]) -> dict[str, TokenFactors]:
-        """Return the factors of each request's gradient, where the network is."""
+    def factors(
+        self, model: LanguageModel, requests: Sequence[EditRequest], pools: Sequence[tuple[int, int]] | None = None
+    ) -> dict[str, TokenFactors]:
+        """Return the factors of each request's gradient, where the network is; `pools` as in `gradient_factors`."""
         assert self.shape is not None
-        found = gradient_factors(model, [self.texts(model, request) for request in requests], self.shape.sites)
+        found = gradient_factors(model, self._texts(model, requests), self.shape.sites, pools)
         place = next(self.hypernetwork.parameters()).device
         return {name: TokenFactors(f.x.to(place), f.delta.to(place), f.counts) for name, f in found.items()}
 
-    def observe(self, model: LanguageModel, requests: Sequence[EditRequest]) -> None:
+    def _texts(self, model: LanguageModel, requests: Sequence[EditRequest]) -> list[EditTexts]:
+        return [self.texts(model, request) for request in requests]
+
+    def _pools(
+        self, model: LanguageModel, requests: Sequence[EditRequest], groups: Sequence[int] | None
+    ) -> list[tuple[int, int]] | None:
+        """Return for each request the tokens that the loss its edit is made from is the mean over; None: its own."""
+        if groups is None or self.config.joint == "sum":
+            return None
+        tokens = [found.tokens for found in self._texts(model, requests)]
+        pools: list[tuple[int, int]] = []
+        for size in groups:
+            wanted, opposed = (sum(own) for own in zip(*tokens[len(pools) : len(pools) + size], strict=True))
+            pools += [(wanted, opposed)] * size
+        return pools
+
+    def observe(
+        self, model: LanguageModel, requests: Sequence[EditRequest], groups: Sequence[int] | None = None
+    ) -> None:
         """Take the requests' tokens into the running statistics."""
-        self._observe(self.factors(model, requests))
+        self._observe(self.factors(model, requests, self._pools(model, requests, groups)))
 
     def _observe(self, factors: Mapping[str, TokenFactors]) -> None:
         assert self.shape is not None
@@ -174,8 +209,44 @@ class GradientEditor(TrainedEditor[C]):
         self, model: LanguageModel, requests: Sequence[EditRequest], batches: Sequence[int] | None = None
     ) -> Edits:
         """See `TrainedEditor.patches`; while training, the statistics take each batch in before it is normalised."""
+        return self._made(model, requests, batches, None, None)
+
+    def joint_patches(
+        self,
+        model: LanguageModel,
+        requests: Sequence[EditRequest],
+        groups: Sequence[int],
+        batches: Sequence[int] | None = None,
+    ) -> Edits:
+        """See `TrainedEditor.joint_patches`; each edit is made as `joint` has it."""
+        return self._made(model, requests, batches, groups, self._pools(model, requests, groups))
+
+    def edit_together(self, model: LanguageModel, requests: Sequence[EditRequest], seed: int = 0) -> Edits:
+        """Make one edit of all requests, as `joint` has it, some requests at a time; see `Editor.edit_together`."""
+        self.check_together(requests)
+        self._check(model)
+        pools = self._pools(model, requests, [len(requests)])
+        total, done = Edits.none(1), 0
+        for first in range(0, len(requests), TOGETHER):
+            for part in self._parts(model, requests[first : first + TOGETHER]):
+                own = None if pools is None else pools[done : done + len(part)]
+                with torch.no_grad():
+                    total = merge(total, self._made(model, part, None, [len(part)], own))
+                done += len(part)
+        edits = replace(total, facts=(facts_of(total.patches[0]),))
+        return counted(edits, self._texts(model, requests), [0] * len(requests))
+
+    def _made(
+        self,
+        model: LanguageModel,
+        requests: Sequence[EditRequest],
+        batches: Sequence[int] | None,
+        groups: Sequence[int] | None,
+        pools: Sequence[tuple[int, int]] | None,
+    ) -> Edits:
+        """Return the edits of groups of requests, each request's loss a part of the mean over its pool."""
         assert self.shape is not None
-        factors = self.factors(model, requests)
+        factors = self.factors(model, requests, pools)
         learns = self.hypernetwork.training
         z: dict[Site, list[Tensor]] = {site: [] for site in self.shape.sites}
         first = 0
@@ -186,12 +257,20 @@ class GradientEditor(TrainedEditor[C]):
             for site, parts in z.items():
                 parts.append(self.hypernetwork.normalised(site, batch[site.name].x, batch[site.name].delta))
             first += size
-        counts = {site: factors[site.name].counts for site in z}
+        counts = {site: _grouped(factors[site.name].counts, groups) for site in z}
         factors.clear()  # z stands for them
         made = self.hypernetwork.transform(z)
-        edits: list[list[LowRank]] = [[] for _ in requests]
+        edits: list[list[LowRank]] = [[] for _ in groups or requests]
         for site in self.shape.sites:
             place = model.site_device(site)
             for edit, x, delta in zip(edits, *(part.split(counts[site]) for part in made.pop(site.name)), strict=True):
                 edit.append(LowRank(site.name, site.block, x.T.to(place), delta.to(place)))
         return Edits(tuple(tuple(edit) for edit in edits))
+
+
+def _grouped(counts: Sequence[int], groups: Sequence[int] | None) -> list[int]:
+    """Return the sums of counts over groups of neighbours."""
+    if groups is None:
+        return list(counts)
+    ends = [0, *accumulate(groups)]
+    return [sum(counts[first:stop]) for first, stop in pairwise(ends)]

@@ -11,7 +11,7 @@ the tokens of replies with the wanted sentiment plus the mean of -log(1 - p') ov
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -28,6 +28,7 @@ from .rows import Encoder, Row
 from .texts import token_losses
 
 Kind = Literal["edit", "opposed", "locality"]
+Count = Annotated[int, Field(ge=1)] | Literal["all"]
 
 
 class ObjectiveConfig(EditorConfig):
@@ -40,13 +41,13 @@ class ObjectiveConfig(EditorConfig):
     edit_prompt: Literal["equivalent", "same", "both"] = "equivalent"
     """`equivalent`: a rephrase of the prompt where the record has one. `same`: the edit's own prompt, as in the
     released code of InstructEdit, which leaves generalization untrained. `both`: one of each, pooled."""
-    locality_rows: int = Field(default=4, ge=1)
-    """Most locality texts of a case in one step, drawn anew each time."""
+    locality_rows: Count = 4
+    """Maximum number of locality texts of a case in one step, drawn anew each time; `all` sets no limit."""
     kl_positions: Literal["predicting", "released"] = "predicting"
     """`released`: at the answer's tokens instead of the positions that predict them, one too late, as in the released
     code of InstructEdit."""
-    replies: int = Field(default=1, ge=1)
-    """Replies of each sentiment of a case in one step."""
+    replies: Count = 1
+    """Maximum number of replies of each sentiment of a case in one step; `all` sets no limit."""
     unlikelihood: bool = True
     """Whether replies of the opposite sentiment are made unlikely, token by token, as in SERAC. What both sentiments
     say alike is made unlikely with them."""
@@ -58,7 +59,7 @@ class Outer:
 
     Attributes:
         row: The text.
-        owner: Index of the edit it judges.
+        owner: Index of the case it belongs to.
         kind: Which term it belongs to.
         scale: Share of one of its tokens in the mean of its case's term.
         bare: For locality text behind an edit's instruction the same text without it: what the unedited model is asked,
@@ -120,7 +121,7 @@ def outer_rows(
         model: Encodes the texts; those that do not fit its context are left out.
         case: The training case, whose probes the texts come from.
         request: Its request, as the editor was given it.
-        owner: Index of its edit.
+        owner: Index of the case.
         context: What the edited model is asked with.
         config: The objective.
         rng: Draws which rephrase, locality texts and replies are used.
@@ -151,7 +152,7 @@ def outer_rows(
     local = [probe for probe in case.probes if probe.role == "locality"]
     local_front = context.front("locality") if context else ""
     texts: list[tuple[Row, Row | None]] = []
-    for probe in rng.sample(local, min(len(local), config.locality_rows)):
+    for probe in rng.sample(local, _at_most(config.locality_rows, len(local))):
         told = _some(model, local_front + probe.prompt, probe.answers[:1], 1, rng)
         if not local_front:
             texts += [(row, None) for row in told]
@@ -173,9 +174,13 @@ def _one_late(row: Row) -> Row:
     return Row(row.ids, tuple(p + 1 for p in row.scored), row.prompt_end)
 
 
-def _some(model: Encoder, prompt: str, answers: Sequence[str], count: int, rng: random.Random) -> list[Row]:
+def _at_most(count: Count, available: int) -> int:
+    return available if count == "all" else min(count, available)
+
+
+def _some(model: Encoder, prompt: str, answers: Sequence[str], count: Count, rng: random.Random) -> list[Row]:
     rows = []
-    for answer in rng.sample(list(answers), min(len(answers), count)):
+    for answer in rng.sample(list(answers), _at_most(count, len(answers))):
         try:
             rows.append(model.encode(prompt, answer))
         except CaseError:
@@ -184,24 +189,35 @@ def _some(model: Encoder, prompt: str, answers: Sequence[str], count: int, rng: 
 
 
 def outer_loss(
-    model: LanguageModel, edits: Edits, outers: Sequence[Outer], c_edit: float, c_loc: float, *, share: float = 0.0
+    model: LanguageModel,
+    edits: Edits,
+    outers: Sequence[Outer],
+    c_edit: float,
+    c_loc: float,
+    *,
+    share: float = 0.0,
+    groups: Sequence[int] | None = None,
 ) -> Losses:
     """Return the outer loss of some edits and, if `share` is not zero, add `share` times its gradient.
 
     The gradient reaches everything that the patches' tensors were computed from. It is taken bin by bin down to those
     tensors and from there in one go, so that memory does not grow with the number of texts.
 
+    Each text is weighed within its case, and each case alike, however many cases an edit carries.
+
     Args:
         model: The model.
-        edits: One edit for each case.
-        outers: The texts, those of one edit next to each other.
+        edits: The edits.
+        outers: The texts, those of one case next to each other.
         c_edit: Weight of L_e.
         c_loc: Weight of L_loc.
-        share: Weight of this batch in the step's gradient.
+        share: Weight of each case in the step's gradient.
+        groups: For each edit the number of its cases, which are neighbours; None for one case each.
 
     Returns:
-        Sums over the edits.
+        Sums over the cases.
     """
+    edit_of = [number for number, size in enumerate(groups or [1] * len(edits)) for _ in range(size)]
     rows = [outer.row for outer in outers]
     cut = edits.cut
     assert cut is not None, "an edit without patches has no gradient"
@@ -213,10 +229,10 @@ def outer_loss(
             reference[bare[number][0]] = logits.to(model.edit_dtype).log_softmax(-1)
     leaves, tensors = _leaves(edits, share != 0)
     local = {outer.owner for outer in outers if outer.kind == "locality"}
-    losses = Losses(cases=len(edits), local=len(local))
-    texts = [max(1, sum(o.owner == number and o.kind == "edit" for o in outers)) for number in range(len(edits))]
+    losses = Losses(cases=len(edit_of), local=len(local))
+    texts = [max(1, sum(o.owner == number and o.kind == "edit" for o in outers)) for number in range(len(edit_of))]
     with torch.set_grad_enabled(share != 0), differentiated_once():
-        for layout, read in model.replay_passes(base, leaves, [o.owner for o in outers]):
+        for layout, read in model.replay_passes(base, leaves, [edit_of[o.owner] for o in outers]):
             terms: list[Tensor] = []
             for index, logits in by_row(layout, read):
                 outer = outers[index]

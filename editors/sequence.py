@@ -37,16 +37,6 @@ def merge(before: Edits, after: Edits) -> Edits:
     return Edits((tuple(merged),), after.facts, (_follow(before.contexts[0], after.contexts[0]),))
 
 
-def merge_all(edits: Edits) -> Edits:
-    """Return one edit that is the sum of several made independently of one another."""
-    if not len(edits):
-        return Edits.none(1)
-    total = edits.select([0])
-    for number in range(1, len(edits)):
-        total = merge(total, edits.select([number]))
-    return total
-
-
 def _joins(old: Patch, new: Patch) -> bool:
     if old.site != new.site:
         return False

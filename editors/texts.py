@@ -46,6 +46,12 @@ class EditTexts:
         """Return the number of tokens of all texts."""
         return sum(map(len, (*self.wanted, *self.opposed)))
 
+    @property
+    def tokens(self) -> tuple[int, int]:
+        """The scored tokens of the wanted and of the opposed texts."""
+        wanted, opposed = (sum(len(row.scored) for row in kind) for kind in (self.wanted, self.opposed))
+        return wanted, opposed
+
 
 @dataclass(frozen=True, slots=True)
 class EditRows:
@@ -55,8 +61,8 @@ class EditRows:
         rows: The texts.
         requests: For each row the index of its request, in ascending order.
         opposed: For each row whether it should become unlikely.
-        tokens: For each row the scored tokens of its request that are of its kind, wanted or opposed. A token's share
-            in the loss of its request is 1 / tokens.
+        tokens: For each row the scored tokens that the mean of its kind, wanted or opposed, is taken over: those of its
+            request, or of all requests whose loss is one. A token's share in that loss is 1 / tokens.
     """
 
     rows: tuple[Row, ...]
@@ -65,15 +71,23 @@ class EditRows:
     tokens: tuple[int, ...]
 
     @classmethod
-    def of(cls, texts: Sequence[EditTexts] | Sequence[Row]) -> "EditRows":
-        """Return the texts of requests; a bare row is the only text of its request."""
+    def of(
+        cls, texts: Sequence[EditTexts] | Sequence[Row], pools: Sequence[tuple[int, int]] | None = None
+    ) -> "EditRows":
+        """Return the texts of requests; a bare row is the only text of its request.
+
+        Args:
+            texts: The texts of each request.
+            pools: For each request the wanted and the opposed tokens that its loss is the mean over, where it is part
+                of a loss over several requests; by default its own.
+        """
         rows: list[tuple[Row, int, bool, int]] = []
         found: EditTexts | Row
         for number, found in enumerate(texts):
             own = EditTexts((found,)) if isinstance(found, Row) else found
+            tokens = own.tokens if pools is None else pools[number]
             for opposed, kind in ((False, own.wanted), (True, own.opposed)):
-                tokens = sum(len(row.scored) for row in kind)
-                rows += [(row, number, opposed, tokens) for row in kind]
+                rows += [(row, number, opposed, tokens[opposed]) for row in kind]
         columns = zip(*rows, strict=True) if rows else ((), (), (), ())
         return cls(*(tuple(column) for column in columns))
 

@@ -7,8 +7,9 @@ flow back to the network.
 import math
 import random
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import accumulate, groupby
 from operator import itemgetter
 from pathlib import Path
@@ -27,7 +28,6 @@ from .model import LanguageModel
 from .objective import Losses, ObjectiveConfig, Outer, outer_loss, outer_rows
 from .patches import LowRank, Patch
 from .seeds import seed_of
-from .sequence import merge, merge_all
 from .sketch import Sketch
 from .structure import Site
 from .texts import counted
@@ -99,15 +99,22 @@ class TrainedEditor(Editor[C]):
     """An editor with a network that is trained on edits of one base model.
 
     Attributes:
+        joins: Whether one edit can carry several requests, in training too, by `joint_patches`.
         network: The network; None until `build`, `fit` or `load`.
         shape: What it was built for.
         origin: What it was trained on and how, as `trainer.identity` writes it; None until it is.
     """
 
     trains: ClassVar[bool] = True
+    joins: ClassVar[bool] = False
 
     def __init__(self, config: C | None = None) -> None:
         super().__init__(config)
+        if (asked := self.config.training.together) > 1 and not self.joins:
+            raise InputError(
+                f"Option 'training.together' of the editor '{self.name}': found {asked}, but the method makes an edit "
+                "of one request at a time; 1 was expected."
+            )
         self.network: nn.Module | None = None
         self.shape: Shape | None = None
         self.origin: str | None = None
@@ -132,8 +139,38 @@ class TrainedEditor(Editor[C]):
             CaseError: If a request does not fit the model's context.
         """
 
-    def observe(self, model: LanguageModel, requests: Sequence[EditRequest]) -> None:
-        """Take requests into running statistics before the first step; nothing where a method has none."""
+    def joint_patches(
+        self,
+        model: LanguageModel,
+        requests: Sequence[EditRequest],
+        groups: Sequence[int],
+        batches: Sequence[int] | None = None,
+    ) -> Edits:
+        """Return one edit for each group of requests, through which gradients reach the network.
+
+        Called of methods that join only.
+
+        Args:
+            model: The base model.
+            requests: The requests.
+            groups: Numbers of neighbouring requests that one edit carries.
+            batches: As in `patches`, in requests.
+
+        Raises:
+            CaseError: If a request does not fit the model's context.
+        """
+        raise NotImplementedError(f"{self.name} makes no joint edits")
+
+    def observe(
+        self, model: LanguageModel, requests: Sequence[EditRequest], groups: Sequence[int] | None = None
+    ) -> None:
+        """Take requests into running statistics before the first step; nothing where a method has none.
+
+        Args:
+            model: The base model.
+            requests: The requests.
+            groups: Numbers of neighbouring requests that one joint edit carries; None for one edit each.
+        """
 
     def groups(self) -> list[dict[str, Any]]:
         """Return the optimiser's parameter groups."""
@@ -245,13 +282,16 @@ class TrainedEditor(Editor[C]):
     ) -> Losses:
         """Return the outer loss of some training cases and, if `share` is not zero, add its gradient.
 
-        Running statistics take the cases in by batches of `batch`, all together if it is None.
+        Each `training.together` neighbouring cases share one edit; the last of these may have fewer.
 
-        A case whose texts of this step do not fit the model's context is left out of it.
+        Running statistics take the edits in by batches of `batch`, all together if it is None.
+
+        A case whose texts of this step do not fit the model's context is left out of it, and of its joint edit.
         """
         requests: list[EditRequest] = []
         outers: list[Outer] = []
-        sizes = [0] * math.ceil(len(cases) / (batch or max(len(cases), 1)))
+        joint = self.config.training.together
+        edited: Counter[int] = Counter()  # requests by edit
         for number, (case, seed) in enumerate(zip(cases, seeds, strict=True)):
             request = training.request(case, seed)
             dice = random.Random(seed_of(seed, "outer"))
@@ -264,18 +304,26 @@ class TrainedEditor(Editor[C]):
                 continue
             requests.append(request)
             outers += found
-            sizes[number // (batch or len(cases))] += 1
+            edited[number // joint] += 1
         if not requests:
             return Losses()
+        taken: Counter[int] = Counter()  # requests by batch
+        for edit, count in edited.items():
+            taken[edit // (batch or len(cases))] += count
+        sizes, groups = list(taken.values()), None if joint == 1 else list(edited.values())
         with torch.set_grad_enabled(share != 0):
-            edits = self.patches(model, requests, [size for size in sizes if size])
-        return outer_loss(model, edits, outers, *self.weights(), share=share)
+            if groups is None:
+                edits = self.patches(model, requests, sizes)
+            else:
+                edits = self.joint_patches(model, requests, groups, sizes)
+        return outer_loss(model, edits, outers, *self.weights(), share=share, groups=groups)
 
     @property
-    def together(self) -> int:
-        """Cases of a training step that run together: whole batches, as many as are about eight cases."""
-        batch, passes = self.config.training.batch, self.config.training.accumulate
-        return batch * min(passes, max(1, TOGETHER // batch))
+    def at_once(self) -> int:
+        """Cases of a training step that run at once: whole batches, as many as are about eight cases."""
+        training = self.config.training
+        own = training.batch * training.together
+        return own * min(training.accumulate, max(1, TOGETHER // own))
 
     def step_losses(
         self, model: LanguageModel, cases: Sequence[EditCase], training: TrainingSet, seeds: Sequence[int]
@@ -286,8 +334,8 @@ class TrainedEditor(Editor[C]):
         them in one after another (`patches`).
         """
         sums, batch = Losses(), self.config.training.batch
-        for first in range(0, len(cases), self.together):
-            part = slice(first, first + self.together)
+        for first in range(0, len(cases), self.at_once):
+            part = slice(first, first + self.at_once)
             sums.add(self.losses(model, cases[part], training, seeds[part], 1 / len(cases), batch))
         return sums
 
@@ -305,7 +353,7 @@ class TrainedEditor(Editor[C]):
             for part in self._parts(model, [requests[index] for index in order]):
                 made += self.patches(model, part).patches
         patches = tuple(own for _, own in sorted(zip(order, made, strict=True), key=itemgetter(0)))
-        edits = Edits(patches, tuple(map(_facts, patches)), tuple(self.context(request) for request in requests))
+        edits = Edits(patches, tuple(map(facts_of, patches)), tuple(self.context(request) for request in requests))
         return counted(edits, [self.texts(model, request) for request in requests])
 
     def _parts(self, model: LanguageModel, requests: Sequence[EditRequest]) -> Iterator[Sequence[EditRequest]]:
@@ -316,14 +364,6 @@ class TrainedEditor(Editor[C]):
         parts = math.ceil(ends[-1] / room) if ends else 0
         for _, own in groupby(zip(ends, requests, strict=True), key=lambda pair: (pair[0] - 1) * parts // ends[-1]):
             yield [request for _, request in own]
-
-    def edit_together(self, model: LanguageModel, requests: Sequence[EditRequest], seed: int = 0) -> Edits:
-        """Return the sum of the requests' edits, each made from the unedited model; their number is not trained for."""
-        self.check_together(requests)
-        total = Edits.none(1)
-        for first in range(0, len(requests), TOGETHER):
-            total = merge(total, merge_all(self.edit(model, requests[first : first + TOGETHER], seed)))
-        return replace(total, facts=(_facts(total.patches[0]),))
 
     def edit_next(self, model: LanguageModel, request: EditRequest, before: Edits, seed: int = 0) -> Edits:
         """See `Editor.edit_next`."""
@@ -387,7 +427,8 @@ def _room(sites: Sequence[Site]) -> int:
     return ROOM // (FLOAT * max(site.d_in + site.d_out for site in sites))
 
 
-def _facts(patches: Sequence[Patch]) -> dict[str, float]:
+def facts_of(patches: Sequence[Patch]) -> dict[str, float]:
+    """Return what is reported of an edit: the norm of its change of the weights."""
     return {"delta_norm": sum(_square(patch) for patch in patches) ** 0.5}
 
 

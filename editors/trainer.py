@@ -82,6 +82,11 @@ class Trainer:
         self.state = Progress()
         self.began = time.monotonic()
 
+    @property
+    def batch(self) -> int:
+        """Cases that share one pass: those of `batch` edits."""
+        return self.config.batch * self.config.together
+
     def _usable(self, cases: Sequence[EditCase]) -> list[EditCase]:
         """Return the cases whose edit fits the model's context, under four draws of the instruction."""
         found = []
@@ -126,17 +131,18 @@ class Trainer:
 
     def _warm_up(self) -> None:
         for number in range(self.config.warmup):
-            cases = [self.sampler.draw() for _ in range(self.config.batch)]
+            cases = [self.sampler.draw() for _ in range(self.batch)]
             seeds = [seed_of(self.seed, "warm-up", number, slot) for slot in range(len(cases))]
             requests = [self.training.request(case, s) for case, s in zip(cases, seeds, strict=True)]
-            self.editor.observe(self.model, requests)
+            together = self.config.together
+            self.editor.observe(self.model, requests, None if together == 1 else [together] * self.config.batch)
 
     def _step(self) -> dict[str, Any]:
         config, state = self.config, self.state
         self.optimiser.zero_grad()
         self.network.train()
-        cases = [self.sampler.draw() for _ in range(config.accumulate * config.batch)]
-        slots = [(number, slot) for number in range(config.accumulate) for slot in range(config.batch)]
+        cases = [self.sampler.draw() for _ in range(config.accumulate * self.batch)]
+        slots = [(number, slot) for number in range(config.accumulate) for slot in range(self.batch)]
         seeds = [seed_of(self.seed, "step", state.step, *slot) for slot in slots]
         sums = self.editor.step_losses(self.model, cases, self.training, seeds)
         norm = float(torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.clip))
@@ -167,8 +173,8 @@ class Trainer:
     def _validate(self) -> dict[str, float]:
         self.network.eval()
         sums = Losses()
-        for first in range(0, len(self.validation), self.config.batch):
-            cases = self.validation[first : first + self.config.batch]
+        for first in range(0, len(self.validation), self.batch):  # the last may be smaller, and its last edit
+            cases = self.validation[first : first + self.batch]
             seeds = [seed_of("validation", case.request.case_id) for case in cases]
             sums.add(self.editor.losses(self.model, cases, self.training, seeds, 0.0))
         if not sums.cases:

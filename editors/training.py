@@ -21,10 +21,14 @@ class TrainingConfig(EditorConfig):
 
     steps: int = Field(default=100_000, ge=1)
     """Most steps of the optimiser."""
+    together: int = Field(default=1, ge=1)
+    """Requests of one training edit. Above 1 each training edit is a joint edit of that many requests, judged by the
+    probes of all their cases. Train with the number that is tested (MEND's `data.n_edits`): a network trained for one
+    request does not keep its locality when several are edited in together."""
     batch: int = Field(default=1, ge=1)
     """Edits that share one pass."""
     accumulate: int = Field(default=10, ge=1)
-    """Passes of one step; a step averages over batch x accumulate edits."""
+    """Passes of one step; a step averages over batch x accumulate edits, joint edits if `together` is above 1."""
     lr: float = Field(default=1e-6, gt=0)
     """Rate of Adam."""
     decay: Literal["none", "linear"] = "none"
@@ -36,7 +40,8 @@ class TrainingConfig(EditorConfig):
     validate_every: int = Field(default=5_000, ge=1)
     """Steps between validations."""
     validation_cases: int = Field(default=500, ge=1)
-    """Most validation cases that are used, chosen by the sha256 of their ids, equally many of each task."""
+    """Most validation cases that are used, chosen by the sha256 of their ids, equally many of each task. They are
+    edited in by `together`, as in training; the last joint edit may be smaller, so that every case counts."""
     patience: int = Field(default=20_000, ge=1)
     """Steps without a lower validation loss after which training stops."""
     keep: Literal["best", "last"] = "best"

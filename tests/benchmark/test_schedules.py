@@ -48,6 +48,13 @@ def batch(place, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def batches(place, tmp_path_factory):
+    """Five edits in batches of 2, 2 and 1; the five cases of the other task are dealt to them in turn."""
+    prepared = prepared_for(place, "batch", edited=("recent",), limit=5, batch_size=2)
+    return prepared, run(prepared, tmp_path_factory.mktemp("batches"))
+
+
+@pytest.fixture(scope="module")
 def sequence(place, tmp_path_factory):
     prepared = prepared_for(place, "sequential", edited=("recent",), limit=5, at=(3, 100))
     return prepared, run(prepared, tmp_path_factory.mktemp("sequence"))
@@ -96,6 +103,75 @@ def test_a_batch_is_one_edit_and_every_case_is_scored_under_it(batch):
             assert record.edit == dict(edits.facts[0])
     unedited, damaged = records["none", "zsre/test/0"], records["ft-m", "zsre/test/0"]
     assert values(unedited) != values(damaged), "cases that were never edited show the damage"
+
+
+def test_each_batch_is_a_joint_edit_of_the_clean_model_for_its_own_cases(batches):
+    prepared, folder = batches
+    records = {(r.editor, r.case_id): r for r in lines(folder)}
+    assert len(records) == len(lines(folder)) == prepared.total == 3 * (5 + 5)
+    assert {r.stage for r in records.values()} == {"batch"}
+    order, others = stream(prepared), prepared.outline.cases["zsre"]
+    assert (len(order), len(others)) == (5, 5)
+    for name in ("ft-m", "grace"):
+        for number, size in enumerate((2, 2, 1)):
+            own = order[2 * number : 2 * number + size]
+            requests = [case.request for case in own]
+            edits = prepared.outline.editors[name].edit_together(prepared.model, requests, prepared.file.spec.seed)
+            for wanted in scored(prepared, [*own, *others[number::3]], edits):
+                record = records[name, wanted.case_id]
+                assert values(record) == pytest.approx(values(wanted), abs=1e-4)
+                assert record.edit == dict(edits.facts[0])
+    assert read_record(folder / "summary.json", RunSummary).complete
+
+
+def test_the_batch_size_is_of_the_run_and_of_batches_alone(place, batch):
+    sized = prepared_for(place, "batch", edited=("recent",), batch_size=2).file
+    assert (batch[0].file.spec.batch_size, sized.spec.batch_size) == (None, 2)
+    assert sized.digest != batch[0].file.digest
+    assert prepared_for(place, "sequential", batch_size=2).file.spec.batch_size is None
+    with pytest.raises(InputError, match="key 'batch_size': Input should be greater than or equal to 1, found 0"):
+        prepared_for(place, "batch", batch_size=0)
+
+
+@pytest.mark.parametrize("after", [0, 3, 7, 11, 17])
+def test_a_run_killed_within_a_batch_gives_the_same_bytes(batches, tmp_path, monkeypatch, after):
+    """Killed after some lines, or between an edit that is kept and its first line."""
+    prepared, finished = batches
+    inner = schedules.Work.write
+    left = [after]
+
+    def write(self, records, timings, stage):
+        if left[0] <= 0:
+            raise KeyboardInterrupt
+        left[0] -= len(records)
+        inner(self, records, timings, stage)
+
+    monkeypatch.setattr(schedules.Work, "write", write)
+    with pytest.raises(KeyboardInterrupt):
+        run(prepared, tmp_path)
+    left[0] = 1000
+    run(prepared, tmp_path)
+    folder = tmp_path / finished.name
+    assert (folder / "cases.jsonl").read_bytes() == (finished / "cases.jsonl").read_bytes()
+    assert files(folder) == files(finished)
+    assert len(list((folder / "edits").glob("*.safetensors"))) == 3, "one edit a row is kept, that of its last batch"
+
+
+def test_what_fails_in_one_batch_fails_there_alone(place, tmp_path, monkeypatch):
+    prepared = prepared_for(place, "batch", editors={"ft-m": FT_M}, tasks=("recent",), limit=5, batch_size=2)
+    editor, order = prepared.outline.editors["ft-m"], [case.request.case_id for case in stream(prepared)]
+    inner = editor.edit_together
+
+    def edit_together(model, requests, seed):
+        if order[2] in [request.case_id for request in requests]:
+            raise InputError("no")
+        return inner(model, requests, seed)
+
+    monkeypatch.setattr(editor, "edit_together", edit_together)
+    said: list[str] = []
+    records = lines(run(prepared, tmp_path, report=said.append))
+    assert {r.case_id for r in records if r.status == "failed"} == set(order[2:4])
+    assert "ft-m: 2 of 5 requests could not be edited in; the first: no" in said
 
 
 def test_the_run_says_what_was_edited(batch, sequence, place):
@@ -185,7 +261,7 @@ def test_every_row_gets_the_same_requests_in_the_same_order(place, tmp_path, mon
 
 
 @pytest.mark.parametrize("cut", [0, 1, 700, 20_000, 60_000, 10**9])
-@pytest.mark.parametrize("schedule", ["batch", "sequence"])
+@pytest.mark.parametrize("schedule", ["batch", "batches", "sequence"])
 def test_a_killed_run_goes_on_and_gives_the_same_bytes(request, schedule, tmp_path, cut):
     prepared, finished = request.getfixturevalue(schedule)
     folder = tmp_path / finished.name
