@@ -87,7 +87,7 @@ def as_published(table: str, entry: Entry) -> bool:
 def values(
     found: Sequence[Entry], cells: Sequence[PublishedCell], facts: Published, tolerance: float
 ) -> Iterator[Line]:
-    """Yield the published values that have a counterpart among our entries; rows of the published form get a verdict."""
+    """Yield the published values that have a counterpart among our entries; those of published forms get a verdict."""
     for cell in (cell for cell in cells if not given(cell)):
         for entry in found:
             if at(entry) == cell.address:

@@ -17,8 +17,10 @@ Reads = dict[str, Any]
 _RELIABILITY: tuple[Reads, ...] = ({"measure": "reliability", "protocol": "teacher_forced_exact"},)
 
 
-def trained(name: str, *tasks: str, instruction: str | None = None, only: Sequence[str] | None = None) -> EditorSpec:
-    """A row of MEND or InstructEdit, by its name, that is trained on tasks."""
+def trained(
+    name: str, *tasks: str, instruction: str | None = None, only: Sequence[str] | None = None, **changes: Any
+) -> EditorSpec:
+    """A row of MEND or InstructEdit, by its name, that is trained on tasks; of its published form."""
     training = TrainingSpec(
         label="+".join(tasks),
         tasks=tasks,
@@ -29,8 +31,11 @@ def trained(name: str, *tasks: str, instruction: str | None = None, only: Sequen
         checkpoint="of seed 0",
     )
     method = name.partition("@")[0].partition("#")[0]
-    tested = None if only is None else tuple(only)
-    return EditorSpec(name=name, method=method, training=training, instruction=instruction, tasks=tested)
+    fields: dict[str, Any] = {"training": training, "instruction": instruction}
+    fields |= {"tasks": None if only is None else tuple(only)}
+    if method == "instructedit":
+        fields |= {"config": {"instruct": "edit and queries"}, "instructed_probes": "all but locality"}
+    return EditorSpec(**{"name": name, "method": method, **fields, **changes})
 
 
 def write_run(
