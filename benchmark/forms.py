@@ -41,7 +41,14 @@ def _instruction(_run: RunSpec, row: EditorSpec, _task: str) -> str | None:
     return None if (words := form(row)) == published else words
 
 
-REASONS: tuple[Callable[[RunSpec, EditorSpec, str], str | None], ...] = (_instruction,)
+def _condition(_run: RunSpec, row: EditorSpec, _task: str) -> str | None:
+    """InstructEdit was published under descriptions of the task, seen or unseen, not under a control."""
+    told = row.instruction or "seen"
+    described = told == "unseen" or told.partition("-")[0] == "seen"
+    return None if row.method != OURS or described else f"instruction '{told}'"
+
+
+REASONS: tuple[Callable[[RunSpec, EditorSpec, str], str | None], ...] = (_instruction, _condition)
 """In what a row may depart from the published form. Each gets run, row and task, and returns a few words or None."""
 
 

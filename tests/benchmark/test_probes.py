@@ -151,7 +151,7 @@ def place(tmp_path_factory):
 
 def config_of(place, editors, **changes):
     options = {
-        **{"setting": "multi-task", "train": ("recent", "counterfact"), "tasks": ("recent", "counterfact", "zsre")},
+        **{"setting": "multi-task", "train": ("recent", "counterfact"), "tasks": ("recent", "zsre", "convsent")},
         **{"data": str(place / "data"), "model": str(place / "model"), "instructions": str(place / "bank.json")},
         **{"editors": editors, "limit": 3, "chunk": 2, "generation": GENERATION.model_dump()},
     }
@@ -191,6 +191,7 @@ def test_each_case_of_many_edits_has_the_instruction_of_its_own_request(place, t
             assert record.instruction == (None if row == "mend" else told.instruction)
             assert [s.value for s in record.scores] == pytest.approx([s.value for s in wanted.scores], abs=1e-4)
             assert record.unscored == wanted.unscored
+            assert [a.generated for a in record.answers] == [a.generated for a in wanted.answers]
     carried = {record.instruction for (row, _), record in records.items() if row == "instructedit"}
     assert len(carried) >= 3, "tasks and descriptions differ within one edit"
 
