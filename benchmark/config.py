@@ -4,16 +4,20 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, cast, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from instructedit.editors.cases import InstructedProbes
 from instructedit.editors.errors import InputError, did_you_mean
 
 from .results import GenerationSpec, Schedule, Split
 
 PRESETS = Path(str(resources.files("instructedit.benchmark"))) / "presets"
 EMBEDDED_MODEL = Path(str(resources.files("instructedit.benchmark"))) / "embedded" / "model"
+
+PROBES = "instructed_probes"
+"""Key of a row that says which of its probes carry the instruction."""
 
 Positive = Annotated[int, Field(ge=1)]
 Sampling = Literal["balanced", "proportional"] | dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]]
@@ -51,7 +55,9 @@ class RunConfig(BaseModel):
     """Evaluated split; choose hyper-parameters on `train` or, of trained editors, on `validation`."""
     editors: dict[str, dict[str, Any]] = {"none": {}}
     """Options of each editor by the name of its row, in their order. The name is the registered one, unless `method`
-    says which editor it is: so one run can hold several variants of a method."""
+    says which editor it is: so one run can hold several variants of a method. `extends` names a row whose options are
+    taken over where the row gives none. `instructed_probes` says which probes carry the instruction: `none`, `all but
+    locality`, or `all`; by default it is as the editor has it."""
     train: tuple[str, ...] = ()
     """Tasks that editors are trained on, in the order in which `task-scaling` adds them; empty: as the setting has
     it."""
@@ -82,6 +88,37 @@ class RunConfig(BaseModel):
         if tasks is not None and len(set(tasks)) < len(tasks):
             raise ValueError("each task may be named once")
         return tasks
+
+    @field_validator("editors")
+    @classmethod
+    def _extended(cls, editors: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        return {row: _extend(editors, row) for row in editors}
+
+    def instructed_probes(self, row: str) -> InstructedProbes | None:
+        """Return which probes of a row carry the instruction; None where the row leaves it to its editor.
+
+        Raises:
+            InputError: If the row says something else.
+        """
+        value = self.editors[row].get(PROBES)
+        known: tuple[InstructedProbes, ...] = get_args(InstructedProbes)
+        if value is not None and value not in known:
+            raise InputError(
+                f"Option '{PROBES}' of the row '{row}': found {value!r}, one of {', '.join(map(repr, known))} was "
+                f"expected.{did_you_mean(str(value), list(known))}"
+            )
+        return cast(InstructedProbes | None, value)
+
+
+def _extend(editors: Mapping[str, Mapping[str, Any]], row: str) -> dict[str, Any]:
+    """Return the options of a row, those of the row that it extends included."""
+    own = dict(editors[row])
+    if "extends" not in own:
+        return own
+    name = own.pop("extends")
+    if not isinstance(name, str) or name == row or "extends" in editors.get(name, {"extends": None}):
+        raise ValueError(f"the row '{row}' extends {name!r}, but the name of a row that extends none was expected")
+    return {"method": name, **editors[name], **own}
 
 
 class SuiteRun(NamedTuple):

@@ -19,7 +19,7 @@ from .direction_results import FILE, Directions, DirectionSet, write_directions
 from .instructions import InstructionBank, read_bank
 from .outline import requests_of
 from .questions import base_name
-from .results import EditorSpec, RunFile, RunSpec, read_record
+from .results import EditorSpec, RunFile, RunSpec, digest_of, read_record
 from .runner import load_model
 from .scoring import edit_each
 from .selection import choose
@@ -38,11 +38,12 @@ def sets(spec: RunSpec) -> Iterator[tuple[str, bool, _Asked]]:
     """Yield the sets of edits that a run is looked at by: name, whether each task has a row of its own, rows and tasks.
 
     In the setting `single-task` the rows of an editor make one set, each on the task it was trained on. Elsewhere each
-    trained row that is tested on several tasks is a set. A run of another schedule or setting has none.
+    trained row that is tested on several tasks is a set. A run of another schedule or setting has none. Rows that
+    differ in their probes alone make the same edits; the first of them stands for all.
     """
     if spec.schedule != "single" or spec.setting not in SETTINGS:
         return
-    trained = [row for row in spec.editors if row.training is not None]
+    trained = list({_edits_of(row): row for row in reversed(spec.editors) if row.training is not None}.values())[::-1]
     if spec.setting != "single-task":
         for row in trained:
             tasks = tuple(task for task in spec.tasks if row.evaluates(task))
@@ -236,6 +237,11 @@ def _edits(
     for first in range(0, len(cases), spec.chunk):
         requests = requests_of(row.instruction, bank, cases[first : first + spec.chunk], spec.seed)
         yield edit_each(model, requests, editor, spec.seed)[0]
+
+
+def _edits_of(row: EditorSpec) -> str:
+    """Return what decides the edits of a trained row."""
+    return digest_of(row.model_copy(update={"name": "", "instruction": None, "instructed_probes": "none"}))
 
 
 def _same(place: Path, what: str, now: str, then: str, option: str) -> None:

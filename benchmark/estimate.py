@@ -11,7 +11,7 @@ from instructedit.editors.weights import paged
 from . import memory
 from .machine import Machine, Work, forward, scoring, within
 from .memory import Need
-from .outline import Outline, requests_of
+from .outline import Outline, probe_context, requests_of
 from .selection import choose
 from .settings import RowSpec
 from .training import Training
@@ -153,7 +153,8 @@ class Estimate:
         """Return the work of scoring a row; one that neither edits nor puts a text in front costs nothing more."""
         total = Work()
         for task in row.tasks:
-            contexts = [self.found.editors[row.name].context(request) for request in self._asked(row, task)]
+            editor, probes = self.found.editors[row.name], self.found.probes[row.name]
+            contexts = [probe_context(editor, request, probes) for request in self._asked(row, task)]
             if cost.first_block is not None or any(contexts):
                 share = 1.0 if any(contexts) or cost.first_block is None else self.sketch.share(cost.first_block)
                 total += self._reading(task, self._score_load(task, contexts), share, cost.late and not any(contexts))

@@ -6,9 +6,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from instructedit.editors import EDITORS, EditCase, Editor, EditRequest, InputError, TrainedEditor, TrainingSet, make
+from instructedit.editors import (
+    EDITORS,
+    Context,
+    EditCase,
+    Editor,
+    EditRequest,
+    InputError,
+    InstructedProbes,
+    TrainedEditor,
+    TrainingSet,
+    instruction_context,
+    make,
+)
 
-from .config import RunConfig
+from .config import PROBES, RunConfig
 from .instructions import InstructionBank, instruct, read_bank, training_instructor
 from .published import PublishedCases, stand_ins
 from .results import TaskData
@@ -30,6 +42,7 @@ class Outline:
         config: The configuration.
         rows: The rows of the run.
         editors: The editor of each row, not trained yet.
+        probes: Which probes of each row carry the instruction.
         trainings: The trainings of the run, each once.
         cases: The evaluated cases of each task, after the limit.
         edited: Tasks whose cases a joint or accumulating edit carries; none where each case is edited by itself.
@@ -42,6 +55,7 @@ class Outline:
     config: RunConfig
     rows: tuple[RowSpec, ...]
     editors: dict[str, Editor[Any]]
+    probes: dict[str, InstructedProbes]
     trainings: tuple[Training, ...]
     cases: dict[str, tuple[EditCase, ...]]
     edited: tuple[str, ...]
@@ -76,10 +90,12 @@ def _outline(config: RunConfig, name: str, data: "_Data") -> Outline:
     if not config.editors or not config.tasks:
         raise InputError(f"{name}: a run needs at least one editor and one task.")
     plain = {row: make_editor(config, row) for row in config.editors}
-    bank = _bank(config) if any(editor.instructed for editor in plain.values()) else None
+    probes = {row: config.instructed_probes(row) or editor.instructed_probes for row, editor in plain.items()}
+    instructed = any(editor.instructed for editor in plain.values()) or set(probes.values()) > {"none"}
+    bank = _bank(config) if instructed else None
     found_arms = arms(config, data.size)
     kinds = {row: type(editor) for row, editor in plain.items()}
-    found = rows(config, kinds, found_arms, all_conditions(bank) if bank else ())
+    found = rows(config, kinds, found_arms, all_conditions(bank) if bank else (), probes)
     trainings = _trainings(config, found, data, bank)
     if trainings and config.split == "train":
         raise InputError(f"{name}: trained editors learn from the split 'train'; 'validation' or 'test' was expected.")
@@ -90,14 +106,14 @@ def _outline(config: RunConfig, name: str, data: "_Data") -> Outline:
     edited = _edited(config, tuple(cases), name)
     for row in found:  # what cannot be asked or edited fails now rather than after a training
         for task in {*row.tasks, *edited}:
-            requests = requests_of(row.instruction, bank, cases[task][:1], config.seed)
-            if task in edited and isinstance(editor := plain[row.editor], TrainedEditor):
-                editor.check_together(requests)
+            for request in requests_of(row.instruction, bank, cases[task][:1], config.seed):
+                probe_context(plain[row.editor], request, probes[row.editor])
     return Outline(
         config=config,
         rows=found,
         editors={row.name: plain[row.editor] for row in found}
         | {row: training.editor for training in trainings for row in training.rows},
+        probes={row.name: probes[row.editor] for row in found},
         trainings=trainings,
         cases=cases,
         edited=edited,
@@ -132,7 +148,29 @@ def make_editor(config: RunConfig, row: str) -> Editor[Any]:
         InputError: If there is no such editor, or an option is wrong.
     """
     options = dict(config.editors[row])
+    options.pop(PROBES, None)
     return make(EDITORS.get(str(options.pop("method", row))), options)
+
+
+def probe_context(editor: Editor[Any], request: EditRequest, probes: InstructedProbes) -> Context | None:
+    """Return the prefix of the probes of a case under an edit of its own request alone.
+
+    Args:
+        editor: The editor.
+        request: The request, with its instruction.
+        probes: Which probes of the row carry the instruction.
+
+    Raises:
+        InputError: If the probes have a prefix of the editor's own already; which of the two comes first, and what the
+            text of the edit says behind an instruction, nobody has defined.
+    """
+    own = editor.own_context(request)
+    if own is not None and probes != "none":
+        raise InputError(
+            f"The editor '{editor.name}' puts a text of its own before the probes; '{PROBES}' = 'none' was expected, "
+            f"found '{probes}'."
+        )
+    return own or instruction_context(request, probes)
 
 
 def all_conditions(bank: InstructionBank) -> tuple[str, ...]:
@@ -238,20 +276,22 @@ def _bank(config: RunConfig) -> InstructionBank:
 def _trainings(
     config: RunConfig, found: Sequence[RowSpec], data: _Data, bank: InstructionBank | None
 ) -> tuple[Training, ...]:
-    """Return a training for each editor and arm; rows that differ in their instructions share it."""
-    groups: dict[tuple[str, str], list[RowSpec]] = {}
+    """Return a training for each arm and each editor with its options; rows that differ in what is asked share it."""
+    groups: dict[tuple[str, str, str], list[RowSpec]] = {}
     for row in found:
         if row.arm is not None:
-            groups.setdefault((row.editor, row.arm.label), []).append(row)
+            editor = make_editor(config, row.editor)
+            key = editor.name, editor.config.model_dump_json(), row.arm.label
+            groups.setdefault(key, []).append(row)
     sets: dict[tuple[str, bool], TrainingSet] = {}
     trainings = []
-    for (name, label), group in groups.items():
-        editor, arm = make_editor(config, name), group[0].arm
+    for (_, _, label), group in groups.items():
+        editor, arm = make_editor(config, group[0].editor), group[0].arm
         assert arm is not None
         assert isinstance(editor, TrainedEditor), f"{editor.name} trains, but is no TrainedEditor"
-        key = (label, editor.instructed)
-        if key not in sets:
+        kind = label, editor.instructed
+        if kind not in sets:
             instructor = training_instructor(bank) if editor.instructed and bank is not None else None
-            sets[key] = training_set(arm, data.training, config.validation, instructor)
-        trainings.append(Training(tuple(row.name for row in group), editor, arm, sets[key]))
+            sets[kind] = training_set(arm, data.training, config.validation, instructor)
+        trainings.append(Training(tuple(row.name for row in group), editor, arm, sets[kind]))
     return tuple(trainings)

@@ -5,11 +5,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 from typing import NamedTuple
 
+from .forms import OURS
 from .results import EditorSpec
 from .suite_results import Question
 
-OURS = "instructedit"
-"""The method that is asked about."""
 THEIRS = "mend"
 """The method it is held against: the same hypernetwork without instructions."""
 _SEEN = "seen-"
@@ -39,33 +38,48 @@ class Asked(NamedTuple):
 class _Side(NamedTuple):
     name: str
     rows: tuple[EditorSpec, ...]
+    told: str | None = None
+    """Instruction of the rows."""
 
 
 def questions(setting: str, editors: Sequence[EditorSpec], tasks: Sequence[str]) -> Iterator[Asked]:
     """Yield the comparisons of a run's rows.
 
-    InstructEdit is held against MEND where both learnt from the same tasks. Where it has a row for each instruction,
-    the mean over the seen descriptions and the unseen description are each held against MEND, and the unseen
-    description and each control against the mean over the seen ones. Where a row is trained on one task, it is held on
-    every other task against the row that is trained on that one (setting `single-task`).
+    InstructEdit is held against MEND where both learnt from the same tasks: each form of it against MEND with bare
+    probes, and against MEND whose probes carry the instruction as its own do, not against every other form. Where an
+    editor has a row for each instruction, the mean over the seen descriptions and the unseen description are each a
+    side, and the unseen description and each control of InstructEdit are held against the mean over the seen ones.
+    Where a row is trained on one task, it is held on every other task against the row that is trained on that one
+    (setting `single-task`).
 
     Args:
         setting: The setting of the run.
         editors: Its rows.
         tasks: Its tasks, in their order.
     """
-    variants: dict[str, list[EditorSpec]] = defaultdict(list)
-    for row in editors:
-        if row.method == OURS:
-            variants[row.name.partition("#")[0]].append(row)
-    for rows in variants.values():
+    for rows in _variants(editors, OURS):
         yield from _instructions(rows, tasks)
-        for side in _told(rows):
-            for other in editors:
-                if other.method == THEIRS and _label(other) == _label(rows[0]):
-                    yield _asked("mend", side, _Side(other.name, (other,)), tasks)
+        for side, others in product(_told(rows), _variants(editors, THEIRS)):
+            for other in _told(others):
+                if _label(others[0]) == _label(rows[0]) and _alike(side, other):
+                    yield _asked("mend", side, other, tasks)
     if setting == "single-task":
         yield from _drops(editors, tasks)
+
+
+def _variants(editors: Sequence[EditorSpec], method: str) -> list[list[EditorSpec]]:
+    """Return the rows of a method, those that differ in the instruction alone together."""
+    found: dict[str, list[EditorSpec]] = defaultdict(list)
+    for row in editors:
+        if row.method == method:
+            found[row.name.partition("#")[0]].append(row)
+    return list(found.values())
+
+
+def _alike(ours: _Side, theirs: _Side) -> bool:
+    """Tell whether MEND's probes are bare, or carry what InstructEdit's carry."""
+    probes = theirs.rows[0].instructed_probes
+    return probes == "none" or (probes == ours.rows[0].instructed_probes and theirs.told == ours.told)
 
 
 def base_name(row: EditorSpec) -> str:
@@ -79,13 +93,13 @@ def _label(row: EditorSpec) -> str | None:
 
 def _seen(rows: Sequence[EditorSpec]) -> _Side:
     told = tuple(row for row in rows if (row.instruction or "").startswith(_SEEN))
-    return _Side(f"{rows[0].name.partition('#')[0]}, seen descriptions", told)
+    return _Side(f"{rows[0].name.partition('#')[0]}, seen descriptions", told, "seen")
 
 
 def _told(rows: Sequence[EditorSpec]) -> Iterator[_Side]:
     """Yield the sides that stand for an editor: its one row, or the seen descriptions and the unseen one."""
     if len(rows) == 1:
-        yield _Side(rows[0].name, (rows[0],))
+        yield _Side(rows[0].name, (rows[0],), rows[0].instruction)
         return
     if (seen := _seen(rows)).rows:
         yield seen
@@ -95,7 +109,7 @@ def _told(rows: Sequence[EditorSpec]) -> Iterator[_Side]:
 def _unseen(rows: Iterable[EditorSpec]) -> Iterator[_Side]:
     for row in rows:
         if row.instruction == _UNSEEN:
-            yield _Side(f"{row.name.partition('#')[0]}, unseen description", (row,))
+            yield _Side(f"{row.name.partition('#')[0]}, unseen description", (row,), _UNSEEN)
 
 
 def _instructions(rows: Sequence[EditorSpec], tasks: Sequence[str]) -> Iterator[Asked]:

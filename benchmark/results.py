@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
-from instructedit.editors import InputError, Role
+from instructedit.editors import InputError, InstructedProbes, Role
 
 SCHEMA_VERSION: Literal[2] = 2
 
@@ -64,6 +64,8 @@ class TrainingSpec(Record):
     """Cases of each task that are kept for validation."""
     digest: str
     """Of all these cases and the weights."""
+    instructions: str | None = None
+    """Digest of the bank that their instructions are from; None for editors that read none."""
     checkpoint: str
     """Name of the trained editor's folder."""
 
@@ -78,13 +80,21 @@ class EditorSpec(Record):
     training: TrainingSpec | None = None
     """None for editors that are not trained."""
     instruction: str | None = None
-    """Condition under which the row's editor gets its instructions; None for editors that read none."""
+    """Condition of the row's instructions; None where neither its editor nor its probes have any."""
+    instructed_probes: InstructedProbes = "none"
+    """Which probes of the edited model carry the instruction as a prefix. The unedited model that locality is held
+    against is asked without one."""
     tasks: tuple[str, ...] | None = None
     """Tasks the row is evaluated on; None: all of the run."""
 
     def evaluates(self, task: str) -> bool:
         """Tell whether the row is evaluated on a task of the run."""
         return self.tasks is None or task in self.tasks
+
+    @property
+    def is_base(self) -> bool:
+        """Whether the row is the unedited model itself: nothing is edited, and no probe carries an instruction."""
+        return self.method == "none" and self.instructed_probes == "none"
 
 
 class TaskData(Record):
@@ -247,7 +257,7 @@ class CaseRecord(Record):
     target: str
     subject: str
     instruction: str | None = None
-    """What the editor was told besides."""
+    """Instruction of the edit, or of the probes alone."""
     status: Literal["done", "skipped", "failed"] = "done"
     reason: str | None = None
     """Why the case was skipped or failed, one sentence."""

@@ -91,7 +91,7 @@ def prepare(
     bank = found.bank.digest if found.bank else None
     checkpoints = tuple(t.checkpoint(base, tokenizer, config.seed, bank) for t in found.trainings)
     learnt = {
-        row: training.spec(checkpoint.name)
+        row: training.spec(checkpoint.name, bank)
         for training, checkpoint in zip(found.trainings, checkpoints, strict=True)
         for row in training.rows
     }
@@ -144,6 +144,7 @@ def _editor_specs(found: Outline, learnt: Mapping[str, TrainingSpec]) -> tuple[E
             config=editor.config.model_dump(mode="json"),
             training=learnt.get(row.name),
             instruction=row.instruction,
+            instructed_probes=found.probes[row.name],
             tasks=None if set(row.tasks) == set(found.cases) else row.tasks,
         )
         for row, editor in editors

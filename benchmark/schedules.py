@@ -64,6 +64,7 @@ class Work:
         spec = self.spec
         return {
             "run": self.file.digest,
+            "probes": self.outline.probes,
             "seed": spec.seed,
             "generation": spec.generation,
             "fluency": spec.fluency,

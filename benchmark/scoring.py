@@ -2,8 +2,8 @@
 
 `run_chunk` and `score_chunk` are plain functions of their arguments, so that a chunk can be computed anywhere. The base
 pass, the prompts' rows and the base model's own answers are shared by all editors of the run; every editor is read by
-the same decoder at the same positions. An editor that puts a text in front of the questions is asked with it, in rows
-of its own; what it is compared with is always the unedited model that is asked the bare question.
+the same decoder at the same positions. Probes with a prefix, an editor's own or the instruction of the case's own
+request, are rows of their own; what they are compared with is always the unedited model without any prefix.
 """
 
 import math
@@ -14,7 +14,19 @@ from typing import Any
 
 import torch
 
-from instructedit.editors import CaseError, EditCase, Editor, EditRequest, Edits, LanguageModel, Probe
+from instructedit.editors import (
+    CaseError,
+    Context,
+    EditCase,
+    Editor,
+    EditRequest,
+    Edits,
+    InputError,
+    InstructedProbes,
+    LanguageModel,
+    Probe,
+    instruction_context,
+)
 from instructedit.editors.decoding import read_prompts
 from instructedit.editors.texts import LEFT_OUT
 
@@ -61,6 +73,7 @@ def run_chunk(
     editors: Mapping[str, Editor[Any]],
     *,
     requests: Mapping[str, Sequence[EditRequest]] | None = None,
+    probes: Mapping[str, InstructedProbes] | None = None,
     run: str,
     seed: int,
     generation: GenerationSpec,
@@ -75,6 +88,7 @@ def run_chunk(
         cases: The cases of the chunk.
         editors: The editors by the name of their row.
         requests: What the editor of a row is asked for, where that is not the cases' own requests.
+        probes: Which probes of a row carry the instruction, where that is not as its editor has it.
         run: Digest of the run.
         seed: Seed of the run.
         generation: How answers and texts are generated.
@@ -89,7 +103,8 @@ def run_chunk(
         begun = perf_counter()
         edits, failures = edit_each(model, asked_for, editor, seed)
         made[name] = Made(asked_for, edits, failures, perf_counter() - begun)
-    return score_chunk(model, cases, made, run=run, seed=seed, generation=generation, fluency=fluency)
+    carry = {name: editor.instructed_probes for name, editor in editors.items()} | dict(probes or {})
+    return score_chunk(model, cases, made, probes=carry, run=run, seed=seed, generation=generation, fluency=fluency)
 
 
 def score_chunk(
@@ -98,6 +113,7 @@ def score_chunk(
     made: Mapping[str, Made],
     *,
     stage: str = SINGLE,
+    probes: Mapping[str, InstructedProbes] | None = None,
     run: str,
     seed: int,
     generation: GenerationSpec,
@@ -112,6 +128,7 @@ def score_chunk(
         cases: The cases of the chunk.
         made: What each editor made for them, by the name of its row.
         stage: Stage of the records.
+        probes: Which probes of a row carry the instruction of the case's own request; none of a row that is missing.
         run: Digest of the run.
         seed: Seed of the run.
         generation: How answers and texts are generated.
@@ -131,8 +148,8 @@ def score_chunk(
     for name, found in made.items():
         begun = perf_counter()
         edits, asked, after = found.edits, plan, before
-        if any(edits.contexts):
-            asked = make_plan(model, cases, generation, fluency, edits.contexts)
+        if any(contexts := _contexts(name, found, (probes or {}).get(name, "none"))):
+            asked = make_plan(model, cases, generation, fluency, contexts)
         if edits.first_block is not None or asked is not plan:
             with torch.no_grad():
                 if asked is plan:
@@ -154,6 +171,14 @@ def score_chunk(
                 records.append(head.model_copy(update={"status": "failed", "reason": str(error)}))
         timings.append(Timing(name, len(cases), found.seconds, perf_counter() - begun))
     return records, timings
+
+
+def _contexts(row: str, made: Made, probes: InstructedProbes) -> list[Context | None]:
+    """Return the prefix of each case's probes: what its edit says, or the instruction of its own request."""
+    if probes != "none" and any(made.edits.contexts):
+        raise InputError(f"The edits of the row '{row}' put a text before probes that carry instructions already.")
+    pairs = zip(made.edits.contexts, made.requests, strict=True)
+    return [own or instruction_context(request, probes) for own, request in pairs]
 
 
 def edit_each(

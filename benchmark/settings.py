@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from instructedit.editors.cases import InstructedProbes
 from instructedit.editors.errors import InputError, did_you_mean
 
 from .config import RunConfig, Sampling
@@ -61,7 +62,7 @@ class Setting:
         arms: From the configuration, its trained tasks and their sizes to the arms, in the order of their rows; None
             trains no editor.
         train: Tasks that are trained on where the configuration names none.
-        controls: Whether an instructed editor gets a row for each description and control, and not only one.
+        controls: Whether an editor with instructions gets a row for each description and control, and not only one.
     """
 
     name: str
@@ -83,7 +84,7 @@ class RowSpec(NamedTuple):
         name: Its name.
         editor: Key of its editor in the configuration.
         arm: What the editor is trained on; None if it is not trained.
-        instruction: Condition of its instructions; None if it reads none.
+        instruction: Condition of its instructions; None if neither its editor nor its probes have any.
         tasks: Tasks it is evaluated on.
     """
 
@@ -142,18 +143,24 @@ def arms(config: RunConfig, sizes: Sizes) -> tuple[Arm, ...]:
 
 
 def rows(
-    config: RunConfig, kinds: "Mapping[str, type[Editor[Any]]]", arms: tuple[Arm, ...], told: Sequence[str]
+    config: RunConfig,
+    kinds: "Mapping[str, type[Editor[Any]]]",
+    arms: tuple[Arm, ...],
+    told: Sequence[str],
+    probes: Mapping[str, InstructedProbes] | None = None,
 ) -> tuple[RowSpec, ...]:
     """Return the rows of a run: editors in their order, each under every arm, each arm under every instruction.
 
     A row is called like its editor, with `@` and the arm's label where the setting has several arms, and with `#` and
-    the instruction where it has several. Editors without training have one row for all arms.
+    the instruction where it has several. Editors without training have one row for all arms. A row has an instruction
+    if its editor reads one, or if its probes carry one (`instructed_probes`).
 
     Args:
         config: The run.
         kinds: Class of each editor of the configuration.
         arms: What `arms` has returned.
         told: Conditions of the instruction, for settings of several.
+        probes: Which probes of an editor carry the instruction; none of those that are not named.
 
     Raises:
         InputError: If an editor needs training that the setting does not give, or two rows are called the same.
@@ -168,10 +175,11 @@ def rows(
                 f"The editor '{editor}' has to be trained, but the setting '{setting.name}' trains none; choose one of "
                 f"{trained}."
             )
+        instructed = kind.instructed or (probes or {}).get(editor, "none") != "none"
         for arm in arms if kind.trains else (None,):
             name = f"{editor}@{arm.label}" if arm is not None and len(arms) > 1 else editor
-            several = setting.controls and kind.instructed
-            for condition in told if several else (config.instruction if kind.instructed else None,):
+            several = setting.controls and instructed
+            for condition in told if several else (config.instruction if instructed else None,):
                 full = f"{name}#{condition}" if several else name
                 found.append(RowSpec(full, editor, arm, condition, tested if arm is None else arm.test))
     names = [row.name for row in found]

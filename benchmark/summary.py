@@ -146,6 +146,7 @@ def summarise(
 def pairs(rows: Sequence[EditorSpec]) -> Iterator[tuple[EditorSpec, EditorSpec]]:
     """Yield the rows of a run that are compared: those that differ in editor, training or instruction, in one alone.
 
+    An editor whose probes carry the instruction counts as another one than the same editor with bare probes.
     Rows of one editor that differ in the training are compared throughout. Where an editor gets several instructions,
     its row of the unseen (or of the seen) one stands for it: the other descriptions and the controls are compared with
     that row, and other editors too. Rows of two editors are compared where both learnt from the same cases and are told
@@ -173,7 +174,7 @@ def pairs(rows: Sequence[EditorSpec]) -> Iterator[tuple[EditorSpec, EditorSpec]]
 
 
 def _method(row: EditorSpec) -> str:
-    return json.dumps([row.method, row.version, row.config], sort_keys=True)
+    return json.dumps([row.method, row.version, row.config, row.instructed_probes], sort_keys=True)
 
 
 def _set(row: EditorSpec) -> str | None:

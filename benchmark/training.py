@@ -201,7 +201,7 @@ class Training:
             seed=seed,
         )
 
-    def spec(self, checkpoint: str) -> TrainingSpec:
+    def spec(self, checkpoint: str, bank: str | None) -> TrainingSpec:
         """Return what `run.json` says of it."""
         count = {
             part: Counter(case.request.task for case in cases)
@@ -215,6 +215,7 @@ class Training:
             cases=dict(count["train"]),
             validation=dict(count["validation"]),
             digest=self.cases.digest,
+            instructions=bank if self.editor.instructed else None,
             checkpoint=checkpoint,
         )
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .cases import EditCase as EditCase
     from .cases import EditRequest as EditRequest
+    from .cases import InstructedProbes as InstructedProbes
     from .cases import Probe as Probe
     from .cases import Role as Role
     from .cost import Cost as Cost
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from .gradient import GradientEditor as GradientEditor
     from .gradient import gradient_factors as gradient_factors
     from .hypernetwork import Hypernetwork as Hypernetwork
+    from .instruction import instruction_context as instruction_context
     from .model import LanguageModel as LanguageModel
     from .objective import ObjectiveConfig as ObjectiveConfig
     from .optimise import Descent as Descent
@@ -76,6 +78,7 @@ _HOME = {
     "GradientEditor": "gradient",
     "Hypernetwork": "hypernetwork",
     "InputError": "errors",
+    "InstructedProbes": "cases",
     "LanguageModel": "model",
     "LowRank": "patches",
     "ObjectiveConfig": "objective",
@@ -95,6 +98,7 @@ _HOME = {
     "TrainingSet": "training",
     "did_you_mean": "errors",
     "gradient_factors": "gradient",
+    "instruction_context": "instruction",
     "make": "editor",
     "minimise": "optimise",
     "seed_of": "seeds",

@@ -9,6 +9,9 @@ from typing import Literal
 
 Role = Literal["reliability", "generalization", "portability", "locality"]
 
+InstructedProbes = Literal["none", "all but locality", "all"]
+"""Which probes of an edited model carry the instruction as a prefix; the free text counts as a probe."""
+
 
 @dataclass(frozen=True, slots=True)
 class EditRequest:

@@ -16,10 +16,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from .cases import EditRequest
+from .cases import EditRequest, InstructedProbes
 from .cost import Cost
 from .edits import Context, Edits
 from .errors import InputError, did_you_mean
+from .instruction import instruction_context
 from .model import LanguageModel
 from .rows import Encoder, Row
 from .sequence import merge
@@ -78,9 +79,23 @@ class Editor(ABC, Generic[C]):
         """
         return edit_texts(request, lambda answer: self.encode(model, replace(request, target=answer)))
 
+    @property
+    def instructed_probes(self) -> InstructedProbes:
+        """Which probes carry the instruction, unless a row of a run says otherwise."""
+        return "none"
+
     def context(self, request: EditRequest) -> Context | None:
-        """Return the text that the edited model is asked with; None asks it bare."""
-        return None
+        """Return the prefix of the probes of a request, in training too; None leaves them bare.
+
+        An editor that overrides it has a prefix of its own, which is part of its edits (`Edits.contexts`). The
+        instruction is not: it follows from the request, and whoever evaluates adds it.
+        """
+        return instruction_context(request, self.instructed_probes)
+
+    def own_context(self, request: EditRequest) -> Context | None:
+        """Return the prefix of the probes that is the editor's own; None where it is the instruction, or none."""
+        found = self.context(request)
+        return None if found == instruction_context(request, self.instructed_probes) else found
 
     def cost(self, model: Sketch, requests: int = 1) -> Cost:
         """Return what one edit of a model takes; an editor that knows better than this one step overrides it.

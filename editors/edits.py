@@ -27,9 +27,9 @@ ASKED: tuple[str, ...] = (*get_args(Role), "fluency")
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Text put in front of what the edited model is asked.
+    """A prefix of what the edited model is asked.
 
-    It is part of the edit and made from requests alone, as patches are; whoever asks puts it in front.
+    It is made from requests alone. One of an editor's own is part of its edits; the instruction is a case's.
 
     Attributes:
         text: The text, with the white space that parts it from what follows.

@@ -223,7 +223,6 @@ class GradientEditor(TrainedEditor[C]):
 
     def edit_together(self, model: LanguageModel, requests: Sequence[EditRequest], seed: int = 0) -> Edits:
         """Make one edit of all requests, as `joint` has it, some requests at a time; see `Editor.edit_together`."""
-        self.check_together(requests)
         self._check(model)
         pools = self._pools(model, requests, [len(requests)])
         total, done = Edits.none(1), 0

@@ -7,30 +7,28 @@ MEND's hypernetwork and objective, trained on a mix of tasks, with an instructio
     Input: {prompt}
 
 There is no encoder for the instruction and no parameter more: it acts through x_t and delta_t alone, by what the base
-model makes of it.
+model makes of it. The published script (EasyEdit, `test_InstructEdit.py`) puts the same instruction before the
+questions of reliability, generalization and portability, not before those of locality: `instruct = "edit and queries"`.
 """
 
 from typing import Literal
 
-from .cases import EditRequest
-from .edits import Context
+from .cases import EditRequest, InstructedProbes
 from .gradient import GradientConfig, GradientEditor
+from .instruction import instruction_prefix
 from .rows import Encoder, Row
 
-TOLD = {
-    "edit only": (),
-    "edit and queries": ("reliability", "generalization", "portability", "fluency"),
-    "all": ("reliability", "generalization", "portability", "locality", "fluency"),
-}
-"""Roles of the probes that carry the instruction."""
+PROBES: dict[str, InstructedProbes] = {"edit only": "none", "edit and queries": "all but locality", "all": "all"}
+"""Which probes carry the instruction, by the option `instruct`."""
 
 
 class InstructEditConfig(GradientConfig):
     """MEND's configuration, and where the instruction stands."""
 
-    instruct: Literal["edit only", "edit and queries", "all"] = "edit only"
+    instruct: Literal["edit only", "edit and queries", "all"] = "edit and queries"
     """Which texts carry the instruction besides the edit's own: no probe; all but locality, as in the published
-    script; or every probe. It changes what is asked, so it is part of the protocol."""
+    script; or every probe. The probes of the training carry it too; for those of the evaluation a row may say
+    otherwise (`instructed_probes`)."""
 
 
 class InstructEdit(GradientEditor[InstructEditConfig]):
@@ -44,13 +42,9 @@ class InstructEdit(GradientEditor[InstructEditConfig]):
 
     def encode(self, model: Encoder, request: EditRequest) -> Row:
         """Return instruction, prompt and target as one text; without an instruction MEND's."""
-        return model.encode(_front(request) + request.prompt, request.target)
+        return model.encode(instruction_prefix(request) + request.prompt, request.target)
 
-    def context(self, request: EditRequest) -> Context | None:
-        """Return the instruction as what the edited model is asked with."""
-        roles = TOLD[self.config.instruct]
-        return Context(_front(request), roles) if roles and request.instruction is not None else None
-
-
-def _front(request: EditRequest) -> str:
-    return "" if request.instruction is None else f"{request.instruction}\nInput: "
+    @property
+    def instructed_probes(self) -> InstructedProbes:
+        """See `Editor.instructed_probes`."""
+        return PROBES[self.config.instruct]

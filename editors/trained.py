@@ -347,13 +347,13 @@ class TrainedEditor(Editor[C]):
         """
         self._check(model)
         # those under one instruction next to each other, where passes read it once
-        order = sorted(range(len(requests)), key=lambda index: requests[index].instruction or "")
+        order = sorted(range(len(requests)), key=lambda index: (self.instructed and requests[index].instruction) or "")
         made: list[tuple[Patch, ...]] = []
         with torch.no_grad():
             for part in self._parts(model, [requests[index] for index in order]):
                 made += self.patches(model, part).patches
         patches = tuple(own for _, own in sorted(zip(order, made, strict=True), key=itemgetter(0)))
-        edits = Edits(patches, tuple(map(facts_of, patches)), tuple(self.context(request) for request in requests))
+        edits = Edits(patches, tuple(map(facts_of, patches)), tuple(self.own_context(request) for request in requests))
         return counted(edits, [self.texts(model, request) for request in requests])
 
     def _parts(self, model: LanguageModel, requests: Sequence[EditRequest]) -> Iterator[Sequence[EditRequest]]:
@@ -367,21 +367,8 @@ class TrainedEditor(Editor[C]):
 
     def edit_next(self, model: LanguageModel, request: EditRequest, before: Edits, seed: int = 0) -> Edits:
         """See `Editor.edit_next`."""
-        self.check_together([request])
         self._check(model)  # here and not on the view that the next edit is made on: each view would hash all weights
         return super().edit_next(model, request, before, seed)
-
-    def check_together(self, requests: Sequence[EditRequest]) -> None:
-        """Check that requests can be edits of one model.
-
-        Raises:
-            InputError: If each is asked behind a text of its own.
-        """
-        if any(self.context(request) is not None for request in requests):
-            raise InputError(
-                f"The editor '{self.name}' asks each edit's questions behind that edit's own instruction, and several "
-                "edits of one model have none in common; use instruct = 'edit only'."
-            )
 
     def _check(self, model: LanguageModel) -> None:
         if self.network is None or self.shape is None:

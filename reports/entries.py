@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from instructedit.benchmark.forms import departures
 from instructedit.benchmark.questions import base_name
 from instructedit.benchmark.results import EditorSpec, Measure
 from instructedit.benchmark.suite_results import SeedComparison, SeedMean, SeedPair, SideMean, SuiteGroup
@@ -61,6 +62,13 @@ class Entry:
     number: SeedMean | SideMean
     n: int
     group: SuiteGroup
+    departures: tuple[str, ...] = ()
+    """In what the row's form is not the published one; see `forms.departures`."""
+
+    @property
+    def form(self) -> str:
+        """The row's form where it is not the published one, in words."""
+        return "; ".join(self.departures)
 
     def record(self, table: str, mark: Mark = UNMARKED) -> dict[str, Any]:
         """Return the entry with all its keys, as CSV and JSON hold it; shares, not percent."""
@@ -70,6 +78,7 @@ class Entry:
             **self.address._asdict(),
             "method": self.method,
             "trained_on": self.trained,
+            "form": self.form,
             "schedule": group.run.spec.schedule,
             "stage": self.stage,
             "derived": self.column.derived,
@@ -189,7 +198,9 @@ def _descriptions(group: SuiteGroup) -> Iterator[Entry]:
             for variant, side, name in zip(("unseen", "seen"), found.sides, (found.first, found.second), strict=True):
                 address = Address("unseen-instruction", found.task, found.measure, base_name(row), variant)
                 label = row.training.label if row.training else ""
-                yield Entry(address, row.method, name, label, found.stage, column_of(found), side, found.n, group)
+                other = departures(group.run.spec, row, found.task)
+                column = column_of(found)
+                yield Entry(address, row.method, name, label, found.stage, column, side, found.n, group, other)
 
 
 def _means(group: SuiteGroup) -> Iterator[tuple[EditorSpec, SeedMean]]:
@@ -199,7 +210,8 @@ def _means(group: SuiteGroup) -> Iterator[tuple[EditorSpec, SeedMean]]:
 
 def _entry(group: SuiteGroup, row: EditorSpec, mean: SeedMean, address: Address) -> Entry:
     label = row.training.label if row.training else ""
-    return Entry(address, row.method, row.name, label, mean.stage, column_of(mean), mean, mean.n, group)
+    other = departures(group.run.spec, row, mean.task)
+    return Entry(address, row.method, row.name, label, mean.stage, column_of(mean), mean, mean.n, group, other)
 
 
 def _runs(entry: Entry) -> str:

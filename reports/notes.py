@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator, Sequence
 
+from instructedit.benchmark.forms import form
 from instructedit.benchmark.results import EditorSpec, Protocol, RunFile, RunSummary, TaskData, TrainingSpec
 from instructedit.benchmark.suite_results import SuiteSummary
 
@@ -224,17 +225,20 @@ def task_options(runs: Sequence[RunFile]) -> Iterator[tuple[str, str]]:
 
 
 def rows(editors: Sequence[EditorSpec]) -> Iterator[tuple[str, str]]:
-    """Yield what the rows of a run were trained on, what they are told, and on which tasks they are tested.
+    """Yield what the rows of a run were trained on, their instructions and form, and on which tasks they are tested.
 
     Rows of one training that differ in what they are told stand together as `NAME#*`.
     """
     trained: dict[str, dict[str, None]] = {}
     told: dict[str, dict[str, None]] = {}
+    forms: dict[str, dict[str, None]] = {}
     tested: dict[str, dict[str, None]] = {}
     for row in editors:
         front, marked, mark = row.name.partition("#")
         if row.training:
             trained.setdefault(_training(row.training), {})[f"{front}{'#*' if marked else ''}"] = None
+        if row.instruction:
+            forms.setdefault(form(row), {})[f"{front}{'#*' if marked else ''}"] = None
         # A row that is called by its description or control need not be explained.
         if row.instruction and not (marked and row.instruction == mark):
             told.setdefault(row.instruction, {})[row.name] = None
@@ -243,6 +247,8 @@ def rows(editors: Sequence[EditorSpec]) -> Iterator[tuple[str, str]]:
     yield from (("Training", f"{', '.join(names)}: {training}") for training, names in trained.items())
     if told:
         yield "Instruction", "; ".join(f"{', '.join(names)}: {condition}" for condition, names in told.items())
+    if forms:
+        yield "Form", "; ".join(f"{', '.join(names)}: {words}" for words, names in forms.items())
     if len(tested) > 1:
         yield "Tested on", "; ".join(f"{', '.join(names)}: {tasks}" for tasks, names in tested.items())
 

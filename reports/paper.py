@@ -93,13 +93,26 @@ def paper_table(name: str, groups: Sequence[SuiteGroup], choice: str, warnings: 
         warnings=tuple(warnings),
         header=tuple(suite_header(used)),
         blocks=(Block(TITLES[name], tuple(tables)),),
-        footer=paper_footer(
-            {column.protocol for column in columns},
-            derived=any(column.derived for column in columns),
-            ranked=name == TABLE3,
+        footer=(
+            *paper_footer(
+                {column.protocol for column in columns},
+                derived=any(column.derived for column in columns),
+                ranked=name == TABLE3,
+            ),
+            *_forms(found),
         ),
     )
     return Sheet(report, tuple(records))
+
+
+def _forms(found: Sequence[Entry]) -> Iterator[str]:
+    """Yield which rows are of another form than the published one, and on which tasks."""
+    tasks: dict[tuple[str, str], dict[str, None]] = {}
+    for entry in (entry for entry in found if entry.form):
+        tasks.setdefault((entry.address.editor, entry.form), {})[entry.address.task] = None
+    if tasks:
+        words = "; ".join(f"{editor} on {', '.join(of)}: {form}" for (editor, form), of in tasks.items())
+        yield f"Of another form than the published one, and not ranked: {words}."
 
 
 def _table3(found: Sequence[Entry], gaps: Gaps, choice: str, title: str, records: _Records) -> Iterator[Table]:
@@ -113,7 +126,8 @@ def _table3(found: Sequence[Entry], gaps: Gaps, choice: str, title: str, records
             of_task = [entry for entry in part if entry.address.task == task]
             for column in _columns(of_task, _TEXT if _is_attitude(of_task) else _FACT):
                 line = {entry.address.editor: entry for entry in of_task if entry.column == column}
-                rivals = {name: line[name] for name in editors if name in line and line[name].method != CONTROL}
+                ranked = {name: entry for name, entry in line.items() if entry.method != CONTROL and not entry.form}
+                rivals = {name: ranked[name] for name in editors if name in ranked}
 
                 def lead(row: str, other: str, line: dict[str, Entry] = line) -> int | None:
                     found = gaps.between(line[row], line[other])

@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from instructedit.benchmark.questions import OURS
-from instructedit.benchmark.task_forms import task_form
+from instructedit.benchmark.forms import OURS
 from instructedit.editors.errors import InputError
 
 from .columns import interval, stages
@@ -72,12 +71,14 @@ def reproduce(
             f"{table}: none of its cells has a counterpart in these results; no editor or task is the same."
         )
     used = [group for group in groups if any(line.entry.group is group for line in lines)]
-    warnings = (*warnings, *_other_forms(lines))
     report = Report(
         title=f"{TITLES[table]}, ours beside the published {'directions' if model is None else 'values'}",
         warnings=warnings,
         header=(*suite_header(used), ("Published", facts.source)),
-        blocks=tuple(_blocks(table, lines, cells, facts, choice, tolerance, model_words(used[0].run))),
+        blocks=(
+            *_blocks(table, [x for x in lines if x.verdict], cells, facts, choice, tolerance, model_words(used[0].run)),
+            *_other_forms([line for line in lines if line.verdict is None], facts, choice),
+        ),
         footer=(
             *paper_footer(
                 {line.entry.column.protocol for line in lines}, derived=any(line.entry.column.derived for line in lines)
@@ -97,11 +98,8 @@ def _blocks(
     tolerance: float,
     model: str,
 ) -> Iterator[Block]:
-    titles = {name: facts.models[name].title for name in dict.fromkeys(line.cell.model for line in lines)}
-    by_direction = lines[0].other is not None
-    for name, title in titles.items():
-        own = [line for line in lines if line.cell.model == name]
-        if not by_direction:
+    for title, name, own in _by_model(lines, facts):
+        if own[0].other is None:
             text = (
                 f"The base model ({model}) is taken for {title} by its type and number of parameters, which other "
                 "weights of the same shape share.",
@@ -135,6 +133,25 @@ def _blocks(
             yield Block(f"Directions published for {title}: the other pairs", tuple(_tables(rest, choice)), detail=True)
 
 
+def _by_model(lines: Sequence[Line], facts: Published) -> Iterator[tuple[str, str, list[Line]]]:
+    """Yield the lines of each of the paper's models, with its title and its name."""
+    for name in dict.fromkeys(line.cell.model for line in lines):
+        yield facts.models[name].title, name, [line for line in lines if line.cell.model == name]
+
+
+def _other_forms(lines: Sequence[Line], facts: Published, choice: str) -> Iterator[Block]:
+    """Yield the lines without a verdict, each with the form that is not the published one."""
+    for title, _, own in _by_model(lines, facts):
+        forms = dict.fromkeys(words for line in own for words in line.forms)
+        what = "values" if own[0].other is None else "comparisons"
+        text = (
+            f"NO VERDICT. {len(own)} {what} are of rows whose form is not the published one. They answer another "
+            "question than the published numbers, so agreement would confirm nothing and disagreement refute nothing. "
+            f"The forms: {'; '.join(forms)}.",
+        )
+        yield Block(f"{title}: other forms than the published one", tuple(_tables(own, choice)), text=text)
+
+
 def _tables(lines: Sequence[Line], choice: str) -> Iterator[Table]:
     """Yield a table for each stage: lines are cells or pairs of cells, with the protocol, n and the runs of each."""
     by_direction = lines[0].other is not None
@@ -145,7 +162,7 @@ def _tables(lines: Sequence[Line], choice: str) -> Iterator[Table]:
         yield Table(
             title=f"Published {what} and ours, {WORDS[choice]} (points){mark}",
             stub="Number",
-            heads=("Paper", "Ours", *gap, "Verdict", "Reasons", "Runs"),
+            heads=("Paper", "Ours", *gap, "Verdict" if own[0].verdict else "Form", "Reasons", "Runs"),
             rows=tuple(_name(line) for line in own),
             cells=tuple(tuple(_cells(line)) for line in own),
             groups=tuple(
@@ -187,7 +204,7 @@ def _cells(line: Line) -> Iterator[Cell]:
     yield Cell(column.number(line.ours / unit, sign), interval(column, line.low / unit, line.high / unit, sign), line.n)
     if line.other is None:
         yield Cell(f"{round(line.ours - line.paper, 1) + 0.0:+.1f}")
-    yield Cell(line.verdict)
+    yield Cell(line.verdict or "; ".join(line.forms))
     yield Cell(" ".join(map(str, line.reasons)))
     yield Cell(" ".join(digest[:8] for digest in line.entry.group.digests))
 
@@ -209,16 +226,6 @@ def _missing(lines: Sequence[Line], cells: Sequence[PublishedCell], model: str) 
         known, what = sum(1 for _ in pairs(of_model)), "comparisons"
     found = len({(line.cell.address, line.other and line.other.address) for line in lines})
     return f"{known - found} of {known} published {what} have no counterpart in these results"
-
-
-def _other_forms(lines: Sequence[Line]) -> Iterator[str]:
-    """Yield in what the tasks of compared numbers are not of the published form."""
-    found = dict.fromkeys(
-        task_form(line.entry.group.run.spec, row, line.cell.task)
-        for line in lines
-        for row in line.entry.group.run.spec.editors[:1]
-    )
-    yield from (f"Not the published form: {words}; read its numbers as a control." for words in found if words)
 
 
 def _reasons(lines: Sequence[Line], facts: Published) -> Iterator[str]:
@@ -253,6 +260,7 @@ def _record(line: Line) -> dict[str, Any]:
         "n": line.n,
         "ours_minus_paper": line.ours - line.paper if line.other is None else None,
         "verdict": line.verdict,
+        "form": "; ".join(line.forms),
         "reasons": line.reasons,
         "split": group.run.spec.split,
         "model": group.run.provenance.model,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import combinations, product
 from typing import Literal
 
-from instructedit.benchmark.questions import OURS
+from instructedit.benchmark.forms import OURS
 
 from .columns import Column
 from .entries import FIGURE4C, SEEN_UNSEEN, TABLE1, TABLE3, Address, Entry, Gap, Gaps
@@ -35,9 +35,16 @@ class Line:
     low: float
     high: float
     n: int
-    verdict: Verdict
+    verdict: Verdict | None
+    """None where a row's form is not the published one: what is compared then answers another question."""
     reasons: tuple[int, ...]
     """Numbers of the known reasons, from 1."""
+
+    @property
+    def forms(self) -> tuple[str, ...]:
+        """The rows whose form is not the published one, each with its form in words."""
+        sides = [side for side in (self.entry, self.minus) if side and side.form]
+        return tuple(dict.fromkeys(f"{side.address.editor}: {side.form}" for side in sides))
 
 
 def value_verdict(cell: PublishedCell, ours: float, low: float, high: float, tolerance: float) -> Verdict:
@@ -80,22 +87,26 @@ def as_published(table: str, entry: Entry) -> bool:
 def values(
     found: Sequence[Entry], cells: Sequence[PublishedCell], facts: Published, tolerance: float
 ) -> Iterator[Line]:
-    """Yield the published values that have a counterpart among our entries, each with a verdict."""
+    """Yield the published values that have a counterpart among our entries; those of published forms get a verdict."""
     for cell in (cell for cell in cells if not given(cell)):
         for entry in found:
             if at(entry) == cell.address:
                 unit = scale(entry.column)
                 ours, low, high = (unit * x for x in (entry.number.mean, entry.number.low, entry.number.high))
-                verdict = value_verdict(cell, ours, low, high, tolerance)
+                verdict = None if entry.form else value_verdict(cell, ours, low, high, tolerance)
                 yield Line(cell, None, entry, None, cell.value, ours, low, high, entry.n, verdict, _known(facts, cell))
 
 
 def directions(found: Sequence[Entry], cells: Sequence[PublishedCell], gaps: Gaps, facts: Published) -> Iterator[Line]:
-    """Yield the pairs of published values whose counterparts were compared, each with a verdict."""
+    """Yield the pairs of published values whose counterparts were compared; those of published forms get a verdict.
+
+    A row of another form is held against rows of the published one, and against itself, not against further forms.
+    """
     for cell, other in pairs(cells):
         for first in (entry for entry in found if at(entry) == cell.address):
             for second in (entry for entry in found if at(entry) == other.address):
-                if (gap := gaps.between(first, second)) is None:
+                own = first.address.editor == second.address.editor
+                if (gap := gaps.between(first, second)) is None or (first.form and second.form and not own):
                     continue
                 unit = scale(first.column)
                 known = tuple(sorted({*_known(facts, cell), *_known(facts, other)}))
@@ -109,7 +120,7 @@ def directions(found: Sequence[Entry], cells: Sequence[PublishedCell], gaps: Gap
                     unit * gap.low,
                     unit * gap.high,
                     gap.n,
-                    direction_verdict(cell, other, gap),
+                    None if first.form or second.form else direction_verdict(cell, other, gap),
                     known,
                 )
 

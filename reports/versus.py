@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from instructedit.benchmark.forms import form
 from instructedit.benchmark.results import Protocol
 from instructedit.benchmark.suite_results import Question, SeedComparison, SuiteGroup
 
@@ -29,13 +30,14 @@ def seeds_of(group: SuiteGroup) -> str:
 
 
 def beats(groups: Sequence[SuiteGroup]) -> Iterator[Block]:
-    """Yield the blocks of InstructEdit against MEND, if any run has both."""
+    """Yield the blocks of InstructEdit against MEND, if any run has both: a table for each two forms of them."""
     asked = [group for group in groups if any(comparison.question == "mend" for comparison in group.comparisons)]
     for readings, extra in ((MAIN, ""), (FREE, " Free generation")):
         found = tuple(
             table
             for group in asked
-            for table in tables(group, "mend", f"{group.label}: InstructEdit minus MEND", readings)
+            for names, chosen in _by_form(group)
+            for table in _tables(group, chosen, f"{group.label}: {' minus '.join(names)}", readings)
         )
         if found:
             text = () if extra else tuple(text for group in asked for text in sentences(group))
@@ -45,6 +47,21 @@ def beats(groups: Sequence[SuiteGroup]) -> Iterator[Block]:
 def tables(group: SuiteGroup, question: Question, title: str, readings: Readings) -> Iterator[Table]:
     """Yield the differences with their verdicts, one in a row, a table for each stage and way of reading."""
     chosen = [comparison for comparison in group.comparisons if comparison.question == question]
+    yield from _tables(group, chosen, title, readings)
+
+
+def _by_form(group: SuiteGroup) -> Iterator[tuple[tuple[str, str], list[SeedComparison]]]:
+    """Yield the comparisons with MEND by the editors' names, each with the form of its rows in words."""
+    forms = {row.name: form(row) for row in group.run.spec.editors}
+    found: dict[tuple[str, str], list[SeedComparison]] = {}
+    for comparison in (c for c in group.comparisons if c.question == "mend"):
+        sides = zip(_who(group, comparison), (comparison.rows[0], comparison.others[0]), strict=True)
+        first, second = (f"{_editor(side)} ({forms[row]})" for side, row in sides)
+        found.setdefault((first, second), []).append(comparison)
+    yield from found.items()
+
+
+def _tables(group: SuiteGroup, chosen: Sequence[SeedComparison], title: str, readings: Readings) -> Iterator[Table]:
     heads = ("Difference", "95 % interval", "n", *(["Seeds"] if len(group.seeds) > 1 else []), "Verdict")
     for stage, mark in stages(chosen):
         for name, protocols in readings:
@@ -73,14 +90,16 @@ def _words(comparison: SeedComparison) -> Iterator[str]:
 
 
 def sentences(group: SuiteGroup) -> Iterator[str]:
-    """Yield what the comparisons with MEND come to, for each side that stands for InstructEdit and each stage."""
+    """Yield what the comparisons with MEND result in, for each two forms, each side of them, and each stage."""
     counted = [protocol for _, protocols in MAIN for protocol in protocols]
-    chosen = [c for c in group.comparisons if c.question == "mend" and c.protocol in counted]
-    for stage, mark in stages(chosen):
-        for side in dict.fromkeys(_who(group, c) for c in chosen):
-            of_side = [c for c in chosen if c.stage == stage and _who(group, c) == side]
-            if of_side:
-                yield _sentence(f"{group.label}{mark}: {side[0]} against {side[1]}", group, of_side)
+    forms = [(names, [c for c in chosen if c.protocol in counted]) for names, chosen in _by_form(group)]
+    for stage, mark in stages([c for _, chosen in forms for c in chosen]):
+        for names, chosen in forms:
+            for side in dict.fromkeys(_who(group, c) for c in chosen):
+                of_side = [c for c in chosen if c.stage == stage and _who(group, c) == side]
+                words = (name + one.removeprefix(_editor(one)) for name, one in zip(names, side, strict=True))
+                if of_side:
+                    yield _sentence(f"{group.label}{mark}: {' against '.join(words)}", group, of_side)
 
 
 def _sentence(start: str, group: SuiteGroup, found: Sequence[SeedComparison]) -> str:

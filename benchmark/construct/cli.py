@@ -117,6 +117,7 @@ def _loop(asked: Trying) -> "Loop":
     from instructedit.editors import make
     from instructedit.editors.instructedit import InstructEdit
 
+    from ..config import PROBES
     from ..runner import load_model
     from .journal import Journal
     from .loop import Loop
@@ -144,7 +145,7 @@ def _loop(asked: Trying) -> "Loop":
         config=loop,
         material=material,
         model=load_model(config, device=asked.device),
-        options=make(InstructEdit, {key: value for key, value in row.items() if key != "method"}).config.model_dump(),
+        options=make(InstructEdit, {k: v for k, v in row.items() if k not in ("method", PROBES)}).config.model_dump(),
         proposer=proposer,
         journal=Journal(asked.out),
         chunk=config.chunk,

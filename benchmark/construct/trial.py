@@ -2,8 +2,7 @@
 
 All candidates are tried on the same cases. For each chunk of cases the questions are run through the unedited model
 once, the edits of all candidates are made in one packed pass, and each candidate's are replayed from the first patched
-block. An editor's edit carries the instruction, the questions do not (`instruct = "edit only"`), unless its
-configuration says otherwise.
+block. Which probes carry the description besides the edit is the editor's option `instruct`, as in a run.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -52,7 +51,8 @@ def try_all(
     for first in range(0, len(cases), chunk):
         part = cases[first : first + chunk]
         made = _made(model, editors, part, told, seed)
-        records, _ = score_chunk(model, part, made, run="", seed=seed, generation=FORCED, fluency=False)
+        probes = {text: editor.instructed_probes for text, editor in editors.items()}
+        records, _ = score_chunk(model, part, made, probes=probes, run="", seed=seed, generation=FORCED, fluency=False)
         for record in records:
             if record.status == "done":
                 if values := _values(record):

@@ -8,13 +8,18 @@ from instructedit.editors import EDITORS, EditCase, Editor, InputError, Language
 from .cases import instructed
 from .slow_edits import REFERENCES
 
-OPTIONS: dict[str, dict[str, Any]] = {"calinet": {"steps": 10}, "grace": {"steps": 200}, "ke": {"max_scale": 100.0}}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "calinet": {"steps": 10},
+    "grace": {"steps": 200},
+    "instructedit": {"instruct": "edit only"},
+    "ke": {"max_scale": 100.0},
+}
 """Options besides the defaults.
 
 CaliNet takes ten steps: with random weights it does not reach the loss at which it stops, and the longer it goes on,
 the further two ways of rounding lead apart (on S by 4e-5 in a log-probability after 10 steps, 3e-4 after 20, 0.3 after
 200). GRACE takes the 200 steps of EasyEdit, whose times the page has beside ours. With KE's own scale, the gates of a
-network drawn at random change next to nothing.
+network drawn at random change next to nothing. All editors are timed with bare probes, InstructEdit too.
 """
 GENERATED = ("ft-l", "grace", "mend")
 """Editors whose answers and texts are timed: a dense change, a codebook, and a low-rank one."""

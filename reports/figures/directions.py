@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from instructedit.benchmark.direction_results import FILE, Directions, read_directions
-from instructedit.benchmark.questions import OURS, THEIRS
+from instructedit.benchmark.forms import OURS
+from instructedit.benchmark.questions import THEIRS
 from instructedit.benchmark.suite_results import SuiteGroup
 from instructedit.editors.errors import InputError
 

@@ -52,7 +52,7 @@ class BaseReader:
         self._generated = run.spec.generation.max_new_tokens > 0
         # A row may be of some tasks only: the first one of each.
         self._unedited = {
-            task: next((row.name for row in run.spec.editors if row.method == "none" and row.evaluates(task)), None)
+            task: next((row.name for row in run.spec.editors if row.is_base and row.evaluates(task)), None)
             for task in tasks
         }
 

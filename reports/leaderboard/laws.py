@@ -129,7 +129,7 @@ def check_line(record: CaseRecord, row: EditorSpec, spec: RunSpec) -> Iterator[B
     for number, answer in enumerate(record.answers):
         values = {protocol: score.value for protocol, score in by_probe.get(number, {}).items()}
         yield from (Break(f"probe {number}, {b.what}", b.expected, b.found) for b in _check_probe(answer, values))
-        if row.method == "none":
+        if row.is_base:
             yield from (
                 Break(f"probe {number}, {b.what}", b.expected, b.found) for b in _check_unedited(answer, values)
             )

@@ -46,7 +46,7 @@ class RunEntry(Record):
     model_fingerprint: str
     tokenizer_fingerprint: str
     rows: dict[str, str]
-    """Per row: digest of its method, version, configuration, training and instruction."""
+    """Per row: digest of its method, version, configuration, training, instruction and instructed probes."""
     trained: tuple[TrainedRow, ...]
     base: dict[str, BasePass]
     """Per task."""

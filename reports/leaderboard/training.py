@@ -38,7 +38,7 @@ def checkpoint_of(row: EditorSpec, spec: RunSpec) -> str | None:
         base=spec.model_fingerprint,
         tokenizer=spec.tokenizer_fingerprint,
         training=row.training.digest,
-        instructions=spec.instructions if row.instruction is not None else None,
+        instructions=row.training.instructions,
         seed=spec.seed,
     ).name
 
@@ -59,6 +59,8 @@ def check_training(run: RunFile, file: str, findings: Findings) -> None:
             expected = f"none, '{row.method}' is not trained"
             findings.add(file, "training", expected, row.training.label, f"row '{row.name}'")
         if row.training is not None:
+            if (bank := row.training.instructions) not in (None, run.spec.instructions):
+                findings.add(file, "training.instructions", run.spec.instructions, bank, f"row '{row.name}'")
             _check_row(run, row, row.training, file, findings)
     for data in run.training:
         _check_data(run, data, file, findings)

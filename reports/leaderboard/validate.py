@@ -228,7 +228,7 @@ class _Run:
             datetime.fromisoformat(run.provenance.started)
         except ValueError:
             add(file, "provenance.started", "a date and time of ISO 8601", f"'{run.provenance.started}'")
-        if not any(row.method == "none" for row in run.spec.editors):
+        if not any(row.is_base for row in run.spec.editors):
             self.findings.note(f"Run {self.name} has no row without edit: less of its base pass can be checked.")
 
     def _records(self, run: RunFile, expected: dict[str, Expected], base: BaseReader) -> Iterator[CaseRecord]:

@@ -138,7 +138,8 @@ def measure(phase: str, setup: Setup) -> dict[str, float]:
                 found_peak = _end(before, named("editing"))
                 return {**found_peak, "held": held, "added": named("editing") - expected}
         _begin()
-        score_chunk(model, cases, made, run="0" * 16, seed=0, generation=config.generation, fluency=config.fluency)
+        how = {"probes": found.probes, "generation": config.generation, "fluency": config.fluency}
+        score_chunk(model, cases, made, run="0" * 16, seed=0, **how)
         return _end(before, named("scoring"))
 
 

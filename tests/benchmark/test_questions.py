@@ -42,6 +42,37 @@ def test_the_seen_descriptions_stand_for_an_editor_together():
     assert found[2].first == "instructedit, seen descriptions"
 
 
+def forms(told=("seen",)):
+    """Both forms of MEND and of InstructEdit; all but bare MEND have a row for each instruction."""
+    carried = {"mend-instructed": "all but locality", "instructedit": "all but locality"}
+    rows = [trained("mend", "a")]
+    for name in ("mend-instructed", "instructedit", "instructedit-edit-only"):
+        more = {"method": name.partition("-")[0], "instructed_probes": carried.get(name, "none")}
+        rows += [trained(f"{name}#{one}" if len(told) > 1 else name, "a", instruction=one, **more) for one in told]
+    return rows
+
+
+def test_the_published_form_meets_both_forms_of_mend_and_its_control_the_bare_one():
+    found = questions("multi-task", forms(), ["a"])
+    assert [(q.first, q.second) for q in found] == [
+        ("instructedit", "mend"),
+        ("instructedit", "mend-instructed"),
+        ("instructedit-edit-only", "mend"),
+    ]
+
+
+def test_instructed_probes_are_compared_under_the_same_instructions():
+    found = questions("unseen-instruction", forms(("seen-0", "seen-1", "unseen")), ["a"])
+    pairs = [(q.rows, q.others) for q in found if q.question == "mend" and q.rows[0].startswith("instructedit#")]
+    seen, unseen = ("instructedit#seen-0", "instructedit#seen-1"), ("instructedit#unseen",)
+    assert pairs == [
+        (seen, ("mend",)),
+        (seen, ("mend-instructed#seen-0", "mend-instructed#seen-1")),
+        (unseen, ("mend",)),
+        (unseen, ("mend-instructed#unseen",)),
+    ]
+
+
 def test_the_name_of_an_editor_without_its_marks():
     assert base_name(trained("mend@a+b", "a", "b")) == "mend"
     assert base_name(trained("instructedit@a#none", "a")) == "instructedit"

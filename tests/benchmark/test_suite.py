@@ -272,16 +272,6 @@ def test_what_cannot_be_run_is_refused_before_a_model_is_loaded(place, setting, 
         one(place, setting, **given)
 
 
-def test_edits_that_are_asked_behind_their_own_instructions_are_not_made_together(place, tmp_path, monkeypatch):
-    monkeypatch.setattr(runner, "load_model", lambda *_a, **_k: pytest.fail("too late"))
-    path = tmp_path / "told.toml"
-    path.write_text('[editors.instructedit]\ninstruct = "edit and queries"\n')
-    given = {"data": str(place / "data"), "model": str(place / "model"), "schedule": "batch", "setting": "multi-task"}
-    ((_, config),) = read_suite(str(path), given)
-    with pytest.raises(InputError, match="several edits of one model have none in common"):
-        prepare(config, "told.toml", device="cpu")
-
-
 def test_no_run_starts_before_all_are_checked(place):
     suite = (*suite_of(place), *suite_of(place, setting="direct"))
     with pytest.raises(InputError, match="trains none"):

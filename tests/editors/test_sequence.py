@@ -1,5 +1,7 @@
 """Edits on top of edits, against a model whose weights were written to after each."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -144,14 +146,18 @@ def test_edits_made_together_are_the_sum_of_single_ones(make_language_model):
     assert len(editor.edit_together(model, [])) == 1
 
 
-def test_edits_together_have_no_instruction_in_common(model):
-    editor = make(InstructEdit, {"rank": 8, "instruct": "edit and queries", "normalise": False})
+def test_an_instruction_is_no_part_of_an_edit(model):
+    """It belongs to the case that is scored, so edits under different instructions are made together."""
+    editor = make(InstructEdit, {"rank": 8, "normalise": False})
     editor.build(model)
-    told = [type(r)(r.case_id, r.task, r.prompt, r.target, r.subject, "Task: T") for r in REQUESTS]
-    with pytest.raises(InputError, match="edit only"):
-        editor.edit_together(model, told)
-    with pytest.raises(InputError, match="edit only"):
-        editor.edit_next(model, told[0], Edits.none(1))
+    told = [replace(request, instruction=f"Task: {name}") for request, name in zip(REQUESTS, "ABCD", strict=False)]
+    single = editor.edit(model, told)
+    assert not any(single.contexts)
+    together = editor.edit_together(model, told)
+    following = editor.edit_next(model, told[1], editor.edit_next(model, told[0], Edits.none(1)))
+    assert together.contexts == following.contexts == (None,)
+    bare = editor.edit_together(model, REQUESTS[: len(told)])
+    assert not torch.allclose(together.patches[0][0].delta(), bare.patches[0][0].delta()), "the edit is made with it"
 
 
 def test_edits_on_top_of_edits_hash_the_weights_once(make_language_model, monkeypatch):

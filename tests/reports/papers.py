@@ -11,7 +11,7 @@ from .suites import Reads, trained, write_index, write_run
 MIX = ("recent", "counterfact", "convsent")
 TASKS = ("recent", "counterfact", "zsre", "convsent")
 CASES = 20
-RIGHT = {"none": 0, "ft-l": 8, "mend": 17, "instructedit": 18}
+RIGHT = {"none": 0, "ft-l": 8, "mend": 17, "instructedit": 18, "mend-instructed": 3, "instructedit-edit-only": 20}
 """Cases out of twenty that a row gets right: InstructEdit and MEND differ in one case, which shows nothing."""
 
 _EXACT, _TOKEN = "teacher_forced_exact", "teacher_forced_token"
@@ -38,6 +38,18 @@ UNTRAINED = [EditorSpec(name=name, method=name) for name in ("none", "ft-l")]
 def main_rows() -> list[EditorSpec]:
     """The rows of the main table."""
     return [*UNTRAINED, trained("mend", *MIX), trained("instructedit", *MIX, instruction="seen")]
+
+
+EDIT_ONLY = {"method": "instructedit", "config": {"instruct": "edit only"}, "instructed_probes": "none"}
+INSTRUCTED = {"method": "mend", "instructed_probes": "all but locality"}
+
+
+def controls() -> list[EditorSpec]:
+    """The rows of other forms than the published ones; each gets another number of cases right than its fellow."""
+    return [
+        trained("mend-instructed", *MIX, instruction="seen", **INSTRUCTED),
+        trained("instructedit-edit-only", *MIX, instruction="seen", **EDIT_ONLY),
+    ]
 
 
 def by_row(row: str, _task: str, _seed: int, case: int) -> float:

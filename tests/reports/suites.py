@@ -14,11 +14,14 @@ Value = Callable[[str, str, int, int], float | None]
 """From row, task, seed and number of the case to the value; None fails the case."""
 Reads = dict[str, Any]
 """Fields of a score besides subset and value."""
+PUBLISHED_OPTIONS = {"convsent": {"edit": "all replies"}}
 _RELIABILITY: tuple[Reads, ...] = ({"measure": "reliability", "protocol": "teacher_forced_exact"},)
 
 
-def trained(name: str, *tasks: str, instruction: str | None = None, only: Sequence[str] | None = None) -> EditorSpec:
-    """A row of MEND or InstructEdit, by its name, that is trained on tasks."""
+def trained(
+    name: str, *tasks: str, instruction: str | None = None, only: Sequence[str] | None = None, **changes: Any
+) -> EditorSpec:
+    """A row of MEND or InstructEdit, by its name, that is trained on tasks; of its published form."""
     training = TrainingSpec(
         label="+".join(tasks),
         tasks=tasks,
@@ -29,8 +32,11 @@ def trained(name: str, *tasks: str, instruction: str | None = None, only: Sequen
         checkpoint="of seed 0",
     )
     method = name.partition("@")[0].partition("#")[0]
-    tested = None if only is None else tuple(only)
-    return EditorSpec(name=name, method=method, training=training, instruction=instruction, tasks=tested)
+    fields: dict[str, Any] = {"training": training, "instruction": instruction}
+    fields |= {"tasks": None if only is None else tuple(only)}
+    if method == "instructedit":
+        fields |= {"config": {"instruct": "edit and queries"}, "instructed_probes": "all but locality"}
+    return EditorSpec(**{"name": name, "method": method, **fields, **changes})
 
 
 def write_run(
@@ -58,7 +64,14 @@ def write_run(
         for row in rows
     ]
     spec = base.spec.model_copy(
-        update={"setting": setting, "editors": tuple(rows), "tasks": tuple(tasks), "seed": seed, **(changes or {})}
+        update={
+            "setting": setting,
+            "editors": tuple(rows),
+            "tasks": tuple(tasks),
+            "task_options": PUBLISHED_OPTIONS,
+            "seed": seed,
+            **(changes or {}),
+        }
     )
     data = tuple(base.data[0].model_copy(update={"task": task, "cases": cases}) for task in tasks)
     origin = base.provenance.model_copy(update={"parameters": parameters})

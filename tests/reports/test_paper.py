@@ -13,7 +13,7 @@ from instructedit.reports.build import make_table
 from instructedit.reports.reproduce import reproduce
 from instructedit.reports.tables import Table
 
-from .papers import CASES, FACT, by_row, main_rows, write_main
+from .papers import CASES, FACT, by_row, controls, main_rows, write_main
 from .suites import trained, write_index, write_run
 
 
@@ -208,6 +208,25 @@ def test_a_column_that_would_mix_is_refused_with_the_two_runs(tmp_path: Path, ta
     with pytest.raises(InputError, match=f"Run {first.digest} .*and run {second.digest} .*{words}") as refused:
         make_table(table, folders)
     assert "A column never mixes the two" in str(refused.value)
+
+
+def test_other_forms_stand_beside_the_published_one_and_are_not_ranked(tmp_path: Path) -> None:
+    """InstructEdit's edit-only row is right in all cases and would lead, MEND's instructed one is last."""
+    rows = [*main_rows(), *controls()]
+    run = write_run(tmp_path, "multi-task", rows, 0, by_row, cases=CASES, reads={"counterfact": FACT[:1]})
+    sheet = make_table("paper:table3", [tmp_path / run.digest])
+    (table,) = sheet.report.blocks[0].tables
+    assert table.heads == ("none", "ft-l", "mend", "mend-instructed", "instructedit", "instructedit-edit-only")
+    assert words(table, mark=True) == {
+        ("multi-task: counterfact", "Reliability, n = 20"): [
+            *("0.0", "40.0 second", "85.0 best, tied", "15.0", "90.0 best, tied", "100.0")
+        ]
+    }
+    assert sheet.report.footer[-1] == (
+        "Of another form than the published one, and not ranked: mend-instructed on counterfact: instruction on the "
+        "probes; instructedit-edit-only on counterfact: instruction on the edit only."
+    )
+    assert {r["row"] if "row" in r else r["editor"]: r["form"] for r in sheet.records}["mend-instructed"]
 
 
 def test_two_numbers_for_one_cell_are_refused(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from instructedit.reports.published_results import PublishedCell, published
 from instructedit.reports.reproduce import reproduce
 from instructedit.reports.verdicts import as_published, direction_verdict, value_verdict
 
-from .papers import CASES, MIX, READS, by_row, main_rows, write_main
+from .papers import CASES, MIX, READS, by_row, controls, main_rows, write_main
 from .suites import trained, write_index, write_run
 
 GPT2_XL = 1_557_611_200
@@ -156,6 +156,60 @@ def test_values_are_compared_where_the_model_is_the_papers(gpt2_xl: Path) -> Non
     assert "Near: no more than 5 points apart." in text
 
 
+def with_controls(out: Path, rows, **changes) -> Path:
+    more = {"cases": CASES, "tasks": ("recent",), "reads": READS, **changes}
+    return out / write_run(out, "multi-task", rows, 0, by_row, **more).digest
+
+
+def test_a_row_of_another_form_gets_no_verdict_and_takes_no_cell(tmp_path: Path) -> None:
+    sheet = reproduce("paper:table3", [with_controls(tmp_path, [*main_rows(), *controls()], parameters=GPT2_XL)])
+    own = {r["row"]: r for r in sheet.records if r["measure"] == "reliability"}
+    assert [(row, r["ours"], r["verdict"], r["form"]) for row, r in own.items()] == [
+        ("none", 0.0, own["none"]["verdict"], ""),
+        ("ft-l", 40.0, "differs", ""),
+        ("mend", 85.0, "reproduced", ""),
+        ("mend-instructed", 15.0, None, "mend-instructed: instruction on the probes"),
+        ("instructedit", 90.0, own["instructedit"]["verdict"], ""),
+        ("instructedit-edit-only", 100.0, None, "instructedit-edit-only: instruction on the edit only"),
+    ]
+    assert own["none"]["verdict"] and own["instructedit"]["verdict"]
+    first, other = sheet.report.blocks
+    assert "In all, 15 values: " in first.text[1], "four rows in four measures, less locality without an edit"
+    assert {row for table in first.tables for row in table.rows} == {"none", "ft-l", "mend", "instructedit"}
+    assert other.heading == "GPT2-XL: other forms than the published one"
+    assert other.text[0].startswith("NO VERDICT. 8 values are of rows whose form is not the published one.")
+    (table,) = other.tables
+    assert set(table.rows) == {"mend-instructed", "instructedit-edit-only"}
+    assert "Verdict" in first.tables[0].heads and "Verdict" not in table.heads
+    words = {cell.value for line in table.cells for cell in line if cell}
+    assert {
+        "mend-instructed: instruction on the probes",
+        "instructedit-edit-only: instruction on the edit only",
+    } <= words
+
+
+def test_directions_of_other_forms_get_no_verdict(tmp_path: Path) -> None:
+    sheet = reproduce("paper:table3", [with_controls(tmp_path, [*main_rows(), *controls()])])
+    pairs = {
+        (r["row"], r["minus_row"]): (r["verdict"], r["form"])
+        for r in sheet.records
+        if r["measure"] == "reliability" and r["published_model"] == "gpt2-xl"
+    }
+    assert pairs["instructedit", "mend"] == ("no difference shown", "")
+    assert pairs["instructedit", "mend-instructed"] == (None, "mend-instructed: instruction on the probes")
+    assert pairs["instructedit-edit-only", "mend"] == (None, "instructedit-edit-only: instruction on the edit only")
+    assert ("instructedit-edit-only", "mend-instructed") not in pairs, "two departures at once answer nothing"
+    for (row, other), (verdict, form) in pairs.items():
+        assert (verdict is None) == bool(form) == bool({"mend-instructed", "instructedit-edit-only"} & {row, other})
+
+
+def test_results_of_other_forms_alone_are_shown_without_a_verdict(tmp_path: Path) -> None:
+    sheet = reproduce("paper:table3", [with_controls(tmp_path, controls(), parameters=GPT2_XL)])
+    assert {record["verdict"] for record in sheet.records} == {None}
+    (block,) = sheet.report.blocks
+    assert block.heading == "GPT2-XL: other forms than the published one"
+
+
 def test_the_tolerance_is_an_option_and_is_said(gpt2_xl: Path) -> None:
     sheet = reproduce("paper:table3", [gpt2_xl], tolerance=100.0)
     assert "differs" not in {record["verdict"] for record in sheet.records if record["measure"] != "fluency"}
@@ -259,9 +313,9 @@ def test_the_published_values_are_those_of_the_source(shared: Path) -> None:
     assert expected == Counter((c.task, c.measure, c.editor, c.variant, c.model, c.value) for c in published().cells)
 
 
-def test_a_task_of_another_form_than_the_published_one_is_said(tmp_path: Path) -> None:
+def test_a_task_of_another_form_than_the_published_one_gets_no_verdict(tmp_path: Path) -> None:
     """The edit of one reply is not the published form of ConvSent, whose numbers are of all replies."""
-    for edit, said in (("all replies", []), ("reply", ["convsent with edit = reply (published: all replies)"])):
+    for edit, said in (("all replies", False), ("reply", True)):
         out = tmp_path / edit.partition(" ")[0]
         out.mkdir()
         options = {"task_options": {"convsent": {"edit": edit}}}
@@ -269,7 +323,9 @@ def test_a_task_of_another_form_than_the_published_one_is_said(tmp_path: Path) -
             out, "multi-task", main_rows(), 0, by_row, cases=CASES, tasks=MIX, changes=options, reads=READS
         )
         write_index(out, entry)
-        warnings = reproduce("paper:table3", [out]).report.warnings
-        assert [text for text in warnings if "published form" in text] == [
-            f"Not the published form: {words}; read its numbers as a control." for words in said
-        ]
+        sheet = reproduce("paper:table3", [out])
+        judged = {(record["task"], bool(record["verdict"])) for record in sheet.records}
+        assert ("convsent", not said) in judged and ("convsent", said) not in judged
+        assert ("recent", True) in judged
+        told = [text for block in sheet.report.blocks for text in str(block).split("convsent with edit = reply")[1:]]
+        assert bool(told) == said

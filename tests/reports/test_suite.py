@@ -114,29 +114,60 @@ def test_a_verdict_follows_from_the_interval(low: float, high: float, n: int, pr
 
 def test_the_question_is_answered_setting_by_setting(report: Report) -> None:
     answers = block(report, "Does InstructEdit beat MEND?")
+    ours, theirs = "instructedit (instruction on edit and probes)", "mend (bare probes)"
     assert answers.text == (
-        "multi-task: instructedit against mend: ahead in 0, behind in 0, no difference shown in 2 of 2 comparisons "
+        f"multi-task: {ours} against {theirs}: ahead in 0, behind in 0, no difference shown in 2 of 2 comparisons "
         "(n = 10 cases, 2 seeds).",
-        "single-task: instructedit against mend: ahead in 4, behind in 0, no difference shown in 0 of 4 comparisons "
+        f"single-task: {ours} against {theirs}: ahead in 4, behind in 0, no difference shown in 0 of 4 comparisons "
         "(n = 10 cases, 2 seeds). Farthest ahead: reliability on recent, trained on recent, +5.0 points [+5.0, +5.0], "
         "n = 10.",
-        "unseen-instruction: instructedit, seen descriptions against mend: ahead in 1, behind in 0, no difference "
+        f"unseen-instruction: {ours}, seen descriptions against {theirs}: ahead in 1, behind in 0, no difference "
         "shown in 0 of 1 comparisons (n = 10 cases, 2 seeds). Farthest ahead: reliability on counterfact, "
         "+25.0 points [+25.0, +25.0], n = 10.",
-        "unseen-instruction: instructedit, unseen description against mend: ahead in 1, behind in 0, no difference "
+        f"unseen-instruction: {ours}, unseen description against {theirs}: ahead in 1, behind in 0, no difference "
         "shown in 0 of 1 comparisons (n = 10 cases, 2 seeds). Farthest ahead: reliability on counterfact, "
         "+10.0 points [+10.0, +10.0], n = 10.",
-        "task-scaling: instructedit against mend: ahead in 4, behind in 0, no difference shown in 0 of 4 comparisons "
+        f"task-scaling: {ours} against {theirs}: ahead in 4, behind in 0, no difference shown in 0 of 4 comparisons "
         "(n = 10 cases, 2 seeds). Farthest ahead: reliability on recent, trained on 1 task, +5.0 points [+5.0, +5.0], "
         "n = 10.",
     )
     assert [table.title for table in answers.tables] == [
-        f"{label}: InstructEdit minus MEND, exact match (points), 2 seeds"
+        f"{label}: {ours} minus {theirs}, exact match (points), 2 seeds"
         for label in ("multi-task", "single-task", "unseen-instruction", "task-scaling")
     ]
     assert answers.tables[0].heads == ("Difference", "95 % interval", "n", "Seeds", "Verdict")
     assert [line[-2:] for line in words(answers.tables[0])] == [["+0.0..+0.0", "no difference shown"]] * 2
     assert answers.tables[3].rows[-1] == "Reliability: zsre, trained on 2 tasks"
+
+
+def test_each_form_is_named_and_held_against_what_it_answers(tmp_path: Path) -> None:
+    """Of ten cases each row gets another number right, so each difference names its two sides."""
+    right = {"mend": 6, "mend-instructed": 4, "instructedit": 9, "instructedit-edit-only": 2}
+    control = {"method": "mend", "instruction": "seen", "instructed_probes": "all but locality"}
+    edit_only = {"method": "instructedit", "config": {"instruct": "edit only"}, "instructed_probes": "none"}
+    rows = [
+        trained("mend", "recent"),
+        trained("mend-instructed", "recent", **control),
+        trained("instructedit", "recent", instruction="seen"),
+        trained("instructedit-edit-only", "recent", instruction="seen", **edit_only),
+    ]
+    entry = write_run(tmp_path, "multi-task", rows, 0, lambda row, _task, _seed, case: float(case < right[row]))
+    answers = block(
+        build_suite(summarise_suite(tmp_path, write_index(tmp_path, entry))), "Does InstructEdit beat MEND?"
+    )
+    published, edited = (
+        "instructedit (instruction on edit and probes)",
+        "instructedit-edit-only (instruction on the edit only)",
+    )
+    bare, told = "mend (bare probes)", "mend-instructed (instruction on the probes)"
+    wanted = [(published, bare, "+30.0"), (published, told, "+50.0"), (edited, bare, "-40.0")]
+    assert [(table.title.split(", exact")[0], table.cells[0][0].value) for table in answers.tables] == [
+        (f"multi-task: {first} minus {second}", difference) for first, second, difference in wanted
+    ]
+    assert [text.split(": ahead in")[0] for text in answers.text] == [
+        f"multi-task: {first} against {second}" for first, second, _ in wanted
+    ]
+    assert {table.rows for table in answers.tables} == {("Reliability: counterfact",)}
 
 
 def test_trained_on_by_tested_on_with_drops_from_the_diagonal(report: Report) -> None:
@@ -218,7 +249,9 @@ def test_files_and_terminal(place: Path, report: Report) -> None:
     assert [path.name for path in paths] == ["suite.md", "suite.csv", "suite.tex"]
     page = paths[0].read_text(encoding="utf-8")
     assert page.startswith("# Suite full\n")
-    assert "\n\nmulti-task: instructedit against mend: ahead in 0" in page
+    assert (
+        "\n\nmulti-task: instructedit (instruction on edit and probes) against mend (bare probes): ahead in 0" in page
+    )
     assert "| Reliability: counterfact, none | -35.0 | [-35.0, -35.0] | 10 | -35.0..-35.0 | behind |" in page
     before = [path.read_bytes() for path in paths]
     assert [path.read_bytes() for path in write_suite(place / "suite.json")] == before

@@ -125,7 +125,7 @@ def write(
 
 def record_of(run: RunFile, row: EditorSpec, case: EditCase, stage: str, right: bool) -> CaseRecord:
     """A line: without edit the model says the name of a colour; an editor that is right says what is asked."""
-    edits = row.method != "none"
+    edits = not row.is_base
     colour = ("red", "green", "blue")[int(hashlib.sha256(case.request.case_id.encode()).hexdigest(), 16) % 3]
     answers, scores = [], []
     for number, probe in enumerate(case.probes):

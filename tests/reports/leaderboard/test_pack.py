@@ -143,6 +143,21 @@ def test_stages_of_other_schedules_are_known(schedule: str, tmp_path: Path):
     assert "cases: each of" in reasons(files.write(tmp_path / "other"))
 
 
+def test_rows_with_instructed_probes_are_checked_as_what_they_are(tmp_path: Path):
+    """The unedited model under an instruction is no base row; a row's instruction is none of its training."""
+    spec = spec_of(("counterfact",))
+    none, _, mend = spec.editors
+    told = {"instruction": "seen", "instructed_probes": "all but locality"}
+    rows = [row.model_copy(update={"name": f"{row.name}-instructed", **told}) for row in (none, mend)]
+    folder = write(tmp_path, spec.model_copy(update={"editors": (*rows, *spec.editors), "instructions": "ab" * 8}))
+    pack(folder, tmp_path / "s", name="Told", authors=["Ada"])
+    assert reasons(tmp_path / "s") == ""
+    files = Files({p.relative_to(tmp_path / "s").as_posix(): p.read_bytes() for p in (tmp_path / "s").rglob("*.*")})
+    files.change("run.json", lambda run: run["spec"]["editors"][1]["training"].update(instructions="cd" * 8))
+    files.consistent()
+    assert f"training.instructions: {'ab' * 8} was expected, found" in reasons(files.write(tmp_path / "other"))
+
+
 def test_an_editor_of_another_package_is_accepted_and_said(files: Files, tmp_path: Path):
     files.change("run.json", lambda run: run["spec"]["editors"][1].update(method="one-step"))
     files.consistent()

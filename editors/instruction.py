@@ -1,0 +1,30 @@
+"""The instruction as a prefix: its text, and which probes carry it.
+
+    Task: {task}
+    Description: {description}
+    Input: {prompt}
+
+An instructed editor makes its edit from a text with this prefix. Which probes carry it is a matter of evaluation, and
+an option of every row of a run (`instructed_probes`), so that an editor without instructions can be evaluated alike.
+"""
+
+from .cases import EditRequest, InstructedProbes
+from .edits import ASKED, Context
+
+ROLES: dict[InstructedProbes, tuple[str, ...]] = {
+    "none": (),
+    "all but locality": tuple(role for role in ASKED if role != "locality"),
+    "all": ASKED,
+}
+"""Roles of the probes that carry the instruction."""
+
+
+def instruction_prefix(request: EditRequest) -> str:
+    """Return what stands before a prompt under a request's instruction; empty without one."""
+    return "" if request.instruction is None else f"{request.instruction}\nInput: "
+
+
+def instruction_context(request: EditRequest, probes: InstructedProbes) -> Context | None:
+    """Return the context of a case whose probes carry the instruction of its request; None if none of them does."""
+    roles = ROLES[probes]
+    return Context(instruction_prefix(request), roles) if roles and request.instruction is not None else None
