@@ -53,7 +53,7 @@ class TokenFactors:
 
 
 def gradient_factors(
-    model: LanguageModel, texts: Sequence[EditTexts] | Sequence[Row], sites: Sequence[Site]
+    model: LanguageModel, texts: Sequence[EditTexts | Row], sites: Sequence[Site]
 ) -> dict[str, TokenFactors]:
     """Return the factors of the gradient of each request's loss over its texts; see `texts`.
 

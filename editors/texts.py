@@ -65,10 +65,9 @@ class EditRows:
     tokens: tuple[int, ...]
 
     @classmethod
-    def of(cls, texts: Sequence[EditTexts] | Sequence[Row]) -> "EditRows":
+    def of(cls, texts: Sequence[EditTexts | Row]) -> "EditRows":
         """Return the texts of requests; a bare row is the only text of its request."""
         rows: list[tuple[Row, int, bool, int]] = []
-        found: EditTexts | Row
         for number, found in enumerate(texts):
             own = EditTexts((found,)) if isinstance(found, Row) else found
             for opposed, kind in ((False, own.wanted), (True, own.opposed)):
