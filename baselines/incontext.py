@@ -94,7 +94,7 @@ class InContext(Editor[InContextConfig]):
 
         It must leave room for each request's own question; replies of each request are left out until it does.
         """
-        most = max(min(self.config.replies, len(request.replies) or 1) for request in requests)
+        most = max((min(self.config.replies, len(request.replies) or 1) for request in requests), default=1)
         for replies in range(most, 0, -1):
             text = "".join(self._told(request, replies) for request in requests)
             try:

@@ -303,7 +303,8 @@ def _at_random(words: Sequence[str], parts: Sequence[str], key: tuple[object, ..
     """Replace each word. The task's name goes too: the control asks whether any content matters, and a name is some.
 
     `words` has frequent ones several times. Drawn from the different words alone, the front took 57 tokens of the
-    embedded model in the mean; so it takes 44, and the instruction it replaces 46 (960 test cases).
+    embedded model in the mean (first version of the bank); so it takes 46, as the instruction it replaces does (960
+    test cases).
     """
     place = count()
     return tuple(" ".join(words[seed_of(*key, next(place)) % len(words)] for _ in part.split()) for part in parts)

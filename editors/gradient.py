@@ -59,7 +59,7 @@ class TokenFactors:
 
 def gradient_factors(
     model: LanguageModel,
-    texts: Sequence[EditTexts] | Sequence[Row],
+    texts: Sequence[EditTexts | Row],
     sites: Sequence[Site],
     pools: Sequence[tuple[int, int]] | None = None,
 ) -> dict[str, TokenFactors]:

@@ -72,7 +72,7 @@ class EditRows:
 
     @classmethod
     def of(
-        cls, texts: Sequence[EditTexts] | Sequence[Row], pools: Sequence[tuple[int, int]] | None = None
+        cls, texts: Sequence[EditTexts | Row], pools: Sequence[tuple[int, int]] | None = None
     ) -> "EditRows":
         """Return the texts of requests; a bare row is the only text of its request.
 
@@ -82,7 +82,6 @@ class EditRows:
                 of a loss over several requests; by default its own.
         """
         rows: list[tuple[Row, int, bool, int]] = []
-        found: EditTexts | Row
         for number, found in enumerate(texts):
             own = EditTexts((found,)) if isinstance(found, Row) else found
             tokens = own.tokens if pools is None else pools[number]

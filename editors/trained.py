@@ -354,6 +354,8 @@ class TrainedEditor(Editor[C]):
                 made += self.patches(model, part).patches
         patches = tuple(own for _, own in sorted(zip(order, made, strict=True), key=itemgetter(0)))
         edits = Edits(patches, tuple(map(facts_of, patches)), tuple(self.own_context(request) for request in requests))
+        if not any(request.replies for request in requests):
+            return edits  # a fact has one text, and is refused if it does not fit
         return counted(edits, [self.texts(model, request) for request in requests])
 
     def _parts(self, model: LanguageModel, requests: Sequence[EditRequest]) -> Iterator[Sequence[EditRequest]]:
