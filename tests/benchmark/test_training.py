@@ -99,7 +99,8 @@ def test_no_validation_subject_of_the_embedded_world_is_ever_trained_on():
     trained_on: set[str] = set()
     validated: set[str] = set()
     for setting in ("single-task", "multi-task", "hold-out", "unseen-instruction", "task-scaling", "balanced"):
-        limits = [{"counterfact": 32, "recent": 32}] if setting == "balanced" else [None, 4, 50, {"recent": 10}]
+        limits: list[object] = [{"counterfact": 32, "recent": 32}] if setting == "balanced" else [None]
+        limits += [4, 50, {"recent": 10}] if setting == "multi-task" else []
         for limit in limits:
             config = RunConfig(setting=setting, train_limit=limit, editors={"mend": {}}, held_out=("zsre",))
             found = outline(config, "test")
