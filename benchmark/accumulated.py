@@ -109,7 +109,9 @@ class Accumulated:
             self.edits.save(part)
             part.replace(path)
             # The index is written last, so that it never names a file that is not there.
-            write_record(index, _Index(file=path.name, first=self.first, requests=self.requests, failures=self.failures))
+            write_record(
+                index, _Index(file=path.name, first=self.first, requests=self.requests, failures=self.failures)
+            )
             for old in index.parent.glob("*.safetensors"):
                 if old != path and old.name.rpartition("-")[0] == index.stem:
                     old.unlink()

@@ -55,6 +55,9 @@ def run(
         str | None, typer.Option(help="Only the preset's runs of this setting; if it has none, a run of this setting.")
     ] = None,
     schedule: Annotated[str | None, typer.Option(help="single, batch or sequential, for every run.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Edits of one joint edit of the schedule batch; by default all in one.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the training and of all that is drawn.")] = None,
     seeds: Annotated[str | None, typer.Option(metavar="N,N,...", help="Several seeds, a run for each.")] = None,
     instructions: Annotated[
@@ -87,6 +90,7 @@ def run(
         "model": model,
         "limit": limit,
         "schedule": schedule,
+        "batch_size": batch_size,
         "instructions": instructions,
         "tasks": tuple(task or ()) or None,
     }

@@ -6,6 +6,8 @@ from instructedit.benchmark.forms import form
 from instructedit.benchmark.results import EditorSpec, Protocol, RunFile, RunSummary, TaskData, TrainingSpec
 from instructedit.benchmark.suite_results import SuiteSummary
 
+from .joint import sizes, trained_lines
+
 CONTROL = "none"
 """The method that edits nothing: a row of it is a control, never a winner, whatever its name."""
 DAGGER = "†"
@@ -109,6 +111,7 @@ def header(run: RunFile) -> tuple[tuple[str, str], ...]:
         spec.setting,
         f"split {spec.split}",
         f"schedule {spec.schedule}",
+        *([f"batches of {spec.batch_size}"] if spec.batch_size else []),
         *([f"scored after {', '.join(map(str, spec.at))} edits"] if spec.at else []),
         *([f"edits of {', '.join(spec.edited)} alone"] if spec.edited else []),
         f"seed {spec.seed}",
@@ -125,6 +128,7 @@ def header(run: RunFile) -> tuple[tuple[str, str], ...]:
         ("Model", model(run)),
         *(("Data", _data(data)) for data in run.data),
         ("Setting", ", ".join(settings)),
+        *([("Edits", text)] if (text := sizes(run)) else []),
         *rows(spec.editors),
         *row_notes([run]),
         ("Versions", ", ".join(versions)),
@@ -199,6 +203,8 @@ def runs_header(runs: Sequence[RunFile]) -> Iterator[tuple[str, str]]:
         limit = "none" if spec.limit is None else spec.limit
         words = f"{spec.setting}, split {spec.split}, schedule {spec.schedule}, seed {spec.seed}, limit {limit}"
         yield "Run", f"{run.digest} ({run.name}): {words}"
+        if text := sizes(run):
+            yield "Edits", f"{run.digest}: {text}"
     yield from rows([row.model_copy(update={"tasks": None}) for run in runs for row in run.spec.editors])
     yield from row_notes(runs)
 
@@ -245,6 +251,7 @@ def rows(editors: Sequence[EditorSpec]) -> Iterator[tuple[str, str]]:
         if row.tasks is not None:
             tested.setdefault(", ".join(row.tasks), {})[row.name] = None
     yield from (("Training", f"{', '.join(names)}: {training}") for training, names in trained.items())
+    yield from trained_lines(editors)
     if told:
         yield "Instruction", "; ".join(f"{', '.join(names)}: {condition}" for condition, names in told.items())
     if forms:

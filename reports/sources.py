@@ -96,7 +96,11 @@ def _decides(run: RunFile) -> dict[str, Any]:
         "base model": spec.model_fingerprint[:12],
         "tokenizer": spec.tokenizer_fingerprint[:12],
         "number type": spec.dtype,
-        **({} if spec.schedule == "single" else {"edited tasks": spec.edited, "numbers of edits": spec.at}),
+        **(
+            {}
+            if spec.schedule == "single"
+            else {"edited tasks": spec.edited, "numbers of edits": spec.at, "edits of a batch": spec.batch_size}
+        ),
         **{
             f"data of {task}": {name: of[:12] for name, of in sorted(files.items())}
             for task, files in spec.data.items()

@@ -8,6 +8,7 @@ from instructedit.benchmark.results import EditorSpec
 from instructedit.benchmark.suite_results import SeedComparison, SeedMean, SuiteGroup, SuiteSummary
 
 from .columns import SECTIONS, Column, column_of, interval, spread, stages
+from .joint import sizes
 from .marks import UNMARKED, Mark, leads, marks
 from .notes import controls, model, row_notes, rows, suite_footer, task_options
 from .tables import Block, Cell, Report, Table, layout
@@ -43,10 +44,13 @@ def suite_header(groups: Sequence[SuiteGroup]) -> Iterator[tuple[str, str]]:
             group.label if group.label == spec.setting else f"{group.label}: {spec.setting}",
             f"split {spec.split}",
             f"schedule {spec.schedule}",
+            *([f"batches of {spec.batch_size}"] if spec.batch_size else []),
             f"limit {'none' if spec.limit is None else spec.limit}",
             *(f"seed {seed} run {digest}" for seed, digest in zip(group.seeds, group.digests, strict=True)),
         ]
         yield "Setting", ", ".join(words)
+        if text := sizes(group.run):
+            yield "Edits", f"{group.label}: {text}"
     yield from task_options([group.run for group in groups])
     # On which tasks a row is tested is seen from the tables of each setting.
     yield from rows([row.model_copy(update={"tasks": None}) for group in groups for row in group.run.spec.editors])

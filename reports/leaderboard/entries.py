@@ -48,6 +48,8 @@ class Board(NamedTuple):
     measure: Measure
     derived: bool
     protocol: Protocol
+    batch_size: int | None = None
+    """Edits of one joint edit of the schedule `batch`; None: all in one, or another schedule."""
 
     @property
     def column(self) -> Column:
@@ -205,6 +207,7 @@ def board_of(run: RunFile, task: str, stage: str, measure: Measure, derived: boo
         measure=measure,
         derived=derived,
         protocol=protocol,
+        batch_size=spec.batch_size,
     )
 
 

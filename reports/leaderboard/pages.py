@@ -156,6 +156,7 @@ def _facts(board: Board) -> list[Fact]:
             "Schedule", f"{board.schedule}, scored {board.stage}" if board.schedule == "sequential" else board.schedule
         ),
         *([Fact("Edited together", ", ".join(sorted(edited)))] if edited else []),
+        *([Fact("Edits of a batch", str(board.batch_size))] if board.batch_size else []),
         *([Fact("Decoding", board.decoding)] if board.decoding else []),
     ]
 

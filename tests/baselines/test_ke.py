@@ -22,10 +22,12 @@ def built(model, **options) -> KE:
     return ke
 
 
+@pytest.mark.parametrize("gates", ["paper", "released"])
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
-def test_low_rank_form_is_the_dense_formula(family, make_language_model):
+def test_low_rank_form_is_the_dense_formula(family, gates, make_language_model):
+    """As released, the softmax runs along the first axis of the stored weight: d_in for GPT-2's Conv1D."""
     model = make_language_model(family, torch.float64)
-    ke = built(model, max_scale=0.7)
+    ke = built(model, max_scale=0.7, gates=gates)
     edits = ke.edit(model, REQUESTS)
     for number, request in enumerate(REQUESTS):
         row = model.encode(request.prompt, request.target)
@@ -45,8 +47,13 @@ def test_low_rank_form_is_the_dense_formula(family, make_language_model):
                 out = conditioner.outer(inner)[0]
             d_out, d_in = true.shape
             r_a, c_a, r_b, c_b, scale = out.split([d_out, d_in, d_out, d_in, 1])
-            a = torch.outer(torch.softmax(r_a, 0), c_a)
-            b = torch.outer(torch.softmax(r_b, 0), c_b)
+            if gates == "released" and weight.shape == (d_in, d_out) and family == "gpt2":
+                # rows and columns of the release are those of the stored weight
+                a = torch.outer(torch.softmax(c_a, 0), r_a).T
+                b = torch.outer(torch.softmax(c_b, 0), r_b).T
+            else:
+                a = torch.outer(torch.softmax(r_a, 0), c_a)
+                b = torch.outer(torch.softmax(r_b, 0), c_b)
             dense = 0.7 * torch.sigmoid(scale) * (a * true + b)
             torch.testing.assert_close(patch.delta().T, dense, rtol=1e-5, atol=1e-9)
 

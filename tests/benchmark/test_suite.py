@@ -12,7 +12,7 @@ from instructedit.benchmark.suite import check_all, run_suite
 from instructedit.benchmark.suite_results import SuiteFile
 from instructedit.editors import EDITORS, InputError
 
-from .worlds import Learner, write_data, write_model, write_training
+from .worlds import Learner, people_of, write_data, write_model, write_training
 
 SUITE = """
 limit = 2
@@ -144,7 +144,7 @@ def test_the_digest_follows_all_that_decides_the_numbers(place):
 def test_no_test_subject_reaches_a_training_of_any_setting(place, tmp_path):
     shutil.copytree(place / "data", tmp_path / "data")
     path = tmp_path / "data" / "wiki_recent" / "recent_train.json"
-    path.write_text(path.read_text().replace("Recent Person1", "Ada Lovelace"))
+    path.write_text(path.read_text().replace(people_of("Recent Person", 2)[1], "Ada Lovelace"))
     given = {"data": str(tmp_path / "data"), "train_limit": None}
     for setting in ("single-task", "multi-task", "hold-out", "unseen-instruction", "task-scaling", "balanced"):
         prepared = one(place, setting, **given)

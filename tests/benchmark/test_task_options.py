@@ -5,9 +5,9 @@ import json
 import pytest
 
 from instructedit.benchmark.config import make_config, read_suite
+from instructedit.benchmark.forms import departures
 from instructedit.benchmark.results import EditorSpec
 from instructedit.benchmark.runner import prepare
-from instructedit.benchmark.forms import departures
 from instructedit.editors import InputError
 from instructedit.reports.leaderboard.findings import Findings
 from instructedit.reports.leaderboard.training import _check_data

@@ -1,17 +1,21 @@
 """Training sets without test subjects, and checkpoints that are shared, resumed and never taken for another's."""
 
+import hashlib
 import json
+import re
 import threading
 
 import pytest
 from filelock import FileLock
 
 from instructedit.benchmark.checkpoint import Checkpoint
+from instructedit.benchmark.config import RunConfig
 from instructedit.benchmark.instructions import read_bank, training_instructor
-from instructedit.benchmark.selection import choose, divide
+from instructedit.benchmark.outline import outline
+from instructedit.benchmark.selection import divide
 from instructedit.benchmark.settings import Arm
 from instructedit.benchmark.store import StorageError
-from instructedit.benchmark.tasks import Embedded, Folder
+from instructedit.benchmark.tasks import Embedded, Folder, subject_key
 from instructedit.benchmark.training import Training, TrainingCases, trained, training_set
 from instructedit.editors import EditCase, EditRequest, InputError
 
@@ -24,8 +28,8 @@ def arm(*train, limits=None, sampling="balanced", label=None):
     return Arm(label or "+".join(train), train, train, limits or {}, sampling)
 
 
-def case(index):
-    return EditCase(EditRequest(f"t/train/{index}", "t", "p", "x", "s"), ())
+def case(index, subject=None):
+    return EditCase(EditRequest(f"t/train/{index}", "t", "p", "x", subject or f"s{index}"), ())
 
 
 def ids(cases):
@@ -43,26 +47,90 @@ def forget():
     Learner.fits.clear()
 
 
-@pytest.mark.parametrize(("count", "share", "kept"), [(20, 0.1, 2), (4, 0.1, 1), (30, 0.5, 15)])
-def test_the_validation_share_is_drawn_by_the_digest_of_the_ids(count, share, kept):
-    everything = [case(index) for index in range(count)]
+def names(cases):
+    return {case.request.subject.casefold() for case in cases}
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5])
+def test_a_subject_is_kept_for_validation_by_its_name_alone(share):
+    """By the definition: sha256 of the case-folded name, as a fraction of the largest, below the share."""
+    everything = [case(index) for index in range(400)]
     train, validation = divide(everything, None, share)
-    assert len(validation) == kept
-    assert ids(train) | ids(validation) == ids(everything)
-    assert not ids(train) & ids(validation)
-    assert ids(validation) == ids(choose(everything, kept))
-    assert [c.request.case_id for c in train] == [c.request.case_id for c in everything if c in train]
+    digests = {c.request.subject: hashlib.sha256(c.request.subject.encode()).hexdigest() for c in everything}
+    wanted = {subject for subject, digest in digests.items() if int(digest, 16) / 16**64 < share}
+    assert names(validation) == wanted
+    assert [*train] == [c for c in everything if c.request.subject not in wanted]
+    assert len(validation) == pytest.approx(400 * share, rel=0.25)
 
 
-def test_the_validation_share_is_not_the_tail_and_no_larger_limit_trains_on_it():
-    everything = [case(index) for index in range(200)]
-    _, validation = divide(everything, None, 0.1)
+def test_spellings_of_one_subject_are_on_one_side_in_every_task():
+    people = [f"Person {index}" for index in range(60)]
+    first = [case(index, name) for index, name in enumerate(people)]
+    second = [case(1000 + index, name.upper()) for index, name in enumerate(people * 2)]
+    for share in (0.1, 0.3, 0.6):
+        sides = [divide(own, None, share) for own in (first, second)]
+        assert names(sides[0][0]) == names(sides[1][0])
+        assert names(sides[0][1]) == names(sides[1][1])
+
+
+def test_a_smaller_limit_is_a_part_of_a_larger_one_on_either_side():
+    everything = [case(index, f"s{index // 3}") for index in range(240)]
+    before: tuple[set[str], set[str]] = set(), set()
+    for limit in (*range(2, 240), None):
+        sides = divide(everything, limit, 0.1)
+        assert not names(sides[0]) & names(sides[1])
+        assert sum(map(len, sides)) == (limit or 240)
+        assert all(sides), "one of each at least"
+        if limit:
+            assert len(sides[1]) <= max(1, round(0.1 * limit)) + 1
+        assert before[0] <= ids(sides[0])
+        assert before[1] <= ids(sides[1])
+        before = ids(sides[0]), ids(sides[1])
+
+
+def test_the_kept_cases_are_not_the_tail_of_the_file():
+    _, validation = divide([case(index) for index in range(200)], None, 0.1)
     places = sorted(int(identity.rpartition("/")[2]) for identity in ids(validation))
     assert places[0] < 60 < 140 < places[-1]
-    for limit in (20, 50, 120):
-        train, small = divide(everything, limit, 0.1)
-        assert len(train) + len(small) == limit
-        assert ids(small) <= ids(validation)
+
+
+def test_no_validation_subject_of_the_embedded_world_is_ever_trained_on():
+    """In any setting, arm and limit; and what a smaller limit validates no larger one trains on."""
+    trained_on: set[str] = set()
+    validated: set[str] = set()
+    for setting in ("single-task", "multi-task", "hold-out", "unseen-instruction", "task-scaling", "balanced"):
+        limits: list[object] = [{"counterfact": 32, "recent": 32}] if setting == "balanced" else [None]
+        limits += [4, 50, {"recent": 10}] if setting == "multi-task" else []
+        for limit in limits:
+            config = RunConfig(setting=setting, train_limit=limit, editors={"mend": {}}, held_out=("zsre",))
+            found = outline(config, "test")
+            assert found.trainings
+            for training in found.trainings:
+                for task in training.arm.train:
+                    parts = training.cases.train, training.cases.validation
+                    own = [[c for c in part if c.request.task == task] for part in parts]
+                    assert all(own)
+                    spec = training.spec("c")
+                    assert [spec.cases[task], spec.validation[task]] == [*map(len, own)]
+                trained_on |= {subject_key(c.request.subject) for c in training.cases.train}
+                validated |= {subject_key(c.request.subject) for c in training.cases.validation}
+    assert len(trained_on) > 300
+    assert len(validated) > 30
+    assert not trained_on & validated
+
+
+def test_a_task_without_a_case_on_one_side_is_refused_with_the_shares_that_divide_it(cases):
+    keys = names(cases.of("recent").cases)
+    ranks = [int(hashlib.sha256(key.encode()).hexdigest(), 16) / 16**64 for key in keys]
+    low, high = min(ranks), max(ranks)
+    for share, counts in ((low / 2, "10 cases to train on and 0"), ((1 + high) / 2, "0 cases to train on and 10")):
+        with pytest.raises(InputError, match=f"'recent' has {counts}") as caught:
+            training_set(arm("recent"), cases, share)
+        above, most = re.search(r"a 'validation' from (\S+) to (\S+) keeps", str(caught.value)).groups()
+        assert low < float(above) < low + 0.002
+        assert high - 0.002 < float(most) <= high
+        for fit in (float(above), float(most)):
+            assert training_set(arm("recent"), cases, fit).validation
 
 
 def test_tested_subjects_appear_neither_as_edits_nor_in_probes(tmp_path):
@@ -139,7 +207,7 @@ def test_weights_follow_the_sampling(cases, sampling, weights):
 def test_what_cannot_be_a_training_set_is_refused(cases):
     with pytest.raises(InputError, match="gives no weight to 'recent'"):
         training_set(arm(*MIX, sampling={"counterfact": 1.0, "convsent": 1.0}), cases, 0.1)
-    with pytest.raises(InputError, match="'recent' has 1 cases, expected one to train on"):
+    with pytest.raises(InputError, match="'recent' has 0 cases to train on and 1 for validation, expected one of each"):
         training_set(arm("recent", limits={"recent": 1}), cases, 0.1)
 
 

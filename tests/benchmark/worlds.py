@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from torch.nn import Linear
 
+from instructedit.benchmark.selection import rank
 from instructedit.editors import EditRequest, Edits, TrainedConfig, TrainedEditor, TrainingSet
 
 from ..conftest import make_model, make_tokenizer
@@ -51,7 +52,10 @@ def write_data(folder: Path, records: int = 5) -> Path:
 
 
 def write_training(folder: Path, **records: int) -> Path:
-    """Write training files beside `write_data`'s, of so many records a task, about people that it does not test."""
+    """Write training files beside `write_data`'s, of so many records a task, about people that it does not test.
+
+    The first of every ten is kept for validation, by its name, where the share for validation is the usual tenth.
+    """
     files = {
         "recent": "wiki_recent/recent_train.json",
         "counterfact": "wiki_counterfact/train_cf.json",
@@ -59,7 +63,7 @@ def write_training(folder: Path, **records: int) -> Path:
         "convsent": "Convsent/blender_train.json",
     }
     for task, name in files.items():
-        people = [f"{task.title()} Person{index}" for index in range(records.get(task, 4))]
+        people = people_of(f"{task.title()} Person", records.get(task, 4))
         rows = [
             {"ent": person, "pos": ["I like it.", "Lovely."], "neg": ["I hate it.", "No."]}
             if task == "convsent"
@@ -78,6 +82,15 @@ def write_training(folder: Path, **records: int) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(rows), encoding="utf-8")
     return folder
+
+
+def people_of(kind: str, count: int) -> list[str]:
+    """Return names of which the first of every ten is among the tenth that is kept for validation, and no other."""
+    sides: tuple[list[str], list[str]] = [], []
+    for number in range(40 * count + 400):
+        sides[rank(f"{kind}{number}") < 0.1].append(f"{kind}{number}")
+    learnt, kept = map(iter, sides)
+    return [next(kept if index % 10 == 0 else learnt) for index in range(count)]
 
 
 class Learner(TrainedEditor[TrainedConfig]):

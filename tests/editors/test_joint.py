@@ -129,7 +129,7 @@ def test_the_two_ways_differ_for_several_requests_and_are_one_for_a_single_one(m
 
 
 def written_out(model, editor, cases, seeds, joint, together):
-    """The mean over joint edits of the mean over their cases of the outer loss, on a model that the edit is added to."""
+    """The mean over joint edits, and over their cases, of the outer loss on a model that the edit is added to."""
     objective, total = editor.config.objective, 0.0
     plain = {name: p.detach() for name, p in model.model.named_parameters()}
     for first in range(0, len(cases), together):
@@ -368,7 +368,9 @@ def test_tokens_without_x_or_without_delta_are_dropped_and_no_others():
 def test_statistics_are_of_tokens_that_take_part_in_the_gradient(family, make_language_model):
     """OPT's ReLU leaves the input of a map zero; beyond Mistral's window of 8 no gradient reaches a token."""
     model = make_language_model(family, torch.float64)
-    request = EditRequest("t/train/0", "t", "The name of the place of birth of Ada Lovelace of Maida Vale is", "King", "A")
+    request = EditRequest(
+        "t/train/0", "t", "The name of the place of birth of Ada Lovelace of Maida Vale is", "King", "A"
+    )
     if family == "opt":
         for layer in model.model.model.decoder.layers:  # few tokens pass the ReLU
             with torch.no_grad():

@@ -161,6 +161,7 @@ def test_training_and_instruction_of_a_row_are_named(run: RunFile) -> None:
             "of draws",
         ),
         ("Form", "instructedit#*: instruction on edit and probes"),
+        ("Trained for", "mend@recent, instructedit#*: one request an edit"),
         ("Tested on", "mend@recent: convsent; instructedit#none: counterfact"),
     ]
 

@@ -152,6 +152,7 @@ DIFFERENT = {
     "limit": {"limit": 2},
     "schedule": {"schedule": "batch", "edited": ("counterfact",)},
     "edited": {"schedule": "batch", "edited": ("counterfact", "recent")},
+    "batch_size": {"schedule": "batch", "edited": ("counterfact",), "batch_size": 2},
     "decoding": {"generation": GenerationSpec(max_new_tokens=8)},
 }
 
@@ -159,7 +160,7 @@ DIFFERENT = {
 @pytest.mark.parametrize("field", DIFFERENT)
 def test_two_numbers_that_differ_in_one_field_never_share_a_table(field: str):
     first = spec_of(("counterfact", "recent"))
-    if field == "edited":
+    if field in ("edited", "batch_size"):
         first = first.model_copy(update=DIFFERENT["schedule"])
     second = first.model_copy(update=DIFFERENT[field])
     if field == "data":
