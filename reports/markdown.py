@@ -15,7 +15,7 @@ def render(report: Report) -> str:
     for block in report.blocks:
         parts += [f"## {_escape(block.heading)}", *map(_escape, block.text)]
         for table in (*block.tables, *block.comparisons):
-            parts += [f"### {_escape(table.title)}", _grid(table)]
+            parts += [f"### {_escape(table.title)}", _grid(table), *([_escape(table.note)] if table.note else [])]
     parts += ["## Notes", "\n".join(f"- {_escape(note)}" for note in report.footer)]
     return "\n\n".join(parts) + "\n"
 

@@ -10,7 +10,7 @@ from instructedit.benchmark.instructions import instruct, read_bank
 from instructedit.benchmark.results import GenerationSpec
 from instructedit.benchmark.scoring import Made, score_chunk
 from instructedit.benchmark.selection import choose
-from instructedit.benchmark.statistics import bootstrap
+from instructedit.benchmark.statistics import mean_interval
 from instructedit.benchmark.summary import case_values
 from instructedit.benchmark.tasks.base import TASKS
 from instructedit.benchmark.tasks.sources import open_source
@@ -35,8 +35,8 @@ for task in ("recent", "counterfact", "zsre", "convsent"):
                 if column.subset is None and column.protocol in ("teacher_forced_exact", "edit_success"):
                     values.setdefault((column.measure, column.protocol), []).append(value)
     for (measure, protocol), found in sorted(values.items()):
-        mean = bootstrap(found, f"{task}|{measure}|{protocol}")
+        mean = mean_interval(found, f"{task}|{measure}|{protocol}")
         sys.stdout.write(
             f"{task:12} {measure:15} {protocol:21} {100 * mean.mean:5.1f} "
-            f"[{100 * mean.low:.1f}, {100 * mean.high:.1f}] n={mean.n}\n"
+            f"[{100 * (mean.low or 0.0):.1f}, {100 * (mean.high or 0.0):.1f}] n={mean.n}\n"
         )
