@@ -39,6 +39,7 @@ Method = Literal[
     "bootstrap",
     "rule_of_three",
     "sign_flip",
+    "bonett_price",
     "crossed_wilson",
     "crossed_t",
     "two_level",

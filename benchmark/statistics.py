@@ -8,6 +8,7 @@ numbers in any order, on any machine, in any run give the same interval. Several
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -137,17 +138,36 @@ def paired(first: Mapping[str, float], second: Mapping[str, float], bounds: Boun
 
 
 def compare(differences: Sequence[float], bounds: Bounds = UNIT) -> Paired:
-    """Return the mean of paired differences, `[n]` of them, with the interval and the p-value of `sign_flip`.
+    """Return the mean of paired differences, `[n]` of them, with the p-value of `sign_flip` and an interval.
 
-    Where all differences are equal, the interval is that of `unseen`.
+    Where all differences are equal the interval is that of `unseen`, where they are -1, 0 and 1 that of `bonett_price`,
+    elsewhere that of the sign-flip test. All but the first leave 0 out exactly where p < 0.05.
     """
     n, mean = len(differences), math.fsum(differences) / len(differences)
     p, low, high = sign_flip(differences)
     if min(differences) == max(differences):
         return Paired(*unseen(differences[0], n, span(bounds)), p)
+    if bounds == UNIT and all(difference in (-1.0, 0.0, 1.0) for difference in differences):
+        low, high = bonett_price(differences.count(1.0), differences.count(-1.0), n)
+        if p >= 0.05:
+            # The exact test asks a little more: of six that differ it wants all, of five it is content with none.
+            low, high = min(low, 0.0), max(high, 0.0)
+        return Paired(mean, low, high, n, "bonett_price", p)
     if math.isinf(least := span(bounds)[0]) and math.isinf(low):
         return Paired(mean, None, None, n, "none", p)
     return Paired(mean, max(low, least), min(high, -least), n, "sign_flip", p)
+
+
+def bonett_price(wins: int, losses: int, n: int) -> tuple[float, float]:
+    """Return the 95 % interval of the difference of two shares of the same n cases.
+
+        a = (wins + 1) / (n + 2),    b = (losses + 1) / (n + 2),    a - b +- 1.96 sqrt((a + b - (a - b)^2) / (n + 2))
+
+    Source: Bonett and Price, Statistics in Medicine 31, 2012.
+    """
+    first, second = (wins + 1) / (n + 2), (losses + 1) / (n + 2)
+    half = NormalDist().inv_cdf(1 - _TAIL) * math.sqrt((first + second - (first - second) ** 2) / (n + 2))
+    return round(max(-1.0, first - second - half), 12), round(min(1.0, first - second + half), 12)
 
 
 def sign_flip(differences: Sequence[float]) -> tuple[float, float, float]:
@@ -174,8 +194,10 @@ def sign_flip(differences: Sequence[float]) -> tuple[float, float, float]:
     values = np.sort(np.asarray(differences, dtype=np.float64).round(12)) + 0.0
     total = math.fsum(values)
     # Turned round where they speak for the second, so that both ways of asking draw the same.
-    if turned := total < 0 or (total == 0 and values.tolist() > np.sort(-values).tolist()):
-        values, total = np.sort(-values) + 0.0, -total
+    mirrored = np.sort(-values) + 0.0
+    symmetric = np.array_equal(values, mirrored)
+    if turned := total < 0 or (total == 0 and values.tolist() > mirrored.tolist()):
+        values, total = mirrored, -total
     tolerance = 1e-12 * max(1.0, float(np.abs(values).sum()))  # ties round differently and are ties all the same
     generator = seeded(f"flips|{len(values)}")
     exact = np.count_nonzero(values) <= EXACT_FLIPS
@@ -190,6 +212,8 @@ def sign_flip(differences: Sequence[float]) -> tuple[float, float, float]:
         sums = np.concatenate([sums, total - sums, [0.0, total]])
         counts = np.concatenate([counts, len(values) - counts, [0, len(values)]])
     low, high = _ends(sums, counts)
+    if symmetric:
+        low, high = min(low, -high), max(high, -low)
     return p, *((-high, -low) if turned else (low, high))
 
 

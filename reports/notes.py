@@ -36,7 +36,8 @@ METHODS: dict[Method, str] = {
     "rule of three, exact)",
     "crossed_wilson": "Wilson's with the variance of crossed seeds and cases and the quantile of t (Satterthwaite)",
     "crossed_t": "of entropy, KL and differences t with that variance",
-    "sign_flip": "of differences of one run that of the sign-flip test",
+    "bonett_price": "of differences of -1, 0 and 1 Bonett and Price's, with 0 where the sign-flip test has p >= 0.05",
+    "sign_flip": "of other differences of one run that of the sign-flip test",
     "two_level": "the bootstrap of seeds and cases of an older version",
     "definition": "'by definition' is a number of the unedited model that cannot be another, and has none",
     "none": "'no interval' is said where all cases are equal, or few, and a value has no bound",
@@ -72,11 +73,11 @@ _DERIVED = f"{DAGGER} Prompts made by a stated rule because the data gives none;
 MARKS = (
     "Best of a column (bold; * on the terminal): of the rows that are shown to be better than the unedited model, that "
     "of the highest mean (of KL the lowest) and every one that is not shown to be worse than it; '=' stands behind "
-    "those that tie. Where the unedited model has its number by definition (locality, z_topic), of the rows that are "
-    "shown to be better than it in reliability. Second (underlined; _ on the terminal): the next one, if it is shown to "
-    "be better than all others left. Nothing is marked where more than half of the rows tie for best, nor in fluency, "
-    "nor where the leading row was not compared with all others. Without a row that edits nothing, none has to be "
-    "beaten."
+    "those that tie. Where the unedited model has its number by definition (locality, z_topic), the rows are those "
+    "that are shown to be better than it in reliability. Second (underlined; _ on the terminal): the next one, if it "
+    "is shown to be better than all others left. Nothing is marked where more than half of the rows tie for best, nor "
+    "in fluency, nor where the leading row was not compared with all others. Without a row that edits nothing, none "
+    "has to be beaten."
 )
 _BY_LINE = (
     "The editors of a line are compared: each line has one protocol, said where it is not the title's, one schedule "
@@ -279,7 +280,7 @@ def footer(run: RunFile, summary: RunSummary) -> tuple[str, ...]:
     used = {mean.protocol for mean in summary.means}
     control = ", ".join(f"'{editor.name}'" for editor in run.spec.editors if editor.name in controls(run))
     left_out = any(counts.get(status) for counts in summary.counts.values() for status in ("failed", "skipped"))
-    methods = [number.method for number in (*summary.means, *summary.comparisons)]
+    methods = {mean.method for mean in summary.means} | {pair.method for pair in summary.comparisons}
     return (
         AGGREGATION,
         *intervals(methods),
@@ -311,7 +312,9 @@ def _over(groups: Sequence[SuiteGroup]) -> Iterator[str]:
     several = any(len(group.seeds) > 1 for group in groups)
     if several:
         yield _SPREAD
-    yield from intervals(n.method for group in groups for n in (*group.means, *group.comparisons, *group.pairs))
+    methods = {mean.method for group in groups for mean in group.means}
+    methods |= {pair.method for group in groups for pair in group.pairs}
+    yield from intervals(methods | {one.method for group in groups for one in group.comparisons})
     tests = dict.fromkeys(_OF_SEEDS if len(group.seeds) > 1 else _OF_RUN for group in groups)
     yield from _paired([pair for group in groups for pair in group.pairs], " and seed", " or ".join(tests))
 
