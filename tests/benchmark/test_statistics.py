@@ -204,7 +204,7 @@ def test_paired_uses_shared_cases_only() -> None:
     assert result is not None
     assert result.difference == pytest.approx(1 / 3)
     assert (result.n, result.p) == (3, 1.0)
-    assert (result.low, result.high) == (-1.0, 1.0)
+    assert (result.low, result.high) == bonett_price(2, 1, 3)
     assert paired({"a": 1.0}, {"b": 1.0}) is None
 
 

@@ -147,7 +147,7 @@ def test_table1_has_the_drops_from_the_tasks_own_editor(paper_suite: Path) -> No
         ("tested on zsre", "trained on counterfact"),
     ]
     assert lines["tested on zsre", "trained on zsre"] == ["75.0"] * 3
-    assert all(line.startswith("25.0 -50.0 [-70.4, -20.5]") for line in lines["tested on zsre", "trained on recent"])
+    assert all(line.startswith("25.0 -50.0 [-69.8, -21.1]") for line in lines["tested on zsre", "trained on recent"])
     assert attitude.title.startswith("mend, edit success (%)")
     drops = [record for record in sheet.records if record["minus"]]
     # Two other trainings on two tasks in three measures; nobody is trained on ConvSent.
@@ -173,7 +173,7 @@ def test_figure4c_is_by_number_of_trained_tasks(paper_suite: Path) -> None:
     (table,) = sheet.report.blocks[0].tables
     assert table.heads == ("recent\nn = 20", "zsre\nn = 20")
     assert words(table) == {
-        ("Reliability", "1 task: recent"): ["25.0", "25.0"],
+        ("Reliability", "1 task: recent"): ["35.0", "35.0"],
         ("Reliability", "2 tasks: recent+counterfact"): ["70.0", "70.0"],
         ("Reliability", "3 tasks: recent+counterfact+convsent"): ["100.0", "100.0"],
         ("Generalization", "1 task: recent"): ["35.0 †", "35.0 †"],

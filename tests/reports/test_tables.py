@@ -198,19 +198,16 @@ def test_small_negative_numbers_are_not_minus_zero(run: RunFile, summary: RunSum
 
 EXACT_TERMINAL = """\
 Exact match, teacher forced (%)
- Editor                Reliability           Generalization†                      Locality
-───────────────────────────────────────────────────────────────────────────────────────────
- none          0.0 [0.0, 0.0] n=20       0.0 [0.0, 0.0] n=20     100.0 [100.0, 100.0] n=20
- ft-l      50.0_ [30.0, 70.0] n=20   50.0* [30.0, 70.0] n=20      75.0*= [55.0, 90.0] n=20
- grace    94.7* [84.2, 100.0] n=19    10.5_ [0.0, 26.3] n=19   100.0*= [100.0, 100.0] n=19
+ Editor               Reliability           Generalization†                   Locality
+───────────────────────────────────────────────────────────────────────────────────────
+ none        0.0 [0.0, 16.8] n=20      0.0 [0.0, 16.8] n=20   100.0 by definition n=20
+ ft-l     50.0_ [27.2, 72.8] n=20   50.0* [27.2, 72.8] n=20     75.0 [50.9, 91.3] n=20
+ grace    94.7* [74.0, 99.9] n=19     10.5 [1.3, 33.1] n=19   100.0 [82.4, 100.0] n=19
 """
 
 EXACT_NARROW = """\
-Exact match, teacher forced (%)
- Editor          Reliability     Generalization†              Locality
-───────────────────────────────────────────────────────────────────────
- none                    0.0                 0.0                 100.0
-             [0.0, 0.0] n=20     [0.0, 0.0] n=20   [100.0, 100.0] n=20
+ grace                94.7*                10.5                100.0
+          [74.0, 99.9] n=19    [1.3, 33.1] n=19   [82.4, 100.0] n=19
 """
 
 PAIRED_MARKDOWN = """\
@@ -218,7 +215,7 @@ PAIRED_MARKDOWN = """\
 
 | Editors | Reliability, n = 19 | Generalization†, n = 19 | Locality, n = 19 |
 | --- | ---: | ---: | ---: |
-| ft-l vs grace | -42.1 [-63.2, -21.1] p=0.008 | +42.1 [+21.1, +63.2] p=0.008 | -21.1 [-42.1, -5.3] p=0.125 |
+| ft-l vs grace | -42.1 [-62.7, -13.5] p=0.008 | +42.1 [+13.5, +62.7] p=0.016 | -21.1 [-40.4, +2.3] p=0.250 |
 """
 
 EXACT_LATEX = r"""\par\medskip\textit{Exact match, teacher forced (\%)}\par\smallskip
@@ -227,14 +224,12 @@ EXACT_LATEX = r"""\par\medskip\textit{Exact match, teacher forced (\%)}\par\smal
 \toprule
 Editor & Reliability & Generalization\dag{} & Locality \\
 \midrule
-none & $0.0\ [0.0, 0.0]\ (n=20)$ & $0.0\ [0.0, 0.0]\ (n=20)$ & $100.0\ [100.0, 100.0]\ (n=20)$ \\
-ft-l & $\underline{50.0}\ [30.0, 70.0]\ (n=20)$ & $\mathbf{50.0}\ [30.0, 70.0]\ (n=20)$ & BEST \\
-grace & $\mathbf{94.7}\ [84.2, 100.0]\ (n=19)$ & $\underline{10.5}\ [0.0, 26.3]\ (n=19)$ & TIED \\
+none & $0.0\ [0.0, 16.8]\ (n=20)$ & $0.0\ [0.0, 16.8]\ (n=20)$ & $100.0\ \mathrm{by\ definition}\ (n=20)$ \\
+ft-l & $\underline{50.0}\ [27.2, 72.8]\ (n=20)$ & $\mathbf{50.0}\ [27.2, 72.8]\ (n=20)$ & FTL \\
+grace & $\mathbf{94.7}\ [74.0, 99.9]\ (n=19)$ & $10.5\ [1.3, 33.1]\ (n=19)$ & $100.0\ [82.4, 100.0]\ (n=19)$ \\
 \bottomrule
 \end{tabular}}
-""".replace("BEST", r"$\mathbf{75.0}^{=}\ [55.0, 90.0]\ (n=20)$").replace(
-    "TIED", r"$\mathbf{100.0}^{=}\ [100.0, 100.0]\ (n=19)$"
-)
+""".replace("FTL", r"$75.0\ [50.9, 91.3]\ (n=20)$")
 
 
 def test_terminal(report: Report) -> None:
@@ -257,14 +252,10 @@ def test_a_narrow_terminal_stacks_and_cuts_nothing(report: Report) -> None:
 def test_markdown(report: Report) -> None:
     page = markdown.render(report)
     assert PAIRED_MARKDOWN in page
-    assert (
-        "| ft-l | <ins>50.0</ins> [30.0, 70.0] n=20 | **50.0** [30.0, 70.0] n=20 | **75.0**= [55.0, 90.0] n=20 |"
-        in page
-    )
-    assert (
-        "| grace | **94.7** [84.2, 100.0] n=19 | <ins>10.5</ins> [0.0, 26.3] n=19 | **100.0**= [100.0, 100.0] n=19 |"
-    ) in page
-    assert "| grace | **0.250** [0.250, 0.250] |" in page
+    assert "| ft-l | <ins>50.0</ins> [27.2, 72.8] n=20 | **50.0** [27.2, 72.8] n=20 | 75.0 [50.9, 91.3] n=20 |" in page
+    # All cases are 0.25, and KL has no bound.
+    assert "| grace | 0.250 no interval |" in page
+    assert "| none | 0.000 by definition |" in page
 
 
 def test_latex(report: Report) -> None:
