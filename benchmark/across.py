@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 
 from instructedit.editors.errors import InputError
 
+from .crossed import crossed_difference
+from .decide import adjust, family
 from .questions import Asked, questions
-from .results import RunFile, RunSummary, digest_of, read_record
-from .statistics import Interval, two_level, two_level_each
+from .results import EditorSpec, RunFile, RunSummary, digest_of, read_record
+from .statistics import Interval, Paired, bounds_of
 from .store import Store
 from .suite_results import SeedComparison, SeedMean, SeedPair, SideMean, SuiteFile, SuiteGroup, SuiteSummary
-from .summary import Column, case_values, pairs
+from .summary import Column, case_values, pairs, row_mean
 
 _Values = dict[Column, dict[str, dict[str, float]]]
 """Per column, row and case the value, of one task under one seed."""
@@ -115,21 +117,23 @@ def _group(runs: Sequence[_Run]) -> SuiteGroup:
     means: list[SeedMean] = []
     comparisons: list[SeedComparison] = []
     paired: list[SeedPair] = []
+    editors = {row.name: row for row in spec.editors}
     for task in spec.tasks:
         found = {column for of_seed in values[task] for column in of_seed}
         for column in sorted(found, key=Column.order):
             of_column = [of_seed[column] for of_seed in values[task]]
-            rows = [row.name for row in spec.editors if row.evaluates(task)]
+            rows = [row for row in spec.editors if row.evaluates(task)]
             means += (mean for row in rows for mean in _mean(task, column, row, of_column))
             comparisons += (
                 comparison
                 for question in asked
                 if task in question.tasks
-                for comparison in _comparison(task, column, question, of_column)
+                for comparison in _comparison(task, column, question, editors, of_column)
             )
             if column.protocol != "ngram_entropy":
                 compared = [(first.name, second.name) for first, second in pairs(spec.editors)]
                 paired += _pairs(task, column, compared, of_column)
+    adjusted = adjust(paired)
     return SuiteGroup(
         label=runs[0].label,
         run=runs[0].file,
@@ -137,8 +141,8 @@ def _group(runs: Sequence[_Run]) -> SuiteGroup:
         digests=tuple(run.file.digest for run in runs),
         failed={task: dict(sorted(counts.items())) for task, counts in failed.items()},
         means=tuple(means),
-        comparisons=tuple(comparisons),
-        pairs=tuple(paired),
+        comparisons=_tested(comparisons, adjusted),
+        pairs=adjusted,
     )
 
 
@@ -174,23 +178,49 @@ def _shared(*sides: Sequence[Mapping[str, float]]) -> list[str]:
 
 
 def _mean(
-    task: str, column: Column, row: str, of_column: Sequence[Mapping[str, Mapping[str, float]]]
+    task: str, column: Column, row: EditorSpec, of_column: Sequence[Mapping[str, Mapping[str, float]]]
 ) -> Iterator[SeedMean]:
-    side = _side((row,), of_column)
+    side = _side((row.name,), of_column)
     if cases := _shared(side):
-        values = np.array([[of_seed[case] for case in cases] for of_seed in side])
-        yield SeedMean(
-            row=row, task=task, **_named(column), **two_level(values, cases)._asdict(), per_seed=_per_seed(values)
-        )
+        found, per_seed = _over(side, cases, task, column, row)
+        yield SeedMean(row=row.name, task=task, **_named(column), **found._asdict(), per_seed=per_seed)
+
+
+def _over(
+    side: Sequence[Mapping[str, float]], cases: Sequence[str], task: str, column: Column, row: EditorSpec
+) -> tuple[Interval, tuple[float, ...]]:
+    """Return a side's mean over seeds and cases with its interval, and that of each seed.
+
+    `row` stands for the side: the row, or one of the name and the method of several rows together.
+    """
+    values = _array(side, cases)
+    return row_mean(row, task, column, values), _per_seed(values)
+
+
+def _compared(
+    first: Sequence[Mapping[str, float]], second: Sequence[Mapping[str, float]], cases: Sequence[str], column: Column
+) -> tuple[Paired, tuple[float, ...]]:
+    """Return the paired difference over seeds and cases, and that of each seed."""
+    values = _array(first, cases) - _array(second, cases)
+    return crossed_difference(values, bounds_of(column.protocol)), _per_seed(values)
 
 
 def _comparison(
-    task: str, column: Column, asked: Asked, of_column: Sequence[Mapping[str, Mapping[str, float]]]
+    task: str,
+    column: Column,
+    asked: Asked,
+    editors: Mapping[str, EditorSpec],
+    of_column: Sequence[Mapping[str, Mapping[str, float]]],
 ) -> Iterator[SeedComparison]:
     first, second = _side(asked.rows, of_column), _side(asked.others, of_column)
     if cases := _shared(first, second):
-        ours, theirs = (np.array([[of_seed[case] for case in cases] for of_seed in side]) for side in (first, second))
-        one, other, found = two_level_each(np.array([ours, theirs, ours - theirs]), cases)
+        found, per_seed = _compared(first, second, cases, column)
+        sides = []
+        for side, name, rows in ((first, asked.first, asked.rows), (second, asked.second, asked.others)):
+            row = editors[rows[0]]
+            row = row if len(rows) == 1 else row.model_copy(update={"name": name})
+            one, of_seeds = _over(side, cases, task, column, row)
+            sides.append(SideMean(mean=one.mean, low=one.low, high=one.high, method=one.method, per_seed=of_seeds))
         yield SeedComparison(
             question=asked.question,
             first=asked.first,
@@ -199,17 +229,10 @@ def _comparison(
             others=asked.others,
             task=task,
             **_named(column),
-            difference=found.mean,
-            low=found.low,
-            high=found.high,
-            n=found.n,
-            per_seed=_per_seed(ours - theirs),
-            sides=(_side_mean(one), _side_mean(other)),
+            **found._asdict(),
+            per_seed=per_seed,
+            sides=(sides[0], sides[1]),
         )
-
-
-def _side_mean(found: Interval) -> SideMean:
-    return SideMean(mean=found.mean, low=found.low, high=found.high)
 
 
 def _pairs(
@@ -218,27 +241,33 @@ def _pairs(
     compared: Sequence[tuple[str, str]],
     of_column: Sequence[Mapping[str, Mapping[str, float]]],
 ) -> Iterator[SeedPair]:
-    """Yield the differences of the given pairs of rows; pairs that share the same cases are drawn in one go."""
+    """Yield the differences of the given pairs of rows."""
     sides = {row: _side((row,), of_column) for pair in compared for row in pair}
-    together: dict[tuple[str, ...], list[tuple[str, str]]] = defaultdict(list)
-    for pair in compared:
-        together[tuple(_shared(*(sides[row] for row in pair)))].append(pair)
-    found: dict[tuple[str, str], Interval] = {}
-    for cases, of_cases in together.items():
-        if cases:
-            values = {
-                row: np.array([[of_seed[case] for case in cases] for of_seed in sides[row]])
-                for row in {row for pair in of_cases for row in pair}
-            }
-            differences = np.array([values[first] - values[second] for first, second in of_cases])
-            found |= zip(of_cases, two_level_each(differences, cases), strict=True)
-    for pair in compared:
-        if pair in found:
-            row, other = pair
-            difference, low, high, n = found[pair]
-            yield SeedPair(
-                row=row, other=other, task=task, **_named(column), difference=difference, low=low, high=high, n=n
-            )
+    for row, other in compared:
+        if cases := _shared(sides[row], sides[other]):
+            found, _ = _compared(sides[row], sides[other], cases, column)
+            yield SeedPair(row=row, other=other, task=task, **_named(column), **found._asdict())
+
+
+def _tested(found: Sequence[SeedComparison], pairs: Sequence[SeedPair]) -> tuple[SeedComparison, ...]:
+    """Return what was asked with adjusted p-values: those of the pair where a comparison is one of two rows.
+
+    A mean of several rows is in no pair, so these comparisons are a family of their own in each column.
+    """
+    of_pair = {(family(pair), frozenset((pair.row, pair.other))): pair for pair in pairs}
+    known: list[tuple[SeedComparison, SeedPair | None]] = []
+    for one in found:
+        alone = len(one.rows) == len(one.others) == 1
+        known.append((one, of_pair.get((family(one), frozenset((*one.rows, *one.others)))) if alone else None))
+    rest = iter(adjust(one for one, pair in known if pair is None))
+    return tuple(
+        next(rest) if pair is None else one.model_copy(update={"p": pair.p, "p_holm": pair.p_holm})
+        for one, pair in known
+    )
+
+
+def _array(side: Sequence[Mapping[str, float]], cases: Sequence[str]) -> NDArray[np.float64]:
+    return np.array([[of_seed[case] for case in cases] for of_seed in side])
 
 
 def _named(column: Column) -> dict[str, Any]:

@@ -34,6 +34,21 @@ Protocol = Literal[
 ]
 """How an answer is read; `docs/metrics.md` explains each with a worked example."""
 
+Method = Literal[
+    "clopper_pearson",
+    "bootstrap",
+    "rule_of_three",
+    "sign_flip",
+    "bonett_price",
+    "crossed_wilson",
+    "crossed_t",
+    "two_level",
+    "definition",
+    "none",
+]
+"""How a 95 % interval was made: `statistics.py` and `crossed.py`. `two_level` is the bootstrap of older suites, `none`
+that the values say nothing of their spread, `definition` that the number could not have been another one."""
+
 
 Split = Literal["test", "train", "validation"]
 """Which cases are evaluated; `validation` is the share of the training split that trained editors do not learn from."""
@@ -272,7 +287,7 @@ class CaseRecord(Record):
 
 
 class Mean(Record):
-    """One cell of a table: a mean over cases with its protocol, n and 95 % bootstrap interval."""
+    """One cell of a table: a mean over cases with its protocol, n and 95 % interval."""
 
     editor: str
     task: str
@@ -285,8 +300,10 @@ class Mean(Record):
     mean: float
     n: int
     """Cases that have at least one such probe."""
-    low: float
-    high: float
+    low: float | None
+    high: float | None
+    """None where there is no interval: see `method`."""
+    method: Method = "bootstrap"
 
 
 class Comparison(Record):
@@ -301,10 +318,13 @@ class Comparison(Record):
     protocol: Protocol
     difference: float
     n: int
-    low: float
-    high: float
+    low: float | None
+    high: float | None
+    method: Method = "bootstrap"
     p: float
     """Two-sided sign-flip permutation test."""
+    p_holm: float | None = None
+    """p adjusted over the pairs of its column, `decide.py`; None in files of older versions."""
 
 
 class RunSummary(Record):

@@ -1,19 +1,20 @@
-"""Intervals and tests over cases: percentile bootstrap and sign-flip permutation.
+"""Intervals and tests over the cases of one run: Clopper-Pearson, percentile bootstrap, sign flips.
 
 Cases are the unit that is resampled, never probes: the probes of one case share one edit and are not independent. All
-randomness is seeded from the key of the table cell by sha256, and values are sorted before use: the same numbers in any
-order, on any machine, in any run give the same interval.
+randomness is seeded from a key or from the number of cases by sha256, and values are sorted before use: the same
+numbers in any order, on any machine, in any run give the same interval. Several seeds: `crossed.py`.
 """
 
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
-from itertools import product
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .results import Method, Protocol
 
 RESAMPLES = 10_000
 """Bootstrap resamples and random flips: the ends of a 95 % interval are then good to a few hundredths of its width."""
@@ -21,40 +22,57 @@ EXACT_FLIPS = 12
 """Up to so many non-zero differences all 2^n sign patterns are tried (4,096 at most)."""
 _BLOCK = 1 << 20
 """Resampled values held in memory at once (8 MB)."""
+_TAIL = 0.025
+"""Probability outside either end of a 95 % interval."""
+
+Bounds = tuple[float, float]
+"""The least and the most that a value of one case can be; infinite where there is no such number."""
+UNIT: Bounds = (0.0, 1.0)
+"""Bounds of every score but KL and entropy."""
 
 
 class Interval(NamedTuple):
-    """A mean over cases with its 95 % interval."""
+    """A mean over cases with its 95 % interval; the ends are None where the values say nothing of their spread."""
 
     mean: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     n: int
+    method: Method
 
 
 class Paired(NamedTuple):
     """The mean difference of two editors over shared cases, its 95 % interval and its p-value."""
 
     difference: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     n: int
+    method: Method
     p: float
 
 
-def bootstrap(values: Sequence[float], key: str) -> Interval:
-    """Mean over cases and its 95 % percentile bootstrap interval.
+def bounds_of(protocol: Protocol) -> Bounds:
+    """Return the bounds of a case's value."""
+    return (0.0, math.inf) if protocol in ("kl_divergence", "ngram_entropy") else UNIT
 
-        b_k = mean of n values drawn with replacement, k = 1 .. 10,000;    low, high = 2.5 % and 97.5 % quantile of b
 
-    If all values are equal, and so always for n = 1, low = high = mean: one case says nothing about the spread, read
-    its n.
+def span(bounds: Bounds) -> Bounds:
+    """Return the bounds of the difference of two values."""
+    low, high = bounds
+    return low - high, high - low
+
+
+def mean_interval(values: Sequence[float], key: str, bounds: Bounds = UNIT) -> Interval:
+    """Return the mean over cases and its 95 % interval.
+
+    Values of 0 and 1 have Clopper and Pearson's interval, values that are all equal have `unseen`, others the
+    percentile bootstrap. The choice, and what each covers, is decision 8.
 
     Args:
         values: One value per case `[n]`, in any order.
-        key: Names the cell; seeds the draws.
-
-    Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, section 13.3.
+        key: Names the cell; seeds the draws of the bootstrap.
+        bounds: Of a case's value.
 
     Raises:
         ValueError: If there is no value.
@@ -62,186 +80,190 @@ def bootstrap(values: Sequence[float], key: str) -> Interval:
     if not values:
         raise ValueError("An interval of no cases is undefined.")
     n = len(values)
+    if bounds == UNIT and all(value in (0.0, 1.0) for value in values):
+        return Interval(math.fsum(values) / n, *clopper_pearson(round(math.fsum(values)), n), n, "clopper_pearson")
     if min(values) == max(values):
-        return Interval(values[0], values[0], values[0], n)
+        return unseen(values[0], n, bounds)
     means = _resampled_means(np.sort(np.asarray(values, dtype=np.float64)), seeded(key))
-    low, high = np.quantile(means, [0.025, 0.975])
-    return Interval(math.fsum(values) / n, float(low), float(high), n)
+    low, high = np.quantile(means, [_TAIL, 1 - _TAIL])
+    return Interval(math.fsum(values) / n, float(low), float(high), n, "bootstrap")
 
 
-def two_level(values: NDArray[np.float64], cases: Sequence[str]) -> Interval:
-    """Mean over seeds and cases and its 95 % percentile bootstrap interval, seeds and cases both resampled.
+def clopper_pearson(right: int, n: int) -> tuple[float, float]:
+    """Return the exact 95 % interval of a share of which `right` of `n` cases were counted.
 
-        b_k = 1 / (S N) sum_s sum_i u_ks c_ki v_si,    u_k ~ Multinomial(S; 1/S ..),  c_k ~ Multinomial(N; 1/N ..)
-        low, high = 2.5 % and 97.5 % quantile of b_k, k = 1 .. 10,000
+        low, high = 2.5 % quantile of Beta(k, n - k + 1) and 97.5 % quantile of Beta(k + 1, n - k)
 
-    All seeds are evaluated on the same cases, so the two are crossed and not nested: a resample draws seeds, and draws
-    cases once for all of them. To draw the cases anew within each seed would count an editor without any randomness,
-    run under four seeds, as four times the evidence. With one seed, or where all seeds are equal, it is the bootstrap
-    over cases. With few seeds it is too narrow as to seeds: the variance between S drawn seeds is (S - 1) / S of that
-    between seeds, three quarters with four.
-
-    Args:
-        values: One value per seed and case `[S, N]`; for a comparison the paired differences.
-        cases: Ids of the cases `[N]`, sorted; they seed the draws, so all rows of a table are drawn alike.
-
-    Returns:
-        The interval; its `n` is N.
-
-    Source: the pigeonhole bootstrap of crossed factors, Owen 2007, arXiv 0712.1111.
-
-    Raises:
-        ValueError: If there is no value.
+    Source: Clopper and Pearson, Biometrika 26, 1934.
     """
-    return two_level_each(values[None], cases)[0]
+    from scipy.special import betaincinv  # a third of a second: not for those who list editors
+
+    low = 0.0 if right == 0 else float(betaincinv(right, n - right + 1, _TAIL))
+    high = 1.0 if right == n else float(betaincinv(right + 1, n - right, 1 - _TAIL))
+    return round(low, 12), round(high, 12)
 
 
-def two_level_each(values: NDArray[np.float64], cases: Sequence[str]) -> list[Interval]:
-    """Return `two_level` of several rows that are scored on the same cases, with one pass over the draws.
+def unseen(value: float, n: int, bounds: Bounds = UNIT) -> Interval:
+    """Return the interval of a mean where all n cases have the same value.
 
-    Args:
-        values: One value per row, seed and case `[rows, S, N]`.
-        cases: Ids of the cases `[N]`, sorted.
+        low = v + u (least - v),    high = v + u (most - v),    u = 1 - 0.025^(1/n)
 
-    Raises:
-        ValueError: If there is no value.
+    Any other value has at most the share u of all cases, or one of n would have had it (Clopper and Pearson's bound of
+    0 of n; the "rule of three" at 95 %, one-sided), and moves the mean to a bound at most. At 0 and at 1 this is
+    Clopper and Pearson's interval. Where a bound is infinite there is none.
+
+    Source: Hanley and Lippman-Hand, If Nothing Goes Wrong, Is Everything All Right?, JAMA 249, 1983.
     """
-    if not values.size:
-        raise ValueError("An interval of no cases is undefined.")
-    # Two machines add the products in different orders; what differs between them stands behind the twelfth place.
-    ends = np.quantile(resampled(values, cases), [0.025, 0.975], axis=0).round(12)
-    return [
-        Interval(float(row[0, 0]), float(row[0, 0]), float(row[0, 0]), values.shape[2])
-        if row.min() == row.max()
-        else Interval(math.fsum(row.ravel()) / row.size, float(low), float(high), values.shape[2])
-        for row, low, high in zip(values, *ends, strict=True)
-    ]
+    least, most = bounds
+    if math.isinf(least) or math.isinf(most):
+        return Interval(value, None, None, n, "none")
+    share = 1 - _TAIL ** (1 / n)
+    low, high = (round(value + share * (bound - value), 12) for bound in bounds)
+    return Interval(value, low, high, n, "rule_of_three")
 
 
-def resampled(values: NDArray[np.float64], cases: Sequence[str]) -> NDArray[np.float64]:
-    """Return the means b_k of `two_level` for several rows, `[RESAMPLES, rows]`.
-
-    The draws depend on the cases and on the number of seeds alone, so for two rows on the same cases the difference
-    of what this returns for each is the bootstrap of their paired difference.
-
-    Args:
-        values: One value per row, seed and case `[rows, S, N]`.
-        cases: Ids of the cases `[N]`, sorted.
-    """
-    rows, seeds, n = values.shape
-    name = hashlib.sha256("\n".join(cases).encode()).hexdigest()
-    flat = values.reshape(rows * seeds, n).T
-    drawn, block = _draws(f"cases|{name}", n), max(1, _BLOCK // n)
-    by_seed = np.concatenate([drawn[start : start + block] / n @ flat for start in range(0, RESAMPLES, block)])
-    means: NDArray[np.float64] = np.einsum(
-        "ks,krs->kr", _draws(f"seeds|{seeds}", seeds) / seeds, by_seed.reshape(RESAMPLES, rows, seeds)
-    )
-    return means
-
-
-def resampled_over(
-    values: Sequence[NDArray[np.float64]], counted: NDArray[np.bool_], cases: Sequence[str]
-) -> list[NDArray[np.float64]]:
-    """Return the means b_k of several rows over a part of the cases, drawn with all cases: `[RESAMPLES]` for each row.
-
-        b_k = sum_s u_ks / S  sum_i c_ki m_i v_si / sum_i c_ki m_i,    m_i = 1 for the cases that count, else 0
-
-    The draws are those of all cases, so any number of parts needs one drawing. NaN where no such case was drawn.
-
-    Args:
-        values: One value per seed and case `[S, N]` for each row; of cases that do not count any number.
-        counted: Whether a case counts `[N]`.
-        cases: Ids of all cases `[N]`, sorted.
-    """
-    n = len(cases)
-    name = hashlib.sha256("\n".join(cases).encode()).hexdigest()
-    drawn, block = _draws(f"cases|{name}", n), max(1, _BLOCK // n)
-    columns = np.concatenate([counted[None], *(np.where(counted, row, 0.0) for row in values)]).T
-    sums = np.concatenate([drawn[start : start + block] @ columns for start in range(0, RESAMPLES, block)])
-    with np.errstate(invalid="ignore"):
-        means = sums[:, 1:] / sums[:, :1]
-    ends = np.cumsum([len(row) for row in values])[:-1]
-    return [
-        np.einsum("ks,ks->k", _draws(f"seeds|{of_row.shape[1]}", of_row.shape[1]) / of_row.shape[1], of_row)
-        for of_row in np.split(means, ends, axis=1)
-    ]
-
-
-@lru_cache(maxsize=6)
-def _draws(key: str, n: int) -> NDArray[np.uint16]:
-    """Return how often each of n things is drawn in each resample `[RESAMPLES, n]`; 20 kB for each thing."""
-    generator, block = seeded(key), max(1, _BLOCK // n)
-    sizes = (min(block, RESAMPLES - start) for start in range(0, RESAMPLES, block))
-    return np.concatenate([generator.multinomial(n, np.full(n, 1 / n), size).astype(np.uint16) for size in sizes])
-
-
-def paired(first: Mapping[str, float], second: Mapping[str, float], key: str) -> Paired | None:
-    """Compare two editors on the cases both have: mean of first minus second, bootstrap interval, sign-flip p-value.
+def paired(first: Mapping[str, float], second: Mapping[str, float], bounds: Bounds = UNIT) -> Paired | None:
+    """Compare two editors on the cases both have: mean of first minus second, interval and p-value of `sign_flip`.
 
     Args:
         first: Value by case id.
         second: Value by case id.
-        key: Names the comparison; seeds the draws.
+        bounds: Of a case's value.
 
     Returns:
         The comparison, or None if no case is shared.
     """
     differences = [first[case] - second[case] for case in sorted(first.keys() & second.keys())]
-    if not differences:
-        return None
-    interval = bootstrap(differences, key)
-    return Paired(*interval, p=sign_flip(differences, key))
+    return compare(differences, bounds) if differences else None
 
 
-def sign_flip(differences: Sequence[float], key: str) -> float:
-    """Two-sided sign-flip permutation test of a zero mean difference.
+def compare(differences: Sequence[float], bounds: Bounds = UNIT) -> Paired:
+    """Return the mean of paired differences, `[n]` of them, with the p-value of `sign_flip` and an interval.
+
+    Where all differences are equal the interval is that of `unseen`, where they are -1, 0 and 1 that of `bonett_price`,
+    elsewhere that of the sign-flip test. All but the first leave 0 out exactly where p < 0.05.
+    """
+    n, mean = len(differences), math.fsum(differences) / len(differences)
+    p, low, high = sign_flip(differences)
+    if min(differences) == max(differences):
+        return Paired(*unseen(differences[0], n, span(bounds)), p)
+    if bounds == UNIT and all(difference in (-1.0, 0.0, 1.0) for difference in differences):
+        low, high = bonett_price(differences.count(1.0), differences.count(-1.0), n)
+        if p >= 0.05:
+            # The exact test asks a little more: of six that differ it wants all, of five it is content with none.
+            low, high = min(low, 0.0), max(high, 0.0)
+        return Paired(mean, low, high, n, "bonett_price", p)
+    if math.isinf(least := span(bounds)[0]) and math.isinf(low):
+        return Paired(mean, None, None, n, "none", p)
+    return Paired(mean, max(low, least), min(high, -least), n, "sign_flip", p)
+
+
+def bonett_price(wins: int, losses: int, n: int) -> tuple[float, float]:
+    """Return the 95 % interval of the difference of two shares of the same n cases.
+
+        a = (wins + 1) / (n + 2),    b = (losses + 1) / (n + 2),    a - b +- 1.96 sqrt((a + b - (a - b)^2) / (n + 2))
+
+    Source: Bonett and Price, Statistics in Medicine 31, 2012.
+    """
+    first, second = (wins + 1) / (n + 2), (losses + 1) / (n + 2)
+    half = NormalDist().inv_cdf(1 - _TAIL) * math.sqrt((first + second - (first - second) ** 2) / (n + 2))
+    return round(max(-1.0, first - second - half), 12), round(min(1.0, first - second + half), 12)
+
+
+def sign_flip(differences: Sequence[float]) -> tuple[float, float, float]:
+    """Return p of the two-sided sign-flip test of a zero mean difference, and the 95 % interval that agrees with it.
 
         p = share of sign patterns s in {-1, +1}^n with |sum_i s_i d_i| >= |sum_i d_i|
+        low, high = 2.5 % and 97.5 % quantile, over the patterns, of the mean of the d_i with s_i = -1
 
-    Exact over all patterns where at most 12 differences are not zero (a zero changes no sum), else over 10,000 random
-    ones with the +1 correction, p = (1 + hits) / (1 + 10,000), which is never zero.
+    The interval holds every mean m for which the test of d_i - m does not give p < 0.05: flipping those with s_i = -1
+    keeps the sum at least as large where their own mean is at most m. So 0 is outside of it exactly where p < 0.05.
+    With five differences or fewer nothing is refused, and it is infinite.
+
+    Exact over all patterns where at most 12 differences are not zero (a zero changes no sum; how many zeros are flipped
+    with them is drawn), else over 10,000 random ones with their opposites and the +1 correction, p = (1 + hits) / (1 +
+    10,000), which is never zero.
 
     Args:
         differences: One per case `[n]`, in any order.
-        key: Names the comparison; seeds the flips.
 
-    Source: Fisher's randomisation test for paired data; +1 correction of Phipson and Smyth (2010), arXiv 1603.05766.
+    Source: Fisher's randomisation test for paired data; +1 correction of Phipson and Smyth (2010), arXiv 1603.05766;
+    the interval is Hartigan's, Using Subsample Values as Typical Values, JASA 64, 1969.
     """
-    total = abs(math.fsum(differences))
-    magnitudes = np.sort(np.abs(np.asarray([d for d in differences if d != 0.0], dtype=np.float64)))
-    # Patterns that tie with the observed sum must count as hits although their sums round differently.
-    least = total - 1e-12 * float(magnitudes.sum())
-    if len(magnitudes) <= EXACT_FLIPS:
-        sums = [
-            abs(math.fsum(s * d for s, d in zip(signs, magnitudes, strict=True))) for signs in _signs(len(magnitudes))
-        ]
-        return sum(s >= least for s in sums) / len(sums)
-    sums_drawn = _signed_sums(magnitudes, seeded(f"{key}|flip"))
-    return (1 + int((np.abs(sums_drawn) >= least).sum())) / (1 + RESAMPLES)
+    # Twelve places: 2/3 - 0.6666 is a difference, what two orders of adding leave is none.
+    values = np.sort(np.asarray(differences, dtype=np.float64).round(12)) + 0.0
+    total = math.fsum(values)
+    # Turned round where they speak for the second, so that both ways of asking draw the same.
+    mirrored = np.sort(-values) + 0.0
+    symmetric = np.array_equal(values, mirrored)
+    if turned := total < 0 or (total == 0 and values.tolist() > mirrored.tolist()):
+        values, total = mirrored, -total
+    tolerance = 1e-12 * max(1.0, float(np.abs(values).sum()))  # ties round differently and are ties all the same
+    generator = seeded(f"flips|{len(values)}")
+    exact = np.count_nonzero(values) <= EXACT_FLIPS
+    sums, counts = _flipped_all(values, generator) if exact else _flipped_drawn(values, generator)
+    sums = np.where(np.abs(sums) <= tolerance, 0.0, sums)
+    hits = (sums <= 0) | (sums >= total - tolerance)
+    if exact:
+        p = float(hits.mean())
+    else:
+        p = (1 + int(hits.sum())) / (1 + RESAMPLES)
+        # The opposites, no flip at all, and its opposite.
+        sums = np.concatenate([sums, total - sums, [0.0, total]])
+        counts = np.concatenate([counts, len(values) - counts, [0, len(values)]])
+    low, high = _ends(sums, counts)
+    if symmetric:
+        low, high = min(low, -high), max(high, -low)
+    return p, *((-high, -low) if turned else (low, high))
 
 
-def _signed_sums(magnitudes: NDArray[np.float64], generator: np.random.Generator) -> NDArray[np.float64]:
-    """Return `RESAMPLES` sums of the magnitudes, each under random signs `[RESAMPLES]`."""
-    n = len(magnitudes)
-    distinct, counts = np.unique(magnitudes, return_counts=True)
+def _ends(sums: NDArray[np.float64], counts: NDArray[np.int64]) -> tuple[float, float]:
+    """Return the 2.5 % and 97.5 % quantile of means of flipped differences; a pattern that flips none has any mean."""
+    rank = math.ceil(_TAIL * len(sums) - 1e-9) - 1
+    with np.errstate(divide="ignore", invalid="ignore"):
+        means = (sums / counts).round(12)
+    low = np.partition(np.where(counts == 0, -np.inf, means), rank)[rank]
+    high = -np.partition(np.where(counts == 0, -np.inf, -means), rank)[rank]
+    return float(low) + 0.0, float(high) + 0.0
+
+
+def _flipped_all(
+    values: NDArray[np.float64], generator: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return sum and number of what each pattern flips, over all patterns of what is not zero."""
+    others = values[values != 0.0]
+    zeros, patterns = len(values) - len(others), 1 << len(others)
+    flips = (np.arange(patterns)[:, None] >> np.arange(len(others))) & 1
+    sums, counts = flips @ others, flips.sum(axis=1)
+    if zeros:
+        again = -(-RESAMPLES // patterns)
+        sums, counts = np.tile(sums, again), np.tile(counts, again)
+        counts = counts + generator.binomial(zeros, 0.5, len(counts))
+    return sums, counts
+
+
+def _flipped_drawn(
+    values: NDArray[np.float64], generator: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return sum and number of what each of `RESAMPLES` random patterns flips."""
+    n = len(values)
+    distinct, counts = np.unique(values, return_counts=True)
+    sums, numbers = np.zeros(RESAMPLES), np.zeros(RESAMPLES, dtype=np.int64)
     if 4 * len(distinct) <= n:
-        # Only how many of the equal magnitudes turn positive matters, so one binomial draw stands for all of them.
-        sums = np.zeros(RESAMPLES)
-        for magnitude, count in zip(distinct, counts, strict=True):
-            sums += magnitude * (2 * generator.binomial(count, 0.5, RESAMPLES) - count)
-        return sums
-    # A random bit is a sign: 6 ms, where 240 different magnitudes take 45 ms of binomial draws.
-    block = max(1, _BLOCK // n)
-    parts = []
+        # Only how many of the equal differences are flipped matters, so one binomial draw stands for all of them.
+        for value, count in zip(distinct, counts, strict=True):
+            flipped = generator.binomial(count, 0.5, RESAMPLES)
+            sums += value * flipped
+            numbers += flipped
+        return sums, numbers
+    # A random bit is a sign: 6 ms, where 240 different values take 45 ms of binomial draws.
+    block, both = max(1, _BLOCK // n), np.column_stack([values, np.ones(n)])
     for start in range(0, RESAMPLES, block):
         size = min(block, RESAMPLES - start)
         drawn = np.frombuffer(generator.bytes((size * n + 7) // 8), dtype=np.uint8)
-        parts.append(2 * (np.unpackbits(drawn, count=size * n).reshape(size, n) @ magnitudes) - magnitudes.sum())
-    return np.concatenate(parts)
-
-
-def _signs(n: int) -> "product[tuple[int, ...]]":
-    return product((-1, 1), repeat=n)
+        flips = np.unpackbits(drawn, count=size * n).reshape(size, n)
+        sums[start : start + size], numbers[start : start + size] = (flips.astype(np.float64) @ both).T
+    return sums, numbers
 
 
 def _resampled_means(values: NDArray[np.float64], generator: np.random.Generator) -> NDArray[np.float64]:

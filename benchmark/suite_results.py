@@ -5,7 +5,7 @@ from typing import Literal
 
 from instructedit.editors import InputError
 
-from .results import SCHEMA_VERSION, SUITES, Measure, Protocol, Record, RunFile, Schedule, read_record
+from .results import SCHEMA_VERSION, SUITES, Measure, Method, Protocol, Record, RunFile, Schedule, read_record
 
 
 class SuiteEntry(Record):
@@ -34,7 +34,7 @@ instruction that says nothing against the seen ones, training on one task agains
 
 
 class SeedMean(Record):
-    """One cell over seeds: a mean over seeds and cases with its 95 % two-level bootstrap interval."""
+    """One cell over seeds: a mean over seeds and cases with its 95 % interval; of one seed that of its run."""
 
     row: str
     task: str
@@ -43,8 +43,9 @@ class SeedMean(Record):
     derived: bool
     protocol: Protocol
     mean: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
+    method: Method = "two_level"
     n: int
     """Cases that were scored under every seed."""
     per_seed: tuple[float, ...]
@@ -52,11 +53,13 @@ class SeedMean(Record):
 
 
 class SideMean(Record):
-    """One side of a comparison: its mean over the same cases, with its 95 % two-level bootstrap interval."""
+    """One side of a comparison: its mean over the same cases, with its 95 % interval."""
 
     mean: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
+    method: Method = "two_level"
+    per_seed: tuple[float, ...] = ()
 
 
 class SeedPair(Record):
@@ -70,10 +73,15 @@ class SeedPair(Record):
     derived: bool
     protocol: Protocol
     difference: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
+    method: Method = "two_level"
     n: int
     """Cases that were scored in both rows under every seed."""
+    p: float | None = None
+    """Test of the difference: over seeds and cases, of one seed that of its run; None in files of older versions."""
+    p_holm: float | None = None
+    """p adjusted over the pairs of its column: `decide.py`."""
 
 
 class SeedComparison(Record):
@@ -93,10 +101,15 @@ class SeedComparison(Record):
     derived: bool
     protocol: Protocol
     difference: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
+    method: Method = "two_level"
     n: int
     """Cases that were scored in all these rows under every seed."""
+    p: float | None = None
+    """As `SeedPair.p`."""
+    p_holm: float | None = None
+    """That of the pair where each side is one row; else adjusted over the column's comparisons of several rows."""
     per_seed: tuple[float, ...]
     sides: tuple[SideMean, SideMean] | None = None
     """Means of `first` and `second` over these cases; None in files of older versions."""

@@ -13,12 +13,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import NamedTuple, get_args
 
+import numpy as np
+from numpy.typing import NDArray
+
 from instructedit.editors.errors import InputError
 
+from .crossed import crossed_mean
+from .decide import adjust, by_definition
 from .results import CaseRecord, Comparison, EditorSpec, Mean, Measure, Protocol, RunFile, RunSummary
-from .statistics import bootstrap, paired
+from .statistics import Interval, bounds_of, paired
 from .store import Key, key_of
 
+CONTROL = "none"
+"""The method that edits nothing."""
 _MEASURES: tuple[Measure, ...] = get_args(Measure)
 _PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 
@@ -77,7 +84,7 @@ def summarise(
     Means and comparisons read the lines with status `done`. Means stand in the order editor, task, measure, given
     before derived, protocol, over all subsets before each subset, each stage apart; comparisons in the order task, pair
     of editors, column. Editors and tasks are in the order of the run. The order of the records has no influence, and no
-    number is rounded, so equal runs give equal bytes.
+    number is rounded, so equal runs give equal bytes. The p-values of a column are adjusted together, `decide.adjust`.
 
     A comparison is `editor` minus `other` over the cases both have, for the means over subsets only. Each pair of rows
     that `pairs` yields stands once, the row that comes first in the run first.
@@ -130,9 +137,12 @@ def summarise(
         complete=len(seen) == expected,
         counts={task: dict(sorted(count.items())) for task, count in counts.items()},
         means=tuple(
-            mean for editor in editors for task in spec.tasks for mean in _means(editor, task, values[editor, task])
+            mean
+            for editor in spec.editors
+            for task in spec.tasks
+            for mean in _means(editor, task, values[editor.name, task])
         ),
-        comparisons=tuple(
+        comparisons=adjust(
             comparison
             for task in spec.tasks
             for first, second in compared
@@ -208,10 +218,21 @@ def case_values(record: CaseRecord) -> Iterator[tuple[Column, float]]:
         yield column, _mean(means)
 
 
-def _means(editor: str, task: str, values: Mapping[Column, Values]) -> Iterator[Mean]:
+def _means(editor: EditorSpec, task: str, values: Mapping[Column, Values]) -> Iterator[Mean]:
     for column in sorted(values, key=Column.order):
-        interval = bootstrap(values[column].all(), _key("mean", editor, task, column))
-        yield Mean(editor=editor, task=task, **column._asdict(), **interval._asdict())
+        interval = row_mean(editor, task, column, np.array([values[column].all()]))
+        yield Mean(editor=editor.name, task=task, **column._asdict(), **interval._asdict())
+
+
+def row_mean(editor: EditorSpec, task: str, column: Column, values: NDArray[np.float64]) -> Interval:
+    """Return the mean of a row's values, one per seed and case `[S, N]`, with its interval.
+
+    What the unedited model has by definition has no interval: no other case could be another.
+    """
+    given = 0.0 if column.protocol == "kl_divergence" else 1.0
+    if editor.method == CONTROL and by_definition(column.measure, column.protocol) and bool((values == given).all()):
+        return Interval(given, None, None, values.shape[1], "definition")
+    return crossed_mean(values, _key("mean", editor.name, task, column), bounds_of(column.protocol))
 
 
 def _comparisons(
@@ -224,8 +245,7 @@ def _comparisons(
 ) -> Iterator[Comparison]:
     shared = [column for column in ours.keys() & theirs.keys() if column.subset is None]
     for column in sorted(shared, key=Column.order):
-        key = _key("comparison", f"{first} - {second}", task, column)
-        result = paired(ours[column].by_case(names), theirs[column].by_case(names), key)
+        result = paired(ours[column].by_case(names), theirs[column].by_case(names), bounds_of(column.protocol))
         if result is not None:
             fields = column._asdict()
             del fields["subset"]

@@ -71,9 +71,7 @@ class EditRows:
     tokens: tuple[int, ...]
 
     @classmethod
-    def of(
-        cls, texts: Sequence[EditTexts | Row], pools: Sequence[tuple[int, int]] | None = None
-    ) -> "EditRows":
+    def of(cls, texts: Sequence[EditTexts | Row], pools: Sequence[tuple[int, int]] | None = None) -> "EditRows":
         """Return the texts of requests; a bare row is the only text of its request.
 
         Args:

@@ -1,11 +1,12 @@
 """What a column of numbers is, how its numbers are written, and in which order columns and stages stand."""
 
 import re
+import statistics
 import typing
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, get_args
 
-from instructedit.benchmark.results import Comparison, Mean, Measure, Protocol
+from instructedit.benchmark.results import Comparison, Mean, Measure, Method, Protocol
 from instructedit.benchmark.suite_results import SeedComparison, SeedMean, SeedPair
 
 from .notes import DAGGER
@@ -78,11 +79,31 @@ def stages(numbers: Iterable[Staged]) -> list[tuple[str, str]]:
     return [(stage, "" if stage == "single" else f", stage {stage}") for stage in ordered]
 
 
-def interval(column: Column, low: float, high: float, sign: str = "") -> str:
-    """Return an interval in the units of its column."""
+def interval(
+    column: Column, low: float | None, high: float | None, sign: str = "", method: Method | None = None
+) -> str:
+    """Return an interval in the units of its column, or in words why there is none."""
+    if low is None or high is None:
+        return "by definition" if method == "definition" else "no interval"
     return f"[{column.number(low, sign)}, {column.number(high, sign)}]"
+
+
+def p_words(p: float | None) -> str:
+    """Return an adjusted p-value as the tables show it."""
+    return "" if p is None else "p<0.001" if p < 0.001 else f"p={p:.3f}"
 
 
 def spread(column: Column, values: Sequence[float], sign: str = "") -> str:
     """Return the lowest and the highest of several values, in the units of their column."""
     return f"{column.number(min(values), sign)}..{column.number(max(values), sign)}"
+
+
+def deviation(column: Column, values: Sequence[float]) -> str:
+    """Return the standard deviation of the means of several seeds; empty for one."""
+    found = seed_sd(values)
+    return "" if found is None else f"sd {column.number(found)}"
+
+
+def seed_sd(values: Sequence[float]) -> float | None:
+    """Return the standard deviation of the means of several seeds; None for one."""
+    return statistics.stdev(values) if len(values) > 1 else None

@@ -10,8 +10,13 @@ from rich.text import Text
 
 from instructedit.benchmark.construct.journal import CONTROLS, FINAL, LOOP, Final, Journal, LoopFile, Proposal, Trials
 from instructedit.benchmark.construct.records import MEASURES, Trial, difference, mean, ranked
+from instructedit.benchmark.decide import decide, holm
 from instructedit.benchmark.results import read_record
 
+from .columns import Column, interval, p_words
+
+SCORE = Column("reliability", False, "teacher_forced_exact")
+"""A score is written as reliability is: percent, more is better."""
 HAND_WRITTEN, RANDOM, CHOSEN, FIRST = "hand-written", "random", "chosen", "first round"
 
 
@@ -29,7 +34,7 @@ def draw_loop(folder: Path, console: Console | None = None) -> None:
             ("Loop ", "bold"),
             f"{config.task}, written by {file.proposer}, seed {config.seed}. Score: mean of reliability, "
             "generalization, locality and portability (facts: exact match, teacher forced; attitudes: edit success), "
-            "percent, with its 95 % bootstrap interval over cases.",
+            "percent, with its 95 % interval over cases.",
         )
     )
     rounds = journal.rounds()
@@ -56,14 +61,19 @@ def draw_trials(trials: Sequence[Trial], console: Console | None = None) -> None
 
 def verdicts(groups: dict[str, tuple[Trial, ...]]) -> Iterator[str]:
     """Yield what the test says of the chosen descriptions against each other group."""
-    for other in (HAND_WRITTEN, RANDOM, FIRST):
-        if other in groups and (found := difference(groups[CHOSEN], groups[other])):
-            interval = f"[{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
-            word = "no difference shown" if found.low <= 0 <= found.high else "better" if found.low > 0 else "worse"
-            yield (
-                f"Test: chosen against {other}: {word}, {100 * found.difference:+.1f} points {interval}, n = {found.n} "
-                "cases."
-            )
+    tested = {
+        other: found
+        for other in (HAND_WRITTEN, RANDOM, FIRST)
+        if other in groups and (found := difference(groups[CHOSEN], groups[other]))
+    }
+    words = {"better": "better", "behind": "worse", "tie": "no difference shown"}
+    for (other, found), p in zip(tested.items(), holm([found.p for found in tested.values()]), strict=True):
+        word = words[decide(found.difference, p, SCORE.protocol)]
+        ends = interval(SCORE, found.low, found.high, "+")
+        yield (
+            f"Test: chosen against {other}: {word}, {100 * found.difference:+.1f} points {ends}, n = {found.n} cases, "
+            f"{p_words(p)} (Holm)."
+        )
 
 
 def _rounds(rounds: Sequence[tuple[Proposal, Trials]], tested: dict[int, Trial]) -> Table:
@@ -119,5 +129,5 @@ def _cell(trials: Sequence[Trial], between: str, measure: str = "score", *, narr
     found = mean(trials, measure)
     if found is None:
         return Text("-", "dim")
-    interval = f"[{100 * found.low:.1f},{'' if narrow else ' '}{100 * found.high:.1f}]"
-    return Text.assemble(f"{100 * found.mean:.1f}{between}", (interval, "dim"))
+    ends = interval(SCORE, found.low, found.high)
+    return Text.assemble(f"{100 * found.mean:.1f}{between}", (ends.replace(" ", "") if narrow else ends, "dim"))

@@ -8,14 +8,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from instructedit.benchmark.decide import Decision, decided
 from instructedit.benchmark.forms import departures
 from instructedit.benchmark.questions import base_name
-from instructedit.benchmark.results import EditorSpec, Measure
+from instructedit.benchmark.results import EditorSpec, Measure, Method
 from instructedit.benchmark.suite_results import SeedComparison, SeedMean, SeedPair, SideMean, SuiteGroup
 from instructedit.editors.errors import InputError
 
-from .columns import Column, column_of
-from .marks import UNMARKED, Mark, sign
+from .columns import Column, column_of, seed_sd
+from .marks import TURNED, UNMARKED, Mark
 from .reading import protocol_for
 
 TABLE3, TABLE1, SEEN_UNSEEN, FIGURE4C = "paper:table3", "paper:table1", "paper:seen-unseen", "paper:figure4c"
@@ -87,6 +88,9 @@ class Entry:
             "value": self.number.mean,
             "low": self.number.low,
             "high": self.number.high,
+            "interval_method": self.number.method,
+            "p": "",
+            "seed_sd": seed_sd(self.number.per_seed),
             "n": self.n,
             "mark": mark.word,
             "split": group.run.spec.split,
@@ -101,10 +105,13 @@ class Gap(NamedTuple):
     """What one entry has more than another: the mean paired difference, and which of the two is shown to be better."""
 
     difference: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
+    method: Method
     n: int
-    sign: int
+    p: float | None
+    """Adjusted over the pairs of its column."""
+    decision: Decision
 
 
 def entries(table: str, groups: Sequence[SuiteGroup], choice: str) -> list[Entry]:
@@ -154,9 +161,11 @@ class Gaps:
             compared += [comparison for comparison in group.comparisons if comparison.question == "unseen"]
             for pair in compared:
                 first, second = (pair.row, pair.other) if isinstance(pair, SeedPair) else (pair.first, pair.second)
-                cell, ahead = (id(group), pair.task, pair.stage, column_of(pair)), sign(pair)
-                self._of[*cell, first, second] = Gap(pair.difference, pair.low, pair.high, pair.n, ahead)
-                self._of[*cell, second, first] = Gap(-pair.difference, -pair.high, -pair.low, pair.n, -ahead)
+                cell, shown = (id(group), pair.task, pair.stage, column_of(pair)), decided(pair)
+                low, high = (None if end is None else -end for end in (pair.high, pair.low))
+                shared = (pair.method, pair.n, pair.p_holm)
+                self._of[*cell, first, second] = Gap(pair.difference, pair.low, pair.high, *shared, shown)
+                self._of[*cell, second, first] = Gap(-pair.difference, low, high, *shared, TURNED[shown])
 
     def between(self, entry: Entry, other: Entry) -> Gap | None:
         """Return what the first entry has more than the second, case by case; None where they were not compared."""

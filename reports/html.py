@@ -74,6 +74,8 @@ def _table(table: Table) -> Iterator[str]:
             yield f'<tr><th scope="rowgroup" colspan="{len(table.heads) + 1}">{escape(group)}</th></tr>'
         yield f'<tr><th scope="row">{escape(row)}</th>{"".join(map(_cell, cells))}</tr>'
     yield "</tbody></table></div>"
+    if table.note:
+        yield f"<p><small>{escape(table.note)}</small></p>"
 
 
 def _cell(cell: Cell | None) -> str:

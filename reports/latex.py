@@ -101,6 +101,7 @@ def _float(heading: str, tables: Sequence[Table], report: Report) -> list[str]:
     lines = [r"\begin{table}[tp]", r"\centering\footnotesize", rf"\caption{{{_escape(caption)}}}"]
     for table in tables:
         lines += [rf"\par\medskip\textit{{{_escape(table.title)}}}\par\smallskip", *_tabular(table)]
+        lines += [rf"\par\smallskip{{\scriptsize {_escape(table.note)}}}"] if table.note else []
     return [*lines, r"\end{table}"]
 
 
@@ -136,10 +137,16 @@ def _text(cell: Cell | None, wide: bool) -> str:
     n = "" if cell.n is None else rf"\ (n={cell.n})"
     note = _escape(cell.note)
     if wide:
-        below = [f"${cell.interval}{n}$", *([note] if note else [])]
+        below = [f"${_ends(cell)}{n}$", *([note] if note else [])]
         lines = "".join(rf"\\[-2pt]{{\tiny {line}}}" for line in below)
         return rf"\begin{{tabular}}[t]{{@{{}}r@{{}}}}${value}${lines}\end{{tabular}}"
-    return rf"${value}\ {cell.interval}{n}$" + (rf"\ {note}" if note else "")
+    return rf"${value}\ {_ends(cell)}{n}$" + (rf"\ {note}" if note else "")
+
+
+def _ends(cell: Cell) -> str:
+    """Return an interval, or the words that stand for it, in math mode."""
+    words = cell.interval.replace(" ", "\\ ")
+    return cell.interval if cell.interval.startswith("[") else rf"\mathrm{{{words}}}"
 
 
 def _escape(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from instructedit.benchmark.decide import adjust
 from instructedit.benchmark.results import RunFile, RunSummary, read_record
 from instructedit.editors.errors import InputError
 
@@ -22,4 +23,7 @@ def load(directory: Path) -> tuple[RunFile, RunSummary]:
     summary = read_record(directory / "summary.json", RunSummary)
     if run.digest != summary.digest:
         raise InputError(f"In {directory} run.json is of run {run.digest} but summary.json of run {summary.digest}.")
+    if any(pair.p_holm is None for pair in summary.comparisons):
+        # A file of an older version; the p-values of a column are all there is to it.
+        summary = summary.model_copy(update={"comparisons": adjust(summary.comparisons)})
     return run, summary

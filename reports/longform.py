@@ -6,20 +6,21 @@ import io
 from instructedit.benchmark.results import RunFile, RunSummary
 from instructedit.benchmark.suite_results import SeedComparison, SeedMean, SuiteSummary
 
+from .columns import seed_sd
 from .versus import verdict
 
 FIELDS = (
     *("run", "valid", "complete", "model", "weights", "setting", "split", "schedule"),
     *("seed", "editor", "task", "reader"),
-    *("stage", "measure", "subset", "derived", "protocol", "mean", "low", "high", "n"),
+    *("stage", "measure", "subset", "derived", "protocol", "mean", "low", "high", "method", "n"),
 )
 """Columns; an empty `subset` is the mean over subsets."""
 SUITE_FIELDS = (
     *("suite", "label", "setting", "schedule", "split", "model", "weights", "seeds", "question", "row", "other"),
     *("trained_on", "instruction", "task", "stage", "measure", "derived", "protocol"),
-    *("value", "low", "high", "lowest_seed", "highest_seed", "n", "verdict"),
+    *("value", "low", "high", "method", "lowest_seed", "highest_seed", "seed_sd", "n", "p", "p_holm", "verdict"),
 )
-"""Columns of a suite; a mean has no `question`, no `other` and no `verdict`."""
+"""Columns of a suite; a mean has no `question`, no `other` and no `verdict`, and one seed no `seed_sd`."""
 
 
 def render(run: RunFile, summary: RunSummary) -> str:
@@ -63,7 +64,11 @@ def render_suite(summary: SuiteSummary) -> str:
         rows = {row.name: row for row in spec.editors}
         numbers: tuple[SeedMean | SeedComparison, ...] = (*group.means, *group.comparisons)
         for number in numbers:
-            ends = {"lowest_seed": min(number.per_seed), "highest_seed": max(number.per_seed)}
+            ends = {
+                "lowest_seed": min(number.per_seed),
+                "highest_seed": max(number.per_seed),
+                "seed_sd": seed_sd(number.per_seed),
+            }
             if isinstance(number, SeedMean):
                 row = rows[number.row]
                 named = {"row": number.row, "value": number.mean, "instruction": row.instruction}

@@ -15,7 +15,7 @@ def render(report: Report) -> str:
     for block in report.blocks:
         parts += [f"## {escape(block.heading)}", *map(escape, block.text)]
         for table in (*block.tables, *block.comparisons):
-            parts += [f"### {escape(table.title)}", grid(table)]
+            parts += [f"### {escape(table.title)}", grid(table), *([escape(table.note)] if table.note else [])]
     parts += ["## Notes", "\n".join(f"- {escape(note)}" for note in report.footer)]
     return "\n\n".join(parts) + "\n"
 

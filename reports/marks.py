@@ -1,17 +1,27 @@
-"""Which rows of a column are best and second best, and which of them tie, judged by paired differences."""
+"""Which rows of a column are best and second best, and which of them tie, by the one decision of `benchmark.decide`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from instructedit.benchmark.results import Comparison
+from instructedit.benchmark.decide import Decision, by_definition, decided
+from instructedit.benchmark.results import Comparison, Protocol
 from instructedit.benchmark.suite_results import SeedComparison, SeedPair
 
 from .columns import Column
 
 Difference = Comparison | SeedComparison | SeedPair
 """A mean of paired differences with its interval, of a run or over seeds."""
-Lead = Callable[[str, str], int | None]
-"""Of two rows: 1 if the first is shown to be better, -1 if worse, 0 if neither, None if they were not compared."""
+Lead = Callable[[Column, str, str], Decision | None]
+"""What is shown of two rows in a column; None if they were not compared."""
+TURNED: dict[Decision, Decision] = {"better": "behind", "tie": "tie", "behind": "better"}
+"""The decision from the other side."""
+_EDITED: tuple[Protocol, ...] = (
+    "edit_success",
+    "teacher_forced_exact",
+    "teacher_forced_token",
+    "free_generation",
+)
+"""What says of a row that it edits, where the column itself cannot: the first that there is."""
 
 
 class Mark(NamedTuple):
@@ -34,59 +44,114 @@ class Mark(NamedTuple):
 UNMARKED = Mark()
 
 
-def sign(difference: Difference) -> int:
-    """Return 1 if the first side is shown to be better, -1 if the second is, 0 if no difference is shown.
+class Marks(NamedTuple):
+    """The marks of a column.
 
-    A difference is shown if its whole 95 % interval, in the digits of the tables, lies on one side of zero and, where
-    there is a p-value, p < 0.05. One case shows none, and fluency, of which more is not always better, never does.
+    Attributes:
+        of: Mark of each row that has one.
+        tied: Rows that tie for best, where they are more than half of all and so none is marked; else 0.
+        rows: Rows that might have been marked.
     """
-    low, high = round(difference.low, 3), round(difference.high, 3)  # a tenth of a point, a thousandth of a nat
-    p = difference.p if isinstance(difference, Comparison) else 0.0
-    if difference.protocol == "ngram_entropy" or difference.n < 2 or low <= 0 <= high or p >= 0.05:
-        return 0
-    return (1 if low > 0 else -1) * (-1 if difference.protocol == "kl_divergence" else 1)
+
+    of: Mapping[str, Mark]
+    tied: int = 0
+    rows: int = 0
+
+    def get(self, row: str) -> Mark:
+        """Return a row's mark."""
+        return self.of.get(row, UNMARKED)
 
 
-def marks(column: Column, means: Mapping[str, float], lead: Lead) -> dict[str, Mark]:
-    """Mark the best and the second best rows of a column.
+NO_MARKS = Marks({})
 
-    Best is the row of the highest mean (of KL the lowest), and with it every row that it is not shown to be better
-    than; second is the same among the rows that are left. A rank that more than one row has is tied. Where the leading
-    row was not compared with each row it leads, nobody can say who ties: that rank is not given.
+
+def mark_columns(
+    means: Mapping[tuple[Column, str], float], rivals: Sequence[str], controls: Collection[str], lead: Lead
+) -> dict[Column, Marks]:
+    """Mark the columns of a table.
+
+    Best is, of the rows that are shown to be better than the unedited model in the column, that of the highest mean (of
+    KL the lowest), with every such row that it is not shown to be better than. Where the unedited model has its number
+    by definition (locality, z_topic), the rows are those that are shown to be better than it in reliability: a row that
+    edits nothing could not lose there. Second is one row alone: of those left the one of the highest mean, if it is
+    shown to be better than all others left. Nothing is marked where more than half of the rows tie for best, where the
+    leading row was not compared with each other row, in fluency, and where there are fewer than two rows.
 
     Args:
-        column: The column.
-        means: Mean of each row that may be marked, in their order.
-        lead: The sign of two rows' paired difference.
-
-    Returns:
-        The marked rows; empty for fluency, and where there are fewer than two rows.
+        means: Mean of each row in each column, controls among them.
+        rivals: Rows that may be marked, in their order.
+        controls: Rows that edit nothing. Without one with a number, nobody has to be better than it.
+        lead: What is shown of two rows.
     """
-    if column.protocol == "ngram_entropy" or len(means) < 2:
-        return {}
+    columns = dict.fromkeys(column for column, _ in means)
+
+    def able(column: Column) -> list[str]:
+        asked = next(_reliability(column, columns), None) if by_definition(column.measure, column.protocol) else column
+        present = [row for row in rivals if (column, row) in means]
+        there = [control for control in controls if any(row == control for _, row in means)]
+        return [row for row in present if not there or (asked and _beats(row, there, asked, lead))]
+
+    return {
+        column: _marks(
+            column,
+            {row: means[column, row] for row in rivals if (column, row) in means},
+            able(column),
+            lead,
+        )
+        for column in columns
+    }
+
+
+def crowded(heads: Mapping[Column, str], marked: Mapping[Column, Marks]) -> str:
+    """Return the line under a table whose columns have too many rows that tie for best; empty where none has."""
+    found = [
+        f"{head} ({marked[column].tied} of {marked[column].rows} rows tie)"
+        for column, head in heads.items()
+        if column in marked and marked[column].tied
+    ]
+    return f"n is too small to tell the best rows apart, none is marked: {'; '.join(found)}." if found else ""
+
+
+def _reliability(column: Column, columns: Collection[Column]) -> "filter[Column]":
+    """Return the columns that say whether a row edits, those of the column's own protocol first."""
+    order = (column.protocol, *_EDITED)
+    return filter(columns.__contains__, (Column("reliability", False, p) for p in order if p in _EDITED))
+
+
+def _beats(row: str, controls: Sequence[str], column: Column, lead: Lead) -> bool:
+    """Tell whether a row is shown to be better than every control that it was compared with, and that is one."""
+    found = [shown for control in controls if (shown := lead(column, row, control)) is not None]
+    return bool(found) and all(shown == "better" for shown in found)
+
+
+def _marks(column: Column, means: Mapping[str, float], able: Sequence[str], lead: Lead) -> Marks:
+    if column.protocol == "ngram_entropy" or len(means) < 2 or not able:
+        return NO_MARKS
     better = -1 if column.protocol == "kl_divergence" else 1
-    left, found = list(means), dict[str, Mark]()
-    for rank in (1, 2):
-        if not left:
-            break
-        leader = max(left, key=lambda row: better * means[row])
-        leads = {row: lead(leader, row) for row in left if row != leader}
-        if None in leads.values():
-            break
-        group = [leader, *(row for row, ahead in leads.items() if ahead != 1)]
-        found |= dict.fromkeys(group, Mark(rank, len(group) > 1))
-        left = [row for row in left if row not in group]
-    return found
+    leader = max(able, key=lambda row: better * means[row])
+    shown = {row: lead(column, leader, row) for row in means if row != leader}
+    if None in shown.values():
+        return NO_MARKS
+    ties = [leader, *(row for row, decision in shown.items() if decision != "better")]
+    if 2 * len(ties) > len(means):
+        return Marks({}, len(ties), len(means))
+    found = {row: Mark(1, len(ties) > 1) for row in ties if row in able}
+    left = [row for row in means if row not in ties]
+    if candidates := [row for row in left if row in able]:
+        second = max(candidates, key=lambda row: better * means[row])
+        if all(lead(column, second, row) == "better" for row in left if row != second):
+            found[second] = Mark(2)
+    return Marks(found, 0, len(means))
 
 
-def leads(column: Column, pairs: Mapping[tuple[Column, str, str], Difference]) -> Lead:
-    """Return the function that `marks` asks, from the pairs by column, first and second row, either way round."""
+def leads(pairs: Mapping[tuple[Column, str, str], Difference]) -> Lead:
+    """Return what `mark_columns` asks, from the pairs by column, first and second row, either way round."""
 
-    def lead(row: str, other: str) -> int | None:
+    def lead(column: Column, row: str, other: str) -> Decision | None:
         if pair := pairs.get((column, row, other)):
-            return sign(pair)
+            return decided(pair)
         if pair := pairs.get((column, other, row)):
-            return -sign(pair)
+            return TURNED[decided(pair)]
         return None
 
     return lead

@@ -1,10 +1,20 @@
 """The words around a run's tables: what was run, what is wrong with it, how to read the numbers."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
+from instructedit.benchmark.decide import family_sizes
 from instructedit.benchmark.forms import form
-from instructedit.benchmark.results import EditorSpec, Protocol, RunFile, RunSummary, TaskData, TrainingSpec
-from instructedit.benchmark.suite_results import SuiteSummary
+from instructedit.benchmark.results import (
+    Comparison,
+    EditorSpec,
+    Method,
+    Protocol,
+    RunFile,
+    RunSummary,
+    TaskData,
+    TrainingSpec,
+)
+from instructedit.benchmark.suite_results import SeedComparison, SeedPair, SuiteGroup, SuiteSummary
 
 from .joint import sizes, trained_lines
 
@@ -14,21 +24,31 @@ DAGGER = "†"
 """Marks derived prompts."""
 
 AGGREGATION = (
-    "A number is the mean over n cases with its 95 % bootstrap interval over cases; within a case it is the mean over "
-    "the probes of a subset, then over subsets. An interval without width means that all cases are equal: read its n."
+    "A number is the mean over n cases with its 95 % interval; within a case it is the mean over the probes of a "
+    "subset, then over subsets."
 )
 _ACROSS = (
-    "A number is the mean over seeds and n cases with its 95 % interval from a bootstrap that draws seeds and draws "
-    "cases, the same cases under every seed; n counts the cases scored under all of them. Few seeds make the interval "
-    "too narrow: with S of them the variance between seeds comes out as (S - 1) / S of what it is, and with one it is "
-    "the bootstrap over cases alone."
+    "A number is the mean over seeds and n cases with its 95 % interval over both, the same cases under every seed; n "
+    "counts the cases scored under all of them. Of one seed it is the number of its run, and says nothing of others."
 )
-_SPREAD = "In the tables of a task the lowest and the highest mean of a seed stand behind the number."
+_SPREAD = "'sd' is the standard deviation of the means of the seeds, in the units of its number."
+METHODS: dict[Method, str] = {
+    "clopper_pearson": "Clopper-Pearson where every case is 0 or 1",
+    "bootstrap": "elsewhere the percentile bootstrap over cases",
+    "rule_of_three": "where all cases are equal, what a share of 1 - 0.025^(1/n) of other cases could make of it (the "
+    "rule of three, exact)",
+    "crossed_wilson": "Wilson's with the variance of crossed seeds and cases and the quantile of t (Satterthwaite)",
+    "crossed_t": "of entropy, KL and differences t with that variance",
+    "bonett_price": "of differences of -1, 0 and 1 Bonett and Price's, with 0 where the sign-flip test has p >= 0.05",
+    "sign_flip": "of other differences of one run that of the sign-flip test",
+    "two_level": "the bootstrap of seeds and cases of an older version",
+    "definition": "'by definition' is a number of the unedited model that cannot be another, and has none",
+    "none": "'no interval' is said where all cases are equal, or few, and a value has no bound",
+}
+"""How intervals are made; a footer says those that its tables have."""
 _VERDICTS = (
-    "Differences are paired by case and seed. 'Ahead' and 'behind' mean that the whole interval, as printed, lies on "
-    "one side of zero (one case never shows a difference). They are not corrected for the number of comparisons, of "
-    "which one in twenty would say either without any difference. Sentences count exact match and edit success, of "
-    "given and of derived prompts."
+    "'Ahead' and 'behind' mean that a difference is shown. Sentences count exact match and edit success, of given and "
+    "of derived prompts."
 )
 _DROPS = (
     "Where training is on another task than the tested one, the paired difference from the row that is trained on the "
@@ -54,30 +74,31 @@ PROTOCOLS: dict[Protocol, str] = {
 }
 _DERIVED = f"{DAGGER} Prompts made by a stated rule because the data gives none; never averaged with given ones."
 MARKS = (
-    "Best of a column (bold; * on the terminal): the highest mean (of KL the lowest) and every row that the paired "
-    "difference does not show to be worse than it. Second (underlined; _ on the terminal): the same among the rest. "
-    "'=' stands behind each of several rows that tie. A difference is shown where its 95 % interval, as printed, lies "
-    "on one side of zero{p}; it is not corrected for the number of comparisons. Rows that edit nothing are not marked, "
-    "nor is fluency, nor a rank whose first row was not compared with all rows below it."
+    "Best of a column (bold; * on the terminal): of the rows that are shown to be better than the unedited model, that "
+    "of the highest mean (of KL the lowest) and every one that is not shown to be worse than it; '=' stands behind "
+    "those that tie. Where the unedited model has its number by definition (locality, z_topic), the rows are those "
+    "that are shown to be better than it in reliability. Second (underlined; _ on the terminal): the next one, if it "
+    "is shown to be better than all others left. Nothing is marked where more than half of the rows tie for best, nor "
+    "in fluency, nor where the leading row was not compared with all others. Without a row that edits nothing, none "
+    "has to be beaten."
 )
-_WITH_P = " and p < 0.05"
 _BY_LINE = (
     "The editors of a line are compared: each line has one protocol, said where it is not the title's, one schedule "
     "and one stage. What is said of a column below holds for a line here."
 )
-_NOT_RANKED = (
-    "Differences are paired by case and seed; their intervals are not corrected for the number of comparisons. Nothing "
-    "is marked as best."
-)
+_NOT_RANKED = "Nothing is marked as best."
 _NO_MARKS = "Nothing is marked as best: rows are not compared by subset."
 _SEVERAL = (
     "Rows of several runs stand side by side; behind a name that more than one of them has stands its run. Rows of two "
     "runs are not compared with each other, so a column in which the leading row would have to be is not marked."
 )
 _PAIRED = (
-    "Paired differences are over the cases both editors have; p is from a two-sided sign-flip test, not corrected for "
-    "the number of comparisons."
+    "A difference is paired by case{seed}, over the n cases that both rows have. It is shown where p < 0.05; p is from "
+    "{test}, adjusted by Holm over the {pairs} that were compared in a column."
 )
+_OF_RUN = "a two-sided sign-flip test"
+_OF_SEEDS = "t with the variance of crossed seeds and cases"
+_SEVERAL_ROWS = "Comparisons with the mean of several rows are adjusted among themselves."
 _LEFT_OUT = (
     "A failed or skipped case takes no part in its editor's means, so rows with different n are over different cases."
 )
@@ -147,37 +168,45 @@ def suite_footer(summary: SuiteSummary) -> tuple[str, ...]:
     ]
     return (
         _ACROSS,
-        *([_SPREAD] if any(len(group.seeds) > 1 for group in summary.groups) else []),
+        *_over(summary.groups),
         *([_VERDICTS] if asked else []),
+        *([_SEVERAL_ROWS] if any(_is_mean(c) for group in summary.groups for c in group.comparisons) else []),
         *([_DROPS] if "drop" in asked else []),
         *(text for protocol, text in PROTOCOLS.items() if protocol in used),
         *([_DERIVED] if any(mean.derived for mean in means) else []),
-        *([MARKS.format(p="")] if any(group.pairs for group in summary.groups) else []),
+        *([MARKS] if any(group.pairs for group in summary.groups) else []),
         *([_LEFT_OUT] if failed else []),
         *failed,
     )
 
 
-def paper_footer(protocols: Collection[Protocol], *, derived: bool, ranked: bool | None = None) -> tuple[str, ...]:
+def paper_footer(
+    groups: Sequence[SuiteGroup], protocols: Collection[Protocol], *, derived: bool, ranked: bool | None = None
+) -> tuple[str, ...]:
     """Return how the numbers of one of the paper's tables are to be read.
 
     Args:
+        groups: The runs that it is made of.
         protocols: Those of its numbers.
         derived: Whether any is of derived prompts.
         ranked: Whether best and second best are marked, line by line; None says nothing of it.
     """
     return (
         _ACROSS,
+        *_over(groups),
         *(text for protocol, text in PROTOCOLS.items() if protocol in protocols),
         *([_DERIVED] if derived else []),
-        *([_BY_LINE, MARKS.format(p="")] if ranked else [] if ranked is None else [_NOT_RANKED]),
+        *([_BY_LINE, MARKS] if ranked else [] if ranked is None else [_NOT_RANKED]),
     )
 
 
-def run_footer(protocols: Collection[Protocol], *, derived: bool, ranked: bool, several: bool) -> tuple[str, ...]:
+def run_footer(
+    summaries: Sequence[RunSummary], protocols: Collection[Protocol], *, derived: bool, ranked: bool, several: bool
+) -> tuple[str, ...]:
     """Return how the numbers of a table of runs are to be read: see `paper_footer`.
 
     Args:
+        summaries: Of the runs that it is made of.
         protocols: Those of its numbers.
         derived: Whether any is of derived prompts.
         ranked: Whether best and second best are marked.
@@ -185,9 +214,10 @@ def run_footer(protocols: Collection[Protocol], *, derived: bool, ranked: bool, 
     """
     return (
         AGGREGATION,
+        *intervals(mean.method for summary in summaries for mean in summary.means if mean.protocol in protocols),
         *(text for protocol, text in PROTOCOLS.items() if protocol in protocols),
         *([_DERIVED] if derived else []),
-        MARKS.format(p=_WITH_P) if ranked else _NO_MARKS,
+        *([MARKS, *_paired([c for summary in summaries for c in summary.comparisons])] if ranked else [_NO_MARKS]),
         *([_SEVERAL] if several else []),
     )
 
@@ -286,12 +316,14 @@ def footer(run: RunFile, summary: RunSummary) -> tuple[str, ...]:
     used = {mean.protocol for mean in summary.means}
     control = ", ".join(f"'{editor.name}'" for editor in run.spec.editors if editor.name in controls(run))
     left_out = any(counts.get(status) for counts in summary.counts.values() for status in ("failed", "skipped"))
+    methods = {mean.method for mean in summary.means} | {pair.method for pair in summary.comparisons}
     return (
         AGGREGATION,
+        *intervals(methods),
         *(text for protocol, text in PROTOCOLS.items() if protocol in used),
         *([_DERIVED] if any(mean.derived for mean in summary.means) else []),
-        MARKS.format(p=_WITH_P),
-        *([_PAIRED] if summary.comparisons else []),
+        MARKS,
+        *_paired(summary.comparisons),
         *([f"Control, without any edit: {control}; never marked, paired only in summary.json."] if control else []),
         *([_LEFT_OUT] if left_out else []),
         *(f"{task}, lines (a case under an editor): {_listed(counts)}." for task, counts in summary.counts.items()),
@@ -302,6 +334,36 @@ def footer(run: RunFile, summary: RunSummary) -> tuple[str, ...]:
             if data.skipped
         ),
     )
+
+
+def intervals(methods: Iterable[Method]) -> Iterator[str]:
+    """Yield how the intervals are made that were used."""
+    used = set(methods)
+    if words := [text for method, text in METHODS.items() if method in used]:
+        yield f"Intervals: {'; '.join(words)}."
+
+
+def _over(groups: Sequence[SuiteGroup]) -> Iterator[str]:
+    """Yield how numbers over seeds are to be read: spread, intervals, tests."""
+    several = any(len(group.seeds) > 1 for group in groups)
+    if several:
+        yield _SPREAD
+    methods = {mean.method for group in groups for mean in group.means}
+    methods |= {pair.method for group in groups for pair in group.pairs}
+    yield from intervals(methods | {one.method for group in groups for one in group.comparisons})
+    tests = dict.fromkeys(_OF_SEEDS if len(group.seeds) > 1 else _OF_RUN for group in groups)
+    yield from _paired([pair for group in groups for pair in group.pairs], " and seed", " or ".join(tests))
+
+
+def _paired(compared: Sequence[Comparison | SeedPair], seed: str = "", test: str = _OF_RUN) -> Iterator[str]:
+    least, most = family_sizes(compared)
+    if most:
+        count = f"{most}" if least == most else f"{least} to {most}"
+        yield _PAIRED.format(seed=seed, test=test, pairs=f"{count} pair{'' if most == 1 else 's'} of rows")
+
+
+def _is_mean(comparison: SeedComparison) -> bool:
+    return len(comparison.rows) > 1 or len(comparison.others) > 1
 
 
 def _data(data: TaskData) -> str:

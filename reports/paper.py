@@ -4,13 +4,14 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from instructedit.benchmark.decide import Decision
 from instructedit.benchmark.results import Measure
 from instructedit.benchmark.suite_results import SuiteGroup
 from instructedit.editors.errors import InputError
 
-from .columns import Column, interval, stages
+from .columns import Column, deviation, interval, p_words, stages
 from .entries import FIGURE4C, SEEN_UNSEEN, TABLE1, TABLE3, Entry, Gap, Gaps, entries
-from .marks import UNMARKED, Mark, marks
+from .marks import UNMARKED, Mark, Marks, mark_columns
 from .notes import CONTROL, DAGGER, paper_footer
 from .reading import WORDS, label
 from .sheet import Sheet
@@ -95,6 +96,7 @@ def paper_table(name: str, groups: Sequence[SuiteGroup], choice: str, warnings: 
         blocks=(Block(TITLES[name], tuple(tables)),),
         footer=(
             *paper_footer(
+                used,
                 {column.protocol for column in columns},
                 derived=any(column.derived for column in columns),
                 ranked=name == TABLE3,
@@ -119,28 +121,41 @@ def _table3(found: Sequence[Entry], gaps: Gaps, choice: str, title: str, records
     """Yield the main table: a line for each setting, task and measure, a column for each editor."""
     order = sorted(found, key=lambda entry: EDITORS.index(entry.method) if entry.method in EDITORS else len(EDITORS))
     editors = list(dict.fromkeys(entry.address.editor for entry in order))
-    lines = _Lines(editors)
+    lines, crowded = _Lines(editors), list[str]()
     for setting in ("multi-task", "hold-out"):
         part = [entry for entry in found if entry.address.setting == setting]
         for task in dict.fromkeys(entry.address.task for entry in part):
             of_task = [entry for entry in part if entry.address.task == task]
+            every = _marked(of_task, gaps)
             for column in _columns(of_task, _TEXT if _is_attitude(of_task) else _FACT):
                 line = {entry.address.editor: entry for entry in of_task if entry.column == column}
-                ranked = {name: entry for name, entry in line.items() if entry.method != CONTROL and not entry.form}
-                rivals = {name: ranked[name] for name in editors if name in ranked}
-
-                def lead(row: str, other: str, line: dict[str, Entry] = line) -> int | None:
-                    found = gaps.between(line[row], line[other])
-                    return None if found is None else found.sign
-
-                marked = marks(column, {name: entry.number.mean for name, entry in rivals.items()}, lead)
-                records += (entry.record(TABLE3, marked.get(name, UNMARKED)) for name, entry in line.items())
+                marked = every[column]
+                records += (entry.record(TABLE3, marked.get(name)) for name, entry in line.items())
                 shown, n = _share_n(line.values())
-                cells = [
-                    _cell(line[name], shown, marked.get(name, UNMARKED)) if name in line else None for name in editors
-                ]
+                cells = [_cell(line[name], shown, marked.get(name)) if name in line else None for name in editors]
                 lines.add(f"{setting}: {task}", label(column, choice) + n, cells)
-    yield lines.table(f"{WORDS[choice].capitalize()} {title}", "Measure")
+                if marked.tied:
+                    crowded.append(f"{setting}, {task}: {label(column, choice)} ({marked.tied} of {marked.rows})")
+    table = lines.table(f"{WORDS[choice].capitalize()} {title}", "Measure")
+    note = f"n is too small to tell the best editors of a line apart, none is marked: {'; '.join(crowded)} tie."
+    yield replace(table, note=note if crowded else "")
+
+
+def _marked(of_task: Sequence[Entry], gaps: Gaps) -> dict[Column, Marks]:
+    """Return the marks of each line of a task, whose rows are editors."""
+    of = {(entry.column, entry.address.editor): entry for entry in of_task}
+
+    def lead(column: Column, row: str, other: str) -> Decision | None:
+        ours, theirs = of.get((column, row)), of.get((column, other))
+        found = gaps.between(ours, theirs) if ours and theirs else None
+        return None if found is None else found.decision
+
+    means = {key: entry.number.mean for key, entry in of.items()}
+    names = dict.fromkeys(name for _, name in of)
+    controls = [name for name in names if any(e.method == CONTROL for (_, n), e in of.items() if n == name)]
+    other_form = {entry.address.editor for entry in of_task if entry.form}
+    rivals = [name for name in names if name not in controls and name not in other_form]
+    return mark_columns(means, rivals, controls, lead)
 
 
 def _table1(found: Sequence[Entry], gaps: Gaps, choice: str, title: str, records: _Records) -> Iterator[Table]:
@@ -184,7 +199,7 @@ def _seen_unseen(found: Sequence[Entry], gaps: Gaps, choice: str, title: str, re
                 if (found_gap := gaps.between(unseen, seen)) is not None:
                     records.append(_difference(SEEN_UNSEEN, unseen, seen, found_gap))
                     ends = interval(column, found_gap.low, found_gap.high, "+")
-                    cells[2] = Cell(column.number(found_gap.difference, "+"), ends)
+                    cells[2] = Cell(column.number(found_gap.difference, "+"), ends, note=p_words(found_gap.p))
                 lines.add(task, f"{label(column, choice)}, n = {seen.n}", cells)
         count = len({row for entry in part for row in _seen_rows(entry)})
         yield lines.table(f"{editor}, {WORDS[choice]} {title}; seen is the mean of {count} descriptions", "Measure")
@@ -239,19 +254,20 @@ def _share_n(line: Collection[Entry]) -> tuple[bool, str]:
 
 def _cell(entry: Entry, show_n: bool, mark: Mark = UNMARKED, note: str = "") -> Cell:
     column, number = entry.column, entry.number
-    ends = interval(column, number.low, number.high)
-    return Cell(column.number(number.mean), ends, entry.n if show_n else None, note, mark)
+    ends = interval(column, number.low, number.high, method=number.method)
+    notes = ", ".join(filter(None, (deviation(column, number.per_seed), note)))
+    return Cell(column.number(number.mean), ends, entry.n if show_n else None, notes, mark)
 
 
 def _words(column: Column, gap: Gap | None) -> str:
     if gap is None:
         return ""
-    return f"{column.number(gap.difference, '+')} {interval(column, gap.low, gap.high, '+')}"
+    return f"{column.number(gap.difference, '+')} {interval(column, gap.low, gap.high, '+')} {p_words(gap.p)}"
 
 
 def _difference(table: str, entry: Entry, other: Entry, gap: Gap) -> dict[str, Any]:
-    numbers = {"value": gap.difference, "low": gap.low, "high": gap.high, "n": gap.n}
-    return entry.record(table) | numbers | {"minus": other.address.variant}
+    numbers = {"value": gap.difference, "low": gap.low, "high": gap.high, "n": gap.n, "p": gap.p, "seed_sd": None}
+    return entry.record(table) | numbers | {"interval_method": gap.method, "minus": other.address.variant}
 
 
 def _seen_rows(entry: Entry) -> Iterator[str]:

@@ -20,7 +20,7 @@ from .sheet import Sheet
 from .sources import Choice, read_groups
 from .suite import suite_header
 from .tables import Block, Cell, Report, Table
-from .verdicts import Line, Verdict, as_published, directions, given, pairs, scale, values
+from .verdicts import Line, Verdict, as_published, directions, given, pairs, scale, scaled, values
 
 TOLERANCE = 5.0
 """Points within which a value is near a published one: about the half width of an interval over 400 cases."""
@@ -81,7 +81,9 @@ def reproduce(
         ),
         footer=(
             *paper_footer(
-                {line.entry.column.protocol for line in lines}, derived=any(line.entry.column.derived for line in lines)
+                used,
+                {line.entry.column.protocol for line in lines},
+                derived=any(line.entry.column.derived for line in lines),
             ),
             *_reasons(lines, facts),
         ),
@@ -123,9 +125,9 @@ def _blocks(
             f"{_counts(first)}."
             + (f" All pairs of editors, {len(own)} comparisons{over}: {_counts(own)}." if rest else "")
             + f" {_missing(own, cells, name)}.",
-            "Agrees, contradicts: our whole 95 % interval lies on the published, or on the other side of zero. No "
-            "difference shown: it does not. No published difference: the two are no farther apart than they are known. "
-            "The intervals are not corrected for the number of comparisons. Fluency has no better or worse and is left "
+            "Agrees, contradicts: our difference is shown (p < 0.05, adjusted by Holm over the pairs of rows of a "
+            "column) and has the sign of the published one, or the other. No difference shown: it is not. No published "
+            "difference: the two are no farther apart than they are known. Fluency has no better or worse and is left "
             "out, and so is the unedited model's locality, which is 100 by definition.",
         )
         yield Block(f"Directions published for {title}", tuple(_tables(first, choice)), text=text)
@@ -201,12 +203,17 @@ def _cells(line: Line) -> Iterator[Cell]:
     column, unit = line.entry.column, scale(line.entry.column)
     digits = 0 if line.cell.error >= 1 else 1 if line.cell.error >= 0.05 else 2
     yield Cell(f"{line.paper + 0.0:{sign}.{digits}f}")
-    yield Cell(column.number(line.ours / unit, sign), interval(column, line.low / unit, line.high / unit, sign), line.n)
+    yield Cell(column.number(line.ours / unit, sign), _ends(line, sign), line.n)
     if line.other is None:
         yield Cell(f"{round(line.ours - line.paper, 1) + 0.0:+.1f}")
     yield Cell(line.verdict or "; ".join(line.forms))
     yield Cell(" ".join(map(str, line.reasons)))
     yield Cell(" ".join(digest[:8] for digest in line.entry.group.digests))
+
+
+def _ends(line: Line, sign: str) -> str:
+    unit = 1 / scale(line.entry.column)
+    return interval(line.entry.column, scaled(unit, line.low), scaled(unit, line.high), sign)
 
 
 def _counts(lines: Sequence[Line]) -> str:

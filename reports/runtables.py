@@ -1,14 +1,15 @@
 """Tables of runs as they are, no seeds put together: by task, by subset of the probes, and by protocol."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from instructedit.benchmark.results import Comparison, Mean, RunFile, RunSummary
 from instructedit.editors.errors import InputError
 
 from .columns import SECTIONS, Column, column_of, interval, stages
-from .marks import UNMARKED, Mark, leads, marks
+from .marks import NO_MARKS, Mark, Marks, crowded, leads, mark_columns
 from .notes import controls, header, run_footer, runs_header, warnings
 from .reading import CHOICES, PUBLISHED, WORDS, label, protocol_for
 from .sheet import Sheet
@@ -74,6 +75,7 @@ def run_table(name: str, runs: Sequence[tuple[RunFile, RunSummary]], protocol: s
         header=tuple(runs_header([run for run, _ in runs])) if several else header(runs[0][0]),
         blocks=tuple(blocks),
         footer=run_footer(
+            [summary for _, summary in runs],
             {record["protocol"] for record in records},
             derived=any(record["derived"] for record in records),
             ranked=name != "subsets",
@@ -115,7 +117,7 @@ def _tasks(found: _Found, choice: str, stage: str, records: list[dict[str, Any]]
             if column.protocol in protocols and column.protocol not in others
         ]
         yield from _table(
-            title + stage, {(column, None): column.head for column in columns}, found, records, _marked(found, columns)
+            title + stage, {(column, None): column.head for column in columns}, found, records, _marked(found)
         )
 
 
@@ -139,7 +141,7 @@ def _protocols(found: _Found, _: str, stage: str, records: list[dict[str, Any]])
         if len(own) > 1:
             heads: dict[_Key, str] = {(column, None): WORDS[column.protocol].capitalize() for column in own}
             title = f"{measure.capitalize()}{'†' if derived else ''} (%), each way of reading{stage}"
-            yield from _table(title, heads, found, records, _marked(found, own))
+            yield from _table(title, heads, found, records, _marked(found))
 
 
 def _table(
@@ -147,7 +149,7 @@ def _table(
     heads: Mapping[_Key, str],
     found: _Found,
     records: list[dict[str, Any]],
-    marked: Mapping[tuple[Column, str], Mark],
+    marked: Mapping[Column, Marks],
 ) -> Iterator[Table]:
     """Yield the table of the given columns, if there are any, and add its numbers to the records."""
     if not heads:
@@ -159,27 +161,21 @@ def _table(
     }
     runs = {row.name: row.run for row in found.rows}
     for ((column, _), row), mean in numbers.items():
-        records.append(_record(runs[row], mean, marked.get((column, row), UNMARKED)))
+        records.append(_record(runs[row], mean, marked.get(column, NO_MARKS).get(row)))
 
     def cell(key: _Key, row: str, mean: Mean, show_n: bool) -> Cell:
         column, _ = key
-        ends = interval(column, mean.low, mean.high)
-        return Cell(column.number(mean.mean), ends, mean.n if show_n else None, "", marked.get((column, row), UNMARKED))
+        ends, mark = interval(column, mean.low, mean.high, method=mean.method), marked.get(column, NO_MARKS).get(row)
+        return Cell(column.number(mean.mean), ends, mean.n if show_n else None, "", mark)
 
-    yield grid(title, "Editor", heads, [row.name for row in found.rows], numbers, cell)
+    note = crowded({column: head for (column, _), head in heads.items()}, marked)
+    yield replace(grid(title, "Editor", heads, [row.name for row in found.rows], numbers, cell), note=note)
 
 
-def _marked(found: _Found, columns: Collection[Column]) -> dict[tuple[Column, str], Mark]:
+def _marked(found: _Found) -> dict[Column, Marks]:
+    means = {(column, row): mean.mean for (column, subset, row), mean in found.means.items() if subset is None}
     rivals = [row.name for row in found.rows if row.rival]
-    return {
-        (column, row): mark
-        for column in columns
-        for row, mark in marks(
-            column,
-            {row: found.means[column, None, row].mean for row in rivals if (column, None, row) in found.means},
-            leads(column, found.pairs),
-        ).items()
-    }
+    return mark_columns(means, rivals, [row.name for row in found.rows if not row.rival], leads(found.pairs))
 
 
 def _record(run: RunFile, mean: Mean, mark: Mark) -> dict[str, Any]:

@@ -7,16 +7,16 @@ from collections.abc import Iterator, Sequence
 from instructedit.benchmark.results import EditorSpec
 from instructedit.benchmark.suite_results import SeedComparison, SeedMean, SuiteGroup, SuiteSummary
 
-from .columns import SECTIONS, Column, column_of, interval, spread, stages
+from .columns import SECTIONS, Column, column_of, deviation, interval, spread, stages
 from .joint import sizes
-from .marks import UNMARKED, Mark, leads, marks
+from .marks import Marks, leads, mark_columns
 from .notes import controls, model, row_notes, rows, suite_footer, task_options
 from .tables import Block, Cell, Report, Table, layout
 from .versus import FREE, MAIN, Readings, arm_name, beats, seeds_of, tables
 
 _Over = dict[tuple[Column, str], list[SeedMean]]
 """Per column and task the means of all descriptions."""
-_Marked = dict[Column, dict[str, Mark]]
+_Marked = dict[Column, Marks]
 
 
 def build_suite(summary: SuiteSummary) -> Report:
@@ -75,26 +75,20 @@ def _task(group: SuiteGroup, task: str) -> Iterator[Table]:
     for stage, mark in stages(means):
         numbers = {(column_of(mean), mean.row): mean for mean in means if mean.stage == stage}
         pairs = {(column_of(p), p.row, p.other): p for p in group.pairs if (p.task, p.stage) == (task, stage)}
-        marked = {
-            column: marks(
-                column,
-                {row: numbers[column, row].mean for row in rivals if (column, row) in numbers},
-                leads(column, pairs),
-            )
-            for column in dict.fromkeys(column for column, _ in numbers)
-        }
+        values = {key: mean.mean for key, mean in numbers.items()}
+        marked = mark_columns(values, rivals, controls(group.run), leads(pairs))
 
         def cell(column: Column, row: str, mean: SeedMean, show_n: bool, marked: _Marked = marked) -> Cell:
             return Cell(
                 column.number(mean.mean),
-                interval(column, mean.low, mean.high),
+                interval(column, mean.low, mean.high, method=mean.method),
                 mean.n if show_n else None,
-                spread(column, mean.per_seed) if len(mean.per_seed) > 1 else "",
-                marked[column].get(row, UNMARKED),
+                deviation(column, mean.per_seed),
+                marked[column].get(row),
             )
 
         for title, protocols in SECTIONS:
-            yield from layout(f"{title}, {seeds_of(group)}{mark}", "Editor", protocols, names, numbers, cell)
+            yield from layout(f"{title}, {seeds_of(group)}{mark}", "Editor", protocols, names, numbers, cell, marked)
 
 
 def _arms(group: SuiteGroup, readings: Readings) -> Block:
@@ -145,8 +139,10 @@ def _matrix(
     def cell(row: str, task: str) -> Cell | None:
         if (mean := means.get((row, task))) is None:
             return None
-        ends, n = interval(column, mean.low, mean.high), mean.n if len(counts[task]) > 1 else None
-        return Cell(column.number(mean.mean), ends, n, _drop(column, drops.get((row, task))))
+        ends = interval(column, mean.low, mean.high, method=mean.method)
+        n = mean.n if len(counts[task]) > 1 else None
+        notes = (deviation(column, mean.per_seed), _drop(column, drops.get((row, task))))
+        return Cell(column.number(mean.mean), ends, n, ", ".join(filter(None, notes)))
 
     if tasks:
         cells = tuple(tuple(cell(row, task) for task in tasks) for row in names)
@@ -185,9 +181,8 @@ def _spread(group: SuiteGroup, editor: str, names: list[str], readings: Readings
 
         def cell(column: Column, task: str, mean: SeedMean, show_n: bool, over: _Over = over) -> Cell:
             values = [other.mean for other in over[column, task]]
-            deviation = f"sd {column.number(statistics.stdev(values))}" if len(values) > 1 else ""
-            ends = spread(column, values)
-            return Cell(column.number(statistics.fmean(values)), ends, mean.n if show_n else None, deviation)
+            ends, note = spread(column, values), deviation(column, values)
+            return Cell(column.number(statistics.fmean(values)), ends, mean.n if show_n else None, note)
 
         for reading, protocols in readings:
             title = f"{editor}: mean, range and standard deviation over {len(names)} descriptions, {reading} (%)"

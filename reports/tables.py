@@ -12,8 +12,8 @@ from typing import TypeVar
 from instructedit.benchmark.results import Comparison, Mean, Protocol, RunFile, RunSummary
 from instructedit.benchmark.suite_results import SeedComparison, SeedMean
 
-from .columns import SECTIONS, Column, column_of, interval, stages
-from .marks import UNMARKED, Mark, leads, marks
+from .columns import SECTIONS, Column, column_of, interval, p_words, stages
+from .marks import UNMARKED, Mark, Marks, crowded, leads, mark_columns
 from .notes import controls, footer, header, warnings
 
 _COMPARISON = "Paired differences, exact match (points, first minus second)"
@@ -49,6 +49,8 @@ class Table:
     cells: tuple[tuple[Cell | None, ...], ...]
     groups: tuple[str, ...] = ()
     """For each row what it and its neighbours have in common, said once above them; empty where nothing is."""
+    note: str = ""
+    """A sentence under it."""
 
     def part(self, rows: slice = slice(None), columns: slice = slice(None)) -> "Table":
         """Return some of the rows and columns."""
@@ -98,6 +100,7 @@ def layout(
     rows: Sequence[str],
     numbers: Mapping[Key, N],
     cell: Callable[[Column, str, N, bool], Cell],
+    marked: Mapping[Column, Marks] | None = None,
 ) -> Iterator[Table]:
     """Yield the table of the given protocols, or nothing where there is no such number.
 
@@ -109,10 +112,12 @@ def layout(
         numbers: By column and row.
         cell: From the column, the row, the number and whether its n is shown, because n differs within the column, to
             the cell.
+        marked: The marks of its columns; what is too near to be marked is said below.
     """
     columns = sorted({column for column, _ in numbers if column.protocol in protocols}, key=Column.order)
     if columns:
-        yield grid(title, stub, {column: column.head for column in columns}, rows, numbers, cell)
+        heads = {column: column.head for column in columns}
+        yield replace(grid(title, stub, heads, rows, numbers, cell), note=crowded(heads, marked or {}))
 
 
 def grid(
@@ -159,38 +164,32 @@ def _tables(run: RunFile, task: str, mark: str, numbers: Sequence[Mean], compare
     editors = [editor.name for editor in run.spec.editors if editor.evaluates(task)]
     rivals = [editor for editor in editors if editor not in controls(run)]
     means = {(column_of(m), m.editor): m for m in numbers}
-    pairs = {(column_of(c), c.editor, c.other): c for c in compared if {c.editor, c.other} <= set(rivals)}
-    marked = {
-        column: marks(
-            column, {row: means[column, row].mean for row in rivals if (column, row) in means}, leads(column, pairs)
-        )
-        for column in dict.fromkeys(column for column, _ in means)
+    pairs = {(column_of(c), c.editor, c.other): c for c in compared}
+    marked = mark_columns({key: mean.mean for key, mean in means.items()}, rivals, controls(run), leads(pairs))
+    differences = {
+        (column, f"{first} vs {second}"): pair
+        for (column, first, second), pair in pairs.items()
+        if {first, second} <= set(rivals)
     }
-    differences = {(column, f"{first} vs {second}"): pair for (column, first, second), pair in pairs.items()}
     named = {name for _, name in differences}
     names = [name for pair in combinations(rivals, 2) if (name := " vs ".join(pair)) in named]
 
     def mean_cell(column: Column, row: str, mean: Mean, show_n: bool) -> Cell:
-        ends = interval(column, mean.low, mean.high)
-        mark = marked[column].get(row, UNMARKED)
-        return Cell(column.number(mean.mean), ends, mean.n if show_n else None, mark=mark)
+        ends = interval(column, mean.low, mean.high, method=mean.method)
+        return Cell(column.number(mean.mean), ends, mean.n if show_n else None, mark=marked[column].get(row))
 
     def pair_cell(column: Column, _: str, pair: Comparison, show_n: bool) -> Cell:
         ends = interval(column, pair.low, pair.high, "+")
-        return Cell(column.number(pair.difference, "+"), ends, pair.n if show_n else None, _p(pair.p))
+        return Cell(column.number(pair.difference, "+"), ends, pair.n if show_n else None, p_words(pair.p_holm))
 
     return Block(
         heading=task,
         tables=tuple(
             table
             for title, protocols in SECTIONS
-            for table in layout(title + mark, "Editor", protocols, editors, means, mean_cell)
+            for table in layout(title + mark, "Editor", protocols, editors, means, mean_cell, marked)
         ),
         comparisons=tuple(
             layout(_COMPARISON + mark, "Editors", ("teacher_forced_exact",), names, differences, pair_cell)
         ),
     )
-
-
-def _p(p: float) -> str:
-    return "p<0.001" if p < 0.001 else f"p={p:.3f}"

@@ -33,6 +33,8 @@ def draw(report: Report, console: Console) -> None:
             for grid in _fitting(table, console):
                 console.print()
                 console.print(grid)
+            if table.note:
+                console.print(Text(table.note, "dim"))
     console.print(Rule(style="dim"))
     for note in report.footer:
         console.print(Text(note, "dim"))

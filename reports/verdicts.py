@@ -1,6 +1,5 @@
 """Which of our numbers has a published counterpart, and what is to be said of the two."""
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
@@ -32,8 +31,8 @@ class Line:
     paper: float
     ours: float
     """In the paper's units, as are `low` and `high`."""
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     n: int
     verdict: Verdict | None
     """None where a row's form is not the published one: what is compared then answers another question."""
@@ -47,27 +46,27 @@ class Line:
         return tuple(dict.fromkeys(f"{side.address.editor}: {side.form}" for side in sides))
 
 
-def value_verdict(cell: PublishedCell, ours: float, low: float, high: float, tolerance: float) -> Verdict:
+def value_verdict(cell: PublishedCell, ours: float, low: float | None, high: float | None, tolerance: float) -> Verdict:
     """Judge a value: `reproduced` if our interval holds the published one, give or take how exactly that is known.
 
     Else `near` if the two are no more than the tolerance apart, else `differs`.
     """
-    if low <= cell.value + cell.error and high >= cell.value - cell.error:
+    if low is not None and high is not None and low <= cell.value + cell.error and high >= cell.value - cell.error:
         return "reproduced"
     return "near" if abs(ours - cell.value) <= tolerance else "differs"
 
 
 def direction_verdict(cell: PublishedCell, other: PublishedCell, gap: Gap) -> Verdict:
-    """Judge who is better of two: by the sign of the published difference, and by our paired interval.
+    """Judge who is better of two: by the sign of the published difference, and by what is shown of ours (`decide`).
 
     Published values no farther apart than they are exactly known have no direction.
     """
     difference = cell.value - other.value
     if abs(difference) <= cell.error + other.error + 1e-9:  # 0.10 - 0.08 is more than 0.02 in floating point
         return "no published difference"
-    if gap.sign == 0:
+    if gap.decision == "tie":
         return "no difference shown"
-    return "agrees" if gap.sign == math.copysign(1, difference) else "contradicts"
+    return "agrees" if (gap.decision == "better") == (difference > 0) else "contradicts"
 
 
 def as_published(table: str, entry: Entry) -> bool:
@@ -92,7 +91,8 @@ def values(
         for entry in found:
             if at(entry) == cell.address:
                 unit = scale(entry.column)
-                ours, low, high = (unit * x for x in (entry.number.mean, entry.number.low, entry.number.high))
+                number = entry.number
+                ours, low, high = unit * number.mean, scaled(unit, number.low), scaled(unit, number.high)
                 verdict = None if entry.form else value_verdict(cell, ours, low, high, tolerance)
                 yield Line(cell, None, entry, None, cell.value, ours, low, high, entry.n, verdict, _known(facts, cell))
 
@@ -117,8 +117,8 @@ def directions(found: Sequence[Entry], cells: Sequence[PublishedCell], gaps: Gap
                     second,
                     cell.value - other.value,
                     unit * gap.difference,
-                    unit * gap.low,
-                    unit * gap.high,
+                    scaled(unit, gap.low),
+                    scaled(unit, gap.high),
                     gap.n,
                     None if first.form or second.form else direction_verdict(cell, other, gap),
                     known,
@@ -164,6 +164,11 @@ def at(entry: Entry) -> Address:
 def scale(column: Column) -> float:
     """Return what turns one of our numbers into the paper's units: percent, but entropy as it is."""
     return 1.0 if column.protocol == "ngram_entropy" else 100.0
+
+
+def scaled(unit: float, end: float | None) -> float | None:
+    """Return an end of an interval in other units."""
+    return None if end is None else unit * end
 
 
 def _known(facts: Published, cell: PublishedCell) -> tuple[int, ...]:

@@ -1,13 +1,13 @@
-"""Two rows of a suite over seeds: a verdict that follows from the interval, tables, and a sentence on each setting."""
+"""Two rows of a suite over seeds: a verdict, tables, and a sentence on each setting."""
 
 from collections.abc import Iterator, Sequence
 
+from instructedit.benchmark.decide import Decision, decided
 from instructedit.benchmark.forms import form
 from instructedit.benchmark.results import Protocol
 from instructedit.benchmark.suite_results import Question, SeedComparison, SuiteGroup
 
-from .columns import column_of, interval, spread, stages
-from .marks import sign
+from .columns import column_of, deviation, interval, p_words, stages
 from .tables import Block, Cell, Table
 
 Readings = tuple[tuple[str, tuple[Protocol, ...]], ...]
@@ -17,11 +17,14 @@ MAIN: Readings = (("exact match", ("teacher_forced_exact",)), ("edit success", (
 FREE: Readings = (("free generation", ("free_generation",)),)
 """What asks the same questions once more; the terminal leaves it out."""
 AHEAD, BEHIND, OPEN = "ahead", "behind", "no difference shown"
+_WORDS: dict[Decision, str] = {"better": AHEAD, "behind": BEHIND, "tie": OPEN}
 
 
 def verdict(comparison: SeedComparison) -> str:
-    """Return what the 95 % interval of a comparison says of its first side (`marks.sign`); nothing of fluency."""
-    return "" if comparison.protocol == "ngram_entropy" else {1: AHEAD, -1: BEHIND, 0: OPEN}[sign(comparison)]
+    """Return what is shown of the first side of a comparison; nothing of fluency, and of what was not tested."""
+    if comparison.protocol == "ngram_entropy":
+        return ""
+    return "not tested" if comparison.p_holm is None else _WORDS[decided(comparison)]
 
 
 def seeds_of(group: SuiteGroup) -> str:
@@ -62,7 +65,7 @@ def _by_form(group: SuiteGroup) -> Iterator[tuple[tuple[str, str], list[SeedComp
 
 
 def _tables(group: SuiteGroup, chosen: Sequence[SeedComparison], title: str, readings: Readings) -> Iterator[Table]:
-    heads = ("Difference", "95 % interval", "n", *(["Seeds"] if len(group.seeds) > 1 else []), "Verdict")
+    heads = ("Difference", "95 % interval", "n", "p", *(["Seeds"] if len(group.seeds) > 1 else []), "Verdict")
     for stage, mark in stages(chosen):
         for name, protocols in readings:
             found = [c for c in chosen if c.stage == stage and c.protocol in protocols]
@@ -84,8 +87,9 @@ def _words(comparison: SeedComparison) -> Iterator[str]:
     yield column.number(comparison.difference, "+")
     yield interval(column, comparison.low, comparison.high, "+")
     yield str(comparison.n)
+    yield p_words(comparison.p_holm)
     if len(comparison.per_seed) > 1:
-        yield spread(column, comparison.per_seed, "+")
+        yield deviation(column, comparison.per_seed)
     yield verdict(comparison)
 
 
@@ -110,7 +114,7 @@ def _sentence(start: str, group: SuiteGroup, found: Sequence[SeedComparison]) ->
         f"{start}: ahead in {counts[AHEAD]}, behind in {counts[BEHIND]}, no difference shown in {counts[OPEN]} of "
         f"{len(found)} comparisons ({n} cases, {seeds_of(group)})."
     ]
-    if equal := sum(c.difference == c.low == c.high == 0 for c in found):
+    if equal := sum(c.difference == 0 and c.method == "rule_of_three" for c in found):
         parts.append(f"In {equal} both have the same value in every case.")
     for word, pick in ((AHEAD, max), (BEHIND, min)):
         if decided := [c for c in found if verdict(c) == word]:

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from instructedit.editors import InputError, LanguageModel, seed_of
 from instructedit.editors.instructedit import InstructEdit
 
+from ..decide import decide
 from ..results import read_record
 from ..store import StorageError, write_record
 from .journal import (
@@ -211,8 +212,8 @@ class Loop:
     def _stopped(self, number: int) -> str | None:
         """Return why the loop ends before a round; None if it does not.
 
-        A round improves if its best candidate is better than that of the last round which did, by more than the
-        interval of their paired difference.
+        A round improves if its best candidate is better than that of the last round which did, by a
+        paired difference that is shown, p < 0.05.
         """
         rounds = [trials.trials for _, trials in self.journal.rounds()[:number]]
         leader: Trial | None = None
@@ -233,7 +234,7 @@ class Loop:
 
 def _beats(challenger: Trial, leader: Trial) -> bool:
     found = difference([challenger], [leader])
-    return found is not None and found.low > 0
+    return found is not None and decide(found.difference, found.p, "teacher_forced_exact") == "better"
 
 
 def _shown(tried: Sequence[Trial], count: int) -> tuple[Tried, ...]:

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import Field
 
 from ..results import Record
-from ..statistics import Interval, Paired, bootstrap, paired
+from ..statistics import Interval, Paired, mean_interval, paired
 from .proposal import Measures
 
 MEASURES = ("reliability", "generalization", "locality", "portability")
@@ -73,14 +73,14 @@ def difference(first: Sequence[Trial], second: Sequence[Trial], measure: str = "
     Returns:
         The comparison, or None if no case has the measure in both.
     """
-    names = "|".join(trial.text for trial in (*first, *second))
-    return paired(_together(first, measure), _together(second, measure), f"trials|{measure}|{names}")
+    return paired(_together(first, measure), _together(second, measure))
 
 
 def mean(trials: Sequence[Trial], measure: str = "score") -> Interval | None:
     """Return a group's mean of a measure over cases with its 95 % interval, as shares; None if no case has it."""
     values = _together(trials, measure)
-    return bootstrap(list(values.values()), f"trials|{measure}|{'|'.join(t.text for t in trials)}") if values else None
+    key = f"trials|{measure}|{'|'.join(trial.text for trial in trials)}"
+    return mean_interval(list(values.values()), key) if values else None
 
 
 def _together(trials: Sequence[Trial], measure: str) -> dict[str, float]:

@@ -63,6 +63,8 @@ def inner(row: Sequence[Axes]) -> None:
 
 def ends(mean: SeedMean) -> list[list[float]]:
     """Return how far the interval reaches below and above the mean, in percent, as matplotlib wants it."""
+    if mean.low is None or mean.high is None:
+        return [[0.0], [0.0]]
     return [[100 * max(0.0, mean.mean - mean.low)], [100 * max(0.0, mean.high - mean.mean)]]
 
 
@@ -105,7 +107,8 @@ def cross(axes: Axes, x: SeedMean, y: SeedMean, look: Look) -> None:
 def level(axes: Axes, mean: SeedMean, look: Look) -> None:
     """Draw a mean that holds for the whole panel as a line with its interval as a band."""
     axes.axhline(100 * mean.mean, color=look.colour, linestyle=look.line)
-    axes.axhspan(100 * mean.low, 100 * mean.high, color=look.colour, alpha=0.12, linewidth=0)
+    if mean.low is not None and mean.high is not None:
+        axes.axhspan(100 * mean.low, 100 * mean.high, color=look.colour, alpha=0.12, linewidth=0)
 
 
 def hollow(look: Look) -> dict[str, Any]:

@@ -4,8 +4,10 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
-from instructedit.benchmark.statistics import Interval, two_level
+from instructedit.benchmark.crossed import crossed_difference, crossed_mean
+from instructedit.benchmark.statistics import Paired
 from instructedit.benchmark.store import Store
 from instructedit.benchmark.suite_results import SeedMean, SuiteGroup
 from instructedit.benchmark.summary import case_values
@@ -37,29 +39,18 @@ class Pooled:
         """
         if len(rows) < 2:
             return number(self._group, rows[0], task, column) if rows else None
-        found = self._interval(self._values(rows, task, column))
-        if found is None:
+        values = _array(self._values(rows, task, column))
+        if values is None:
             return None
-        interval, per_seed = found
-        return SeedMean(
-            row=", ".join(rows), task=task, **column._asdict(), **interval._asdict(), per_seed=tuple(per_seed)
-        )
+        found = crossed_mean(values, "|".join((*rows, task, *map(str, column))))
+        per_seed = tuple(math.fsum(of_seed) / len(of_seed) for of_seed in values)
+        return SeedMean(row=", ".join(rows), task=task, **column._asdict(), **found._asdict(), per_seed=per_seed)
 
-    def difference(self, first: Sequence[str], second: Sequence[str], task: str, column: Column) -> Interval | None:
+    def difference(self, first: Sequence[str], second: Sequence[str], task: str, column: Column) -> Paired | None:
         """Return the mean of the differences, `first` minus `second`, paired by case and seed."""
         sides = zip(self._values(first, task, column), self._values(second, task, column), strict=True)
-        found = self._interval(
-            [{case: ours[case] - theirs[case] for case in ours.keys() & theirs} for ours, theirs in sides]
-        )
-        return None if found is None else found[0]
-
-    @staticmethod
-    def _interval(by_seed: _BySeed) -> tuple[Interval, list[float]] | None:
-        cases = sorted(set[str].intersection(*(set(of_seed) for of_seed in by_seed)))
-        if not cases:
-            return None
-        values = np.array([[of_seed[case] for case in cases] for of_seed in by_seed])
-        return two_level(values, cases), [math.fsum(of_seed) / len(of_seed) for of_seed in values]
+        values = _array([{case: ours[case] - theirs[case] for case in ours.keys() & theirs} for ours, theirs in sides])
+        return None if values is None else crossed_difference(values)
 
     def _values(self, rows: Sequence[str], task: str, column: Column) -> _BySeed:
         if self._read is None:
@@ -84,7 +75,13 @@ class Pooled:
         return found
 
 
-def points(interval: Interval) -> str:
+def _array(by_seed: _BySeed) -> NDArray[np.float64] | None:
+    """Return the values by seed and case, of the cases that all seeds have; None if there is none."""
+    cases = sorted(set[str].intersection(*(set(of_seed) for of_seed in by_seed)))
+    return np.array([[of_seed[case] for case in cases] for of_seed in by_seed]) if cases else None
+
+
+def points(found: Paired) -> str:
     """Return a difference in points with its interval."""
-    value, low, high = (round(100 * part, 1) + 0.0 for part in interval[:3])
+    value, low, high = (round(100 * (part or 0.0), 1) + 0.0 for part in found[:3])
     return f"{value:+.1f} [{low:+.1f}, {high:+.1f}]"

@@ -173,9 +173,9 @@ def made_of(results: Results, groups: Iterable[SuiteGroup]) -> Iterator[str]:
     """Yield the paragraphs that every caption ends with: what the numbers are, and of which runs and model."""
     once = {group.digests: group for group in groups}
     yield (
-        "Numbers are means over n test cases, percent, with their 95 % bootstrap interval over cases (and over "
-        "seeds where there are several). Exact match is under teacher forcing; edit success is SERAC's; † marks "
-        "prompts made by a rule. Scores of two protocols never share an axis."
+        "Numbers are means over n test cases, percent, with their 95 % interval over cases (and over seeds where there "
+        "are several; none where the number holds by definition). Exact match is under teacher forcing; edit success "
+        "is SERAC's; † marks prompts made by a rule. Scores of two protocols never share an axis."
     )
     for group in once.values():
         runs = ", ".join(f"{digest} (seed {seed})" for seed, digest in zip(group.seeds, group.digests, strict=True))

@@ -17,6 +17,7 @@ from instructedit.benchmark.results import (
     digest_of,
     parse_record,
 )
+from instructedit.benchmark.statistics import Interval
 from instructedit.benchmark.summary import case_values
 
 from ..columns import Column
@@ -110,7 +111,7 @@ class Entry:
     again: dict[int, list[str]] = field(default_factory=dict)
     values: dict[int, dict[str, float]] = field(default_factory=dict)
     failed: int = 0
-    summary: dict[int, tuple[float, float, float]] = field(default_factory=dict)
+    summary: dict[int, Interval] = field(default_factory=dict)
 
     @property
     def control(self) -> bool:
@@ -154,7 +155,7 @@ def _identity(row: EditorSpec) -> str:
     return digest_of(row.model_copy(update={"training": row.training.model_copy(update={"checkpoint": ""})}))
 
 
-Number = tuple[Board, EditorSpec, dict[str, float], int, tuple[float, float, float]]
+Number = tuple[Board, EditorSpec, dict[str, float], int, Interval]
 
 
 def _numbers(submission: Submission, run: RunFile) -> Iterator[Number]:
@@ -175,7 +176,9 @@ def _numbers(submission: Submission, run: RunFile) -> Iterator[Number]:
                 values[board, record.editor][record.case_id] = value
     summary = parse_record(document(submission.archive, f"{place}/summary.json"), RunSummary, place)
     means = {
-        (board_of(run, m.task, m.stage, m.measure, m.derived, m.protocol), m.editor): (m.mean, m.low, m.high)
+        (board_of(run, m.task, m.stage, m.measure, m.derived, m.protocol), m.editor): Interval(
+            m.mean, m.low, m.high, m.n, m.method
+        )
         for m in summary.means
         if m.subset is None
     }

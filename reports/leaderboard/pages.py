@@ -5,14 +5,15 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
+from statistics import fmean
 from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from instructedit.benchmark.results import RunFile, RunSpec, digest_of
 
-from ..columns import interval
-from ..notes import DAGGER, PROTOCOLS
+from ..columns import deviation, interval
+from ..notes import DAGGER, PROTOCOLS, intervals
 from ..site.pages import shown
 from .archive import MANIFEST, document
 from .entries import Board, Entry, Submission
@@ -93,8 +94,11 @@ def pages(
     for board, link in zip(ordered, links, strict=True):
         apart = _apart([line.entry for line in tables[board]])
         facts, rows = _facts(board), [_row(board, line, apart.get(id(line.entry), "")) for line in tables[board]]
-        note = PROTOCOLS[board.protocol]
-        yield f"tables/{link.id}.html", page("table.html", "../", link=link, facts=facts, rows=rows, note=note)
+        note, made = PROTOCOLS[board.protocol], " ".join(intervals(line.interval.method for line in tables[board]))
+        yield (
+            f"tables/{link.id}.html",
+            page("table.html", "../", link=link, facts=facts, rows=rows, note=note, intervals=made),
+        )
     for submission in accepted:
         place = f"submissions/{submission.id}"
         versions = [other for other in _versions(accepted) if other.author == submission.author]
@@ -185,10 +189,13 @@ def _row(board: Board, line: Line, apart: str) -> Row:
     entry, column = line.entry, board.column
     training = entry.row.training
     seeds = sorted(entry.runs)
+    ends = interval(column, line.interval.low, line.interval.high, method=line.interval.method)
+    shared = set[str].intersection(*(set(values) for values in entry.values.values()))
+    means = [fmean(entry.values[seed][case] for case in sorted(shared)) for seed in seeds]
     return Row(
         line=line,
         value=column.number(line.mean),
-        interval=interval(column, line.low, line.high),
+        interval=" ".join(filter(None, (ends, deviation(column, means)))),
         rank=_rank(line.rank),
         rank_untrained=_rank(line.rank_untrained),
         trained_on=", ".join(training.tasks) if training else "unknown" if entry.exposure == "unknown" else "nothing",

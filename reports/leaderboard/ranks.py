@@ -1,27 +1,27 @@
-"""Ranks that respect ties: an entry is behind those that are significantly better, and behind no other.
+"""Ranks that respect ties: an entry is behind those that are shown to be better, and behind no other.
 
 Of N ranked entries, one has the rank interval
 
-    first = 1 + entries that are significantly better,    last = N - entries that are significantly worse
+    first = 1 + entries that are shown to be better,    last = N - entries that are shown to be worse
 
-Two entries tie unless the 95 % interval of their paired difference over the cases that both have is clear of zero and
-at least six of these cases differ. Intervals are not corrected for the number of pairs, of which one in twenty would
-be clear of zero without any difference.
+Who is better is decided as everywhere (`benchmark.decide`): from the paired difference over the cases that both have,
+with p adjusted by Holm over all pairs of the table's current lines and controls.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from instructedit.benchmark.statistics import resampled, resampled_over, two_level
+from instructedit.benchmark.crossed import crossed_difference, unpaired_seeds
+from instructedit.benchmark.decide import Decision, decide, holm
+from instructedit.benchmark.statistics import Interval, Paired, bounds_of
+from instructedit.benchmark.summary import Column, row_mean
 
 from .entries import Board, Entry
-
-LEAST = 6
-"""Cases that have to differ: with fewer, even if all speak for one entry, a sign-flip test gives p > 0.05."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +31,7 @@ class Line:
     Attributes:
         entry: What it is about.
         mean: Mean over seeds and cases.
-        low: Lower end of its 95 % interval.
-        high: Upper end.
+        interval: Its 95 % interval.
         n: Cases that were scored under every seed.
         kind: `current`; `earlier` if a newer submission of the same name and authors has this row; `control` if it
             edits nothing. Only current lines are ranked.
@@ -42,8 +41,7 @@ class Line:
 
     entry: Entry
     mean: float
-    low: float
-    high: float
+    interval: Interval
     n: int
     kind: Literal["current", "earlier", "control"]
     rank: tuple[int, int] | None = None
@@ -56,18 +54,18 @@ def table_of(board: Board, entries: Sequence[Entry]) -> list[Line]:
     kinds = {id(entry): _kind(entry, entries) for entry, _ in usable}
     ranked = {id(entry): (entry, cases) for entry, cases in usable if kinds[id(entry)] == "current"}
     better = 0 if board.protocol == "ngram_entropy" else -1 if board.protocol == "kl_divergence" else 1
-    beats = _beats(list(ranked.values()), better) if better else set()
+    shown = decisions(board, [(entry, cases) for entry, cases in usable if kinds[id(entry)] != "earlier"])
+    beats = {pair for pair, decision in shown.items() if decision == "better"}
     free = {key for key, (entry, _) in ranked.items() if entry.exposure == "no"}
     lines = []
     for entry, cases in usable:
         key = id(entry)
-        mean, low, high = _mean(entry, cases)
+        found = _mean(board, entry, cases)
         lines.append(
             Line(
                 entry=entry,
-                mean=mean,
-                low=low,
-                high=high,
+                mean=found.mean,
+                interval=found,
                 n=len(cases),
                 kind=kinds[key],
                 rank=_rank(key, set(ranked), beats) if better and key in ranked else None,
@@ -112,43 +110,36 @@ def _values(entry: Entry, cases: Sequence[str]) -> NDArray[np.float64]:
     return np.array([[entry.values[seed][case] for case in cases] for seed in sorted(entry.values)])
 
 
-def _mean(entry: Entry, cases: Sequence[str]) -> tuple[float, float, float]:
+def _mean(board: Board, entry: Entry, cases: Sequence[str]) -> Interval:
     """Return mean and interval: with one seed those of the run's own summary, else over seeds and cases."""
     if len(entry.values) == 1:
         return next(iter(entry.summary.values()))
-    found = two_level(_values(entry, cases), cases)
-    return found.mean, found.low, found.high
+    column = Column(board.stage, board.measure, board.derived, board.protocol, None)
+    return row_mean(entry.row, board.task, column, _values(entry, cases))
 
 
-def _beats(ranked: Sequence[tuple[Entry, Sequence[str]]], better: int) -> set[tuple[int, int]]:
-    """Return the pairs of which the first is significantly better."""
-    whole = {id(entry): resampled(_values(entry, cases)[None], cases)[:, 0] for entry, cases in ranked}
-    union = sorted(set[str]().union(*(cases for _, cases in ranked)))
-    filled = {
-        id(entry): np.array([[own.get(case, 0.0) for case in union] for _, own in sorted(entry.values.items())])
-        for entry, _ in ranked
-    }
-    found = set()
-    for number, (first, cases) in enumerate(ranked):
-        for second, others in ranked[:number]:
-            both = cases if cases == others else sorted(set(cases) & set(others))
-            if not both or _differing(first, second, both) < LEAST:
-                continue
-            if cases == others:
-                ours, theirs = whole[id(first)], whole[id(second)]
-            else:
-                # One drawing of all cases serves every pair: to draw the cases of each pair takes seconds for each.
-                counted = np.isin(union, both)
-                ours, theirs = resampled_over([filled[id(first)], filled[id(second)]], counted, union)
-            low, high = np.nanquantile(better * (ours - theirs), [0.025, 0.975]).round(12)
-            if low > 0:
-                found.add((id(first), id(second)))
-            elif high < 0:
-                found.add((id(second), id(first)))
-    return found
+def decisions(board: Board, entries: Sequence[tuple[Entry, Sequence[str]]]) -> Mapping[tuple[int, int], Decision]:
+    """Return what is shown of the first of two entries, by the `id` of both, either way round.
+
+    Args:
+        board: Their table.
+        entries: What is compared, each with its cases; the p-values of all pairs are one family.
+    """
+    pairs, found = [], []
+    for (first, cases), (second, others) in combinations(entries, 2):
+        if both := cases if cases == others else sorted(set(cases) & set(others)):
+            pairs.append((id(first), id(second)))
+            found.append(_difference(board, first, second, both))
+    shown: dict[tuple[int, int], Decision] = {}
+    for (one, other), difference, p in zip(pairs, found, holm([each.p for each in found]), strict=True):
+        shown[one, other] = decide(difference.difference, p, board.protocol)
+        shown[other, one] = decide(-difference.difference, p, board.protocol)
+    return shown
 
 
-def _differing(first: Entry, second: Entry, cases: Sequence[str]) -> int:
-    """Return the number of cases whose values, averaged over seeds, differ."""
-    difference = _values(first, cases).mean(axis=0) - _values(second, cases).mean(axis=0)
-    return int((np.abs(difference) > 1e-12).sum())
+def _difference(board: Board, first: Entry, second: Entry, cases: Sequence[str]) -> Paired:
+    """Return the paired difference; seeds are paired where both entries have the same ones."""
+    ours, theirs, bounds = _values(first, cases), _values(second, cases), bounds_of(board.protocol)
+    if len(ours) == len(theirs) == 1 or sorted(first.values) == sorted(second.values):
+        return crossed_difference(ours - theirs, bounds)
+    return unpaired_seeds(ours, theirs, bounds)

@@ -7,7 +7,7 @@ from typing import Any, get_args
 from instructedit.benchmark.results import Mean, Protocol, RunSpec
 from instructedit.benchmark.suite_results import SeedMean
 
-from ..columns import column_of
+from ..columns import column_of, seed_sd
 from ..notes import DAGGER, PROTOCOLS
 from .collect import Collected
 
@@ -30,8 +30,9 @@ UNITS: dict[Protocol, str] = {
 OVER = "over subsets"
 """Stands for the mean over the subsets of a case."""
 TEXTS = ("runs", "label", "model", "split", "seeds", "stage", "task", "measure", "subset", "protocol", "editor")
-NUMBERS = ("mean", "low", "high", "n")
-_ROW = tuple[tuple[str, ...], tuple[float, ...]]
+NUMBERS = ("mean", "low", "high", "sd", "n")
+"""`low` and `high` are null where there is no interval, `sd` where there is one seed."""
+_ROW = tuple[tuple[str, ...], tuple[float | None, ...]]
 
 
 def table(site: Collected) -> dict[str, Any]:
@@ -42,7 +43,7 @@ def table(site: Collected) -> dict[str, Any]:
     """
     places: list[dict[str, int]] = [{} for _ in TEXTS]
     codes: list[list[int]] = [[] for _ in TEXTS]
-    numbers: list[list[float]] = [[] for _ in NUMBERS]
+    numbers: list[list[float | None]] = [[] for _ in NUMBERS]
     for texts, values in _rows(site):
         for place, column, text in zip(places, codes, texts, strict=True):
             column.append(place.setdefault(text, len(place)))
@@ -89,7 +90,9 @@ def _row(shared: Sequence[str], spec: RunSpec, mean: Mean | SeedMean, editor: st
     measure = f"{mean.measure}{DAGGER if mean.derived else ''}"
     texts = (*shared, stage(spec, mean.stage), mean.task, measure, subset, NAMES[mean.protocol], editor)
     # As printed, so that no page says 6.2 where a table says 6.3.
-    values = (float(column.number(value)) for value in (mean.mean, mean.low, mean.high))
+    sd = seed_sd(mean.per_seed) if isinstance(mean, SeedMean) else None
+    found = (mean.mean, mean.low, mean.high, sd)
+    values = (None if value is None else float(column.number(value)) for value in found)
     return texts, (*values, mean.n)
 
 

@@ -23,8 +23,8 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u2028-\u202e\u2060\u20
 """Characters that are not seen, that turn the text around them, or that no file can hold: bytes below space, breaks,
 controls of direction, half pairs."""
 OVER_SEEDS = (
-    "Where several seeds stand together, it is the mean over seeds and cases, and the interval is of a bootstrap that "
-    "draws both; n counts the cases scored under all of them."
+    "Where several seeds stand together, it is the mean over seeds and cases with an interval over both; sd is the "
+    "standard deviation of the means of the seeds, and n counts the cases scored under all of them."
 )
 _MAIN = tuple(title for title, protocols in SECTIONS if {"edit_success", "teacher_forced_exact"} & set(protocols))
 """Tables of a run that the overview shows."""

@@ -78,7 +78,7 @@ def write_paper(out: Path) -> None:
         return float(case < {"seen-0": 10, "seen-1": 14, "unseen": 6}[row.partition("#")[2]])
 
     def by_count(row: str, _task: str, _seed: int, case: int) -> float:
-        return float(case < 5 * (row.count("+") + 1))
+        return float(case < 7 * (row.count("+") + 1))
 
     single = [trained(f"mend@{task}", task) for task in ("recent", "counterfact", "zsre")]
     told = [trained(f"instructedit#{name}", *MIX, instruction=name) for name in ("seen-0", "seen-1", "unseen")]

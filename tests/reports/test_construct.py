@@ -64,10 +64,10 @@ def test_a_loop_in_full(tmp_path):
     text = drawn(draw_loop, tmp_path)
     rows = [line.split() for line in text.splitlines()]
     assert ["0", "2", "75.0", "100.0", "75.0", "1,234", "5"] in rows
-    assert ["[50.0,", "100.0]", "[100.0,", "100.0]", "[50.0,", "100.0]"] in rows
+    assert ["[50.0,", "100.0]", "[15.8,", "100.0]", "[50.0,", "100.0]"] in rows
     assert ["1", "0", "-", "-", "-", "1,234", "5"] in rows
     assert "1. two" in text and "2. one [x]" in text and "1. by hand" in text
-    assert "Test: chosen against hand-written: better, +75.0 points [+50.0, +100.0], n = 2 cases." in text
+    assert "Test: chosen against hand-written: no difference shown, +75.0 points [-100.0, +100.0], n = 2 cases" in text
     assert all(len(line) <= 100 for line in text.splitlines())
 
 
@@ -82,9 +82,15 @@ def test_trials_alone():
     assert text.index("better") < text.index("worse")
 
 
-def test_a_verdict_needs_an_interval_clear_of_zero():
+def test_a_verdict_needs_a_difference_that_is_shown():
     same = {"chosen": (trial("a", 1.0, 0.0),), "random": (trial("b", 0.0, 1.0),)}
     (sentence,) = verdicts(same)
     assert "chosen against random: no difference shown, +0.0 points" in sentence
-    worse = {"chosen": (trial("a", 0.0, 0.0),), "first round": (trial("b", 1.0, 1.0),)}
+    worse = {"chosen": (trial("a", *[0.0] * 6),), "first round": (trial("b", *[1.0] * 6),)}
     assert "first round: worse, -100.0 points" in next(verdicts(worse))
+    # Six signs alone are p = 0.031: beside another comparison that is not enough.
+    both = {**worse, "random": (trial("c", *[0.0] * 6),)}
+    assert [sentence.split(", ")[0] for sentence in verdicts(both)] == [
+        "Test: chosen against random: no difference shown",
+        "Test: chosen against first round: no difference shown",
+    ]

@@ -60,8 +60,8 @@ def test_a_value_is_judged_by_interval_and_tolerance(value, error, low, high, ve
         (0.0, 0, "no published difference"),
     ],
 )
-def test_a_direction_is_judged_by_signs(published_difference, sign, verdict):
-    gap = Gap(0.1 * sign, 0.05 * sign, 0.15 * sign, 20, sign)
+def test_a_direction_is_judged_by_what_is_shown(published_difference, sign, verdict):
+    gap = Gap(0.1 * sign, 0.05 * sign, 0.15 * sign, "sign_flip", 20, 0.01, ("tie", "better", "behind")[sign])
     assert direction_verdict(cell(50.0 + published_difference), cell(50.0), gap) == verdict
 
 
@@ -73,14 +73,10 @@ def test_on_another_model_only_directions_are_compared(paper_suite: Path) -> Non
     assert gpt2.text[0].startswith("DIRECTIONS ONLY. The base model (tiny_gpt2, gpt2 with 2,190,000 parameters")
     assert (gpt2_rest.detail, llama.detail, llama_rest.detail) == (True, False, True)
     of = {(r["published_model"], r["task"], r["measure"], r["editor"], r["minus_editor"]): r for r in sheet.records}
-    # 18 of 20 against 17: +5 points, an interval from zero.
+    # 18 of 20 against 17: +5 points, and one case that differs may as well have been another.
     mend = of["gpt2-xl", "counterfact", "reliability", "instructedit", "mend"]
-    assert (mend["paper"], round(mend["ours"], 9), mend["low"], mend["verdict"]) == (
-        6.55,
-        5.0,
-        0.0,
-        "no difference shown",
-    )
+    assert (mend["paper"], round(mend["ours"], 9), mend["verdict"]) == (6.55, 5.0, "no difference shown")
+    assert mend["low"] < 0 < mend["high"]
     assert of["gpt2-xl", "counterfact", "reliability", "instructedit", "ft-l"]["verdict"] == "agrees"
     # The paper has 40.84 against 47.07 without any edit.
     unedited = of["gpt2-xl", "zsre", "portability", "instructedit", "none"]

@@ -15,8 +15,9 @@
   function cell(row, column) {
     const { digits } = units.get(value(row, "protocol"));
     if (column === undefined) {
-      const ends = `[${numbers.low[row].toFixed(digits)}, ${numbers.high[row].toFixed(digits)}]`;
-      return make("td", { className: "number interval" }, ends);
+      const [low, high, sd] = ["low", "high", "sd"].map((name) => numbers[name][row]?.toFixed(digits));
+      const ends = low === undefined ? "no interval" : `[${low}, ${high}]`;
+      return make("td", { className: "number interval" }, sd === undefined ? ends : `${ends} sd ${sd}`);
     }
     if (column === "mean") return make("td", { className: "number" }, numbers.mean[row].toFixed(digits));
     if (column === "n") return make("td", { className: "number" }, DataTable.count(numbers.n[row]));

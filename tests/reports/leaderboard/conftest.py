@@ -27,10 +27,8 @@ def few_resamples() -> Iterator[None]:
     """Intervals of 200 resamples: they are computed some hundred times here, alike on both sides."""
     patch = pytest.MonkeyPatch()
     patch.setattr(statistics, "RESAMPLES", 200)
-    statistics._draws.cache_clear()
     yield
     patch.undo()
-    statistics._draws.cache_clear()
 
 
 @dataclass

@@ -213,6 +213,7 @@ def test_every_mean_is_a_row_as_it_is_printed(tmp_path):
         "mean": 6.2,
         "low": 0.0,
         "high": 18.8,
+        "sd": None,
         "n": first.n,
     }
 
