@@ -7,9 +7,10 @@ only, never a probe; it never writes to the model. A package adds one by an entr
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Self, TypeVar, cast
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors.torch import load_file, save_file
@@ -23,6 +24,9 @@ from .model import LanguageModel
 from .rows import Encoder, Row
 from .sequence import merge
 from .sketch import Sketch
+
+if TYPE_CHECKING:
+    from .search import Range
 
 
 class EditorConfig(BaseModel):
@@ -48,6 +52,7 @@ class Editor(ABC, Generic[C]):
         trains: Whether it has to be trained before it edits; see `trained.TrainedEditor`.
         instructed: Whether it reads a request's instruction.
         Config: Its configuration class; every field has a default.
+        search: Ranges within which `instructedit tune` searches its options; without any it cannot be tuned.
     """
 
     name: ClassVar[str]
@@ -57,6 +62,7 @@ class Editor(ABC, Generic[C]):
     trains: ClassVar[bool] = False
     instructed: ClassVar[bool] = False
     Config: ClassVar[type[EditorConfig]] = EditorConfig
+    search: ClassVar[Mapping[str, "Range"]] = MappingProxyType({})
 
     def __init__(self, config: C | None = None) -> None:
         self.config: C = config if config is not None else cast(C, self.Config())
@@ -77,6 +83,19 @@ class Editor(ABC, Generic[C]):
             requests: Requests that the edit carries; passes are for each of them.
         """
         return Cost(passes=3, head_passes=3)
+
+    def unit(self, option: str, model: LanguageModel, requests: Sequence[EditRequest]) -> float:
+        """Return the unit of an option whose range is `Scaled`, measured under this configuration.
+
+        Args:
+            option: Name of the option.
+            model: The model.
+            requests: Requests of the cases on which the options are tuned.
+
+        Raises:
+            InputError: If it cannot be measured.
+        """
+        raise InputError(f"The editor '{self.name}' declares a scaled range for '{option}', but measures no unit.")
 
     @abstractmethod
     def edit(self, model: LanguageModel, requests: Sequence[EditRequest], seed: int = 0) -> Edits:

@@ -7,7 +7,7 @@ delta~_t, a low-rank patch whose rank is the number of tokens.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import torch
 from pydantic import Field
@@ -20,6 +20,7 @@ from .hypernetwork import Hypernetwork
 from .model import LanguageModel
 from .patches import LowRank
 from .rows import Row
+from .search import LogUniform, Range
 from .sketch import Sketch
 from .structure import Site
 from .taps import Factors
@@ -102,6 +103,12 @@ C = TypeVar("C", bound=GradientConfig)
 
 class GradientEditor(TrainedEditor[C]):
     """One gradient, transformed into one edit by a hypernetwork."""
+
+    search: ClassVar[Mapping[str, Range]] = {
+        **TrainedEditor.search,
+        "edit_lr": LogUniform(1e-5, 1e-2, signed=True),
+        "edit_lr_lr": LogUniform(1e-6, 1e-3),
+    }
 
     def make_network(self, shape: Shape, seed: int) -> nn.Module:
         """See `TrainedEditor.make_network`."""

@@ -7,7 +7,7 @@ flow back to the network.
 import math
 import random
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import accumulate, groupby
 from operator import itemgetter
@@ -26,6 +26,7 @@ from .errors import CaseError, InputError
 from .model import LanguageModel
 from .objective import Losses, ObjectiveConfig, Outer, outer_loss, outer_rows
 from .patches import LowRank, Patch
+from .search import Choice, LogUniform, Range
 from .seeds import seed_of
 from .sequence import merge, merge_all
 from .sketch import Sketch
@@ -104,6 +105,12 @@ class TrainedEditor(Editor[C]):
     """
 
     trains: ClassVar[bool] = True
+    # The number of steps and the sizes of the network are left out: they are what a training costs, not how good it is.
+    search: ClassVar[Mapping[str, Range]] = {
+        "training.lr": LogUniform(1e-6, 1e-3),
+        "objective.c_edit": LogUniform(0.1, 3.0),
+        "objective.edit_prompt": Choice(("equivalent", "same", "both")),
+    }
 
     def __init__(self, config: C | None = None) -> None:
         super().__init__(config)
