@@ -227,7 +227,7 @@ class GRACE(Editor[GRACEConfig]):
     search: ClassVar[Mapping[str, Range]] = {
         "block": DEPTH,
         "part": Choice(("up", "down")),
-        "lr": LogUniform(0.03, 3.0),
+        "lr": LogUniform(0.1, 10.0),
         "steps": LogUniform(50, 400, whole=True),
         "radius": Scaled(LogUniform(0.1, 1.0), "the median distance between the keys of two subjects"),
     }
