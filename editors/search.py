@@ -169,7 +169,7 @@ def significant(value: float) -> float:
 
 def plain(value: Any) -> str:
     """Return a value as tables show it."""
-    if isinstance(value, bool):
+    if value is None or isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
         return f"{value:.3g}"
