@@ -12,6 +12,7 @@ from typing import Any
 from instructedit.editors import InputError, LanguageModel
 from instructedit.editors.search import replaced
 
+from .checkpoint import RECORD
 from .config import RunConfig, read_document
 from .results import RunSummary, read_record
 from .runner import load_model, prepare, run
@@ -146,7 +147,7 @@ def _trial(asked: Search, number: int, model: LanguageModel, place: Workplace) -
         digest, scored = _run(asked.with_options(options if number else {}), asked, model, place)
     except InputError as error:
         # what is wrong with a file of the search is not the options' fault
-        if isinstance(error, StorageError) or str(error).startswith(str(place.runs)):
+        if isinstance(error, StorageError) or str(error).startswith(str(place.runs)) or RECORD in str(error):
             raise
         reason = str(error).replace(f"{place.out}/", "")
         return Trial(number=number, options=options, run=None, score=0.0, reason=reason), ()

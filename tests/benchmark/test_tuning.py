@@ -272,6 +272,12 @@ def test_a_trained_editor_is_scored_on_validation_cases_only(place, tmp_path):
         for spec in read_record(tmp_path / "tune" / "own" / "runs" / trial.run / "run.json", RunFile).spec.editors
     }
     assert steps == {7}, "what is not searched stays as the row has it"
+    for path in (tmp_path / "checkpoints").glob("*/checkpoint.json"):
+        path.write_text("{oops}")
+    shutil.rmtree(tmp_path / "tune")
+    code, _, err = tune(place, tmp_path, editor="learner", budget=2)
+    assert code == 2, "a broken file is no score"
+    assert "checkpoint.json: not valid JSON" in err
 
 
 def test_what_cannot_be_edited_scores_zero_and_says_why(place, tmp_path, monkeypatch):
