@@ -17,7 +17,7 @@ each request, is what the single schedule asks for. Where decoder-only models as
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar, NamedTuple
 
@@ -28,6 +28,7 @@ from transformers.activations import ACT2FN
 from transformers.optimization import Adafactor
 
 from instructedit.editors import (
+    Choice,
     Cost,
     Descent,
     Editor,
@@ -37,7 +38,9 @@ from instructedit.editors import (
     FreeTensors,
     InputError,
     LanguageModel,
+    LogUniform,
     Patch,
+    Range,
     Site,
     Sketch,
     Slots,
@@ -98,6 +101,13 @@ class CaliNet(Editor[CaliNetConfig]):
     schedule_notes: ClassVar[dict[str, str]] = {
         "single": "a set of slots for each edit; the published CaliNet trains one set for all facts of a run, which is "
         "the schedule 'batch'"
+    }
+    search: ClassVar[Mapping[str, Range]] = {
+        # fractions of the depth, so that pairs name two blocks of any model with two or more
+        "blocks": Choice(((0.0,), (0.25,), (0.5,), (0.75,), (-1,), (0.0, 0.5), (0.25, 0.75))),
+        "slots": LogUniform(4, 128, whole=True),
+        "lr": LogUniform(1e-3, 1e-1),
+        "steps": LogUniform(20, 500, whole=True),
     }
 
     def cost(self, model: Sketch, requests: int = 1) -> Cost:

@@ -12,9 +12,9 @@ Two objectives:
 * `target`, known as FT-M: causal cross-entropy, L = - mean_i log p(y_i | x, y_<i).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -25,13 +25,17 @@ from instructedit.editors import (
     EditorConfig,
     EditRequest,
     Edits,
+    Either,
     FreeMatrix,
     LanguageModel,
+    LogUniform,
+    Range,
     Row,
     Sketch,
     minimise,
 )
 from instructedit.editors.cost import FLOAT, descent
+from instructedit.editors.search import DEPTH
 from instructedit.editors.texts import EditRows, counted
 
 TENSORS = 3
@@ -75,6 +79,12 @@ class FTL(Editor[FTConfig]):
     title = "FT-L"
     source = "Meng et al. 2022, arXiv 2202.05262"
     Config = FTConfig
+    search: ClassVar[Mapping[str, Range]] = {
+        "block": DEPTH,
+        "lr": LogUniform(1e-4, 3e-2),
+        "steps": LogUniform(10, 200, whole=True),
+        "clamp": Either(LogUniform(5e-4, 0.3), False),
+    }
 
     def cost(self, model: Sketch, requests: int = 1) -> Cost:
         """See `Editor.cost`; all steps are counted, though an edit may stop before."""

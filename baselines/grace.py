@@ -19,7 +19,7 @@ code also sets eps_i to d/2 when that is larger than before; a split that widens
 neighbour, hence the minimum.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -31,6 +31,7 @@ from torch.nn.functional import cross_entropy
 from instructedit.editors import (
     BasePass,
     CaseError,
+    Choice,
     Codebook,
     Cost,
     Cut,
@@ -40,6 +41,9 @@ from instructedit.editors import (
     Edits,
     InputError,
     LanguageModel,
+    LogUniform,
+    Range,
+    Scaled,
     Site,
     Sketch,
     seed_of,
@@ -47,6 +51,7 @@ from instructedit.editors import (
 from instructedit.editors.activations import differentiated_once
 from instructedit.editors.cost import ADAM, FLOAT, descent
 from instructedit.editors.patches import Replaced, Replacing, Span, distances
+from instructedit.editors.search import DEPTH
 from instructedit.editors.texts import EPSILON, EditRows, EditTexts, counted, token_losses
 
 PADDING = -1
@@ -250,6 +255,13 @@ class GRACE(Editor[GRACEConfig]):
     title = "GRACE"
     source = "Hartvigsen et al. 2023, arXiv 2211.11031"
     Config = GRACEConfig
+    search: ClassVar[Mapping[str, Range]] = {
+        "block": DEPTH,
+        "part": Choice(("up", "down")),
+        "lr": LogUniform(0.1, 10.0),
+        "steps": LogUniform(50, 400, whole=True),
+        "radius": Scaled(LogUniform(0.1, 1.0), "the median distance between the keys of two subjects"),
+    }
 
     def cost(self, model: Sketch, requests: int = 1) -> Cost:
         """See `Editor.cost`; all steps for the value, one edit at a time; the key is read in the first pass."""
@@ -263,6 +275,20 @@ class GRACE(Editor[GRACEConfig]):
             head_passes=head_passes,
             late=self.config.replace == "last",
         )
+
+    def unit(self, option: str, model: LanguageModel, requests: Sequence[EditRequest]) -> float:
+        """See `Editor.unit`; the radius is measured in median distances between the keys of two subjects.
+
+        The distances of one model's modules differ by orders, and so do those of two models at one block.
+        """
+        if option != "radius":
+            return super().unit(option, model, requests)
+        keys = torch.stack(self._prepare(model, requests, 0).queries)
+        names = [request.subject for request in requests]
+        others = [(i, j) for i in range(len(names)) for j in range(i) if names[i] != names[j]]
+        if not others:
+            raise InputError("GRACE's radius is measured between the keys of two subjects; two were expected.")
+        return float(distances(keys, keys)[tuple(zip(*others, strict=True))].median())
 
     def edit(self, model: LanguageModel, requests: Sequence[EditRequest], seed: int = 0) -> Edits:
         """Return one codebook of one entry per request; all values are trained side by side."""

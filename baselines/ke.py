@@ -16,9 +16,9 @@ The adaptation to decoders is that of MEND's comparison: three last blocks, MEND
 the text that is read. The original's text and its constraint with a multiplier are options.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from pydantic import Field
@@ -28,11 +28,14 @@ from torch.nn.utils.rnn import pack_sequence
 from transformers.pytorch_utils import Conv1D
 
 from instructedit.editors import (
+    Choice,
     Cost,
     EditRequest,
     Edits,
     LanguageModel,
+    LogUniform,
     LowRank,
+    Range,
     Row,
     Shape,
     Sketch,
@@ -136,6 +139,11 @@ class KE(TrainedEditor[KEConfig]):
     title = "KE"
     source = "De Cao et al. 2021, arXiv 2104.08164"
     Config = KEConfig
+    search: ClassVar[Mapping[str, Range]] = {
+        **TrainedEditor.search,
+        "training.lr": LogUniform(1e-5, 3e-3),
+        "max_scale": Choice((1.0, 3.0, 10.0, 30.0, 100.0)),
+    }
 
     @property
     def reader(self) -> KnowledgeEditor:

@@ -16,6 +16,7 @@ from .cli_leaderboard import app as leaderboard_app
 from .cli_reproduce import reproduce
 from .cli_speed import speed
 from .cli_table import table
+from .cli_tune import tune
 from .commands import clear, quiet_libraries
 from .construct.cli import app as instructions_app
 
@@ -31,6 +32,7 @@ app.command()(reproduce)
 app.command()(directions)
 app.command()(figures)
 app.command()(speed)
+app.command()(tune)
 app.add_typer(leaderboard_app, name="leaderboard")
 
 

@@ -157,7 +157,7 @@ def read_suite(
     Raises:
         InputError: If there is no such file, or it is broken, or a key is unknown or mistyped.
     """
-    top = _read(name)
+    top = read_document(name)
     tables = _tables(top, name)
     wanted = _seeds(top, tables, name)
     wanted = list(seeds) or wanted
@@ -201,7 +201,12 @@ def make_config(options: Mapping[str, Any], origin: str) -> RunConfig:
         raise InputError(f"{origin}: key '{key}': {first['msg']}, found {first.get('input')!r}.") from error
 
 
-def _read(name: str) -> dict[str, Any]:
+def read_document(name: str) -> dict[str, Any]:
+    """Return a preset, or a TOML file, as it is written.
+
+    Raises:
+        InputError: If there is no such file, or it is broken.
+    """
     path = PRESETS / f"{name}.toml" if name in presets() else Path(name)
     if path.suffix != ".toml":
         raise InputError(

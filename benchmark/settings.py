@@ -101,12 +101,17 @@ def trained_tasks(config: RunConfig) -> tuple[str, ...]:
     return (config.train or setting.train(config)) if setting.trains else ()
 
 
+def held_out(config: RunConfig) -> tuple[str, ...]:
+    """Return the tasks that a configuration names as held out, or that its setting holds out by itself."""
+    return config.held_out or (HELD_OUT if config.setting == "hold-out" else ())
+
+
 def barred_tasks(config: RunConfig) -> tuple[str, ...]:
     """Return the tasks whose test subjects no editor may be trained on.
 
     They are all that the run names, tested or not, so that the runs of a suite share their trainings.
     """
-    return tuple(dict.fromkeys((*config.tasks, *trained_tasks(config), *_held_out(config))))
+    return tuple(dict.fromkeys((*config.tasks, *trained_tasks(config), *held_out(config))))
 
 
 def arms(config: RunConfig, sizes: Sizes) -> tuple[Arm, ...]:
@@ -200,10 +205,6 @@ def get_setting(name: str) -> Setting:
     return SETTINGS[name]
 
 
-def _held_out(config: RunConfig) -> tuple[str, ...]:
-    return config.held_out or (HELD_OUT if config.setting == "hold-out" else ())
-
-
 def _arm(config: RunConfig, train: tuple[str, ...], test: tuple[str, ...]) -> Arm:
     """Return an arm with the limits and the sampling of the configuration."""
     limit = config.train_limit
@@ -223,7 +224,7 @@ def _mix(config: RunConfig, train: tuple[str, ...], _: Sizes) -> Iterator[Arm]:
 
 def _left_out(config: RunConfig, train: tuple[str, ...], _: Sizes) -> Iterator[Arm]:
     left: dict[tuple[str, ...], list[str]] = {}
-    for task in _held_out(config):
+    for task in held_out(config):
         others = tuple(other for other in train if other != task)
         if not others:
             raise InputError(f"The setting 'hold-out' leaves out '{task}', and no other task is left to train on.")

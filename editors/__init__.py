@@ -43,6 +43,12 @@ if TYPE_CHECKING:
     from .registry import Registry as Registry
     from .rows import Encoder as Encoder
     from .rows import Row as Row
+    from .search import Choice as Choice
+    from .search import Either as Either
+    from .search import LogUniform as LogUniform
+    from .search import Range as Range
+    from .search import Scaled as Scaled
+    from .search import Uniform as Uniform
     from .seeds import seed_of as seed_of
     from .sketch import Sketch as Sketch
     from .structure import Cut as Cut
@@ -57,6 +63,7 @@ if TYPE_CHECKING:
 _HOME = {
     "BasePass": "passes",
     "CaseError": "errors",
+    "Choice": "search",
     "Codebook": "patches",
     "Context": "edits",
     "Cost": "cost",
@@ -69,6 +76,7 @@ _HOME = {
     "Editor": "editor",
     "EditorConfig": "editor",
     "Edits": "edits",
+    "Either": "search",
     "Encoder": "rows",
     "Factors": "taps",
     "Free": "free",
@@ -80,13 +88,16 @@ _HOME = {
     "InputError": "errors",
     "InstructedProbes": "cases",
     "LanguageModel": "model",
+    "LogUniform": "search",
     "LowRank": "patches",
     "ObjectiveConfig": "objective",
     "Patch": "patches",
     "Probe": "cases",
+    "Range": "search",
     "Registry": "registry",
     "Role": "cases",
     "Row": "rows",
+    "Scaled": "search",
     "Shape": "trained",
     "Site": "structure",
     "Sketch": "sketch",
@@ -96,6 +107,7 @@ _HOME = {
     "TrainedEditor": "trained",
     "TrainingConfig": "training",
     "TrainingSet": "training",
+    "Uniform": "search",
     "did_you_mean": "errors",
     "gradient_factors": "gradient",
     "instruction_context": "instruction",

@@ -10,7 +10,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Self, TypeVar, cast
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors.torch import load_file, save_file
@@ -26,6 +27,9 @@ from .rows import Encoder, Row
 from .sequence import merge
 from .sketch import Sketch
 from .texts import EditTexts, edit_texts
+
+if TYPE_CHECKING:
+    from .search import Range
 
 
 class EditorConfig(BaseModel):
@@ -53,6 +57,7 @@ class Editor(ABC, Generic[C]):
         schedule_notes: By schedule (`single`, `batch`, `sequential`) what every table of it has to say of the editor,
             e.g. that its published form is another one.
         Config: Its configuration class; every field has a default.
+        search: Ranges within which `instructedit tune` searches its options; without any it cannot be tuned.
     """
 
     name: ClassVar[str]
@@ -63,6 +68,7 @@ class Editor(ABC, Generic[C]):
     instructed: ClassVar[bool] = False
     schedule_notes: ClassVar[Mapping[str, str]] = {}
     Config: ClassVar[type[EditorConfig]] = EditorConfig
+    search: ClassVar[Mapping[str, "Range"]] = MappingProxyType({})
 
     def __init__(self, config: C | None = None) -> None:
         self.config: C = config if config is not None else cast(C, self.Config())
@@ -105,6 +111,19 @@ class Editor(ABC, Generic[C]):
             requests: Requests that the edit carries; passes are for each of them.
         """
         return Cost(passes=3, head_passes=3)
+
+    def unit(self, option: str, model: LanguageModel, requests: Sequence[EditRequest]) -> float:
+        """Return the unit of an option whose range is `Scaled`, measured under this configuration.
+
+        Args:
+            option: Name of the option.
+            model: The model.
+            requests: Requests of the cases on which the options are tuned.
+
+        Raises:
+            InputError: If it cannot be measured.
+        """
+        raise InputError(f"The editor '{self.name}' declares a scaled range for '{option}', but measures no unit.")
 
     @abstractmethod
     def edit(self, model: LanguageModel, requests: Sequence[EditRequest], seed: int = 0) -> Edits:

@@ -11,7 +11,7 @@ mean over the target tokens of all requests, in one backward pass) or of each re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
-from typing import Literal, TypeVar
+from typing import ClassVar, Literal, TypeVar
 
 import torch
 from pydantic import Field
@@ -24,6 +24,7 @@ from .hypernetwork import Hypernetwork
 from .model import LanguageModel
 from .patches import LowRank
 from .rows import Row
+from .search import LogUniform, Range
 from .sequence import merge
 from .sketch import Sketch
 from .structure import Site
@@ -128,6 +129,11 @@ class GradientEditor(TrainedEditor[C]):
     """One gradient, transformed into one edit by a hypernetwork."""
 
     joins = True
+    search: ClassVar[Mapping[str, Range]] = {
+        **TrainedEditor.search,
+        "edit_lr": LogUniform(1e-5, 1e-2, signed=True),
+        "edit_lr_lr": LogUniform(1e-6, 1e-3),
+    }
 
     def make_network(self, shape: Shape, seed: int) -> nn.Module:
         """See `TrainedEditor.make_network`."""

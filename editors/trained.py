@@ -8,7 +8,7 @@ import math
 import random
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import accumulate, groupby
 from operator import itemgetter
@@ -27,6 +27,7 @@ from .errors import CaseError, InputError
 from .model import LanguageModel
 from .objective import Losses, ObjectiveConfig, Outer, outer_loss, outer_rows
 from .patches import LowRank, Patch
+from .search import Choice, LogUniform, Range
 from .seeds import seed_of
 from .sketch import Sketch
 from .structure import Site
@@ -107,6 +108,12 @@ class TrainedEditor(Editor[C]):
 
     trains: ClassVar[bool] = True
     joins: ClassVar[bool] = False
+    # The number of steps and the sizes of the network are left out: they are what a training costs, not how good it is.
+    search: ClassVar[Mapping[str, Range]] = {
+        "training.lr": LogUniform(1e-6, 1e-3),
+        "objective.c_edit": LogUniform(0.1, 3.0),
+        "objective.edit_prompt": Choice(("equivalent", "same", "both")),
+    }
 
     def __init__(self, config: C | None = None) -> None:
         super().__init__(config)

@@ -55,9 +55,11 @@ MAY_IMPORT = {
         "instructedit.benchmark.suite_results",
         "instructedit.benchmark.summary",
         "instructedit.benchmark.tasks",
+        "instructedit.benchmark.trail",
         "instructedit.benchmark.usage",
         "instructedit.editors.cases",
         "instructedit.editors.errors",
+        "instructedit.editors.search",
     ),
 }
 ABOVE_ALL = (

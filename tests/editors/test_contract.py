@@ -16,6 +16,7 @@ from instructedit.editors import (
     TrainingSet,
     make,
 )
+from instructedit.editors.search import current, drawn, replaced
 
 from ..conftest import make_model, make_tokenizer
 from .cases import facts
@@ -112,6 +113,14 @@ def test_a_cost_that_names_edited_maps_names_those_that_are_edited(editor, model
     ready(editor, model)
     said = editor.cost(Sketch.of(model.model.config)).cut
     assert said is None or said == editor.edit(model, REQUESTS).cut
+
+
+def test_what_its_ranges_give_are_options_that_it_takes(editor):
+    ranges = type(editor).search
+    assert current(editor.config, ranges).keys() == ranges.keys()
+    for trial in range(1, 30):
+        made = make(type(editor), replaced({}, drawn(ranges, 0, trial)))
+        assert all(made.config != editor.config for _ in ranges)
 
 
 def test_requests_are_not_changed(editor, model, ready):
