@@ -16,7 +16,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Literal
 
+import torch
 from pydantic import Field
+from torch import Tensor
 
 from instructedit.editors import (
     Cost,
@@ -115,10 +117,10 @@ class FTL(Editor[FTConfig]):
             Descent(config.steps, config.stop_loss, config.batch),
             seed=seed,
         )
-        norms = [float(patch.tensors()["d"].norm()) for (patch,) in edits.patches]
-        return replace(
-            edits, facts=tuple({**f, "delta_norm": norm} for f, norm in zip(edits.facts, norms, strict=True))
-        )
+        if bound is None:
+            return edits
+        shares = [_at_bound(patch.tensors()["d"], bound) for (patch,) in edits.patches]
+        return replace(edits, facts=tuple({**f, "at_bound": s} for f, s in zip(edits.facts, shares, strict=True)))
 
     def _row(self, row: Row) -> Row:
         """Return what is run: the prompt alone for the published objective, prompt and target for the causal one."""
@@ -126,6 +128,11 @@ class FTL(Editor[FTConfig]):
             return row
         end = row.prompt_end
         return Row(row.ids[: end + 1], (end,), end)
+
+
+def _at_bound(d: Tensor, bound: float) -> float:
+    """Return the share of a change's entries that stand at their bound, which d's type may have rounded."""
+    return float((d.abs() >= torch.tensor(bound, dtype=d.dtype, device=d.device)).double().mean())
 
 
 class FTM(FTL):

@@ -16,8 +16,10 @@ code also sets eps_i to d/2 when that is larger than before; a split that widens
 neighbour, hence the minimum.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from statistics import fmean
 from typing import ClassVar, Literal
 
 import torch
@@ -49,6 +51,11 @@ PADDING = -1
 """Fills up the labels of a patch; no token has this number."""
 ROUNDING = 1e-5
 """Relative to a key's length, a distance this small is rounding: the same prompt in another packing."""
+
+
+ENOUGH = math.log(2)
+"""GRACE has no criterion to stop by: a value counts as converged if the target's tokens have a probability of more than
+a half, their geometric mean."""
 
 
 class GRACEConfig(EditorConfig):
@@ -241,9 +248,14 @@ class GRACE(Editor[GRACEConfig]):
     def edit_together(self, model: LanguageModel, requests: Sequence[EditRequest], seed: int = 0) -> Edits:
         """Return one codebook that took in the requests one after another."""
         edits = Edits.none(1)
+        each: list[Mapping[str, float]] = []
         for request in requests:
             edits = self.edit_next(model, request, edits, seed)
-        return edits
+            each += edits.facts
+        # of all requests, each as it was when it was taken in; `entries` are those at the end
+        means = {name: fmean(facts[name] for facts in each) for name in ("steps", "final_loss") if each}
+        converged = {"converged": min(facts["converged"] for facts in each)} if each else {}
+        return replace(edits, facts=({**edits.facts[0], **means, **converged},))
 
     def edit_next(self, model: LanguageModel, request: EditRequest, before: Edits, seed: int = 0) -> Edits:
         """Return the codebook with one more request taken in.
@@ -300,23 +312,34 @@ class GRACE(Editor[GRACEConfig]):
         counts = [len(row.labels) for row in rows]
         shares = torch.tensor([1 / n for n in counts for _ in range(n)], dtype=model.edit_dtype, device=model.device)
         adam = torch.optim.Adam([values], lr=self.config.lr, fused=True)
+
+        def run() -> list[Tensor]:
+            # rows share nothing, so that what is read is in their order
+            return [logits for _, logits in model.replay_passes(base, edits, [0] * len(rows))]
+
         for _ in range(self.config.steps):
             with torch.enable_grad(), differentiated_once():
-                # rows share nothing, so that what is read is in their order
-                found = [logits for _, logits in model.replay_passes(base, edits, [0] * len(rows))]
+                found = run()
             adam.zero_grad()
             _backward(found, labels, shares)
             adam.step()
+        with torch.no_grad():
+            found = run()
         terms = [
-            cross_entropy(logits.detach().to(shares.dtype), own.to(logits.device), reduction="none").to(labels.device)
+            cross_entropy(logits.to(shares.dtype), own.to(logits.device), reduction="none").to(labels.device)
             for logits, own in zip(found, labels.split([len(logits) for logits in found]), strict=True)
         ]
-        losses = [own.mean() for own in torch.cat(terms).split(counts)]
+        losses = [float(own.mean()) for own in torch.cat(terms).split(counts)]
         for book, entry, value in zip(books, entries, values.detach(), strict=True):
             book.store(entry, value)
         patches = tuple((book.patch(site, self.config.replace),) for book in books)
         facts = tuple(
-            {"steps": float(self.config.steps), "last_loss": loss.item(), "entries": float(len(book.radii))}
+            {
+                "steps": float(self.config.steps),
+                "final_loss": loss,
+                "converged": float(loss < ENOUGH),
+                "entries": float(len(book.radii)),
+            }
             for book, loss in zip(books, losses, strict=True)
         )
         return Edits(patches, facts)

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from instructedit.editors import CaseError, EditCase, Editor, EditRequest, Edits, LanguageModel, Probe
+from instructedit.editors.changes import change_facts
 from instructedit.editors.decoding import read_prompts
 
 from . import metrics
@@ -140,13 +141,17 @@ def score_chunk(
                     stream = model.forward(asked.forced.rows, edits, asked.forced.owners)
                     forced = forced_readings(asked, stream)
                     after = Readings(forced, *continued(model, asked, edits, generation, seed))
+        changes = change_facts(model, edits, apart=stage == SINGLE)
         for owner, request in enumerate(found.requests):
             head = _head(request, name, run, stage)
             try:
                 if owner in found.failures:
                     raise CaseError(found.failures[owner])
                 scored = _scored(plan, asked, owner, before, after)
-                records.append(head.model_copy(update={**scored, "edit": dict(edits.facts[owner])}))
+                facts = {**edits.facts[owner], **changes[owner], **_target(plan, asked, owner, request, after)}
+                # JSON has no word for what is no number
+                facts = {name: value for name, value in facts.items() if math.isfinite(value)}
+                records.append(head.model_copy(update={**scored, "edit": facts}))
             except CaseError as error:
                 records.append(head.model_copy(update={"status": "failed", "reason": str(error)}))
         timings.append(Timing(name, len(cases), found.seconds, perf_counter() - begun))
@@ -249,6 +254,19 @@ def _scored(plan: Plan, asked: Plan, owner: int, before: Readings, after: Readin
         "text": None if text is None else after.free[text],
         "unscored": dict(sorted(unscored.items())),
     }
+
+
+def _target(plan: Plan, asked: Plan, owner: int, request: EditRequest, after: Readings) -> dict[str, float]:
+    """Return the probability of the edit's own target under the edited model, if a probe of reliability asks for it.
+
+    It is the geometric mean over the target's tokens, each behind the right ones before it: exp(mean log p).
+    """
+    for probe, rows in zip(plan.cases[owner].probes, asked.probes[owner], strict=True):
+        wanted = (probe.role, probe.prompt, probe.answers[:1]) == ("reliability", request.prompt, (request.target,))
+        if wanted and not probe.opposed and 0 in rows.forced:
+            log_p = after.forced[rows.forced[0]].log_p
+            return {"target_probability": math.exp(math.fsum(log_p) / len(log_p))}
+    return {}
 
 
 def _values(probe: Probe, said: Heard) -> Iterable[tuple[Protocol, float]]:

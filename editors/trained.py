@@ -8,7 +8,7 @@ import math
 import random
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import accumulate, groupby
 from operator import itemgetter
 from pathlib import Path
@@ -25,7 +25,7 @@ from .edits import Edits
 from .errors import CaseError, InputError
 from .model import LanguageModel
 from .objective import Losses, ObjectiveConfig, Outer, outer_loss, outer_rows
-from .patches import LowRank, Patch
+from .patches import Patch
 from .seeds import seed_of
 from .sequence import merge, merge_all
 from .sketch import Sketch
@@ -304,7 +304,7 @@ class TrainedEditor(Editor[C]):
             for part in self._parts(model, [requests[index] for index in order]):
                 made += self.patches(model, part).patches
         patches = tuple(own for _, own in sorted(zip(order, made, strict=True), key=itemgetter(0)))
-        return Edits(patches, tuple(map(_facts, patches)), tuple(self.context(request) for request in requests))
+        return Edits(patches, contexts=tuple(self.context(request) for request in requests))
 
     def _parts(self, model: LanguageModel, requests: Sequence[EditRequest]) -> Iterator[Sequence[EditRequest]]:
         """Yield the requests in parts that are made at once, of about as many tokens each."""
@@ -321,7 +321,7 @@ class TrainedEditor(Editor[C]):
         total = Edits.none(1)
         for first in range(0, len(requests), TOGETHER):
             total = merge(total, merge_all(self.edit(model, requests[first : first + TOGETHER], seed)))
-        return replace(total, facts=(_facts(total.patches[0]),))
+        return total
 
     def edit_next(self, model: LanguageModel, request: EditRequest, before: Edits, seed: int = 0) -> Edits:
         """See `Editor.edit_next`."""
@@ -384,14 +384,3 @@ def _room(sites: Sequence[Site]) -> int:
     """Return the tokens whose factors at the widest map take `ROOM` bytes."""
     return ROOM // (FLOAT * max(site.d_in + site.d_out for site in sites))
 
-
-def _facts(patches: Sequence[Patch]) -> dict[str, float]:
-    return {"delta_norm": sum(_square(patch) for patch in patches) ** 0.5}
-
-
-def _square(patch: Patch) -> float:
-    """Return the squared Frobenius norm of a patch's change of the weight; of A B it follows from the factors."""
-    if isinstance(patch, LowRank):
-        return max(0.0, float(((patch.a.T @ patch.a) * (patch.b @ patch.b.T)).sum()))
-    delta = patch.delta()
-    return 0.0 if delta is None else float(delta.square().sum())
