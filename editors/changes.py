@@ -1,17 +1,17 @@
 """How far edits change weights, and whether edits of different cases change them alike; for any editor's patches.
 
 An edit changes the weight of each map it patches by a matrix D. Written behind each other, these are one vector of the
-edit. Its norm is |dW|, that of the same maps' weights |W|, and the mean cosine with the edits of other cases follows
-from one sum:
+edit, and the inner product of two edits is the sum of <D, D'>_F over the maps. From these products follow the norm |dW|
+of each edit and its cosines with the others. No D that is low-rank is ever made as a whole:
 
-    u_i = D_i / |D_i|,  S = sum_j u_j:   mean over j != i of <u_i, u_j> = (<u_i, S> - 1) / (n - 1)
+    <A B, A' B'>_F = sum((A^T A') * (B B'^T))
 
-A low-rank D = A B is never made as a matrix: |A B|^2 = sum((A^T A) * (B B^T)), and <A B, S> = sum((A^T S) * B). S is one
-matrix of a map's size, and where the factors of all edits are fewer than that, it is not made either.
+or, where that takes longer, some rows of D = A B at a time. `gram.gram` gives the products of any number of edits in
+double precision; this is for the edits of a chunk, in the precision they were made in, while a run goes on.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -21,25 +21,10 @@ from .model import LanguageModel
 from .patches import LowRank, Patch
 
 
-@dataclass(frozen=True, slots=True)
-class _Map:
-    """What some edits do to one map.
-
-    Attributes:
-        low: Owners, A [d_in, ranks] and B [ranks, d_out] of the low-rank changes, column by column; None if none is.
-        dense: Owner and D of the others.
-    """
-
-    low: tuple[Tensor, Tensor, Tensor] | None
-    dense: Sequence[tuple[int, Tensor]]
-
-    @property
-    def is_thin(self) -> bool:
-        """Whether all products of factors cost less than the sum S and the products with it."""
-        if self.low is None or self.dense:
-            return False
-        (d_in, ranks), d_out = self.low[1].shape, self.low[2].shape[1]
-        return ranks * (d_in + d_out) <= 2 * d_in * d_out
+PARTS = 4
+"""Parts in which the products of factors are made: more save work, up to a half of it, and are smaller products."""
+PIECE = 1 << 20
+"""Numbers of all edits' changes of a map that are held at once (4 MB in float32)."""
 
 
 def change_facts(model: LanguageModel, edits: Edits, *, apart: bool = True) -> list[dict[str, float]]:
@@ -75,83 +60,70 @@ def _weights_only(patches: Sequence[Patch]) -> bool:
 
 def _geometry(edits: Sequence[Sequence[Patch]], apart: bool) -> tuple[list[float], list[float | None]]:
     """Return |D|^2 of each edit, and its mean cosine with the others."""
-    count = len(edits)
-    maps = [_map(edits, site) for site in dict.fromkeys(patch.site for edit in edits for patch in edit)]
-    products = torch.zeros(count, count, dtype=torch.float64)  # of the thin maps
-    squares = torch.zeros(count, dtype=torch.float64)
-    thick = [each for each in maps if not each.is_thin]
-    for each in maps:
-        if each.is_thin and apart:
-            products += _products(each, count)
-        else:
-            squares += _squares(each, count)
-    squares = squares + products.diagonal()
-    scales = torch.where(squares > 0, squares.rsqrt(), 0.0)
-    others = int((squares > 0).sum()) - 1
-    if not apart or others < 1:
-        return squares.tolist(), [None] * count
-    sums = products @ scales
-    for each in thick:
-        sums += _with_sum(each, scales)
-    cosines = (sums * scales - 1) / others
-    return squares.tolist(), [
-        float(cosine) if scale > 0 else None for cosine, scale in zip(cosines, scales, strict=True)
-    ]
+    products = torch.zeros(len(edits), len(edits), dtype=torch.float64)
+    for site in dict.fromkeys(patch.site for edit in edits for patch in edit):
+        changes = [[patch for patch in edit if patch.site == site] for edit in edits]
+        own = [number for number, change in enumerate(changes) if change]
+        found = _products([changes[number] for number in own])
+        products[torch.tensor(own)[:, None], torch.tensor(own)] += found.cpu()
+    squares = products.diagonal().clamp(min=0)
+    cosines: list[float | None] = [None] * len(edits)
+    kept = squares > 0
+    if apart and (others := int(kept.sum()) - 1) > 0:
+        scales = torch.where(kept, squares.rsqrt(), 0.0)
+        sums = (products * scales).fill_diagonal_(0.0).sum(dim=1) * scales
+        cosines = [float(s) / others if k else None for s, k in zip(sums, kept, strict=True)]
+    return squares.tolist(), cosines
 
 
-def _map(edits: Sequence[Sequence[Patch]], site: str) -> _Map:
-    """Gather what edits do to a map; several patches of an edit there are one change."""
-    low: list[tuple[int, Tensor, Tensor]] = []
-    dense: list[tuple[int, Tensor]] = []
-    for owner, edit in enumerate(edits):
-        own = [patch for patch in edit if patch.site == site]
-        thin = [patch for patch in own if isinstance(patch, LowRank)]
-        if own and len(thin) == len(own):
-            low += ((owner, patch.a.detach(), patch.b.detach()) for patch in thin)
-        elif own:
-            deltas = [delta.detach() for patch in own if (delta := patch.delta()) is not None]
-            dense.append((owner, deltas[0] if len(deltas) == 1 else torch.stack(deltas).sum(dim=0)))
-    if not low:
-        return _Map(None, dense)
-    owners = torch.repeat_interleave(torch.tensor([o for o, _, _ in low]), torch.tensor([len(b) for _, _, b in low]))
-    return _Map((owners, torch.cat([a for _, a, _ in low], dim=1), torch.cat([b for _, _, b in low])), dense)
+def _products(changes: Sequence[Sequence[Patch]]) -> Tensor:
+    """Return <D_i, D_j> of what edits do to one map, [edits, edits] in float64; patches of one edit there add up."""
+    count = len(changes)
+    thin = [(i, p.a.detach(), p.b.detach()) for i, own in enumerate(changes) for p in own if isinstance(p, LowRank)]
+    if len(thin) == sum(map(len, changes)):
+        ranks = sum(len(b) for _, _, b in thin)
+        d_in, d_out = len(thin[0][1]), thin[0][2].shape[1]
+        # operations of the two ways; a product with itself is made by a little more than its half
+        if 0.6 * ranks**2 * (d_in + d_out) <= d_in * d_out * (ranks + count**2):
+            return _of_factors(thin, count)
+    return _of_rows(changes)
 
 
-def _products(each: _Map, count: int) -> Tensor:
-    """Return <D_i, D_j> of all pairs of low-rank changes of a map, [count, count]."""
-    assert each.low is not None
-    owners, a, b = each.low
-    found = ((a.T @ a) * (b @ b.T)).cpu().double()
-    by_owner = torch.zeros(count, len(owners), dtype=torch.float64).index_add_(0, owners, found)
-    return torch.zeros(count, count, dtype=torch.float64).index_add_(1, owners, by_owner)
-
-
-def _squares(each: _Map, count: int) -> Tensor:
-    """Return |D_i|^2 of each change of a map, [count]."""
-    found = torch.zeros(count, dtype=torch.float64)
-    for owner, d in each.dense:
-        found[owner] += float(torch.linalg.vector_norm(d)) ** 2
-    if each.low is not None:
-        owners, a, b = each.low
-        for owner in owners.unique().tolist():
-            own = (owners == owner).to(a.device)
-            x, y = a[:, own], b[own]
-            found[owner] += float(((x.T @ x) * (y @ y.T)).sum().clamp(min=0))
+def _of_factors(thin: Sequence[tuple[int, Tensor, Tensor]], count: int) -> Tensor:
+    """Return the products of low-rank changes A B, given as owner, A and B."""
+    a, b = (
+        torch.cat([a for _, a, _ in thin], dim=1),
+        torch.cat([b for _, _, b in thin]),
+    )  # [d_in, ranks], [ranks, d_out]
+    owners = torch.repeat_interleave(torch.tensor([i for i, _, _ in thin]), torch.tensor([len(b) for _, _, b in thin]))
+    member = torch.nn.functional.one_hot(owners, count).to(a.device, torch.float64)  # [ranks, edits]
+    found = torch.zeros(count, count, dtype=torch.float64, device=a.device)
+    step = max(1, -(-len(owners) // PARTS))
+    for start in range(0, len(owners), step):  # each pair of factors once: the other half is the same
+        part = slice(start, start + step)
+        products = ((a[:, part].T @ a[:, start:]) * (b[part] @ b[start:].T)).double()
+        width = len(products)
+        beside = member[part].T @ products[:, width:] @ member[start + width :]
+        found += member[part].T @ products[:, :width] @ member[part] + beside + beside.T
     return found
 
 
-def _with_sum(each: _Map, scales: Tensor) -> Tensor:
-    """Return <D_i, S> of each change of a map, S = sum_j scales_j D_j; [count]."""
-    found = torch.zeros(len(scales), dtype=torch.float64)
-    total: Tensor | None = None
-    for owner, d in each.dense:
-        total = d * float(scales[owner]) if total is None else total.add_(d, alpha=float(scales[owner]))
-    if each.low is not None:
-        owners, a, b = each.low
-        scaled = (a * scales[owners].to(a)) @ b
-        total = scaled if total is None else total.add_(scaled)
-        found.index_add_(0, owners, ((a.T @ total) * b).sum(dim=1).cpu().double())
-    for owner, d in each.dense:
-        assert total is not None
-        found[owner] += float((d * total).sum())
+def _of_rows(changes: Sequence[Sequence[Patch]]) -> Tensor:
+    """Return the products of any changes of weights, some rows of all of them at a time."""
+    whole = [
+        [
+            (p.a.detach(), p.b.detach()) if isinstance(p, LowRank) else (cast(Tensor, p.delta()).detach(), None)
+            for p in own
+        ]
+        for own in changes
+    ]
+    left, right = whole[0][0]
+    d_in, d_out = len(left), left.shape[1] if right is None else right.shape[1]
+    found = torch.zeros(len(changes), len(changes), dtype=torch.float64, device=left.device)
+    step = max(1, PIECE // (len(changes) * d_out))
+    for start in range(0, d_in, step):
+        rows = slice(start, start + step)
+        pieces = [sum(a[rows] if b is None else a[rows] @ b for a, b in own) for own in whole]
+        piece = torch.stack(cast("list[Tensor]", pieces)).flatten(1)
+        found += (piece @ piece.T).double()
     return found

@@ -383,4 +383,3 @@ class TrainedEditor(Editor[C]):
 def _room(sites: Sequence[Site]) -> int:
     """Return the tokens whose factors at the widest map take `ROOM` bytes."""
     return ROOM // (FLOAT * max(site.d_in + site.d_out for site in sites))
-
