@@ -19,7 +19,7 @@ each request, is what the single schedule asks for. Where decoder-only models as
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from pydantic import Field
@@ -38,6 +38,7 @@ from instructedit.editors import (
     InputError,
     LanguageModel,
     Patch,
+    Published,
     Site,
     Sketch,
     Slots,
@@ -57,6 +58,8 @@ ACTIVATIONS = ("activation_function", "hidden_activation", "hidden_act")
 
 class CaliNetConfig(EditorConfig):
     """Hyper-parameters; the defaults' block, slots and rate are those published for 100 facts on T5-base."""
+
+    published: ClassVar[Published | None] = Published("T5-base", "t5", 12, 768, ("lr",))
 
     blocks: tuple[int | float, ...] = Field(default=(-1,), min_length=1)
     """Blocks that get slots: indices (negative ones count from the end) or shares of the depth."""

@@ -14,7 +14,7 @@ Two objectives:
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -29,6 +29,7 @@ from instructedit.editors import (
     Edits,
     FreeMatrix,
     LanguageModel,
+    Published,
     Row,
     Sketch,
     minimise,
@@ -46,6 +47,8 @@ class FTConfig(EditorConfig):
 
     The defaults are ROME's for GPT2-XL, whose code tunes the map's bias as well.
     """
+
+    published: ClassVar[Published | None] = Published("GPT2-XL", "gpt2", 48, 1600, ("lr", "steps", "clamp"))
 
     objective: Literal["prompt_last", "target"] = "prompt_last"
     """`prompt_last` (FT-L as published) or `target` (FT-M)."""

@@ -39,6 +39,7 @@ from instructedit.editors import (
     Edits,
     InputError,
     LanguageModel,
+    Published,
     Site,
     Sketch,
     seed_of,
@@ -64,6 +65,8 @@ class GRACEConfig(EditorConfig):
     The original trains 100 steps and replaces the tokens in front (`prompt`); EasyEdit trains 200 and replaces the
     last.
     """
+
+    published: ClassVar[Published | None] = Published("GPT2-XL", "gpt2", 48, 1600, ("block", "radius", "lr"))
 
     block: int | float = 0.73
     """Block of the codebook's module: an index (negative counts from the end) or a share of the depth."""

@@ -108,6 +108,8 @@ def run(
         typer.echo("")
     for line in lines(kinds, len(suite), there):
         typer.echo(line, err=not dry_run)
+    for note in dict.fromkeys(note for found in kinds for note in found.notes):
+        typer.echo(f"note: {note}", err=not dry_run)
     if dry_run:
         if any(found.forecast.published for found in kinds):
             typer.echo("The data are not here; published sizes stand for them.")

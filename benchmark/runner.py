@@ -16,6 +16,7 @@ from instructedit.editors import Editor, LanguageModel
 
 from .checkpoint import Checkpoint
 from .config import EMBEDDED_MODEL, RunConfig
+from .defaults import foreign_defaults
 from .outline import Outline, check_generation, outline
 from .provenance import provenance
 from .results import EditorSpec, RunFile, RunSpec, RunSummary, TrainingSpec
@@ -122,6 +123,7 @@ def prepare(
         spec=spec,
         data=found.data,
         training=found.training_data,
+        defaults=foreign_defaults(found.rows, found.editors, model),
         provenance=provenance(model, config.model, list(command)),
     )
     return Prepared(file, model, found, checkpoints)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .cost import Cost as Cost
     from .editor import Editor as Editor
     from .editor import EditorConfig as EditorConfig
+    from .editor import Published as Published
     from .editor import make as make
     from .edits import Context as Context
     from .edits import Edits as Edits
@@ -81,6 +82,7 @@ _HOME = {
     "ObjectiveConfig": "objective",
     "Patch": "patches",
     "Probe": "cases",
+    "Published": "editor",
     "Registry": "registry",
     "Role": "cases",
     "Row": "rows",

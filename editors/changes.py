@@ -20,7 +20,6 @@ from .edits import Edits
 from .model import LanguageModel
 from .patches import LowRank, Patch
 
-
 PARTS = 4
 """Parts in which the products of factors are made: more save work, up to a half of it, and are smaller products."""
 PIECE = 1 << 20

@@ -7,7 +7,7 @@ delta~_t, a low-rank patch whose rank is the number of tokens.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import torch
 from pydantic import Field
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from .cases import EditRequest
 from .cost import FLOAT, Cost
+from .editor import Published
 from .edits import Edits
 from .hypernetwork import Hypernetwork
 from .model import LanguageModel
@@ -83,6 +84,8 @@ def _says(values: Tensor) -> Tensor:
 
 class GradientConfig(TrainedConfig):
     """Sizes and first values of the hypernetwork; the defaults are MEND's."""
+
+    published: ClassVar[Published | None] = Published("GPT2-XL", "gpt2", 48, 1600, ("edit_lr", "training.lr"))
 
     rank: int = Field(default=1920, ge=1)
     """Rank of each layer; at most d_in + d_out is used."""

@@ -7,9 +7,9 @@ from instructedit.baselines.ftl import FTL, FTM
 from instructedit.baselines.ke import KE
 from instructedit.baselines.mend import MEND
 from instructedit.editors import Codebook, Context, Dense, Edits, InputError, LanguageModel, LowRank, Slots, make
+from instructedit.editors.changes import change_facts
 from instructedit.editors.generation import answers
 from instructedit.editors.instructedit import InstructEdit
-from instructedit.editors.changes import change_facts
 from instructedit.editors.sequence import merge, merge_all
 
 from .cases import fact
