@@ -1,6 +1,6 @@
 """Options that a run leaves at defaults which were published for another model than its own."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from instructedit.editors import Editor, LanguageModel, Sketch
@@ -32,7 +32,7 @@ def foreign_defaults(
     return found
 
 
-def said(rows: Sequence[RowSpec], found: Mapping[str, Defaults]) -> Iterable[str]:
+def said(rows: Sequence[RowSpec], found: Mapping[str, Defaults]) -> Iterator[str]:
     """Yield one sentence on the options that were found, by the names that the configuration has for its editors."""
     by_editor = {row.editor: found[row.name] for row in rows if row.name in found}
     words = [f"{editor}: {', '.join(own.options)} ({own.model})" for editor, own in by_editor.items()]

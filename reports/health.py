@@ -16,6 +16,9 @@ from .reading import WORDS
 
 CHANGED = ("reliability", "generalization", "portability")
 """Measures that an edit is to change: that a row does not differ from the unedited model in locality is no fault."""
+SILENT = "No row is shown to differ from"
+MATCHED = ("teacher_forced_exact", "teacher_forced_token", "free_generation")
+"""Protocols that a column's head does not name: the title of its table does."""
 EXPLAINED = (
     "The lines under a table are of rows whose edits missed their target (its probability p, the geometric mean over "
     f"its tokens, is below {REACHED:g} in more than {100 * MANY:.0f} % of the cases), changed nothing, changed more "
@@ -109,29 +112,39 @@ def is_attitude(means: Iterable[Mean | SeedMean], task: str) -> bool:
 
 
 def column_note(
-    columns: Iterable[Column],
     means: Mapping[tuple[Column, str], float],
-    control: str | None,
+    controls: Sequence[str],
     rivals: Sequence[str],
     lead: Callable[[Column], Lead],
+    mark: str,
 ) -> Iterator[str]:
-    """Yield one line on the columns in which no row is shown to differ from the unedited model, if there are any.
+    """Yield a line on the columns in which no row is shown to differ from the unedited model, if there are any.
 
     Args:
-        columns: The columns of a task and stage.
-        means: By column and row.
-        control: The row without edit, if there is one.
+        means: By column and row, of one task and stage.
+        controls: The rows that edit nothing; the first one stands for the unedited model.
         rivals: The rows that edit.
         lead: Of a column, which of two rows is shown to be better; two that were not compared differ if their means do.
+        mark: What the stage adds to a title.
     """
-    silent = []
-    for column in columns:
-        rows = [row for row in rivals if (column, row) in means]
-        if control is None or (column, control) not in means or not rows or column.measure not in CHANGED:
-            continue
-        shown = lead(column)
-        plain = means[column, control]
-        if not any(means[column, row] != plain if (ahead := shown(row, control)) is None else ahead for row in rows):
-            silent.append(f"{column.head} ({WORDS[column.protocol]})" if column.protocol in WORDS else column.head)
+    columns = sorted({column for column, _ in means if column.measure in CHANGED}, key=Column.order)
+    silent = [column for column in columns if controls and _is_silent(column, means, controls[0], rivals, lead(column))]
     if silent:
-        yield f"No row is shown to differ from '{control}' in {'; '.join(silent)}."
+        heads = [f"{c.head} ({WORDS[c.protocol]})" if c.protocol in MATCHED else c.head for c in silent]
+        yield f"{SILENT} '{controls[0]}'{mark}: {', '.join(heads)}."
+
+
+def _is_silent(
+    column: Column, means: Mapping[tuple[Column, str], float], control: str, rivals: Sequence[str], lead: Lead
+) -> bool:
+    rows = [row for row in rivals if (column, row) in means]
+    if not rows or (column, control) not in means:
+        return False
+    plain = means[column, control]
+    return not any(means[column, row] != plain if (sign := lead(row, control)) is None else sign for row in rows)
+
+
+def explained(notes: Iterable[Sequence[str]]) -> Iterator[str]:
+    """Yield how the lines on rows under tables are to be read, if there are any."""
+    if any(not note.startswith(SILENT) for of_block in notes for note in of_block):
+        yield EXPLAINED

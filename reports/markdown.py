@@ -14,8 +14,11 @@ def render(report: Report) -> str:
     parts.append("\n".join(f"- {word}: {_escape(value)}" for word, value in report.header))
     for block in report.blocks:
         parts += [f"## {_escape(block.heading)}", *map(_escape, block.text)]
-        for table in (*block.tables, *block.comparisons):
-            parts += [f"### {_escape(table.title)}", _grid(table)]
+        for tables, sentences in ((block.tables, block.notes), (block.comparisons, ())):
+            for table in tables:
+                parts += [f"### {_escape(table.title)}", _grid(table)]
+            if sentences:
+                parts.append("\n".join(f"- {_escape(sentence)}" for sentence in sentences))
     parts += ["## Notes", "\n".join(f"- {_escape(note)}" for note in report.footer)]
     return "\n\n".join(parts) + "\n"
 

@@ -6,6 +6,7 @@ protocols or schedules. Rows are the editors in the order of the run.
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import combinations
 from typing import TypeVar
 
@@ -13,6 +14,7 @@ from instructedit.benchmark.results import Comparison, Mean, Protocol, RunFile, 
 from instructedit.benchmark.suite_results import SeedComparison, SeedMean
 
 from .columns import SECTIONS, Column, column_of, interval, stages
+from .health import column_note, explained, row_notes
 from .marks import UNMARKED, Mark, leads, marks
 from .notes import controls, footer, header, warnings
 
@@ -65,6 +67,8 @@ class Block:
     comparisons: tuple[Table, ...] = ()
     text: tuple[str, ...] = ()
     """Sentences above the tables."""
+    notes: tuple[str, ...] = ()
+    """Sentences under the tables: what is to be said of the rows' edits, and of columns that tell no row from none."""
     detail: bool = False
     """Whether the files alone have it: the terminal shows another view of the same numbers."""
 
@@ -82,12 +86,13 @@ class Report:
 
 def build(run: RunFile, summary: RunSummary) -> Report:
     """Lay out a run's summary as tables; the numbers are the means over subsets (the CSV file has every subset)."""
+    blocks = tuple(_block(run, summary, task) for task in run.spec.tasks)
     return Report(
         title=f"Run {run.digest}",
         warnings=warnings(run, summary),
         header=header(run),
-        blocks=tuple(_block(run, summary, task) for task in run.spec.tasks),
-        footer=footer(run, summary),
+        blocks=blocks,
+        footer=(*footer(run, summary), *explained(block.notes for block in blocks)),
     )
 
 
@@ -141,6 +146,7 @@ def _block(run: RunFile, summary: RunSummary, task: str) -> Block:
     comparisons = [comparison for comparison in summary.comparisons if comparison.task == task]
     tables: list[Table] = []
     pairs: list[Table] = []
+    notes = [*row_notes(run, summary.health, means, task)]
     for stage, mark in stages(means):
         found = _tables(
             run,
@@ -151,7 +157,8 @@ def _block(run: RunFile, summary: RunSummary, task: str) -> Block:
         )
         tables += found.tables
         pairs += found.comparisons
-    return Block(task, tuple(tables), tuple(pairs))
+        notes += found.notes
+    return Block(task, tuple(tables), tuple(pairs), notes=tuple(notes))
 
 
 def _tables(run: RunFile, task: str, mark: str, numbers: Sequence[Mean], compared: Sequence[Comparison]) -> Block:
@@ -159,7 +166,8 @@ def _tables(run: RunFile, task: str, mark: str, numbers: Sequence[Mean], compare
     editors = [editor.name for editor in run.spec.editors if editor.evaluates(task)]
     rivals = [editor for editor in editors if editor not in controls(run)]
     means = {(column_of(m), m.editor): m for m in numbers}
-    pairs = {(column_of(c), c.editor, c.other): c for c in compared if {c.editor, c.other} <= set(rivals)}
+    every = {(column_of(c), c.editor, c.other): c for c in compared}
+    pairs = {key: pair for key, pair in every.items() if {pair.editor, pair.other} <= set(rivals)}
     marked = {
         column: marks(
             column, {row: means[column, row].mean for row in rivals if (column, row) in means}, leads(column, pairs)
@@ -188,6 +196,15 @@ def _tables(run: RunFile, task: str, mark: str, numbers: Sequence[Mean], compare
         ),
         comparisons=tuple(
             layout(_COMPARISON + mark, "Editors", ("teacher_forced_exact",), names, differences, pair_cell)
+        ),
+        notes=tuple(
+            column_note(
+                {key: mean.mean for key, mean in means.items()},
+                [name for name in editors if name not in rivals],
+                rivals,
+                partial(leads, pairs=every),
+                mark,
+            )
         ),
     )
 
