@@ -123,13 +123,13 @@ def minimise(
                 free[edit].zero_grad()  # zeros, which came back for the rows it had in the pass
             bases[turn].layouts.clear()  # and the tensors that steps of more edits started from
     for turn in range(len(parts)):
-        if stale := [number for number, edit in enumerate(progress) if turn in edit.stale]:
+        if stale := [number for number, own in enumerate(progress) if turn in own.stale]:
             look(turn, stale, grad=False)
     facts = []
-    for number, edit in enumerate(progress):
-        loss = _mean(edit.losses, parts)
+    for number, own in enumerate(progress):
+        loss = _mean(own.losses, parts)
         converged = number in below or loss < descent.stop_loss
-        facts.append({"steps": float(edit.steps), "final_loss": loss, "converged": float(converged)})
+        facts.append({"steps": float(own.steps), "final_loss": loss, "converged": float(converged)})
     return Edits(tuple(edit.made() for edit in free), tuple(facts))
 
 
