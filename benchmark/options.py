@@ -87,8 +87,10 @@ def _kind(annotation: Any, metadata: Any = ()) -> str:
     if origin is Literal:
         return " | ".join(_value(value) for value in arguments)
     if origin in (Union, UnionType):
-        words = " or ".join(dict.fromkeys(_kind(part) for part in arguments))
-    elif origin in (tuple, list):
+        # a bound outside of a union is of its numbers: `none` comes behind it
+        words = " or ".join(dict.fromkeys(_kind(part, metadata) for part in arguments if part is not NoneType))
+        return f"{words} or none" if NoneType in arguments else words
+    if origin in (tuple, list):
         words = f"list of {' or '.join(dict.fromkeys(_kind(part) for part in arguments if part is not Ellipsis))}"
     elif origin is dict:
         words = f"table of {_kind(arguments[1])}"

@@ -72,8 +72,8 @@ def _reasons(row: EditorSpec, facts: Mapping[str, float], defaults: Defaults | N
     """Yield what may be the reason for edits that did not take."""
     if (share := facts.get("at_bound", 0.0)) >= BOUND:
         bound = row.config.get("clamp")
-        much = "every weight" if share > 0.995 else f"{100 * share:.0f} % of the changed weights"
-        yield f"{much} at its bound" + (f" {bound:g}" if isinstance(bound, float) else "")
+        much = "every weight at its" if share > 0.995 else f"{100 * share:.0f} % of the changed weights at their"
+        yield f"{much} bound" + (f" {bound:g}" if isinstance(bound, float) else "")
     if "final_loss" in facts and "steps" in facts:
         yield f"loss {facts['final_loss']:.2f} after {facts['steps']:.0f} steps"
     if defaults is not None:
