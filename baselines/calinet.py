@@ -40,6 +40,7 @@ from instructedit.editors import (
     LanguageModel,
     LogUniform,
     Patch,
+    Published,
     Range,
     Site,
     Sketch,
@@ -61,6 +62,8 @@ ACTIVATIONS = ("activation_function", "hidden_activation", "hidden_act")
 
 class CaliNetConfig(EditorConfig):
     """Hyper-parameters; the defaults' block, slots and rate are those published for 100 facts on T5-base."""
+
+    published: ClassVar[Published | None] = Published("T5-base", "t5", 12, 768, ("lr",))
 
     blocks: tuple[int | float, ...] = Field(default=(-1,), min_length=1)
     """Blocks that get slots: indices (negative ones count from the end) or shares of the depth."""

@@ -16,7 +16,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
 
+import torch
 from pydantic import Field
+from torch import Tensor
 
 from instructedit.editors import (
     Cost,
@@ -29,6 +31,7 @@ from instructedit.editors import (
     FreeMatrix,
     LanguageModel,
     LogUniform,
+    Published,
     Range,
     Row,
     Sketch,
@@ -49,6 +52,8 @@ class FTConfig(EditorConfig):
 
     The defaults are ROME's for GPT2-XL, whose code tunes the map's bias as well.
     """
+
+    published: ClassVar[Published | None] = Published("GPT2-XL", "gpt2", 48, 1600, ("lr", "steps", "clamp"))
 
     objective: Literal["prompt_last", "target"] = "prompt_last"
     """`prompt_last` (FT-L as published) or `target` (FT-M)."""
@@ -129,10 +134,10 @@ class FTL(Editor[FTConfig]):
             texts=flat,
         )
         edits = counted(edits, texts, owners)
-        norms = [float(patch.tensors()["d"].norm()) for (patch,) in edits.patches]
-        return replace(
-            edits, facts=tuple({**f, "delta_norm": norm} for f, norm in zip(edits.facts, norms, strict=True))
-        )
+        if bound is None:
+            return edits
+        shares = [_at_bound(patch.tensors()["d"], bound) for (patch,) in edits.patches]
+        return replace(edits, facts=tuple({**f, "at_bound": s} for f, s in zip(edits.facts, shares, strict=True)))
 
     def _row(self, row: Row) -> Row:
         """Return what is run: the prompt alone for the published objective, prompt and target for the causal one."""
@@ -140,6 +145,11 @@ class FTL(Editor[FTConfig]):
             return row
         end = row.prompt_end
         return Row(row.ids[: end + 1], (end,), end)
+
+
+def _at_bound(d: Tensor, bound: float) -> float:
+    """Return the share of a change's entries that stand at their bound, which d's type may have rounded."""
+    return float((d.abs() >= torch.tensor(bound, dtype=d.dtype, device=d.device)).double().mean())
 
 
 class FTM(FTL):

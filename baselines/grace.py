@@ -19,8 +19,10 @@ code also sets eps_i to d/2 when that is larger than before; a split that widens
 neighbour, hence the minimum.
 """
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from statistics import fmean
 from typing import ClassVar, Literal
 
 import torch
@@ -42,6 +44,7 @@ from instructedit.editors import (
     InputError,
     LanguageModel,
     LogUniform,
+    Published,
     Range,
     Scaled,
     Site,
@@ -60,12 +63,19 @@ ROUNDING = 1e-5
 """Relative to a key's length, a distance this small is rounding: the same prompt in another packing."""
 
 
+ENOUGH = math.log(2)
+"""GRACE has no criterion to stop by: a value counts as converged if the target's tokens have a probability of more than
+a half, their geometric mean."""
+
+
 class GRACEConfig(EditorConfig):
     """Hyper-parameters; the defaults' module (block 35 of 48, MLP up) and radius are those published for GPT2-XL.
 
     The original trains 100 steps and replaces the tokens in front (`prompt`); EasyEdit trains 200 and replaces the
     last. Both expand by `coverage`; the release of the original has `all` and `moving average` as well.
     """
+
+    published: ClassVar[Published | None] = Published("GPT2-XL", "gpt2", 48, 1600, ("block", "radius", "lr"))
 
     block: int | float = 0.73
     """Block of the codebook's module: an index (negative counts from the end) or a share of the depth."""
@@ -298,9 +308,14 @@ class GRACE(Editor[GRACEConfig]):
     def edit_together(self, model: LanguageModel, requests: Sequence[EditRequest], seed: int = 0) -> Edits:
         """Return one codebook that took in the requests one after another."""
         edits = Edits.none(1)
+        each: list[Mapping[str, float]] = []
         for request in requests:
             edits = self.edit_next(model, request, edits, seed)
-        return edits
+            each += edits.facts
+        # of all requests, each as it was when it was taken in; `entries` are those at the end
+        means = {name: fmean(facts[name] for facts in each) for name in ("steps", "final_loss") if each}
+        converged = {"converged": min(facts["converged"] for facts in each)} if each else {}
+        return replace(edits, facts=({**edits.facts[0], **means, **converged},))
 
     def edit_next(self, model: LanguageModel, request: EditRequest, before: Edits, seed: int = 0) -> Edits:
         """Return the codebook with one more request taken in.
@@ -362,15 +377,21 @@ class GRACE(Editor[GRACEConfig]):
         shares = (1 / tokens).to(model.device)
         opposed = torch.tensor(flat.opposed).repeat_interleave(torch.tensor(counts)).to(model.device)
         adam = torch.optim.Adam([values], lr=self.config.lr, fused=True)
+
+        def run() -> list[Tensor]:
+            # rows share nothing, so that what is read is in their order
+            return [logits for _, logits in model.replay_passes(base, edits, [0] * len(flat.rows))]
+
         for _ in range(self.config.steps):
             with torch.enable_grad(), differentiated_once():
-                # rows share nothing, so that what is read is in their order
-                found = [logits for _, logits in model.replay_passes(base, edits, [0] * len(flat.rows))]
+                found = run()
             adam.zero_grad()
             _backward(found, labels, shares, opposed)
             adam.step()
+        with torch.no_grad():
+            found = run()
         log_p = [
-            -cross_entropy(logits.detach().to(shares.dtype), own.to(logits.device), reduction="none").to(labels.device)
+            -cross_entropy(logits.to(shares.dtype), own.to(logits.device), reduction="none").to(labels.device)
             for logits, own in zip(found, labels.split([len(logits) for logits in found]), strict=True)
         ]
         terms = token_losses(torch.cat(log_p), opposed) * shares
@@ -380,7 +401,12 @@ class GRACE(Editor[GRACEConfig]):
             book.store(entry, value)
         patches = tuple((book.patch(site, self.config.replace),) for book in books)
         facts = tuple(
-            {"steps": float(self.config.steps), "last_loss": loss, "entries": float(len(book.radii))}
+            {
+                "steps": float(self.config.steps),
+                "final_loss": loss,
+                "converged": float(loss < ENOUGH),
+                "entries": float(len(book.radii)),
+            }
             for book, loss in zip(books, losses, strict=True)
         )
         return counted(Edits(patches, facts), prepared.texts)

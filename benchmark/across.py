@@ -17,8 +17,9 @@ from instructedit.editors.errors import InputError
 
 from .crossed import crossed_difference
 from .decide import adjust, family
+from .health import Tally
 from .questions import Asked, questions
-from .results import EditorSpec, RunFile, RunSummary, digest_of, read_record
+from .results import EditorSpec, Health, RunFile, RunSummary, digest_of, read_record
 from .statistics import Interval, Paired, bounds_of
 from .store import Store
 from .suite_results import SeedComparison, SeedMean, SeedPair, SideMean, SuiteFile, SuiteGroup, SuiteSummary
@@ -113,7 +114,7 @@ def _unlike(groups: Sequence[Sequence[_Run]]) -> Iterator[str]:
 def _group(runs: Sequence[_Run]) -> SuiteGroup:
     spec = runs[0].file.spec
     asked = list(questions(spec.setting, spec.editors, spec.tasks))
-    values, failed = _values(runs)
+    values, failed, health = _values(runs)
     means: list[SeedMean] = []
     comparisons: list[SeedComparison] = []
     paired: list[SeedPair] = []
@@ -143,23 +144,26 @@ def _group(runs: Sequence[_Run]) -> SuiteGroup:
         means=tuple(means),
         comparisons=_tested(comparisons, adjusted),
         pairs=adjusted,
+        health=health,
     )
 
 
-def _values(runs: Sequence[_Run]) -> tuple[dict[str, list[_Values]], dict[str, Counter[str]]]:
-    """Read the lines of all seeds: per task and seed the values over subsets, and who failed how often."""
+def _values(runs: Sequence[_Run]) -> tuple[dict[str, list[_Values]], dict[str, Counter[str]], tuple[Health, ...]]:
+    """Read the lines of all seeds: per task and seed the values over subsets, who failed how often, how edits fared."""
     tasks = runs[0].file.spec.tasks
     values: dict[str, list[_Values]] = {task: [defaultdict(lambda: defaultdict(dict)) for _ in runs] for task in tasks}
     failed: dict[str, Counter[str]] = defaultdict(Counter)
+    tally = Tally(runs[0].file.spec)
     for number, run in enumerate(runs):
         for record in Store(run.folder).records():
+            tally.take(record)
             if record.status != "done":
                 failed[record.task][record.editor] += 1
                 continue
             for column, value in case_values(record):
                 if column.subset is None:
                     values[record.task][number][column][record.editor][record.case_id] = value
-    return values, failed
+    return values, failed, tuple(tally.summed())
 
 
 def _side(rows: Sequence[str], of_column: Sequence[Mapping[str, Mapping[str, float]]]) -> list[dict[str, float]]:

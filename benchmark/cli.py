@@ -114,6 +114,8 @@ def run(
         typer.echo("")
     for line in lines(kinds, len(suite), there):
         typer.echo(line, err=not dry_run)
+    for note in dict.fromkeys(note for found in kinds for note in found.notes):
+        typer.echo(f"note: {note}", err=not dry_run)
     if dry_run:
         if any(found.forecast.published for found in kinds):
             typer.echo("The data are not here; published sizes stand for them.")
@@ -204,14 +206,20 @@ def report(
 def list_(
     what: Annotated[
         str | None,
-        typer.Argument(metavar="[editors|tasks|presets|settings]", help="What to list; all of it if nothing is named."),
+        typer.Argument(
+            metavar="[editors|tasks|presets|settings|options]",
+            help="What to list; all but options if nothing is named.",
+        ),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[EDITOR]", help="Behind 'options': the editor whose options are listed.")
     ] = None,
 ) -> None:
-    """List what can be run."""
+    """List what can be run, or the options of an editor."""
     from .listing import lines
 
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    typer.echo("\n".join(lines(what, width)))
+    typer.echo("\n".join(lines(what, name, width)))
 
 
 @app.command()

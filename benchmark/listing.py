@@ -17,17 +17,29 @@ def rows(what: str) -> list[tuple[str, str]]:
         InputError: If `what` is none of these.
     """
     if what not in _LISTS:
-        raise InputError(f"Nothing to list under '{what}'.{did_you_mean(what, list(_LISTS))}")
+        raise InputError(f"Nothing to list under '{what}'.{did_you_mean(what, [*_LISTS, 'options'])}")
     return list(_LISTS[what]())
 
 
-def lines(what: str | None = None, width: int | None = None) -> list[str]:
+def lines(what: str | None = None, name: str | None = None, width: int | None = None) -> list[str]:
     """Return the lines of one list, or of all under headings.
 
     Args:
-        what: See `rows`; all of them if None.
-        width: Columns of the screen; longer lines go on below their text. Without it they stay whole.
+        what: See `rows`, or `options`; all but options if None.
+        name: The editor whose options are listed.
+        width: Columns of the screen; longer lines go on below their text. Without it they stay whole, but for options.
+
+    Raises:
+        InputError: If there is no such list, or `name` is missing or not asked for.
     """
+    if what == "options":
+        if name is None:
+            raise InputError(f"Options of which editor? One of {', '.join(EDITORS)} was expected behind 'options'.")
+        from .options import option_lines  # loads torch, where names and titles are read from the sources
+
+        return option_lines(name, width or 80)
+    if name is not None:
+        raise InputError(f"'{what}' takes no further name, found '{name}'; 'options {name}' lists an editor's options.")
     if what is not None:
         return _lines(what, "", width)
     return [line for kind in _LISTS for line in ("", kind.capitalize(), *_lines(kind, "  ", width))][1:]

@@ -13,6 +13,7 @@ from instructedit.editors import InputError, Site, Sketch
 from instructedit.editors.model import DTYPES, PACK_TOKENS
 
 from .config import EMBEDDED_MODEL, RunConfig
+from .defaults import foreign_defaults, said
 from .forecast import Forecast, RowForecast, forecast
 from .machine import measure
 from .outline import check_generation, outline
@@ -74,12 +75,14 @@ class Checked:
         config: Its configuration.
         tasks: Evaluated cases of each task.
         forecast: What it will take.
+        notes: Sentences for the user.
     """
 
     label: str
     config: RunConfig
     tasks: dict[str, int]
     forecast: Forecast
+    notes: tuple[str, ...] = ()
 
 
 def room(place: Place) -> Room:
@@ -115,7 +118,8 @@ def check(label: str, config: RunConfig, name: str, place: Place, seen: set[str]
     kind = place.kind.partition(":")[0]
     machine = measure(sketch.width, place.kind, DTYPES[config.dtype], PACK_TOKENS.get(kind, PACK_TOKENS["cuda"]))
     counts = {task: len(cases) for task, cases in found.cases.items()}
-    return Checked(label, config, counts, forecast(found, sketch, machine, place.root, seen))
+    notes = said(found.rows, foreign_defaults(found.rows, found.editors, sketch))
+    return Checked(label, config, counts, forecast(found, sketch, machine, place.root, seen), tuple(notes))
 
 
 def refuse(checked: Sequence[Checked], place: Place, there: Room) -> None:

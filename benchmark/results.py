@@ -213,6 +213,15 @@ class Provenance(Record):
     parameters: int
 
 
+class Defaults(Record):
+    """Options of a row that were left at defaults published for another model than the run's."""
+
+    model: str
+    """The model they were published for."""
+    options: tuple[str, ...]
+    """Their names, with dots for nested ones."""
+
+
 class RunFile(Record):
     """`run.json`: written before the first case."""
 
@@ -227,6 +236,9 @@ class RunFile(Record):
     """The training splits that editors learn from; test subjects are left out of them."""
     notes: dict[str, str] = {}
     """What the run's schedule makes of a row's method, by the row's name; see `Editor.schedule_notes`."""
+    defaults: dict[str, Defaults] = {}
+    """By row the options left at defaults of another model; they follow from configuration and model. None in files of
+    older versions."""
     provenance: Provenance
 
 
@@ -283,7 +295,7 @@ class CaseRecord(Record):
     unscored: dict[str, int] = {}
     """Probes that could not be scored, counted by reason."""
     edit: dict[str, float] = {}
-    """Facts about the edit itself, e.g. `delta_norm`."""
+    """Facts about the edit itself, e.g. `delta_norm`; `docs/metrics.md` explains each."""
 
 
 class Mean(Record):
@@ -327,6 +339,33 @@ class Comparison(Record):
     """p adjusted over the pairs of its column, `decide.py`; None in files of older versions."""
 
 
+class Health(Record):
+    """What the facts of single edits come to over the cases of a row, a task and a stage; see `health.py`."""
+
+    editor: str
+    task: str
+    stage: str = "single"
+    edits: int
+    """Edits that were scored; of several seeds all of them."""
+    failed: int
+    """Edits that failed."""
+    asked: int
+    """Edits of which the probability of their target is known."""
+    missed: int
+    """Those of them that did not reach it: a probability below a half."""
+    missed_cases: tuple[str, ...]
+    """The first of their cases by id."""
+    optimised: int
+    """Edits that say whether they converged."""
+    converged: int
+    """Those of them that did."""
+    unchanged: bool | None
+    """Whether every reliability score is that of the unedited model; None where the run has no row of it."""
+    medians: dict[str, float]
+    """Of `final_loss`, `target_probability`, `steps`, `delta_norm`, `relative_norm`, `cosine` and `at_bound` over the
+    edits that have such a fact."""
+
+
 class RunSummary(Record):
     """`summary.json`: everything a table needs, computed from `cases.jsonl` alone."""
 
@@ -340,6 +379,8 @@ class RunSummary(Record):
     """Per task: cases done, skipped and failed, and unscored probes by reason."""
     means: tuple[Mean, ...]
     comparisons: tuple[Comparison, ...]
+    health: tuple[Health, ...] = ()
+    """For each row that edits, task and stage; none in files of older versions."""
 
 
 R = TypeVar("R", bound=Record)

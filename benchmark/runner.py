@@ -16,6 +16,7 @@ from instructedit.editors import Editor, LanguageModel
 
 from .checkpoint import Checkpoint
 from .config import EMBEDDED_MODEL, RunConfig
+from .defaults import foreign_defaults
 from .outline import Outline, check_generation, outline
 from .provenance import provenance
 from .results import EditorSpec, RunFile, RunSpec, RunSummary, TrainingSpec
@@ -129,6 +130,7 @@ def prepare(
             for row in found.rows
             if (note := found.editors[row.name].schedule_notes.get(config.schedule)) is not None
         },
+        defaults=foreign_defaults(found.rows, found.editors, model),
         provenance=provenance(model, config.model, list(command)),
     )
     return Prepared(file, model, found, checkpoints)

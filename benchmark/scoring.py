@@ -27,6 +27,7 @@ from instructedit.editors import (
     Probe,
     instruction_context,
 )
+from instructedit.editors.changes import change_facts
 from instructedit.editors.decoding import read_prompts
 from instructedit.editors.texts import LEFT_OUT
 
@@ -158,6 +159,7 @@ def score_chunk(
                     stream = model.forward(asked.forced.rows, edits, asked.forced.owners)
                     forced = forced_readings(asked, stream)
                     after = Readings(forced, *continued(model, asked, edits, generation, seed))
+        changes = change_facts(model, edits, apart=stage == SINGLE)
         for owner, request in enumerate(found.requests):
             head = _head(request, name, run, stage)
             try:
@@ -166,7 +168,10 @@ def score_chunk(
                 scored = _scored(plan, asked, owner, before, after)
                 if left_out := edits.facts[owner].get(LEFT_OUT):
                     scored["unscored"] |= {"edit: reply left out, longer than the model's context": int(left_out)}
-                records.append(head.model_copy(update={**scored, "edit": dict(edits.facts[owner])}))
+                facts = {**edits.facts[owner], **changes[owner], **_target(plan, asked, owner, request, after)}
+                # JSON has no word for what is no number
+                facts = {name: value for name, value in facts.items() if math.isfinite(value)}
+                records.append(head.model_copy(update={**scored, "edit": facts}))
             except CaseError as error:
                 records.append(head.model_copy(update={"status": "failed", "reason": str(error)}))
         timings.append(Timing(name, len(cases), found.seconds, perf_counter() - begun))
@@ -277,6 +282,19 @@ def _scored(plan: Plan, asked: Plan, owner: int, before: Readings, after: Readin
         "text": None if text is None else after.free[text],
         "unscored": dict(sorted(unscored.items())),
     }
+
+
+def _target(plan: Plan, asked: Plan, owner: int, request: EditRequest, after: Readings) -> dict[str, float]:
+    """Return the probability of the edit's own target under the edited model, if a probe of reliability asks for it.
+
+    It is the geometric mean over the target's tokens, each behind the right ones before it: exp(mean log p).
+    """
+    for probe, rows in zip(plan.cases[owner].probes, asked.probes[owner], strict=True):
+        wanted = (probe.role, probe.prompt, probe.answers[:1]) == ("reliability", request.prompt, (request.target,))
+        if wanted and not probe.opposed and 0 in rows.forced:
+            log_p = after.forced[rows.forced[0]].log_p
+            return {"target_probability": math.exp(math.fsum(log_p) / len(log_p))}
+    return {}
 
 
 def _values(probe: Probe, said: Heard) -> Iterable[tuple[Protocol, float]]:

@@ -5,7 +5,7 @@ from typing import Literal
 
 from instructedit.editors import InputError
 
-from .results import SCHEMA_VERSION, SUITES, Measure, Method, Protocol, Record, RunFile, Schedule, read_record
+from .results import SCHEMA_VERSION, SUITES, Health, Measure, Method, Protocol, Record, RunFile, Schedule, read_record
 
 
 class SuiteEntry(Record):
@@ -131,6 +131,8 @@ class SuiteGroup(Record):
     pairs: tuple[SeedPair, ...] = ()
     """The pairs of rows that `summary.json` compares too, over all seeds; none in files of older versions. Without
     fluency, of which more is not always better."""
+    health: tuple[Health, ...] = ()
+    """As in `summary.json`, over the edits of all seeds; none in files of older versions."""
 
 
 class SuiteSummary(Record):

@@ -20,6 +20,7 @@ from instructedit.editors.errors import InputError
 
 from .crossed import crossed_mean
 from .decide import adjust, by_definition
+from .health import Tally
 from .results import CaseRecord, Comparison, EditorSpec, Mean, Measure, Protocol, RunFile, RunSummary
 from .statistics import Interval, bounds_of, paired
 from .store import Key, key_of
@@ -110,8 +111,10 @@ def summarise(
     numbers: dict[str, int] = {}
     counts = {task: Counter(done=0, skipped=0, failed=0) for task in spec.tasks}
     seen: set[Key] = set()
+    tally = Tally(spec)
     for record in records:
         _check(record, run_file, editors, seen)
+        tally.take(record)
         counts[record.task][record.status] += 1
         if record.status == "failed":
             counts[record.task][f"failed under {record.editor}"] += 1
@@ -150,6 +153,7 @@ def summarise(
                 first.name, second.name, task, values[first.name, task], values[second.name, task], names
             )
         ),
+        health=tuple(tally.summed()),
     )
 
 

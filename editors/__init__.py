@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .cost import Cost as Cost
     from .editor import Editor as Editor
     from .editor import EditorConfig as EditorConfig
+    from .editor import Published as Published
     from .editor import make as make
     from .edits import Context as Context
     from .edits import Edits as Edits
@@ -93,6 +94,7 @@ _HOME = {
     "ObjectiveConfig": "objective",
     "Patch": "patches",
     "Probe": "cases",
+    "Published": "editor",
     "Range": "search",
     "Registry": "registry",
     "Role": "cases",

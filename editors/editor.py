@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Self, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors.torch import load_file, save_file
@@ -32,13 +32,50 @@ if TYPE_CHECKING:
     from .search import Range
 
 
+class Published(NamedTuple):
+    """The model that an editor's defaults were published for, known again by its shape.
+
+    Attributes:
+        model: Its name.
+        family: `model_type` of its configuration in transformers.
+        blocks: Its number of blocks.
+        width: Width of its residual stream.
+        options: The options whose right values depend on the model; nested ones with dots, e.g. `training.lr`.
+    """
+
+    model: str
+    family: str
+    blocks: int
+    width: int
+    options: tuple[str, ...]
+
+    def fits(self, model: LanguageModel | Sketch) -> bool:
+        """Tell whether a model is the one."""
+        shape = (model.model.config.model_type, len(model.structure), model.structure.width)
+        return shape == (self.family, self.blocks, self.width)
+
+
 class EditorConfig(BaseModel):
     """Base of all editor configurations: frozen and complete.
 
-    Unknown keys and numbers that are not finite are errors.
+    Unknown keys and numbers that are not finite are errors. The docstring below an option is what `instructedit list
+    options` says of it.
+
+    Attributes:
+        published: The model that the defaults were published for; None if they are for any.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+    published: ClassVar[Published | None] = None
+
+    def sets(self, option: str) -> bool:
+        """Tell whether an option was set, and is not left at its default; a nested one is named with dots."""
+        name, _, inner = option.partition(".")
+        if name not in self.model_fields_set:
+            return False
+        value = getattr(self, name)
+        return value.sets(inner) if inner and isinstance(value, EditorConfig) else True
 
 
 C = TypeVar("C", bound=EditorConfig)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from .cases import EditRequest
 from .cost import FLOAT, Cost
+from .editor import Published
 from .edits import Edits
 from .hypernetwork import Hypernetwork
 from .model import LanguageModel
@@ -30,7 +31,7 @@ from .sketch import Sketch
 from .structure import Site
 from .taps import Factors
 from .texts import EditRows, EditTexts, counted
-from .trained import TOGETHER, Shape, TrainedConfig, TrainedEditor, facts_of
+from .trained import TOGETHER, Shape, TrainedConfig, TrainedEditor
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,8 @@ def _says(values: Tensor) -> Tensor:
 
 class GradientConfig(TrainedConfig):
     """Sizes and first values of the hypernetwork; the defaults are MEND's."""
+
+    published: ClassVar[Published | None] = Published("GPT2-XL", "gpt2", 48, 1600, ("edit_lr", "training.lr"))
 
     rank: int = Field(default=1920, ge=1)
     """Rank of each layer; at most d_in + d_out is used."""
@@ -238,8 +241,7 @@ class GradientEditor(TrainedEditor[C]):
                 with torch.no_grad():
                     total = merge(total, self._made(model, part, None, [len(part)], own))
                 done += len(part)
-        edits = replace(total, facts=(facts_of(total.patches[0]),))
-        return counted(edits, self._texts(model, requests), [0] * len(requests))
+        return counted(total, self._texts(model, requests), [0] * len(requests))
 
     def _made(
         self,

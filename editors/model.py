@@ -77,6 +77,7 @@ class LanguageModel(Taps):
         limit = pack_tokens or PACK_TOKENS.get(self.device.type, PACK_TOKENS["cuda"])
         self.engine = Engine(self.model, self.structure, self.device, limit, self.context)
         self.standing: Edits | None = None
+        self._norms: dict[str, float] = {}
 
     @classmethod
     def load(
@@ -198,6 +199,18 @@ class LanguageModel(Taps):
         """Return what a site makes of x [..., d_in]."""
         with torch.no_grad():
             return self.model.get_submodule(site.name)(x)  # type: ignore[no-any-return]
+
+    def weight_norm(self, site: str) -> float:
+        """Return the Frobenius norm of the unedited weight of a map, which is named as in a patch."""
+        if site not in self._norms:
+            weight = self.model.get_submodule(site).weight
+            assert isinstance(weight, Tensor)
+            weights = {f"{site}.weight": weight} if not weight.is_meta else _state(self.model)
+            for name, tensor in weights.items():
+                if name.endswith(".weight"):
+                    norm = torch.linalg.vector_norm(tensor, dtype=self.edit_dtype)
+                    self._norms[name.removesuffix(".weight")] = float(norm)
+        return self._norms[site]
 
     def fingerprint(self) -> str:
         """Return the sha256 over the configuration, and over names, shapes, types and bytes of all weights by name."""

@@ -44,10 +44,17 @@ class Descent:
 
 @dataclass(slots=True)
 class _Progress:
-    """What one edit has done: its steps, and its latest loss on each part of its requests."""
+    """What one edit has done.
+
+    Attributes:
+        steps: Its steps.
+        losses: Its latest loss on each part of its requests.
+        stale: Parts whose loss was looked at before the last step.
+    """
 
     steps: int = 0
     losses: dict[int, float] = field(default_factory=dict)
+    stale: set[int] = field(default_factory=set)
 
 
 def minimise(
@@ -74,8 +81,8 @@ def minimise(
         texts: The requests that the rows belong to, and which rows are opposed; by default each row is a request.
 
     Returns:
-        The edits, with the number of steps and the last loss as facts. The loss is the one the last step was taken on,
-        or the one that stopped the edit.
+        The edits, with these facts: `steps`; `final_loss`, the loss of the edit as it is returned, behind its last
+        step; `converged`, 1 if a loss fell below `stop_loss`, else 0.
     """
     progress = [_Progress() for _ in free]
     if not free:
@@ -88,15 +95,25 @@ def minimise(
     assert cut is not None, "free tensors make patches"
     bases = [model.base_pass([rows[i] for i in part], [cut]) for part in parts]
     moving = list(range(len(free)))
-    for step in range(descent.steps):
-        turn, ran = step % len(parts), moving
+
+    def look(turn: int, ran: Sequence[int], *, grad: bool = True) -> tuple[Tensor, Tensor]:
+        """Note the losses of some edits on a part of the requests; return what `_terms` does."""
         own = [owners[i] for i in parts[turn]]
-        terms, owner = _terms(model, bases[turn], texts, parts[turn], [labels[i] for i in parts[turn]], own, free, ran)
+        wanted = [labels[i] for i in parts[turn]]
+        terms, owner = _terms(model, bases[turn], texts, parts[turn], wanted, own, free, ran, grad=grad)
         # on the CPU, where a sum is the same every time
         losses = torch.zeros(len(free), dtype=terms.dtype).index_add_(0, owner, terms.detach().cpu()).tolist()
         for edit in ran:
             progress[edit].losses[turn] = losses[edit]
+            progress[edit].stale.discard(turn)
+        return terms, owner
+
+    below: set[int] = set()
+    for step in range(descent.steps):
+        turn, ran = step % len(parts), moving
+        terms, owner = look(turn, ran)
         moving = [edit for edit in ran if not _done(progress[edit], sizes, descent.stop_loss)]
+        below |= {edit for edit in {*ran} - {*moving} if _mean(progress[edit].losses, sizes) < descent.stop_loss}
         if not moving:
             break
         for edit in moving:
@@ -107,14 +124,20 @@ def minimise(
         for edit in moving:
             free[edit].step()
             progress[edit].steps += 1
+            progress[edit].stale |= {*range(len(parts))}
         if moving != ran:
             for edit in {*ran} - {*moving}:
                 free[edit].zero_grad()  # zeros, which came back for the rows it had in the pass
             bases[turn].layouts.clear()  # and the tensors that steps of more edits started from
-    return Edits(
-        tuple(edit.made() for edit in free),
-        tuple({"steps": float(edit.steps), "last_loss": _mean(edit.losses, sizes)} for edit in progress),
-    )
+    for turn in range(len(parts)):
+        if stale := [number for number, own in enumerate(progress) if turn in own.stale]:
+            look(turn, stale, grad=False)
+    facts = []
+    for number, own in enumerate(progress):
+        loss = _mean(own.losses, sizes)
+        converged = number in below or loss < descent.stop_loss
+        facts.append({"steps": float(own.steps), "final_loss": loss, "converged": float(converged)})
+    return Edits(tuple(edit.made() for edit in free), tuple(facts))
 
 
 def _done(progress: _Progress, sizes: Sequence[int], stop_loss: float) -> bool:
@@ -145,6 +168,8 @@ def _terms(
     owners: Sequence[int],
     free: Sequence[Free],
     moving: Sequence[int],
+    *,
+    grad: bool,
 ) -> tuple[Tensor, Tensor]:
     """Return the terms whose sums are the losses of the edits that still move, and on the CPU the edit of each term."""
     edit_of_request = {texts.requests[row]: owner for row, owner in zip(part, owners, strict=True)}
@@ -167,7 +192,7 @@ def _terms(
 
     terms: list[Tensor] = []
     edit_of: list[Tensor] = []
-    with torch.enable_grad(), differentiated_once():
+    with torch.set_grad_enabled(grad), differentiated_once():
         edits = Edits(tuple(edit.patches() if number in some else () for number, edit in enumerate(free)))
         for layout, logits in model.replay_passes(base, edits, owners, among):
             at, tokens, share, unlikely, owner = layout.once("wanted", partial(wanted, layout))

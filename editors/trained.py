@@ -26,7 +26,7 @@ from .edits import Edits
 from .errors import CaseError, InputError
 from .model import LanguageModel
 from .objective import Losses, ObjectiveConfig, Outer, outer_loss, outer_rows
-from .patches import LowRank, Patch
+from .patches import Patch
 from .search import Choice, LogUniform, Range
 from .seeds import seed_of
 from .sketch import Sketch
@@ -360,7 +360,7 @@ class TrainedEditor(Editor[C]):
             for part in self._parts(model, [requests[index] for index in order]):
                 made += self.patches(model, part).patches
         patches = tuple(own for _, own in sorted(zip(order, made, strict=True), key=itemgetter(0)))
-        edits = Edits(patches, tuple(map(facts_of, patches)), tuple(self.own_context(request) for request in requests))
+        edits = Edits(patches, contexts=tuple(self.own_context(request) for request in requests))
         if not any(request.replies for request in requests):
             return edits  # a fact has one text, and is refused if it does not fit
         return counted(edits, [self.texts(model, request) for request in requests])
@@ -421,16 +421,3 @@ class TrainedEditor(Editor[C]):
 def _room(sites: Sequence[Site]) -> int:
     """Return the tokens whose factors at the widest map take `ROOM` bytes."""
     return ROOM // (FLOAT * max(site.d_in + site.d_out for site in sites))
-
-
-def facts_of(patches: Sequence[Patch]) -> dict[str, float]:
-    """Return what is reported of an edit: the norm of its change of the weights."""
-    return {"delta_norm": sum(_square(patch) for patch in patches) ** 0.5}
-
-
-def _square(patch: Patch) -> float:
-    """Return the squared Frobenius norm of a patch's change of the weight; of A B it follows from the factors."""
-    if isinstance(patch, LowRank):
-        return max(0.0, float(((patch.a.T @ patch.a) * (patch.b @ patch.b.T)).sum()))
-    delta = patch.delta()
-    return 0.0 if delta is None else float(delta.square().sum())

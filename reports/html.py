@@ -53,8 +53,10 @@ def render(report: Report) -> str:
     ]
     for block in report.blocks:
         lines += [f"<section><h2>{escape(block.heading)}</h2>", *(f"<p>{escape(text)}</p>" for text in block.text)]
-        for table in (*block.tables, *block.comparisons):
-            lines += _table(table)
+        for tables, sentences in ((block.tables, block.notes), (block.comparisons, ())):
+            for table in tables:
+                lines += _table(table)
+            lines += (f"<p>{escape(text)}</p>" for text in sentences)
         lines.append("</section>")
     lines += ["<footer>", *(f"<p>{escape(note)}</p>" for note in report.footer), "</footer>", "</html>"]
     return "\n".join(lines) + "\n"

@@ -44,6 +44,9 @@ def render(report: Report) -> str:
         if block.text:
             heading = rf"\medskip\noindent\textbf{{{_escape(block.heading)}}}\par"
             lines += ["", heading, *(rf"{_escape(sentence)}\par" for sentence in block.text)]
+        if block.notes:
+            heading = rf"\medskip\noindent\textit{{{_escape(block.heading)}}}\par"
+            lines += ["", heading, *(rf"{_escape(sentence)}\par" for sentence in block.notes)]
         for tables in (*_pages(block.tables), *_pages(block.comparisons)):
             lines += ["", *_float(block.heading, tables, report)]
             count += 1

@@ -14,8 +14,11 @@ def render(report: Report) -> str:
     parts.append("\n".join(f"- {word}: {escape(value)}" for word, value in report.header))
     for block in report.blocks:
         parts += [f"## {escape(block.heading)}", *map(escape, block.text)]
-        for table in (*block.tables, *block.comparisons):
-            parts += [f"### {escape(table.title)}", grid(table), *([escape(table.note)] if table.note else [])]
+        for tables, sentences in ((block.tables, block.notes), (block.comparisons, ())):
+            for table in tables:
+                parts += [f"### {escape(table.title)}", grid(table), *([escape(table.note)] if table.note else [])]
+            if sentences:
+                parts.append("\n".join(f"- {escape(sentence)}" for sentence in sentences))
     parts += ["## Notes", "\n".join(f"- {escape(note)}" for note in report.footer)]
     return "\n\n".join(parts) + "\n"
 

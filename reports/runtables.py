@@ -1,7 +1,7 @@
 """Tables of runs as they are, no seeds put together: by task, by subset of the probes, and by protocol."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -9,6 +9,7 @@ from instructedit.benchmark.results import Comparison, Mean, RunFile, RunSummary
 from instructedit.editors.errors import InputError
 
 from .columns import SECTIONS, Column, column_of, interval, stages
+from .health import column_note, explained, health_lines
 from .marks import NO_MARKS, Mark, Marks, crowded, leads, mark_columns
 from .notes import controls, header, run_footer, runs_header, warnings
 from .reading import CHOICES, PUBLISHED, WORDS, label, protocol_for
@@ -61,11 +62,14 @@ def run_table(name: str, runs: Sequence[tuple[RunFile, RunSummary]], protocol: s
     blocks = []
     for task in dict.fromkeys(task for run, _ in runs for task in run.spec.tasks):
         tables: list[Table] = []
+        notes = [note for run, summary in runs for note in _health(runs, run, summary, task)]
         of_task = [mean for _, summary in runs for mean in summary.means if mean.task == task]
         for stage, mark in stages(of_task):
             tables += make(_find(runs, task, stage), choice, mark, records)
+            if name != "subsets":
+                notes += _columns(_find(runs, task, stage), {record["protocol"] for record in records}, mark)
         if tables:
-            blocks.append(Block(task, tuple(tables)))
+            blocks.append(Block(task, tuple(tables), notes=tuple(notes)))
     if not blocks:
         raise InputError(f"{', '.join(run.digest for run, _ in runs)}: nothing to show in a table '{name}'.")
     several = len(runs) > 1
@@ -74,12 +78,15 @@ def run_table(name: str, runs: Sequence[tuple[RunFile, RunSummary]], protocol: s
         warnings=tuple(f"{run.digest}: {text}" for run, summary in runs for text in warnings(run, summary)),
         header=tuple(runs_header([run for run, _ in runs])) if several else header(runs[0][0]),
         blocks=tuple(blocks),
-        footer=run_footer(
-            [summary for _, summary in runs],
-            {record["protocol"] for record in records},
-            derived=any(record["derived"] for record in records),
-            ranked=name != "subsets",
-            several=several,
+        footer=(
+            *run_footer(
+                [summary for _, summary in runs],
+                {record["protocol"] for record in records},
+                derived=any(record["derived"] for record in records),
+                ranked=name != "subsets",
+                several=several,
+            ),
+            *explained(block.notes for block in blocks),
         ),
     )
     return Sheet(report, tuple(records))
@@ -87,12 +94,9 @@ def run_table(name: str, runs: Sequence[tuple[RunFile, RunSummary]], protocol: s
 
 def _find(runs: Sequence[tuple[RunFile, RunSummary]], task: str, stage: str) -> _Found:
     """Return the numbers of a task and stage; a name that several runs have gets the run's digest behind it."""
-    counts = Counter(row.name for run, _ in runs for row in run.spec.editors if row.evaluates(task))
     found = _Found([], {}, {})
     for run, summary in runs:
-        names = {
-            row.name: f"{row.name} ({run.digest[:8]})" if counts[row.name] > 1 else row.name for row in run.spec.editors
-        }
+        names = _names(runs, run, task)
         found.rows.extend(
             _Row(names[row.name], run, row.name not in controls(run))
             for row in run.spec.editors
@@ -105,6 +109,37 @@ def _find(runs: Sequence[tuple[RunFile, RunSummary]], task: str, stage: str) -> 
             if (pair.task, pair.stage) == (task, stage):
                 found.pairs[column_of(pair), names[pair.editor], names[pair.other]] = pair
     return found
+
+
+def _names(runs: Sequence[tuple[RunFile, RunSummary]], run: RunFile, task: str) -> dict[str, str]:
+    """Return what the rows of a run are called in a table."""
+    counts = Counter(row.name for other, _ in runs for row in other.spec.editors if row.evaluates(task))
+    return {
+        row.name: f"{row.name} ({run.digest[:8]})" if counts[row.name] > 1 else row.name for row in run.spec.editors
+    }
+
+
+def _health(runs: Sequence[tuple[RunFile, RunSummary]], run: RunFile, summary: RunSummary, task: str) -> Iterator[str]:
+    return health_lines(run, summary.health, summary.means, task, _names(runs, run, task).__getitem__)
+
+
+def _columns(found: _Found, protocols: Collection[str], mark: str) -> Iterator[str]:
+    """Yield what is to be said of the columns of a stage; rows of two runs are not compared with each other."""
+    means = {
+        (column, row): mean.mean
+        for (column, subset, row), mean in found.means.items()
+        if subset is None and column.protocol in protocols
+    }
+    for run in {row.run.digest: row.run for row in found.rows}.values():
+        own = [row for row in found.rows if row.run is run]
+        names = {row.name for row in own}
+        yield from column_note(
+            {key: mean for key, mean in means.items() if key[1] in names},
+            [row.name for row in own if not row.rival],
+            [row.name for row in own if row.rival],
+            leads(found.pairs),
+            mark,
+        )
 
 
 def _tasks(found: _Found, choice: str, stage: str, records: list[dict[str, Any]]) -> Iterator[Table]:

@@ -46,6 +46,7 @@ def _json(sheet: Sheet) -> str:
         "warnings": report.warnings,
         "header": report.header,
         "text": [sentence for block in report.blocks for sentence in block.text],
+        "health": [f"{block.heading}: {sentence}" for block in report.blocks for sentence in block.notes],
         "notes": report.footer,
         "records": sheet.records,
     }

@@ -8,6 +8,7 @@ from instructedit.benchmark.results import EditorSpec
 from instructedit.benchmark.suite_results import SeedComparison, SeedMean, SuiteGroup, SuiteSummary
 
 from .columns import SECTIONS, Column, column_of, deviation, interval, spread, stages
+from .health import column_note, explained, health_lines
 from .joint import sizes
 from .marks import Marks, leads, mark_columns
 from .notes import controls, model, row_notes, rows, suite_footer, task_options
@@ -21,12 +22,13 @@ _Marked = dict[Column, Marks]
 
 def build_suite(summary: SuiteSummary) -> Report:
     """Lay out a suite: InstructEdit against MEND, then setting by setting what it asks, then every row and task."""
+    blocks = (*beats(summary.groups), *(block for group in summary.groups for block in _blocks(group)))
     return Report(
         title=f"Suite {summary.name}",
         warnings=summary.warnings,
         header=tuple(suite_header(summary.groups)),
-        blocks=(*beats(summary.groups), *(block for group in summary.groups for block in _blocks(group))),
-        footer=suite_footer(summary),
+        blocks=blocks,
+        footer=(*suite_footer(summary), *explained(block.notes for block in blocks)),
     )
 
 
@@ -63,12 +65,14 @@ def _blocks(group: SuiteGroup) -> Iterator[Block]:
     asked = [block for view in views for block in (view(group, MAIN), view(group, FREE)) if block.tables]
     yield from asked
     for task in group.run.spec.tasks:
-        found = tuple(_task(group, task))
+        notes = [*health_lines(group.run, group.health, group.means, task)]
+        found = tuple(_task(group, task, notes))
         if found:
-            yield Block(f"{group.label}: {task}", found, detail=bool(asked))
+            yield Block(f"{group.label}: {task}", found, notes=tuple(notes), detail=bool(asked))
 
 
-def _task(group: SuiteGroup, task: str) -> Iterator[Table]:
+def _task(group: SuiteGroup, task: str, notes: list[str]) -> Iterator[Table]:
+    """Yield the tables of a task, and add what is to be said of their columns."""
     means = [mean for mean in group.means if mean.task == task]
     names = [row.name for row in group.run.spec.editors if row.evaluates(task)]
     rivals = [name for name in names if name not in controls(group.run)]
@@ -77,6 +81,14 @@ def _task(group: SuiteGroup, task: str) -> Iterator[Table]:
         pairs = {(column_of(p), p.row, p.other): p for p in group.pairs if (p.task, p.stage) == (task, stage)}
         values = {key: mean.mean for key, mean in numbers.items()}
         marked = mark_columns(values, rivals, controls(group.run), leads(pairs))
+
+        notes += column_note(
+            {key: mean.mean for key, mean in numbers.items()},
+            [name for name in names if name not in rivals],
+            rivals,
+            leads(pairs),
+            mark,
+        )
 
         def cell(column: Column, row: str, mean: SeedMean, show_n: bool, marked: _Marked = marked) -> Cell:
             return Cell(

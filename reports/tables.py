@@ -13,6 +13,7 @@ from instructedit.benchmark.results import Comparison, Mean, Protocol, RunFile, 
 from instructedit.benchmark.suite_results import SeedComparison, SeedMean
 
 from .columns import SECTIONS, Column, column_of, interval, p_words, stages
+from .health import column_note, explained, health_lines
 from .marks import UNMARKED, Mark, Marks, crowded, leads, mark_columns
 from .notes import controls, footer, header, warnings
 
@@ -67,6 +68,8 @@ class Block:
     comparisons: tuple[Table, ...] = ()
     text: tuple[str, ...] = ()
     """Sentences above the tables."""
+    notes: tuple[str, ...] = ()
+    """Sentences under the tables: what is to be said of the rows' edits, and of columns that tell no row from none."""
     detail: bool = False
     """Whether the files alone have it: the terminal shows another view of the same numbers."""
 
@@ -84,12 +87,13 @@ class Report:
 
 def build(run: RunFile, summary: RunSummary) -> Report:
     """Lay out a run's summary as tables; the numbers are the means over subsets (the CSV file has every subset)."""
+    blocks = tuple(_block(run, summary, task) for task in run.spec.tasks)
     return Report(
         title=f"Run {run.digest}",
         warnings=warnings(run, summary),
         header=header(run),
-        blocks=tuple(_block(run, summary, task) for task in run.spec.tasks),
-        footer=footer(run, summary),
+        blocks=blocks,
+        footer=(*footer(run, summary), *explained(block.notes for block in blocks)),
     )
 
 
@@ -146,6 +150,7 @@ def _block(run: RunFile, summary: RunSummary, task: str) -> Block:
     comparisons = [comparison for comparison in summary.comparisons if comparison.task == task]
     tables: list[Table] = []
     pairs: list[Table] = []
+    notes = [*health_lines(run, summary.health, means, task)]
     for stage, mark in stages(means):
         found = _tables(
             run,
@@ -156,7 +161,8 @@ def _block(run: RunFile, summary: RunSummary, task: str) -> Block:
         )
         tables += found.tables
         pairs += found.comparisons
-    return Block(task, tuple(tables), tuple(pairs))
+        notes += found.notes
+    return Block(task, tuple(tables), tuple(pairs), notes=tuple(notes))
 
 
 def _tables(run: RunFile, task: str, mark: str, numbers: Sequence[Mean], compared: Sequence[Comparison]) -> Block:
@@ -191,5 +197,14 @@ def _tables(run: RunFile, task: str, mark: str, numbers: Sequence[Mean], compare
         ),
         comparisons=tuple(
             layout(_COMPARISON + mark, "Editors", ("teacher_forced_exact",), names, differences, pair_cell)
+        ),
+        notes=tuple(
+            column_note(
+                {key: mean.mean for key, mean in means.items()},
+                [name for name in editors if name not in rivals],
+                rivals,
+                leads(pairs),
+                mark,
+            )
         ),
     )

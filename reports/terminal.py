@@ -19,22 +19,27 @@ _SIGNS = ("", "*", "_")
 
 
 def draw(report: Report, console: Console) -> None:
-    """Print a report, but for the blocks that are details."""
+    """Print a report, but for the tables of blocks that are details."""
     # Everything is a Text: in a plain string rich would read an interval such as [97.0, 99.6] as markup.
     _warn(report, console)
     for word, value in report.header:
         console.print(Text.assemble((f"{word:12}", "bold"), value))
-    for block in (block for block in report.blocks if not block.detail):
+    for block in (block for block in report.blocks if block.notes or not block.detail):
         console.print()
         console.print(Rule(Text(block.heading, "bold"), align="left", characters="="))
         for sentence in block.text:
             console.print(Text(sentence))
-        for table in (*block.tables, *block.comparisons):
-            for grid in _fitting(table, console):
+        for tables, sentences in ((block.tables, block.notes), (block.comparisons, ())):
+            for table in () if block.detail else tables:
+                for grid in _fitting(table, console):
+                    console.print()
+                    console.print(grid)
+                if table.note:
+                    console.print(Text(table.note, "dim"))
+            if sentences:
                 console.print()
-                console.print(grid)
-            if table.note:
-                console.print(Text(table.note, "dim"))
+            for sentence in sentences:
+                console.print(Text(sentence))
     console.print(Rule(style="dim"))
     for note in report.footer:
         console.print(Text(note, "dim"))

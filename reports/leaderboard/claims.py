@@ -11,6 +11,7 @@ from .laws import CLOSE
 from .manifest import RunEntry
 
 _MEAN = ("editor", "task", "stage", "measure", "subset", "derived", "protocol")
+_HEALTH = ("editor", "task", "stage")
 _COMPARISON = ("editor", "other", "task", "stage", "measure", "derived", "protocol")
 
 
@@ -21,6 +22,8 @@ def compare_summary(claimed: RunSummary, computed: RunSummary, file: str, findin
             findings.add(file, field, getattr(computed, field), getattr(claimed, field))
     _compare("mean", claimed.means, computed.means, _MEAN, file, findings)
     _compare("comparison", claimed.comparisons, computed.comparisons, _COMPARISON, file, findings)
+    if claimed.health:  # older versions wrote none
+        _compare("health", claimed.health, computed.health, _HEALTH, file, findings)
 
 
 def _compare(
@@ -59,6 +62,8 @@ def _named(key: tuple[str, ...], values: tuple[Any, ...]) -> str:
 def _equal(found: Any, expected: Any) -> bool:
     if isinstance(found, float) and isinstance(expected, float):
         return math.isfinite(found) and abs(found - expected) <= CLOSE
+    if isinstance(found, dict) and isinstance(expected, dict):
+        return found.keys() == expected.keys() and all(_equal(found[key], expected[key]) for key in found)
     return bool(found == expected)
 
 

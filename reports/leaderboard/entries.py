@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from instructedit.benchmark.health import Tally
 from instructedit.benchmark.results import (
     CaseRecord,
     EditorSpec,
@@ -21,6 +22,7 @@ from instructedit.benchmark.statistics import Interval
 from instructedit.benchmark.summary import case_values
 
 from ..columns import Column
+from ..health import Finding, findings, is_attitude
 from .archive import Archive, document, lines
 from .manifest import Manifest
 from .training import Exposure, exposure
@@ -101,6 +103,7 @@ class Entry:
         values: Value of each case under each seed.
         failed: Cases that failed or were skipped, over all seeds.
         summary: Mean and interval by seed, from the run's summary.
+        findings: What is to be said of its edits, by seed; computed from the records, whatever the summary says.
     """
 
     submission: Submission
@@ -112,6 +115,19 @@ class Entry:
     values: dict[int, dict[str, float]] = field(default_factory=dict)
     failed: int = 0
     summary: dict[int, Interval] = field(default_factory=dict)
+    findings: dict[int, tuple[Finding, ...]] = field(default_factory=dict)
+
+    @property
+    def flag(self) -> str:
+        """What is to be said of its edits in a few words; empty if nothing is."""
+        return ", ".join(dict.fromkeys(f.flag for found in self.findings.values() for f in found if f.flag))
+
+    @property
+    def flag_sentence(self) -> str:
+        """The same in a sentence, seed by seed where there are several."""
+        told = {seed: "; ".join(f.sentence for f in found) for seed, found in sorted(self.findings.items()) if found}
+        several = len(self.runs) > 1
+        return " ".join(f"Seed {seed}: {words}." if several else f"{words}." for seed, words in told.items())
 
     @property
     def control(self) -> bool:
@@ -132,18 +148,19 @@ def entries_of(submissions: Iterable[Submission]) -> dict[Board, list[Entry]]:
             run = submission.runs[digest]
             # What two runs of one entry have in common: all of the specification but the seed and the other rows.
             common = run.spec.model_copy(update={"seed": 0, "editors": ()}).digest
-            for board, row, values, failed, mean in _numbers(submission, run):
+            for board, row, values, failed, mean, told in _numbers(submission, run):
                 key = (submission.id, row.name, _identity(row), common)
                 entry = found[board].get(key)
                 if entry is None:
-                    told = exposure(row, board.task)
-                    entry = found[board][key] = Entry(submission, row, run.spec.setting, told)
+                    exposed = exposure(row, board.task)
+                    entry = found[board][key] = Entry(submission, row, run.spec.setting, exposed)
                 if run.spec.seed in entry.runs:
                     entry.again.setdefault(run.spec.seed, []).append(digest)
                     continue
                 entry.runs[run.spec.seed] = digest
                 entry.values[run.spec.seed] = values
                 entry.summary[run.spec.seed] = mean
+                entry.findings[run.spec.seed] = told
                 entry.failed += failed
     return {board: list(entries.values()) for board, entries in found.items()}
 
@@ -155,17 +172,18 @@ def _identity(row: EditorSpec) -> str:
     return digest_of(row.model_copy(update={"training": row.training.model_copy(update={"checkpoint": ""})}))
 
 
-Number = tuple[Board, EditorSpec, dict[str, float], int, Interval]
+Number = tuple[Board, EditorSpec, dict[str, float], int, Interval, tuple[Finding, ...]]
 
 
 def _numbers(submission: Submission, run: RunFile) -> Iterator[Number]:
-    """Yield each column of each row of a run: values by case, failed lines, and mean with interval."""
+    """Yield each column of each row of a run: values by case, failed lines, mean with interval, what its edits were."""
     rows = {row.name: row for row in run.spec.editors}
     values: dict[tuple[Board, str], dict[str, float]] = defaultdict(dict)
     failed: dict[tuple[str, str, str], int] = defaultdict(int)
-    place = f"runs/{run.digest}"
+    tally, place = Tally(run.spec), f"runs/{run.digest}"
     for _, line in lines(submission.archive, f"{place}/cases.jsonl.gz"):
         record = parse_record(line, CaseRecord, place)
+        tally.take(record)
         at = (record.editor, record.task, record.stage)
         if record.status != "done":
             failed[at] += 1
@@ -182,9 +200,20 @@ def _numbers(submission: Submission, run: RunFile) -> Iterator[Number]:
         for m in summary.means
         if m.subset is None
     }
+    told = {
+        (health.editor, health.task, health.stage): tuple(
+            findings(
+                rows[health.editor],
+                health,
+                run.defaults.get(health.editor),
+                attitude=is_attitude(summary.means, health.task),
+            )
+        )
+        for health in tally.summed()
+    }
     for (board, name), by_case in values.items():
         at = (name, board.task, board.stage)
-        yield board, rows[name], by_case, failed[at], means[board, name]
+        yield board, rows[name], by_case, failed[at], means[board, name], told.get(at, ())
 
 
 def board_of(run: RunFile, task: str, stage: str, measure: Measure, derived: bool, protocol: Protocol) -> Board:

@@ -22,6 +22,15 @@ _UNCHANGED: Mapping[Protocol, float] = {
 """Locality of a model that is not edited."""
 
 
+_FACTS: Mapping[str, tuple[float, float]] = {
+    "target_probability": (0.0, 1.0),
+    "at_bound": (0.0, 1.0),
+    "converged": (0.0, 1.0),
+    "cosine": (-1.001, 1.001),  # of single precision
+}
+"""Facts of an edit that lie between two numbers."""
+
+
 class Break(NamedTuple):
     """A law that a line breaks: what is wrong, what was expected, what was found."""
 
@@ -116,8 +125,7 @@ def check_line(record: CaseRecord, row: EditorSpec, spec: RunSpec) -> Iterator[B
         if row.method == "none":
             yield Break("status", "done, the row edits nothing", record.status)
         return
-    if not all(math.isfinite(fact) for fact in record.edit.values()):
-        yield Break("edit", "finite numbers", str(record.edit))
+    yield from _check_facts(record)
     by_probe: dict[int | None, dict[Protocol, Score]] = {}
     for number, score in enumerate(record.scores):
         own = by_probe.setdefault(score.probe, {})
@@ -134,6 +142,14 @@ def check_line(record: CaseRecord, row: EditorSpec, spec: RunSpec) -> Iterator[B
                 Break(f"probe {number}, {b.what}", b.expected, b.found) for b in _check_unedited(answer, values)
             )
     yield from _check_fluency(record, by_probe.get(None, {}))
+
+
+def _check_facts(record: CaseRecord) -> Iterator[Break]:
+    if not all(math.isfinite(fact) for fact in record.edit.values()):
+        yield Break("edit", "finite numbers", str(record.edit))
+    for name, (low, high) in _FACTS.items():
+        if not low - CLOSE <= (fact := record.edit.get(name, low)) <= high + CLOSE:
+            yield Break(f"edit.{name}", f"a number within {low:g} and {high:g}", str(fact))
 
 
 def _check_score(score: Score, record: CaseRecord) -> Iterator[Break]:

@@ -99,6 +99,7 @@ def pages(
             f"tables/{link.id}.html",
             page("table.html", "../", link=link, facts=facts, rows=rows, note=note, intervals=made),
         )
+        yield f"tables/{link.id}.json", _data(board, rows)
     for submission in accepted:
         place = f"submissions/{submission.id}"
         versions = [other for other in _versions(accepted) if other.author == submission.author]
@@ -206,6 +207,31 @@ def _row(board: Board, line: Line, apart: str) -> Row:
         apart=apart,
         again=tuple((seed, run) for seed in seeds for run in entry.again.get(seed, ())),
     )
+
+
+def _data(board: Board, rows: Sequence[Row]) -> bytes:
+    """Return a table's numbers with all digits."""
+    lines = [
+        {
+            "row": row.line.entry.row.name,
+            "submission": row.line.entry.submission.id,
+            "kind": row.kind,
+            "rank": row.line.rank,
+            "rank_untrained": row.line.rank_untrained,
+            "mean": row.line.mean,
+            "low": row.line.interval.low,
+            "high": row.line.interval.high,
+            "n": row.line.n,
+            "failed": row.line.entry.failed,
+            "seeds": sorted(row.line.entry.runs),
+            "runs": row.runs,
+            "trained_on_task": row.line.entry.exposure,
+            "flag": row.line.entry.flag,
+            "flag_sentence": row.line.entry.flag_sentence,
+        }
+        for row in rows
+    ]
+    return (json.dumps({"table": board._asdict(), "rows": lines}, indent=1) + "\n").encode()
 
 
 def _rank(rank: tuple[int, int] | None) -> str:

@@ -131,9 +131,10 @@ def _counts(run: SiteRun) -> dict[str, int]:
     return {status: sum(of_task.get(status, 0) for of_task in counts) for status in ("done", "failed", "skipped")}
 
 
-def _main(report: Report) -> list[tuple[str, list[Table]]]:
-    """Return the tables of exact match and of edit success, by task."""
+def _main(report: Report) -> list[tuple[str, list[Table], tuple[str, ...]]]:
+    """Return the tables of exact match and of edit success, and the lines under them, by task."""
     found = [
-        (block.heading, [table for table in block.tables if table.title.startswith(_MAIN)]) for block in report.blocks
+        (block.heading, [table for table in block.tables if table.title.startswith(_MAIN)], block.notes)
+        for block in report.blocks
     ]
-    return [(task, tables) for task, tables in found if tables]
+    return [(task, tables, notes) for task, tables, notes in found if tables]

@@ -155,7 +155,7 @@ def test_parts_of_a_joint_edit_reach_the_same_end(model):
     rows = [model.encode(request.prompt, request.target) for request in REQUESTS]
     for batch in (None, 2):
         edits = CaliNet(config.model_copy(update={"batch": batch})).edit_together(model, REQUESTS)
-        assert edits.facts[0]["last_loss"] < 0.85
+        assert edits.facts[0]["converged"] == 1
         for i, logits in model.forward(rows, edits, [0] * len(rows)):
             assert logits.argmax(-1).tolist() == list(rows[i].labels)
 

@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -64,6 +65,35 @@ def test_equals_plain_fine_tuning(make_language_model, family, objective):
         assert wanted.abs().max() > 0.04, "the edit must move"
 
 
+@pytest.mark.parametrize(("objective", "lr"), [("prompt_last", 0.01), ("target", 0.003), ("target", 0.2)])
+def test_how_much_of_a_change_stands_at_its_bound_is_counted(model, objective, lr):
+    """0.0103 is no number of float32, so that the bound is another than the option."""
+    config = FTConfig(objective=objective, block=1, lr=lr, steps=9, clamp=0.0103)
+    edits = FTL(config).edit(model, REQUESTS)
+    for facts, (patch,) in zip(edits.facts, edits.patches, strict=True):
+        entries = patch.d.numpy().astype(np.float64).ravel().tolist()
+        assert facts["at_bound"] == sum(abs(d) > 0.0103 - 1e-8 for d in entries) / len(entries)
+    assert (lr == 0.2) == (min(facts["at_bound"] for facts in edits.facts) > 0.9)
+    free = FTL(config.model_copy(update={"clamp": False})).edit(model, REQUESTS)
+    assert "at_bound" not in free.facts[0], "there is no bound"
+
+
+@pytest.mark.parametrize("objective", ["prompt_last", "target"])
+def test_the_final_loss_is_that_of_the_objective_behind_the_last_step(make_language_model, objective):
+    model = make_language_model("gpt2", torch.float64)
+    edits = FTL(FTConfig(objective=objective, block=1, lr=0.01, steps=3, clamp=0.05)).edit(model, REQUESTS)
+    for number, request in enumerate(REQUESTS):
+        twin = edits.apply_to(model.model, number)
+        prompt = model.tokenizer(request.prompt)["input_ids"]
+        target = model.tokenizer(" " + request.target)["input_ids"]
+        if objective == "prompt_last":
+            loss = -twin(input_ids=torch.tensor([prompt])).logits[0, -1].log_softmax(-1)[target].mean()
+        else:
+            logits = twin(input_ids=torch.tensor([prompt + target])).logits[0, len(prompt) - 1 : -1]
+            loss = torch.nn.functional.cross_entropy(logits, torch.tensor(target))
+        assert edits.facts[number]["final_loss"] == pytest.approx(float(loss), abs=1e-9)
+
+
 def test_many_together_minimise_the_mean_loss(make_language_model):
     model = make_language_model("gpt2", torch.float64)
     config = FTMConfig(block=2, lr=0.01, steps=8, clamp=0.05)
@@ -102,5 +132,5 @@ def test_the_published_objective_misses_targets_of_several_tokens(model):
 def test_an_edit_that_is_done_takes_no_more_steps(model):
     config = FTMConfig(block=1, lr=0.05, steps=200, clamp=0.5, stop_loss=1.3)
     facts = FTM(config).edit(model, REQUESTS).facts
-    assert all(0 < f["steps"] < 200 and f["last_loss"] < 1.3 for f in facts)
+    assert all(0 < f["steps"] < 200 and f["final_loss"] < 1.3 and f["converged"] for f in facts)
     assert facts[0]["steps"] != facts[1]["steps"], "each stops by itself"

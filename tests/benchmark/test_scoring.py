@@ -12,8 +12,10 @@ from instructedit.baselines.incontext import InContext, InContextConfig
 from instructedit.baselines.noedit import NoEdit
 from instructedit.benchmark.matching import generation_agreement, matches
 from instructedit.benchmark.metrics import ngram_entropy
-from instructedit.benchmark.results import GenerationSpec
-from instructedit.benchmark.scoring import is_finite, run_chunk
+from instructedit.benchmark.plan import Plan, ProbeRows
+from instructedit.benchmark.readings import Reading, Readings
+from instructedit.benchmark.results import CaseRecord, GenerationSpec
+from instructedit.benchmark.scoring import _target, is_finite, run_chunk
 from instructedit.editors import CaseError, Context, Dense, EditCase, Editor, EditRequest, Edits, LanguageModel, Probe
 
 GENERATION = GenerationSpec(max_new_tokens=8, fluency_tokens=8, fluency_top_k=3)
@@ -388,3 +390,46 @@ def test_numbers_that_are_finite_and_whose_sum_is_not():
         assert not is_finite(edit(3e38, bad, 3e38))
     assert not is_finite(edit(math.inf, -math.inf))
     assert is_finite(Edits.none(1))
+
+
+def test_the_probability_of_the_target_by_hand():
+    """Tokens of probability 1/2, 1/4 and 1/8: their geometric mean is 1/4."""
+    asked = case(0, "Ada Lovelace", "Paris")
+    rows = [ProbeRows({0: 1}), *(ProbeRows({0: 0}) for _ in asked.probes[1:])]
+    plan = Plan([asked], probes=[rows])
+    halves = [Reading(True, [0], [0], [math.log(p) for p in own], None) for own in ([0.9], [0.5, 0.25, 0.125])]
+    found = _target(plan, plan, 0, asked.request, Readings(halves, [], []))
+    assert found == {"target_probability": pytest.approx(0.25)}
+    assert _target(plan, plan, 0, replace(asked.request, target="Rome"), Readings(halves, [], [])) == {}
+
+
+def test_every_editor_reports_the_probability_of_its_target(model, editors):
+    """Of the edited model, of a text in front, and of the unedited one, each by a pass of its own."""
+    editors["in-context"] = InContext(InContextConfig())
+    records = run(model, editors)
+    edits = editors["ft-m"].edit(model, [c.request for c in CASES], 0)
+    for number, case_ in enumerate(CASES):
+        request = case_.request
+        told = InContext(InContextConfig()).context(request).text
+        models = {"none": (model.model, ""), "ft-m": (edits.apply_to(model.model, number), "")}
+        for name, (hf, front) in {**models, "in-context": (model.model, told)}.items():
+            labels, log_p = read(hf, model.tokenizer, front + request.prompt, request.target)
+            wanted = math.exp(sum(float(row[label]) for row, label in zip(log_p, labels, strict=True)) / len(labels))
+            facts = records[name, request.case_id].edit
+            assert facts["target_probability"] == pytest.approx(wanted, rel=1e-4)
+            assert set(facts) == {"target_probability"} if name != "ft-m" else "cosine" in facts
+        grace = records["grace", request.case_id].edit
+        assert grace["target_probability"] == pytest.approx(math.exp(-grace["final_loss"]), rel=1e-4)
+        tuned = records["ft-m", request.case_id].edit
+        assert tuned["target_probability"] == pytest.approx(math.exp(-tuned["final_loss"]), rel=1e-4)
+
+
+def test_facts_that_are_no_numbers_are_left_out(model):
+    class Odd(NoEdit):
+        def edit(self, model, requests, seed=0):
+            edits = super().edit(model, requests, seed)
+            return replace(edits, facts=tuple({"steps": 3.0, "final_loss": math.nan} for _ in requests))
+
+    for record in run(model, {"odd": Odd()}).values():
+        assert record.edit.keys() == {"steps", "target_probability"}
+        assert CaseRecord.model_validate_json(record.model_dump_json()) == record

@@ -70,10 +70,10 @@ def test_a_joint_edit_goes_round_its_parts_in_an_order_of_the_seed(exact, monkey
 
     monkeypatch.setattr(LanguageModel, "replay_passes", spy)
     edits = descend(exact, [0, 0, 0, 0], steps=3, batch=3)
-    assert [len(texts) for texts in seen] == [3, 1, 3]
+    assert [len(texts) for texts in seen] == [3, 1, 3, 3, 1], "each part once more behind the last step"
     assert seen[0] == seen[2]
     assert sorted(seen[0] + seen[1]) == sorted(f"{prompt} King" for prompt in PROMPTS)
-    numbers = [[PROMPTS.index(text.removesuffix(" King")) for text in texts] for texts in seen]
+    numbers = [[PROMPTS.index(text.removesuffix(" King")) for text in texts] for texts in seen[:3]]
     assert (edits.patches[0][0].d - by_hand(exact, numbers)).abs().max() < 1e-9
     orders = set()
     for seed in range(8):
@@ -84,9 +84,10 @@ def test_a_joint_edit_goes_round_its_parts_in_an_order_of_the_seed(exact, monkey
 
 
 def test_a_joint_edit_stops_by_the_mean_over_a_whole_round(exact):
-    full = descend(exact, [0, 0, 0, 0], lr=1e-9, steps=1).facts[0]["last_loss"]
+    full = descend(exact, [0, 0, 0, 0], lr=1e-9, steps=1).facts[0]["final_loss"]
     parts = descend(exact, [0, 0, 0, 0], lr=1e-9, steps=9, batch=3).facts[0]
-    assert parts == {"steps": 9.0, "last_loss": pytest.approx(full, rel=1e-6)}, "parts weigh as many as they hold"
+    wanted = {"steps": 9.0, "final_loss": pytest.approx(full, rel=1e-6), "converged": 0.0}
+    assert parts == wanted, "parts weigh as many as they hold"
     stopped = descend(exact, [0, 0, 0, 0], lr=1e-9, steps=9, batch=3, stop_loss=full + 1e-3).facts[0]
     assert stopped["steps"] == 1, "the second part was looked at before the edit stopped"
 
@@ -101,16 +102,43 @@ def test_independent_edits_are_never_cut(exact):
 
 def test_each_edit_stops_by_itself(exact):
     (slow, fast) = descend(exact, [0, 1], steps=60).facts
-    bound = (slow["last_loss"] + fast["last_loss"]) / 2
+    bound = (slow["final_loss"] + fast["final_loss"]) / 2
+    assert (slow["converged"], fast["converged"]) == (0, 0), "no loss is below zero"
     facts = descend(exact, [0, 1], steps=60, stop_loss=bound).facts
     steps = sorted(f["steps"] for f in facts)
     assert steps[0] < steps[1] == 60
-    assert min(f["last_loss"] for f in facts) < bound
+    assert min(f["final_loss"] for f in facts) < bound
+    assert [f["converged"] for f in facts] == [float(f["final_loss"] < bound) for f in facts]
+    assert {f["converged"] for f in facts} == {0.0, 1.0}
+
+
+def loss_of(model: LanguageModel, edits, number: int, prompts: list[str]) -> float:
+    """The loss of an edit that is written into a copy of the model, one unpadded pass a prompt."""
+    twin = edits.apply_to(model.model, number)
+    losses = []
+    for prompt in prompts:
+        row = model.encode(prompt, "King")
+        with torch.no_grad():
+            logits = twin(input_ids=torch.tensor([row.ids])).logits[0, list(row.scored)]
+        losses.append(float(torch.nn.functional.cross_entropy(logits, torch.tensor(row.labels))))
+    return sum(losses) / len(losses)
+
+
+@pytest.mark.parametrize("stop_loss", [0.0, 3.0])
+def test_the_final_loss_is_that_of_the_edit_that_is_returned(exact, stop_loss):
+    apart = descend(exact, [0, 1, 2, 3], steps=5, stop_loss=stop_loss)
+    before = [loss_of(exact, descend(exact, [0, 1, 2, 3], steps=4), number, [PROMPTS[number]]) for number in range(4)]
+    for number, facts in enumerate(apart.facts):
+        assert facts["final_loss"] == pytest.approx(loss_of(exact, apart, number, [PROMPTS[number]]), abs=1e-9)
+        if facts["steps"] == 5:
+            assert abs(facts["final_loss"] - before[number]) > 1e-4, "not the loss that the last step was taken on"
+    joint = descend(exact, [0, 0, 0, 0], steps=5, batch=3, stop_loss=stop_loss)
+    assert joint.facts[0]["final_loss"] == pytest.approx(loss_of(exact, joint, 0, PROMPTS), abs=1e-9)
 
 
 def test_an_edit_that_stopped_is_not_run_again(exact, monkeypatch):
     """Its numbers are those of an edit by itself, and the others' too."""
-    bound = max(f["last_loss"] for f in descend(exact, [0, 1, 2, 3], steps=3).facts)
+    bound = max(f["final_loss"] for f in descend(exact, [0, 1, 2, 3], steps=3).facts)
     together = descend(exact, [0, 1, 2, 3], steps=30, stop_loss=bound)
     ran: list[int] = []
     inner = LanguageModel.replay_passes
@@ -136,7 +164,7 @@ def test_an_edit_whose_loss_is_no_number_stops_and_leaves_the_others_alone(exact
         exact, rows, [row.labels for row in rows], [0, 1], [free(exact, math.nan), free(exact)], Descent(steps=4)
     )
     assert [f["steps"] for f in edits.facts] == [0, 4]
-    assert math.isnan(edits.facts[0]["last_loss"])
+    assert math.isnan(edits.facts[0]["final_loss"])
     assert (edits.patches[1][0].d - by_hand(exact, [[1]] * 4)).abs().max() < 1e-9
 
 

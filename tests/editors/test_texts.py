@@ -119,11 +119,11 @@ def test_fine_tuning_is_adam_on_the_weight(exact, editor):
     for number, request in enumerate((VIEW, FACT)):
         change, loss = by_hand([request])
         assert (apart.patches[number][0].delta() - change).abs().max() < 1e-7
-        assert apart.facts[number]["last_loss"] == pytest.approx(loss, abs=1e-7)
+        assert apart.facts[number]["final_loss"] == pytest.approx(loss, abs=1e-7)
     change, loss = by_hand([VIEW, FACT, OTHER])
     joint = tuned.edit_together(exact, [VIEW, FACT, OTHER])
     assert (joint.patches[0][0].delta() - change).abs().max() < 1e-7
-    assert joint.facts[0]["last_loss"] == pytest.approx(loss, abs=1e-7)
+    assert joint.facts[0]["final_loss"] == pytest.approx(loss, abs=1e-7)
 
 
 def test_a_request_is_never_cut_into_parts(exact, monkeypatch):
@@ -137,7 +137,7 @@ def test_a_request_is_never_cut_into_parts(exact, monkeypatch):
     edits = tuned.edit_together(exact, [VIEW, FACT, OTHER])
     assert sorted(seen) == [1, 3, 3]
     losses = [float(loss_by_hand(exact, exact.model, request)) for request in (VIEW, FACT, OTHER)]
-    assert edits.facts[0]["last_loss"] == pytest.approx(sum(losses) / 3, abs=1e-5)
+    assert edits.facts[0]["final_loss"] == pytest.approx(sum(losses) / 3, abs=1e-5)
 
 
 def test_calinet_starts_from_the_loss_of_all_replies(exact):
@@ -145,9 +145,9 @@ def test_calinet_starts_from_the_loss_of_all_replies(exact):
     edits = make(CaliNet, {"steps": 1}).edit(exact, [VIEW, FACT])
     for number, request in enumerate((VIEW, FACT)):
         by_hand = float(loss_by_hand(exact, exact.model, request))
-        assert edits.facts[number]["last_loss"] == pytest.approx(by_hand, abs=1e-7)
+        assert edits.facts[number]["final_loss"] == pytest.approx(by_hand, abs=1e-7)
     longer = make(CaliNet, {"steps": 40, "stop_loss": 0.0}).edit(exact, [VIEW])
-    assert longer.facts[0]["last_loss"] < edits.facts[0]["last_loss"] - 1
+    assert longer.facts[0]["final_loss"] < edits.facts[0]["final_loss"] - 1
 
 
 def test_ke_reads_the_first_reply_and_takes_the_gradient_of_all(exact):
