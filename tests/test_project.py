@@ -23,6 +23,7 @@ from packaging.version import Version
 
 from instructedit.benchmark.cli import app
 from instructedit.benchmark.config import presets, read_suite
+from instructedit.benchmark.outline import make_editor
 from instructedit.editors import EDITORS, EditRequest, make
 
 from .freeze import LEFT_OUT
@@ -43,6 +44,7 @@ MAY_IMPORT = {
         "instructedit.benchmark.construct.journal",
         "instructedit.benchmark.construct.records",
         "instructedit.benchmark.direction_results",
+        "instructedit.benchmark.forms",
         "instructedit.benchmark.matching",
         "instructedit.benchmark.metrics",
         "instructedit.benchmark.questions",
@@ -218,9 +220,8 @@ def test_every_entry_point_resolves_to_what_it_is_called(group):
 def test_every_preset_can_be_made(name):
     for _, config in read_suite(name):
         assert config.description.endswith(".")
-        for row, options in config.editors.items():
-            own = dict(options)
-            make(EDITORS.get(own.pop("method", row)), own)
+        for row in config.editors:
+            make_editor(config, row)
 
 
 def test_one_version_everywhere():

@@ -319,7 +319,8 @@ def test_two_processes_share_a_training(cases, tmp_path, model):
 def test_the_record_reads_back(cases):
     training, checkpoint = make(cases, limits={"convsent": 10})
     assert Checkpoint.model_validate_json(checkpoint.model_dump_json()).name == checkpoint.name
-    spec = training.spec(checkpoint.name)
+    spec = training.spec(checkpoint.name, "b" * 16)
+    assert spec.instructions == checkpoint.instructions == "b" * 16
     assert spec.cases == {"convsent": 9, "counterfact": 18, "recent": 9}
     assert spec.validation == {"convsent": 1, "counterfact": 2, "recent": 1}
     assert (spec.limits, spec.digest) == ({"convsent": 10}, training.cases.digest)
