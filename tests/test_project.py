@@ -43,6 +43,8 @@ MAY_IMPORT = {
         "instructedit.benchmark.checkpoint",
         "instructedit.benchmark.construct.journal",
         "instructedit.benchmark.construct.records",
+        "instructedit.benchmark.crossed",
+        "instructedit.benchmark.decide",
         "instructedit.benchmark.direction_results",
         "instructedit.benchmark.forms",
         "instructedit.benchmark.matching",

@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from instructedit.benchmark import statistics
 from instructedit.benchmark.results import EditorSpec
+from instructedit.benchmark.statistics import Interval
 from instructedit.reports.leaderboard.entries import Board, Entry, Submission, entries_of
-from instructedit.reports.leaderboard.ranks import Line, table_of
+from instructedit.reports.leaderboard.ranks import Line, decisions, table_of
 
 BOARD = Board(
     task="t",
@@ -52,7 +52,7 @@ def entry(
     values = {seed: {f"c{i:03}": float(i < round(right * n)) for i in range(n)} for seed in range(seeds)}
     made = Entry(Made(name, day), EditorSpec(name="row", method=method), "direct", exposure)
     made.values, made.runs = values, {seed: f"{seed}" for seed in values}
-    made.summary = {seed: (right, right - 0.1, right + 0.1) for seed in values}
+    made.summary = {seed: Interval(right, right - 0.1, right + 0.1, n, "bootstrap") for seed in values}
     return made
 
 
@@ -97,20 +97,29 @@ def test_entries_are_compared_on_the_cases_that_both_have():
     assert ranks([first, second]) == {"a": (1, 2), "b": (1, 2)}
 
 
-def test_entries_on_other_cases_are_drawn_once(monkeypatch: pytest.MonkeyPatch):
-    """Each entry lacks another case; two thirds are right in 90 %, one third in half of the cases."""
-    entries = [entry(f"e{number}", 0.9 if number % 3 else 0.5) for number in range(9)]
-    for number, made in enumerate(entries):
-        del made.values[0][f"c{number:03}"]
-    drawings: list[str] = []
-    seeded = statistics.seeded
-    monkeypatch.setattr(statistics, "seeded", lambda key: (drawings.append(key), seeded(key))[1])
-    statistics._draws.cache_clear()
-    found = ranks(entries)
-    assert {name: rank == (1, 6) for name, rank in found.items()} == {f"e{n}": n % 3 > 0 for n in range(9)}
-    assert {rank for rank in found.values()} == {(1, 6), (7, 9)}
-    # for each entry its own cases, once all of them, and the one seed
-    assert len(drawings) <= len(entries) + 2
+def test_the_more_pairs_the_more_it_takes():
+    """Seven cases of twenty that all speak for a are p = 0.016: enough for a pair, and not for one of ten."""
+    first, second = entry("a", 1.0, n=20), entry("b", 0.65, n=20)
+    assert ranks([first, second]) == {"a": (1, 1), "b": (2, 2)}
+    others = [entry(name, 0.65, n=20) for name in "cde"]
+    assert set(ranks([first, second, *others]).values()) == {(1, 5)}
+
+
+def test_a_control_is_compared_and_not_ranked():
+    """Its pairs belong to the family of the run's own summary, and it has no rank."""
+    entries = [entry("a", 1.0, n=20), entry("b", 0.70, n=20), entry("c", 0.70, n=20, method="none")]
+    shown = decisions(BOARD, [(made, tuple(sorted(made.values[0]))) for made in entries])
+    assert len(shown) == 6
+    assert ranks(entries) == {"a": (1, 2), "b": (1, 2), "c": None}  # 0.031 * 3
+
+
+def test_seeds_that_two_entries_do_not_share_count_for_each():
+    """Means of the seeds 100 and 0: what two of them come to says little of the next."""
+    first, second = entry("a", 0.5, seeds=2), entry("b", 0.2, seeds=1)
+    first.values[0] = dict.fromkeys(first.values[0], 1.0)
+    first.values[1] = dict.fromkeys(first.values[0], 0.0)
+    assert ranks([first, second]) == {"a": (1, 2), "b": (1, 2)}
+    assert ranks([entry("a", 0.5, seeds=2), second]) == {"a": (1, 1), "b": (2, 2)}
 
 
 def test_ranks_among_untrained_rows_leave_the_others_out():
@@ -130,15 +139,15 @@ def test_controls_and_earlier_versions_stay_visible_without_a_rank():
 
 def test_with_one_seed_the_interval_is_that_of_the_run_and_with_several_over_both():
     (one,) = table_of(BOARD, [entry("a", 0.5)])
-    assert (one.low, one.high) == (0.4, 0.6)
+    assert (one.interval.low, one.interval.high) == (0.4, 0.6)
     several = entry("a", 0.5, seeds=3)
     several.values[2] = dict.fromkeys(several.values[2], 1.0)
     (line,) = table_of(BOARD, [several])
     assert line.mean == pytest.approx((0.5 + 0.5 + 1.0) / 3)
-    assert line.low < 0.6 < line.high
+    assert line.interval.low < 0.6 < line.interval.high
 
 
 def test_lines_and_entries_are_plain_values():
-    line = Line(entry("a", 0.5), 0.5, 0.4, 0.6, 10, "current")
+    line = Line(entry("a", 0.5), 0.5, Interval(0.5, 0.4, 0.6, 10, "bootstrap"), 10, "current")
     assert replace(line, rank=(1, 1)).rank == (1, 1)
     assert entries_of([]) == {}
