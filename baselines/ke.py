@@ -141,7 +141,7 @@ class KE(TrainedEditor[KEConfig]):
     Config = KEConfig
     search: ClassVar[Mapping[str, Range]] = {
         **TrainedEditor.search,
-        "training.lr": LogUniform(1e-5, 3e-3),
+        "training.lr": LogUniform(1e-4, 1e-2),
         "max_scale": Choice((1.0, 3.0, 10.0, 30.0, 100.0)),
     }
 
