@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from instructedit.benchmark.questions import OURS
-from instructedit.benchmark.task_forms import task_form
+from instructedit.benchmark.tasks.forms import task_form
 from instructedit.editors.errors import InputError
 
 from .columns import interval, stages

@@ -7,7 +7,7 @@ import pytest
 from instructedit.benchmark.config import make_config, read_suite
 from instructedit.benchmark.results import EditorSpec
 from instructedit.benchmark.runner import prepare
-from instructedit.benchmark.task_forms import task_form
+from instructedit.benchmark.tasks.forms import task_form
 from instructedit.editors import InputError
 from instructedit.reports.leaderboard.findings import Findings
 from instructedit.reports.leaderboard.training import _check_data

@@ -1,7 +1,7 @@
 """In what the form of a task departs from the published one, so that no verdict on published numbers follows."""
 
-from .results import EditorSpec, RunSpec
-from .tasks.base import TASKS
+from ..results import EditorSpec, RunSpec
+from .base import TASKS
 
 
 def task_form(run: RunSpec, _row: EditorSpec, task: str) -> str | None:
