@@ -160,7 +160,8 @@ def test_no_training_probe_of_the_embedded_world_names_a_tested_subject(task):
     """Checked by plain search in the text, not by the words of the implementation."""
     from instructedit.benchmark.tasks import TASKS, subjects
 
-    tests = [c for name in TASKS for c in TASKS.get(name)().load(Embedded()).cases]
+    world = ("recent", "counterfact", "zsre", "convsent")
+    tests = [c for name in world for c in TASKS.get(name)().load(Embedded()).cases]
     names = {c.request.subject for c in tests}
     found = TrainingCases(Embedded(), subjects(tests), names).of(task)
     assert found.cases
