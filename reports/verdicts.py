@@ -100,13 +100,15 @@ def values(
 def directions(found: Sequence[Entry], cells: Sequence[PublishedCell], gaps: Gaps, facts: Published) -> Iterator[Line]:
     """Yield the pairs of published values whose counterparts were compared; those of published forms get a verdict.
 
-    A row of another form is held against rows of the published one, and against itself, not against further forms.
+    A row of another form is held against rows of the published one, and against itself, not against further forms. What
+    both rows depart in, such as an option of their task, is no form that tells them apart.
     """
     for cell, other in pairs(cells):
         for first in (entry for entry in found if at(entry) == cell.address):
             for second in (entry for entry in found if at(entry) == other.address):
                 own = first.address.editor == second.address.editor
-                if (gap := gaps.between(first, second)) is None or (first.form and second.form and not own):
+                ours, theirs = {*first.departures}, {*second.departures}
+                if (gap := gaps.between(first, second)) is None or (ours - theirs and theirs - ours and not own):
                     continue
                 unit = scale(first.column)
                 known = tuple(sorted({*_known(facts, cell), *_known(facts, other)}))

@@ -47,6 +47,7 @@ MAY_IMPORT = {
         "instructedit.benchmark.decide",
         "instructedit.benchmark.direction_results",
         "instructedit.benchmark.forms",
+        "instructedit.benchmark.health",
         "instructedit.benchmark.matching",
         "instructedit.benchmark.metrics",
         "instructedit.benchmark.questions",

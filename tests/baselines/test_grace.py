@@ -288,16 +288,19 @@ def test_a_value_is_trained_on_all_replies(make_language_model, replaced):
     generator = torch.Generator().manual_seed(seed_of(4, "grace", request.case_id))
     value = torch.rand(site.d_out, generator=generator).double().requires_grad_()
     adam = torch.optim.Adam([value], lr=config.lr)
-    for _ in range(config.steps):
+
+    def loss_of():
         *wanted, opposed = overwritten(model, request, value, where, config)
         good = torch.cat([logits.softmax(-1)[range(len(own)), own] for logits, own in wanted])
         bad = opposed[0].softmax(-1)[range(len(opposed[1])), opposed[1]]
-        loss = -torch.log(good).mean() - torch.log(1 - bad + 1e-5).mean()
+        return -torch.log(good).mean() - torch.log(1 - bad + 1e-5).mean()
+
+    for _ in range(config.steps):
         adam.zero_grad()
-        loss.backward()
+        loss_of().backward()
         adam.step()
     assert (edits.patches[0][0].values[0] - value).abs().max() < 1e-6
-    assert edits.facts[0]["final_loss"] == pytest.approx(float(loss.detach()), abs=1e-8)
+    assert edits.facts[0]["final_loss"] == pytest.approx(float(loss_of().detach()), abs=1e-8)
 
 
 @pytest.mark.parametrize("block", [1, -1])

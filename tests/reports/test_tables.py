@@ -160,8 +160,8 @@ def test_training_and_instruction_of_a_row_are_named(run: RunFile) -> None:
             "instructedit#*: recent 90 (and 10 for validation), 50 % of draws, zsre 90 (and 10 for validation), 50 % "
             "of draws",
         ),
-        ("Form", "instructedit#*: instruction on edit and probes"),
         ("Trained for", "mend@recent, instructedit#*: one request an edit"),
+        ("Form", "instructedit#*: instruction on edit and probes"),
         ("Tested on", "mend@recent: convsent; instructedit#none: counterfact"),
     ]
 
