@@ -112,10 +112,10 @@ def run(
         for found in kinds:
             draw(found, repeats[found.label], there, Console())
         typer.echo("")
-    for line in lines(kinds, len(suite), there):
-        typer.echo(line, err=not dry_run)
     for note in dict.fromkeys(note for found in kinds for note in found.notes):
         typer.echo(f"note: {note}", err=not dry_run)
+    for line in lines(kinds, len(suite), there):
+        typer.echo(line, err=not dry_run)
     if dry_run:
         if any(found.forecast.published for found in kinds):
             typer.echo("The data are not here; published sizes stand for them.")

@@ -27,6 +27,13 @@ def test_it_is_listed_beside_ours(run, tmp_path):
     assert lines[names.index("one-step")].endswith("One step (example)")
 
 
+def test_its_options_are_listed(run, tmp_path):
+    said = run("-c", COMMAND, "list", "options", "one-step", folder=tmp_path).splitlines()
+    assert said[0] == "one-step: One step (example)"
+    assert "blocks = [-1]  (list of whole number or number)" in said
+    assert "rate = 0.1  (number)" in said
+
+
 def test_it_keeps_the_contract(run):
     contract = ROOT / "tests" / "editors" / "test_contract.py"
     said = run("-m", "pytest", "-q", "-p", "no:cacheprovider", str(contract), "--editor", "one-step", folder=ROOT)

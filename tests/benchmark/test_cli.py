@@ -106,7 +106,7 @@ def test_list_without_a_name_lists_everything():
 
 @pytest.mark.parametrize("what", [None, "editors", "tasks"])
 def test_lines_of_a_list_go_on_below_their_text_on_a_narrow_screen(what):
-    whole, folded = lines(what), lines(what, 70)
+    whole, folded = lines(what), lines(what, width=70)
     assert max(map(len, whole)) > 70 >= max(map(len, folded))
     text = 21 if what is None else 19  # where texts begin
     assert any(line.startswith(" " * text) for line in folded)
@@ -316,11 +316,22 @@ def test_a_dry_run_loads_and_writes_nothing(place, tmp_path):
     assert "no such folder" in refused(call("run", tmp_path / "pair.toml", "--model", place / "absent", *words))
 
 
+def test_options_left_at_defaults_of_another_model_are_said_before_a_run(place, tmp_path):
+    """GRACE's are GPT2-XL's; what the file sets is chosen."""
+    said = "note: defaults that were published for another model: grace: radius, lr (GPT2-XL)."
+    code, out, err = start(place, "--out", tmp_path / "out", "--dry-run")
+    assert code == 0
+    assert sum(line.startswith(said) for line in (out + err).splitlines()) == 1
+    code, out, err = start(place, "--out", tmp_path / "out")
+    assert sum(line.startswith(said) for line in err.splitlines()) == 1
+    assert err.index(said) < err.index("memory:")
+
+
 def test_a_run_without_room_is_refused_before_it_starts(place, tmp_path, monkeypatch):
     monkeypatch.setattr(preflight, "room", lambda _: preflight.Room(10**6, 10**6, 10**12, "this computer"))
     code, out, err = start(place, "--out", tmp_path / "out")
     assert (code, out) == (2, "")
-    assert [line.partition(":")[0] for line in err.splitlines()] == ["model", "memory", "time", "instructedit"]
+    assert [line.partition(":")[0] for line in err.splitlines()] == ["note", "model", "memory", "time", "instructedit"]
     assert "this computer has 1 MB free" in err.splitlines()[-1]
     assert not (tmp_path / "out").exists()
     code, out, _ = start(place, "--out", tmp_path / "out", "--dry-run")

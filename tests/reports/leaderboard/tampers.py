@@ -206,6 +206,31 @@ def an_infinite_fact_of_the_edit(files: Files) -> None:
     files.seal()
 
 
+@tampering("edit.target_probability: a number within 0 and 1 was expected", "1.5")
+def a_probability_above_one(files: Files) -> None:
+    files.one(lambda line: line["edit"].update(target_probability=1.5))
+    files.seal()
+
+
+@tampering("missed", "health of editor mend, task counterfact")
+def a_summary_that_hides_what_edits_missed(files: Files) -> None:
+    lines = files.lines
+    for line in lines:
+        if (line["editor"], line["task"]) == ("mend", "counterfact"):
+            line["edit"]["target_probability"] = 0.01
+    files.lines = lines
+    files.consistent()
+    hidden = {"missed": 0, "missed_cases": []}
+    files.change("summary.json", lambda s: [h.update(hidden) for h in s["health"] if h["editor"] == "mend"])
+    files.seal()
+
+
+@tampering("medians", "health of editor mend, task counterfact")
+def a_median_that_does_not_follow(files: Files) -> None:
+    files.change("summary.json", lambda s: [h["medians"].update(steps=3.0) for h in s["health"]])
+    files.seal()
+
+
 @tampering("edit_success: 0.375, z_sent times z_topic was expected, found 0.9")
 def an_edited_edit_success(files: Files) -> None:
     files.one(lambda line: score(line, "reliability", "edit_success").update(value=0.9), task="convsent")

@@ -1,5 +1,6 @@
 """Tables, ranks and pages of the leaderboard."""
 
+import json
 import os
 import re
 from pathlib import Path
@@ -8,8 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 from instructedit.benchmark.cli import app
-from instructedit.benchmark.results import GenerationSpec, RunSpec, digest_of
+from instructedit.benchmark.results import CaseRecord, GenerationSpec, RunFile, RunSpec, digest_of, read_record
 from instructedit.benchmark.suite_results import SuiteEntry, SuiteFile
+from instructedit.benchmark.summary import summarise
 from instructedit.editors import InputError
 from instructedit.reports.leaderboard.archive import MANIFEST
 from instructedit.reports.leaderboard.entries import Board, board_of
@@ -74,7 +76,6 @@ def test_a_table_has_rank_row_value_training_and_where_it_comes_from(site: Path)
 
 
 def test_every_number_is_the_one_of_the_summary(site: Path, folder: Path):
-    import json
     import zipfile
 
     with zipfile.ZipFile(folder / "1.zip") as file:
@@ -285,3 +286,52 @@ def test_a_site_needs_submissions_and_a_new_folder(folder: Path, tmp_path: Path)
         build(tmp_path, tmp_path / "site")
     with pytest.raises(InputError, match="no such folder"):
         build(tmp_path / "none", tmp_path / "site")
+
+
+def test_rows_whose_edits_did_not_take_carry_a_flag_and_keep_their_rank(tmp_path: Path):
+    """FT-L gets nothing right and so is the unedited model; MEND misses its targets under one seed of two."""
+    for seed in (0, 1):
+        spec = spec_of(("counterfact",), seed=seed)
+        folder = write(tmp_path / "runs", spec, {"ft-l": 0})
+        lines = [json.loads(line) for line in (folder / "cases.jsonl").read_text().splitlines()]
+        for line in lines:
+            if line["editor"] == "mend":
+                line["edit"] = {"target_probability": 0.1 if seed else 0.9}
+        (folder / "cases.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        run = read_record(folder / "run.json", RunFile)
+        found = [CaseRecord.model_validate(line) for line in lines]
+        (folder / "summary.json").write_text(summarise(run, found).model_dump_json())
+    entries = [
+        SuiteEntry(label="x", setting="multi-task", schedule="single", seed=seed, digest=folder.name)
+        for seed, folder in enumerate(sorted((tmp_path / "runs").iterdir(), key=seed_in))
+    ]
+    (tmp_path / "runs" / "suites").mkdir()
+    index = SuiteFile(name="x", runs=tuple(entries))
+    (tmp_path / "runs" / "suites" / "x.json").write_text(index.model_dump_json())
+    pack(tmp_path / "runs", tmp_path / "s" / "one.zip", name="Ours", authors=["Ada"])
+    build(tmp_path / "s", tmp_path / "site")
+    tables = [json.loads(path.read_text()) for path in (tmp_path / "site" / "tables").glob("*.json")]
+    assert tables
+    for table in tables:
+        flags = {row["row"]: (row["flag"], row["flag_sentence"]) for row in table["rows"]}
+        same = "made no edit: equal to the unedited model in every reliability score."
+        assert flags == {
+            "none": ("", ""),
+            "ft-l": ("no edit", f"Seed 0: {same} Seed 1: {same}"),
+            "mend": ("target missed", "Seed 1: 3 of 3 edits did not reach the target (p < 0.5)."),
+        }
+    text = page(tmp_path / "site", "<title>counterfact: Reliability, teacher_forced_exact</title>")
+    assert (
+        '<span class="mark" title="Seed 1: 3 of 3 edits did not reach the target (p &lt; 0.5).">target missed</span>'
+        in text
+    )
+    (table,) = (
+        t["rows"]
+        for t in tables
+        if (t["table"]["measure"], t["table"]["protocol"]) == ("reliability", "teacher_forced_exact")
+    )
+    assert all(row["rank"] == [1, 2] for row in table if row["row"] != "none"), "three cases never separate anything"
+
+
+def seed_in(folder: Path) -> int:
+    return read_record(folder / "run.json", RunFile).spec.seed
