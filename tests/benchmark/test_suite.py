@@ -259,7 +259,7 @@ def test_validation_cases_are_evaluated_and_not_trained_on(place, tmp_path):
         ("multi-task", {"schedule": "batch", "edited": ("recnt",)}, "key 'edited': found 'recnt', but tasks that are"),
         ("multi-task", {"schedule": "batch", "edited": ()}, "key 'edited': found no task"),
         ("multi-task", {"train": ("counterfcat",)}, "Unknown task 'counterfcat'. Did you mean 'counterfact'"),
-        ("multi-task", {"train_limit": 1}, "cases, expected one to train on and one for validation"),
+        ("multi-task", {"train_limit": 1}, "0 cases to train on and 1 for validation, expected one of each"),
         ("multi-task", {"instruction": "unsene"}, "Unknown instruction condition 'unsene'"),
         ("multi-task", {"instructions": "nowhere.json"}, "nowhere.json: cannot be read"),
         ("balanced", {"train_limit": {"convsent": 4}}, "has nothing to cut"),
