@@ -243,9 +243,7 @@ def test_other_forms_stand_beside_the_published_one_and_are_not_ranked(tmp_path:
     (table,) = sheet.report.blocks[0].tables
     assert table.heads == ("none", "ft-l", "mend", "mend-instructed", "instructedit", "instructedit-edit-only")
     assert words(table, mark=True) == {
-        ("multi-task: counterfact", "Reliability, n = 20"): [
-            *("0.0", "40.0", "85.0", "15.0", "90.0", "100.0")
-        ]
+        ("multi-task: counterfact", "Reliability, n = 20"): [*("0.0", "40.0", "85.0", "15.0", "90.0", "100.0")]
     }
     # two of the three rows of the published form tie for best, so none is marked; the other forms are not counted
     assert "Reliability (2 of 3) tie" in table.note
