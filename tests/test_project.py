@@ -39,6 +39,7 @@ MAY_IMPORT = {
         "instructedit.benchmark.construct.journal",
         "instructedit.benchmark.construct.records",
         "instructedit.benchmark.direction_results",
+        "instructedit.benchmark.health",
         "instructedit.benchmark.matching",
         "instructedit.benchmark.metrics",
         "instructedit.benchmark.questions",
