@@ -67,10 +67,10 @@ def budget() -> BudgetError:
 def make_loop(place, tmp_path, loaded):
     def make(proposer, folder=None, told=None, data=None, **options):
         config = LoopConfig(**{"task": "counterfact", "proposer": "scripted", "candidates": 3, "rounds": 2, **options})
-        given = make_config({"data": str(data or place / "data"), "model": str(place / "model")}, "test")
+        given = {"data": str(data or place / "data"), "model": str(place / "model"), "validation": 0.4}
         return Loop(
             config=config,
-            material=gather(given, config),
+            material=gather(make_config(given, "test"), config),
             model=loaded,
             options=EDITOR,
             proposer=proposer,
