@@ -67,10 +67,10 @@ def budget() -> BudgetError:
 def make_loop(place, tmp_path, loaded):
     def make(proposer, folder=None, told=None, data=None, **options):
         config = LoopConfig(**{"task": "counterfact", "proposer": "scripted", "candidates": 3, "rounds": 2, **options})
-        given = {"data": str(data or place / "data"), "model": str(place / "model"), "validation": 0.4}
+        given = make_config({"data": str(data or place / "data"), "model": str(place / "model")}, "test")
         return Loop(
             config=config,
-            material=gather(make_config(given, "test"), config),
+            material=gather(given, config),
             model=loaded,
             options=EDITOR,
             proposer=proposer,
