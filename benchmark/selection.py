@@ -22,8 +22,12 @@ def choose(cases: Sequence[EditCase], limit: int | None) -> tuple[EditCase, ...]
 
 
 def rank(subject: str) -> float:
-    """Return a subject's place in [0, 1), by the sha256 of its key; spellings of one subject have the same."""
-    digest = hashlib.sha256(subject_key(subject).encode()).digest()
+    """Return a subject's place in [0, 1), by the sha256 of `validation ` and its key.
+
+    Spellings of one subject have the same. The word in front makes it another order than the one by which candidate
+    instructions get their subjects (`construct.material`), which would otherwise take the same ones first.
+    """
+    digest = hashlib.sha256(f"validation {subject_key(subject)}".encode()).digest()
     return int.from_bytes(digest[:6], "big") / 2**48  # exact in double precision
 
 

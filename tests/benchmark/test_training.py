@@ -47,16 +47,20 @@ def forget():
     Learner.fits.clear()
 
 
+def digest_of(key):
+    return hashlib.sha256(f"validation {key}".encode()).hexdigest()
+
+
 def names(cases):
     return {case.request.subject.casefold() for case in cases}
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5])
 def test_a_subject_is_kept_for_validation_by_its_name_alone(share):
-    """By the definition: sha256 of the case-folded name, as a fraction of the largest, below the share."""
+    """By the definition: sha256 of a word and the case-folded name, as a fraction of the largest, below the share."""
     everything = [case(index) for index in range(400)]
     train, validation = divide(everything, None, share)
-    digests = {c.request.subject: hashlib.sha256(c.request.subject.encode()).hexdigest() for c in everything}
+    digests = {c.request.subject: digest_of(c.request.subject) for c in everything}
     wanted = {subject for subject, digest in digests.items() if int(digest, 16) / 16**64 < share}
     assert names(validation) == wanted
     assert [*train] == [c for c in everything if c.request.subject not in wanted]
@@ -121,7 +125,7 @@ def test_no_validation_subject_of_the_embedded_world_is_ever_trained_on():
 
 def test_a_task_without_a_case_on_one_side_is_refused_with_the_shares_that_divide_it(cases):
     keys = names(cases.of("recent").cases)
-    ranks = [int(hashlib.sha256(key.encode()).hexdigest(), 16) / 16**64 for key in keys]
+    ranks = [int(digest_of(key), 16) / 16**64 for key in keys]
     low, high = min(ranks), max(ranks)
     for share, counts in ((low / 2, "10 cases to train on and 0"), ((1 + high) / 2, "0 cases to train on and 10")):
         with pytest.raises(InputError, match=f"'recent' has {counts}") as caught:

@@ -9,7 +9,7 @@ from .worlds import make_loop as make_loop
 @pytest.fixture(scope="session")
 def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("construct")
-    write_training(write_data(folder / "data"), counterfact=12, recent=6, convsent=6, zsre=6)
+    write_training(write_data(folder / "data"), counterfact=12, recent=6, convsent=30, zsre=6)
     write_model(folder / "model", "llama")  # whose context takes instructions of the length of real ones
     return folder
 
