@@ -61,11 +61,11 @@ def test_reasons_are_one_list_that_grows(monkeypatch):
     """A reason sees run, row and task; what a row departs in is said in the order of the list."""
 
     def short(run, row, task):
-        return f"{task} cut to {run.limit}" if task == "convsent" else None
+        return f"{task} cut to {run.limit}" if task == "recent" else None
 
     monkeypatch.setattr(forms, "REASONS", (*forms.REASONS, short))
     told = row("mend", "all but locality")
-    assert forms.departures(run_file().spec, told, "convsent") == ("instruction on the probes", "convsent cut to 20")
+    assert forms.departures(run_file().spec, told, "recent") == ("instruction on the probes", "recent cut to 20")
     assert forms.departures(run_file().spec, told, "zsre") == ("instruction on the probes",)
 
 

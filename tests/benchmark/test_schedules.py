@@ -121,7 +121,7 @@ def test_each_batch_is_a_joint_edit_of_the_clean_model_for_its_own_cases(batches
             for wanted in scored(prepared, [*own, *others[number::3]], edits):
                 record = records[name, wanted.case_id]
                 assert values(record) == pytest.approx(values(wanted), abs=1e-4)
-                assert record.edit == dict(edits.facts[0])
+                assert record.edit.items() >= dict(edits.facts[0]).items()
     assert read_record(folder / "summary.json", RunSummary).complete
 
 

@@ -114,7 +114,7 @@ def test_no_validation_subject_of_the_embedded_world_is_ever_trained_on():
                     parts = training.cases.train, training.cases.validation
                     own = [[c for c in part if c.request.task == task] for part in parts]
                     assert all(own)
-                    spec = training.spec("c")
+                    spec = training.spec("c", None)
                     assert [spec.cases[task], spec.validation[task]] == [*map(len, own)]
                 trained_on |= {subject_key(c.request.subject) for c in training.cases.train}
                 validated |= {subject_key(c.request.subject) for c in training.cases.validation}

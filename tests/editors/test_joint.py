@@ -114,8 +114,6 @@ def test_a_joint_edit_is_the_loop_over_plain_autograd(joint, count, make_languag
     assert {patch.site for patch in edits.patches[0]} == expected.keys()
     for patch in edits.patches[0]:
         torch.testing.assert_close(patch.delta(), expected[patch.site], rtol=1e-6, atol=1e-10)
-    norm = sum(float(change.detach().square().sum()) for change in expected.values()) ** 0.5
-    assert edits.facts[0]["delta_norm"] == pytest.approx(norm)
 
 
 def test_the_two_ways_differ_for_several_requests_and_are_one_for_a_single_one(make_language_model):
