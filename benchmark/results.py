@@ -7,6 +7,7 @@ Scores are `float | None`, never NaN, because JSON cannot carry NaN back. Nothin
 
 import hashlib
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -190,8 +191,11 @@ class RunSpec(Record):
 
     @property
     def digest(self) -> str:
-        """Sixteen hexadecimal digits that name the run; see `digest_of`."""
-        return digest_of(self)
+        """Sixteen hexadecimal digits that name the run; see `digest_of`.
+
+        Without `batch_size` where it is None: runs of before this field keep their names.
+        """
+        return digest_of(self, {"batch_size"} if self.batch_size is None else set())
 
 
 class Provenance(Record):
@@ -386,9 +390,10 @@ class RunSummary(Record):
 R = TypeVar("R", bound=Record)
 
 
-def digest_of(record: Record) -> str:
-    """Return sixteen hexadecimal digits of the sha256 over the canonical JSON of a record."""
-    text = json.dumps(record.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+def digest_of(record: Record, left_out: Collection[str] = ()) -> str:
+    """Return sixteen hexadecimal digits of the sha256 over the canonical JSON of a record, some fields left out."""
+    content = record.model_dump(mode="json", exclude=set(left_out))
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
