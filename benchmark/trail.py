@@ -9,7 +9,8 @@ from .results import SCHEMA_VERSION, Record, Split
 
 DEFINITION = (
     "mean over tasks of 3 / (1 / reliability + 1 / generalization + 1 / locality), each the mean over the task's cases "
-    "(exact match under teacher forcing); 0 where one of the three is 0; a case whose edit fails counts as 0 in each"
+    "(exact match under teacher forcing); 0 where one of the three is 0; a case whose edit fails counts as 0 in each; "
+    "equal scores are told apart by the same without generalization"
 )
 """The score of a trial."""
 
@@ -47,6 +48,16 @@ class Trial(Record):
     score: float
     reason: str | None = None
     """Why edits failed, or why there is no run; one sentence."""
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """The score and, for trials of equal scores, the same mean without generalization.
+
+        An editor that no rephrase follows, such as GRACE with a small radius, scores 0 in every trial.
+        """
+        pairs = [(task.reliability.mean, task.locality.mean) for task in self.tasks]
+        both = [2 * r * v / (r + v) if r + v else 0.0 for r, v in pairs]
+        return self.score, sum(both) / max(1, len(both))
 
 
 class Gain(Record):
@@ -90,7 +101,7 @@ class Trail(Record):
     """What the model without any edit reaches on the same cases."""
     trials: tuple[Trial, ...]
     best: int
-    """Number of the trial with the highest score, the first of several."""
+    """Number of the trial with the highest score (`Trial.rank`), the first of several."""
     gain: Gain | None = None
     """None where no trial is better than trial 0."""
 

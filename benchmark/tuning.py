@@ -110,7 +110,7 @@ def search(asked: Search, model: LanguageModel, place: Workplace) -> Trail:
         trial, scored = _trial(asked, number, model, place)
         trials.append(trial)
         found.append(scored)
-        if trial.score > trials[best].score:
+        if trial.rank > trials[best].rank:
             best = number
         place.report(
             f"{row}, trial {number} of 0 to {wanted.budget - 1}: {100 * trial.score:.1f}; "

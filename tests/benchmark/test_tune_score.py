@@ -5,6 +5,7 @@ import pytest
 
 from instructedit.benchmark.results import CaseRecord, Score
 from instructedit.benchmark.statistics import RESAMPLES, seeded
+from instructedit.benchmark.trail import Trial
 from instructedit.benchmark.tune_score import gain, read, suits, total
 from instructedit.editors import EditCase, EditRequest, Probe
 
@@ -107,3 +108,17 @@ def test_a_task_can_be_scored_if_its_cases_are_facts_with_probes_of_all_three_ki
     assert not suits([case("reliability", "locality", "portability")])
     assert not suits([case(*whole, sentiment="positive")])
     assert not suits([])
+
+
+def test_equal_scores_are_told_apart_by_reliability_and_locality():
+    """Where no rephrase is ever answered all trials score 0; the one that edits and leaves the rest is still first."""
+
+    def trial(number, *means):
+        (scored,) = read([line("a", 0, *parts(*means))], ["a"])
+        return Trial(number=number, options={}, run=None, tasks=(scored.record(),), score=total((scored,)))
+
+    nothing, both, destroyed = trial(0, 0, 0, 1), trial(1, 1, 0, 1), trial(2, 1, 0, 0)
+    assert {found.score for found in (nothing, both, destroyed)} == {0.0}
+    assert both.rank > nothing.rank == destroyed.rank == (0.0, 0.0)
+    assert both.rank == (0.0, 1.0)
+    assert trial(3, 0.5, 0.5, 0.5).rank > both.rank
