@@ -8,9 +8,9 @@ Each table stands between two comments. The first says where it comes from, and 
     <!-- end -->
 
 `SUITE` names an index in `RESULTS/suites`. `HEADING` is a block of that suite's report, e.g. `multi-task: recent`, and
-`TITLE` the start of a table's title in it, e.g. `Exact match`. Some titles are no tables: `text` gives the sentences of the
-block, `notes` the lines below its tables (which edits did not take), and the heading `runs` (without a title) lists the
-runs behind each setting.
+`TITLE` the start of a table's title in it, e.g. `Exact match`. Some titles are no tables: `text` gives the sentences of
+the block, `notes` the lines below its tables (which edits did not take), and the heading `runs` (without a title) lists
+the runs behind each setting.
 """
 
 import re
