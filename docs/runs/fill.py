@@ -8,9 +8,9 @@ Each table stands between two comments. The first says where it comes from, and 
     <!-- end -->
 
 `SUITE` names an index in `RESULTS/suites`. `HEADING` is a block of that suite's report, e.g. `multi-task: recent`, and
-`TITLE` the start of a table's title in it, e.g. `Exact match`. Some titles are no tables: `text` gives the sentences of
-the block, `notes` the lines below its tables (which edits did not take), and the heading `runs` (without a title) lists
-the runs behind each setting.
+`TITLE` the start of a table's title in it, e.g. `Exact match`; `START~PART` is a start and a part. Some titles are no
+tables: `text` gives the sentences of the block, `notes` the lines below its tables (which edits did not take), and the
+heading `runs` (without a title) lists the runs behind each setting.
 """
 
 import re
@@ -86,7 +86,9 @@ def _content(fields: Sequence[str], suites: Suites) -> str:
     if rest[:1] == ["notes"]:
         return "\n".join(f"- {escape(note)}" for note in block.notes)
     title, *options = rest
-    table = _one((*block.tables, *block.comparisons), title, lambda table: table.title.startswith(title))
+    start, _, part = title.partition("~")
+    tables = (*block.tables, *block.comparisons)
+    table = _one(tables, title, lambda table: table.title.startswith(start) and part in table.title)
     for option in options:
         table = _rows(table, option.removeprefix("rows=").split(","))
     return "\n\n".join(filter(None, (escape(table.title), grid(table), escape(table.note))))
