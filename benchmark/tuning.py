@@ -4,7 +4,7 @@ Every trial is an ordinary run of one row, kept in a folder of its own. So a sea
 one begins with the trials of a shorter one, and nothing is computed twice. Trial 0 is the row as it stands.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -189,9 +189,23 @@ def written(wanted: Wanted, trails: Sequence[Trail]) -> str:
     for trail in trails:
         own = [table["editors"] for table in tables if trail.row in table.get("editors", {})]
         for rows in own or [document["editors"]]:
-            rows[trail.row] = replaced(rows.get(trail.row, {}), trail.winner.options if trail.best else {})
+            rows[trail.row] = _with_winner(rows, trail)
         comments.append(_told(trail))
     return dumps(document, comments)
+
+
+def _with_winner(rows: Mapping[str, Mapping[str, Any]], trail: Trail) -> dict[str, Any]:
+    """Return the options of a searched row with the winning ones in them.
+
+    A row that extends another takes over a group such as `training` as a whole, where it gives none: a group of which
+    one option was found is written with all options that the trial had.
+    """
+    found = dict(rows.get(trail.row, {}))
+    values = trail.winner.options if trail.best else {}
+    taken_over = rows.get(str(found.get("extends")), {})
+    for group in {name.partition(".")[0] for name in values if "." in name} & (taken_over.keys() - found.keys()):
+        found[group] = taken_over[group]
+    return replaced(found, values)
 
 
 def _told(trail: Trail) -> str:

@@ -226,7 +226,7 @@ class Loop:
                 idle += 1
             if idle >= self.config.patience:
                 return (
-                    f"The loop ends after round {round_}: the best score was not beaten by more than its interval for "
+                    f"The loop ends after round {round_}: no candidate was shown to be better than the best so far for "
                     f"{idle} rounds."
                 )
         return None

@@ -172,9 +172,9 @@ def _draw(results: Results, name: str, panels: Sequence[Panel], opening: str) ->
         "whose task a logistic regression (L2, C = 1) on all principal components names, each edit by a probe that "
         f"has not seen it ({geometry.FOLDS} folds over cases); chance is the share of the most frequent task. Cosine "
         "within and between: mean over pairs of edits of one task, and of two tasks, each task and pair of tasks "
-        "alike. Brackets: 95 % percentile bootstrap over cases, drawn within each task, 10,000 times; the probe's "
-        "answers are drawn anew, the probes are not. It says nothing of other trainings: one training stands behind "
-        "each panel.",
+        "alike. Brackets: 95 % percentile bootstrap over cases, drawn within each task, 10,000 times; of the probe's "
+        "answers Clopper-Pearson, no probe is trained anew. It says nothing of other trainings: one training stands "
+        "behind each panel.",
         "Where each task has an editor of its own, what parts the directions may be the editors and not the tasks.",
         *_left_out(panels),
         *dict.fromkeys(

@@ -5,7 +5,8 @@ Everything follows from the matrix of cosines. Double centring makes of it the i
 direction is known.
 
 Intervals are percentile bootstraps over cases: within each task its cases are drawn with replacement. Two copies of one
-case never make a pair, because the cosine of an edit with itself is 1 and says nothing.
+case never make a pair, because the cosine of an edit with itself is 1 and says nothing. The probe is right or wrong on
+a case, so that its interval is Clopper and Pearson's, as everywhere for such values.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from instructedit.benchmark.statistics import RESAMPLES, seeded
+from instructedit.benchmark.statistics import RESAMPLES, clopper_pearson, seeded
 from instructedit.editors.errors import InputError
 
 Array = NDArray[np.float64]
@@ -114,7 +115,7 @@ def statistics(cosines: Array, tasks: Sequence[str], key: str) -> list[Statistic
     - silhouette: mean over edits of (b - a) / max(a, b), a the mean cosine distance to the other edits of its task,
       b to those of the nearest other task; 1 is apart, 0 is mixed.
     - probe: share of edits whose task a logistic regression (L2, C = 1) on all principal components names, each edit
-      by a probe that has not seen it (5 folds, stratified). Its interval draws the answers anew, not the probes.
+      by a probe that has not seen it (5 folds, stratified). Its interval is of the answers; no probe is trained anew.
     - within, between: mean cosine of pairs of edits of one task, and of two tasks; each task and pair of tasks alike.
 
     Args:
@@ -131,8 +132,10 @@ def statistics(cosines: Array, tasks: Sequence[str], key: str) -> list[Statistic
         for name, found in _measured(cosines, own, weights, right, names):
             drawn[name].append(found)
     counts = dict(zip(names, own.sum(0).astype(int).tolist(), strict=True)) | {ALL: len(tasks)}
+    ends = {column: _ends(own) for column, own in drawn.items()}
+    ends["probe accuracy", ALL] = clopper_pearson(int(right.sum()), len(right))
     return [
-        Statistic(name, of, float(value[0]), *_ends(drawn[name, of]), sum(counts[part] for part in of.split(BETWEEN)))
+        Statistic(name, of, float(value[0]), *ends[name, of], sum(counts[part] for part in of.split(BETWEEN)))
         for (name, of), value in values.items()
     ]
 

@@ -15,7 +15,8 @@ from instructedit.benchmark.cli import app
 from instructedit.benchmark.config import read_suite
 from instructedit.benchmark.results import CaseRecord, RunFile, read_record
 from instructedit.benchmark.runner import run as inner_run
-from instructedit.benchmark.trail import Trail
+from instructedit.benchmark.trail import Trail, Trial
+from instructedit.benchmark.tune_plan import Wanted
 from instructedit.editors import EDITORS, Choice, InputError, Range, Scaled, Uniform
 from instructedit.reports.trail import markdown
 
@@ -201,6 +202,39 @@ def test_the_written_file_is_the_preset_with_the_winner_in_it(place, finished, t
     assert code == 0, err
     (path,) = tmp_path.glob("*/run.json")
     assert read_record(path, RunFile).spec.editors[1].config["radius"] == RIGHT
+
+
+def test_a_row_that_extends_another_keeps_what_its_trial_had(tmp_path):
+    path = tmp_path / "own.toml"
+    path.write_text(
+        "[editors.mend]\nrank = 8\ntraining = { steps = 4, batch = 2, lr = 1e-3 }\nobjective = { c_loc = 0.5 }\n"
+        '[editors.asked]\nextends = "mend"\nobjective = { c_edit = 2.0 }\n'
+    )
+    found = {"training.lr": 5e-4, "objective.c_edit": 0.1, "edit_lr": -1e-3}
+    trail = Trail.model_construct(
+        row="asked",
+        trials=(
+            Trial(number=0, options={}, run=None, score=0.1),
+            Trial(number=1, options=found, run=None, score=0.2),
+        ),
+        best=1,
+        cases={"zsre": 1},
+        budget=2,
+        seed=0,
+        split="validation",
+        model_fingerprint="f" * 64,
+    )
+    (tmp_path / "tuned.toml").write_text(tuning.written(Wanted(str(path), ("asked",), 2, {}, None, 8, 0), [trail]))
+    before, after = (read_suite(str(tmp_path / name))[0].config.editors for name in ("own.toml", "tuned.toml"))
+    assert after["mend"] == before["mend"]
+    # a group of its own takes the place of what it extends, before the search as in it
+    assert after["asked"] == {
+        "method": "mend",
+        "rank": 8,
+        "edit_lr": -1e-3,
+        "training": {"steps": 4, "batch": 2, "lr": 5e-4},
+        "objective": {"c_edit": 0.1},
+    }
 
 
 def test_the_same_seed_leaves_the_same_bytes_and_another_seed_other_trials(place, finished, tmp_path):

@@ -197,7 +197,7 @@ def low(share):
 def test_a_loop_without_improvement_stops(monkeypatch, make_loop):
     count, told = steps(monkeypatch, make_loop, low(0.5), low(0.5), low(0.5), low(1), rounds=4, patience=2)
     assert count == 3
-    assert any("not beaten by more than its interval for 2 rounds" in line for line in told)
+    assert any("no candidate was shown to be better than the best so far for 2 rounds" in line for line in told)
 
 
 def test_a_gain_within_its_interval_is_no_improvement(monkeypatch, make_loop):
