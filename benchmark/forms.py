@@ -61,7 +61,28 @@ def _task_options(run: RunSpec, _row: EditorSpec, task: str) -> str | None:
     return f"{task} with {', '.join(other)}" if other else None
 
 
-REASONS: tuple[Callable[[RunSpec, EditorSpec, str], str | None], ...] = (_instruction, _condition, _task_options)
+def trained_for(row: EditorSpec) -> int:
+    """Return the number of requests of one edit that a trained row saw in training."""
+    training = row.config.get("training")
+    return int(training.get("together", 1)) if isinstance(training, dict) else 1
+
+
+def _edit_size(run: RunSpec, row: EditorSpec, _task: str) -> str | None:
+    """MEND and InstructEdit were trained for as many requests an edit as they were tested with."""
+    if row.training is None or run.schedule == "sequential":
+        return None
+    tested = 1 if run.schedule == "single" else run.batch_size
+    if trained_for(row) == tested:
+        return None
+    return f"trained for edits of {trained_for(row)}, tested with {'one edit of all' if tested is None else tested}"
+
+
+REASONS: tuple[Callable[[RunSpec, EditorSpec, str], str | None], ...] = (
+    _instruction,
+    _condition,
+    _task_options,
+    _edit_size,
+)
 """In what a row may depart from the published form. Each gets run, row and task, and returns a few words or None."""
 
 

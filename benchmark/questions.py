@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 from typing import NamedTuple
 
-from .forms import OURS
+from .forms import OURS, trained_for
 from .results import EditorSpec
 from .suite_results import Question
 
@@ -77,8 +77,12 @@ def _variants(editors: Sequence[EditorSpec], method: str) -> list[list[EditorSpe
 
 
 def _alike(ours: _Side, theirs: _Side) -> bool:
-    """Tell whether MEND's probes are bare, or carry what InstructEdit's carry."""
-    probes = theirs.rows[0].instructed_probes
+    """Tell whether two sides are trained for equal edits and MEND's probes are bare, or carry what InstructEdit's do."""
+    first, second = ours.rows[0], theirs.rows[0]
+    ours_for, theirs_for = trained_for(first), trained_for(second)
+    if ours_for != theirs_for or (ours_for > 1 and first.config.get("joint") != second.config.get("joint")):
+        return False
+    probes = second.instructed_probes
     return probes == "none" or (probes == ours.rows[0].instructed_probes and theirs.told == ours.told)
 
 

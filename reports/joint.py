@@ -2,13 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
+from instructedit.benchmark.forms import trained_for
 from instructedit.benchmark.results import EditorSpec, RunFile
-
-
-def trained_for(row: EditorSpec) -> int:
-    """Return the number of requests of one edit that a trained row saw in training."""
-    training = row.config.get("training")
-    return int(training.get("together", 1)) if isinstance(training, dict) else 1
 
 
 def trained_lines(editors: Sequence[EditorSpec]) -> Iterator[tuple[str, str]]:

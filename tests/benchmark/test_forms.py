@@ -10,6 +10,7 @@ from instructedit.benchmark.outline import make_editor
 from instructedit.benchmark.results import EditorSpec
 
 from ..reports.conftest import run_file
+from ..reports.suites import trained
 
 RUNS = sorted(map(str, (Path(__file__).resolve().parents[2] / "docs" / "runs").glob("*.toml")))
 
@@ -86,3 +87,21 @@ def test_the_row_instructedit_is_the_published_form_and_its_controls_stand_besid
     other = made["instructedit-edit-only"].config
     assert other == made["instructedit"].config.model_copy(update={"instruct": "edit only"})
     assert any({"mend", "mend-instructed", "instructedit", "instructedit-edit-only"} <= set(c.editors) for c in configs)
+
+
+@pytest.mark.parametrize(
+    ("changes", "together", "departed"),
+    [
+        ({}, 1, ()),
+        ({}, 12, ("trained for edits of 12, tested with 1",)),
+        ({"schedule": "batch", "batch_size": 12}, 12, ()),
+        ({"schedule": "batch", "batch_size": 5}, 1, ("trained for edits of 1, tested with 5",)),
+        ({"schedule": "batch"}, 1, ("trained for edits of 1, tested with one edit of all",)),
+        ({"schedule": "sequential"}, 1, ()),
+    ],
+)
+def test_a_network_trained_for_edits_of_another_size_is_no_published_form(changes, together, departed):
+    spec = trained("mend", "recent").model_copy(update={"config": {"training": {"together": together}}})
+    assert forms.departures(run_file().spec.model_copy(update=changes), spec, "recent") == departed
+    untrained = spec.model_copy(update={"training": None})
+    assert forms.departures(run_file().spec.model_copy(update=changes), untrained, "recent") == ()

@@ -77,3 +77,21 @@ def test_the_name_of_an_editor_without_its_marks():
     assert base_name(trained("mend@a+b", "a", "b")) == "mend"
     assert base_name(trained("instructedit@a#none", "a")) == "instructedit"
     assert base_name(EditorSpec(name="my@editor", method="grace")) == "my@editor"
+
+
+def test_rows_trained_for_joint_edits_meet_rows_trained_for_the_same():
+    def trained_for(name, together, joint):
+        config = {"training": {"together": together}, "joint": joint}
+        return trained(name, "recent").model_copy(update={"config": config})
+
+    rows = [
+        trained_for(f"{method}{mark}", together, joint).model_copy(update={"method": method})
+        for method in ("mend", "instructedit")
+        for mark, together, joint in (("", 1, "mean loss"), ("-12", 12, "mean loss"), ("-12-sum", 12, "sum"))
+    ]
+    found = {(a.first, a.second) for a in questions("multi-task", rows, ["recent"]) if a.question == "mend"}
+    assert found == {
+        ("instructedit", "mend"),
+        ("instructedit-12", "mend-12"),
+        ("instructedit-12-sum", "mend-12-sum"),
+    }
