@@ -77,7 +77,7 @@ def _variants(editors: Sequence[EditorSpec], method: str) -> list[list[EditorSpe
 
 
 def _alike(ours: _Side, theirs: _Side) -> bool:
-    """Tell whether two sides are trained for equal edits and MEND's probes are bare, or carry what InstructEdit's do."""
+    """Tell whether both are trained for equal edits, and MEND's probes are bare or carry what InstructEdit's do."""
     first, second = ours.rows[0], theirs.rows[0]
     ours_for, theirs_for = trained_for(first), trained_for(second)
     if ours_for != theirs_for or (ours_for > 1 and first.config.get("joint") != second.config.get("joint")):
