@@ -157,7 +157,6 @@
     /** Return the rows of the case: what each was told, what became of it, facts about its edit. */
     function editors() {
       const facts = [...new Set(found.rows.flatMap(({ edit = [] }) => edit.map(([name]) => text(name))))];
-      const told = found.rows.some((row) => row.instruction !== undefined);
       const trained = index.trained.some(Boolean);
       const rows = found.rows.map((row) => {
         const numbers = new Map((row.edit ?? []).map(([name, value]) => [text(name), value]));
@@ -170,7 +169,6 @@
           make("td", {}, shown(`${row.status ?? "done"}${reason}${unscored}`)),
           ...facts.map((name) => factCell(name, numbers.get(name))),
           trained ? make("td", { className: "id" }, shown(index.trained[row.row] ?? "-")) : null,
-          told ? make("td", { className: "text" }, shown(text(row.instruction) ?? "-")) : null,
         );
       });
       const heads = [
@@ -178,9 +176,17 @@
         ["Status", ""],
         ...facts.map((name) => [FACTS[name] ?? capital(name.replaceAll("_", " ")), "number"]),
         ...(trained ? [["Trained on", "id"]] : []),
-        ...(told ? [["Instruction", "text"]] : []),
       ];
-      return make("details", {}, make("summary", {}, `Edits, ${found.rows.length} rows`), grid("Edits", heads, rows));
+      // Below the table, each once: a column of texts would push the facts off the page.
+      const told = new Map();
+      for (const row of found.rows) {
+        const words = text(row.instruction);
+        if (words !== null) told.set(words, [...(told.get(words) ?? []), label(row.row)]);
+      }
+      const instructions = [...told].map(([words, names]) =>
+        make("p", {}, "Instruction of ", shown(names.join(", ")), ": ", shown(words)));
+      const summary = make("summary", {}, `Edits, ${found.rows.length} rows`);
+      return make("details", {}, summary, grid("Edits", heads, rows), ...instructions);
     }
 
     /** Return a probe: what is asked, what is accepted, and each row's answer with its scores. */
