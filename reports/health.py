@@ -6,18 +6,23 @@ The thresholds are those of `instructedit.benchmark.health`, each with a sentenc
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from instructedit.benchmark.decide import ALPHA
 from instructedit.benchmark.health import ALIKE, BOUND, LARGE, MANY, REACHED
 from instructedit.benchmark.results import Defaults, EditorSpec, Health, Mean, RunFile
 from instructedit.benchmark.suite_results import SeedMean
 
 from .columns import Column, stages
-from .marks import Lead
-from .reading import WORDS
+from .marks import Difference, leads
 
 CHANGED = ("reliability", "generalization", "portability")
 """Measures that an edit is to change: that a row does not differ from the unedited model in locality is no fault."""
 SILENT = "No row is shown to differ from"
-MATCHED = ("teacher_forced_exact", "teacher_forced_token", "free_generation")
+SMALL = "n is too small to show, adjusted for all pairs of rows, which rows differ from"
+MATCHED = {
+    "teacher_forced_token": "token share",
+    "teacher_forced_exact": "exact match",
+    "free_generation": "free generation",
+}
 """Protocols that a column's head does not name: the title of its table does."""
 EXPLAINED = (
     "The lines under a table are of rows whose edits missed their target (its probability p, the geometric mean over "
@@ -63,7 +68,7 @@ def findings(row: EditorSpec, health: Health, defaults: Defaults | None, *, atti
     if (size := facts.get("relative_norm", 0.0)) > LARGE:
         found.append(Finding("large change", f"|dW| is {100 * size:.0f} % of |W|"))
     if (cosine := facts.get("cosine", 0.0)) > ALIKE:
-        words = f"edits of different cases are {100 * cosine:.0f} % one common direction (mean cosine {cosine:.2f})"
+        words = f"edits of different cases point the same way (mean cosine {cosine:.2f})"
         found.append(Finding("one direction", words))
     yield from found
 
@@ -87,7 +92,9 @@ def health_lines(
     task: str,
     name: Callable[[str], str] = str,
 ) -> Iterator[str]:
-    """Yield a line for each row and stage of a task of whose edits there is something to say.
+    """Yield a line for each stage and row of a task of whose edits there is something to say.
+
+    Rows of which the very same is to be said share a line: an edit may be asked in several ways.
 
     Args:
         run: The run.
@@ -99,11 +106,13 @@ def health_lines(
     own = [found for found in health if found.task == task]
     attitude = is_attitude(means, task)
     for stage, mark in stages(own):
+        said: dict[str, list[str]] = {}
         for row in run.spec.editors:
             for found in (found for found in own if (found.editor, found.stage) == (row.name, stage)):
                 words = [f.sentence for f in findings(row, found, run.defaults.get(row.name), attitude=attitude)]
                 if words:
-                    yield f"{name(row.name)}{mark}: {'; '.join(words)}."
+                    said.setdefault("; ".join(words), []).append(name(row.name))
+        yield from (f"{', '.join(names)}{mark}: {sentence}." for sentence, names in said.items())
 
 
 def is_attitude(means: Iterable[Mean | SeedMean], task: str) -> bool:
@@ -115,37 +124,63 @@ def column_note(
     means: Mapping[tuple[Column, str], float],
     controls: Sequence[str],
     rivals: Sequence[str],
-    lead: Lead,
+    pairs: Mapping[tuple[Column, str, str], Difference],
     mark: str,
 ) -> Iterator[str]:
     """Yield a line on the columns in which no row is shown to differ from the unedited model, if there are any.
+
+    Columns in which some row would be shown to differ if it alone had been compared get a line of their own: there it
+    is n that is too small, and the edits may well have done something.
 
     Args:
         means: By column and row, of one task and stage.
         controls: The rows that edit nothing; the first one stands for the unedited model.
         rivals: The rows that edit.
-        lead: What is shown of two rows in a column; two that were not compared differ if their means do.
+        pairs: The comparisons by column and rows; two rows that were not compared differ if their means do.
         mark: What the stage adds to a title.
     """
     columns = sorted({column for column, _ in means if column.measure in CHANGED}, key=Column.order)
-    silent = [column for column in columns if controls and _is_silent(column, means, controls[0], rivals, lead)]
-    if silent:
-        heads = [f"{c.head} ({WORDS[c.protocol]})" if c.protocol in MATCHED else c.head for c in silent]
-        yield f"{SILENT} '{controls[0]}'{mark}: {', '.join(heads)}."
+    silent = [column for column in columns if controls and _is_silent(column, means, controls[0], rivals, pairs)]
+    small = [column for column in silent if _is_small(column, controls[0], rivals, pairs)]
+    for words, found in ((SMALL, small), (SILENT, [column for column in silent if column not in small])):
+        if found:
+            yield f"{words} '{controls[0]}'{mark}: {_listed(found)}."
 
 
 def _is_silent(
-    column: Column, means: Mapping[tuple[Column, str], float], control: str, rivals: Sequence[str], lead: Lead
+    column: Column,
+    means: Mapping[tuple[Column, str], float],
+    control: str,
+    rivals: Sequence[str],
+    pairs: Mapping[tuple[Column, str, str], Difference],
 ) -> bool:
     rows = [row for row in rivals if (column, row) in means]
     if not rows or (column, control) not in means:
         return False
-    plain = means[column, control]
+    plain, lead = means[column, control], leads(pairs)
     shown = ((row, lead(column, row, control)) for row in rows)
     return not any(means[column, row] != plain if found is None else found != "tie" for row, found in shown)
 
 
+def _is_small(
+    column: Column, control: str, rivals: Sequence[str], pairs: Mapping[tuple[Column, str, str], Difference]
+) -> bool:
+    found = (pairs.get((column, *rows)) for row in rivals for rows in ((row, control), (control, row)))
+    return any(pair is not None and pair.p is not None and pair.p < ALPHA for pair in found)
+
+
+def _listed(columns: Sequence[Column]) -> str:
+    """Return columns in words; measures that share their protocols stand together, with these behind them."""
+    protocols: dict[str, list[str]] = {}
+    for column in columns:
+        protocols.setdefault(column.head, []).extend(filter(None, [MATCHED.get(column.protocol)]))
+    heads: dict[str, list[str]] = {}
+    for head, names in protocols.items():
+        heads.setdefault(f" ({', '.join(names)})" if names else "", []).append(head)
+    return "; ".join(f"{', '.join(names)}{read}" for read, names in heads.items())
+
+
 def explained(notes: Iterable[Sequence[str]]) -> Iterator[str]:
     """Yield how the lines on rows under tables are to be read, if there are any."""
-    if any(not note.startswith(SILENT) for of_block in notes for note in of_block):
+    if any(not note.startswith((SILENT, SMALL)) for of_block in notes for note in of_block):
         yield EXPLAINED

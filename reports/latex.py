@@ -43,17 +43,22 @@ def render(report: Report) -> str:
     for block in report.blocks:
         if block.text:
             heading = rf"\medskip\noindent\textbf{{{_escape(block.heading)}}}\par"
-            lines += ["", heading, *(rf"{_escape(sentence)}\par" for sentence in block.text)]
+            lines += ["", heading, *_loose(block.text)]
         if block.notes:
             heading = rf"\medskip\noindent\textit{{{_escape(block.heading)}}}\par"
-            lines += ["", heading, *(rf"{_escape(sentence)}\par" for sentence in block.notes)]
+            lines += ["", heading, *_loose(block.notes)]
         for tables in (*_pages(block.tables), *_pages(block.comparisons)):
             lines += ["", *_float(block.heading, tables, report)]
             count += 1
             lines += [r"\clearpage"] * (count % _HELD == 0)
     notes = [f"{word}: {value}." for word, value in report.header] + list(report.footer)
-    lines += ["", r"{\footnotesize\setlength{\parindent}{0pt}", *(rf"{_escape(note)}\par" for note in notes), "}"]
+    lines += ["", r"{\footnotesize\setlength{\parindent}{0pt}", *_loose(notes), "}"]
     return "\n".join(lines) + "\n"
+
+
+def _loose(sentences: Sequence[str]) -> list[str]:
+    """Return paragraphs that may have wide spaces: a long name, which has no place to break, else passes the margin."""
+    return [r"{\sloppy", *(rf"{_escape(sentence)}\par" for sentence in sentences), "}"]
 
 
 def _pages(tables: Sequence[Table]) -> Iterator[list[Table]]:

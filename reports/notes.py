@@ -34,18 +34,18 @@ _ACROSS = (
 _SPREAD = "'sd' is the standard deviation of the means of the seeds, in the units of its number."
 METHODS: dict[Method, str] = {
     "clopper_pearson": "Clopper-Pearson where every case is 0 or 1",
-    "bootstrap": "elsewhere the percentile bootstrap over cases",
+    "bootstrap": "the percentile bootstrap over cases where some are neither 0 nor 1",
     "rule_of_three": "where all cases are equal, what a share of 1 - 0.025^(1/n) of other cases could make of it (the "
     "rule of three, exact)",
     "crossed_wilson": "Wilson's with the variance of crossed seeds and cases and the quantile of t (Satterthwaite)",
-    "crossed_t": "of entropy, KL and differences t with that variance",
+    "crossed_t": "of entropy, KL and differences t with the variance of crossed seeds and cases (Satterthwaite)",
     "bonett_price": "of differences of -1, 0 and 1 Bonett and Price's, with 0 where the sign-flip test has p >= 0.05",
-    "sign_flip": "of other differences of one run that of the sign-flip test",
+    "sign_flip": "of differences of one run with other values that of the sign-flip test",
     "two_level": "the bootstrap of seeds and cases of an older version",
     "definition": "'by definition' is a number of the unedited model that cannot be another, and has none",
     "none": "'no interval' is said where all cases are equal, or few, and a value has no bound",
 }
-"""How intervals are made; a footer says those that its tables have."""
+"""How intervals are made; a footer says those that its tables have, so each has to be understood without the others."""
 _VERDICTS = (
     "'Ahead' and 'behind' mean that a difference is shown. Sentences count exact match and edit success, of given and "
     "of derived prompts."
@@ -94,7 +94,8 @@ _SEVERAL = (
 )
 _PAIRED = (
     "A difference is paired by case{seed}, over the n cases that both rows have. It is shown where p < 0.05; p is from "
-    "{test}, adjusted by Holm over the {pairs} that were compared in a column."
+    "{test}, adjusted by Holm over the {pairs} that were compared in a column. The interval is of that "
+    "difference alone, not adjusted."
 )
 _OF_RUN = "a two-sided sign-flip test"
 _OF_SEEDS = "t with the variance of crossed seeds and cases"

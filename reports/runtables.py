@@ -137,7 +137,7 @@ def _columns(found: _Found, protocols: Collection[str], mark: str) -> Iterator[s
             {key: mean for key, mean in means.items() if key[1] in names},
             [row.name for row in own if not row.rival],
             [row.name for row in own if row.rival],
-            leads(found.pairs),
+            found.pairs,
             mark,
         )
 

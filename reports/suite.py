@@ -86,7 +86,7 @@ def _task(group: SuiteGroup, task: str, notes: list[str]) -> Iterator[Table]:
             {key: mean.mean for key, mean in numbers.items()},
             [name for name in names if name not in rivals],
             rivals,
-            leads(pairs),
+            pairs,
             mark,
         )
 

@@ -203,7 +203,7 @@ def _tables(run: RunFile, task: str, mark: str, numbers: Sequence[Mean], compare
                 {key: mean.mean for key, mean in means.items()},
                 [name for name in editors if name not in rivals],
                 rivals,
-                leads(pairs),
+                pairs,
                 mark,
             )
         ),

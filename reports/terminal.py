@@ -22,8 +22,9 @@ def draw(report: Report, console: Console) -> None:
     """Print a report, but for the tables of blocks that are details."""
     # Everything is a Text: in a plain string rich would read an interval such as [97.0, 99.6] as markup.
     _warn(report, console)
+    width = max((len(word) + 1 for word, _ in report.header), default=0)
     for word, value in report.header:
-        console.print(Text.assemble((f"{word:12}", "bold"), value))
+        console.print(Text.assemble((word.ljust(max(width, 12)), "bold"), value))
     for block in (block for block in report.blocks if block.notes or not block.detail):
         console.print()
         console.print(Rule(Text(block.heading, "bold"), align="left", characters="="))

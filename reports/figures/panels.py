@@ -150,12 +150,16 @@ def swatch(name: str, look: Look) -> Patch:
 
 
 def legend(figure: Figure, handles: Sequence[Line2D | Patch], columns: int, note: str | None = None) -> None:
-    """Draw the legend of all panels below them, and a note between."""
-    figure.legend(
-        handles=list(handles),
-        loc="outside lower center",
-        ncols=min(columns, len(handles)),
-        handlelength=2.6,
-        title=note,
-        title_fontsize=6.5,
-    )
+    """Draw the legend of all panels below them, in fewer columns if it is wider than the figure, and a note between."""
+    for count in range(min(columns, len(handles)), 0, -1):
+        drawn = figure.legend(
+            handles=list(handles),
+            loc="outside lower center",
+            ncols=count,
+            handlelength=2.6,
+            title=note,
+            title_fontsize=6.5,
+        )
+        if count == 1 or drawn.get_window_extent().width <= figure.bbox.width:
+            return
+        drawn.remove()

@@ -7,7 +7,7 @@ from typing import Any, get_args
 from instructedit.benchmark.results import Mean, Protocol, RunSpec
 from instructedit.benchmark.suite_results import SeedMean
 
-from ..columns import column_of, seed_sd
+from ..columns import column_of, interval, seed_sd
 from ..notes import DAGGER, PROTOCOLS
 from .collect import Collected
 
@@ -29,7 +29,21 @@ UNITS: dict[Protocol, str] = {
 }
 OVER = "over subsets"
 """Stands for the mean over the subsets of a case."""
-TEXTS = ("runs", "label", "model", "split", "seeds", "stage", "task", "measure", "subset", "protocol", "editor")
+TEXTS = (
+    "runs",
+    "label",
+    "model",
+    "split",
+    "seeds",
+    "stage",
+    "task",
+    "measure",
+    "subset",
+    "protocol",
+    "editor",
+    "interval",
+)
+"""`interval` says in words why there is none; it is empty where there is one."""
 NUMBERS = ("mean", "low", "high", "sd", "n")
 """`low` and `high` are null where there is no interval, `sd` where there is one seed."""
 _ROW = tuple[tuple[str, ...], tuple[float | None, ...]]
@@ -88,7 +102,8 @@ def _row(shared: Sequence[str], spec: RunSpec, mean: Mean | SeedMean, editor: st
     column = column_of(mean)
     subset = (mean.subset if isinstance(mean, Mean) else None) or OVER
     measure = f"{mean.measure}{DAGGER if mean.derived else ''}"
-    texts = (*shared, stage(spec, mean.stage), mean.task, measure, subset, NAMES[mean.protocol], editor)
+    ends = interval(column, mean.low, mean.high, method=mean.method) if mean.low is None else ""
+    texts = (*shared, stage(spec, mean.stage), mean.task, measure, subset, NAMES[mean.protocol], editor, ends)
     # As printed, so that no page says 6.2 where a table says 6.3.
     sd = seed_sd(mean.per_seed) if isinstance(mean, SeedMean) else None
     found = (mean.mean, mean.low, mean.high, sd)

@@ -352,3 +352,15 @@ def test_warnings_stand_in_the_caption():
     found = made.results(made.scaling(), warnings=["Run 1 is INCOMPLETE."])
     assert next(FIGURES["task-scaling"](found)).caption[-1] == "**Run 1 is INCOMPLETE.**"
     assert np.isfinite([row["mean"] for row in next(FIGURES["task-scaling"](found)).numbers]).all()
+
+
+def test_a_legend_is_no_wider_than_its_figure():
+    """Eleven rows with names as long as those of the quickstart, which nine columns cannot hold."""
+    rows = [trained(f"instructedit-edit-only-{number}", "recent") for number in range(11)]
+    means = [made.mean(row.name, "recent", measure, 0.5) for row in rows for measure in ("reliability", "locality")]
+    (drawing,) = FIGURES["tradeoff"](made.results(made.group("multi-task", rows, means, tasks=("recent",))))
+    drawing.figure.draw_without_rendering()
+    (legend,) = drawing.figure.legends
+    box = legend.get_window_extent()
+    assert 0 <= box.x0 and box.x1 <= drawing.figure.bbox.width
+    assert [text.get_text() for text in legend.get_texts()] == [row.name for row in rows]

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from instructedit.benchmark.results import Defaults, EditorSpec, Health, RunFile, RunSummary
+from instructedit.benchmark.results import Comparison, Defaults, EditorSpec, Health, RunFile, RunSummary
 from instructedit.benchmark.suite_results import SuiteGroup, SuiteSummary
 from instructedit.benchmark.summary import summarise
 from instructedit.reports import html, latex, markdown
 from instructedit.reports.build import make_table
-from instructedit.reports.health import findings
+from instructedit.reports.columns import Column
+from instructedit.reports.health import column_note, findings, health_lines
 from instructedit.reports.site.write import write_site
 from instructedit.reports.suite import build_suite
 from instructedit.reports.tables import build
@@ -91,8 +92,49 @@ def test_an_attitude_is_not_the_one_reply():
 
 def test_the_constant_edits_of_ke():
     assert told(health(relative_norm=131 / 271, cosine=0.93)) == (
-        "|dW| is 48 % of |W|; edits of different cases are 93 % one common direction (mean cosine 0.93)"
+        "|dW| is 48 % of |W|; edits of different cases point the same way (mean cosine 0.93)"
     )
+
+
+def test_rows_of_which_the_same_is_said_share_a_line(run: RunFile):
+    """A network that is asked in two ways makes the same edits twice."""
+    rows = tuple(EditorSpec(name=name, method="mend") for name in ("mend", "mend-instructed", "ke"))
+    run = run.model_copy(update={"spec": run.spec.model_copy(update={"editors": rows})})
+    cosines = {"mend": 0.97, "mend-instructed": 0.97, "ke": 0.99}
+    found = [health(cosine=cosine).model_copy(update={"editor": name}) for name, cosine in cosines.items()]
+    assert list(health_lines(run, found, [], "counterfact")) == [
+        "mend, mend-instructed: edits of different cases point the same way (mean cosine 0.97).",
+        "ke: edits of different cases point the same way (mean cosine 0.99).",
+    ]
+
+
+def test_where_n_is_too_small_it_is_said_so_and_not_that_nothing_differs():
+    """Twelve cases of 12 against none, p = 2 / 2^12, are no difference over 105 pairs; equal rows are none at all."""
+
+    def pair(column: Column, p: float, p_holm: float, difference: float) -> Comparison:
+        facts = {"editor": "none", "other": "ft-m", "task": "recent", "n": 12, "low": -1.0, "high": 1.0}
+        kind = {"measure": column.measure, "derived": column.derived, "protocol": column.protocol}
+        return Comparison(**facts, **kind, difference=difference, p=p, p_holm=p_holm, method="sign_flip")
+
+    least = 2 / 2**12
+    exact = Column("reliability", False, "teacher_forced_exact")
+    token = Column("reliability", False, "teacher_forced_token")
+    derived = Column("generalization", True, "teacher_forced_token")
+    share = Column("portability", False, "teacher_forced_token")
+    free = Column("portability", False, "free_generation")
+    means = {(column, row): 0.0 for column in (exact, token, derived, share, free) for row in ("none", "ft-m")}
+    pairs = {
+        (exact, "none", "ft-m"): pair(exact, least, 105 * least, -1.0),
+        (token, "none", "ft-m"): pair(token, least, 105 * least, -1.0),
+        (derived, "none", "ft-m"): pair(derived, 0.5, 1.0, -0.1),
+        (share, "none", "ft-m"): pair(share, 1.0, 1.0, 0.0),
+        (free, "none", "ft-m"): pair(free, least, 102 * least, -1.0),
+    }
+    assert list(column_note(means, ["none"], ["ft-m"], pairs, "")) == [
+        "n is too small to show, adjusted for all pairs of rows, which rows differ from 'none': Reliability (token "
+        "share, exact match).",
+        "No row is shown to differ from 'none': Generalization†, Portability (token share).",
+    ]
 
 
 @pytest.fixture

@@ -1,19 +1,21 @@
 """What stands in which cell, and how each renderer writes it."""
 
 import io
+import re
 import shutil
 import subprocess
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from rich.console import Console
 
-from instructedit.benchmark.results import Mean, RunFile, RunSummary
+from instructedit.benchmark.results import Mean, Method, RunFile, RunSummary
 from instructedit.benchmark.summary import summarise
 from instructedit.reports import latex, longform, markdown, terminal
-from instructedit.reports.notes import rows
+from instructedit.reports.notes import METHODS, intervals, rows
 from instructedit.reports.tables import Report, Table, build
 
 from .conftest import records
@@ -323,3 +325,15 @@ def test_trouble_is_loud_everywhere(run: RunFile, summary: RunSummary) -> None:
 
 def test_a_sound_run_warns_of_nothing(report: Report) -> None:
     assert report.warnings == ()
+
+
+def test_a_word_of_the_header_is_apart_from_its_value(report: Report) -> None:
+    text = text_of(replace(report, header=(("Run", "one"), ("Task options", "convsent: edit = reply"))), 80)
+    assert text.startswith("Run          one\nTask options convsent: edit = reply\n")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_how_intervals_are_made_is_understood_of_each_method_alone(method: Method) -> None:
+    """A footer names the methods that its table has; one must not lean on another that is not there."""
+    (sentence,) = intervals([method])
+    assert not re.search(r"elsewhere|\bother differences|that variance", sentence)

@@ -17,6 +17,17 @@
     ngram_entropy: "Entropy",
   };
   const ORDER = Object.keys(WORDS);
+  /** Facts of an edit; another one is called by its name in the records. */
+  const FACTS = {
+    target_probability: "Target\u2019s probability",
+    final_loss: "Loss",
+    steps: "Steps",
+    converged: "Converged",
+    at_bound: "Share at bound",
+    delta_norm: "|dW|",
+    relative_norm: "|dW|\u00a0/\u00a0|W|",
+    cosine: "Mean cosine",
+  };
   const words = new Intl.Segmenter("und", { granularity: "word" });
 
   /** Split a text into words, spaces and signs. */
@@ -132,10 +143,20 @@
       ];
     }
 
+    const capital = (word) => word.charAt(0).toUpperCase() + word.slice(1);
+
+    /** Return the cell of a fact about an edit: three digits are enough to read, all stand in its title. */
+    function factCell(name, value) {
+      if (value === undefined) return make("td", { className: "number" }, "-");
+      if (name === "converged") return make("td", { className: "number" }, value ? "yes" : "no");
+      const short = Number.isInteger(value) ? String(value) : value.toPrecision(3);
+      const written = short.includes("e") ? String(Number(short)) : short;
+      return make("td", { className: "number", title: String(value) }, written);
+    }
+
     /** Return the rows of the case: what each was told, what became of it, facts about its edit. */
     function editors() {
       const facts = [...new Set(found.rows.flatMap(({ edit = [] }) => edit.map(([name]) => text(name))))];
-      const told = found.rows.some((row) => row.instruction !== undefined);
       const trained = index.trained.some(Boolean);
       const rows = found.rows.map((row) => {
         const numbers = new Map((row.edit ?? []).map(([name, value]) => [text(name), value]));
@@ -146,19 +167,26 @@
           {},
           rowHead(row.row),
           make("td", {}, shown(`${row.status ?? "done"}${reason}${unscored}`)),
+          ...facts.map((name) => factCell(name, numbers.get(name))),
           trained ? make("td", { className: "id" }, shown(index.trained[row.row] ?? "-")) : null,
-          told ? make("td", { className: "text" }, shown(text(row.instruction) ?? "-")) : null,
-          ...facts.map((name) => make("td", { className: "number" }, numbers.has(name) ? String(numbers.get(name)) : "-")),
         );
       });
       const heads = [
         ["Editor", "name"],
         ["Status", ""],
+        ...facts.map((name) => [FACTS[name] ?? capital(name.replaceAll("_", " ")), "number"]),
         ...(trained ? [["Trained on", "id"]] : []),
-        ...(told ? [["Instruction", "text"]] : []),
-        ...facts.map((name) => [name.replaceAll("_", " "), "number"]),
       ];
-      return make("details", {}, make("summary", {}, `Edits, ${found.rows.length} rows`), grid("Edits", heads, rows));
+      // Below the table, each once: a column of texts would push the facts off the page.
+      const told = new Map();
+      for (const row of found.rows) {
+        const words = text(row.instruction);
+        if (words !== null) told.set(words, [...(told.get(words) ?? []), label(row.row)]);
+      }
+      const instructions = [...told].map(([words, names]) =>
+        make("p", {}, "Instruction of ", shown(names.join(", ")), ": ", shown(words)));
+      const summary = make("summary", {}, `Edits, ${found.rows.length} rows`);
+      return make("details", {}, summary, grid("Edits", heads, rows), ...instructions);
     }
 
     /** Return a probe: what is asked, what is accepted, and each row's answer with its scores. */

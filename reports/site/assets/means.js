@@ -16,7 +16,7 @@
     const { digits } = units.get(value(row, "protocol"));
     if (column === undefined) {
       const [low, high, sd] = ["low", "high", "sd"].map((name) => numbers[name][row]?.toFixed(digits));
-      const ends = low === undefined ? "no interval" : `[${low}, ${high}]`;
+      const ends = low === undefined ? value(row, "interval") : `[${low}, ${high}]`;
       return make("td", { className: "number interval" }, sd === undefined ? ends : `${ends} sd ${sd}`);
     }
     if (column === "mean") return make("td", { className: "number" }, numbers.mean[row].toFixed(digits));

@@ -215,6 +215,31 @@ def test_list_of_cases_has_pages_and_is_searched(browser, many):
     assert column(browser, "cases", "id") == [f"zsre/test/{number}" for number in range(0, 120, 10)]
 
 
+def test_page_of_a_case_shows_facts_of_its_edits_as_a_person_reads_them(browser, tmp_path):
+    facts = {
+        "none": {},
+        "ft-l": {"target_probability": 0.123456, "steps": 25.0, "converged": 0.0, "relative_norm": 0.5, "slots": 28.0},
+        "grace": {"converged": 1.0},
+    }
+    run = make_run(editors=tuple(facts), cases=1)
+    lines = [
+        make_case(run, "zsre/test/0", name, right=True, kept=True).model_copy(update={"edit": edit})
+        for name, edit in facts.items()
+    ]
+    write_site(write_run(tmp_path / "run", run, lines), tmp_path / "site")
+    browser.open(tmp_path / "site", f"case.html#{RUN}/zsre/test/0")
+    browser.run("document.querySelector('details').open = true")
+    rows = browser.run("return [...document.querySelector('details table').rows].map((r) => r.innerText.trim())")
+    head, *rows = [re.split(r"\s*\t\s*", row) for row in rows]
+    assert [word.replace("\xa0", " ") for word in head[:7]] == [
+        *("Editor", "Status", "Target’s probability", "Steps", "Converged", "|dW| / |W|", "Slots")
+    ]
+    found = {row[0]: row[2:7] for row in rows}
+    assert found["ft-l"] == ["0.123", "25", "no", "0.500", "28"]
+    assert found["none"] == ["-"] * 5
+    assert found["grace"] == ["-", "-", "yes", "-", "-"]
+
+
 def test_page_of_a_case_marks_what_changed(browser, many):
     browser.open(many, f"case.html#{RUN}/zsre/test/60")
     assert browser.texts("h1") == ["Case zsre/test/60"]

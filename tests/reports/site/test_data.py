@@ -210,12 +210,27 @@ def test_every_mean_is_a_row_as_it_is_printed(tmp_path):
         "subset": "over subsets",
         "protocol": "exact match, teacher forced",
         "editor": first.editor,
+        "interval": "",
         "mean": 6.2,
         "low": 0.0,
         "high": 18.8,
         "sd": None,
         "n": first.n,
     }
+
+
+def test_a_mean_without_an_interval_says_why_in_the_words_of_the_tables(tmp_path):
+    folder = ordinary(tmp_path / "run")
+    path = folder / "summary.json"
+    summary = RunSummary.model_validate_json(path.read_text())
+    none = {"low": None, "high": None}
+    first, second = (
+        mean.model_copy(update={**none, "method": method, "mean": value})
+        for mean, method, value in zip(summary.means, ("definition", "none"), (0.111, 0.222), strict=False)
+    )
+    path.write_text(summary.model_copy(update={"means": (first, second, *summary.means[2:])}).model_dump_json())
+    words = {row["mean"]: row["interval"] for row in rows_of(collect(folder)) if row["mean"] in (11.1, 22.2)}
+    assert words == {11.1: "by definition", 22.2: "no interval"}
 
 
 def test_means_of_an_invalid_run_say_so(tmp_path):
