@@ -222,8 +222,11 @@ def test_page_of_a_case_shows_facts_of_its_edits_as_a_person_reads_them(browser,
         "grace": {"converged": 1.0},
     }
     run = make_run(editors=tuple(facts), cases=1)
+    told = {"none": None, "ft-l": "Task: Zsre", "grace": "Task: Zsre"}
     lines = [
-        make_case(run, "zsre/test/0", name, right=True, kept=True).model_copy(update={"edit": edit})
+        make_case(run, "zsre/test/0", name, right=True, kept=True).model_copy(
+            update={"edit": edit, "instruction": told[name]}
+        )
         for name, edit in facts.items()
     ]
     write_site(write_run(tmp_path / "run", run, lines), tmp_path / "site")
@@ -238,6 +241,7 @@ def test_page_of_a_case_shows_facts_of_its_edits_as_a_person_reads_them(browser,
     assert found["ft-l"] == ["0.123", "25", "no", "0.500", "28"]
     assert found["none"] == ["-"] * 5
     assert found["grace"] == ["-", "-", "yes", "-", "-"]
+    assert browser.texts("details p") == ["Instruction of ft-l, grace: Task: Zsre"]
 
 
 def test_page_of_a_case_marks_what_changed(browser, many):
