@@ -90,7 +90,7 @@ def total(scored: Iterable[Scored]) -> float:
     return math.fsum(scores) / len(scores)
 
 
-def gain(after: Iterable[Scored], before: Iterable[Scored], key: str) -> Gain:
+def gain(after: Iterable[Scored], before: Iterable[Scored], key: str) -> Gain | None:
     """Return the difference of two scores on the same cases, with its 95 % percentile bootstrap interval.
 
     Cases are drawn with replacement within each task, the same for both. The interval is of the difference on these
@@ -100,6 +100,9 @@ def gain(after: Iterable[Scored], before: Iterable[Scored], key: str) -> Gain:
         after: Cases under the chosen options.
         before: The same cases under the earlier ones.
         key: Seeds the draws.
+
+    Returns:
+        The difference; None where every draw has the same one, of which no interval can be given.
     """
     sides = list(zip(after, before, strict=True))
     draws = np.zeros(RESAMPLES)
@@ -108,6 +111,8 @@ def gain(after: Iterable[Scored], before: Iterable[Scored], key: str) -> Gain:
         n = len(ours.cases)
         times = seeded(f"{key}|{ours.task}").multinomial(n, np.full(n, 1 / n), RESAMPLES)
         draws += _harmonic(_means(ours.values, times)) - _harmonic(_means(theirs.values, times))
+    if np.ptp(draws) < 1e-12:
+        return None
     low, high = np.quantile(draws / len(sides), [0.025, 0.975]).round(12)  # machines add in different orders
     difference = total(ours for ours, _ in sides) - total(theirs for _, theirs in sides)
     return Gain(difference=difference, low=float(low), high=float(high))
