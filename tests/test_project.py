@@ -64,6 +64,7 @@ MAY_IMPORT = {
         "instructedit.benchmark.usage",
         "instructedit.editors.cases",
         "instructedit.editors.errors",
+        "instructedit.editors.jsonfile",
         "instructedit.editors.search",
     ),
 }
