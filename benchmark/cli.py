@@ -112,6 +112,8 @@ def run(
         for found in kinds:
             draw(found, repeats[found.label], there, Console())
         typer.echo("")
+        for note in dict.fromkeys(note for found in kinds for note in found.data):
+            typer.echo(f"data: {note}")
     for note in dict.fromkeys(note for found in kinds for note in found.notes):
         typer.echo(f"note: {note}", err=not dry_run)
     for line in lines(kinds, len(suite), there):

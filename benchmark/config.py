@@ -1,16 +1,21 @@
 """What a user asks for: a preset or a TOML file, and the options of the command line on top of it."""
 
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
+from datetime import date, time
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, cast, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
 from instructedit.editors.cases import InstructedProbes
 from instructedit.editors.errors import InputError, did_you_mean
+from instructedit.editors.jsonfile import DEEPEST, MOST_DIGITS, describe, read_text
+from instructedit.editors.strict import complaint, validated
 
+from .origin import Origin
 from .results import GenerationSpec, Schedule, Split
 
 PRESETS = Path(str(resources.files("instructedit.benchmark"))) / "presets"
@@ -18,6 +23,11 @@ EMBEDDED_MODEL = Path(str(resources.files("instructedit.benchmark"))) / "embedde
 
 PROBES = "instructed_probes"
 """Key of a row that says which of its probes carry the instruction."""
+
+MOST_BYTES = 10**7
+"""Most bytes of a TOML file."""
+LONGEST = 10_000
+"""Most characters of a text in it."""
 
 Positive = Annotated[int, Field(ge=1)]
 Sampling = Literal["balanced", "proportional"] | dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]]
@@ -81,6 +91,12 @@ class RunConfig(BaseModel):
     chunks of 32."""
     fluency: bool = True
     generation: GenerationSpec = GenerationSpec()
+    _origin: Origin = PrivateAttr(default_factory=Origin)
+
+    @property
+    def origin(self) -> Origin:
+        """Where it was written."""
+        return self._origin
 
     @field_validator("tasks", "train", "held_out", "edited")
     @classmethod
@@ -100,14 +116,19 @@ class RunConfig(BaseModel):
         Raises:
             InputError: If the row says something else.
         """
-        value = self.editors[row].get(PROBES)
-        known: tuple[InstructedProbes, ...] = get_args(InstructedProbes)
-        if value is not None and value not in known:
-            raise InputError(
-                f"Option '{PROBES}' of the row '{row}': found {value!r}, one of {', '.join(map(repr, known))} was "
-                f"expected.{did_you_mean(str(value), list(known))}"
-            )
-        return cast(InstructedProbes | None, value)
+        return probes_of(self.editors[row], row)
+
+
+def probes_of(options: Mapping[str, Any], row: str) -> InstructedProbes | None:
+    """Return what the options of a row say of its probes; see `RunConfig.instructed_probes`."""
+    value = options.get(PROBES)
+    known: tuple[InstructedProbes, ...] = get_args(InstructedProbes)
+    if value is not None and value not in known:
+        raise InputError(
+            f"Option '{PROBES}' of the row '{row}': found {value!r}, one of {', '.join(map(repr, known))} was "
+            f"expected.{did_you_mean(str(value), list(known))}"
+        )
+    return cast(InstructedProbes | None, value)
 
 
 def _extend(editors: Mapping[str, Mapping[str, Any]], row: str) -> dict[str, Any]:
@@ -159,6 +180,7 @@ def read_suite(
     """
     top = read_document(name)
     tables = _tables(top, name)
+    several = tables != [{}]
     wanted = _seeds(top, tables, name)
     wanted = list(seeds) or wanted
     if setting is not None:
@@ -173,7 +195,8 @@ def read_suite(
         if editors:
             rows = {row: rows.get(row, {}) for row in editors if row in rows or row not in known}
         if rows or not editors:
-            config = make_config({**options, **(given or {}), "editors": rows}, "command line")
+            origin = Origin(name, label if several else None, frozenset(given or ()), options["editors"])
+            config = make_config({**options, **(given or {}), "editors": rows}, origin)
             found.append(SuiteRun(label, config))
     if not wanted:
         return tuple(found)
@@ -182,23 +205,22 @@ def read_suite(
     )
 
 
-def make_config(options: Mapping[str, Any], origin: str) -> RunConfig:
-    """Check plain options.
+def make_config(options: Mapping[str, Any], origin: Origin | str) -> RunConfig:
+    """Check plain options, without any conversion.
 
     Raises:
         InputError: If a key is unknown (with a suggestion) or mistyped; `origin` says where it stands.
     """
+    origin = Origin(origin) if isinstance(origin, str) else origin
     try:
-        return RunConfig(**options)
+        config = validated(RunConfig, options)
     except ValidationError as error:
-        first = error.errors()[0]
-        parts = [str(part) for part in first["loc"]]
-        key = parts[0] if parts[0] in ("train_limit", "sampling") else ".".join(parts)  # else a union's branch follows
-        if first["type"] == "extra_forbidden":
-            known = GenerationSpec.model_fields if key.startswith("generation.") else RunConfig.model_fields
-            hint = did_you_mean(key.rpartition(".")[2], list(known))
-            raise InputError(f"{origin}: unknown key '{key}'.{hint}") from error
-        raise InputError(f"{origin}: key '{key}': {first['msg']}, found {first.get('input')!r}.") from error
+        key, unknown, text = complaint(error, RunConfig, options)
+        if unknown:
+            raise InputError(f"{origin.place}: unknown key '{key}'.{text}") from error
+        raise InputError(f"{origin.of(key)}: {text}.") from error
+    config._origin = origin
+    return config
 
 
 def read_document(name: str) -> dict[str, Any]:
@@ -212,19 +234,53 @@ def read_document(name: str) -> dict[str, Any]:
         raise InputError(
             f"Unknown preset '{name}'.{did_you_mean(name, presets())} A file is named by its path, which ends in .toml."
         )
+    text = read_text(path, "a TOML file", MOST_BYTES)
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); a TOML file was expected.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not valid TOML: {error}.") from error
+        document = tomllib.loads(text)
+    except RecursionError as error:
+        raise InputError(f"{path}: found more than {DEEPEST} levels of nesting, a few were expected.") from error
+    except ValueError as error:  # numbers of thousands of digits and impossible dates too
+        raise InputError(f"{path}: not valid TOML: {str(error).rstrip('.')}.") from error
+    _check(document, str(path), ())
+    return document
+
+
+def _check(value: object, file: str, keys: tuple[str, ...]) -> None:
+    """Refuse what TOML can say but no key takes."""
+    match value:
+        case dict():
+            inner = [((*keys, key), item) for key, item in value.items()]
+        case list():
+            inner = [((*keys, str(place)), item) for place, item in enumerate(value)]
+        case str() if len(value) > LONGEST:
+            found, expected = f"a text of {len(value):,} characters", f"one of at most {LONGEST:,}"
+        case int() if abs(value) >= 10**MOST_DIGITS:
+            found, expected = describe(value), f"at most {MOST_DIGITS} digits"
+        case float() if not math.isfinite(value):
+            found, expected = str(value), "a finite number"
+        case date() | time():
+            found, expected = "a date or time", "a text, a number, a truth value, a list or a table"
+        case str() | int() | float():
+            return
+    if len(keys) > DEEPEST:
+        found, expected = f"more than {DEEPEST} levels of nesting", "a few"
+    elif isinstance(value, dict | list):
+        for place, item in inner:
+            _check(item, file, place)
+        return
+    raise InputError(f"{file}: key '{'.'.join(keys)[:100]}': found {found}, {expected} was expected.")
 
 
 def _tables(top: dict[str, Any], origin: str) -> list[dict[str, Any]]:
     """Take the tables of runs out of the options."""
     tables = top.pop("runs", [{}])
     if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
-        raise InputError(f"{origin}: key 'runs': found {tables!r}, one or more tables [[runs]] were expected.")
+        raise InputError(f"{origin}: key 'runs': found {describe(tables)}, one or more tables [[runs]] were expected.")
+    for number, table in enumerate(tables):
+        if not isinstance(table.get("name", ""), str) or not table.get("name", "x").strip():
+            raise InputError(
+                f"{origin}: key 'runs.{number}.name': found {describe(table['name'])}, a name was expected."
+            )
     return tables
 
 
@@ -236,7 +292,7 @@ def _seeds(top: dict[str, Any], tables: Sequence[Mapping[str, Any]], origin: str
     numbers = isinstance(seeds, list) and bool(seeds) and all(type(seed) is int for seed in seeds)
     if not numbers or len(set(seeds)) < len(seeds) or any("seed" in part for part in (top, *tables)):
         raise InputError(
-            f"{origin}: key 'seeds': found {seeds!r}, different whole numbers and no 'seed' were expected."
+            f"{origin}: key 'seeds': found {describe(seeds)}, different whole numbers and no 'seed' were expected."
         )
     return list(seeds)
 
@@ -251,13 +307,15 @@ def _setting(options: Mapping[str, Any]) -> object:
 
 def _options(top: Mapping[str, Any], table: Mapping[str, Any], origin: str) -> dict[str, Any]:
     """Return the options of one run, checked, with the rows of editors that take part in it."""
-    place = f"{origin}, run '{_label(top, table)}'" if table else origin
+    written = Origin(origin, _label(top, table) if table else None)
+    place = written.place
     options = {**top, **{key: value for key, value in table.items() if key not in ("name", "only")}}
-    rows = make_config(options, place).editors
+    rows = make_config(options, written).editors
     only = table.get("only", list(rows))
     for row in only if isinstance(only, list) else [only]:
         if not isinstance(row, str) or row not in rows:
+            shown = repr(row) if isinstance(row, str) else describe(row)
             raise InputError(
-                f"{place}: key 'only': no row {row!r} among the editors.{did_you_mean(str(row), list(rows))}"
+                f"{place}: key 'only': no row {shown} among the editors.{did_you_mean(str(row), list(rows))}"
             )
     return {**options, "editors": {row: options for row, options in rows.items() if row in only}}

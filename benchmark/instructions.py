@@ -19,8 +19,9 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, JsonValue, ValidationError, ValidationInfo, field_validator
 
 from instructedit.editors import EditRequest, InputError, did_you_mean, seed_of
+from instructedit.editors.jsonfile import check, describe, parse_json, read_text
 
-from .tasks.parse import describe
+from .tasks.parse import LONGEST_TEXT
 
 DEFAULT_BANK = Path(str(resources.files("instructedit.benchmark"))) / "banks" / "default.json"
 
@@ -169,12 +170,10 @@ def read_bank(path: Path | None = None) -> InstructionBank:
             was expected.
     """
     path = DEFAULT_BANK if path is None else path
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error.strerror}); a JSON file of instructions was expected."
-        ) from error
+    expected = "a JSON file of instructions"
+    content = read_text(path, expected)
+    document = parse_json(content, str(path), expected, unique=True)
+    check(document, str(path), longest=LONGEST_TEXT)
     try:
         return InstructionBank.model_validate_json(content)
     except ValidationError as error:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from instructedit.editors import (
-    EDITORS,
     Context,
     EditCase,
     Editor,
@@ -17,15 +16,15 @@ from instructedit.editors import (
     TrainedEditor,
     TrainingSet,
     instruction_context,
-    make,
 )
 
+from .checks import check_options, editor_of, needing
 from .config import PROBES, RunConfig
 from .instructions import InstructionBank, instruct, read_bank, training_instructor
 from .published import PublishedCases, stand_ins
 from .results import TaskData
 from .selection import choose, divide
-from .settings import Arm, RowSpec, arms, barred_tasks, get_setting, rows
+from .settings import Arm, RowSpec, arms, barred_tasks, rows
 from .tasks.base import TaskCases, make_task, subjects
 from .tasks.sources import AbsentError, Embedded, Source, open_source
 from .training import Training, TrainingCases, training_set
@@ -78,7 +77,10 @@ def outline(config: RunConfig, name: str, *, local: bool = False) -> Outline:
         InputError: If anything of it cannot be used.
     """
     try:
-        return _outline(config, name, _Data(config, open_source(_place(config), local=local)))
+        check_options(config)
+        with config.origin.at("data"):
+            source = open_source(_place(config), local=local)
+        return _outline(config, name, _Data(config, source))
     except AbsentError:
         if not local:
             raise
@@ -86,28 +88,35 @@ def outline(config: RunConfig, name: str, *, local: bool = False) -> Outline:
 
 
 def _outline(config: RunConfig, name: str, data: "_Data") -> Outline:
-    get_setting(config.setting)
-    if not config.editors or not config.tasks:
-        raise InputError(f"{name}: a run needs at least one editor and one task.")
+    at = config.origin.at
     plain = {row: make_editor(config, row) for row in config.editors}
     probes = {row: config.instructed_probes(row) or editor.instructed_probes for row, editor in plain.items()}
     instructed = any(editor.instructed for editor in plain.values()) or set(probes.values()) > {"none"}
     bank = _bank(config) if instructed else None
-    found_arms = arms(config, data.size)
+    with at("setting"):
+        found_arms = arms(config, data.size)
     kinds = {row: type(editor) for row, editor in plain.items()}
-    found = rows(config, kinds, found_arms, all_conditions(bank) if bank else (), probes)
+    with at("editors"):
+        found = rows(config, kinds, found_arms, all_conditions(bank) if bank else (), probes)
     trainings = _trainings(config, found, data, bank)
     if trainings and config.split == "train":
-        raise InputError(f"{name}: trained editors learn from the split 'train'; 'validation' or 'test' was expected.")
+        raise InputError(
+            f"{config.origin.of('split')}: trained editors learn from the split 'train'; 'validation' or 'test' was "
+            "expected."
+        )
     evaluated = {
         task: data.evaluated(task, found_arms) for task in config.tasks if any(task in row.tasks for row in found)
     }
     cases = {task: choose(of_task.cases, config.limit) for task, of_task in evaluated.items()}
-    edited = _edited(config, tuple(cases), name)
+    edited = _edited(config, tuple(cases))
     for row in found:  # what cannot be asked or edited fails now rather than after a training
-        for task in {*row.tasks, *edited}:
-            for request in requests_of(row.instruction, bank, cases[task][:1], config.seed):
-                probe_context(plain[row.editor], request, probes[row.editor])
+        for task in dict.fromkeys((*row.tasks, *edited)):
+            with at("instruction"):
+                requests = requests_of(row.instruction, bank, cases[task][:1], config.seed)
+            for request in requests:
+                with at(f"editors.{row.editor}", row.editor):
+                    probe_context(plain[row.editor], request, probes[row.editor])
+    training = [data.training.of(task) for task in sorted({task for t in trainings for task in t.arm.train})]
     return Outline(
         config=config,
         rows=found,
@@ -118,12 +127,9 @@ def _outline(config: RunConfig, name: str, data: "_Data") -> Outline:
         cases=cases,
         edited=edited,
         data=tuple(of_task.data for of_task in evaluated.values()),
-        training_data=tuple(
-            data.training.of(task).data
-            for task in sorted({task for training in trainings for task in training.arm.train})
-        ),
+        training_data=tuple(of_task.data for of_task in training),
         bank=bank,
-        notes=tuple(note for of_task in evaluated.values() for note in of_task.notes),
+        notes=tuple(dict.fromkeys(note for of_task in (*evaluated.values(), *training) for note in of_task.notes)),
     )
 
 
@@ -134,11 +140,12 @@ def check_generation(config: RunConfig, name: str, context: int, vocabulary: int
         InputError: If the model cannot generate it.
     """
     generation = config.generation
+    place = config.origin.of("generation") if config.origin.file else name
     longest = max(generation.max_new_tokens, generation.fluency_tokens if config.fluency else 0)
     if longest >= context:
-        raise InputError(f"{name}: {longest} new tokens were asked for, but the model's context is {context}.")
+        raise InputError(f"{place}: {longest} new tokens were asked for, but the model's context is {context}.")
     if generation.fluency_top_k > vocabulary:
-        raise InputError(f"{name}: fluency_top_k is {generation.fluency_top_k}, but the vocabulary has {vocabulary}.")
+        raise InputError(f"{place}: fluency_top_k is {generation.fluency_top_k}, but the vocabulary has {vocabulary}.")
 
 
 def make_editor(config: RunConfig, row: str) -> Editor[Any]:
@@ -147,9 +154,8 @@ def make_editor(config: RunConfig, row: str) -> Editor[Any]:
     Raises:
         InputError: If there is no such editor, or an option is wrong.
     """
-    options = dict(config.editors[row])
-    options.pop(PROBES, None)
-    return make(EDITORS.get(str(options.pop("method", row))), options)
+    with config.origin.at(f"editors.{row}", row):
+        return editor_of(row, config.editors[row])
 
 
 def probe_context(editor: Editor[Any], request: EditRequest, probes: InstructedProbes) -> Context | None:
@@ -193,18 +199,18 @@ def requests_of(
     return [instruct(bank, request, condition, seed) for request in requests]
 
 
-def _edited(config: RunConfig, evaluated: tuple[str, ...], name: str) -> tuple[str, ...]:
+def _edited(config: RunConfig, evaluated: tuple[str, ...]) -> tuple[str, ...]:
     """Return the tasks whose cases are edited together; what is held out is only if nothing else is evaluated."""
     if config.schedule == "single":
         return ()
     if config.edited is None:
         return tuple(task for task in evaluated if task not in config.held_out) or evaluated
-    unknown = [task for task in config.edited if task not in evaluated]
-    if unknown or not config.edited:
-        found = f"'{unknown[0]}'" if unknown else "no task"
-        raise InputError(
-            f"{name}: key 'edited': found {found}, but tasks that are evaluated were expected: {', '.join(evaluated)}."
-        )
+    for task in config.edited:
+        if task not in evaluated:
+            raise InputError(
+                f"{config.origin.of('edited')}: found '{task}', but tasks that are evaluated were expected: "
+                f"{', '.join(evaluated)}."
+            )
     return tuple(task for task in evaluated if task in config.edited)
 
 
@@ -214,14 +220,13 @@ class _Data:
     def __init__(self, config: RunConfig, source: Source) -> None:
         self._source = source
         self._config = config
-        for task in config.task_options:
-            make_task(task, config.task_options)  # options of a task that the run leaves out are checked as well
         self._tasks = {task: make_task(task, config.task_options) for task in barred_tasks(config)}
         self._tests: dict[str, TaskCases] = {}
 
     def _test(self, task: str) -> TaskCases:
         if task not in self._tests:
-            self._tests[task] = self._tasks[task].load(self._source)
+            with needing(self._config, task):
+                self._tests[task] = self._tasks[task].load(self._source)
         return self._tests[task]
 
     @cached_property
@@ -233,13 +238,15 @@ class _Data:
 
     def size(self, task: str) -> int:
         """Return how many training cases a task has."""
-        return self.training.size(task)
+        with needing(self._config, task):
+            return self.training.size(task)
 
     def evaluated(self, task: str, found_arms: Sequence[Arm]) -> TaskCases:
         """Return a task's cases of the evaluated split."""
         if self._config.split == "test":
             return self._test(task)
-        training = self.training.of(task)
+        with needing(self._config, task):
+            training = self.training.of(task)
         if self._config.split == "train":
             return training
         # The smallest limit of any arm: its validation cases are kept for validation under every larger one too.
@@ -270,7 +277,8 @@ def _place(config: RunConfig) -> str | None:
 
 
 def _bank(config: RunConfig) -> InstructionBank:
-    return read_bank(None if config.instructions == "default" else Path(config.instructions))
+    with config.origin.at("instructions"):
+        return read_bank(None if config.instructions == "default" else Path(config.instructions))
 
 
 def _trainings(
@@ -292,6 +300,10 @@ def _trainings(
         kind = label, editor.instructed
         if kind not in sets:
             instructor = training_instructor(bank) if editor.instructed and bank is not None else None
-            sets[kind] = training_set(arm, data.training, config.validation, instructor)
+            for task in arm.train:
+                with needing(config, task):
+                    data.training.of(task)
+            with config.origin.at("train"):
+                sets[kind] = training_set(arm, data.training, config.validation, instructor)
         trainings.append(Training(tuple(row.name for row in group), editor, arm, sets[kind]))
     return tuple(trainings)

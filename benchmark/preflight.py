@@ -1,7 +1,7 @@
 """What is checked before a run starts: that it can be resolved, what it will take, and whether that is there."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ from .config import EMBEDDED_MODEL, RunConfig
 from .defaults import foreign_defaults, said
 from .forecast import Forecast, RowForecast, forecast
 from .machine import measure
-from .outline import check_generation, outline
+from .outline import Outline, check_generation, outline
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -76,6 +76,7 @@ class Checked:
         tasks: Evaluated cases of each task.
         forecast: What it will take.
         notes: Sentences for the user.
+        data: Sentences on the data, and on what was left out of them.
     """
 
     label: str
@@ -83,6 +84,7 @@ class Checked:
     tasks: dict[str, int]
     forecast: Forecast
     notes: tuple[str, ...] = ()
+    data: tuple[str, ...] = ()
 
 
 def room(place: Place) -> Room:
@@ -113,13 +115,27 @@ def check(label: str, config: RunConfig, name: str, place: Place, seen: set[str]
         InputError: If anything of it cannot be used.
     """
     found = outline(config, name, local=local)
-    sketch = Sketch.load(EMBEDDED_MODEL if config.model == "embedded" else config.model, config.revision)
+    with config.origin.at("model"):
+        sketch = Sketch.load(EMBEDDED_MODEL if config.model == "embedded" else config.model, config.revision)
     check_generation(config, name, sketch.context, len(sketch.tokenizer) if sketch.tokenizer else sketch.vocabulary)
     kind = place.kind.partition(":")[0]
     machine = measure(sketch.width, place.kind, DTYPES[config.dtype], PACK_TOKENS.get(kind, PACK_TOKENS["cuda"]))
     counts = {task: len(cases) for task, cases in found.cases.items()}
     notes = said(found.rows, foreign_defaults(found.rows, found.editors, sketch))
-    return Checked(label, config, counts, forecast(found, sketch, machine, place.root, seen), tuple(notes))
+    return Checked(
+        label, config, counts, forecast(found, sketch, machine, place.root, seen), tuple(notes), tuple(_data(found))
+    )
+
+
+def _data(found: Outline) -> Iterator[str]:
+    """Yield what is to be said of the data, and what was left out of each file or derived."""
+    yield from found.notes
+    for split, entries in ((found.config.split, found.data), ("train", found.training_data)):
+        for entry in entries:
+            if entry.skipped:
+                reasons = ", ".join(f"{reason} ({count:,})" for reason, count in entry.skipped.items())
+                files = ", ".join(entry.sha256)
+                yield f"{entry.task}, {split} ({files}), {entry.rows:,} rows, {entry.cases:,} cases: {reasons}."
 
 
 def refuse(checked: Sequence[Checked], place: Place, there: Room) -> None:

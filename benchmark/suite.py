@@ -89,6 +89,7 @@ def run_suite(
         StorageError: If results cannot be written.
     """
     folders = []
+    said: set[str] = set()
     loaded: tuple[tuple[str, str | None, str], LanguageModel] | None = None
     for number, (label, config) in enumerate(suite, start=1):
         if len(suite) > 1:
@@ -99,7 +100,9 @@ def run_suite(
             loaded = (wanted, load_model(config, device=device, device_map=device_map))
         prepared = prepare(config, name, command, model=loaded[1])
         for note in prepared.outline.notes:
-            report(f"note: {note}")
+            if note not in said:
+                report(f"note: {note}")
+        said.update(prepared.outline.notes)
         folder = run(prepared, out, checkpoints=checkpoints, report=report, progress=progress, track=track)
         _register(out, name, label, prepared.file)
         finished(folder)

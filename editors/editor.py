@@ -20,12 +20,13 @@ from torch import Tensor
 from .cases import EditRequest, InstructedProbes
 from .cost import Cost
 from .edits import Context, Edits
-from .errors import InputError, did_you_mean
+from .errors import InputError
 from .instruction import instruction_context
 from .model import LanguageModel
 from .rows import Encoder, Row
 from .sequence import merge
 from .sketch import Sketch
+from .strict import complaint, validated
 from .texts import EditTexts, edit_texts
 
 if TYPE_CHECKING:
@@ -282,14 +283,11 @@ def make(editor: type[E], options: dict[str, Any] | None = None) -> E:
     Raises:
         InputError: If an option is unknown (with a suggestion) or has the wrong type.
     """
+    options = options or {}
     try:
-        return editor(editor.Config(**(options or {})))
+        return editor(validated(editor.Config, options))
     except ValidationError as error:
-        first = error.errors()[0]
-        key = str(first["loc"][0])  # what follows names a branch of a union
-        if first["type"] == "extra_forbidden":
-            hint = did_you_mean(key, list(editor.Config.model_fields))
-            raise InputError(f"The editor '{editor.name}' has no option '{key}'.{hint}") from error
-        raise InputError(
-            f"Option '{key}' of the editor '{editor.name}': {first['msg']}, found {first.get('input')!r}."
-        ) from error
+        key, unknown, text = complaint(error, editor.Config, options)
+        if unknown:
+            raise InputError(f"The editor '{editor.name}' has no option '{key}'.{text}") from error
+        raise InputError(f"Option '{key}' of the editor '{editor.name}': {text}.") from error

@@ -130,27 +130,42 @@ def complaint(error: Exception) -> str:
     return f"found {error}"
 
 
-def check(value: object, place: str, depth: int = 0) -> None:
-    """Refuse text that is no Unicode, and nesting that is too deep; keys of the top level are named.
+def check(value: object, place: str, depth: int = 0, *, longest: int | None = None, most: int | None = None) -> None:
+    """Refuse text that is no Unicode, nesting that is too deep, and what exceeds a limit; top-level keys are named.
+
+    Args:
+        value: What was read.
+        place: Where it was read from, for error sentences.
+        depth: Levels around it.
+        longest: Most characters of a text.
+        most: Most items of a list or an object.
 
     Raises:
         BrokenError: With the place.
     """
     if depth > DEEPEST:
-        raise BrokenError(f"{place}: found more than {DEEPEST} levels of nesting, expected a few levels.")
+        raise BrokenError(f"{place}: found more than {DEEPEST} levels of nesting, expected an object of a few levels.")
     if isinstance(value, str):
+        if longest is not None and len(value) > longest:
+            raise BrokenError(f"{place}: found a text of {len(value):,} characters, expected at most {longest:,}.")
         try:
             value.encode()
         except UnicodeEncodeError as error:
             half = f"\\u{ord(value[error.start]):04x}"
             raise BrokenError(f"{place}: found the lone surrogate {half}, valid Unicode text was expected.") from error
-    elif isinstance(value, list):
+        return
+    if not isinstance(value, list | dict):
+        return
+    if most is not None and len(value) > most:
+        raise BrokenError(f"{place}: found {len(value):,} items, expected at most {most:,}.")
+    if isinstance(value, list):
         for item in value:
-            check(item, place, depth + 1)
-    elif isinstance(value, dict):
+            check(item, place, depth + 1, longest=longest, most=most)
+    else:
         for key, item in dict.items(value):
-            check(key, place, depth + 1)
-            check(item, place if depth else f"{place}, field '{key}'", depth + 1)
+            check(key, place, depth + 1, longest=longest, most=most)
+            inner = place if depth else f"{place}, field '{describe(key)[1:-1]}'"
+            check(item, inner, depth + 1, longest=longest, most=most)
 
 
 def describe(value: object, most: int = 60) -> str:

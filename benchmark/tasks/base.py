@@ -11,9 +11,12 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from instructedit.editors import EditCase, InputError, Registry, did_you_mean
+from instructedit.editors import EditCase, InputError, Registry
+from instructedit.editors.jsonfile import read_bytes
+from instructedit.editors.strict import complaint, validated
 
 from ..results import TaskData
+from .audit import audit
 from .parse import Row, read_rows, rows_digest
 from .sources import Folder, Source
 
@@ -62,6 +65,10 @@ class Task(ABC):
         published_digests: `rows_digest` of published files by base name, where the complete file is known. It is over
             the rows, not over the bytes, because copies of these files differ in indentation and escapes.
         subject_field: Field that names what a record is about.
+        fields: Fields of a record that the reader reads, to find the right task for data of another layout. What was
+            not read of a file is found by watching the reader, so a field that is missing here is not missed there.
+        required: Fields that a record cannot do without, one group for each layout that is read.
+        unread: Fields of the published files that the reader knows and needs not; of all others the user is told.
         test_share: For a data set of one file, the share of subjects whose rows are tested; the rows of all others
             train. None where each split has a file of its own.
         Options: Its options, which are part of a run's identity.
@@ -80,6 +87,9 @@ class Task(ABC):
     published_rows: ClassVar[dict[Split, int]] = {}
     published_digests: ClassVar[dict[str, str]] = {}
     subject_field: ClassVar[str] = "subject"
+    fields: ClassVar[tuple[str, ...]] = ()
+    required: ClassVar[tuple[tuple[str, ...], ...]] = ()
+    unread: ClassVar[frozenset[str]] = frozenset({"case_id", "id"})
     test_share: ClassVar[float | None] = None
     Options: ClassVar[type[TaskOptions]] = TaskOptions
     published_options: ClassVar[Mapping[str, Any]] = {}
@@ -113,7 +123,7 @@ class Task(ABC):
         """
         source = Folder(self.folder) if self.folder else source
         name, path = source.find(self.files[split])
-        content = path.read_bytes()
+        content = read_bytes(path, "a JSON array of records")
         rows = read_rows(content, path)
         counts: Counter[str] = Counter()
         own = [row for row in rows if self._is_of(split, row)]
@@ -124,6 +134,7 @@ class Task(ABC):
         if len(kept) < len(own):
             counts["row left out: its subject is tested"] = len(own) - len(kept)
         cases = tuple(self.cases(kept, split, counts))
+        said = audit(kept, cases, counts, known=self.unread, read=self.fields, task=self.name, name=name)
         data = TaskData(
             task=self.name,
             version=self.version,
@@ -139,7 +150,7 @@ class Task(ABC):
         )
         # the embedded world has names of the published files and sizes of its own
         notes = () if source.name == "embedded" else tuple(self._differences(name, split, rows))
-        return TaskCases(cases, data, notes)
+        return TaskCases(cases, data, notes + said)
 
     def _is_of(self, split: Split, row: Row) -> bool:
         """Tell whether a row belongs to a split; each split with a file of its own has all rows of it."""
@@ -177,18 +188,14 @@ def make_task(name: str, options: Mapping[str, Mapping[str, Any]] | None = None)
         InputError: If there is no such task, or an option is unknown (with a suggestion) or mistyped.
     """
     task = TASKS.get(name)
+    given = (options or {}).get(name, {})
     try:
-        return task(task.Options(**(options or {}).get(name, {})))
+        return task(validated(task.Options, given))
     except ValidationError as error:
-        first = error.errors()[0]
-        key = str(first["loc"][0])
-        if first["type"] == "extra_forbidden":
-            known = list(task.Options.model_fields)
-            hint = did_you_mean(key, known) if known else " It has none."
-            raise InputError(f"The task '{name}' has no option '{key}'.{hint}") from error
-        raise InputError(
-            f"Option '{key}' of the task '{name}': {first['msg']}, found {first.get('input')!r}."
-        ) from error
+        key, unknown, text = complaint(error, task.Options, given)
+        if unknown:
+            raise InputError(f"The task '{name}' has no option '{key}'.{text}") from error
+        raise InputError(f"Option '{key}' of the task '{name}': {text}.") from error
 
 
 def subject_key(subject: str) -> str:

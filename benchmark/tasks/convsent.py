@@ -82,6 +82,8 @@ class ConvSent(Task):
         "blender_val.json": "74fed64e5c765609892f6a3e1d83335e1054283e7f67a6185e91364901bd79a0"
     }
     subject_field = "ent"
+    fields = ("ent", "pos", "neg")
+    required = (fields,)
     Options = ConvSentOptions
     published_options: ClassVar[dict[str, str]] = {"edit": "all replies"}
     options: ConvSentOptions

@@ -17,7 +17,7 @@ from instructedit.editors import EditCase, EditRequest, InputError, Probe
 from . import citations
 from .base import Split, Task, TaskOptions
 from .parse import Row, answers
-from .zsre import NQ_PREFIX
+from .zsre import MEND_FIELDS, NQ_PREFIX
 
 TEST_SHARE = 0.2
 
@@ -51,6 +51,16 @@ class RomeCounterFact(Task):
         ),
     )
     test_share = TEST_SHARE
+    fields = (
+        "subject",
+        "prompt",
+        "target_new",
+        "ground_truth",
+        "rephrase_prompt",
+        "locality_prompt",
+        "locality_ground_truth",
+    )
+    required = (("subject", "prompt", "target_new"),)
 
     def cases(self, rows: list[Row], split: Split, counts: Counter[str]) -> Iterator[EditCase]:
         """See `Task.cases`."""
@@ -95,6 +105,9 @@ class MendZsRE(Task):
         ),
     )
     test_share = TEST_SHARE
+    fields = MEND_FIELDS
+    required = (("subject", "src", "alt"),)
+    unread = Task.unread | {"alt", "pred", "cond"}  # `alt` is not under `answers`
     Options = MendZsREOptions
     options: MendZsREOptions
 
@@ -117,8 +130,6 @@ def _case(
     row: Row, request: EditRequest, accepted: tuple[str, ...], rephrase: str, local: Names, counts: Counter[str]
 ) -> EditCase:
     """Return the case of a row: the edit's own prompt, and what the row has of rephrase and locality prompt."""
-    if request.subject not in request.prompt:
-        counts["edit: the prompt does not name the subject"] += 1
     probes = [Probe("reliability", "edit", request.prompt, accepted)]
     text = _optional(row, rephrase, "generalization", request, counts)
     if text is not None:

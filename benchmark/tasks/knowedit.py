@@ -6,7 +6,7 @@ and `locality` are optional and as dirty as they come: one that cannot be used i
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 from instructedit.editors import EditCase, EditRequest, InputError, Probe
 
@@ -20,6 +20,10 @@ REPHRASE_FIELDS = ("rephrase_prompt", "rephrase")
 
 class KnowEditTask(Task):
     """A task whose records have KnowEdit's fields."""
+
+    fields: ClassVar[tuple[str, ...]] = ("subject", "prompt", "target_new", *REPHRASE_FIELDS, "portability", "locality")
+    required: ClassVar[tuple[tuple[str, ...], ...]] = (("subject", "prompt", "target_new"),)
+    unread = Task.unread | {"ground_truth", "cond"}
 
     def cases(self, rows: list[Row], split: Split, counts: Counter[str]) -> Iterator[EditCase]:
         """See `Task.cases`."""

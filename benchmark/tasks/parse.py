@@ -7,9 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from instructedit.editors import InputError
+from instructedit.editors.jsonfile import check, complaint, decode, decoder, describe
 
-_DEEPEST = 100
-"""Most levels of a record; the data have about five."""
+from .fields import Fields
+from .layouts import advice, describe_file
+
+LONGEST_TEXT = 100_000
+"""Most characters of a text; the longest of the published data has 500."""
+MOST_ITEMS = 1000
+"""Most items of a list, and most probes of a record; the most of the published data is 133."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +34,12 @@ class Row:
 
     def error(self, field: str, expected: str) -> InputError:
         """Return the error that says what stands in a field and what was expected instead."""
-        found = describe(self.fields[field]) if field in self.fields else "nothing"
-        return InputError(f"{self.file}, row {self.index}, field '{field}': found {found}, expected {expected}.")
+        if field in self.fields:
+            found, hint = describe(self.fields[field]), None
+        else:
+            found, hint = "nothing", advice(self.fields)
+        sentence = f"{self.file}, row {self.index}, field '{field}': found {found}, expected {expected}."
+        return InputError(f"{sentence} The record {hint}." if hint else sentence)
 
     def text(self, field: str) -> str:
         """Return a required text, stripped of white space.
@@ -52,12 +62,6 @@ class Row:
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             raise self.error(field, "a list of strings")
         return value
-
-
-def describe(value: object) -> str:
-    """Return a value as an error sentence shows it: its JSON, cut to 60 characters."""
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def answers(value: object) -> tuple[str, ...]:
@@ -89,14 +93,11 @@ def read_rows(data: bytes, file: Path) -> list[Row]:
         InputError: If the content is no UTF-8, is broken (the sentence names row, line and column), is no list of
             objects, is nested beyond all reason, or holds half a surrogate pair, which no tokenizer takes.
     """
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{file}, byte {error.start}: {error.reason}, expected UTF-8 text.") from error
+    text = decode(data, str(file), "a JSON array of records")
     items = _lines(text, file) if file.suffix == ".jsonl" else _elements(text, file)
     rows: list[Row] = []
     for index, item in enumerate(items):
-        _check(item, f"{file}, row {index}")
+        check(item, f"{file}, row {index}", longest=LONGEST_TEXT, most=MOST_ITEMS)
         if not isinstance(item, dict):
             raise InputError(f"{file}, row {index}: found {describe(item)}, expected a JSON object.")
         rows.append(Row(file, index, item))
@@ -111,45 +112,26 @@ def rows_digest(rows: list[Row]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def _check(value: object, place: str, depth: int = 0) -> None:
-    """Refuse what JSON can say but no reader can use: text that is no Unicode, and nesting without end."""
-    if depth > _DEEPEST:
-        raise _too_deep(place)
-    if isinstance(value, str):
-        try:
-            value.encode()
-        except UnicodeEncodeError as error:
-            half = f"\\u{ord(value[error.start]):04x}"
-            raise InputError(f"{place}: found the lone surrogate {half}, valid Unicode text was expected.") from error
-    elif isinstance(value, list):
-        for item in value:
-            _check(item, place, depth + 1)
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            _check(key, place, depth + 1)
-            _check(item, place if depth else f"{place}, field '{key}'", depth + 1)
-
-
 def _lines(text: str, file: Path) -> Iterator[object]:
     """Yield the value of each line that is not blank."""
+    decoding = decoder(Fields)
     index = 0
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
-                yield json.loads(line)
-            except json.JSONDecodeError as error:
-                raise _broken(file, index, number, error.colno, error.msg) from error
-            except RecursionError as error:
-                raise _too_deep(f"{file}, row {index}") from error
+                yield decoding.decode(line)
+            except (ValueError, RecursionError) as error:
+                raise _broken(f"{file}, row {index}", error, number) from error
             index += 1
 
 
 def _elements(text: str, file: Path) -> Iterator[object]:
     """Yield the elements of the top-level array one by one: `json.loads` on all could not say which row is broken."""
-    decoder = json.JSONDecoder()
+    decoding = decoder(Fields)
     at = _skip_space(text, 0)
     if text[at : at + 1] != "[":
-        raise InputError(f"{file}: begins with {describe(text[at : at + 20])}, expected a JSON array of records.")
+        hint = f" The file {describe_file(file)}." if text[at : at + 1] == "{" else ""
+        raise InputError(f"{file}: begins with {describe(text[at : at + 20])}, expected a JSON array of records.{hint}")
     at = _skip_space(text, at + 1)
     index = 0
     while text[at : at + 1] != "]":
@@ -158,11 +140,9 @@ def _elements(text: str, file: Path) -> Iterator[object]:
                 if text[at : at + 1] != ",":
                     raise json.JSONDecodeError("Expecting ',' or ']' after a record", text, at)
                 at = _skip_space(text, at + 1)
-            value, at = decoder.raw_decode(text, at)
-        except json.JSONDecodeError as error:
-            raise _broken(file, index, error.lineno, error.colno, error.msg) from error
-        except RecursionError as error:
-            raise _too_deep(f"{file}, row {index}") from error
+            value, at = decoding.raw_decode(text, at)
+        except (ValueError, RecursionError) as error:
+            raise _broken(f"{file}, row {index}", error) from error
         yield value
         index += 1
         at = _skip_space(text, at)
@@ -176,11 +156,9 @@ def _skip_space(text: str, at: int) -> int:
     return at
 
 
-def _broken(file: Path, index: int, line: int, column: int, message: str) -> InputError:
-    return InputError(
-        f"{file}, row {index} (line {line}, column {column}): broken JSON ({message}), expected an object."
-    )
-
-
-def _too_deep(place: str) -> InputError:
-    return InputError(f"{place}: found more than {_DEEPEST} levels of nesting, expected an object of a few levels.")
+def _broken(place: str, error: Exception, line: int | None = None) -> InputError:
+    if isinstance(error, json.JSONDecodeError):
+        place = f"{place} (line {line or error.lineno}, column {error.colno})"
+        return InputError(f"{place}: broken JSON ({error.msg}), expected an object.")
+    few = "an object of a few levels" if isinstance(error, RecursionError) else "an object"
+    return InputError(f"{place}: {complaint(error)}, expected {few}.")

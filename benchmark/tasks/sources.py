@@ -7,12 +7,19 @@ from importlib import resources
 from pathlib import Path
 
 from instructedit.editors import InputError
+from instructedit.editors.jsonfile import describe
+
+from .layouts import describe_file, describe_folder
 
 KNOWEDIT = "zjunlp/KnowEdit"
 _LAYOUTS = ("", "benchmark/")  # the hub data set keeps its folders under benchmark/; local copies often drop that level
 
 
-class AbsentError(InputError):
+class MissingError(InputError):
+    """A file of a task is not where the data are."""
+
+
+class AbsentError(MissingError):
     """A data set of the hub that is not on this machine."""
 
 
@@ -53,8 +60,9 @@ class Folder(Source):
             for layout in _LAYOUTS:
                 if (file := self.path / layout / name).is_file():
                     return name, file
-        raise InputError(
+        raise MissingError(
             f"Folder {self.path} has no file {_either(names)}, neither directly in it nor under benchmark/."
+            f"{describe_folder(self.path, _accepted())}"
         )
 
 
@@ -129,7 +137,7 @@ class Hub(Source):
                 f"The hub data set {self._id} cannot be reached and the local cache lacks {_either(names)}; connect, "
                 "or name a folder that holds the files."
             ) from unreachable
-        raise InputError(f"The hub data set {self._id} has no file {_either(names)}.")
+        raise MissingError(f"The hub data set {self._id} has no file {_either(names)}.")
 
     @property
     def _id(self) -> str:
@@ -153,12 +161,35 @@ def open_source(text: str | None, *, local: bool = False) -> Source:
         return Hub(local=local)
     if match := re.fullmatch(r"hub:([\w.-]+/[\w.-]+)(?:@(.+))?", text):
         return Hub(match[1], match[2], local=local)
-    if not text.startswith("hub:") and (folder := Path(text).expanduser()).is_dir():
-        return Folder(folder)
-    raise InputError(
-        f"Data source '{text}' is not there, expected an existing folder, 'hub', 'hub:OWNER/NAME' or "
-        "'hub:OWNER/NAME@REVISION'."
-    )
+    expected = "an existing folder, 'hub', 'hub:OWNER/NAME' or 'hub:OWNER/NAME@REVISION'"
+    if text.startswith("hub:"):
+        raise InputError(f"Data source '{text}' is not there, expected {expected}.")
+    path = Path(text).expanduser()
+    try:
+        folder, file, there = path.is_dir(), path.is_file(), path.exists()
+    except (OSError, ValueError) as error:  # a name that is too long, or has a NUL byte
+        raise InputError(f"Data source {describe(text)} is no path ({error}), expected {expected}.") from error
+    if folder:
+        return Folder(path)
+    if file:
+        raise InputError(
+            f"Data source '{text}' is a file, but a folder with the files of the tasks was expected. The file "
+            f"{describe_file(path)}."
+        )
+    raise InputError(f"Data source '{text}' is {'no folder' if there else 'not there'}, expected {expected}.")
+
+
+def _accepted() -> dict[str, tuple[str, ...]]:
+    """Return the accepted file names of each task that can be imported."""
+    from .base import TASKS
+
+    found = {}
+    for name in TASKS:
+        try:
+            found[name] = tuple(file for files in TASKS.get(name).files.values() for file in files)
+        except InputError:
+            continue
+    return found
 
 
 def _either(names: Sequence[str]) -> str:

@@ -12,6 +12,8 @@ from .knowedit import KnowEditTask, read_record
 from .parse import Row
 
 NQ_PREFIX = "nq question: "
+MEND_FIELDS = ("subject", "src", "alt", "rephrase", "loc", "loc_ans", "answers")
+"""Fields of MEND's form."""
 
 
 class ZsRE(KnowEditTask):
@@ -45,6 +47,9 @@ class ZsRE(KnowEditTask):
         ),
     }
     published_rows: ClassVar[dict[Split, int]] = {"train": 10_000, "test": 1301}
+    fields = (*KnowEditTask.fields, *(field for field in MEND_FIELDS if field not in KnowEditTask.fields))
+    required = (*KnowEditTask.required, ("subject", "src", "alt"))
+    unread = KnowEditTask.unread | {"answers", "pred", "portability.Recalled Relation"}
 
     def cases(self, rows: list[Row], split: Split, counts: Counter[str]) -> Iterator[EditCase]:
         """See `Task.cases`."""

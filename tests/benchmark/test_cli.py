@@ -131,7 +131,7 @@ def refused(result: tuple[int, str, str]) -> str:
     [
         (["--editor", "grase"], "Unknown editor 'grase'. Did you mean 'grace'?"),
         (["--task", "zsrre"], "Unknown task 'zsrre'. Did you mean 'zsre'?"),
-        (["--limit", "0"], "key 'limit': Input should be greater than or equal to 1, found 0"),
+        (["--limit", "0"], "command line, --limit: Input should be greater than or equal to 1, found 0"),
     ],
 )
 def test_unknown_names_get_a_suggestion(place, tmp_path, words, sentence):
@@ -163,10 +163,10 @@ def test_unknown_presets_and_lists(tmp_path):
         ),
         ("[generation]\nmax_new_tokens = 500", "500 new tokens were asked for, but the model's context is 96"),
         ("[generation]\nfluency_top_k = 5000", "fluency_top_k is 5000, but the vocabulary has"),
-        ("[editors.ft-l]\nlr = inf", "Option 'lr' of the editor 'ft-l': Input should be a finite number"),
-        ("[editors.grace]\nblock = nan", "Option 'block"),
-        ("editors = 'grace'", "key 'editors': Input should be a valid dictionary"),
-        ("tasks = []", "a run needs at least one editor and one task"),
+        ("[editors.ft-l]\nlr = inf", "key 'editors.ft-l.lr': found inf, a finite number was expected"),
+        ("[editors.grace]\nblock = nan", "key 'editors.grace.block': found nan, a finite number was expected"),
+        ("editors = 'grace'", "key 'editors': Input should be a table"),
+        ("tasks = []", "key 'tasks': a run needs at least one task"),
     ],
 )
 def test_a_broken_configuration_is_named(place, tmp_path, text, sentence):
@@ -346,7 +346,7 @@ def test_a_run_without_room_is_refused_before_it_starts(place, tmp_path, monkeyp
         (["--seeds", "1", "--seed", "2"], "--seeds: found '1'"),
         (["--setting", "multitask"], "Unknown setting 'multitask'. Did you mean 'multi-task'"),
         (["--setting", "hold-out", "--task", "recent"], "The setting 'hold-out' tests on zsre"),
-        (["--schedule", "bulk"], "key 'schedule'"),
+        (["--schedule", "bulk"], "command line, --schedule: Input should be 'single'"),
     ],
 )
 def test_what_a_suite_cannot_be_is_refused(place, tmp_path, words, sentence):

@@ -256,7 +256,11 @@ def test_validation_cases_are_evaluated_and_not_trained_on(place, tmp_path):
     [
         ("direct", {}, "'learner' has to be trained, but the setting 'direct' trains none"),
         ("multi-task", {"split": "train"}, "trained editors learn from the split 'train'; 'validation' or 'test'"),
-        ("multi-task", {"schedule": "batch", "edited": ("recnt",)}, "key 'edited': found 'recnt', but tasks that are"),
+        (
+            "multi-task",
+            {"schedule": "batch", "edited": ("recnt",)},
+            "key 'edited': Unknown task 'recnt'. Did you mean 'recent'",
+        ),
         ("multi-task", {"schedule": "batch", "edited": ()}, "key 'edited': found no task"),
         ("multi-task", {"train": ("counterfcat",)}, "Unknown task 'counterfcat'. Did you mean 'counterfact'"),
         ("multi-task", {"train_limit": 1}, "0 cases to train on and 1 for validation, expected one of each"),
@@ -288,7 +292,9 @@ def test_a_run_that_tests_none_of_the_wanted_tasks_is_left_out_with_a_sentence(p
     said: list[str] = []
     kept, checked = check_all(suite, "mine.toml", said.append)
     assert [label for label, _ in kept] == list(checked) == ["multi-task"]
-    assert said == ["A run is left out. The setting 'hold-out' tests on zsre, but the run's tasks are recent."]
+    (sentence,) = said
+    assert sentence.startswith(f"A run is left out. {place / 'mine.toml'}, run 'hold-out': key 'setting': ")
+    assert sentence.endswith("The setting 'hold-out' tests on zsre, but the run's tasks are recent.")
     with pytest.raises(InputError, match="tests on zsre"):
         check_all(suite[1:], "mine.toml")
 

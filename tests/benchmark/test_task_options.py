@@ -82,11 +82,23 @@ def test_options_reach_the_training_and_name_it(ready):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"convsnt": {}}, r"^Unknown task 'convsnt'\. Did you mean 'convsent'\?"),
-        ({"convsent": {"edti": "reply"}}, r"^The task 'convsent' has no option 'edti'\. Did you mean 'edit'\?"),
-        ({"convsent": {"edit": "one"}}, r"^Option 'edit' of the task 'convsent': Input should be"),
-        ({"zsre": {"target": "alt"}}, r"^The task 'zsre' has no option 'target'\. It has none\."),
-        ({"mend-zsre": {"target": "answer"}}, r"^Option 'target' of the task 'mend-zsre': Input should be 'alt' or"),
+        ({"convsnt": {}}, r"^test: key 'task_options': Unknown task 'convsnt'\. Did you mean 'convsent'\?"),
+        (
+            {"convsent": {"edti": "reply"}},
+            r"^test: key 'task_options.convsent': The task 'convsent' has no option 'edti'\. Did you mean 'edit'\?",
+        ),
+        (
+            {"convsent": {"edit": "one"}},
+            r"^test: key 'task_options.convsent': Option 'edit' of the task 'convsent': Input should be",
+        ),
+        (
+            {"zsre": {"target": "alt"}},
+            r"^test: key 'task_options.zsre': The task 'zsre' has no option 'target'\. It has none\.",
+        ),
+        (
+            {"mend-zsre": {"target": "answer"}},
+            r"^test: key 'task_options.mend-zsre': Option 'target' of the task 'mend-zsre': Input should be 'alt' or",
+        ),
     ],
 )
 def test_mistakes_are_one_sentence_even_of_tasks_that_the_run_leaves_out(ready, options, sentence):

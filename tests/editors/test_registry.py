@@ -42,9 +42,12 @@ def test_two_packages_with_one_name_are_refused(monkeypatch):
 def test_options_are_checked_with_a_sentence():
     with pytest.raises(InputError, match=r"The editor 'ft-l' has no option 'step'. Did you mean 'steps'"):
         make(FTL, {"step": 3})
-    with pytest.raises(InputError, match=r"Option 'lr' of the editor 'ft-l': .* found 'fast'"):
+    with pytest.raises(InputError, match=r"Option 'lr' of the editor 'ft-l': .* found \"fast\""):
         make(FTL, {"lr": "fast"})
-    assert make(FTL, {"lr": "5e-4"}).config.lr == 5e-4, "a number in quotes is the number it says"
+    with pytest.raises(InputError, match=r"Option 'lr' .* found \"5e-4\""):
+        make(FTL, {"lr": "5e-4"})
+    with pytest.raises(InputError, match=r"Option 'steps' .* found true"):
+        make(FTL, {"steps": True})
 
 
 def test_loading_another_editor_is_refused(tmp_path):

@@ -92,7 +92,7 @@ def test_a_descriptor_is_the_edit_and_questions_are_asked(tmp_path):
 def test_an_unknown_option_is_one_sentence():
     with pytest.raises(InputError, match=r"^The task 'convsent' has no option 'edits'\. Did you mean 'edit'\?"):
         make_task("convsent", {"convsent": {"edits": "reply"}})
-    with pytest.raises(InputError, match=r"^Option 'edit' of the task 'convsent': .*, found 'replies'\.$"):
+    with pytest.raises(InputError, match=r"^Option 'edit' of the task 'convsent': .*, found \"replies\"\.$"):
         make_task("convsent", {"convsent": {"edit": "replies"}})
     with pytest.raises(InputError, match=r"^The task 'recent' has no option 'edit'\. It has none\.$"):
         make_task("recent", {"recent": {"edit": "reply"}})

@@ -59,6 +59,7 @@ def test_derived_rephrases_are_marked_and_counted(tmp_path):
     assert loaded.data.skipped == {
         "generalization: possessive derived": 2,
         "generalization: question derived": 2,
+        "record: the same prompt, target and subject as an earlier one": 1,
     }
 
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from instructedit.benchmark.tasks.parse import Row, answers, describe, read_rows, rows_digest
+from instructedit.benchmark.tasks.parse import Row, answers, read_rows, rows_digest
 from instructedit.editors import InputError
+from instructedit.editors.jsonfile import describe
 
 FILE = Path("data/test.json")
 
@@ -89,8 +90,8 @@ def test_broken_line_names_the_row_and_the_line():
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ('{"a": 1}', ': begins with "{\\"a\\": 1}", expected a JSON array of records.'),
-        ("", ': begins with "", expected a JSON array of records.'),
+        ('"a"', ': begins with "\\"a\\"", expected a JSON array of records.'),
+        ("", ": is empty; a JSON array of records was expected."),
         ("[]", ": found no record, expected at least one."),
         ('[{"a": 1}, "b"]', ', row 1: found "b", expected a JSON object.'),
         ('[{"a": 1}] more', ": found text after the end of the JSON array, expected nothing."),

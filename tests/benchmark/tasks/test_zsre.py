@@ -66,6 +66,7 @@ def test_dirt_in_portability_is_counted(tmp_path):
     assert loaded.data.skipped == {
         "portability: malformed group of probes left out": 1,
         "portability: probe without an answer left out": 1,
+        "record: the same prompt, target and subject as an earlier one": 1,
     }
 
 

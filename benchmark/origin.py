@@ -1,0 +1,60 @@
+"""Where the keys of a run's configuration were written, so that whatever is refused later says so too."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from instructedit.editors.errors import InputError
+
+_OPTIONS = {
+    **{key: f"--{key}" for key in ("data", "model", "limit", "schedule", "setting", "seed", "instructions")},
+    **{"tasks": "--task", "editors": "--editor", "batch_size": "--batch-size", "revision": "--model"},
+}
+"""Options of the command line by the key that they give."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a configuration was written; any two are equal, because it is no part of what was asked for.
+
+    Attributes:
+        file: Preset, file, or whatever else it came from.
+        run: Label of the run where the file has several.
+        given: Keys that the command line gave.
+        rows: Options of all rows of editors, those included that the run leaves out.
+    """
+
+    file: str = field(default="", compare=False)
+    run: str | None = field(default=None, compare=False)
+    given: frozenset[str] = field(default=frozenset(), compare=False)
+    rows: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, compare=False)
+
+    @property
+    def place(self) -> str:
+        """File and run."""
+        return f"{self.file}, run '{self.run}'" if self.run is not None else self.file
+
+    def of(self, key: str, row: str | None = None) -> str:
+        """Return the place of a key, or of an option of a row."""
+        top = key.partition(".")[0]
+        if top in self.given:
+            return f"command line, {_OPTIONS[top]}" if top in _OPTIONS else f"command line: key '{key}'"
+        return f"{self.place}, row '{row}'" if row is not None else f"{self.place}: key '{key}'"
+
+    @contextmanager
+    def at(self, key: str, row: str | None = None, only: type[InputError] = InputError) -> Iterator[None]:
+        """Put the place of a key in front of an error that what it says gives rise to.
+
+        Args:
+            key: The key.
+            row: Row of editors that it belongs to.
+            only: Kind of error.
+        """
+        try:
+            yield
+        except only as error:
+            text, place = str(error), self.of(key, row)
+            if not text.startswith((place, self.place)):
+                error.args = (f"{place}: {text}",)
+            raise
