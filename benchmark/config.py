@@ -185,7 +185,11 @@ def read_suite(
     wanted = list(seeds) or wanted
     if setting is not None:
         tables = [table for table in tables if _setting({**top, **table}) == setting] or [{"setting": setting}]
-    plain = {label: _options(top, table, name) for table in tables for label in [_label(top, table)]}
+    every: dict[str, dict[str, dict[str, Any]]] = {}
+    plain: dict[str, dict[str, Any]] = {}
+    for table in tables:
+        label = _label(top, table)
+        plain[label], every[label] = _options(top, table, name)
     if len(plain) < len(tables):
         raise InputError(f"{name}: two runs have the same name; give each its own.")
     known = {row for options in plain.values() for row in options["editors"]}
@@ -195,7 +199,7 @@ def read_suite(
         if editors:
             rows = {row: rows.get(row, {}) for row in editors if row in rows or row not in known}
         if rows or not editors:
-            origin = Origin(name, label if several else None, frozenset(given or ()), options["editors"])
+            origin = Origin(name, label if several else None, frozenset(given or ()), every[label])
             config = make_config({**options, **(given or {}), "editors": rows}, origin)
             found.append(SuiteRun(label, config))
     if not wanted:
@@ -241,34 +245,34 @@ def read_document(name: str) -> dict[str, Any]:
         raise InputError(f"{path}: found more than {DEEPEST} levels of nesting, a few were expected.") from error
     except ValueError as error:  # numbers of thousands of digits and impossible dates too
         raise InputError(f"{path}: not valid TOML: {str(error).rstrip('.')}.") from error
-    _check(document, str(path), ())
+    _check(document, str(path))
     return document
 
 
-def _check(value: object, file: str, keys: tuple[str, ...]) -> None:
+def _check(value: object, place: str, keys: tuple[str, ...] = ()) -> None:
     """Refuse what TOML can say but no key takes."""
+    found = _wrong(value) if len(keys) <= DEEPEST else f"more than {DEEPEST} levels of nesting, a few were"
+    if found is not None:
+        raise InputError(f"{place}: key '{'.'.join(keys)[:100]}': found {found} expected.")
+    for key, item in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        if keys == ("runs",) and isinstance(item, dict):
+            _check(item, f"{place}, run '{str(item.get('name', item.get('setting', key)))[:100]}'")
+        else:
+            _check(item, place, (*keys, str(key)))
+
+
+def _wrong(value: object) -> str | None:
+    """Return what is wrong with a value under any key, and what was expected; None if nothing."""
     match value:
-        case dict():
-            inner = [((*keys, key), item) for key, item in value.items()]
-        case list():
-            inner = [((*keys, str(place)), item) for place, item in enumerate(value)]
         case str() if len(value) > LONGEST:
-            found, expected = f"a text of {len(value):,} characters", f"one of at most {LONGEST:,}"
+            return f"a text of {len(value):,} characters, at most {LONGEST:,} were"
         case int() if abs(value) >= 10**MOST_DIGITS:
-            found, expected = describe(value), f"at most {MOST_DIGITS} digits"
+            return f"{describe(value)}, at most {MOST_DIGITS} digits were"
         case float() if not math.isfinite(value):
-            found, expected = str(value), "a finite number"
+            return f"{value}, a finite number was"
         case date() | time():
-            found, expected = "a date or time", "a text, a number, a truth value, a list or a table"
-        case str() | int() | float():
-            return
-    if len(keys) > DEEPEST:
-        found, expected = f"more than {DEEPEST} levels of nesting", "a few"
-    elif isinstance(value, dict | list):
-        for place, item in inner:
-            _check(item, file, place)
-        return
-    raise InputError(f"{file}: key '{'.'.join(keys)[:100]}': found {found}, {expected} was expected.")
+            return "a date or time, a text, a number, a truth value, a list or a table was"
+    return None
 
 
 def _tables(top: dict[str, Any], origin: str) -> list[dict[str, Any]]:
@@ -305,8 +309,10 @@ def _setting(options: Mapping[str, Any]) -> object:
     return options.get("setting", RunConfig.model_fields["setting"].default)
 
 
-def _options(top: Mapping[str, Any], table: Mapping[str, Any], origin: str) -> dict[str, Any]:
-    """Return the options of one run, checked, with the rows of editors that take part in it."""
+def _options(
+    top: Mapping[str, Any], table: Mapping[str, Any], origin: str
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Return the options of one run, checked, with the rows of editors that take part in it; and all rows."""
     written = Origin(origin, _label(top, table) if table else None)
     place = written.place
     options = {**top, **{key: value for key, value in table.items() if key not in ("name", "only")}}
@@ -318,4 +324,4 @@ def _options(top: Mapping[str, Any], table: Mapping[str, Any], origin: str) -> d
             raise InputError(
                 f"{place}: key 'only': no row {shown} among the editors.{did_you_mean(str(row), list(rows))}"
             )
-    return {**options, "editors": {row: options for row, options in rows.items() if row in only}}
+    return {**options, "editors": {row: own for row, own in rows.items() if row in only}}, rows

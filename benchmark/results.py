@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from instructedit.editors import InputError, InstructedProbes, Role
+from instructedit.editors.jsonfile import parse_json, read_text
 
 SCHEMA_VERSION: Literal[2] = 2
 
@@ -403,12 +404,7 @@ def read_record(path: Path, kind: type[R]) -> R:
     Raises:
         InputError: If there is no such file, or it holds something else or another schema version.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise InputError(f"{path}: cannot be read ({reason}); a {kind.__name__} was expected.") from error
-    return parse_record(text, kind, str(path))
+    return parse_record(read_text(path, f"a {kind.__name__}"), kind, str(path))
 
 
 def unlike(found: Record, expected: Record) -> str | None:
@@ -427,10 +423,7 @@ def parse_record(text: str | bytes, kind: type[R], place: str) -> R:
     Raises:
         InputError: If it is not valid JSON, has another schema version, or a field is missing, mistyped or unknown.
     """
-    try:
-        fields = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{place}: not valid JSON ({error}); a {kind.__name__} was expected.") from error
+    fields = parse_json(text, place, f"a {kind.__name__}")
     version = fields.get("schema_version") if isinstance(fields, dict) else None
     # Before anything else: an unknown version may have any fields, and their errors would hide the reason.
     if version != SCHEMA_VERSION:

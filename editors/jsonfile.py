@@ -54,7 +54,8 @@ def read_bytes(path: Path, expected: str, most: int = MOST_BYTES) -> bytes:
             raise BrokenError(f"{path}: has {size:,} bytes; {expected} of at most {most:,} was expected.")
         return path.read_bytes()
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); {expected} was expected.") from error
+        name = str(path) if len(str(path)) < 1000 else describe(str(path))
+        raise InputError(f"{name}: cannot be read ({error.strerror}); {expected} was expected.") from error
     except ValueError as error:  # a path with a NUL byte
         raise InputError(f"{str(path)!r}: is no path ({error}); {expected} was expected.") from error
 
@@ -126,7 +127,7 @@ def complaint(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return f"found more than {DEEPEST} levels of nesting"
     if isinstance(error, json.JSONDecodeError):
-        return f"line {error.lineno}, column {error.colno}: not valid JSON ({error.msg})"
+        return f"not valid JSON ({error})"
     return f"found {error}"
 
 

@@ -1,4 +1,4 @@
-"""Which fields of a file are read, found by watching the reader: nothing has to be declared, so nothing is forgotten."""
+"""Which fields of a file are read, found by watching the reader: nothing is declared, so nothing is forgotten."""
 
 from collections import Counter
 from collections.abc import ItemsView, Iterable, Iterator, ValuesView

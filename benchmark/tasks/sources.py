@@ -168,7 +168,8 @@ def open_source(text: str | None, *, local: bool = False) -> Source:
     try:
         folder, file, there = path.is_dir(), path.is_file(), path.exists()
     except (OSError, ValueError) as error:  # a name that is too long, or has a NUL byte
-        raise InputError(f"Data source {describe(text)} is no path ({error}), expected {expected}.") from error
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"Data source {describe(text)} is no path ({reason}), expected {expected}.") from error
     if folder:
         return Folder(path)
     if file:

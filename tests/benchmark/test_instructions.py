@@ -372,7 +372,7 @@ def test_broken_banks(tmp_path, change, sentence):
 def test_broken_files(tmp_path):
     with pytest.raises(InputError, match="'version': found nothing, but the field is required"):
         read_bank(write(tmp_path, {key: value for key, value in shipped().items() if key != "version"}))
-    with pytest.raises(InputError, match=r"bank\.json: line 1, column \d+: not valid JSON"):
+    with pytest.raises(InputError, match=r"bank\.json: not valid JSON .*line 1 column"):
         read_bank(write(tmp_path, '{"name": '))
     with pytest.raises(InputError, match=r"bank\.json: found \[\], expected an object"):
         read_bank(write(tmp_path, "[]"))

@@ -266,7 +266,7 @@ def test_strange_lines_are_refused(finished, prepared, tmp_path):
     whole = path.read_text().splitlines(keepends=True)
     for bad, sentence in (
         (b"{oops}\n", "line 2: not valid JSON"),
-        (b"\xff\xfe\n", "line 2: not valid JSON"),
+        (b"\xff\xfe\n", "line 2: is UTF-16 text"),
         (b'{"schema_version": 9}\n', "line 2: schema version 9"),
     ):
         path.write_bytes(whole[0].encode() + bad)

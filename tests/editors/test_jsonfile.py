@@ -8,7 +8,7 @@ from instructedit.editors.jsonfile import describe, parse_lines, read_json
 BROKEN = {
     "empty": (b"", "is empty"),
     "blank": (b" \n", "is empty"),
-    "cut off": (b'{"a": [1, 2', "line 1, column 12: not valid JSON"),
+    "cut off": (b'{"a": [1, 2', "not valid JSON (Expecting ',' delimiter: line 1 column 12"),
     "utf-16": ('{"a": 1}'.encode("utf-16"), "is UTF-16 text"),
     "latin-1": ('{"ä": 1}'.encode("latin-1"), "byte 2: invalid continuation byte, expected UTF-8 text"),
     "nul": (b'{"a": 1}\n\0', "line 2: found a NUL character"),
