@@ -251,7 +251,7 @@ def embedded(
 
     quiet_libraries()
     try:
-        make(out, seed, **({} if threads is None else {"threads": threads}))
+        make(out, seed, **({} if threads is None else {"threads": threads}))  # two are part of the recipe
     except OSError as error:
         raise InputError(f"{out}: cannot be written to ({error.strerror}); a folder was expected.") from error
     typer.echo(f"Written to {out}")

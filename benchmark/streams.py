@@ -4,10 +4,20 @@ What cannot be written is dropped and remembered. Results are files, and no run 
 watched it is gone.
 """
 
+import codecs
 import io
 import os
 import sys
 from typing import IO, Any
+
+ASCII = "plain-ascii"
+"""ASCII by another name: for a stream that says `ascii`, typer would write UTF-8."""
+
+
+def _ascii(name: str) -> codecs.CodecInfo | None:
+    plain = codecs.lookup("ascii")
+    found = codecs.CodecInfo(plain.encode, plain.decode, incrementalencoder=plain.incrementalencoder, name=ASCII)
+    return found if name.replace("_", "-") == ASCII else None
 
 
 class _Lenient(io.RawIOBase):
@@ -41,16 +51,6 @@ class _Lenient(io.RawIOBase):
         return self._file.isatty()
 
 
-class _Text(io.TextIOWrapper):
-    """Text of which characters that the encoding lacks are replaced."""
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]
-        """Name of the encoding; of ASCII one that typer does not know, for it would write UTF-8 instead."""
-        name = super().encoding
-        return "plain-ascii" if name.lower() in ("ascii", "us-ascii", "ansi_x3.4-1968") else name
-
-
 class Streams:
     """Puts lenient streams in the place of `sys.stdout` and `sys.stderr`."""
 
@@ -60,6 +60,7 @@ class Streams:
                 os.fstat(descriptor)
             except OSError:
                 os.open(os.devnull, os.O_RDWR)
+        codecs.register(_ascii)
         self._raw = _Lenient(1)
         sys.stdout = _text(self._raw, sys.stdout, "replace")
         sys.stderr = _text(_Lenient(2), sys.stderr, "backslashreplace")
@@ -71,7 +72,10 @@ class Streams:
         return self._raw.error
 
 
-def _text(raw: _Lenient, was: IO[str] | None, errors: str) -> _Text:
+def _text(raw: _Lenient, was: IO[str] | None, errors: str) -> io.TextIOWrapper:
+    """Return a stream that replaces the characters which its encoding lacks."""
     encoding = was.encoding if was is not None else "utf-8"
+    if codecs.lookup(encoding).name == "ascii":
+        encoding = ASCII
     interactive = errors != "replace" or raw.isatty()  # what is said on standard error must not wait
-    return _Text(io.BufferedWriter(raw), encoding=encoding, errors=errors, line_buffering=interactive)
+    return io.TextIOWrapper(io.BufferedWriter(raw), encoding=encoding, errors=errors, line_buffering=interactive)
