@@ -132,8 +132,8 @@ class Work:
             half = (len(part) + 1) // 2
             raise InputError(
                 f"out of memory on {self.model.device} ({reason(error)}), with {half} cases at a time too (chunk = "
-                f"{self.spec.chunk}, passes of {self.model.pack_tokens} tokens); a smaller 'chunk', fewer rows, a smaller "
-                "dtype or model, or a machine with more memory is needed. What is finished is on disk."
+                f"{self.spec.chunk}, passes of {self.model.pack_tokens} tokens); a smaller 'chunk', fewer rows, a "
+                "smaller dtype or model, or a machine with more memory is needed. What is finished is on disk."
             ) from None
 
     def score(self, cases: Mapping[str, Sequence[EditCase]], stage: str, edits: Mapping[str, Accumulated]) -> None:

@@ -101,6 +101,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--editor", action="append", help="run the editors' contract for this editor only (again for more)"
     )
+    parser.addoption("--kills", type=int, default=50, help="processes that tests/kills ends at random")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
