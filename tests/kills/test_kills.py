@@ -1,6 +1,7 @@
 """Fifty kills of everything that writes; `tox -e kills` makes it a thousand."""
 
 import json
+import sys
 from collections import deque
 from zlib import crc32
 
@@ -29,7 +30,16 @@ fluency_tokens = 4
 [editors.mend]
 rank = 8
 blocks = [-1]
-training = { steps = 12, batch = 2, accumulate = 1, warmup = 2, validate_every = 4, save_every = 3, validation_cases = 4, patience = 12 }
+
+[editors.mend.training]
+steps = 12
+batch = 2
+accumulate = 1
+warmup = 2
+validate_every = 4
+save_every = 3
+validation_cases = 4
+patience = 12
 """
 KINDS = ("run", "training", "batch", "sequential", "suite", "site", "pack", "instructions")
 
@@ -134,5 +144,5 @@ def job(kind, world, request):
 def test_killed_at_random_it_ends_in_the_bytes_of_an_unbroken_one(kind, warm, world, tmp_path, request):
     kills = request.config.getoption("--kills") // len(KINDS)
     tally = Campaign(warm, job(kind, world, request), tmp_path).run(kills)
-    print(f"{kind}: {dict(tally.kills)} in {tally.jobs} jobs")
+    sys.stderr.write(f"{kind}: {dict(tally.kills)} in {tally.jobs} jobs\n")
     assert not tally.faults, "\n".join(tally.faults)
