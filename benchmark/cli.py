@@ -17,7 +17,7 @@ from .cli_reproduce import reproduce
 from .cli_speed import speed
 from .cli_table import table
 from .cli_tune import tune
-from .commands import clear, quiet_libraries
+from .commands import Threads, clear, quiet_libraries
 from .construct.cli import app as instructions_app
 
 app = typer.Typer(
@@ -73,6 +73,7 @@ def run(
         str | None, typer.Option(metavar="wandb|trackio", help="Send the metrics of trainings there besides.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; by default a GPU if there is one.")] = None,
+    threads: Threads = None,
     device_map: Annotated[str | None, typer.Option(help="'auto' spreads a model over all cards.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, say what would run, and stop.")] = False,
 ) -> None:
@@ -245,13 +246,14 @@ def show(
 def embedded(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write data/ and model/ to.")],
     seed: Annotated[int, typer.Option(help="Seed of the world and of the training.")] = 0,
+    threads: Threads = None,
 ) -> None:
     """Make the embedded world and its model again from a seed (about a quarter of an hour on two cores)."""
     from .world.make import make
 
     quiet_libraries()
     try:
-        make(out, seed)
+        make(out, seed, **({} if threads is None else {"threads": threads}))  # two are part of the recipe
     except OSError as error:
         raise InputError(f"{out}: cannot be written to ({error.strerror}); a folder was expected.") from error
     typer.echo(f"Written to {out}")

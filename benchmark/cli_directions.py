@@ -7,7 +7,7 @@ import typer
 
 from instructedit.editors.errors import InputError
 
-from .commands import clear, quiet_libraries
+from .commands import Threads, clear, quiet_libraries
 
 
 @clear
@@ -30,6 +30,7 @@ def directions(
         Path | None, typer.Option(metavar="DIR", help="Folder of trained editors; by default beside the runs.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; by default a GPU if there is one.")] = None,
+    threads: Threads = None,
 ) -> None:
     """Write how the edits of finished runs lie to each other, for the figures of directions; nothing is trained."""
     from .directions import SETTINGS, Workshop

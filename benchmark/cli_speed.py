@@ -7,7 +7,7 @@ import typer
 
 from instructedit.editors.errors import InputError
 
-from .commands import clear, quiet_libraries
+from .commands import Threads, clear, quiet_libraries
 
 
 @clear
@@ -17,7 +17,8 @@ def speed(
     page: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page in Markdown there.")] = None,
     shape: Annotated[list[str] | None, typer.Option(help="Only this shape of a model (again for more).")] = None,
     editor: Annotated[list[str] | None, typer.Option(help="Only this editor (again for more).")] = None,
-    device: Annotated[str, typer.Option(help="cpu (one thread), cuda, cuda:1.")] = "cpu",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1.")] = "cpu",
+    threads: Threads = None,
     read: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Take the numbers from there instead of measuring.")
     ] = None,
@@ -32,14 +33,16 @@ def speed(
     from .store import write_record
 
     if read is not None:
-        if quick or json or shape or editor or device != "cpu":
+        if quick or json or shape or editor or device != "cpu" or threads:
             raise InputError("--read takes what was measured as it is; no other option but --page was expected.")
         record = read_record(read, SpeedRecord)
     else:
         from .speed.run import run
 
         quiet_libraries()
-        record = run(quick=quick, shapes=shape or (), editors=editor or (), device=device, tell=_tell)
+        record = run(
+            quick=quick, shapes=shape or (), editors=editor or (), device=device, threads=threads or 1, tell=_tell
+        )
     draw(record, Console())
     if json is not None:
         typer.echo(f"Numbers: {write_record(json, record)}")

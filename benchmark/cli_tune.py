@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .commands import clear, quiet_libraries
+from .commands import Threads, clear, quiet_libraries
 
 
 @clear
@@ -33,6 +33,7 @@ def tune(
         "results"
     ),
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; by default a GPU if there is one.")] = None,
+    threads: Threads = None,
     device_map: Annotated[str | None, typer.Option(help="'auto' spreads a model over all cards.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print every trial's options and stop.")] = False,
 ) -> None:

@@ -9,14 +9,23 @@ import hashlib
 import json
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from instructedit.editors import InputError, InstructedProbes, Role
 from instructedit.editors.jsonfile import parse_json, read_text
 
 SCHEMA_VERSION: Literal[2] = 2
+
+
+def readable(text: str) -> str:
+    r"""Return a text that every file can hold: bytes of a file name that are not UTF-8 are written as \udcXX."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+Named = Annotated[str, AfterValidator(readable)]
+"""What a user typed: words of a command line, names of files."""
 
 SUITES = "suites"
 """Folder beside the runs that says which of them belong together."""
@@ -203,7 +212,7 @@ class Provenance(Record):
     """Where, when and with what a run was made. None of it enters the digest."""
 
     started: str
-    command: list[str]
+    command: list[Named]
     version: str
     git_revision: str | None
     python: str
@@ -211,7 +220,7 @@ class Provenance(Record):
     device: str
     threads: int
     packages: dict[str, str]
-    model: str
+    model: Named
     """Folder or hub id as the user gave it."""
     model_revision: str | None
     model_type: str
@@ -232,7 +241,7 @@ class RunFile(Record):
 
     schema_version: Literal[2] = SCHEMA_VERSION
     digest: str
-    name: str
+    name: Named
     """Preset or file the run was started from."""
     spec: RunSpec
     data: tuple[TaskData, ...]

@@ -17,9 +17,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from instructedit.editors import EditCase, Editor, EditRequest, LanguageModel
+from instructedit.editors import EditCase, Editor, EditRequest, InputError, LanguageModel
 
 from .accumulated import Accumulated
+from .exhausted import in_halves, is_exhausted, reason
 from .outline import Outline, requests_of
 from .results import CaseRecord, RunFile, RunSpec, Schedule
 from .scoring import Timing, run_chunk, score_chunk
@@ -115,24 +116,52 @@ class Work:
         self.done.update(map(key_of, new))
         self.bar.update(len(new))
 
+    def divided(self, part: Sequence[EditCase], compute: Callable[[Sequence[EditCase]], None]) -> None:
+        """Compute a chunk, or one half after the other where memory does not suffice for all of it.
+
+        A case's numbers are equal in both up to the rounding of another packing; `timings.jsonl` shows the halves.
+
+        Raises:
+            InputError: If it does not suffice for a half.
+        """
+        try:
+            in_halves(part, compute, self.report)
+        except Exception as error:
+            if not is_exhausted(error):
+                raise
+            half = (len(part) + 1) // 2
+            raise InputError(
+                f"out of memory on {self.model.device} ({reason(error)}), with {half} cases at a time too (chunk = "
+                f"{self.spec.chunk}, passes of {self.model.pack_tokens} tokens); a smaller 'chunk', fewer rows, a "
+                "smaller dtype or model, or a machine with more memory is needed. What is finished is on disk."
+            ) from None
+
     def score(self, cases: Mapping[str, Sequence[EditCase]], stage: str, edits: Mapping[str, Accumulated]) -> None:
         """Score cases by task, each row under the one edit it has come to."""
-        for part, rows in self.chunks(cases, stage):
-            made = {row.name: edits[row.name].made(self.requests(row, part)) for row in rows}
-            self.write(*score_chunk(self.model, part, made, stage=stage, **self.common), stage)
+        for chunk, rows in self.chunks(cases, stage):
+
+            def compute(part: Sequence[EditCase], rows: Sequence[RowSpec] = rows) -> None:
+                made = {row.name: edits[row.name].made(self.requests(row, part)) for row in rows}
+                self.write(*score_chunk(self.model, part, made, stage=stage, **self.common), stage)
+
+            self.divided(chunk, compute)
 
 
 def single(work: Work) -> None:
     """Edit each case by itself, on the clean model, and score it."""
-    for part, rows in work.chunks(work.outline.cases, SINGLE):
-        found = run_chunk(
-            work.model,
-            part,
-            {row.name: work.editors[row.name] for row in rows},
-            requests={row.name: work.requests(row, part) for row in rows},
-            **work.common,
-        )
-        work.write(*found, SINGLE)
+    for chunk, rows in work.chunks(work.outline.cases, SINGLE):
+
+        def compute(part: Sequence[EditCase], rows: Sequence[RowSpec] = rows) -> None:
+            found = run_chunk(
+                work.model,
+                part,
+                {row.name: work.editors[row.name] for row in rows},
+                requests={row.name: work.requests(row, part) for row in rows},
+                **work.common,
+            )
+            work.write(*found, SINGLE)
+
+        work.divided(chunk, compute)
 
 
 def batch(work: Work) -> None:

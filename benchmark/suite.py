@@ -7,7 +7,7 @@ from instructedit.editors import LanguageModel
 
 from .config import SuiteRun
 from .preflight import Checked, Place, check
-from .results import SUITES, RunFile, read_record
+from .results import SUITES, RunFile, read_record, readable
 from .runner import load_model, prepare, run
 from .settings import NothingTestedError
 from .store import write_record
@@ -116,7 +116,7 @@ def _register(out: Path, name: str, label: str, file: RunFile) -> None:
     known: tuple[SuiteEntry, ...] = ()
     if path.is_file():
         index = read_record(path, SuiteFile)
-        known = index.runs if index.name == name else ()
+        known = index.runs if index.name == readable(name) else ()
     spec = file.spec
     entry = SuiteEntry(label=label, setting=spec.setting, schedule=spec.schedule, seed=spec.seed, digest=file.digest)
     others = (run for run in known if (run.label, run.seed) != (entry.label, entry.seed))

@@ -5,7 +5,19 @@ from typing import Literal
 
 from instructedit.editors import InputError
 
-from .results import SCHEMA_VERSION, SUITES, Health, Measure, Method, Protocol, Record, RunFile, Schedule, read_record
+from .results import (
+    SCHEMA_VERSION,
+    SUITES,
+    Health,
+    Measure,
+    Method,
+    Named,
+    Protocol,
+    Record,
+    RunFile,
+    Schedule,
+    read_record,
+)
 
 
 class SuiteEntry(Record):
@@ -23,7 +35,7 @@ class SuiteFile(Record):
     """`suites/NAME.json` beside the runs: which of them belong together."""
 
     schema_version: Literal[2] = SCHEMA_VERSION
-    name: str
+    name: Named
     """Preset or file the suite was read from."""
     runs: tuple[SuiteEntry, ...]
 

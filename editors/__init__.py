@@ -6,6 +6,8 @@ The names are imported on first use, so that reports can read result files witho
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .threads import default_threads
+
 if TYPE_CHECKING:
     from .cases import EditCase as EditCase
     from .cases import EditRequest as EditRequest
@@ -119,6 +121,8 @@ _HOME = {
 }
 
 __all__ = sorted(_HOME)  # noqa: PLE0605 - one list, above
+
+default_threads()  # torch reads it once, when it is imported
 
 
 def __getattr__(name: str) -> Any:

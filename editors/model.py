@@ -27,6 +27,7 @@ from .rows import Row, encode, encode_prompt, require_offsets
 from .sketch import context_of, locate, read_config, unloadable
 from .structure import Site, Structure, execution_device
 from .taps import Taps
+from .threads import settle_threads
 from .weights import space_rows
 
 DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -56,6 +57,7 @@ class LanguageModel(Taps):
     def __init__(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pack_tokens: int | None = None
     ) -> None:
+        settle_threads()
         require_offsets(tokenizer)
         self.structure = Structure(model)
         self.model = model.eval().requires_grad_(False)

@@ -14,6 +14,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from .errors import CaseError, InputError
+from .hub import out_of_reach
 from .rows import Row, encode, encode_prompt
 from .structure import Part, Site, Structure
 
@@ -35,6 +36,8 @@ def locate(name: str | Path) -> str:
             raise InputError(
                 f"{name}: no such folder; a model folder (config.json, *.safetensors, tokenizer.json) was expected."
             )
+    elif not Path(name).is_dir():
+        out_of_reach()  # known before the hub's client tries for half a minute
     return name
 
 
@@ -57,6 +60,8 @@ def unloadable(name: str, error: Exception) -> InputError:
     """Return what a user is told when a model cannot be loaded."""
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     local = "" if Path(name).is_dir() else f"there is no folder {name}, and as a hub id: "
+    if local and (why := out_of_reach()) is not None:
+        reason = f"the hub cannot be reached ({why}), and the local cache lacks it."
     return InputError(f"{name}: the model cannot be loaded: {local}{reason}")
 
 

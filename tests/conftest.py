@@ -5,8 +5,6 @@ from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-if "PYTEST_XDIST_WORKER" in os.environ:  # one thread for each of several processes
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
@@ -14,8 +12,6 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from instructedit.editors import LanguageModel
-
-torch.set_num_threads(min(2, torch.get_num_threads()))
 
 TEXT = [
     "The name of the spouse of Ada Lovelace is William King.",
@@ -105,6 +101,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--editor", action="append", help="run the editors' contract for this editor only (again for more)"
     )
+    parser.addoption("--kills", type=int, default=50, help="processes that tests/kills ends at random")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -8,7 +8,7 @@ import typer
 
 from instructedit.editors.errors import InputError
 
-from ..commands import clear, quiet_libraries, takes
+from ..commands import Threads, clear, quiet_libraries, takes
 
 if TYPE_CHECKING:
     from ..config import RunConfig
@@ -38,6 +38,7 @@ class Trying:
     ] = None
     seed: Annotated[int, Option(help="Seed of all that is drawn.")] = 0
     device: Annotated[str | None, Option(help="cpu, cuda, cuda:1; by default a GPU if there is one.")] = None
+    threads: Threads = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -45,6 +45,7 @@ def run(
     shapes: Sequence[str] = (),
     editors: Sequence[str] = (),
     device: str = "cpu",
+    threads: int = 1,
     tell: Callable[[str], None] = lambda _: None,
 ) -> SpeedRecord:
     """Measure.
@@ -53,7 +54,8 @@ def run(
         quick: Less of everything.
         shapes: Names of shapes; by default those of the device.
         editors: Names of editors; by default all that can be timed.
-        device: `cpu`, on one thread, or a card.
+        device: `cpu` or a card.
+        threads: Threads on a CPU.
         tell: Takes sentences for the user.
 
     Raises:
@@ -72,9 +74,9 @@ def run(
     gemm: dict[str, Rate] = {}
     weights: dict[str, int] = {}
     sharing: dict[str, int] = {}
-    threads = torch.get_num_threads()
+    before = torch.get_num_threads()
     if kind == "cpu":
-        torch.set_num_threads(1)
+        torch.set_num_threads(threads)
     try:
         if grows:  # first: its memory is told from that of a process that nothing else has used yet
             tell("growth with cases and edits")
@@ -91,7 +93,7 @@ def run(
             growth += by_model(rows, weights)
         used = torch.get_num_threads()
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
     return SpeedRecord(
         machine=Machine(
             processor=_processor(),

@@ -110,7 +110,10 @@ class Hub(Source):
             LocalEntryNotFoundError,
         )
 
+        from instructedit.editors.hub import out_of_reach
+
         unreachable: Exception | None = None
+        offline = self._local or out_of_reach() is not None
         for name in names:
             for layout in _LAYOUTS:
                 try:
@@ -120,7 +123,7 @@ class Hub(Source):
                         repo_type="dataset",
                         revision=self._commit or self._wanted,
                         # one unreachable request takes 25 s of retries: after it, only the cache is asked
-                        local_files_only=self._local or unreachable is not None,
+                        local_files_only=offline or unreachable is not None,
                     )
                 except LocalEntryNotFoundError as error:
                     unreachable = error
