@@ -306,11 +306,13 @@ class Check:
                 self.result.worst = max(self.result.worst, gap)
 
     def causal(self) -> None:
-        """A later token changes no earlier logit."""
+        """A later token changes no earlier logit, nor does it that there is one."""
         ids = list(self.rows[1].ids)
         other = [*ids[:-3], *((token + 7) % zoo.VOCABULARY for token in ids[-3:])]
         cut = len(ids) - 3
-        self.same("a later token", [self.plain.logits(other)[:cut]], [self.plain.logits(ids)[:cut]])
+        wanted = [self.plain.logits(ids)[:cut]]
+        self.same("another later token", [self.plain.logits(other)[:cut]], wanted)
+        self.same("no later token", [self.plain.logits(ids[:cut])], wanted)
 
     def forward(self, rows: Sequence[Row], edits: Edits, owners: Sequence[int | None]) -> list[Tensor]:
         """Return what the engine says, row by row."""

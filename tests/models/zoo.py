@@ -48,7 +48,8 @@ SIZES: Mapping[str, int] = {
     r"n_inner|ffn_hidden_size|feed_forward_size": 48,
     r"(num_)?(decoder_|encoder_|swa_|conf_num_)?(attention_)?heads|n_heads?|num_(decoder|encoder)_attention_heads": 4,
     r"(num|swa_num|conf_num)_attention_heads": 4,
-    r"(swa_)?(num_key_value_heads|num_kv_heads|kv_n_heads)|linear_num_key_heads|index_n_heads|num_query_groups": 2,
+    r"(swa_)?(num_key_value_heads|num_kv_heads|kv_n_heads)|linear_num_key_heads|num_query_groups": 2,
+    r"index_n_heads": 16,  # few would tie at zero, and a tie is broken by the length of the text
     r"linear_num_value_heads|linear_num_heads": 4,
     r"(qk_rope|qk_nope|v|linear|linear_key|linear_value|attention|swa|mamba)_head_dim|attention_head_size": 8,
     r"head_dim|d_head|dim_head|kv_channels|d_kv|qk_head_dim|index_head_dim": 16,
