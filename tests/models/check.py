@@ -87,7 +87,8 @@ class Result:
         parts: What each check came to: `right`, `refused: ...`, `wrong: ...`, `traceback: ...`.
         note: The sentence of a refusal, the reason why it is not built, or the first fault.
         packing: How rows share a pass.
-        sites: Which parts of its blocks can be edited.
+        blocks: Number of blocks.
+        sites: In how many of them each part can be edited.
         generation: How texts are continued.
         worst: Largest difference of logits, relative to the largest logit.
         seconds: How long it took.
@@ -98,7 +99,8 @@ class Result:
     parts: dict[str, str] = field(default_factory=dict)
     note: str = ""
     packing: str = ""
-    sites: list[str] = field(default_factory=list)
+    blocks: int = 0
+    sites: dict[str, int] = field(default_factory=dict)
     generation: str = ""
     worst: float = 0.0
     seconds: float = 0.0
@@ -148,9 +150,9 @@ class Plain:
             for patch in patches:
                 delta = patch.delta()
                 if delta is not None:
-                    place = self._weight(patch, delta)
+                    place, straight = self.place(patch.site, len(delta))
                     kept.append((place, place.clone()))
-                    place += self._oriented(patch, delta)
+                    place += delta if straight else delta.T
                 elif isinstance(patch, Codebook):
                     hooks.append(self._hooked(patch.site, partial(_look_up, patch, row)))
                 else:
@@ -169,28 +171,18 @@ class Plain:
     def _hooked(self, site: str, change: Callable[..., Tensor]) -> Any:
         return self.model.get_submodule(site).register_forward_hook(change)
 
-    def place(self, site: str) -> tuple[Tensor, bool]:
-        """Return the weight of a site as a matrix, and whether it lies as [d_in, d_out].
+    def place(self, site: str, d_in: int) -> tuple[Tensor, bool]:
+        """Return the weight of a site as a matrix, and whether it is [d_in, d_out].
 
-        A site that is no module is a matrix within a parameter of several experts, named `...PARAMETER.EXPERT`.
+        A site that is no module is one expert's matrix in a 3-D parameter, named `...PARAMETER.EXPERT`.
         """
         try:
             module = self.model.get_submodule(site)
-            return module.weight, isinstance(module, Conv1D)  # type: ignore[return-value]
-        except (AttributeError, KeyError):
-            owner, _, expert = site.rpartition(".")
-            if not expert.isdigit():
-                raise
-            path, _, name = owner.rpartition(".")
-            found = getattr(self.model.get_submodule(path), name)
-            return found[int(expert)], bool(getattr(self.model.get_submodule(path), "is_transposed", False))
-
-    def _weight(self, patch: Patch, delta: Tensor) -> Tensor:
-        return self.place(patch.site)[0]
-
-    def _oriented(self, patch: Patch, delta: Tensor) -> Tensor:
-        weight, straight = self.place(patch.site)
-        return (delta if straight else delta.T).to(weight.dtype)
+        except AttributeError:
+            path, name, expert = site.rsplit(".", 2)
+            weight = getattr(self.model.get_submodule(path), name)[int(expert)]
+            return weight, weight.shape[0] == d_in  # no expert of the zoo is square
+        return module.weight, isinstance(module, Conv1D)  # type: ignore[return-value]
 
 
 def _look_up(book: Codebook, row: Row, _: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> Tensor:
@@ -264,9 +256,16 @@ class Check:
         self.prompts = [model.encode_prompt(prompt) for prompt, _ in TEXTS]
         self.bare = plain.scored(self.rows)
         self.generator = torch.Generator().manual_seed(1)
+        structure: Any = model.structure
+        every = getattr(structure, "all", None)
+        self.blocks = [every(block) for block in range(len(structure))] if every else structure.sites
+        ways: Any = getattr(model.engine, "ways", None)
         result.packing = str(model.engine.packing)
-        result.generation = str(getattr(model.engine, "generation", ""))
-        result.sites = sorted({str(site.part) for own in model.structure.sites for site in own})
+        result.generation = str(ways.generation if ways else "cache" if result.packing == "rows" else "batch")
+        result.blocks = len(structure)
+        for own in self.blocks:
+            for part in dict.fromkeys(str(site.part) for site in own):
+                result.sites[part] = result.sites.get(part, 0) + 1
 
     def all(self) -> None:
         """Run all checks; one that fails does not keep the others from running."""
@@ -340,9 +339,9 @@ class Check:
         return LowRank(site.name, site.block, scale * a, b)
 
     def sites(self) -> list[Any]:
-        """Return of each block the first site of each part; of routed experts one that some token reaches."""
+        """Return of each block the first two sites of each part."""
         found: list[Any] = []
-        for own in self.model.structure.sites:
+        for own in self.blocks:
             for part in dict.fromkeys(site.part for site in own):
                 found += [site for site in own if site.part == part][:2]
         return found
@@ -432,8 +431,8 @@ class Check:
         for block in dict.fromkeys(site.block for site in sites):  # from each cut, as editors of few blocks do
             chosen = [site for site in sites if site.block >= block]
             found = self.model.capture(self.rows, chosen, loss)
-            places = [self.plain.place(site.name) for site in chosen]
-            leaves = [owner for owner in {id(w): w for w in (self._leaf(p) for p, _ in places)}.values()]
+            places = [self.plain.place(site.name, site.d_in) for site in chosen]
+            leaves = list({id(leaf): leaf for leaf in (self._leaf(place) for place, _ in places)}.values())
             for leaf in leaves:
                 leaf.requires_grad_(True)
             total = torch.stack(
@@ -445,7 +444,7 @@ class Check:
             total.backward()
             wanted, given = [], []
             for site, (_, straight) in zip(chosen, places, strict=True):
-                gradient = self._gradient(site.name)
+                gradient = self._gradient(site)
                 wanted.append(gradient if straight else gradient.T)
                 factors = found[site.name]
                 given.append(factors.x.T @ factors.delta)
@@ -457,11 +456,11 @@ class Check:
     def _leaf(self, place: Tensor) -> Tensor:
         return place if place._base is None else place._base
 
-    def _gradient(self, site: str) -> Tensor:
-        place = self.plain.place(site)[0]
+    def _gradient(self, site: Any) -> Tensor:
+        place = self.plain.place(site.name, site.d_in)[0]
         leaf = self._leaf(place)
         assert leaf.grad is not None
-        return leaf.grad if leaf is place else leaf.grad[int(site.rpartition(".")[2])]
+        return leaf.grad if leaf is place else leaf.grad[int(site.name.rpartition(".")[2])]
 
     def texts(self) -> None:
         """Greedy texts, rows of different length and of different edits together, equal full passes token by token."""

@@ -19,7 +19,12 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES,
+)
 
 VOCABULARY = 400
 WIDTH = 32
@@ -199,6 +204,26 @@ SPECIAL: dict[str, dict[str, Any]] = {
 def names() -> list[str]:
     """Return the model types that `AutoModelForCausalLM` serves."""
     return list(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+
+
+DECODER_ONLY = "decoder-only"
+HALF = "decoder of an encoder-decoder"
+ENCODER = "encoder run as a decoder"
+KINDS = {
+    **dict.fromkeys(("moss_transcribe_diarize", "reformer"), DECODER_ONLY),
+    **dict.fromkeys(("musicgen", "musicgen_melody", "trocr"), HALF),
+    "bert-generation": ENCODER,
+}
+"""What the lists of transformers do not say: which tasks a model is registered for says the rest."""
+
+
+def kind(name: str) -> str:
+    """Return what a model type is: decoder-only, or a part of something else that can be run like one."""
+    if name in KINDS:
+        return KINDS[name]
+    if name in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES or name in MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES:
+        return HALF
+    return ENCODER if name in MODEL_FOR_MASKED_LM_MAPPING_NAMES else DECODER_ONLY
 
 
 def config(name: str) -> PretrainedConfig:
