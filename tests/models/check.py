@@ -89,6 +89,7 @@ class Result:
         packing: How rows share a pass.
         blocks: Number of blocks.
         sites: In how many of them each part can be edited.
+        edited: The parts that each editor edited.
         generation: How texts are continued.
         worst: Largest difference of logits, relative to the largest logit.
         seconds: How long it took.
@@ -101,6 +102,7 @@ class Result:
     packing: str = ""
     blocks: int = 0
     sites: dict[str, int] = field(default_factory=dict)
+    edited: dict[str, list[str]] = field(default_factory=dict)
     generation: str = ""
     worst: float = 0.0
     seconds: float = 0.0
@@ -110,6 +112,12 @@ class Result:
         bad = [f"{part} {said}" for part, said in self.parts.items() if said != "right"]
         about = " | ".join(bad)[:400] if bad else self.note[:200]
         return f"{self.verdict:9} {self.name:26} {self.packing:7} {self.seconds:5.1f}s {self.worst:.0e} {about}"
+
+
+PAIRS = ("up", "down"), ("shared up", "shared down"), ("expert up", "expert down")
+LEADING = *(pair[0] for pair in PAIRS), "query", "query key value", "input", "output"
+CLOSING = *(pair[1] for pair in PAIRS), "output", "query key value", "input"
+"""Parts that editors are given, the first that a block has: those of its MLP, which are their defaults, before others."""
 
 
 class Wrong(AssertionError):
@@ -499,15 +507,44 @@ class Check:
         if wrong:
             raise Wrong(f"{what}: {len(wrong)} of {len(wanted)} differ, '{found[wrong[0]]}' for '{wanted[wrong[0]]}'")
 
+    def named(self, name: str) -> list[Any]:
+        """Return the site of a name."""
+        return [site for own in self.blocks for site in own if site.name == name]
+
+    def options(self, name: str) -> dict[str, Any]:
+        """Return an editor's options for this model: where its blocks lack the default part, another one."""
+        have = [{str(site.part) for site in own} for own in self.blocks]
+        block = next((index for index in (1, *range(len(have))) if have[index]), 1)
+        options = {**OPTIONS[name], **({"block": block} if "block" in OPTIONS[name] else {})}
+        if name == "calinet":
+            dense, shared = ([index for index, own in enumerate(have) if pair <= own] for pair in map(set, PAIRS[:2]))
+            if not dense and shared:
+                return {**options, "blocks": shared[:1], "network": "shared"}
+            return {**options, "blocks": dense[:2][-1:] or [block]}
+        if name in ("ft-l", "ft-m", "grace"):
+            order = [part for part in (LEADING if name == "grace" else CLOSING) if name != "grace" or "expert" not in part]
+            part = next((part for part in order if part in have[block]), order[0])
+            return {**options, **({} if part == order[0] else {"part": part})}
+        last = range(max(0, len(have) - 3), len(have))
+        fits = {pair: [index for index in last if set(pair) <= have[index]] for pair in (*PAIRS, ("query", "output"))}
+        parts = max(fits, key=lambda pair: len(fits[pair]))
+        if not fits[parts]:  # a mixer of another kind
+            parts = next(((part,) for part in LEADING if any(part in have[index] for index in last)), PAIRS[0])
+            fits[parts] = [index for index in last if parts[0] in have[index]]
+        changed = {"blocks": fits[parts]} if len(fits[parts]) < len(last) or len(last) < 3 else {}
+        return {**options, **changed, **({} if parts == PAIRS[0] else {"parts": list(parts)})}
+
     def editor(self, name: str) -> None:
         """An editor edits, and its scores and texts are those of a plain copy under the same edit."""
-        editor = make(EDITORS.get(name), OPTIONS[name])
+        editor = make(EDITORS.get(name), self.options(name))
         if editor.trains:
             import tempfile
 
             with tempfile.TemporaryDirectory() as folder:
                 editor.fit(self.model, TrainingSet(facts(4), facts(2), {"facts": 1.0}), Path(folder), seed=0, steps=1)
         edits = editor.edit(self.model, REQUESTS, seed=0)
+        places = {patch.site: site for edit in edits.patches for patch in edit for site in self.named(patch.site)}
+        self.result.edited[name] = sorted({str(site.part) for site in places.values()})
         owners: list[int | None] = [0, 1, 0, None]
         wanted = self.wanted(self.rows, edits, owners)
         self.same("scores", self.forward(self.rows, edits, owners), wanted)
