@@ -23,7 +23,6 @@ from . import zoo  # first: it sets the environment  # isort: skip
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 from transformers import logging as transformers_logging
 from transformers.activations import ACT2FN
 from transformers.pytorch_utils import Conv1D
@@ -117,7 +116,7 @@ class Result:
 PAIRS = ("up", "down"), ("shared up", "shared down"), ("expert up", "expert down")
 LEADING = *(pair[0] for pair in PAIRS), "query", "query key value", "input", "output"
 CLOSING = *(pair[1] for pair in PAIRS), "output", "query key value", "input"
-"""Parts that editors are given, the first that a block has: those of its MLP, which are their defaults, before others."""
+"""Parts that editors are given, the first that a block has; their defaults are those of its MLP."""
 
 
 class Wrong(AssertionError):
@@ -133,7 +132,11 @@ class Plain:
     def logits(self, ids: Sequence[int]) -> Tensor:
         """Return [tokens, vocabulary]."""
         with torch.no_grad():
-            return self.model(input_ids=torch.tensor([list(ids)]), use_cache=False).logits[0]
+            return self.differentiated(ids)
+
+    def differentiated(self, ids: Sequence[int]) -> Tensor:
+        """Return [tokens, vocabulary] with a graph behind it."""
+        return self.model(input_ids=torch.tensor([list(ids)]), use_cache=False).logits[0]
 
     def scored(self, rows: Sequence[Row]) -> list[Tensor]:
         """Return the logits at the scored positions of each row."""
@@ -452,7 +455,12 @@ class Check:
                 leaf.requires_grad_(True)
             total = torch.stack(
                 [
-                    loss(i, self.plain.model(input_ids=torch.tensor([row.ids]), use_cache=False).logits[0, list(row.scored)])
+                    loss(
+                        i,
+                        self.plain.model(input_ids=torch.tensor([row.ids]), use_cache=False).logits[
+                            0, list(row.scored)
+                        ],
+                    )
                     for i, row in enumerate(self.rows)
                 ]
             ).sum()
@@ -522,7 +530,9 @@ class Check:
                 return {**options, "blocks": shared[:1], "network": "shared"}
             return {**options, "blocks": dense[:2][-1:] or [block]}
         if name in ("ft-l", "ft-m", "grace"):
-            order = [part for part in (LEADING if name == "grace" else CLOSING) if name != "grace" or "expert" not in part]
+            order = [
+                part for part in (LEADING if name == "grace" else CLOSING) if name != "grace" or "expert" not in part
+            ]
             part = next((part for part in order if part in have[block]), order[0])
             return {**options, **({} if part == order[0] else {"part": part})}
         last = range(max(0, len(have) - 3), len(have))

@@ -88,7 +88,7 @@ SIZES: Mapping[str, int] = {
 }
 
 TOKENS = r"(?!bos|eos|pad|eod|sep|cls|decoder_start|forced).*_token_(id|index)"
-"""Fields that name a token of another kind (image, audio): they get the last numbers, which no text of the check has."""
+"""Fields that name a token of another kind (image, audio): they get the last numbers, which no text has."""
 
 GEMMA4 = {"head_dim": 8, "global_head_dim": 16, "hidden_size_per_layer_input": 8, "num_kv_shared_layers": 2}
 GEMMA4_ASSISTANT = {
@@ -183,7 +183,10 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "hunyuan_v1_dense": {"head_dim": 8, "num_key_value_heads": 2},
     "hunyuan_v1_moe": {"head_dim": 8, "num_key_value_heads": 2},
     "hy_v4": {"indexer_types": ["full", "shared"] * 2},
-    "laguna": {"layer_types": ["full_attention", "sliding_attention"] * 2, "num_attention_heads_per_layer": [4, 4, 4, 4]},
+    "laguna": {
+        "layer_types": ["full_attention", "sliding_attention"] * 2,
+        "num_attention_heads_per_layer": [4, 4, 4, 4],
+    },
     "mellum": {"layer_types": ["full_attention", "sliding_attention"] * 2},
     "minimax_m3_vl_text": {"layer_types": ["full_attention", "minimax_m3_sparse"] * 2},
     "lfm2": {"layer_types": ["conv", "full_attention"] * 2, "full_attn_idxs": [1, 3]},
