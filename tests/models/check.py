@@ -69,7 +69,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "ft-m": {"block": 1, "steps": 4, "lr": 0.02, "clamp": False},
     "calinet": {"blocks": [1], "steps": 4, "slots": 4, "lr": 0.05, "zero_init": False},
     "grace": {"block": 1, "steps": 4, "radius": 0.01},
-    "ke": {"max_scale": 300.0},
+    "ke": {"max_scale": 300.0, "hidden": 32, "condition": 32},
     "mend": {"edit_lr": 0.3, "rank": 4},
     "instructedit": {"edit_lr": 0.3, "rank": 4},
 }
@@ -406,9 +406,9 @@ class Check:
             if keys is None:  # no module that a hook could be put on
                 continue
             for replaced in ("last", "prompt", "all"):
-                if site.block != 1 and (replaced != "last" or site.block in tried):
+                if (site.block != 1 or replaced != "last") and (site.block, replaced) in tried:
                     continue
-                tried.add(site.block)
+                tried.add((site.block, replaced))
                 values = torch.randn(len(keys), site.d_out, generator=self.generator)
                 radii = torch.full((len(keys),), 1e-3 * float(keys.norm(dim=-1).mean()))
                 book = Codebook(site.name, site.block, keys, values, radii, replaced)  # type: ignore[arg-type]

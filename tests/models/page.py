@@ -32,8 +32,8 @@ tox -e models
 
 Rows share a pass by an attention that knows the rows (`rows`), by the model's own mask (`mask`), or not at all
 (`single`). Texts are continued from our cache of keys and values (`cache`), by left-padded batches of transformers
-(`batch`), one by one (`alone`), or by reading the whole text for each token (`recompute`). The parts of a block are those
-of the option `part` of editors; a number in brackets is that of the blocks that have it.
+(`batch`), one by one (`alone`), or by reading the whole text for each token (`recompute`). The parts of a block are
+those of the option `part` of editors; a number in brackets is that of the blocks that have it.
 """
 HEADS = {
     zoo.DECODER_ONLY: "Decoder-only models",
