@@ -1,0 +1,624 @@
+"""One architecture against plain transformers: does the engine compute what a copy of the model with the edit computes?
+
+The reference is always a second copy of the model that the engine never saw, run on one row at a time without padding
+and without a cache, with the edit added to its weights (or, where an edit is none of weights, through a plain forward
+hook). `python -m tests.models.check NAME ...` prints one line for each architecture; without names it does all of them.
+"""
+
+import contextlib
+import io
+import json
+import multiprocessing
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from . import zoo  # first: it sets the environment  # isort: skip
+
+import torch
+from torch import Tensor, nn
+from transformers import logging as transformers_logging
+from transformers.activations import ACT2FN
+from transformers.pytorch_utils import Conv1D
+
+from instructedit.editors import (
+    EDITORS,
+    CaseError,
+    Codebook,
+    Cut,
+    EditRequest,
+    Edits,
+    InputError,
+    LanguageModel,
+    LowRank,
+    Patch,
+    Row,
+    Slots,
+    TrainingSet,
+    make,
+)
+from instructedit.editors.decoding import read_prompts
+from instructedit.editors.generation import answers
+
+from ..conftest import make_tokenizer
+from ..editors.cases import facts
+
+CLOSE = 1e-4
+"""Largest difference that is rounding, relative to the largest logit (or gradient, by ten)."""
+NEW_TOKENS = 6
+LIMIT = 240
+"""Seconds for one architecture."""
+TEXTS = [
+    ("The name of the spouse of Ada Lovelace is", "Grace Hopper"),
+    ("What is the place of birth of Alan Turing?", "Katherine, King of Maida Vale"),
+    ("Grace Hopper's", "occupation is computer scientist"),
+    ("Ada", "Lovelace is"),
+]
+REQUESTS = [
+    EditRequest(f"t/test/{number}", "t", prompt, answer, prompt.split()[0])
+    for number, (prompt, answer) in enumerate(TEXTS[:2])
+]
+OPTIONS: dict[str, dict[str, Any]] = {
+    "ft-l": {"block": 1, "steps": 4, "lr": 0.02, "clamp": False},
+    "ft-m": {"block": 1, "steps": 4, "lr": 0.02, "clamp": False},
+    "calinet": {"blocks": [1], "steps": 4, "slots": 4, "lr": 0.05, "zero_init": False},
+    "grace": {"block": 1, "steps": 4, "radius": 0.01},
+    "ke": {"max_scale": 300.0, "hidden": 32, "condition": 32},
+    "mend": {"edit_lr": 0.3, "rank": 4},
+    "instructedit": {"edit_lr": 0.3, "rank": 4},
+}
+"""The seven editors, with options that make an edit of visible size in little time."""
+
+
+@dataclass
+class Result:
+    """What came out for one architecture.
+
+    Attributes:
+        name: Model type.
+        verdict: `right`, `in part`, `refused`, `wrong`, `traceback`, `not built`.
+        parts: What each check came to: `right`, `refused: ...`, `wrong: ...`, `traceback: ...`.
+        note: The sentence of a refusal, the reason why it is not built, or the first fault.
+        packing: How rows share a pass.
+        blocks: Number of blocks.
+        sites: In how many of them each part can be edited.
+        edited: The parts that each editor edited.
+        generation: How texts are continued.
+        worst: Largest difference of logits, relative to the largest logit.
+        seconds: How long it took.
+    """
+
+    name: str
+    verdict: str = ""
+    parts: dict[str, str] = field(default_factory=dict)
+    note: str = ""
+    packing: str = ""
+    blocks: int = 0
+    sites: dict[str, int] = field(default_factory=dict)
+    edited: dict[str, list[str]] = field(default_factory=dict)
+    generation: str = ""
+    worst: float = 0.0
+    seconds: float = 0.0
+
+    def line(self) -> str:
+        """Return the result in one line."""
+        bad = [f"{part} {said}" for part, said in self.parts.items() if said != "right"]
+        about = " | ".join(bad)[:400] if bad else self.note[:200]
+        return f"{self.verdict:9} {self.name:26} {self.packing:7} {self.seconds:5.1f}s {self.worst:.0e} {about}"
+
+
+PAIRS = ("up", "down"), ("shared up", "shared down"), ("expert up", "expert down")
+LEADING = *(pair[0] for pair in PAIRS), "query", "query key value", "input", "output"
+CLOSING = *(pair[1] for pair in PAIRS), "output", "query key value", "input"
+"""Parts that editors are given, the first that a block has; their defaults are those of its MLP."""
+
+
+class Wrong(AssertionError):
+    """Numbers or texts differ in silence."""
+
+
+class Plain:
+    """A copy of a model that the engine never saw; everything is a forward pass over one whole row."""
+
+    def __init__(self, name: str) -> None:
+        self.model = zoo.build(name).requires_grad_(False)
+
+    def logits(self, ids: Sequence[int]) -> Tensor:
+        """Return [tokens, vocabulary]."""
+        with torch.no_grad():
+            return self.differentiated(ids)
+
+    def differentiated(self, ids: Sequence[int]) -> Tensor:
+        """Return [tokens, vocabulary] with a graph behind it."""
+        return self.model(input_ids=torch.tensor([list(ids)]), use_cache=False).logits[0]
+
+    def scored(self, rows: Sequence[Row]) -> list[Tensor]:
+        """Return the logits at the scored positions of each row."""
+        return [self.logits(row.ids)[list(row.scored)] for row in rows]
+
+    def greedy(self, row: Row, steps: int, end: Sequence[int]) -> list[int]:
+        """Return the new tokens, each from a pass over the whole text so far."""
+        new: list[int] = []
+        for _ in range(steps):
+            token = int(self.logits([*row.ids, *new])[-1].argmax())
+            if token in end:
+                break
+            new.append(token)
+        return new
+
+    @contextlib.contextmanager
+    def under(self, patches: Sequence[Patch], row: Row) -> Iterator[None]:
+        """Let the copy compute with an edit: in its weights where it is one, else through hooks made for one row."""
+        kept: list[tuple[Tensor, Tensor]] = []
+        hooks = []
+        try:
+            for patch in patches:
+                delta = patch.delta()
+                if delta is not None:
+                    place, straight = self.place(patch.site, len(delta))
+                    kept.append((place, place.clone()))
+                    place += delta if straight else delta.T
+                elif isinstance(patch, Codebook):
+                    hooks.append(self._hooked(patch.site, partial(_look_up, patch, row)))
+                else:
+                    assert isinstance(patch, Slots), f"no reference for {type(patch).__name__}"
+                    seen: list[Tensor] = []
+                    source = self.model.get_submodule(patch.source)
+                    hooks.append(source.register_forward_pre_hook(partial(_see, seen)))
+                    hooks.append(self._hooked(patch.site, partial(_add_slots, patch, seen)))
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+            for place, before in reversed(kept):
+                place.copy_(before)
+
+    def _hooked(self, site: str, change: Callable[..., Tensor]) -> Any:
+        return self.model.get_submodule(site).register_forward_hook(change)
+
+    def place(self, site: str, d_in: int) -> tuple[Tensor, bool]:
+        """Return the weight of a site as a matrix, and whether it is [d_in, d_out].
+
+        A site that is no module is one expert's matrix in a 3-D parameter, named `...PARAMETER.EXPERT`.
+        """
+        try:
+            module = self.model.get_submodule(site)
+        except AttributeError:
+            path, name, expert = site.rsplit(".", 2)
+            weight = getattr(self.model.get_submodule(path), name)[int(expert)]
+            return weight, weight.shape[0] == d_in  # no expert of the zoo is square
+        return module.weight, isinstance(module, Conv1D)  # type: ignore[return-value]
+
+
+def _look_up(book: Codebook, row: Row, _: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> Tensor:
+    """GRACE by the book: the query is the input at the prompt's last token."""
+    x, y = args[0].reshape(-1, args[0].shape[-1]), out.reshape(-1, out.shape[-1]).clone()
+    gaps = (x[row.prompt_end] - book.keys).norm(dim=-1)
+    entry = int(gaps.argmin())
+    if gaps[entry] <= book.radii[entry]:
+        first, stop = {"last": (row.prompt_end, row.prompt_end + 1), "prompt": (0, row.prompt_end), "all": (0, len(x))}[
+            book.replace
+        ]
+        y[first:stop] = book.values[entry]
+    return y.reshape(out.shape)
+
+
+def _see(seen: list[Tensor], _: nn.Module, args: tuple[Tensor, ...]) -> None:
+    seen[:] = [args[0]]
+
+
+def _add_slots(slots: Slots, seen: list[Tensor], _: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> Tensor:
+    x, act = seen[0].reshape(-1, seen[0].shape[-1]), ACT2FN[slots.activation]
+    inner = act(x @ slots.k) if slots.g is None else act(x @ slots.g) * (x @ slots.k)
+    return out + (inner @ slots.v).reshape(out.shape)
+
+
+def check(name: str) -> Result:
+    """Check one architecture."""
+    begun, result = time.monotonic(), Result(name)
+    try:
+        _check(name, result)
+    except Exception as error:
+        result.parts["check"] = f"traceback: {_first(error)}"
+    result.verdict = result.verdict or _verdict(result)
+    result.seconds = time.monotonic() - begun
+    return result
+
+
+def _verdict(result: Result) -> str:
+    kinds = {said.partition(":")[0] for said in result.parts.values()}
+    for kind in ("wrong", "traceback"):
+        if kind in kinds:
+            return kind
+    return "in part" if "refused" in kinds else "right"
+
+
+def _check(name: str, result: Result) -> None:
+    torch.set_num_threads(1)
+    try:
+        plain = Plain(name)
+        first, second = (plain.logits(range(20, 45)) for _ in range(2))
+        assert first.shape == (25, zoo.VOCABULARY), f"logits of shape {tuple(first.shape)}"
+        assert bool(first.isfinite().all()), "logits are not finite"
+        assert torch.equal(first, second), "two passes differ"
+    except Exception as error:
+        result.verdict, result.note = "not built", _first(error)
+        return
+    try:
+        model = LanguageModel(zoo.build(name), make_tokenizer())
+    except InputError as error:
+        result.verdict, result.note = "refused", str(error)
+        return
+    Check(plain, model, result).all()
+
+
+class Check:
+    """The checks of one model."""
+
+    def __init__(self, plain: Plain, model: LanguageModel, result: Result) -> None:
+        self.plain, self.model, self.result = plain, model, result
+        self.rows = [model.encode(prompt, answer) for prompt, answer in TEXTS]
+        self.prompts = [model.encode_prompt(prompt) for prompt, _ in TEXTS]
+        self.bare = plain.scored(self.rows)
+        self.generator = torch.Generator().manual_seed(1)
+        structure: Any = model.structure
+        every = getattr(structure, "all", None)
+        self.blocks = [every(block) for block in range(len(structure))] if every else structure.sites
+        ways: Any = getattr(model.engine, "ways", None)
+        result.packing = str(model.engine.packing)
+        result.generation = str(ways.generation if ways else "cache" if result.packing == "rows" else "batch")
+        result.blocks = len(structure)
+        for own in self.blocks:
+            for part in dict.fromkeys(str(site.part) for site in own):
+                result.sites[part] = result.sites.get(part, 0) + 1
+
+    def all(self) -> None:
+        """Run all checks; one that fails does not keep the others from running."""
+        self.part("causal", self.causal)
+        self.part("packed", self.packed)
+        self.part("replay", self.replay)
+        self.part("late", self.late)
+        self.part("gradients", self.gradients)
+        self.part("texts", self.texts)
+        for editor in OPTIONS:
+            self.part(editor, partial(self.editor, editor))
+
+    def part(self, name: str, run: Callable[[], None]) -> None:
+        """Run one check and record what came of it."""
+        try:
+            run()
+        except Wrong as error:
+            said = f"wrong: {error}"
+        except (InputError, CaseError) as error:
+            said = f"refused: {error}"
+        except Exception as error:
+            said = f"traceback: {_first(error)}"
+        else:
+            said = "right"
+        self.result.parts[name] = said
+
+    def same(self, what: str, found: Sequence[Tensor], wanted: Sequence[Tensor], close: float = CLOSE) -> None:
+        """Compare numbers row by row."""
+        assert len(found) == len(wanted), f"{what}: {len(found)} rows, {len(wanted)} were expected"
+        scale = max(float(tensor.abs().max()) for tensor in wanted)
+        for row, (one, other) in enumerate(zip(found, wanted, strict=True)):
+            assert one.shape == other.shape, f"{what}: shape {tuple(one.shape)}, not {tuple(other.shape)}"
+            gap = float((one - other).abs().max()) / scale if bool(one.isfinite().all()) else float("inf")
+            if gap > close:
+                raise Wrong(f"{what}: row {row} differs by {gap:.1e} of the largest")
+            if close == CLOSE:
+                self.result.worst = max(self.result.worst, gap)
+
+    def causal(self) -> None:
+        """A later token changes no earlier logit, nor does it that there is one."""
+        ids = list(self.rows[1].ids)
+        other = [*ids[:-3], *((token + 7) % zoo.VOCABULARY for token in ids[-3:])]
+        cut = len(ids) - 3
+        wanted = [self.plain.logits(ids)[:cut]]
+        self.same("another later token", [self.plain.logits(other)[:cut]], wanted)
+        self.same("no later token", [self.plain.logits(ids[:cut])], wanted)
+
+    def forward(self, rows: Sequence[Row], edits: Edits, owners: Sequence[int | None]) -> list[Tensor]:
+        """Return what the engine says, row by row."""
+        found = {row: logits.clone() for row, logits in self.model.forward(rows, edits, owners)}
+        return [found[row] for row in range(len(rows))]
+
+    def wanted(self, rows: Sequence[Row], edits: Edits, owners: Sequence[int | None]) -> list[Tensor]:
+        """Return what a plain copy says under the edit of each row."""
+        found = []
+        for row, owner in zip(rows, owners, strict=True):
+            with self.plain.under(edits.patches[owner] if owner is not None else (), row):
+                found += self.plain.scored([row])
+        return found
+
+    def packed(self) -> None:
+        """Rows that share a pass say what each says alone."""
+        self.same("packed", self.forward(self.rows, Edits.none(0), [None] * len(self.rows)), self.bare)
+        again = [*self.rows[1:], *self.rows]
+        self.same("packed otherwise", self.forward(again, Edits.none(0), [None] * 7), [*self.bare[1:], *self.bare])
+
+    def low_rank(self, site: Any, scale: float = 0.3) -> LowRank:
+        """Return a random edit of one site."""
+        a = torch.randn(site.d_in, 2, generator=self.generator) / site.d_in**0.5
+        b = torch.randn(2, site.d_out, generator=self.generator)
+        return LowRank(site.name, site.block, scale * a, b)
+
+    def sites(self) -> list[Any]:
+        """Return of each block the first two sites of each part."""
+        found: list[Any] = []
+        for own in self.blocks:
+            for part in dict.fromkeys(site.part for site in own):
+                found += [site for site in own if site.part == part][:2]
+        return found
+
+    def reaching(self, edits: Edits) -> float:
+        """Return how far an edit moves the plain copy, relative to the largest logit."""
+        moved = self.wanted(self.rows, edits, [0] * len(self.rows))
+        scale = max(float(tensor.abs().max()) for tensor in self.bare)
+        return max(float((a - b).abs().max()) for a, b in zip(moved, self.bare, strict=True)) / scale
+
+    def replay(self) -> None:
+        """The base pass plus a replay from every cut equals the copy with the edit in its weights."""
+        count, moved, done = len(self.rows), 0, []
+        blocks = sorted({site.block for site in self.sites()})
+        for site in self.sites():
+            edits = Edits(((self.low_rank(site),),))
+            owners: list[int | None] = [0, None, 0, 0]
+            wanted = self.wanted(self.rows, edits, owners)
+            moved += any(not torch.equal(a, b) for a, b in zip(wanted, self.bare, strict=True))
+            self.same(f"forward under an edit of {site.name}", self.forward(self.rows, edits, owners), wanted)
+            done.append((f"replay from {site.name}", edits, owners, wanted))
+        if not moved:
+            raise Wrong("no edit of any site changes a logit")
+        every = [edits.cut for _, edits, _, _ in done if edits.cut is not None]
+        self.replayed(done, every)  # one base pass that keeps all cuts
+        by_block = {edits.first_block: (what, edits, owners, wanted) for what, edits, owners, wanted in done}
+        for one in by_block.values():  # and one that keeps its own
+            assert one[1].cut is not None
+            self.replayed([one], [one[1].cut])
+        last = Edits(tuple((self.low_rank(site),) for site in self.sites() if site.block == blocks[-1]))
+        owners = [row % len(last) for row in range(count)]
+        wanted = self.wanted(self.rows, last, owners)
+        for block in blocks[:-1]:
+            self.replayed([(f"replay from block {block} of a later edit", last, owners, wanted)], [Cut(block)])
+
+    def replayed(self, runs: Sequence[tuple[str, Edits, Any, Sequence[Tensor]]], cuts: Sequence[Cut]) -> None:
+        """Run a base pass and replays of some edits after it, and compare both."""
+        late = min((edits.first_block or 0 for _, edits, _, _ in runs), default=0) if runs[0][1].late else None
+        base, run = self.model.base(self.rows, cuts, late=late)
+        bare = {row: logits.clone() for row, logits in run}
+        self.same(f"base pass, {runs[0][0]}", [bare[row] for row in range(len(self.rows))], self.bare)
+        for what, edits, owners, wanted in runs:
+            found = {row: logits.clone() for row, logits in self.model.replay(base, edits, owners)}
+            self.same(what, [found[row] for row in range(len(self.rows))], wanted)
+
+    def late(self) -> None:
+        """A codebook, replayed from the prompts' ends, equals a hook on the plain copy."""
+        hits, tried = 0, set()
+        for site in self.sites():
+            keys = self.inputs(site)
+            if keys is None:  # no module that a hook could be put on
+                continue
+            for replaced in ("last", "prompt", "all"):
+                if (site.block != 1 or replaced != "last") and (site.block, replaced) in tried:
+                    continue
+                tried.add((site.block, replaced))
+                values = torch.randn(len(keys), site.d_out, generator=self.generator)
+                radii = torch.full((len(keys),), 1e-3 * float(keys.norm(dim=-1).mean()))
+                book = Codebook(site.name, site.block, keys, values, radii, replaced)  # type: ignore[arg-type]
+                edits = Edits(((book,),))
+                wanted = self.wanted(self.rows, edits, [0] * len(self.rows))
+                hits += any(not torch.equal(a, b) for a, b in zip(wanted, self.bare, strict=True))
+                what = f"codebook ({replaced}) at {site.name}"
+                self.same(f"forward, {what}", self.forward(self.rows, edits, [0] * len(self.rows)), wanted)
+                assert edits.cut is not None
+                self.replayed([(f"replay, {what}", edits, [0] * len(self.rows), wanted)], [edits.cut])
+        if not hits:
+            raise InputError("no site that a codebook could be put on")
+
+    def inputs(self, site: Any) -> Tensor | None:
+        """Return the inputs of a site at the ends of two prompts, from the plain copy."""
+        try:
+            module = self.plain.model.get_submodule(site.name)
+        except AttributeError:
+            return None
+        found: list[Tensor] = []
+        seen: list[Tensor] = []
+        hook = module.register_forward_pre_hook(partial(_see, seen))
+        for row in self.rows[:2]:
+            seen.clear()
+            self.plain.logits(row.ids)
+            if seen and seen[0].numel() == len(row) * site.d_in:
+                found.append(seen[0].reshape(-1, site.d_in)[row.prompt_end])
+        hook.remove()
+        return torch.stack(found) if len(found) == 2 else None
+
+    def gradients(self) -> None:
+        """Captured inputs and gradients multiply to the gradient that autograd gives on the plain copy."""
+        sites = self.sites()
+
+        def loss(row: int, logits: Tensor) -> Tensor:
+            return nn.functional.cross_entropy(logits, torch.tensor(self.rows[row].labels), reduction="sum")
+
+        for block in dict.fromkeys(site.block for site in sites):  # from each cut, as editors of few blocks do
+            chosen = [site for site in sites if site.block >= block]
+            found = self.model.capture(self.rows, chosen, loss)
+            places = [self.plain.place(site.name, site.d_in) for site in chosen]
+            leaves = list({id(leaf): leaf for leaf in (self._leaf(place) for place, _ in places)}.values())
+            for leaf in leaves:
+                leaf.requires_grad_(True)
+            total = torch.stack(
+                [
+                    loss(
+                        i,
+                        self.plain.model(input_ids=torch.tensor([row.ids]), use_cache=False).logits[
+                            0, list(row.scored)
+                        ],
+                    )
+                    for i, row in enumerate(self.rows)
+                ]
+            ).sum()
+            total.backward()
+            wanted, given = [], []
+            for site, (_, straight) in zip(chosen, places, strict=True):
+                gradient = self._gradient(site)
+                wanted.append(gradient if straight else gradient.T)
+                factors = found[site.name]
+                given.append(factors.x.T @ factors.delta)
+            for leaf in leaves:
+                leaf.requires_grad_(False).grad = None
+            for site, one, other in zip(chosen, given, wanted, strict=True):
+                self.same(f"gradient of {site.name}", [one], [other], 10 * CLOSE)
+
+    def _leaf(self, place: Tensor) -> Tensor:
+        return place if place._base is None else place._base
+
+    def _gradient(self, site: Any) -> Tensor:
+        place = self.plain.place(site.name, site.d_in)[0]
+        leaf = self._leaf(place)
+        assert leaf.grad is not None
+        return leaf.grad if leaf is place else leaf.grad[int(site.name.rpartition(".")[2])]
+
+    def texts(self) -> None:
+        """Greedy texts, rows of different length and of different edits together, equal full passes token by token."""
+        sites = self.sites()
+        some = [sites[0], sites[len(sites) // 2], sites[-1]]
+        self.continued("low-rank edits", Edits(tuple((self.low_rank(site, 0.6),) for site in some)))
+        self.continued("no edit", Edits.none(1))
+
+    def continued(self, what: str, edits: Edits, prompts: Sequence[Row] | None = None) -> None:
+        """Compare continuations under each edit with the plain copy's."""
+        prompts = self.prompts if prompts is None else prompts
+        rows = [prompt for _ in range(len(edits)) for prompt in prompts]
+        owners = [owner for owner in range(len(edits)) for _ in prompts]
+        options = {"max_new_tokens": NEW_TOKENS, "finished": lambda _row, _text: False, "batch": 3}
+        wanted = []
+        for row, owner in zip(rows, owners, strict=True):
+            with self.plain.under(edits.patches[owner], row):
+                new = self.plain.greedy(row, NEW_TOKENS, self.model.end_ids)
+            wanted.append(str(self.model.tokenizer.decode(new, skip_special_tokens=True)))
+        self.said(f"texts under {what}", answers(self.model, rows, edits, owners, **options), wanted)
+        read = read_prompts(self.model, rows, [edits.cut] if edits.cut else [])
+        if read is not None:
+            found = answers(self.model, rows, edits, owners, prompts=read, **options)
+            self.said(f"texts under {what}, prompts read before", found, wanted)
+
+    def said(self, what: str, found: Sequence[str], wanted: Sequence[str]) -> None:
+        """Compare texts."""
+        wrong = [row for row, (one, other) in enumerate(zip(found, wanted, strict=True)) if one != other]
+        if wrong:
+            raise Wrong(f"{what}: {len(wrong)} of {len(wanted)} differ, '{found[wrong[0]]}' for '{wanted[wrong[0]]}'")
+
+    def named(self, name: str) -> list[Any]:
+        """Return the site of a name."""
+        return [site for own in self.blocks for site in own if site.name == name]
+
+    def options(self, name: str) -> dict[str, Any]:
+        """Return an editor's options for this model: where its blocks lack the default part, another one."""
+        have = [{str(site.part) for site in own} for own in self.blocks]
+        block = next((index for index in (1, *range(len(have))) if have[index]), 1)
+        options = {**OPTIONS[name], **({"block": block} if "block" in OPTIONS[name] else {})}
+        if name == "calinet":
+            dense, shared = ([index for index, own in enumerate(have) if pair <= own] for pair in map(set, PAIRS[:2]))
+            if not dense and shared:
+                return {**options, "blocks": shared[:1], "network": "shared"}
+            return {**options, "blocks": dense[:2][-1:] or [block]}
+        if name in ("ft-l", "ft-m", "grace"):
+            order = [
+                part for part in (LEADING if name == "grace" else CLOSING) if name != "grace" or "expert" not in part
+            ]
+            part = next((part for part in order if part in have[block]), order[0])
+            return {**options, **({} if part == order[0] else {"part": part})}
+        last = range(max(0, len(have) - 3), len(have))
+        fits = {pair: [index for index in last if set(pair) <= have[index]] for pair in (*PAIRS, ("query", "output"))}
+        parts = max(fits, key=lambda pair: len(fits[pair]))
+        if not fits[parts]:  # a mixer of another kind
+            parts = next(((part,) for part in LEADING if any(part in have[index] for index in last)), PAIRS[0])
+            fits[parts] = [index for index in last if parts[0] in have[index]]
+        changed = {"blocks": fits[parts]} if len(fits[parts]) < len(last) or len(last) < 3 else {}
+        return {**options, **changed, **({} if parts == PAIRS[0] else {"parts": list(parts)})}
+
+    def editor(self, name: str) -> None:
+        """An editor edits, and its scores and texts are those of a plain copy under the same edit."""
+        editor = make(EDITORS.get(name), self.options(name))
+        if editor.trains:
+            import tempfile
+
+            with tempfile.TemporaryDirectory() as folder:
+                editor.fit(self.model, TrainingSet(facts(4), facts(2), {"facts": 1.0}), Path(folder), seed=0, steps=1)
+        edits = editor.edit(self.model, REQUESTS, seed=0)
+        places = {patch.site: site for edit in edits.patches for patch in edit for site in self.named(patch.site)}
+        self.result.edited[name] = sorted({str(site.part) for site in places.values()})
+        owners: list[int | None] = [0, 1, 0, None]
+        wanted = self.wanted(self.rows, edits, owners)
+        self.same("scores", self.forward(self.rows, edits, owners), wanted)
+        moved = self.reaching(edits)
+        if moved < 10 * CLOSE:
+            raise Wrong(f"its edit moves no logit by more than {moved:.0e} of the largest")
+        if edits.cut is not None:
+            self.replayed([("scores by replay", edits, owners, wanted)], [edits.cut])
+        self.continued("its edit", edits.select([0]), self.prompts[:2])
+
+
+def _first(error: BaseException) -> str:
+    """Return an exception in one line, with the place it was raised at."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    words = " ".join(str(error).split())
+    return f"{type(error).__name__}: {words[:240]} ({Path(place.filename).name}:{place.lineno})"
+
+
+def _child(name: str, pipe: Any) -> None:
+    warnings.simplefilter("ignore")
+    transformers_logging.set_verbosity(transformers_logging.CRITICAL)
+    with contextlib.redirect_stdout(io.StringIO()):  # some models print
+        result = check(name)
+    pipe.send(asdict(result))
+    pipe.close()
+
+
+def campaign(names: Sequence[str], limit: float = LIMIT) -> Iterator[Result]:
+    """Check architectures one after another, each in a process of its own that may not take longer than a limit."""
+    context = multiprocessing.get_context("fork")
+    for name in names:
+        receive, send = context.Pipe(duplex=False)
+        process = context.Process(target=_child, args=(name, send))
+        process.start()
+        send.close()
+        result = Result(name, "traceback", {"check": "traceback: the process ended by itself"})
+        if receive.poll(limit):
+            with contextlib.suppress(EOFError):
+                result = Result(**receive.recv())
+        else:
+            process.kill()
+            result = Result(name, "traceback", {"check": f"traceback: not done after {limit} s"}, seconds=limit)
+        process.join()
+        yield result
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Check the named architectures, or all; `--json FILE` keeps the results."""
+    names = list(arguments)
+    path = None
+    if "--json" in names:
+        place = names.index("--json")
+        path = Path(names[place + 1])
+        del names[place : place + 2]
+    results = []
+    for result in campaign(names or zoo.names()):
+        results.append(result)
+        sys.stdout.write(result.line() + "\n")
+        sys.stdout.flush()
+        if path:
+            path.write_text(json.dumps([asdict(found) for found in results], indent=1), encoding="utf-8")
+    counts = {kind: sum(r.verdict == kind for r in results) for kind in dict.fromkeys(r.verdict for r in results)}
+    sys.stdout.write(", ".join(f"{count} {kind}" for kind, count in counts.items()) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

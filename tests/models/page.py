@@ -1,0 +1,87 @@
+"""docs/models.md from the results of a campaign: `python -m tests.models.page RESULTS.json docs/models.md`."""
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import transformers
+
+from . import zoo
+from .check import Result
+
+VERDICTS = "right", "in part", "refused", "wrong", "traceback", "not built"
+PARAGRAPHS = """# Models
+
+Which architectures of transformers {version} can be edited. Every model type that `AutoModelForCausalLM` serves is
+built tiny and at random (`tests/models/zoo.py`) and held against plain transformers (`tests/models/check.py`): packed
+rows, replays from every block, replays of codebooks, captured gradients, greedy texts, and the edits of all seven
+editors. The reference is a second copy of the model with the edit in its weights, run on one row at a time without
+padding or cache. This page is written by
+
+```bash
+tox -e models
+```
+
+- **right**: everything is equal to the reference; the largest difference is {worst:.1e} of the largest logit.
+- **in part**: what runs is right; an editor or a replay that this model cannot have is refused with a sentence.
+- **refused**: loading ends with the sentence in the last column.
+- **wrong**, **traceback**: a number or a text differs in silence, or something raises no sentence of ours.
+- **not built**: transformers cannot make or run it here, for the reason given.
+
+Rows share a pass by an attention that knows the rows (`rows`), by the model's own mask (`mask`), or not at all
+(`single`). Texts are continued from our cache of keys and values (`cache`), by left-padded batches of transformers
+(`batch`), one by one (`alone`), or by reading the whole text for each token (`recompute`). The parts of a block are
+those of the option `part` of editors; a number in brackets is that of the blocks that have it.
+"""
+HEADS = {
+    zoo.DECODER_ONLY: "Decoder-only models",
+    zoo.HALF: "Decoders of encoder-decoder models",
+    zoo.ENCODER: "Encoders that can be run as decoders",
+}
+
+
+def page(results: Sequence[Result]) -> str:
+    """Return the page."""
+    worst = max((found.worst for found in results if found.verdict == "right"), default=0.0)
+    lines = [PARAGRAPHS.format(version=transformers.__version__, worst=worst)]
+    kinds = {head: [found for found in results if zoo.kind(found.name) == kind] for kind, head in HEADS.items()}
+    seen = [verdict for verdict in VERDICTS if any(found.verdict == verdict for found in results)]
+    lines += ["| | all | " + " | ".join(seen) + " |", "| --- |" + " --- |" * (len(seen) + 1)]
+    for head, own in kinds.items():
+        count = Counter(found.verdict for found in own)
+        lines.append(f"| {head} | {len(own)} | " + " | ".join(str(count[verdict]) for verdict in seen) + " |")
+    for head, own in kinds.items():
+        lines += ["", f"## {head}", ""]
+        lines += ["| model type | verdict | rows | texts | parts of its blocks | note |", "| --- |" * 1 + " --- |" * 5]
+        for found in own:
+            parts = ", ".join(
+                part if count == found.blocks else f"{part} ({count} of {found.blocks})"
+                for part, count in found.sites.items()
+            )
+            cells = found.name, found.verdict, found.packing, found.generation, parts, _note(found)
+            lines.append("| " + " | ".join(cell.replace("|", "/") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _note(found: Result) -> str:
+    """Return what there is to say of a model in one cell."""
+    bad: dict[str, list[str]] = {}
+    for part, said in found.parts.items():
+        if said != "right":
+            bad.setdefault(said, []).append(part)
+    if bad:
+        return "; ".join(f"{', '.join(parts)}: {said}" for said, parts in bad.items())[:600]
+    others = sorted({part for parts in found.edited.values() for part in parts} - {"up", "down"})
+    return found.note or (f"edited at: {', '.join(others)}" if others else "")
+
+
+def read(path: Path) -> list[Result]:
+    """Return the results that a campaign left, in the order of names."""
+    found = [Result(**entry) for entry in json.loads(path.read_text(encoding="utf-8"))]
+    return sorted(found, key=lambda result: result.name)
+
+
+if __name__ == "__main__":
+    Path(sys.argv[2]).write_text(page(read(Path(sys.argv[1]))), encoding="utf-8")
