@@ -8,15 +8,11 @@ written.
 import os
 import secrets
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
-
-try:
-    import fcntl
-except ImportError:  # no such locks on this system: nothing is swept, nothing else is another
-    fcntl = None  # type: ignore[assignment]
 
 LEFT_OVER = ("*.part", ".tmp*")
 """What a kill may leave in a folder of ours: files in the making, and those of safetensors."""
@@ -28,8 +24,12 @@ def write_whole(path: Path, content: str | bytes) -> Path:
     Raises:
         OSError: If it cannot be written. What was there before stays.
     """
+    data = content.encode() if isinstance(content, str) else content
+    if path.exists() and not (path.is_file() or path.is_dir()):  # a device or a pipe takes what is written to it
+        path.write_bytes(data)
+        return path
     with whole_file(path) as part:
-        part.write_bytes(content.encode() if isinstance(content, str) else content)
+        part.write_bytes(data)
     return path
 
 
@@ -37,25 +37,30 @@ def write_whole(path: Path, content: str | bytes) -> Path:
 def whole_file(path: Path) -> Iterator[Path]:
     """Yield an empty file beside `path` that takes its place, once it is on disk, unless the block fails.
 
-    It gets the permissions of any new file of the user's, whoever writes it: safetensors' own are for their owner alone.
+    It gets the permissions of any new file of the user's: those that safetensors writes are for their owner alone.
 
     Raises:
         OSError: If it cannot be written. What was there before stays.
     """
-    _sweep_beside(path)
-    part = _part_of(path)
-    with part.open("xb") as made:
-        _lock(made.fileno())
-        mode = os.fstat(made.fileno()).st_mode & 0o777
-        try:
-            yield part
-            part.chmod(mode)
-            with part.open("rb") as written:  # it may be another file by now
-                os.fsync(written.fileno())
-            part.replace(path)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
+    place = path.resolve() if path.is_symlink() else path
+    _sweep_beside(place)
+    part = _part_of(place)
+    try:
+        with part.open("xb") as made:
+            _lock(made.fileno())
+            mode = os.fstat(made.fileno()).st_mode & 0o777
+            try:
+                yield part
+                part.chmod(mode)
+                with part.open("rb") as written:  # it may be another file by now
+                    os.fsync(written.fileno())
+                part.replace(place)
+            except BaseException:
+                part.unlink(missing_ok=True)
+                raise
+    except OSError as error:
+        error.filename = str(path)  # which nobody would find in a name that is drawn
+        raise
 
 
 @contextmanager
@@ -136,8 +141,10 @@ def _claim(path: Path) -> int | None:
 
 
 def _lock(descriptor: int) -> bool:
-    if fcntl is None:
+    if sys.platform == "win32":  # no such locks there: nothing is swept
         return False
+    import fcntl
+
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

@@ -52,7 +52,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read a safetensors file: its tensors, in the machine's memory, and its metadata.
 
     Raises:
-        DamagedError: If it is no such file, is not whole, is not what was written, or holds numbers that are not finite.
+        DamagedError: If it is no such file, is not what was written, or holds numbers that are not finite.
         InputError: If the system does not let it be read.
     """
     head = _head(path)

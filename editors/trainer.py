@@ -279,8 +279,8 @@ class Trainer:
                 write_whole(path, b"".join(kept))
         if len(kept) < self.state.step:
             self.report(
-                f"note: {path}: damaged ({len(kept)} of the lines of {self.state.step} steps can be read); the training "
-                "does not depend on them."
+                f"note: {path}: damaged ({len(kept)} of the lines of {self.state.step} steps can be read); the "
+                "training does not depend on them."
             )
 
     def _write(self, line: dict[str, Any]) -> None:
