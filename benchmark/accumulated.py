@@ -1,6 +1,7 @@
 """One edit that carries many requests, and the files in which a run keeps it between two starts."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
@@ -110,9 +111,7 @@ class Accumulated:
             write_record(
                 index, _Index(file=path.name, first=self.first, requests=self.requests, failures=self.failures)
             )
-            for old in index.parent.glob("*.safetensors"):
-                if old != path and old.name.rpartition("-")[0] == index.stem:
-                    old.unlink()
+            _tidy(index, path)
         except OSError as error:
             reason = error.strerror or error
             raise StorageError(
@@ -184,6 +183,19 @@ def _laid_out(edits: Edits, model: LanguageModel | None = None) -> Edits:
         return replace(patch, **own)  # type: ignore[arg-type]
 
     return Edits(tuple(tuple(map(copied, patches)) for patches in edits.patches), edits.facts, edits.contexts)
+
+
+def tidy(folder: Path) -> None:
+    """Remove edits in a run's folder that no index names any more; a kill may have left them."""
+    for index in (folder / "edits").glob("*.json"):
+        with suppress(InputError, OSError):
+            _tidy(index, index.with_name(str(read_object(index).get("file"))))
+
+
+def _tidy(index: Path, path: Path) -> None:
+    for old in index.parent.glob("*.safetensors") if path.is_file() else ():
+        if old != path and old.name.rpartition("-")[0] == index.stem:
+            old.unlink()
 
 
 def _edits_of(index: Path, requests: int) -> Path:

@@ -72,9 +72,10 @@ def whole_folder(path: Path) -> Iterator[Path]:
     """
     _sweep_beside(path)
     part = _part_of(path)
-    part.mkdir()
-    held = _claim(part)
+    held = None
     try:
+        part.mkdir()
+        held = _claim(part)
         yield part
         before = _part_of(path) if path.exists() else None
         if before is not None:
@@ -87,6 +88,9 @@ def whole_folder(path: Path) -> Iterator[Path]:
             raise
         if before is not None:
             shutil.rmtree(before, ignore_errors=True)
+    except OSError as error:
+        error.filename = str(path)
+        raise
     finally:
         shutil.rmtree(part, ignore_errors=True)
         if held is not None:

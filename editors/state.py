@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from .errors import DamagedError, InputError
 from .files import whole_file
 
-CONTENT = "sha256"
-"""Key of the metadata that holds the digest of all others and of the tensors."""
+TEXTS, CONTENT = "texts", "sha256"
+"""Keys of a file's metadata: the texts as one JSON object, because safetensors writes several in an order of chance,
+and within it the digest of all others and of the tensors. Older versions wrote each text under its own key."""
 _BLOCK = 1 << 26
 _PICKLES = (b"\x80", b"PK\x03\x04")
 
@@ -39,7 +40,9 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
         OSError: If it cannot be written.
     """
     own = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    texts = None if metadata is None else {**metadata, CONTENT: _digest(own, metadata)}
+    texts = None
+    if metadata is not None:
+        texts = {TEXTS: json.dumps({**metadata, CONTENT: _digest(own, metadata)}, sort_keys=True)}
     with whole_file(path) as part:
         try:
             save_file(own, part, metadata=texts)
@@ -66,6 +69,9 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         pickled = head.startswith(_PICKLES)
         what = "a pickle, which is never opened" if pickled else f"no whole safetensors file: {_line(error)}"
         raise DamagedError(path, what) from error
+    if TEXTS in metadata:
+        with parsed(path):
+            metadata = {key: str(text) for key, text in json.loads(metadata[TEXTS]).items()}
     digest = metadata.pop(CONTENT, None)
     if digest is not None and digest != _digest(tensors, metadata):
         raise DamagedError(path, "its content is not what was written: its sha256 is another")

@@ -148,6 +148,8 @@ def _check_facts(record: CaseRecord) -> Iterator[Break]:
 def _check_score(score: Score, record: CaseRecord) -> Iterator[Break]:
     if broken := out_of_range(score.protocol, score.value):
         yield broken
+    elif score.protocol in ("teacher_forced_exact", "free_generation") and score.value not in (0.0, 1.0):
+        yield Break("value", f"{score.protocol} of 0 or 1", str(score.value))
     if score.probe is None:
         if (score.measure, score.subset, score.derived, score.protocol) != ("fluency", "text", False, "ngram_entropy"):
             yield Break("probe", "the number of an answer", "none")
