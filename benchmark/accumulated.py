@@ -1,6 +1,7 @@
 """One edit that carries many requests, and the files in which a run keeps it between two starts."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
@@ -8,10 +9,10 @@ from typing import Any, Self
 from urllib.parse import quote
 
 import torch
-from pydantic import BaseModel
-from safetensors import SafetensorError
+from pydantic import BaseModel, Field
 
-from instructedit.editors import CaseError, Editor, EditRequest, Edits, InputError, LanguageModel, Patch
+from instructedit.editors import CaseError, DamagedError, Editor, EditRequest, Edits, InputError, LanguageModel, Patch
+from instructedit.editors.state import parsed, read_object
 from instructedit.editors.structure import execution_device
 
 from .scoring import NOT_FINITE, Made, is_finite
@@ -22,8 +23,8 @@ class _Index(BaseModel):
     """`edits/ROW.json`: which safetensors file beside it counts, and what does not stand in that."""
 
     file: str
-    first: int = 0
-    requests: int
+    first: int = Field(default=0, ge=0)
+    requests: int = Field(ge=0)
     failures: dict[str, str]
 
 
@@ -102,35 +103,49 @@ class Accumulated:
         # Memory laid out otherwise rounds otherwise: a run that goes on must not differ from one that was stopped.
         self.edits = _laid_out(self.edits)
         index = _index(folder, row)
-        path = index.with_name(f"{index.stem}-{self.first + self.requests}.safetensors")
-        part = path.with_suffix(".part")
+        path = _edits_of(index, self.first + self.requests)
         try:
             index.parent.mkdir(exist_ok=True)
-            self.edits.save(part)
-            part.replace(path)
+            self.edits.save(path)
             # The index is written last, so that it never names a file that is not there.
             write_record(
                 index, _Index(file=path.name, first=self.first, requests=self.requests, failures=self.failures)
             )
-            for old in index.parent.glob("*.safetensors"):
-                if old != path and old.name.rpartition("-")[0] == index.stem:
-                    old.unlink()
-        except (OSError, SafetensorError) as error:
-            raise StorageError(f"{path}: the edit cannot be written ({error}).") from error
+            _tidy(index, path)
+        except OSError as error:
+            reason = error.strerror or error
+            raise StorageError(
+                f"{path}: the edit cannot be written ({reason}); all finished cases are safe, and the same command "
+                "goes on from them."
+            ) from error
 
     @classmethod
-    def load(cls, folder: Path, row: str, model: LanguageModel) -> Self | None:
-        """Read what `save` wrote; None where nothing was written.
+    def load(
+        cls, folder: Path, row: str, model: LanguageModel, report: Callable[[str], None] = lambda _: None
+    ) -> Self | None:
+        """Read what `save` wrote; None where nothing was written, or it is damaged: then that is said.
 
         Raises:
-            InputError: If the file holds no edits of this version.
+            InputError: If the system does not let it be read.
         """
         path = _index(folder, row)
-        if not path.is_file():
+        if not path.exists():
             return None
-        index = _Index.model_validate_json(path.read_text(encoding="utf-8"))
-        edits = Edits.load(path.with_name(index.file))
-        return cls(_laid_out(edits, model), index.requests, index.failures, index.first)
+        try:
+            found = read_object(path)
+            with parsed(path):
+                index = _Index.model_validate(found)
+                place = _edits_of(path, index.first + index.requests)
+                if index.file != place.name:
+                    raise ValueError(f"'file' is {index.file}, {place.name} was expected")
+            edits = Edits.load(place)
+            with parsed(place):
+                if len(edits) != 1:
+                    raise ValueError(f"{len(edits)} edits, one was expected")
+                return cls(_laid_out(edits, model), index.requests, index.failures, index.first)
+        except DamagedError as error:
+            report(f"note: {error} The edits of row '{row}' are made again.")
+            return None
 
 
 def _refused(model: LanguageModel, editor: Editor[Any], requests: Sequence[EditRequest], seed: int) -> dict[str, str]:
@@ -162,12 +177,30 @@ def _laid_out(edits: Edits, model: LanguageModel | None = None) -> Edits:
     def copied(patch: Patch) -> Patch:
         tensors = patch.tensors()
         if model is not None:
-            device = execution_device(model.model.get_submodule(patch.site))
+            device = execution_device(model.model.get_submodule(patch.site))  # AttributeError: no such map
             tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
         own = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
         return replace(patch, **own)  # type: ignore[arg-type]
 
     return Edits(tuple(tuple(map(copied, patches)) for patches in edits.patches), edits.facts, edits.contexts)
+
+
+def tidy(folder: Path) -> None:
+    """Remove edits in a run's folder that no index names any more; a kill may have left them."""
+    for index in (folder / "edits").glob("*.json"):
+        with suppress(InputError, OSError):
+            _tidy(index, index.with_name(str(read_object(index).get("file"))))
+
+
+def _tidy(index: Path, path: Path) -> None:
+    for old in index.parent.glob("*.safetensors") if path.is_file() else ():
+        if old != path and old.name.rpartition("-")[0] == index.stem:
+            old.unlink()
+
+
+def _edits_of(index: Path, requests: int) -> Path:
+    """Return the file of the edit that a row has after so many requests."""
+    return index.with_name(f"{index.stem}-{requests}.safetensors")
 
 
 def _index(folder: Path, row: str) -> Path:

@@ -17,9 +17,10 @@ from instructedit.editors.errors import InputError
 
 from .crossed import crossed_difference
 from .decide import adjust, family
+from .guard import read_finished
 from .health import Tally
 from .questions import Asked, questions
-from .results import EditorSpec, Health, RunFile, RunSummary, digest_of, read_record
+from .results import EditorSpec, Health, RunFile, digest_of
 from .statistics import Interval, Paired, bounds_of
 from .store import Store
 from .suite_results import SeedComparison, SeedMean, SeedPair, SideMean, SuiteFile, SuiteGroup, SuiteSummary
@@ -68,13 +69,13 @@ def _readable(out: Path, suite: SuiteFile, warnings: list[str]) -> Iterator[_Run
         if not (folder / "summary.json").is_file():
             warnings.append(f"{name} is left out: it is not finished, or its folder is not there.")
             continue
-        summary = read_record(folder / "summary.json", RunSummary)
+        run, summary = read_finished(folder)
         if not summary.valid:
             warnings.append(f"{name} is left out, it is INVALID: {summary.invalid_reason or 'no reason was recorded.'}")
             continue
         if not summary.complete:
             warnings.append(f"{name} is INCOMPLETE: not every case has been run under every editor.")
-        yield _Run(entry.label, folder, read_record(folder / "run.json", RunFile))
+        yield _Run(entry.label, folder, run)
 
 
 def _without_seed(file: RunFile) -> str:
@@ -155,7 +156,7 @@ def _values(runs: Sequence[_Run]) -> tuple[dict[str, list[_Values]], dict[str, C
     failed: dict[str, Counter[str]] = defaultdict(Counter)
     tally = Tally(runs[0].file.spec)
     for number, run in enumerate(runs):
-        for record in Store(run.folder).records():
+        for record in Store(run.folder).records(run.file):
             tally.take(record)
             if record.status != "done":
                 failed[record.task][record.editor] += 1

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instructedit.editors.errors import InputError
+from instructedit.editors.files import whole_file
 
 from .results import SCHEMA_VERSION, Record, parse_record
 
@@ -67,11 +68,9 @@ def write_directions(path: Path, run: str, limit: int, found: Sequence[Direction
     """
     about = DirectionsAbout(run=run, limit=limit, sets=tuple(one.about for one in found))
     arrays = {f"cosines_{number}": one.cosines for number, one in enumerate(found)}
-    part = path.with_suffix(".part")
     try:
-        with part.open("wb") as file:
+        with whole_file(path) as part, part.open("wb") as file:
             np.savez(file, allow_pickle=False, **{_ABOUT: np.array(about.model_dump_json())}, **arrays)
-        part.replace(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror}).") from error
     return path

@@ -16,6 +16,7 @@ from instructedit.editors.gram import gram
 from .checkpoint import RECORD, Checkpoint
 from .config import RunConfig
 from .direction_results import FILE, Directions, DirectionSet, write_directions
+from .guard import read_run
 from .instructions import InstructionBank, read_bank
 from .outline import requests_of
 from .questions import base_name
@@ -102,7 +103,7 @@ class Workshop:
             InputError: If the run is not finished, or model, data, instructions or a trained editor are not there or
                 not those of the run.
         """
-        file = read_record(folder / "run.json", RunFile)
+        file = read_run(folder / "run.json")
         if not (folder / "summary.json").is_file():
             raise InputError(f"{folder}: this run is not finished, there is no summary.json.")
         asked = list(sets(file.spec))

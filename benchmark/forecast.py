@@ -4,8 +4,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from instructedit.editors import Cost, Sketch
+from instructedit.editors import Cost, DamagedError, InputError, Sketch
 from instructedit.editors.cost import FLOAT
+from instructedit.editors.state import read_object
 
 from . import memory
 from .checkpoint import RECORD, Checkpoint
@@ -176,9 +177,16 @@ def _saved(root: Path, training: Training, sketch: Sketch, seed: int) -> bool:
     """Tell whether a folder of checkpoints has a training, as far as can be told without the model's weights."""
     editor = training.editor
     for path in root.glob(f"{editor.name}-*-{training.cases.digest[:8]}-*/{RECORD}"):
-        found = read_record(path, Checkpoint)
+        try:
+            found = read_record(path, Checkpoint)
+        except InputError:  # whoever trains says what is wrong
+            continue
         same = (found.config, found.seed) == (editor.config.model_dump(mode="json"), seed)
         if same and found.training == training.cases.digest and editor.saved(path.parent):
-            shape = json.loads((path.parent / "editor.json").read_text(encoding="utf-8"))["shape"]
-            return bool(shape["vocabulary"] == sketch.vocabulary and shape["width"] == sketch.width)
+            try:
+                shape = read_object(path.parent / "editor.json").get("shape")
+            except DamagedError:  # it will be trained again
+                return False
+            fits = {"vocabulary": sketch.vocabulary, "width": sketch.width}
+            return isinstance(shape, dict) and {key: shape.get(key) for key in fits} == fits
     return False

@@ -389,6 +389,10 @@ class RunSummary(Record):
     """False when the base model's weights were not the same after the run as before."""
     invalid_reason: str | None = None
     complete: bool
+    cases_sha256: str | None = None
+    """Of the `cases.jsonl` that it was computed from; None in files of older versions, which did not record it."""
+    lines: int | None = None
+    """Of that file; None as above."""
     counts: dict[str, dict[str, int]]
     """Per task: cases done, skipped and failed, and unscored probes by reason."""
     means: tuple[Mean, ...]

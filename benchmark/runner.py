@@ -5,7 +5,7 @@ that decides its numbers, so starting the same run again goes on from what is on
 chunks with seeds of their own: a killed run leaves the same bytes as one that was not.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,16 @@ from tqdm import tqdm
 
 from instructedit.editors import Editor, LanguageModel
 
+from .accumulated import tidy
 from .checkpoint import Checkpoint
 from .config import EMBEDDED_MODEL, RunConfig
 from .defaults import foreign_defaults
+from .guard import content_of, key_of
 from .outline import Outline, check_generation, outline
 from .provenance import provenance
 from .results import EditorSpec, RunFile, RunSpec, RunSummary, TrainingSpec
 from .schedules import SCHEDULES, Work, lines
-from .store import Store, key_of
+from .store import Store
 from .summary import summarise
 from .training import trained
 from .usage import Meter
@@ -181,12 +183,15 @@ def run(
     """
     total = prepared.total
     store = Store(out / prepared.file.digest)
-    with store.open(prepared.file):
+    ids = {task: [case.request.case_id for case in cases] for task, cases in prepared.outline.cases.items()}
+    with store.open(prepared.file, report):
         for change in store.changes(prepared.file):
             report(f"note: this run was begun with {change}; its finished results are kept.")
         if cut := store.mend():
             report(f"{store.cases}: the last line was half-written ({cut} bytes) and is computed again.")
-        done = {key_of(record) for record in store.records()}
+        tidy(store.folder)
+        store.check_unchanged(report)
+        done = {key_of(record) for record in store.records(prepared.file, ids)}
         if done:
             report(f"{len(done)} of {total} results are there already.")
         if len(done) < total:
@@ -196,7 +201,7 @@ def run(
                 work = Work(prepared.model, prepared.outline, prepared.file, editors, store, done, report, bar)
                 SCHEDULES[prepared.file.spec.schedule](work)
             store.append_usage(meter.read())
-        summary = _sum_up(prepared, store)
+        summary = _sum_up(prepared, store, ids)
     if not summary.valid:
         report(f"INVALID RUN: {summary.invalid_reason}")
     return store.folder
@@ -215,10 +220,12 @@ def _ready(
     return editors
 
 
-def _sum_up(prepared: Prepared, store: Store) -> RunSummary:
+def _sum_up(prepared: Prepared, store: Store, ids: Mapping[str, Collection[str]]) -> RunSummary:
     fingerprint = prepared.model.fingerprint()
     valid = fingerprint == prepared.file.spec.model_fingerprint
     reason = None if valid else "The base model's weights were not the same after the run as before it."
-    summary = summarise(prepared.file, store.records(), valid, reason, expected=prepared.total)
+    found = summarise(prepared.file, store.records(prepared.file, ids), valid, reason, expected=prepared.total)
+    content = content_of(store.cases)
+    summary = found.model_copy(update=dict(zip(("cases_sha256", "lines"), content, strict=True)) if content else {})
     store.write("summary.json", summary)
     return summary

@@ -21,12 +21,13 @@ from instructedit.editors import EditCase, Editor, EditRequest, InputError, Lang
 
 from .accumulated import Accumulated
 from .exhausted import in_halves, is_exhausted, reason
+from .guard import Key, key_of
 from .outline import Outline, requests_of
 from .results import CaseRecord, RunFile, RunSpec, Schedule
 from .scoring import Timing, run_chunk, score_chunk
 from .settings import RowSpec
 from .stages import AFTER_ALL, AFTER_EDIT, BATCH, SINGLE, after, batches, marks_of, place, scored
-from .store import Key, Store, key_of
+from .store import Store
 from .usage import ChunkTime
 
 
@@ -187,7 +188,7 @@ def batch(work: Work) -> None:
 
 def _joint(work: Work, row: RowSpec, stream: Sequence[EditCase], first: int) -> Accumulated:
     """Return the edit of a batch under a row: the one that is kept, or a new one, which then takes its place."""
-    found = Accumulated.load(work.store.folder, row.name, work.model)
+    found = Accumulated.load(work.store.folder, row.name, work.model, work.report)
     if found is None or found.first != first:
         begun = perf_counter()
         requests = work.requests(row, stream)
@@ -239,7 +240,7 @@ def sequential(work: Work) -> None:
 
 def _resumed(work: Work, row: RowSpec, stream: Sequence[EditCase], marks: Sequence[int]) -> Accumulated:
     """Return how far a row has come, or its beginning if a line is missing that only an earlier state could fill."""
-    found = Accumulated.load(work.store.folder, row.name, work.model)
+    found = Accumulated.load(work.store.folder, row.name, work.model, work.report)
     if (
         found is None
         or work.lacks(row, stream[: found.requests], AFTER_EDIT)

@@ -5,36 +5,22 @@ What is on disk is never computed again.
 
 import mmap
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from sys import intern
-from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 from pydantic import BaseModel
 
-from instructedit.editors import InputError
+from instructedit.editors.errors import DamagedError, InputError
+from instructedit.editors.files import sweep, write_whole
 
-from .results import CaseRecord, RunFile, parse_record, read_record
+from .guard import Admission, changed, content_of, read_run
+from .results import CaseRecord, RunFile, RunSummary, parse_record, read_record
 
 
 class StorageError(InputError):
     """Results cannot be written (a full disk, no permission). What was written before is safe."""
-
-
-class Key(NamedTuple):
-    """What a line of `cases.jsonl` is the only one of."""
-
-    case: str
-    editor: str
-    stage: str
-
-
-def key_of(record: CaseRecord) -> Key:
-    """Return the key of a line."""
-    # Keys are kept, and each line that is read brings strings of its own: equal ones are kept once.
-    return Key(intern(record.case_id), intern(record.editor), intern(record.stage))
 
 
 def write_record(path: Path, record: BaseModel) -> Path:
@@ -45,16 +31,9 @@ def write_record(path: Path, record: BaseModel) -> Path:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return _write(path, record)
+        return write_whole(path, record.model_dump_json(indent=1) + "\n")
     except OSError as error:
         raise StorageError(f"{path}: cannot be written ({error.strerror}).") from error
-
-
-def _write(path: Path, record: BaseModel) -> Path:
-    part = path.with_suffix(".part")
-    part.write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    part.replace(path)
-    return path
 
 
 class Store:
@@ -71,8 +50,12 @@ class Store:
         self.usage = folder / "usage.jsonl"
 
     @contextmanager
-    def open(self, run: RunFile) -> Iterator[None]:
-        """Take the folder for this process and write `run.json` if it is not there.
+    def open(self, run: RunFile, report: Callable[[str], None] = lambda _: None) -> Iterator[None]:
+        """Take the folder for this process, clear what killed ones have left, and write `run.json` if it is not there.
+
+        Args:
+            run: What `run.json` has to hold.
+            report: Takes a sentence on what is made again.
 
         Raises:
             InputError: If another process writes this run, or the folder holds another one.
@@ -89,23 +72,33 @@ class Store:
                     f"{self.folder}: another process is writing this run; wait for it or stop it."
                 ) from error
         try:
-            self._start(run)
+            for folder in (self.folder, self.folder / "edits"):
+                sweep(folder)
+            self._start(run, report)
             yield
         finally:
             lock.release()
 
-    def _start(self, run: RunFile) -> None:
+    def _start(self, run: RunFile, report: Callable[[str], None]) -> None:
         path = self.folder / "run.json"
-        if path.is_file():
-            known = read_record(path, RunFile)
-            if known.digest != run.digest:
-                raise InputError(f"{path}: holds the run {known.digest}, but {run.digest} was expected.")
-            return
+        if path.exists():
+            try:
+                known = read_run(path, named=False)
+            except InputError as error:
+                if isinstance(error.__cause__, OSError):
+                    raise
+                # The folder's name says what the run is of; where and when it was begun is lost.
+                what = str(error).removeprefix(f"{path}: ").removesuffix(".")
+                report(f"note: {DamagedError(path, what)} It is written again, as of this start.")
+            else:
+                if known.digest != run.digest:
+                    raise InputError(f"{path}: holds the run {known.digest}, but {run.digest} was expected.")
+                return
         self.write("run.json", run)
 
     def changes(self, run: RunFile) -> list[str]:
         """Return what is now another than when the run was begun, each as `NAME WAS (now IS)`."""
-        begun, now = (record.provenance for record in (read_record(self.folder / "run.json", RunFile), run))
+        begun, now = (record.provenance for record in (read_run(self.folder / "run.json", named=False), run))
         pairs = {
             "instructedit-bench": (begun.version, now.version),
             "the commit": (begun.git_revision, now.git_revision),
@@ -122,7 +115,7 @@ class Store:
             StorageError: If it cannot be written.
         """
         with self._writing():
-            return _write(self.folder / name, record)
+            return write_whole(self.folder / name, record.model_dump_json(indent=1) + "\n")
 
     def mend(self) -> int:
         """Cut half-written last lines off, left by a kill or a full disk; return the bytes cut off `cases.jsonl`."""
@@ -132,23 +125,64 @@ class Store:
         if not path.is_file() or not (size := path.stat().st_size):
             return 0
         # Mapped, because only the end is looked at, and the lines of 10,000 cases are hundreds of megabytes.
-        with path.open("rb") as lines, mmap.mmap(lines.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        with (
+            self._writing(),
+            path.open("rb") as lines,
+            mmap.mmap(lines.fileno(), 0, access=mmap.ACCESS_READ) as content,
+        ):
             whole = content.rfind(b"\n") + 1
         if whole < size:
             with self._writing(), path.open("r+b") as file:
                 file.truncate(whole)
         return size - whole
 
-    def records(self) -> Iterator[CaseRecord]:
+    def records(self, run: RunFile, ids: Mapping[str, Collection[str]] | None = None) -> Iterator[CaseRecord]:
         """Yield all finished lines, one at a time: as records the lines of one case take a tenth of a megabyte.
 
+        Args:
+            run: The run that they have to be of.
+            ids: The cases of each task, where the data are at hand.
+
         Raises:
-            InputError: If a line is no record of this version.
+            InputError: If a line cannot be one of the run: see `guard.Admission`.
         """
-        if self.cases.is_file():
+        if not self.cases.exists():
+            return
+        admission = Admission(run, ids)
+        try:
             with self.cases.open("rb") as file:
                 for number, line in enumerate(file, start=1):
-                    yield parse_record(line, CaseRecord, f"{self.cases}, line {number}")
+                    place = f"{self.cases}, line {number}"
+                    yield admission.checked(parse_record(line, CaseRecord, place), place)
+        except OSError as error:
+            raise InputError(f"{self.cases}: cannot be read ({error.strerror}).") from error
+
+    def check_unchanged(self, report: Callable[[str], None] = lambda _: None) -> None:
+        """Refuse to go on from lines that are not those of which the run was summed up.
+
+        Lines that are missing are computed again; a summary that is damaged is made again.
+
+        Raises:
+            InputError: If `cases.jsonl` has as many lines as it had, or more, and others.
+        """
+        path = self.folder / "summary.json"
+        if not path.exists():
+            return
+        try:
+            summary = read_record(path, RunSummary)
+        except InputError as error:
+            if isinstance(error.__cause__, OSError):
+                raise
+            report(f"note: {error} It is made again.")
+            return
+        if found := changed(self.cases, summary):
+            content = content_of(self.cases)
+            if content is None or content.lines >= (summary.lines or 0):
+                raise InputError(found)
+            report(
+                f"note: {self.cases}: {content.lines} of the {summary.lines} lines of the finished run are there; the "
+                "others are computed again."
+            )
 
     def append(self, records: Iterable[BaseModel], timings: Iterable[BaseModel] = ()) -> None:
         """Append lines and make sure that they are on disk.

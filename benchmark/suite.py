@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from instructedit.editors import LanguageModel
+from instructedit.editors import InputError, LanguageModel
 
 from .config import SuiteRun
 from .preflight import Checked, Place, check
@@ -104,19 +104,24 @@ def run_suite(
                 report(f"note: {note}")
         said.update(prepared.outline.notes)
         folder = run(prepared, out, checkpoints=checkpoints, report=report, progress=progress, track=track)
-        _register(out, name, label, prepared.file)
+        _register(out, name, label, prepared.file, report)
         finished(folder)
         folders.append(folder)
     return tuple(folders)
 
 
-def _register(out: Path, name: str, label: str, file: RunFile) -> None:
-    """Write a run into the index; it replaces the one of the same label and seed."""
+def _register(out: Path, name: str, label: str, file: RunFile, report: Callable[[str], None]) -> None:
+    """Write a run into the index; it replaces the one of the same label and seed. One that is damaged is made anew."""
     path = out / SUITES / f"{Path(name).stem}.json"
     known: tuple[SuiteEntry, ...] = ()
     if path.is_file():
-        index = read_record(path, SuiteFile)
-        known = index.runs if index.name == readable(name) else ()
+        try:
+            index = read_record(path, SuiteFile)
+            known = index.runs if index.name == readable(name) else ()
+        except InputError as error:
+            if isinstance(error.__cause__, OSError):
+                raise
+            report(f"note: {error} It is made anew; runs that are not in it come in when they are run again.")
     spec = file.spec
     entry = SuiteEntry(label=label, setting=spec.setting, schedule=spec.schedule, seed=spec.seed, digest=file.digest)
     others = (run for run in known if (run.label, run.seed) != (entry.label, entry.seed))

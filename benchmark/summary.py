@@ -20,10 +20,10 @@ from instructedit.editors.errors import InputError
 
 from .crossed import crossed_mean
 from .decide import adjust, by_definition
+from .guard import Key, key_of
 from .health import Tally
 from .results import CaseRecord, Comparison, EditorSpec, Mean, Measure, Protocol, RunFile, RunSummary
 from .statistics import Interval, bounds_of, paired
-from .store import Key, key_of
 
 CONTROL = "none"
 """The method that edits nothing."""

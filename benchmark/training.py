@@ -5,23 +5,36 @@ its content, and a checkpoint by everything that decides its weights: settings, 
 training share it.
 """
 
+import json
 import math
 import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from safetensors import SafetensorError
 
-from instructedit.editors import EditCase, Editor, EditRequest, InputError, LanguageModel, TrainedEditor, TrainingSet
+from instructedit.editors import (
+    DamagedError,
+    EditCase,
+    Editor,
+    EditRequest,
+    InputError,
+    LanguageModel,
+    TrainedEditor,
+    TrainingSet,
+)
+from instructedit.editors.editor import EDITOR
+from instructedit.editors.files import sweep
+from instructedit.editors.state import parsed, read_object
+from instructedit.editors.trainer import BEST, SAVED
 
 from .checkpoint import RECORD, Checkpoint
-from .results import TrainingSpec, read_record, unlike
+from .results import TrainingSpec, parse_record, unlike
 from .selection import divide, rank
 from .settings import Arm
 from .store import StorageError, write_record
@@ -242,30 +255,82 @@ def trained(
         track: `wandb` or `trackio` to send the metrics there.
 
     Raises:
-        InputError: If the folder holds the checkpoint of another training.
+        InputError: If the folder holds the checkpoint of another training, or cannot be read.
         StorageError: If it cannot be written.
     """
     folder = root / checkpoint.name
     with _alone(folder, lambda: report(f"waiting for another process that trains {training.name}")):
-        path = folder / RECORD
-        if not folder.exists() or not any(folder.iterdir()):
-            write_record(path, checkpoint)
-        _check(path, checkpoint)
-        if training.editor.saved(folder):
+        sweep(folder)
+        _record(folder / RECORD, checkpoint, report)
+        editor = training.editor
+        if (found := _finished(editor, folder, report)) is not None:
             report(f"{training.name} is trained already: {folder}")
-            return type(training.editor).load(folder)
+            return found
         train, validation = len(training.cases.train), len(training.cases.validation)
         report(f"training {training.name} ({train:,} cases, {validation:,} for validation)")
-        try:
-            training.editor.fit(
+        with keeping(folder):
+            editor.fit(
                 model, training.cases, folder, seed=checkpoint.seed, track=track, report=report, progress=progress
             )
-        except (OSError, SafetensorError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise StorageError(
-                f"{folder}: the training cannot be written ({reason}); the same command goes on from its last save."
-            ) from error
-        return training.editor
+        return editor
+
+
+def _finished(editor: TrainedEditor[Any], folder: Path, report: Callable[[str], None]) -> Editor[Any] | None:
+    """Return the finished editor of a folder; None where there is none, or one that has to be trained again."""
+    if not editor.saved(folder):
+        return None
+    try:
+        found = type(editor).load(folder)
+        if found.config != editor.config:
+            raise DamagedError(folder / EDITOR, f"it has another configuration than {RECORD}")
+    except DamagedError as error:
+        report(f"note: {error} It is trained again.")
+        with keeping(folder):
+            (folder / EDITOR).unlink()
+        return None
+    if found.weights_sha256 is None and found.state():
+        report(f"note: {folder / EDITOR}: sha256 of the weights not recorded, an older version wrote it.")
+    for rest in (SAVED, BEST):  # a kill between the last two steps of a training leaves them
+        with suppress(OSError):
+            (folder / rest).unlink(missing_ok=True)
+    return found
+
+
+@contextmanager
+def keeping(folder: Path) -> Iterator[None]:
+    """Turn what the system says while a training writes into a sentence on how it goes on."""
+    try:
+        yield
+    except OSError as error:
+        on = "goes on from its last save" if (folder / SAVED).is_file() else "starts it again"
+        raise StorageError(
+            f"{error.filename or folder}: the training cannot be written ({error.strerror or error}); the same command "
+            f"{on}."
+        ) from error
+
+
+def _record(path: Path, expected: Checkpoint, report: Callable[[str], None]) -> None:
+    """Write down what a checkpoint is of, or hold it against what is expected.
+
+    The folder's name is the digest of the record, so that one that is damaged or not there can be written again.
+
+    Raises:
+        InputError: If the folder is of another training.
+        StorageError: If it cannot be written.
+    """
+    try:
+        content = read_object(path)
+        with parsed(path):
+            found = parse_record(json.dumps(content), Checkpoint, RECORD)
+    except DamagedError as error:
+        if path.exists() or (path.parent / EDITOR).exists():
+            report(f"note: {error} It is written again.")
+        write_record(path, expected)
+        return
+    if what := unlike(found, expected):
+        raise InputError(
+            f"{path}: is of another training ({what}); remove the folder or choose another one for the checkpoints."
+        )
 
 
 @contextmanager
@@ -285,10 +350,3 @@ def _alone(folder: Path, wait: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def _check(path: Path, expected: Checkpoint) -> None:
-    if what := unlike(read_record(path, Checkpoint), expected):
-        raise InputError(
-            f"{path}: is of another training ({what}); remove the folder or choose another one for the checkpoints."
-        )

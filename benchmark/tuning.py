@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from instructedit.editors import InputError, LanguageModel
+from instructedit.editors.files import write_whole
 from instructedit.editors.search import replaced
 
 from .checkpoint import RECORD
@@ -92,7 +93,7 @@ def tune(
         trails.append(search(one, loaded[1], place))
         finished(write_record(place.trail(one.row), trails[-1]))
     try:
-        place.file.write_text(written(wanted, trails), encoding="utf-8", newline="\n")
+        write_whole(place.file, written(wanted, trails))
     except OSError as error:
         raise StorageError(f"{place.file}: cannot be written ({error.strerror}).") from error
     return tuple(trails)
@@ -172,7 +173,7 @@ def _run(config: RunConfig, asked: Search, model: LanguageModel, place: Workplac
     folder = run(prepared, place.runs, checkpoints=place.out / "checkpoints", progress=place.progress)
     if reason := read_record(folder / "summary.json", RunSummary).invalid_reason:
         raise InputError(f"{folder}: the run is invalid. {reason}")
-    return prepared.file.digest, read(Store(folder).records(), config.tasks)
+    return prepared.file.digest, read(Store(folder).records(prepared.file), config.tasks)
 
 
 def written(wanted: Wanted, trails: Sequence[Trail]) -> str:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .edits import Context as Context
     from .edits import Edits as Edits
     from .errors import CaseError as CaseError
+    from .errors import DamagedError as DamagedError
     from .errors import InputError as InputError
     from .errors import did_you_mean as did_you_mean
     from .free import Free as Free
@@ -71,6 +72,7 @@ _HOME = {
     "Context": "edits",
     "Cost": "cost",
     "Cut": "structure",
+    "DamagedError": "errors",
     "Dense": "patches",
     "Descent": "optimise",
     "EDITORS": "registry",

@@ -14,23 +14,28 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Self, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, ValidationError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from .cases import EditRequest, InstructedProbes
 from .cost import Cost
 from .edits import Context, Edits
-from .errors import InputError
+from .errors import DamagedError, InputError
+from .files import write_whole
 from .instruction import instruction_context
 from .model import LanguageModel
 from .rows import Encoder, Row
 from .sequence import merge
 from .sketch import Sketch
+from .state import parsed, read_object, read_tensors, sha256_of, write_tensors
 from .strict import complaint, validated
 from .texts import EditTexts, edit_texts
 
 if TYPE_CHECKING:
     from .search import Range
+
+
+EDITOR, WEIGHTS = "editor.json", "state.safetensors"
+"""The files of a saved editor; the first is written last."""
 
 
 class Published(NamedTuple):
@@ -96,6 +101,7 @@ class Editor(ABC, Generic[C]):
             e.g. that its published form is another one.
         Config: Its configuration class; every field has a default.
         search: Ranges within which `instructedit tune` searches its options; without any it cannot be tuned.
+        weights_sha256: Of the file that its state was read from, as `editor.json` says; None where it does not.
     """
 
     name: ClassVar[str]
@@ -107,6 +113,7 @@ class Editor(ABC, Generic[C]):
     schedule_notes: ClassVar[Mapping[str, str]] = {}
     Config: ClassVar[type[EditorConfig]] = EditorConfig
     search: ClassVar[Mapping[str, "Range"]] = MappingProxyType({})
+    weights_sha256: str | None = None
 
     def __init__(self, config: C | None = None) -> None:
         self.config: C = config if config is not None else cast(C, self.Config())
@@ -230,13 +237,12 @@ class Editor(ABC, Generic[C]):
         assert not state, f"{self.name} has no state"
 
     def save(self, folder: Path) -> None:
-        """Write state and configuration to a folder: `state.safetensors` if there is a state, then `editor.json`."""
+        """Write state and configuration to a folder: `state.safetensors` if there is a state, then `editor.json`.
+
+        Raises:
+            OSError: If they cannot be written.
+        """
         folder.mkdir(parents=True, exist_ok=True)
-        state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state().items()}
-        if state:
-            part = folder / "state.part"
-            save_file(state, part)
-            part.replace(folder / "state.safetensors")
         outline = {
             "format": "instructedit-editor-1",
             "name": self.name,
@@ -244,15 +250,16 @@ class Editor(ABC, Generic[C]):
             "config": self.config.model_dump(mode="json"),
             **self.about(),
         }
-        # last, and whole: where it stands, the editor is complete
-        part = folder / "editor.part"
-        part.write_text(json.dumps(outline, indent=1) + "\n", encoding="utf-8")
-        part.replace(folder / "editor.json")
+        if state := self.state():
+            write_tensors(folder / WEIGHTS, state)
+            outline["weights_sha256"] = sha256_of(folder / WEIGHTS)
+        # last: where it stands, the editor is complete
+        write_whole(folder / EDITOR, json.dumps(outline, indent=1) + "\n")
 
     @staticmethod
     def saved(folder: Path) -> bool:
         """Tell whether a folder holds a complete editor."""
-        return (folder / "editor.json").is_file()
+        return (folder / EDITOR).is_file()
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -260,17 +267,31 @@ class Editor(ABC, Generic[C]):
 
         Raises:
             InputError: If the folder holds none, or one of another name or version.
+            DamagedError: If a file is not what `save` wrote. Files of older versions say no sha256 of the weights, and
+                are held against their shape alone.
         """
-        path = folder / "editor.json"
+        path, weights = folder / EDITOR, folder / WEIGHTS
         if not cls.saved(folder):
             raise InputError(f"{path}: no such file; a folder written by Editor.save was expected.")
-        outline = json.loads(path.read_text(encoding="utf-8"))
+        outline = read_object(path)
+        with parsed(path):
+            config, found = outline["config"], {key: outline[key] for key in ("name", "version")}
         for key, wanted in (("name", cls.name), ("version", cls.version)):
-            if outline.get(key) != wanted:
-                raise InputError(f"{path}: holds an editor of {key} '{outline.get(key)}', but '{wanted}' was expected.")
-        editor = make(cls, outline["config"])
-        weights = folder / "state.safetensors"
-        editor.load_state(load_file(weights) if weights.is_file() else {}, outline)
+            if found[key] != wanted:
+                raise InputError(f"{path}: holds an editor of {key} '{found[key]}', but '{wanted}' was expected.")
+        with parsed(path):
+            editor = make(cls, config)
+        editor.weights_sha256 = outline.get("weights_sha256")
+        state: dict[str, Tensor] = {}
+        if editor.weights_sha256 is not None or weights.is_file():
+            state, _ = read_tensors(weights)
+            if editor.weights_sha256 not in (None, now := sha256_of(weights)):
+                raise DamagedError(weights, f"its sha256 is {now}, {editor.weights_sha256} was written to {EDITOR}")
+        with parsed(path):
+            try:
+                editor.load_state(state, outline)
+            except InputError as error:
+                raise DamagedError(weights, str(error).removesuffix(".")) from error
         return editor
 
 

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import get_args
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
@@ -17,6 +15,7 @@ from transformers.pytorch_utils import Conv1D
 from .cases import Role
 from .errors import InputError, did_you_mean
 from .patches import KINDS, Patch
+from .state import parsed, read_tensors, write_tensors
 from .structure import Cut
 
 FORMAT = "instructedit-edits-2"
@@ -158,7 +157,11 @@ class Edits:
         return edited
 
     def save(self, path: Path) -> None:
-        """Write the edits to one safetensors file."""
+        """Write the edits to one safetensors file, whole or not at all.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
         tensors: dict[str, Tensor] = {}
         outline: list[list[dict[str, str | int]]] = []
         for number, edit in enumerate(self.patches):
@@ -166,43 +169,46 @@ class Edits:
             for index, patch in enumerate(edit):
                 outline[-1].append({"kind": patch.kind, **patch.options()})
                 for name, tensor in patch.tensors().items():
-                    tensors[f"{number}.{index}.{name}"] = tensor.detach().cpu().contiguous()
+                    tensors[f"{number}.{index}.{name}"] = tensor
         metadata = {
             "format": FORMAT,
             "edits": json.dumps(outline),
             "facts": json.dumps([dict(facts) for facts in self.facts]),
             "contexts": json.dumps([context and asdict(context) for context in self.contexts]),
         }
-        save_file(tensors, path, metadata=metadata)
+        write_tensors(path, tensors, metadata)
 
     @staticmethod
     def load(path: Path, device: str | torch.device = "cpu") -> "Edits":
         """Read edits written by `save`.
 
         Raises:
-            InputError: If the file is not one, or holds a kind of patch that this version does not know.
+            InputError: If the file is of something else.
+            DamagedError: If it is not what was written, or holds a kind of patch that this version does not know.
         """
-        with safe_open(path, framework="pt", device=str(device)) as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT:
-                raise InputError(f"{path}: a file of edits ({FORMAT}) was expected, found {metadata.get('format')}.")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-        edits: list[tuple[Patch, ...]] = []
-        for number, outline in enumerate(json.loads(metadata["edits"])):
-            edits.append(
-                tuple(_patch(path, entry, tensors, f"{number}.{index}.") for index, entry in enumerate(outline))
+        found, metadata = read_tensors(path)
+        if metadata.get("format") != FORMAT:
+            raise InputError(f"{path}: a file of edits ({FORMAT}) was expected, found {metadata.get('format')}.")
+        tensors = {name: tensor.to(device) for name, tensor in found.items()}
+        with parsed(path):
+            edits = tuple(
+                tuple(_patch(entry, tensors, f"{number}.{index}.") for index, entry in enumerate(outline))
+                for number, outline in enumerate(json.loads(metadata["edits"]))
             )
-        contexts = tuple(
-            None if entry is None else Context(entry["text"], tuple(entry["roles"]))
-            for entry in json.loads(metadata["contexts"])
-        )
-        return Edits(tuple(edits), tuple(json.loads(metadata["facts"])), contexts)
+            contexts = tuple(
+                None if entry is None else Context(entry["text"], tuple(entry["roles"]))
+                for entry in json.loads(metadata["contexts"])
+            )
+            facts = tuple(json.loads(metadata["facts"]))
+            if not len(edits) == len(contexts) == len(facts):
+                raise ValueError(f"{len(edits)} edits, {len(facts)} facts and {len(contexts)} contexts")
+            return Edits(edits, facts, contexts)
 
 
-def _patch(path: Path, entry: dict[str, str | int], tensors: Mapping[str, Tensor], prefix: str) -> Patch:
+def _patch(entry: dict[str, str | int], tensors: Mapping[str, Tensor], prefix: str) -> Patch:
     options = dict(entry)
     kind = str(options.pop("kind"))
     if kind not in KINDS:
-        raise InputError(f"{path}: unknown kind of patch '{kind}'.{did_you_mean(kind, list(KINDS))}")
+        raise InputError(f"unknown kind of patch '{kind}'.{did_you_mean(kind, list(KINDS))}")
     own = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
     return KINDS[kind](**options, **own)  # type: ignore[arg-type]

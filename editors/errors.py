@@ -1,6 +1,7 @@
 """The one error a user sees: a sentence that says where the trouble is and what was expected."""
 
 from difflib import get_close_matches
+from pathlib import Path
 
 
 class InputError(ValueError):
@@ -16,6 +17,19 @@ class CaseError(InputError):
 
     The runner writes the sentence into the case's record, counts it, and goes on.
     """
+
+
+class DamagedError(InputError):
+    """A file of the program's own is not what was written: cut off, garbled, exchanged, or not there any more.
+
+    Args:
+        path: The file.
+        what: What is wrong with it, without a full stop.
+    """
+
+    def __init__(self, path: Path, what: str) -> None:
+        super().__init__(f"{path}: damaged ({what}).")
+        self.path = path
 
 
 def did_you_mean(word: str, known: list[str]) -> str:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from itertools import accumulate, groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import torch
 from pydantic import Field
@@ -21,15 +21,16 @@ from torch import Tensor, nn
 
 from .cases import EditCase, EditRequest
 from .cost import FLOAT, Cost
-from .editor import Editor, EditorConfig
+from .editor import EDITOR, Editor, EditorConfig
 from .edits import Edits
-from .errors import CaseError, InputError
+from .errors import CaseError, DamagedError, InputError
 from .model import LanguageModel
 from .objective import Losses, ObjectiveConfig, Outer, outer_loss, outer_rows
 from .patches import Patch
 from .search import Choice, LogUniform, Range
 from .seeds import seed_of
 from .sketch import Sketch
+from .state import fill
 from .structure import Site
 from .texts import counted
 from .trainer import Trainer, identity
@@ -243,7 +244,8 @@ class TrainedEditor(Editor[C]):
     ) -> None:
         """Train the network and leave the editor ready, and saved in a folder.
 
-        Started again with the same arguments, a training that was stopped goes on; a finished one is read.
+        Started again with the same arguments, a training that was stopped goes on; a finished one is read. What is
+        damaged of either is made again, and said.
 
         Args:
             model: The frozen base model.
@@ -258,8 +260,7 @@ class TrainedEditor(Editor[C]):
         Raises:
             InputError: If there is nothing to learn from, or the folder holds another training.
         """
-        if self.saved(folder):
-            found = type(self).load(folder)
+        if (found := self._finished(folder, report)) is not None:
             if found.config != self.config:
                 raise InputError(f"{folder}: holds a '{self.name}' of another configuration; choose another folder.")
             self.network, self.shape, self.origin = found.network, found.shape, found.origin
@@ -277,6 +278,17 @@ class TrainedEditor(Editor[C]):
             )
         self.build(model, seed)
         Trainer(self, model, training, folder, seed, steps, report).run(track, progress)
+
+    def _finished(self, folder: Path, report: Callable[[str], None]) -> Self | None:
+        """Return the finished editor of a folder; None where there is none, or it is damaged and is trained again."""
+        if not self.saved(folder):
+            return None
+        try:
+            return type(self).load(folder)
+        except DamagedError as error:
+            report(f"note: {error} It is trained again.")
+            (folder / EDITOR).unlink()
+            return None
 
     def losses(
         self,
@@ -404,17 +416,13 @@ class TrainedEditor(Editor[C]):
         Raises:
             InputError: If the weights do not fit the shape and the configuration.
         """
-        if "shape" not in about:
+        if "shape" not in about and not state:
             return
         sites = tuple(Site(**site) for site in about["shape"]["sites"])
         self.shape = Shape(**{**about["shape"], "sites": sites})
         self.origin = about.get("origin")
         self.network = self.make_network(self.shape, 0)
-        try:
-            self.network.load_state_dict(state)
-        except RuntimeError as error:
-            reason = str(error).strip().splitlines()[-1].strip()
-            raise InputError(f"The weights of this '{self.name}' are of another shape: {reason}") from error
+        fill(self.network, state)
         self.network.eval()
 
 

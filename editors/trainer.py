@@ -16,22 +16,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
 from .cases import EditCase
-from .errors import CaseError, InputError
+from .errors import CaseError, DamagedError, InputError
+from .files import write_whole
 from .model import LanguageModel
 from .objective import Losses
 from .seeds import seed_of
+from .state import check_fit, fill, parsed, read_tensors, unreadable, write_tensors
 from .training import TaskSampler, TrainingConfig, TrainingSet, spread
 
 if TYPE_CHECKING:
     from .trained import TrainedEditor
 
 SAVED = "last.safetensors"
+BEST = "best.safetensors"
 METRICS = "metrics.jsonl"
 SKIPS_IN_A_ROW = 100
 
@@ -104,9 +105,9 @@ class Trainer:
     def run(self, track: str | None, progress: bool) -> None:
         """Train to the end and save the result."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        if (self.folder / SAVED).is_file():
-            self._resume()
-        else:
+        if not self._resumed():
+            (self.folder / BEST).unlink(missing_ok=True)
+            self._trim()
             self._warm_up()
             self._save()
         tracker = _tracker(track, self.folder.name, self.editor.config.model_dump(mode="json"))
@@ -184,61 +185,103 @@ class Trainer:
         state = self.state
         if means["loss"] < state.best:
             state.best, state.best_step = means["loss"], state.step
-            _replace(self.folder / "best.safetensors", _cpu(self.network.state_dict()), {})
+            write_tensors(self.folder / BEST, self.network.state_dict(), {})
         state.stopped = state.step - state.best_step >= self.config.patience
         self.editor.validated(means)
         return means
 
     def _save(self) -> None:
         """Write all that the next step depends on to one file."""
-        tensors = {f"network.{name}": tensor for name, tensor in _cpu(self.network.state_dict()).items()}
+        tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
         for index, values in self.optimiser.state_dict()["state"].items():
             for name, value in values.items():
-                tensors[f"optimiser.{index}.{name}"] = value.detach().cpu()
+                tensors[f"optimiser.{index}.{name}"] = value
         self.state.drawn = dict(self.sampler.drawn)
         content = {**asdict(self.state), "best": self.state.best if self.state.best < math.inf else None}
-        _replace(
-            self.folder / SAVED,
-            tensors,
-            {"progress": json.dumps(content), "identity": self.identity},
-        )
+        write_tensors(self.folder / SAVED, tensors, {"progress": json.dumps(content), "identity": self.identity})
 
-    def _resume(self) -> None:
+    def _resumed(self) -> bool:
+        """Go on from the saved state if there is one; what is damaged of it is left, and said."""
         path = self.folder / SAVED
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-        if metadata.get("identity") != self.identity:
-            raise InputError(
-                f"{path}: belongs to a training with another configuration, data, seed or base model; "
-                "remove the folder or choose another."
-            )
-        tensors = load_file(path)
-        network = {name.removeprefix("network."): t for name, t in tensors.items() if name.startswith("network.")}
-        self.network.load_state_dict(network)
+        if not path.exists():
+            return False
+        try:
+            tensors, metadata = read_tensors(path)
+            with parsed(path):
+                whose, state = metadata["identity"], _progress(json.loads(metadata["progress"]))
+            if whose != self.identity:
+                raise InputError(
+                    f"{path}: belongs to a training with another configuration, data, seed or base model; "
+                    "remove the folder or choose another."
+                )
+            if state.best_step and self.config.keep == "best":
+                self._read_best()
+            with parsed(path):
+                moments = self._moments(tensors)
+                if state.step > state.skipped and not moments:
+                    raise InputError("the optimiser's state is missing.")
+                fill(self.network, {name[8:]: own for name, own in tensors.items() if name.startswith("network.")})
+        except DamagedError as error:  # nothing was taken over yet
+            self.report(f"note: {error} The training of {self.editor.name} starts again.")
+            return False
+        outline = self.optimiser.state_dict()
+        self.optimiser.load_state_dict({"state": moments, "param_groups": outline["param_groups"]})
+        self.state = state
+        self.sampler.drawn = Counter(self.state.drawn)
+        self._trim()
+        self.report(f"training {self.editor.name}: goes on from step {self.state.step}.")
+        return True
+
+    def _moments(self, tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+        """Return what the optimiser remembers of each weight that had a gradient."""
+        weights = [weight for group in self.optimiser.param_groups for weight in group["params"]]
         moments: dict[int, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
             if name.startswith("optimiser."):
                 _, index, key = name.split(".", 2)
+                if tensor.shape not in (weights[int(index)].shape, torch.Size([])):
+                    raise InputError(f"'{name}' is of another shape: {list(tensor.shape)}.")
                 moments.setdefault(int(index), {})[key] = tensor
-        outline = self.optimiser.state_dict()
-        self.optimiser.load_state_dict({"state": moments, "param_groups": outline["param_groups"]})
-        content = json.loads(metadata["progress"])
-        self.state = Progress(**{**content, "best": math.inf if content["best"] is None else content["best"]})
-        self.sampler.drawn = Counter(self.state.drawn)
-        self._trim()
-        self.report(f"training {self.editor.name}: goes on from step {self.state.step}.")
+        if wrong := [index for index, own in moments.items() if own.keys() != {"step", "exp_avg", "exp_avg_sq"}]:
+            raise InputError(f"the optimiser's state of weight {wrong[0]} is not complete.")
+        return moments
+
+    def _read_best(self) -> dict[str, Tensor]:
+        """Return the weights of the lowest validation loss.
+
+        Raises:
+            DamagedError: If their file is not what was written.
+        """
+        path = self.folder / BEST
+        tensors, _ = read_tensors(path)
+        with parsed(path):
+            check_fit(self.network, tensors)
+        return tensors
 
     def _trim(self) -> None:
-        """Drop the lines of steps that are taken again."""
+        """Drop the lines of steps that are taken again, and what is damaged; the numbers do not depend on them."""
         path = self.folder / METRICS
-        if not path.is_file():
-            return
-        kept = []
-        for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-            if not line.endswith("\n") or json.loads(line)["step"] > self.state.step:
-                break
-            kept.append(line)
-        path.write_text("".join(kept), encoding="utf-8")
+        if not path.exists():
+            kept: list[bytes] = []
+        else:
+            try:
+                lines = path.read_bytes().splitlines(keepends=True)
+            except OSError as error:
+                raise unreadable(path, error) from error
+            kept, last = [], 0
+            for line in lines:
+                step = _step_of(line)
+                if step is None or not line.endswith(b"\n") or not last < step <= self.state.step:
+                    break
+                kept.append(line)
+                last = step
+            if kept != lines:
+                write_whole(path, b"".join(kept))
+        if len(kept) < self.state.step:
+            self.report(
+                f"note: {path}: damaged ({len(kept)} of the lines of {self.state.step} steps can be read); the "
+                "training does not depend on them."
+            )
 
     def _write(self, line: dict[str, Any]) -> None:
         with (self.folder / METRICS).open("a", encoding="utf-8") as file:
@@ -247,14 +290,14 @@ class Trainer:
     def _finish(self) -> None:
         self.optimiser.zero_grad()  # neither gradients nor moments are needed beside the network any more
         self.optimiser.state.clear()
-        best = self.folder / "best.safetensors"
+        best = self.folder / BEST
         if self.config.keep == "best":
             if not best.is_file():
                 raise InputError(
                     f"{self.folder}: no validation had a finite loss, so no network is best; a smaller lr "
                     "or a smaller edit_lr is needed."
                 )
-            self.network.load_state_dict(load_file(best))
+            fill(self.network, self._read_best())
         self.network.eval()
         self.editor.origin = self.identity
         self.editor.save(self.folder)
@@ -278,15 +321,26 @@ def identity(
     )
 
 
-def _cpu(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+def _progress(content: Any) -> Progress:
+    """Return what a training has reached from its JSON.
+
+    Raises:
+        KeyError, TypeError, ValueError: If it is something else.
+    """
+    best = math.inf if content["best"] is None else float(content["best"])
+    state = Progress(**{**content, "best": best, "drawn": {str(task): int(n) for task, n in content["drawn"].items()}})
+    counts = [state.step, state.best_step, state.skipped, state.skipped_in_a_row, *state.drawn.values()]
+    if not all(type(count) is int and count >= 0 for count in counts) or type(state.stopped) is not bool:
+        raise ValueError("a count is no whole number")
+    return state
 
 
-def _replace(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write a file whole or not at all."""
-    part = path.with_suffix(".part")
-    save_file(tensors, part, metadata=metadata)
-    part.replace(path)
+def _step_of(line: bytes) -> int | None:
+    """Return the step that a line of the metrics is of; None if it is damaged."""
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
 
 
 def _plain(line: Mapping[str, Any]) -> dict[str, Any]:

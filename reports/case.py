@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from instructedit.benchmark.results import CaseRecord, RunFile, Score, parse_record, read_record
+from instructedit.benchmark.guard import Admission, read_run
+from instructedit.benchmark.results import CaseRecord, Score, parse_record
 from instructedit.editors.errors import InputError
 
 from .notes import controls
@@ -39,7 +40,7 @@ def load_case(directory: Path, case: str) -> Case:
     Raises:
         InputError: If the run has no such case, or its files cannot be read.
     """
-    run = read_record(directory / "run.json", RunFile)
+    run = read_run(directory / "run.json")
     path = directory / "cases.jsonl"
     if not path.is_file():
         raise InputError(f"{path}: no such file; the case records of a run were expected.")
@@ -49,7 +50,9 @@ def load_case(directory: Path, case: str) -> Case:
         raise InputError(f"{path}: cannot be read ({error.strerror}).") from error
     # What stands behind the last line end is a line that a killed run did not finish.
     lines = content.split(b"\n")[:-1]
-    records = [parse_record(line, CaseRecord, f"{path}, line {n}") for n, line in enumerate(lines, start=1)]
+    admission = Admission(run)
+    places = ((f"{path}, line {number}", line) for number, line in enumerate(lines, start=1))
+    records = [admission.checked(parse_record(line, CaseRecord, place), place) for place, line in places]
     found = [record for record in records if record.case_id == case]
     if not found:
         known = list(dict.fromkeys(record.case_id for record in records))

@@ -7,6 +7,7 @@ from rich.console import Console
 
 from instructedit.benchmark.speed.record import GrowthRow, Phase, SpeedRecord, SpeedRow
 from instructedit.editors.errors import InputError
+from instructedit.editors.files import write_whole
 
 from . import markdown, terminal
 from .tables import Block, Cell, Report, Table
@@ -117,7 +118,7 @@ def write_page(record: SpeedRecord, path: Path) -> Path:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(page(record), encoding="utf-8", newline="\n")
+        write_whole(path, page(record))
     except OSError as error:
         raise InputError(f"{path}: the page cannot be written ({error.strerror}).") from error
     return path

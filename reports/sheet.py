@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from instructedit.editors.errors import InputError
+from instructedit.editors.files import write_whole
 
 from . import html, latex, markdown, terminal
 from .tables import Report
@@ -87,6 +88,6 @@ def write(sheet: Sheet, name: str, out: Path | None, console: Console) -> None:
         console.file.write(text)
         return
     try:
-        out.write_text(text, encoding="utf-8", newline="\n")
+        write_whole(out, text)
     except OSError as error:
         raise InputError(f"{out}: cannot be written ({error.strerror}); a file in a folder was expected.") from error

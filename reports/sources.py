@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from instructedit.benchmark.across import summarise_suite
-from instructedit.benchmark.results import RunFile, RunSummary, find_run, read_record
+from instructedit.benchmark.guard import read_run
+from instructedit.benchmark.results import RunFile, RunSummary, find_run
 from instructedit.benchmark.suite_results import SuiteEntry, SuiteFile, SuiteGroup, find_suite
 from instructedit.editors.errors import InputError
 
@@ -149,7 +150,7 @@ def _runs(directory: Path) -> tuple[Path, SuiteFile, bool]:
     if suite := find_suite(directory):
         return *suite, False
     folder = find_run(directory)
-    run = read_record(folder / "run.json", RunFile)
+    run = read_run(folder / "run.json")
     spec = run.spec
     entry = SuiteEntry(
         label=spec.setting, setting=spec.setting, schedule=spec.schedule, seed=spec.seed, digest=folder.name

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from instructedit.benchmark.trail import TaskScore, Trail, Trial
 from instructedit.editors.errors import InputError
+from instructedit.editors.files import write_whole
 from instructedit.editors.search import plain
 
 
@@ -20,7 +21,7 @@ def write_markdown(trail: Trail, path: Path) -> Path:
         InputError: If it cannot be written.
     """
     try:
-        path.write_text(markdown(trail), encoding="utf-8", newline="\n")
+        write_whole(path, markdown(trail))
     except OSError as error:
         raise InputError(f"{path}: the table cannot be written ({error.strerror}).") from error
     return path

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from instructedit.benchmark.results import read_record
-from instructedit.benchmark.suite_results import SuiteSummary
+from instructedit.benchmark.guard import read_suite_summary
 from instructedit.editors.errors import InputError
+from instructedit.editors.files import write_whole
 
 from . import latex, longform, markdown, terminal
 from .load import load
@@ -38,7 +38,7 @@ def write_suite(path: Path) -> list[Path]:
     Raises:
         InputError: If it cannot be read, or they cannot be written.
     """
-    summary = read_record(path, SuiteSummary)
+    summary = read_suite_summary(path)
     report = build_suite(summary)
     texts = {
         "suite.md": markdown.render(report),
@@ -52,7 +52,7 @@ def _write(folder: Path, texts: dict[str, str]) -> list[Path]:
     try:
         folder.mkdir(exist_ok=True)
         for name, text in texts.items():
-            (folder / name).write_text(text, encoding="utf-8", newline="\n")
+            write_whole(folder / name, text)
     except OSError as error:
         raise InputError(
             f"{error.filename}: the report cannot be written ({error.strerror}); {folder} has to be a folder whose "
@@ -76,4 +76,4 @@ def render_suite(path: Path, console: Console) -> None:
     Raises:
         InputError: If it cannot be read.
     """
-    terminal.draw(build_suite(read_record(path, SuiteSummary)), console)
+    terminal.draw(build_suite(read_suite_summary(path)), console)

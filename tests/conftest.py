@@ -1,6 +1,7 @@
 """Tiny models of every supported family, made in memory, and a small tokenizer; nothing is downloaded."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -11,6 +12,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
+from instructedit.benchmark import guard
 from instructedit.editors import LanguageModel
 
 TEXT = [
@@ -110,3 +112,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         from instructedit.editors import EDITORS
 
         metafunc.parametrize("editor_name", metafunc.config.getoption("--editor") or EDITORS.names())
+
+
+@pytest.fixture(scope="module")
+def made_up_runs() -> Iterator[None]:
+    """Let runs be read whose digest is a name that a test has given them: no run could leave such a file."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(guard, "check_identity", lambda *_, **__: None)
+        yield

@@ -17,9 +17,10 @@ from typing import Literal
 from filelock import FileLock, Timeout
 
 from instructedit.editors import InputError
+from instructedit.editors.files import sweep
 
 from ..results import SCHEMA_VERSION, Record, read_record, unlike
-from ..store import write_record
+from ..store import StorageError, write_record
 from .proposal import Reply
 from .records import LoopConfig, Trial
 
@@ -151,13 +152,22 @@ class Journal:
 
         Raises:
             InputError: If another one works in it.
+            StorageError: If it cannot be written to.
         """
+        lock = FileLock(self.folder / ".lock", timeout=0)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(self.folder / ".lock", timeout=0):
-                yield
+            lock.acquire()
         except Timeout as error:
             raise InputError(f"{self.folder}: another process works on this loop.") from error
+        except OSError as error:
+            raise StorageError(f"{self.folder}: the loop cannot be written ({error.strerror}).") from error
+        try:
+            for folder in (self.folder, *self.folder.glob("round-*")):
+                sweep(folder)
+            yield
+        finally:
+            lock.release()
 
     def rounds(self) -> tuple[tuple[Proposal, Trials], ...]:
         """Return the finished rounds."""

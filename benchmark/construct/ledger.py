@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from instructedit.editors import InputError
+from instructedit.editors.files import write_whole
 
 from ..store import StorageError
 
@@ -26,15 +27,21 @@ class Ledger:
         self._path = path
         self._tokens: list[int] = []
         if path and path.is_file():
-            *lines, rest = path.read_text(encoding="utf-8").split("\n")
+            try:
+                *lines, rest = path.read_bytes().split(b"\n")
+            except OSError as error:
+                raise InputError(f"{path}: cannot be read ({error.strerror}).") from error
             for number, line in enumerate(lines, 1):
                 try:
                     entry = json.loads(line)
                     self._set(int(entry["request"]), int(entry["tokens"]))
-                except (ValueError, KeyError, TypeError, IndexError) as error:
+                except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
                     raise InputError(f"{path}, line {number}: a request and its tokens were expected.") from error
             if rest:  # a kill has cut the last line
-                path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+                try:
+                    write_whole(path, b"".join(line + b"\n" for line in lines))
+                except OSError as error:
+                    raise StorageError(f"{path}: cannot be written ({error.strerror}).") from error
 
     @property
     def tokens(self) -> int:

@@ -12,14 +12,14 @@ from dataclasses import asdict, dataclass, replace
 from time import perf_counter
 from typing import Any
 
-from safetensors import SafetensorError
-
 from instructedit.editors import InputError, LanguageModel, seed_of
+from instructedit.editors.files import sweep
 from instructedit.editors.instructedit import InstructEdit
 
 from ..decide import decide
 from ..results import read_record
-from ..store import StorageError, write_record
+from ..store import write_record
+from ..training import keeping
 from .journal import (
     FINAL,
     PROPOSAL,
@@ -192,7 +192,9 @@ class Loop:
         told = json.dumps([texts, self.material.brief.title, self.material.bank.digest])
         folder = self.journal.folder / "editors" / hashlib.sha256(told.encode()).hexdigest()[:16]
         editor = InstructEdit(InstructEdit.Config(**self.options))
-        try:
+        if folder.is_dir():
+            sweep(folder)
+        with keeping(folder):
             editor.fit(
                 self.model,
                 self.material.taught(texts),
@@ -202,11 +204,6 @@ class Loop:
                 report=self.report,
                 progress=self.progress,
             )
-        except (OSError, SafetensorError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise StorageError(
-                f"{folder}: the trial editor cannot be written ({reason}); the same command goes on from its last save."
-            ) from error
         return editor
 
     def _stopped(self, number: int) -> str | None:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instructedit.benchmark.crossed import crossed_difference, crossed_mean
+from instructedit.benchmark.guard import read_run
 from instructedit.benchmark.statistics import Paired
 from instructedit.benchmark.store import Store
 from instructedit.benchmark.suite_results import SeedMean, SuiteGroup
@@ -66,7 +67,8 @@ class Pooled:
     def _lines(self) -> dict[tuple[str, str, Column], list[dict[str, float]]]:
         found: dict[tuple[str, str, Column], list[dict[str, float]]] = {}
         for seed, folder in enumerate(self._folders):
-            for record in (record for record in Store(folder).records() if record.status == "done"):
+            records = Store(folder).records(read_run(folder / "run.json"))
+            for record in (record for record in records if record.status == "done"):
                 for key, value in case_values(record):
                     if key.subset is None:
                         column = Column(key.measure, key.derived, key.protocol)

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 
-from instructedit.benchmark.results import EditorSpec, Measure, Protocol, find_run, read_record
-from instructedit.benchmark.suite_results import SeedMean, SuiteGroup, SuiteSummary, find_suite
+from instructedit.benchmark.guard import read_suite_summary
+from instructedit.benchmark.results import EditorSpec, Measure, Protocol, find_run
+from instructedit.benchmark.suite_results import SeedMean, SuiteGroup, find_suite
 from instructedit.editors.errors import InputError
 
 from ..columns import Column, column_of
@@ -95,7 +96,7 @@ def read_results(directory: Path) -> Results:
     """
     if suite := find_suite(directory):
         out, index = suite
-        summary = read_record(out / "suite.json", SuiteSummary)
+        summary = read_suite_summary(out / "suite.json")
         return Results(
             summary.name, summary.groups, {run.digest: out / run.digest for run in index.runs}, summary.warnings
         )

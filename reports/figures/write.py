@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from instructedit.editors.errors import InputError, did_you_mean
+from instructedit.editors.files import write_whole
 
 from . import bars, directions, retention, scaling, tradeoff
 from .results import Drawing, NoDataError, Results, read_results
@@ -82,7 +83,7 @@ def _write(drawing: Drawing, out: Path, formats: Sequence[str]) -> list[Path]:
     try:
         out.mkdir(parents=True, exist_ok=True)
         for path, text in texts.items():
-            path.write_text(text, encoding="utf-8", newline="\n")
+            write_whole(path, text)
     except OSError as error:
         raise InputError(f"{error.filename}: the figure cannot be written ({error.strerror}).") from error
     return [*save(drawing.figure, out, drawing.name, formats), *texts]

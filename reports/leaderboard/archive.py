@@ -10,7 +10,6 @@ import hashlib
 import io
 import re
 import stat
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from instructedit.editors.errors import InputError
+from instructedit.editors.files import whole_file, whole_folder
 
 from .findings import Findings
 
@@ -220,26 +220,21 @@ def write(files: Mapping[str, bytes], out: Path) -> None:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         if out.suffix == ".zip":
-            _write_zip(files, out)
+            with whole_file(out) as part:
+                _write_zip(files, part)
             return
-        for name, content in sorted(files.items()):
-            (out / name).parent.mkdir(parents=True, exist_ok=True)
-            (out / name).write_bytes(content)
+        with whole_folder(out.resolve()) as part:
+            for name, content in sorted(files.items()):
+                (part / name).parent.mkdir(parents=True, exist_ok=True)
+                (part / name).write_bytes(content)
     except OSError as error:
         raise InputError(f"{out}: cannot be written ({error.strerror}).") from error
 
 
 def _write_zip(files: Mapping[str, bytes], out: Path) -> None:
-    with tempfile.NamedTemporaryFile(prefix=f".{out.name}.", dir=out.parent, delete=False) as part:
-        try:
-            with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as file:
-                for name, content in sorted(files.items()):
-                    entry = zipfile.ZipInfo(name)  # of 1980, the format's first year
-                    entry.external_attr = (stat.S_IFREG | 0o644) << 16
-                    entry.create_system = 3
-                    file.writestr(entry, content)
-            part.close()
-            Path(part.name).chmod(0o644)  # temporary files are for their owner alone
-            Path(part.name).replace(out)
-        finally:
-            Path(part.name).unlink(missing_ok=True)
+    with out.open("wb") as part, zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as file:
+        for name, content in sorted(files.items()):
+            entry = zipfile.ZipInfo(name)  # of 1980, the format's first year
+            entry.external_attr = (stat.S_IFREG | 0o644) << 16
+            entry.create_system = 3
+            file.writestr(entry, content)

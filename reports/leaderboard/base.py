@@ -5,7 +5,8 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from instructedit.benchmark.results import CaseRecord, Record, RunFile, parse_record, read_record
+from instructedit.benchmark.guard import Admission, read_finished
+from instructedit.benchmark.results import CaseRecord, Record, RunFile, parse_record
 from instructedit.editors.errors import InputError
 
 from .archive import MANIFEST, UnreadableError, document, lines, open_archive
@@ -177,7 +178,7 @@ def reference_runs(path: Path) -> Iterator[Reference]:
         if not folders:
             raise InputError(f"{path}: no finished run in it; a results folder or a submission was expected.")
         for folder in folders:
-            run, records = read_record(folder / "run.json", RunFile), folder / "cases.jsonl"
+            run, records = read_finished(folder)[0], folder / "cases.jsonl"
             try:
                 with records.open("rb") as file:
                     yield run, _base(run, enumerate(file, start=1), str(records))
@@ -198,9 +199,8 @@ def reference_runs(path: Path) -> Iterator[Reference]:
 
 
 def _base(run: RunFile, numbered: Iterator[tuple[int, bytes]] | enumerate[bytes], place: str) -> BaseReader:
-    base = BaseReader(run)
+    base, admission = BaseReader(run), Admission(run)
     for number, line in numbered:
-        record = parse_record(line, CaseRecord, f"{place}, line {number}")
-        if record.task in run.spec.tasks:
-            base.take(record)
+        where = f"{place}, line {number}"
+        base.take(admission.checked(parse_record(line, CaseRecord, where), where))
     return base

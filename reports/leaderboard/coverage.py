@@ -8,19 +8,16 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
-from instructedit.benchmark.results import CaseRecord, RunFile, RunSpec, TaskData
+from instructedit.benchmark.guard import ROWS, derived_ids
+from instructedit.benchmark.results import RunFile, TaskData
 from instructedit.benchmark.selection import choose
-from instructedit.benchmark.stages import AFTER_ALL, AFTER_EDIT, after, scored
+from instructedit.benchmark.stages import scored
 from instructedit.benchmark.tasks.base import TASKS, TaskCases, make_task
 from instructedit.benchmark.tasks.sources import Embedded, Source
 from instructedit.editors.cases import EditCase
 from instructedit.editors.errors import InputError
 
 from .findings import Findings, listed
-from .laws import Break
-
-ROWS = 1_000_000
-"""Most rows of a split whose ids are worked out; the largest published one has 14,390."""
 
 SHA256 = re.compile("[0-9a-f]{64}")
 
@@ -86,12 +83,7 @@ def _derived(run: RunFile, data: TaskData, findings: Findings) -> Expected:
         f"The data of '{data.task}' in run {run.digest} were not read again: targets and accepted answers are as the "
         "submission says. Give them with --data."
     )
-    if data.cases != data.rows or spec.split == "validation":
-        return Expected(count, None)
-    # As `choose` takes them, and every row being a case, their ids are known: task/split/row.
-    ids = [f"{data.task}/{spec.split}/{row}" for row in range(data.rows)]
-    ranked = sorted(ids, key=lambda case: hashlib.sha256(case.encode()).digest())
-    return Expected(count, tuple(ranked[:count]))
+    return Expected(count, derived_ids(run, data))
 
 
 def _again(run: RunFile, data: TaskData, file: str, source: Source | None, findings: Findings) -> Expected | None:
@@ -153,37 +145,6 @@ def _embedded(task: str, options: Mapping[str, Mapping[str, Any]]) -> TaskCases:
 @cache
 def _read(task: str, options: str) -> TaskCases:
     return make_task(task, {task: json.loads(options)}).load(Embedded())
-
-
-class Admitted:
-    """Which lines a run can have, told line by line: of any other nothing is kept.
-
-    Args:
-        spec: The run.
-        expected: What is known of the cases of each task.
-    """
-
-    def __init__(self, spec: RunSpec, expected: Mapping[str, Expected]) -> None:
-        self._spec = spec
-        self._stages: set[str] = {spec.schedule}
-        if spec.schedule == "sequential":
-            self._stages = {AFTER_EDIT, AFTER_ALL, *map(after, spec.at)}
-        self._expected = expected
-        self._ids = {task: set(of_task.ids or ()) for task, of_task in expected.items()}
-
-    def broken(self, record: CaseRecord) -> Break | None:
-        """Return why a line cannot be of the run, None if it can. Where the ids are not known, their number is."""
-        if record.stage not in self._stages:
-            return Break("stage", f"one that schedule '{self._spec.schedule}' has", f"'{record.stage}'")
-        of_task = self._expected.get(record.task)
-        if of_task is None:
-            return Break("task", "one whose data run.json describes", f"'{record.task}'")
-        ids = self._ids[record.task]
-        if record.case_id not in ids:
-            if of_task.ids is not None or len(ids) >= of_task.count:
-                return Break("case_id", f"one of the {of_task.count} cases of the run", f"'{record.case_id}'")
-            ids.add(record.case_id)
-        return None
 
 
 def check_coverage(

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from instructedit.benchmark.guard import Break, out_of_range
 from instructedit.benchmark.matching import generation_agreement, matches
 from instructedit.benchmark.metrics import ngram_entropy
 from instructedit.benchmark.results import Answer, CaseRecord, EditorSpec, Protocol, RunSpec, Score
@@ -29,14 +30,6 @@ _FACTS: Mapping[str, tuple[float, float]] = {
     "cosine": (-1.001, 1.001),  # of single precision
 }
 """Facts of an edit that lie between two numbers."""
-
-
-class Break(NamedTuple):
-    """A law that a line breaks: what is wrong, what was expected, what was found."""
-
-    what: str
-    expected: str
-    found: str
 
 
 class Asked(NamedTuple):
@@ -153,13 +146,9 @@ def _check_facts(record: CaseRecord) -> Iterator[Break]:
 
 
 def _check_score(score: Score, record: CaseRecord) -> Iterator[Break]:
-    counts = score.protocol in ("teacher_forced_exact", "free_generation")
-    if score.protocol in ("kl_divergence", "ngram_entropy"):
-        if score.value < 0:
-            yield Break("value", f"{score.protocol} of at least 0", str(score.value))
-    elif not 0 <= score.value <= 1:
-        yield Break("value", f"{score.protocol} within 0 and 1", str(score.value))
-    elif counts and score.value not in (0.0, 1.0):
+    if broken := out_of_range(score.protocol, score.value):
+        yield broken
+    elif score.protocol in ("teacher_forced_exact", "free_generation") and score.value not in (0.0, 1.0):
         yield Break("value", f"{score.protocol} of 0 or 1", str(score.value))
     if score.probe is None:
         if (score.measure, score.subset, score.derived, score.protocol) != ("fluency", "text", False, "ngram_entropy"):

@@ -8,6 +8,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from instructedit.benchmark.checkpoint import RECORD
+from instructedit.benchmark.guard import Admission
 from instructedit.benchmark.results import CaseRecord, RunFile, find_run, parse_record
 from instructedit.benchmark.suite_results import find_suite
 from instructedit.benchmark.usage import ChunkTime, Usage
@@ -82,10 +83,11 @@ def _folders(directory: Path) -> list[Path]:
 
 def _run(folder: Path, checkpoints: Path) -> tuple[RunEntry, dict[str, bytes]]:
     run, _ = load(folder)
-    base = BaseReader(run)
+    base, admission = BaseReader(run), Admission(run)
     records = _bytes(folder / "cases.jsonl")
     for number, line in enumerate(records.splitlines(), start=1):
-        base.take(parse_record(line, CaseRecord, f"{folder / 'cases.jsonl'}, line {number}"))
+        place = f"{folder / 'cases.jsonl'}, line {number}"
+        base.take(admission.checked(parse_record(line, CaseRecord, place), place))
     times = _bytes(folder / "timings.jsonl")
     usage = _bytes(folder / "usage.jsonl") if (folder / "usage.jsonl").is_file() else None
     place = f"runs/{run.digest}"

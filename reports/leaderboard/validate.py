@@ -1,14 +1,15 @@
 """A submission against the laws: every number is computed again from its records, and every finding is listed."""
 
+import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
-from instructedit.benchmark.results import CaseRecord, EditorSpec, Record, RunFile, RunSummary, parse_record
-from instructedit.benchmark.store import Key, key_of
+from instructedit.benchmark.guard import Admission, Break, Content
+from instructedit.benchmark.results import CaseRecord, Record, RunFile, RunSummary, parse_record
 from instructedit.benchmark.summary import summarise
 from instructedit.benchmark.tasks.sources import Source, open_source
 from instructedit.benchmark.usage import ChunkTime, Usage
@@ -17,9 +18,9 @@ from instructedit.editors.errors import InputError
 from .archive import MANIFEST, Archive, UnreadableError, digest, document, lines, open_archive
 from .base import BaseReader, Reference, compare_base, reference_runs
 from .claims import compare_entry, compare_summary
-from .coverage import SHA256, Admitted, Expected, check_coverage, expected_cases
+from .coverage import SHA256, Expected, check_coverage, expected_cases
 from .findings import Findings
-from .laws import SAME, Break, Sheet, asked, check_beside, check_line, forced_and_free, sheet_of
+from .laws import SAME, Sheet, asked, check_beside, check_line, forced_and_free, sheet_of
 from .manifest import Manifest, RunEntry, entry_of
 from .pack import L, parse_line
 from .training import check_training, note_exposure
@@ -171,6 +172,7 @@ class _Run:
         self.forced: Counter[tuple[str, str]] = Counter()
         self.untold: dict[tuple[str, str], list[str]] = defaultdict(list)
         self.kept = 0
+        self.content: Content | None = None
 
     def check(self, runs: dict[str, RunFile]) -> None:
         """Check everything that can be read; add the run to `runs`."""
@@ -198,12 +200,22 @@ class _Run:
             complete = sum(map(len, self.seen.values())) == total
             computed = summary.model_copy(update={"complete": complete, "valid": True})
             compare_summary(claimed, computed, f"runs/{self.name}/summary.json", findings)
+            self._check_content(claimed)
             if not complete and claimed.complete == complete:
                 findings.add(f"runs/{self.name}/summary.json", "complete", "a finished run", "one that is not")
         if self.entry is not None:
             compare_entry(self.entry, self._entry(run, base, self.entry), MANIFEST, findings)
         if self.references:
             compare_base(run, base, self.references, self.cases, findings)
+
+    def _check_content(self, claimed: RunSummary) -> None:
+        """Check that the summary was made of these records; one of an older version does not say of which."""
+        file, said = f"runs/{self.name}/summary.json", (claimed.cases_sha256, claimed.lines)
+        if said == (None, None):
+            self.findings.note(f"{file}: sha256 and lines of cases.jsonl not recorded, an older version wrote it.")
+        elif self.content is not None and said != self.content:
+            expected = f"{self.content.sha256} of {self.content.lines:,} lines, from the records"
+            self.findings.add(file, "cases_sha256", expected, f"{said[0]} of {said[1]} lines")
 
     def _check_identity(self, run: RunFile, file: str) -> None:
         add = self.findings.add
@@ -237,10 +249,16 @@ class _Run:
             self.findings.add(self.cases, "file", "the records of the run", "no such file")
             return
         rows = {row.name: row for row in run.spec.editors}
-        keys: set[Key] = set()
-        admitted = Admitted(run.spec, expected)
+        admission = Admission(
+            run,
+            {task: of_task.ids for task, of_task in expected.items()},
+            {task: of_task.count for task, of_task in expected.items()},
+        )
+        content, count = hashlib.sha256(), 0
         try:
             for number, line in lines(self.archive, self.cases):
+                content.update(line)
+                count = number
                 try:
                     record = parse_record(line, CaseRecord, "the line")
                 except InputError as error:
@@ -249,15 +267,14 @@ class _Run:
                 place = f"line {number}, case '{record.case_id}', row '{record.editor}'"
                 place += f", stage '{record.stage}'" if record.stage != "single" else ""
                 # Nothing is kept of a line before it is known to be one that the run can have.
-                if refused := _refused(record, run, rows, admitted, keys):
+                if refused := _too_large(record) or admission.refused(record):
                     self.findings.add(self.cases, *refused, place)
                     continue
                 self.kept += sum(map(len, record.unscored)) + (0 if record.case_id in self.sheets else len(line))
-                if self.kept > KEPT or len(keys) >= LINES:
+                if self.kept > KEPT or number > LINES:
                     expected_size = f"at most {LINES:,} lines, and {KEPT:,} bytes of one line of each case"
                     self.findings.add(self.cases, "size", expected_size, f"more, up to line {number}")
                     return
-                keys.add(key_of(record))
                 self.seen.setdefault((record.editor, record.task, record.stage), set()).add(record.case_id)
                 for broken in check_line(record, rows[record.editor], run.spec):
                     self.findings.add(self.cases, *broken, place)
@@ -268,6 +285,7 @@ class _Run:
                         self.untold[law, record.editor].append(f"{place}, probe {probe}")
                 base.take(record)
                 yield record
+            self.content = Content(content.hexdigest(), count)
         except UnreadableError as error:
             self.findings.add(self.cases, "content", "a whole file of lines", error)
 
@@ -325,20 +343,7 @@ class _Run:
         return found
 
 
-def _refused(
-    record: CaseRecord, run: RunFile, rows: Mapping[str, EditorSpec], admitted: Admitted, keys: Container[Key]
-) -> Break | None:
-    """Return why a line cannot be counted, None if it can."""
-    row = rows.get(record.editor)
-    if record.run != run.digest:
-        return Break("run", run.digest, record.run)
-    if row is None or record.task not in run.spec.tasks or not row.evaluates(record.task):
-        return Break("row", "a row and task of run.json", f"row '{record.editor}', task '{record.task}'")
-    if large := [score.value for score in record.scores if abs(score.value) > LARGEST]:
-        # A sum of such numbers may be beyond any float.
-        return Break("value", f"at most {LARGEST:,}", str(large[0]))
-    if broken := admitted.broken(record):
-        return broken
-    if key_of(record) in keys:
-        return Break("case", "one line for each case, row and stage", "a second one")
-    return None
+def _too_large(record: CaseRecord) -> Break | None:
+    """Return why a line cannot be counted whosever it is: a sum of such numbers may be beyond any float."""
+    large = [score.value for score in record.scores if abs(score.value) > LARGEST]
+    return Break("value", f"at most {LARGEST:,}", str(large[0])) if large else None

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from instructedit.editors.errors import InputError
+from instructedit.editors.files import whole_folder
 
 from .archive import MANIFEST, document, open_archive
 from .base import reference_runs
@@ -94,12 +95,15 @@ def _submission(verdict: Verdict) -> Submission:
 
 def _write(out: Path, files: dict[str, bytes]) -> None:
     try:
-        for name, content in _safe(files):
-            path = out / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+        place = out.resolve()
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with whole_folder(place) as part:
+            for name, content in _safe(files):
+                path = part / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
     except OSError as error:
-        raise InputError(f"{error.filename}: the site cannot be written ({error.strerror}).") from error
+        raise InputError(f"{error.filename or out}: the site cannot be written ({error.strerror}).") from error
 
 
 def _safe(files: dict[str, bytes]) -> Iterator[tuple[str, bytes]]:

@@ -4,7 +4,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from instructedit.benchmark.results import RunFile, RunSummary, read_record
+from instructedit.benchmark.guard import read_suite_summary
+from instructedit.benchmark.results import RunFile, RunSummary
 from instructedit.benchmark.suite_results import SuiteEntry, SuiteSummary, find_suite
 from instructedit.editors.errors import InputError
 
@@ -95,7 +96,7 @@ def collect(directory: Path) -> Collected:
     suite: SuiteSummary | None = None
     if found is not None:
         folder, index = found
-        suite = read_record(folder / "suite.json", SuiteSummary)
+        suite = read_suite_summary(folder / "suite.json")
         if suite.name != Path(index.name).stem:
             raise InputError(
                 f"{folder / 'suite.json'}: field 'name': '{suite.name}', '{Path(index.name).stem}' was expected."

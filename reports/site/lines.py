@@ -10,6 +10,7 @@ from typing import BinaryIO, NamedTuple
 
 from pydantic import ConfigDict
 
+from instructedit.benchmark.guard import Admission
 from instructedit.benchmark.results import CaseRecord, Record, parse_record
 from instructedit.editors.errors import InputError
 
@@ -76,9 +77,10 @@ class Lines:
         Raises:
             InputError: If a line is no case record, or two lines of a case differ in what all of them share.
         """
+        admission = Admission(self.run.file)
         with self._open() as file:
             for places in self._places.values():
-                yield list(self._records(file, places))
+                yield list(self._records(file, places, admission))
 
     def _open(self) -> BinaryIO:
         try:
@@ -108,15 +110,13 @@ class Lines:
                 offset += len(content)
         return {row for _, row in seen}
 
-    def _records(self, file: BinaryIO, places: list[_Place]) -> Iterator[CaseRecord]:
+    def _records(self, file: BinaryIO, places: list[_Place], admission: Admission) -> Iterator[CaseRecord]:
         first: CaseRecord | None = None
         for place in places:
             file.seek(place.offset)
             where = f"{self.path}, line {place.line}"
-            record = parse_record(file.readline(), CaseRecord, where)
+            record = admission.checked(parse_record(file.readline(), CaseRecord, where), where)
             first = first or record
-            if record.task not in self.run.file.spec.tasks:
-                raise InputError(f"{where}: field 'task': '{record.task}' is no task of run.json.")
             for field in SHARED:
                 if (value := getattr(record, field)) != (expected := getattr(first, field)):
                     raise InputError(

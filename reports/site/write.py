@@ -1,11 +1,10 @@
 """From results to a folder of pages: everything is written beside it first, and takes its place when it is whole."""
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from instructedit.editors.errors import InputError
+from instructedit.editors.files import whole_folder
 
 from .cases import Cases
 from .collect import Collected, collect
@@ -33,25 +32,17 @@ def write_site(directory: Path, out: Path) -> Path:
     if out.exists() and not (out / MARK).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: is no site that could be replaced; a new or an empty folder was expected.")
     site = collect(directory)
-    part = None
     try:
         # resolved, because `.` has no name of its own in its parent's folder
         place = out.resolve()
         place.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
-        part.chmod(0o755)  # mkdtemp's are for their owner alone
-        for name, content in _files(site):
-            path = part / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-        if place.exists():
-            shutil.rmtree(place)
-        part.rename(place)
+        with whole_folder(place) as part:
+            for name, content in _files(site):
+                path = part / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
     except OSError as error:
-        raise InputError(f"{error.filename}: the site cannot be written ({error.strerror}).") from error
-    finally:
-        if part is not None:
-            shutil.rmtree(part, ignore_errors=True)
+        raise InputError(f"{error.filename or out}: the site cannot be written ({error.strerror}).") from error
     return out / "index.html"
 
 

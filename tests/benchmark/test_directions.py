@@ -109,10 +109,12 @@ def test_the_command(place, folder, tmp_path):
     assert found.exit_code == 0, found.output
     assert f"Directions: {folder / FILE}" in found.output.replace("\n", "")
     file = read_record(folder / "run.json", RunFile)
-    other = file.model_copy(update={"spec": file.spec.model_copy(update={"setting": "hold-out"})})
-    (tmp_path / "run.json").write_text(other.model_dump_json())
-    (tmp_path / "summary.json").write_text((folder / "summary.json").read_text())
-    found = CliRunner().invoke(app, ["directions", str(tmp_path)])
+    spec = file.spec.model_copy(update={"setting": "hold-out"})
+    out = tmp_path / spec.digest
+    out.mkdir()
+    (out / "run.json").write_text(file.model_copy(update={"spec": spec, "digest": spec.digest}).model_dump_json())
+    (out / "summary.json").write_text((folder / "summary.json").read_text())
+    found = CliRunner().invoke(app, ["directions", str(out)])
     assert found.exit_code == 2
     assert "a run of one of the settings single-task, multi-task, task-scaling, balanced was expected" in " ".join(
         found.output.split()
@@ -143,9 +145,11 @@ def test_other_data_another_model_and_no_checkpoint_are_refused(place, folder, t
 
 
 def test_a_run_that_is_not_finished_is_refused(place, folder, tmp_path):
-    (tmp_path / "run.json").write_bytes((folder / "run.json").read_bytes())
+    out = tmp_path / folder.name
+    out.mkdir()
+    (out / "run.json").write_bytes((folder / "run.json").read_bytes())
     with pytest.raises(InputError, match="not finished"):
-        workshop(place).make(tmp_path, 2)
+        workshop(place).make(out, 2)
 
 
 def row(name, *tasks, tested=None):

@@ -11,6 +11,7 @@ import pytest
 from instructedit.benchmark import statistics
 from instructedit.benchmark.store import Store
 
+from ..reports.conftest import run_file
 from .many_cases import RESET
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,14 +34,15 @@ def test_the_peak_does_not_grow_with_the_number_of_cases():
 
 
 def test_records_are_read_one_at_a_time(tmp_path):
-    store = Store(tmp_path)
-    assert list(store.records()) == []
-    line = {"schema_version": 2, "run": "r", "task": "t", "editor": "e", "prompt": "p", "target": "t", "subject": "s"}
-    store.cases.write_text(json.dumps({**line, "case_id": "t/test/0"}) + "\n{half", encoding="utf-8")
-    records = store.records()
-    assert next(records).case_id == "t/test/0"  # the broken second line is not looked at yet
+    store, run = Store(tmp_path), run_file()
+    assert list(store.records(run)) == []
+    line = {"schema_version": 2, "run": run.digest, "task": "convsent", "case_id": "convsent/test/0", "editor": "none"}
+    line |= {"prompt": "p", "target": "t", "subject": "s"}
+    store.cases.write_text(json.dumps(line) + "\n{half", encoding="utf-8")
+    records = store.records(run)
+    assert next(records).case_id == line["case_id"]  # the broken second line is not looked at yet
     assert store.mend() == len("{half")
-    assert [record.case_id for record in store.records()] == ["t/test/0"]
+    assert [record.case_id for record in store.records(run)] == [line["case_id"]]
 
 
 def test_bootstrap_draws_are_the_same_in_blocks(monkeypatch):

@@ -21,6 +21,11 @@ EDITORS = ("none", "ft-l", "grace")
 CASES = 20
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _made_up(made_up_runs: None) -> None:
+    """The runs of these tests have names for digests, and lie in folders of any name."""
+
+
 def run_file() -> RunFile:
     tasks = ("counterfact", "convsent")
     spec = RunSpec(

@@ -70,6 +70,7 @@ def write_run(
             "tasks": tuple(tasks),
             "task_options": PUBLISHED_OPTIONS,
             "seed": seed,
+            "limit": max(cases, base.spec.limit or 0),
             **(changes or {}),
         }
     )

@@ -113,7 +113,7 @@ def by_leaderboard(out: Path, suite: SuiteFile) -> Shown:
     for run in suite.runs:
         file, _ = load(out / run.digest)
         rows = {row.name: row for row in file.spec.editors}
-        for record in Store(out / run.digest).records():
+        for record in Store(out / run.digest).records(file):
             for key, number in case_values(record):
                 if key.subset is None:
                     board = board_of(file, record.task, key.stage, key.measure, key.derived, key.protocol)

@@ -215,7 +215,7 @@ def test_rows_of_two_runs_stand_side_by_side_and_are_not_ranked_across(tmp_path:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"limit": 7}, "differ in limit: 20, 7"),
+        ({"limit": 30}, "differ in limit: 20, 30"),
         ({"split": "validation"}, "differ in split: test, validation"),
         ({"model_fingerprint": "00" * 32}, "differ in base model: cdcdcdcdcdcd, 000000000000"),
         ({"tokenizer_fingerprint": "00" * 32}, "differ in tokenizer"),

@@ -80,7 +80,8 @@ def test_what_is_no_record_is_a_sentence(folder: Path, text: str) -> None:
 
 def test_a_report_needs_no_torch(folder: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from instructedit.reports.write import write_report\n"
+        "import sys; from pathlib import Path; from instructedit.benchmark import guard\n"
+        "from instructedit.reports.write import write_report; guard.check_identity = lambda *_, **__: None\n"
         "write_report(Path(sys.argv[1])); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code, str(folder)], check=False).returncode == 0

@@ -128,7 +128,7 @@ def ordinary(folder: Path) -> Path:
 def hostile(folder: Path) -> Path:
     """One case for each hostile text, which stands in every field that is free: names, prompts, answers, reasons."""
     editors = tuple(f"editor {text}" for text in HOSTILE[:3])
-    run = make_run(editors=editors, tasks=HOSTILE[:2])
+    run = make_run(editors=editors, tasks=HOSTILE[:2], cases=len(HOSTILE))
     trained = TrainingSpec(
         label=HOSTILE[1],
         tasks=(HOSTILE[0],),

@@ -136,7 +136,10 @@ def changed(lines, **changes):
             lambda lines: changed(lines, target="Oslo"),
             "line 2: field 'target': 'Oslo', 'Paris' was expected, as in line 1",
         ),
-        (lambda lines: changed(lines, task="other", case_id="o"), "line 2: field 'task': 'other' is no task"),
+        (
+            lambda lines: changed(lines, task="other", case_id="o"),
+            "row: a row and task of run.json was expected, found row 'grace', task 'other'",
+        ),
         (
             lambda lines: changed(lines, answers=lines[1].answers[:1]),
             "line 2: field 'scores.probe': 1, but there are 1",
