@@ -1,0 +1,183 @@
+"""What to do about what a library says: missing packages, odd values of a configuration, quantised weights."""
+
+import re
+from collections.abc import Mapping
+from importlib.util import find_spec
+from typing import Any
+
+PACKAGES = {
+    "google": "protobuf",
+    "protobuf": "protobuf",
+    "compressed_tensors": "compressed-tensors",
+    "gptqmodel": "gptqmodel optimum",
+    "optimum": "optimum gptqmodel",
+    "awq": "gptqmodel",
+    "mamba_ssm": "mamba-ssm",
+    "causal_conv1d": "causal-conv1d",
+    "flash_attn": "flash-attn",
+    "PIL": "pillow",
+    "cv2": "opencv-python",
+}
+"""What pip calls a module that is called otherwise."""
+
+QUANTISERS = {
+    "bitsandbytes": "bitsandbytes",
+    "gptq": "optimum gptqmodel",
+    "awq": "gptqmodel",
+    "compressed-tensors": "compressed-tensors",
+    "torchao": "torchao",
+    "hqq": "hqq",
+    "quanto": "optimum-quanto",
+    "aqlm": "aqlm",
+    "auto-round": "auto-round",
+}
+"""Packages that read quantised weights, by method."""
+
+STAGES = {
+    "config": "check config.json; as the model's publisher wrote it, it was expected",
+    "model": "check config.json; as the model's publisher wrote it, it was expected",
+    "tokenizer": "put the tokenizer.json of the model that it was made from beside it",
+    "weights": "config.json and weights of the same model were expected; download it again",
+}
+"""What helps where nothing more is known of an error."""
+
+OFFLINE = "name a folder, or a hub id of a model that is on this machine or can be reached"
+
+REMEDIES = (
+    (r"trust_remote_code", "--trust-remote-code (trust_remote_code = true in a preset) lets it run; read it first"),
+    (r"gated|401|403|[Aa]ccess to model .* is restricted", "ask for access on its page, then `hf auth login`"),
+    (r"couldn't connect|offline|[Cc]onnection|outgoing traffic|timed? ?out|[Mm]ax retries", OFFLINE),
+    (r"not a valid model identifier|Repository Not Found|404|Repo id must", OFFLINE),
+    (
+        r"does not recognize this architecture|Unrecognized model",
+        "a newer transformers may (pip install -U transformers)",
+    ),
+    (
+        r"[Oo]ut of memory|can't allocate memory|not enough memory",
+        "--dtype bfloat16 halves the weights, --device-map auto spreads them",
+    ),
+    (r"ignore_mismatched_sizes|size mismatch", "config.json and weights of the same model were expected"),
+    (r"[Ss]afetensor|deserializing header", "download the weights again"),
+)
+"""What helps, by what a message says."""
+
+SIZES = (
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "intermediate_size",
+    "vocab_size",
+    "max_position_embeddings",
+)
+"""Sizes that every decoder has under these names or others that its class knows; none of them can be 0."""
+
+
+TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
+
+
+def whole(error: BaseException) -> str:
+    """Return all that an error says, in one line; its kind too where the text alone says little."""
+    text = " ".join(str(error).split())
+    if isinstance(error, OSError | ValueError | ImportError) and text and " " in text:
+        return text
+    return f"{type(error).__name__}: {text}".rstrip(": ")
+
+
+def remedy_of(error: BaseException, stage: str, *, local: bool) -> str:
+    """Return what to do about an error of a loader.
+
+    Args:
+        error: The error.
+        stage: What was loaded, a key of `STAGES`.
+        local: Whether it lies in a folder.
+    """
+    text = whole(error)
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        module = error.name.partition(".")[0]
+        return f"pip install {PACKAGES.get(module, module)}"
+    for pattern, remedy in REMEDIES:
+        if re.search(pattern, text):
+            return remedy
+    if found := re.search(r"pip install [^`'\"\n]*[^`'\"\s.,)]", text):
+        return found[0]
+    for module, package in PACKAGES.items():
+        if isinstance(error, ImportError) and module in text:
+            return f"pip install {package}"
+    return STAGES[stage] if local else OFFLINE
+
+
+def quantised(config: Any) -> tuple[str, str] | None:
+    """Return what is wrong with weights that are quantised, and what to do; None where they are plain.
+
+    A packed weight has neither a gradient nor a norm, its shape is not that of its map, and a small change of it rounds
+    away: the edits and the numbers of this package are those of plain weights.
+    """
+    marks = [getattr(part, "quantization_config", None) for part in (config, config.get_text_config())]
+    mark = next((mark for mark in marks if mark is not None), None)
+    if mark is None:
+        return None
+    options: dict[str, Any] = mark if isinstance(mark, dict) else mark.to_dict() if hasattr(mark, "to_dict") else {}
+    method = str(getattr(options.get("quant_method"), "value", options.get("quant_method") or "unknown method"))
+    if options.get("load_in_4bit") or options.get("load_in_8bit"):
+        method = "bitsandbytes"
+    package = QUANTISERS.get(method)
+    lines = "name the model with plain weights that it was made from"
+    if method == "bitsandbytes":
+        lines += (
+            ", or write one: from transformers import AutoModelForCausalLM as M; "
+            "M.from_pretrained(FOLDER).dequantize().save_pretrained(OUT)"
+        )
+    if package is not None:
+        there = all(find_spec(QUANTISERS_MODULES.get(word, word)) is not None for word in package.split())
+        lines += f"; reading the quantised ones takes `pip install {package}`" + (
+            "" if there else ", which is not there"
+        )
+    return (
+        f"its weights are quantised (quantization_config of config.json: {method}), and only plain ones are edited",
+        lines,
+    )
+
+
+QUANTISERS_MODULES = {
+    "compressed-tensors": "compressed_tensors",
+    "optimum-quanto": "optimum",
+    "auto-round": "auto_round",
+}
+"""What Python calls a package of `QUANTISERS` that is called otherwise."""
+
+
+def odd_values(config: Any, raw: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return what is wrong with a value that a model could be made of, and that would make it useless.
+
+    Args:
+        config: The configuration.
+        raw: What `config.json` holds; what is not written there is not looked at.
+    """
+    text = config.get_text_config()
+    raw = {**raw, **(own if isinstance(own := raw.get("text_config"), dict) else {})}
+    try:
+        usual = type(text)()
+    except Exception:  # some need arguments; then nothing is known of what is usual
+        usual = None
+    names = {own: name for name, own in getattr(text, "attribute_map", {}).items()}
+    for key, value in raw.items():
+        name = names.get(key, key)
+        if value is None and getattr(usual, name, None) is None:
+            continue
+        if name in SIZES:
+            values = value if isinstance(value, list) and value else [value]
+            if not all(type(one) is int and one > 0 for one in values):
+                return f"key '{key}': found {value!r}", "a whole number of 1 or more was expected"
+        elif name in TOKENS:
+            values = value if isinstance(value, list) else [value]
+            if not all(one is None or type(one) is int for one in values):
+                return f"key '{key}': found {value!r}", "the id of a token was expected"
+        elif name.endswith(("_eps", "_epsilon")) and not _small(value):
+            return f"key '{key}': found {value!r}", "a number of 0 or more was expected"
+    return None
+
+
+def _small(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")
