@@ -308,6 +308,7 @@ def load(
     check_device(device, device_map)
     if dtype not in DTYPES:
         raise InputError(f"Unknown dtype '{dtype}'; one of {', '.join(DTYPES)} was expected.")
+    origin.config  # noqa: B018 - what is wrong with it is said first
     if origin.lacks is not None:
         raise InputError(origin.lacks)
     tokenizer = origin.tokenizer

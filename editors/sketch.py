@@ -66,6 +66,7 @@ class Sketch:
             InputError: If it could not be loaded.
         """
         origin = Origin(name, revision, trust_remote_code)
+        origin.config  # noqa: B018 - what is wrong with it is said first
         bare_folder = origin.lacks is not None and origin.contents is not None and not origin.contents.tokenizer
         tokenizer = None if bare_folder else origin.tokenizer
         model = origin.shapes()
