@@ -14,17 +14,24 @@ TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "s
 """Files of which a model's folder has at least one if it has a tokenizer; `*.tiktoken` is another."""
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+ASIDE = ("training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state.pth", "scaler.pt")
+"""Pickles of a training that are no weights."""
 FLOATS = ("F64", "F32", "F16", "BF16")
 """Types of safetensors that a weight may have; all others hold packed or scaled numbers."""
 POINTER = b"version https://git-lfs"
 """How the file begins that git keeps in the place of a large one."""
 
-UNPACK = "M.from_pretrained('{folder}', dtype='auto').save_pretrained('OUT')"
-PICKLE_LINES = (
-    "from transformers import AutoModelForCausalLM as M, AutoTokenizer as T\n"
-    f"{UNPACK}; T.from_pretrained('{{folder}}').save_pretrained('OUT')"
+SAVE_LINE = (
+    "from transformers import AutoModelForCausalLM as M, AutoTokenizer as T; "
+    "M.from_pretrained('{folder}', dtype='auto').save_pretrained('OUT'); "
+    "T.from_pretrained('{folder}').save_pretrained('OUT')"
 )
-"""Two lines of Python that write safetensors instead of a pickle; a test runs them."""
+"""Python that writes safetensors from the pickles that transformers knows by name; a test runs it."""
+STATE_LINE = (
+    "import torch; from safetensors.torch import save_file; save_file({{name: weight.clone() for name, weight in "
+    "torch.load('{folder}/{file}', weights_only=True).items()}}, '{folder}/model.safetensors', {{'format': 'pt'}})"
+)
+"""The same from a pickled state of any other name."""
 MERGE_LINE = (
     "from peft import AutoPeftModelForCausalLM as M; M.from_pretrained('{folder}').merge_and_unload()"
     ".save_pretrained('OUT')"
@@ -77,6 +84,8 @@ def survey(folder: Path, gguf: str | None = None) -> Contents:
         _split(folder, gguf)
         return Contents(None, gguf, weights=True, tokenizer=True)
     config = read_json(folder / "config.json")
+    if "generation_config.json" in files:
+        read_json(folder / "generation_config.json")  # transformers goes on without it, and without its end tokens
     if "adapter_config.json" in files:
         raise unloadable(
             folder / "adapter_config.json",
@@ -169,12 +178,14 @@ def _weights(folder: Path, files: list[str]) -> bool:
             f"the weights are called {', '.join(other[:3])}, and there is neither {WEIGHTS} nor {INDEX}",
             f"rename a single file to {WEIGHTS}, or download the index of several",
         )
-    elif pickles := [file for file in files if file.endswith(PICKLES) and file != "training_args.bin"]:
+    elif pickles := [file for file in files if file.endswith(PICKLES) and file not in ASIDE]:
+        known = next((file for file in pickles if file.startswith("pytorch_model")), None)
+        line = SAVE_LINE if known else STATE_LINE
         raise unloadable(
-            folder / pickles[0],
+            folder / (known or pickles[0]),
             "the weights are a pickle, which can run any code when it is read, and there are no safetensors",
-            f"if you trust where it is from, write safetensors with two lines of Python and name OUT: "
-            f"{PICKLE_LINES.format(folder=folder)}",
+            f"if you trust where it is from, write safetensors{' and name OUT' if known else ''}: "
+            f'python -c "{line.format(folder=folder, file=pickles[0])}"',
         )
     else:
         return False
@@ -252,8 +263,10 @@ def _pointer(path: Path) -> InputError:
 
 def _tokenizer(folder: Path, files: list[str]) -> None:
     """Refuse a tokenizer of a kind whose package is not there."""
+    for file in ("tokenizer_config.json", "tokenizer.json"):
+        if file in files:
+            read_json(folder / file)
     if "tokenizer.json" in files:
-        read_json(folder / "tokenizer.json")
         return
     for file in files:
         if file.endswith((".tiktoken", ".model")):

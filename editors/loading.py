@@ -120,8 +120,6 @@ class Origin:
                 what = quantised(config)
             if what is not None:
                 raise unloadable(f"{self.place}", *what)
-        if raw is not None and (odd := odd_values(config, raw)):
-            raise unloadable(Path(self.place, "config.json"), *odd)
         return config
 
     @cached_property
@@ -255,6 +253,10 @@ class Origin:
                 place, f"key 'model_type': found {kind!r}", "the name of an architecture, such as 'llama', was expected"
             )
         if kind in CONFIG_MAPPING:
+            with self._said("config"):
+                odd = odd_values(raw)
+            if odd is not None:
+                raise unloadable(place, *odd)
             return
         if own:
             files = sorted({str(value).split("--")[-1].partition(".")[0] + ".py" for value in own.values()})

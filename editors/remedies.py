@@ -3,7 +3,10 @@
 import re
 from collections.abc import Mapping
 from importlib.util import find_spec
+from math import inf
 from typing import Any
+
+from transformers import CONFIG_MAPPING
 
 PACKAGES = {
     "google": "protobuf",
@@ -74,6 +77,10 @@ SIZES = (
 """Sizes that every decoder has under these names or others that its class knows; none of them can be 0."""
 
 
+TINY = 5e-324
+"""Least number above 0."""
+MOST, LAYERS = 2**31 - 1, 10_000
+"""More than any model has: with more blocks, building one without weights would not end."""
 TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
@@ -148,36 +155,49 @@ QUANTISERS_MODULES = {
 """What Python calls a package of `QUANTISERS` that is called otherwise."""
 
 
-def odd_values(config: Any, raw: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Return what is wrong with a value that a model could be made of, and that would make it useless.
-
-    Args:
-        config: The configuration.
-        raw: What `config.json` holds; what is not written there is not looked at.
-    """
-    text = config.get_text_config()
-    raw = {**raw, **(own if isinstance(own := raw.get("text_config"), dict) else {})}
+def odd_values(raw: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return what is wrong with a value of `config.json` that no model can have, though one may be made of it."""
+    kind = CONFIG_MAPPING[raw["model_type"]]
+    if isinstance(part := raw.get("text_config"), dict):
+        part = {"model_type": getattr(kind.sub_configs.get("text_config"), "model_type", None), **part}
+        if part["model_type"] in CONFIG_MAPPING and (found := odd_values(part)):
+            return f"{found[0]} in text_config", found[1]
     try:
-        usual = type(text)()
+        usual = kind()
     except Exception:  # some need arguments; then nothing is known of what is usual
         usual = None
-    names = {own: name for name, own in getattr(text, "attribute_map", {}).items()}
+    names = {own: name for name, own in kind.attribute_map.items()}
     for key, value in raw.items():
         name = names.get(key, key)
         if value is None and getattr(usual, name, None) is None:
             continue
         if name in SIZES:
             values = value if isinstance(value, list) and value else [value]
-            if not all(type(one) is int and one > 0 for one in values):
-                return f"key '{key}': found {value!r}", "a whole number of 1 or more was expected"
+            most = LAYERS if name == "num_hidden_layers" else MOST
+            if not all(type(one) is int and 0 < one <= most for one in values):
+                return f"key '{key}': found {value!r}", f"a whole number from 1 to {most:,} was expected"
         elif name in TOKENS:
             values = value if isinstance(value, list) else [value]
-            if not all(one is None or type(one) is int for one in values):
+            if not all(one is None or (type(one) is int and abs(one) <= MOST) for one in values):
                 return f"key '{key}': found {value!r}", "the id of a token was expected"
-        elif name.endswith(("_eps", "_epsilon")) and not _small(value):
-            return f"key '{key}': found {value!r}", "a number of 0 or more was expected"
+        elif (of := _rate(name)) and not _within(value, *of[:2]):
+            return f"key '{key}': found {value!r}", f"a number {of[2]} was expected"
+        elif name in ("rope_parameters", "rope_scaling") and isinstance(value, dict):
+            for part in (value, *(own for own in value.values() if isinstance(own, dict))):
+                if "rope_theta" in part and not _within(part["rope_theta"], TINY, inf):
+                    return f"key '{key}': found rope_theta {part['rope_theta']!r}", "a number above 0 was expected"
     return None
 
 
-def _small(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")
+def _rate(name: str) -> tuple[float, float, str] | None:
+    """Return the least and the largest value of a number that is no size, and both in words."""
+    if name.endswith(("_eps", "_epsilon")):
+        return 0, inf, "of 0 or more"
+    if name.endswith(("dropout", "pdrop")):
+        return 0, 1, "from 0 to 1"
+    return (TINY, inf, "above 0") if name == "rope_theta" else None
+
+
+def _within(value: object, least: float, most: float) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and least <= value <= most and value != inf  # type: ignore[operator]

@@ -146,7 +146,9 @@ def pickled(file: str) -> Make:
 
 
 def adapter(folder: Path) -> None:
-    (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "org/base", "peft_type": "LORA"}))
+    (folder / "adapter_config.json").write_text(
+        json.dumps({"base_model_name_or_path": "org/base", "peft_type": "LORA"})
+    )
     save_file({"base_model.model.lora_A.weight": torch.zeros(2, 2)}, folder / "adapter_model.safetensors")
 
 
@@ -227,7 +229,7 @@ def _kinds() -> list[Broken]:
         ),
         *of(
             "configuration",
-            AGAIN + "|newer|name ",
+            AGAIN + "|newer|name |decoder-only",
             ("empty file", written(CONFIG, ""), "config.json.*JSON"),
             ("cut off", cut(CONFIG), "config.json.*JSON"),
             ("a list", written(CONFIG, "[1]"), "config.json.*list"),
@@ -379,7 +381,7 @@ def _kinds() -> list[Broken]:
             ("hub id", lambda _: Path("no-one/no-such-model"), "no-one/no-such-model"),
             ("with spaces", lambda _: Path("a b c"), "a b c"),
         ),
-        *of("device", "expected", ("dtype", named("."), "int4"), words=("--dtype", "int4")),
+        *of("device", "should be", ("dtype", named("."), "int4"), words=("--dtype", "int4")),
         *(
             Broken(f"{option} {value}", "device", named("."), re.escape(value), "expected|give one", (option, value))
             for option in ("--device", "--device-map")
