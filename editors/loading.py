@@ -207,10 +207,23 @@ class Origin:
         return model
 
     def _fits(self, model: PreTrainedModel) -> None:
-        """Refuse a tokenizer with ids that the embedding has no row for."""
+        """Refuse a tokenizer with ids that the embedding has no row for.
+
+        Special tokens that no text is made of are left out: many a published tokenizer has one more of them, to pad.
+        """
         embedding: Any = model.get_input_embeddings()
         rows = int(embedding.weight.shape[0])
-        token, largest = max(self.tokenizer.get_vocab().items(), key=lambda item: item[1])
+        added = self.tokenizer.added_tokens_decoder
+        special = {*self.tokenizer.all_special_tokens, *(str(token) for token in added.values() if token.special)}
+        own = set(self.tokenizer("a").input_ids)
+        token, largest = max(
+            (
+                (token, number)
+                for token, number in self.tokenizer.get_vocab().items()
+                if token not in special or number in own
+            ),
+            key=lambda item: item[1],
+        )
         if largest >= rows:
             raise unloadable(
                 self.place,
@@ -266,6 +279,16 @@ class Origin:
             f"key 'model_type': transformers {version} knows no '{kind}'",
             "a newer transformers may (pip install -U transformers)",
         )
+
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """Let what a model is refused for name where it is from."""
+        try:
+            yield
+        except InputError as error:
+            if self.place in str(error):
+                raise
+            raise InputError(f"{self.place}: {error}") from error
 
     @contextmanager
     def _said(self, stage: str) -> Iterator[None]:

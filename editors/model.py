@@ -94,7 +94,9 @@ class LanguageModel(Taps):
             InputError: If there is no such model or device, or it cannot be used.
         """
         origin = Origin(name, revision, trust_remote_code)
-        return cls(*load(origin, dtype, device, device_map))
+        loaded = load(origin, dtype, device, device_map)
+        with origin.named():
+            return cls(*loaded)
 
     def edited(self, edits: Edits) -> "LanguageModel":
         """Return a view of this model as one edit leaves it, to make the next edit on; the weights are shared.

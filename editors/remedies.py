@@ -171,31 +171,45 @@ def odd_values(raw: Mapping[str, Any]) -> tuple[str, str] | None:
         name = names.get(key, key)
         if value is None and getattr(usual, name, None) is None:
             continue
-        if name in SIZES:
-            values = value if isinstance(value, list) and value else [value]
-            most = LAYERS if name == "num_hidden_layers" else MOST
-            if not all(type(one) is int and 0 < one <= most for one in values):
-                return f"key '{key}': found {value!r}", f"a whole number from 1 to {most:,} was expected"
-        elif name in TOKENS:
-            values = value if isinstance(value, list) else [value]
-            if not all(one is None or (type(one) is int and abs(one) <= MOST) for one in values):
-                return f"key '{key}': found {value!r}", "the id of a token was expected"
-        elif (of := _rate(name)) and not _within(value, *of[:2]):
-            return f"key '{key}': found {value!r}", f"a number {of[2]} was expected"
-        elif name in ("rope_parameters", "rope_scaling") and isinstance(value, dict):
-            for part in (value, *(own for own in value.values() if isinstance(own, dict))):
-                if "rope_theta" in part and not _within(part["rope_theta"], TINY, inf):
-                    return f"key '{key}': found rope_theta {part['rope_theta']!r}", "a number above 0 was expected"
+        found = _size(name, value) or _number(name, value) or _rope(name, value)
+        if found is not None:
+            what, expected = found
+            return f"key '{key}': found {what}", f"{expected} was expected"
     return None
 
 
-def _rate(name: str) -> tuple[float, float, str] | None:
-    """Return the least and the largest value of a number that is no size, and both in words."""
-    if name.endswith(("_eps", "_epsilon")):
-        return 0, inf, "of 0 or more"
-    if name.endswith(("dropout", "pdrop")):
-        return 0, 1, "from 0 to 1"
-    return (TINY, inf, "above 0") if name == "rope_theta" else None
+def _size(name: str, value: object) -> tuple[str, str] | None:
+    """Return what a size or the id of a token is instead, and what was expected."""
+    if name not in SIZES and name not in TOKENS:
+        return None
+    values = value if isinstance(value, list) and (value or name in TOKENS) else [value]
+    if name in TOKENS:
+        fits = all(one is None or (type(one) is int and abs(one) <= MOST) for one in values)
+        return None if fits else (repr(value), "the id of a token")
+    most = LAYERS if name == "num_hidden_layers" else MOST
+    fits = all(type(one) is int and 0 < one <= most for one in values)
+    return None if fits else (repr(value), f"a whole number from 1 to {most:,}")
+
+
+def _number(name: str, value: object) -> tuple[str, str] | None:
+    """Return what a number that is no size is instead, and what was expected."""
+    if name.endswith(("_eps", "_epsilon")) and not _within(value, 0, inf):
+        return repr(value), "a number of 0 or more"
+    if name.endswith(("dropout", "pdrop")) and not _within(value, 0, 1):
+        return repr(value), "a number from 0 to 1"
+    if name == "rope_theta" and not _within(value, TINY, inf):
+        return repr(value), "a number above 0"
+    return None
+
+
+def _rope(name: str, value: object) -> tuple[str, str] | None:
+    """Return what is wrong with the settings of rotary positions, which may be nested by kind of layer."""
+    if name in ("rope_parameters", "rope_scaling") and isinstance(value, dict):
+        for part in (value, *(own for own in value.values() if isinstance(own, dict))):
+            theta = part.get("rope_theta", 1.0)
+            if not _within(theta, TINY, inf):
+                return f"rope_theta {theta!r}", "a number above 0"
+    return None
 
 
 def _within(value: object, least: float, most: float) -> bool:

@@ -70,7 +70,9 @@ class Sketch:
         bare_folder = origin.lacks is not None and origin.contents is not None and not origin.contents.tokenizer
         tokenizer = None if bare_folder else origin.tokenizer
         model = origin.shapes()
-        return cls(model, Structure(model), tokenizer, lacks=origin.lacks, notes=tuple(origin.notes))
+        with origin.named():
+            structure = Structure(model)
+        return cls(model, structure, tokenizer, lacks=origin.lacks, notes=tuple(origin.notes))
 
     @cached_property
     def parameters(self) -> int:

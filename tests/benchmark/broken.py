@@ -1,6 +1,6 @@
 """Model folders that cannot be loaded, one for each kind of fault, made on the fly from a tiny model that can.
 
-`python -m tests.benchmark.broken` counts what the installed package says of them: clear, vague, a traceback, or nothing.
+`python -m tests.benchmark.broken` counts what is said of them: clear, vague, a traceback, or nothing.
 """
 
 import json
@@ -286,7 +286,7 @@ def _kinds() -> list[Broken]:
         ),
         *of(
             "pickle",
-            "save_pretrained",
+            "python -c .*save_(pretrained|file)",
             ("bin", pickled("pytorch_model.bin"), "pytorch_model.bin"),
             ("pt", pickled("model.pt"), "model.pt"),
             ("pth", pickled("consolidated.00.pth"), "consolidated"),
