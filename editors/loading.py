@@ -23,6 +23,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 from transformers import __version__ as version
+from transformers.dynamic_module_utils import get_relative_import_files
 
 from .errors import InputError
 from .folder import Contents, survey, unloadable
@@ -307,12 +308,15 @@ class Origin:
 
 
 def code_of(model: PreTrainedModel) -> str | None:
-    """Return the sha256 of the code that a model brings along, with all files beside it; None for transformers' own."""
-    kind = type(model)
-    if not kind.__module__.startswith("transformers_modules"):
+    """Return the sha256 of the code that a model brings along, with all that it imports of its own; None if it is none.
+
+    transformers copies such code to a folder where older files may lie, so only what is imported counts.
+    """
+    if not type(model).__module__.startswith("transformers_modules"):
         return None
+    file = inspect.getfile(type(model))
     digest = hashlib.sha256()
-    for path in sorted(Path(inspect.getfile(kind)).parent.glob("*.py")):
+    for path in sorted({Path(file), *map(Path, get_relative_import_files(file))}):
         digest.update(f"{path.name}\n".encode() + path.read_bytes())
     return digest.hexdigest()
 
