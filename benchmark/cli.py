@@ -72,6 +72,12 @@ def run(
     track: Annotated[
         str | None, typer.Option(metavar="wandb|trackio", help="Send the metrics of trainings there besides.")
     ] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="Type of the weights: float32, bfloat16 or float16; by default the preset's.")
+    ] = None,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Let code in the model's folder or repository run.")
+    ] = False,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; by default a GPU if there is one.")] = None,
     threads: Threads = None,
     device_map: Annotated[str | None, typer.Option(help="'auto' spreads a model over all cards.")] = None,
@@ -96,16 +102,18 @@ def run(
         "batch_size": batch_size,
         "instructions": instructions,
         "tasks": tuple(task or ()) or None,
+        "dtype": dtype,
+        "trust_remote_code": trust_remote_code or None,
     }
     options: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     if model is not None:
         options["revision"] = None
+    place = Place(out, checkpoints, device, device_map)
     suite = read_suite(preset, options, setting=setting, seeds=_seeds(seed, seeds), editors=editor or ())
 
     def tell(text: str) -> None:
         typer.echo(text, err=True)
 
-    place = Place(out, checkpoints, device, device_map)
     suite, checked = check_all(suite, preset, tell, place=place, local=dry_run)
     there, kinds = room(place), tuple(checked.values())
     if dry_run:
@@ -126,6 +134,8 @@ def run(
             refuse(kinds, place, there)
         except InputError as error:
             typer.echo(f"It would be refused. {error}")
+        if lacking := dict.fromkeys(found.lacks for found in kinds if found.lacks is not None):
+            raise InputError(f"It would be refused. {' '.join(lacking)}")
         return
     refuse(kinds, place, there)
 

@@ -29,6 +29,9 @@ def directions(
     checkpoints: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder of trained editors; by default beside the runs.")
     ] = None,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Let code in the model's folder or repository run.")
+    ] = False,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; by default a GPU if there is one.")] = None,
     threads: Threads = None,
 ) -> None:
@@ -50,6 +53,7 @@ def directions(
         model=model,
         instructions=instructions,
         device=device,
+        trust_remote_code=trust_remote_code,
     )
     written = [
         path for folder in folders if (path := workshop.make(folder, cases, lambda text: typer.echo(text, err=True)))

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from instructedit.editors.errors import InputError
+
 from .commands import Threads, clear, quiet_libraries
 
 
@@ -32,6 +34,12 @@ def tune(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of all runs; results go to DIR/tune.")] = Path(
         "results"
     ),
+    dtype: Annotated[
+        str | None, typer.Option(help="Type of the weights: float32, bfloat16 or float16; by default the preset's.")
+    ] = None,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Let code in the model's folder or repository run.")
+    ] = False,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; by default a GPU if there is one.")] = None,
     threads: Threads = None,
     device_map: Annotated[str | None, typer.Option(help="'auto' spreads a model over all cards.")] = None,
@@ -45,6 +53,7 @@ def tune(
 
     from instructedit.reports.trail import draw, write_markdown
 
+    from .preflight import Place, sketch_of
     from .results import read_record
     from .trail import Trail
     from .tune_plan import Wanted, searches
@@ -52,11 +61,15 @@ def tune(
     from .tuning import tune as run
 
     quiet_libraries()
-    given = {key: value for key, value in (("model", model), ("data", data)) if value is not None}
+    Place(out, device=device, device_map=device_map)  # refuses a device that is not there
+    asked_for = {"model": model, "data": data, "dtype": dtype, "trust_remote_code": trust_remote_code or None}
+    given = {key: value for key, value in asked_for.items() if value is not None}
     wanted = Wanted(preset, tuple(editor), budget, given, tuple(task) if task else None, limit, seed)
     asked = searches(wanted)
     if dry_run:
         for one in asked:
+            if lacks := sketch_of(one.config).lacks:
+                raise InputError(lacks)
             scored = ", ".join(f"{name} {count}" for name, count in one.counts.items())
             typer.echo(f"{one.row}: {budget} trials on the split {one.config.split} ({scored})")
             for number in range(budget):

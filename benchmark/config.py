@@ -54,6 +54,8 @@ class RunConfig(BaseModel):
     """`embedded`, a folder, or a hub id."""
     revision: str | None = None
     """Commit, branch or tag of a hub model."""
+    trust_remote_code: bool = False
+    """Whether code in the model's folder or repository may run; read it first."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     data: str = "embedded"
     """`embedded`, a folder in KnowEdit's layout, or `hub[:OWNER/NAME[@REVISION]]`."""

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from instructedit.editors import EDITORS, Dense, EditCase, Editor, Edits, InputError, LanguageModel, LowRank
+from instructedit.editors.devices import check_device
 from instructedit.editors.gram import gram
 
 from .checkpoint import RECORD, Checkpoint
@@ -70,6 +71,10 @@ class Workshop:
         model: The model, as in a configuration; None: what the run says.
         instructions: The bank; None is the shipped one.
         device: Where the model runs; by default a GPU if there is one.
+        trust_remote_code: Whether code in the model's folder or repository may run.
+
+    Raises:
+        InputError: If there is no such device.
     """
 
     def __init__(
@@ -80,12 +85,15 @@ class Workshop:
         model: str | None = None,
         instructions: Path | None = None,
         device: str | None = None,
+        trust_remote_code: bool = False,
     ) -> None:
+        check_device(device)
         self._checkpoints = checkpoints
         self._data = data
         self._model = model
         self._bank = instructions
         self._device = device
+        self._trust = trust_remote_code
         self._loaded: tuple[tuple[str, str], LanguageModel] | None = None
 
     def make(self, folder: Path, limit: int, report: Callable[[str], None] = lambda _: None) -> Path | None:
@@ -171,6 +179,7 @@ class Workshop:
                     "model": self._model or file.provenance.model,
                     "revision": None if self._model else file.provenance.model_revision,
                     "dtype": spec.dtype,
+                    "trust_remote_code": self._trust,
                 }
             )
             model = load_model(config, device=self._device)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from instructedit.editors import Context, Cost, EditRequest, Sketch, TrainingConfig
 from instructedit.editors.cost import FLOAT
-from instructedit.editors.model import DTYPES
+from instructedit.editors.loading import DTYPES
 from instructedit.editors.weights import paged
 
 from . import memory

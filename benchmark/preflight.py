@@ -10,7 +10,9 @@ import psutil
 import torch
 
 from instructedit.editors import InputError, Site, Sketch
-from instructedit.editors.model import DTYPES, PACK_TOKENS
+from instructedit.editors.devices import check_device
+from instructedit.editors.loading import DTYPES
+from instructedit.editors.model import PACK_TOKENS
 
 from .config import EMBEDDED_MODEL, RunConfig
 from .defaults import foreign_defaults, said
@@ -31,12 +33,18 @@ class Place:
         checkpoints: Folder of all trained editors; by default in `out`.
         device: See `LanguageModel.load`.
         device_map: See there.
+
+    Raises:
+        InputError: If there is no such device.
     """
 
     out: Path = Path("results")
     checkpoints: Path | None = None
     device: str | None = None
     device_map: str | None = None
+
+    def __post_init__(self) -> None:
+        check_device(self.device, self.device_map)
 
     @property
     def root(self) -> Path:
@@ -77,6 +85,7 @@ class Checked:
         forecast: What it will take.
         notes: Sentences for the user.
         data: Sentences on the data, and on what was left out of them.
+        lacks: Sentence on why the model cannot be loaded though its shapes are known; None where it can be.
     """
 
     label: str
@@ -85,6 +94,7 @@ class Checked:
     forecast: Forecast
     notes: tuple[str, ...] = ()
     data: tuple[str, ...] = ()
+    lacks: str | None = None
 
 
 def room(place: Place) -> Room:
@@ -116,15 +126,16 @@ def check(label: str, config: RunConfig, name: str, place: Place, seen: set[str]
     """
     found = outline(config, name, local=local)
     with config.origin.at("model"):
-        sketch = Sketch.load(EMBEDDED_MODEL if config.model == "embedded" else config.model, config.revision)
+        sketch = sketch_of(config)
+    if sketch.lacks is not None and not local:
+        raise InputError(sketch.lacks)
     check_generation(config, name, sketch.context, len(sketch.tokenizer) if sketch.tokenizer else sketch.vocabulary)
     kind = place.kind.partition(":")[0]
     machine = measure(sketch.width, place.kind, DTYPES[config.dtype], PACK_TOKENS.get(kind, PACK_TOKENS["cuda"]))
     counts = {task: len(cases) for task, cases in found.cases.items()}
-    notes = said(found.rows, foreign_defaults(found.rows, found.editors, sketch))
-    return Checked(
-        label, config, counts, forecast(found, sketch, machine, place.root, seen), tuple(notes), tuple(_data(found))
-    )
+    notes = (*sketch.notes, *said(found.rows, foreign_defaults(found.rows, found.editors, sketch)))
+    weights = forecast(found, sketch, machine, place.root, seen)
+    return Checked(label, config, counts, weights, notes, tuple(_data(found)), sketch.lacks)
 
 
 def _data(found: Outline) -> Iterator[str]:
@@ -136,6 +147,16 @@ def _data(found: Outline) -> Iterator[str]:
                 reasons = ", ".join(f"{reason} ({count:,})" for reason, count in entry.skipped.items())
                 files = ", ".join(entry.sha256)
                 yield f"{entry.task}, {split} ({files}), {entry.rows:,} rows, {entry.cases:,} cases: {reasons}."
+
+
+def sketch_of(config: RunConfig) -> Sketch:
+    """Return the model of a configuration with shapes instead of weights.
+
+    Raises:
+        InputError: If it could not be loaded.
+    """
+    path = EMBEDDED_MODEL if config.model == "embedded" else config.model
+    return Sketch.load(path, config.revision, trust_remote_code=config.trust_remote_code)
 
 
 def refuse(checked: Sequence[Checked], place: Place, there: Room) -> None:

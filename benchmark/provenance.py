@@ -10,7 +10,9 @@ from pathlib import Path
 import torch
 
 from instructedit.editors import LanguageModel
+from instructedit.editors.loading import code_of
 
+from .config import RunConfig
 from .results import Provenance
 
 PACKAGES = (
@@ -26,7 +28,7 @@ PACKAGES = (
 )
 
 
-def provenance(model: LanguageModel, name: str, command: list[str]) -> Provenance:
+def provenance(model: LanguageModel, config: RunConfig, command: list[str]) -> Provenance:
     """Return what is known about this machine, this program and the model."""
     return Provenance(
         started=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -38,8 +40,10 @@ def provenance(model: LanguageModel, name: str, command: list[str]) -> Provenanc
         device=_device(model),
         threads=torch.get_num_threads(),
         packages={package: found for package in PACKAGES if (found := _version(package))},
-        model=name,
+        model=config.model,
         model_revision=model.revision,
+        trust_remote_code=config.trust_remote_code,
+        code=code_of(model.model),
         model_type=str(model.model.config.model_type),
         parameters=sum(parameter.numel() for parameter in model.model.parameters()),
     )

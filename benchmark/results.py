@@ -223,6 +223,10 @@ class Provenance(Record):
     model: Named
     """Folder or hub id as the user gave it."""
     model_revision: str | None
+    trust_remote_code: bool = False
+    """Whether code of the model's own was allowed to run."""
+    code: str | None = None
+    """sha256 of the code that the model brought along and that ran; None for an architecture of transformers."""
     model_type: str
     parameters: int
 

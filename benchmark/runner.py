@@ -63,7 +63,14 @@ def load_model(config: RunConfig, *, device: str | None = None, device_map: str 
         InputError: If there is no such model, or it cannot be used.
     """
     path = EMBEDDED_MODEL if config.model == "embedded" else config.model
-    return LanguageModel.load(path, revision=config.revision, dtype=config.dtype, device=device, device_map=device_map)
+    return LanguageModel.load(
+        path,
+        revision=config.revision,
+        dtype=config.dtype,
+        device=device,
+        device_map=device_map,
+        trust_remote_code=config.trust_remote_code,
+    )
 
 
 def prepare(
@@ -133,7 +140,7 @@ def prepare(
             if (note := found.editors[row.name].schedule_notes.get(config.schedule)) is not None
         },
         defaults=foreign_defaults(found.rows, found.editors, model),
-        provenance=provenance(model, config.model, list(command)),
+        provenance=provenance(model, config, list(command)),
     )
     return Prepared(file, model, found, checkpoints)
 

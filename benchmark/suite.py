@@ -90,11 +90,11 @@ def run_suite(
     """
     folders = []
     said: set[str] = set()
-    loaded: tuple[tuple[str, str | None, str], LanguageModel] | None = None
+    loaded: tuple[tuple[str, str | None, str, bool], LanguageModel] | None = None
     for number, (label, config) in enumerate(suite, start=1):
         if len(suite) > 1:
             report(f"run {number} of {len(suite)}: {label}, seed {config.seed}")
-        wanted = (config.model, config.revision, config.dtype)
+        wanted = (config.model, config.revision, config.dtype, config.trust_remote_code)
         if loaded is None or loaded[0] != wanted:
             loaded = None  # lets go of the one before: two large models would not fit
             loaded = (wanted, load_model(config, device=device, device_map=device_map))

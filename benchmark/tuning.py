@@ -84,9 +84,9 @@ def tune(
         StorageError: If a file cannot be written.
     """
     trails = []
-    loaded: tuple[tuple[str, str | None, str], LanguageModel] | None = None
+    loaded: tuple[tuple[str, str | None, str, bool], LanguageModel] | None = None
     for one in searches:
-        key = (one.config.model, one.config.revision, one.config.dtype)
+        key = (one.config.model, one.config.revision, one.config.dtype, one.config.trust_remote_code)
         if loaded is None or loaded[0] != key:
             loaded = None  # releases the one before: two large models would not fit
             loaded = (key, load_model(one.config, device=device, device_map=device_map))

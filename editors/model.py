@@ -6,31 +6,21 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    GenerationConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from .activations import replace_activations
 from .edits import Edits
 from .engine import Engine
-from .errors import InputError
+from .loading import Origin, code_of, load
 from .rows import Row, encode, encode_prompt, require_offsets
-from .sketch import context_of, locate, read_config, unloadable
+from .sketch import context_of
 from .structure import Site, Structure, execution_device
 from .taps import Taps
 from .threads import settle_threads
 from .weights import space_rows
-
-DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 PACK_TOKENS = {"cpu": 512, "cuda": 4096}
 """Most tokens of a pass.
@@ -92,10 +82,10 @@ class LanguageModel(Taps):
         device_map: str | Mapping[str, int | str] | None = None,
         trust_remote_code: bool = False,
     ) -> "LanguageModel":
-        """Load a model from a folder or the hub, from safetensors only.
+        """Load a model from a folder or the hub, from safetensors or GGUF; see `loading`.
 
         Args:
-            name: Folder, or hub id.
+            name: Folder, GGUF file, or hub id.
             revision: Commit, branch or tag of a hub model.
             dtype: `float32`, `bfloat16` or `float16`.
             device: `cpu`, `cuda`, `cuda:1`; by default `cuda` where there is one.
@@ -103,43 +93,12 @@ class LanguageModel(Taps):
             trust_remote_code: Whether code in the model's repository may run.
 
         Raises:
-            InputError: If there is no such model, or it cannot be used.
+            InputError: If there is no such model or device, or it cannot be used.
         """
-        if device is not None and device_map is not None:
-            raise InputError("device and device_map exclude each other; give one of them.")
-        if dtype not in DTYPES:
-            raise InputError(f"Unknown dtype '{dtype}'; one of {', '.join(DTYPES)} was expected.")
-        name = locate(name)
-        config = read_config(name, revision, trust_remote_code=trust_remote_code)
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
-                name,
-                config=config,
-                revision=revision,
-                dtype=DTYPES[dtype],
-                device_map=device_map,
-                trust_remote_code=trust_remote_code,
-                use_safetensors=True,
-                output_loading_info=True,
-            )
-        except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
-            raise unloadable(name, error) from error
-        model, loading = loaded
-        # transformers fills what a checkpoint lacks with random numbers.
-        lacking = sorted([*loading["missing_keys"], *(str(key) for key in loading["mismatched_keys"])])
-        if lacking:
-            raise InputError(
-                f"{name}: the checkpoint lacks {len(lacking)} weights of the model, the first is {lacking[0]}."
-            )
-        if device_map is None:
-            place = device or ("cuda" if torch.cuda.is_available() else "cpu")
-            try:
-                torch.nn.Module.to(model, place)
-            except (RuntimeError, AssertionError) as error:
-                reason = str(error).strip().splitlines()[0]
-                raise InputError(f"The model cannot be put on device '{place}': {reason}") from error
-        return cls(model, tokenizer)
+        origin = Origin(name, revision, trust_remote_code)
+        loaded = load(origin, dtype, device, device_map)
+        with origin.named():
+            return cls(*loaded)
 
     def edited(self, edits: Edits) -> "LanguageModel":
         """Return a view of this model as one edit leaves it, to make the next edit on; the weights are shared.
@@ -229,10 +188,11 @@ class LanguageModel(Taps):
 
 
 def _configuration(model: PreTrainedModel, end_ids: tuple[int, ...]) -> str:
-    """Return what besides the weights decides what a model computes: heads, norms, rotations, its end tokens."""
+    """Return what besides the weights decides what a model computes: heads, norms, rotations, end tokens, own code."""
     origin = {"_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures"}
     settings = {key: value for key, value in model.config.to_dict().items() if key not in origin}
-    return json.dumps([type(model).__name__, settings, end_ids], sort_keys=True, default=str)
+    code = code_of(model)
+    return json.dumps([type(model).__name__, settings, end_ids] + [code] * bool(code), sort_keys=True, default=str)
 
 
 def _state(model: PreTrainedModel) -> dict[str, Tensor]:

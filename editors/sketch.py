@@ -11,58 +11,15 @@ from typing import Any
 from zlib import crc32
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from .errors import CaseError, InputError
-from .hub import out_of_reach
+from .loading import Origin
 from .rows import Row, encode, encode_prompt
 from .structure import Part, Site, Structure
 
-TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
-"""Files of which a model's folder has at least one if it has a tokenizer."""
 CHARACTERS = 4
 """Characters of English text that make one token, about, where there is no tokenizer to ask."""
-
-
-def locate(name: str | Path) -> str:
-    """Return the folder or hub id that a user named.
-
-    Raises:
-        InputError: If it is written as a path and there is no such folder.
-    """
-    if isinstance(name, Path) or name.startswith((".", "/", "~")):
-        name = str(Path(name).expanduser())
-        if not Path(name).is_dir():
-            raise InputError(
-                f"{name}: no such folder; a model folder (config.json, *.safetensors, tokenizer.json) was expected."
-            )
-    elif not Path(name).is_dir():
-        out_of_reach()  # known before the hub's client tries for half a minute
-    return name
-
-
-def read_config(name: str, revision: str | None = None, *, trust_remote_code: bool = False) -> Any:
-    """Return the configuration of a model in a folder or on the hub.
-
-    Raises:
-        InputError: If there is none, or it is of an encoder-decoder.
-    """
-    try:
-        config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError) as error:
-        raise unloadable(name, error) from error
-    if getattr(config, "is_encoder_decoder", False):
-        raise InputError(f"{name} is an encoder-decoder model; instructedit edits decoder-only language models.")
-    return config
-
-
-def unloadable(name: str, error: Exception) -> InputError:
-    """Return what a user is told when a model cannot be loaded."""
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    local = "" if Path(name).is_dir() else f"there is no folder {name}, and as a hub id: "
-    if local and (why := out_of_reach()) is not None:
-        reason = f"the hub cannot be reached ({why}), and the local cache lacks it."
-    return InputError(f"{name}: the model cannot be loaded: {local}{reason}")
 
 
 @dataclass(frozen=True)
@@ -73,12 +30,16 @@ class Sketch:
         model: The model; it cannot be run.
         structure: Its blocks and sites.
         tokenizer: Its tokenizer; None where there is none, and four characters stand for a token.
+        lacks: Sentence on why it cannot be loaded though its shapes are known; None where it can be.
+        notes: Sentences for the user.
     """
 
     model: PreTrainedModel
     structure: Structure
     tokenizer: PreTrainedTokenizerBase | None = None
     identity: str = ""
+    lacks: str | None = None
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, config: Any, tokenizer: PreTrainedTokenizerBase | None = None) -> "Sketch":
@@ -95,22 +56,23 @@ class Sketch:
         return cls(model, Structure(model), tokenizer)
 
     @classmethod
-    def load(cls, name: str | Path, revision: str | None = None) -> "Sketch":
-        """Build the model of a folder or of the hub from its configuration; weights are not touched.
+    def load(cls, name: str | Path, revision: str | None = None, *, trust_remote_code: bool = False) -> "Sketch":
+        """Build the model of a folder or of the hub; do all that a load does, but with shapes instead of weights.
+
+        Weights that are on this machine are held against the model by their names and shapes. A folder that holds only
+        a configuration has shapes to be known all the same, and `lacks` says that it cannot be loaded.
 
         Raises:
-            InputError: If there is no such configuration.
+            InputError: If it could not be loaded.
         """
-        name = locate(name)
-        config = read_config(name, revision)
-        folder = Path(name)
-        if folder.is_dir() and not any((folder / file).is_file() for file in TOKENIZERS):
-            return cls.of(config)
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
-        except (OSError, ValueError, KeyError):
-            return cls.of(config)  # texts are then measured by their characters; a run itself asks for the tokenizer
-        return cls.of(config, tokenizer)
+        origin = Origin(name, revision, trust_remote_code)
+        origin.config  # noqa: B018 - what is wrong with it is said first
+        bare_folder = origin.lacks is not None and origin.contents is not None and not origin.contents.tokenizer
+        tokenizer = None if bare_folder else origin.tokenizer
+        model = origin.shapes()
+        with origin.named():
+            structure = Structure(model)
+        return cls(model, structure, tokenizer, lacks=origin.lacks, notes=tuple(origin.notes))
 
     @cached_property
     def parameters(self) -> int:

@@ -37,6 +37,12 @@ class Trying:
         int | None, Option(metavar="STEPS", help="Train an editor for each candidate, so many steps, not one for all.")
     ] = None
     seed: Annotated[int, Option(help="Seed of all that is drawn.")] = 0
+    dtype: Annotated[
+        str | None, Option(help="Type of the weights: float32, bfloat16 or float16; by default the preset's.")
+    ] = None
+    trust_remote_code: Annotated[
+        bool, Option("--trust-remote-code", help="Let code in the folders or repositories of models run.")
+    ] = False
     device: Annotated[str | None, Option(help="cpu, cuda, cuda:1; by default a GPU if there is one.")] = None
     threads: Threads = None
 
@@ -116,6 +122,7 @@ def _loop(asked: Trying) -> "Loop":
     from pydantic import ValidationError
 
     from instructedit.editors import make
+    from instructedit.editors.devices import check_device
     from instructedit.editors.instructedit import InstructEdit
 
     from ..config import PROBES
@@ -126,9 +133,14 @@ def _loop(asked: Trying) -> "Loop":
     from .records import LoopConfig
 
     quiet_libraries()
-    given = {key: value for key in ("model", "data", "instructions") if (value := getattr(asked, key)) is not None}
+    given = {
+        key: value for key in ("model", "data", "instructions", "dtype") if (value := getattr(asked, key)) is not None
+    }
     if asked.model is not None:
         given["revision"] = None
+    if asked.trust_remote_code:
+        given["trust_remote_code"] = True
+    check_device(asked.device)
     proposer = _proposer(asked)
     config, row = _trial_row(asked.preset, given)
     decides = {field: getattr(asked, field) for field in LoopConfig.model_fields if hasattr(asked, field)}
@@ -191,6 +203,6 @@ def _proposer(asked: Trying) -> "Proposer":
 
             if asked.writer is None:
                 raise InputError("--proposer local: --writer was expected, a folder or hub id of a chat model.")
-            return LocalProposer(asked.writer, device=asked.device)
+            return LocalProposer(asked.writer, device=asked.device, trust_remote_code=asked.trust_remote_code)
     known = ["offline", "openai", "local"]
     raise InputError(f"Unknown proposer '{asked.proposer}'.{did_you_mean(asked.proposer, known)}")

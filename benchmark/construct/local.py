@@ -28,6 +28,7 @@ class LocalProposer(AskingProposer):
         revision: Commit, branch or tag of a hub model.
         device: `cpu`, `cuda`, `cuda:1`; by default `cuda` where there is one.
         dtype: `float32`, `bfloat16` or `float16`; by default `bfloat16` on a GPU and `float32` on a CPU.
+        trust_remote_code: Whether code in the model's folder or repository may run.
         max_new_tokens: Most tokens of an answer; fewer where the model's context has no room for them.
         temperature: Temperature of sampling, above 0.
         clock: Gives the time in seconds.
@@ -45,17 +46,19 @@ class LocalProposer(AskingProposer):
         revision: str | None = None,
         device: str | None = None,
         dtype: str | None = None,
+        trust_remote_code: bool = False,
         max_new_tokens: int = 1024,
         temperature: float = 0.8,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        from instructedit.editors.sketch import locate
+        from instructedit.editors.loading import locate
 
         super().__init__(clock)
         if max_new_tokens < 1 or not temperature > 0:
             raise InputError("max_new_tokens of 1 or more and a temperature above 0 were expected.")
         self._place = locate(model)
         self._revision, self._device, self._dtype = revision, device, dtype
+        self._trust = trust_remote_code
         self._max_new_tokens, self._temperature = max_new_tokens, temperature
         self._loaded: LanguageModel | None = None
 
@@ -79,7 +82,13 @@ class LocalProposer(AskingProposer):
         if self._loaded is None:
             device = self._device or ("cuda" if torch.cuda.is_available() else "cpu")
             dtype = self._dtype or ("bfloat16" if device.startswith("cuda") else "float32")
-            self._loaded = LanguageModel.load(self._place, revision=self._revision, dtype=dtype, device=device)
+            self._loaded = LanguageModel.load(
+                self._place,
+                revision=self._revision,
+                dtype=dtype,
+                device=device,
+                trust_remote_code=self._trust,
+            )
         return self._loaded
 
     def _answer(self, asked: Sequence[Message], count: int, seed: int, exchange: Exchange) -> str:

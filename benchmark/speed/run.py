@@ -10,6 +10,7 @@ import torch
 import transformers
 
 from instructedit.editors import InputError
+from instructedit.editors.devices import check_device
 
 from .growth import CHUNK, Lengths, by_model, grown
 from .measure import Bench, Effort
@@ -119,15 +120,11 @@ def _kind(device: str) -> str:
     Raises:
         InputError: If it is neither, or there is no such card.
     """
-    try:
-        found = torch.device(device)
-    except RuntimeError:
-        found = None
-    if found is None or found.type not in FULL:
+    check_device(device)
+    kind = torch.device(device).type
+    if kind not in FULL:
         raise InputError(f"--device: found '{device}', cpu or cuda was expected.")
-    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
-        raise InputError(f"--device: found '{device}', but torch sees {torch.cuda.device_count()} cards.")
-    return found.type
+    return kind
 
 
 def _processor() -> str:

@@ -308,7 +308,9 @@ def test_a_dry_run_loads_and_writes_nothing(place, tmp_path):
     shutil.copy(place / "model" / "config.json", tmp_path / "model")
     words = ["--data", place / "data", "--out", tmp_path / "out", "--dry-run"]
     code, out, err = call("run", tmp_path / "pair.toml", "--model", tmp_path / "model", *words)
-    assert (code, err) == (0, "")
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert "It would be refused" in err
+    assert "holds no weights" in err
     assert "direct (single)\ncases: recent 1, counterfact 1, zsre 1, convsent 1\n" in out
     assert [line.split()[0] for line in out.splitlines() if line.startswith(("none", "grace"))][:2] == ["none", "grace"]
     assert [line.partition(":")[0] for line in out.splitlines()[-3:]] == ["model", "memory", "time"]

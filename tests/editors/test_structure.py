@@ -121,7 +121,7 @@ def test_the_fingerprint_covers_the_configuration(tokenizer):
 def test_devices_that_are_not_there_are_refused(tmp_path, tokenizer):
     make_model("gpt2").save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    with pytest.raises(InputError, match="cannot be put on device 'foo'"):
+    with pytest.raises(InputError, match="--device: found 'foo', but it is not there; expected cpu"):
         LanguageModel.load(tmp_path, device="foo")
     with pytest.raises(InputError, match="exclude each other"):
         LanguageModel.load(tmp_path, device="cpu", device_map="auto")

@@ -67,7 +67,7 @@ def test_the_command_measures_and_writes(tmp_path):
         (["--editor", "mand"], "Unknown editor 'mand'. Did you mean 'mend'?"),
         (["--editor", "in-context"], "The editor 'in-context' cannot be timed: the slow path knows ft-l, ft-m, ke"),
         (["--shape", "XXL"], "Unknown shape 'XXL'."),
-        (["--device", "tpu"], "--device: found 'tpu', cpu or cuda was expected."),
+        (["--device", "tpu"], "--device: found 'tpu', but it is not there; expected cpu"),
         (["--device", "cuda:99"], "--device: found 'cuda:99', but torch sees"),
     ],
 )
