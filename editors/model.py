@@ -179,9 +179,12 @@ class LanguageModel(Taps):
         return _state(self.model)[name]
 
     def sites(self, part: str, blocks: Sequence[int | float]) -> list[Site]:
-        """Return the `up` or `down` maps of some blocks; see `Structure.block` for what names a block."""
-        assert part in ("up", "down")
-        return [site for block in blocks for site in self.structure.find(block, part)]  # type: ignore[arg-type]
+        """Return the maps of some blocks that play one part (`parts.py`); see `Structure.block` for what names a block.
+
+        Raises:
+            InputError: If a block has no such part; it says what the block has.
+        """
+        return [site for block in blocks for site in self.structure.find(block, part)]
 
     def site_device(self, site: Site) -> torch.device:
         """Return the device on which a site computes, for an editor's tensors."""

@@ -1,22 +1,21 @@
 """Where the parts of a decoder are, found from its structure and never from its path or its name.
 
-A causal language model is a stack of blocks; inside each block the MLP is the group of linear maps that goes from the
-model's width `d` to an inner width `d_ff` (an *up*; a gated MLP has two) and back (the *down*). Editors say "up and
-down of the last three blocks" and this module resolves it, so a new architecture needs no file of ours.
+A causal language model is a stack of blocks; `parts.py` says which maps each of them has. Editors say "up and down of
+the last three blocks" and this module resolves it, so a new architecture needs no file of ours. Blocks need not be
+alike: each has the parts it has.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, cast
+from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedModel
-from transformers.pytorch_utils import Conv1D
 
+from .configuration import depth, text_config, width
 from .errors import InputError
-
-Part = Literal["up", "down"]
+from .parts import PARTS, Found, Part, maps_of, said
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +23,10 @@ class Site:
     """A linear map that can be edited.
 
     Attributes:
-        name: Dotted path from the model's root, as in `named_modules`.
+        name: Dotted path from the model's root, as in `named_modules`; of an expert in a 3-D parameter, the path of the
+            parameter and the expert's number.
         block: Index of its block, from 0.
-        part: `up` or `down`.
+        part: What part it plays; see `parts.py`.
         d_in: Width of its input.
         d_out: Width of its output.
     """
@@ -54,30 +54,48 @@ class Cut(NamedTuple):
 
 
 class Structure:
-    """The blocks of a causal language model and the MLP maps in each.
+    """The blocks of a causal language model and the maps in each.
+
+    Attributes:
+        blocks_name: Dotted path of the list of blocks.
+        blocks: The blocks.
+        width: Width of the residual stream.
+        sites: For each block the ups and downs of its dense MLP; none where it has no such MLP.
+        others: For each block its other maps.
+        routers: By the name of each map of a routed expert, the module whose tokens meet some experts only.
 
     Raises:
-        InputError: If the model is an encoder-decoder, or has no stack of blocks, or a block has no MLP that can be
-        told by shape.
+        InputError: If the model is an encoder-decoder, or has no stack of blocks, or no block has a map that is known.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
-        kind = type(model).__name__
+        self.kind = type(model).__name__
         if getattr(model.config, "is_encoder_decoder", False):
-            raise InputError(f"{kind} is an encoder-decoder model; instructedit edits decoder-only language models.")
+            raise InputError(f"{self.kind} is an encoder-decoder model; instructedit edits decoder-only language models.")
         if model.get_output_embeddings() is None:
-            raise InputError(f"{kind} has no language-model head; a causal language model was expected.")
-        names = {id(module): name for name, module in model.named_modules()}
-        self.blocks_name, self.blocks = _longest_stack(model, kind)
+            raise InputError(f"{self.kind} has no language-model head; a causal language model was expected.")
+        self.blocks_name, self.blocks = _longest_stack(model, self.kind)
         self.width = _width(model)
         self.sites: list[list[Site]] = []
+        self.others: list[list[Site]] = []
+        self.routers: dict[str, str] = {}
+        seen: set[int] = set()
         for index, block in enumerate(self.blocks):
-            self.sites.append(
-                [
-                    Site(names[id(module)], index, part, *_shape(module))
-                    for module, part in _mlp(block, self.width, kind, index)
-                ]
+            found = [self._site(index, map_) for map_ in _own(block, maps_of(block, self.width), seen)]
+            self.sites.append([site for site in found if site.part in ("up", "down")])
+            self.others.append([site for site in found if site.part not in ("up", "down")])
+        if not any((*self.sites, *self.others)):
+            raise InputError(
+                f"{self.kind} has no linear maps that can be told by shape or by name: neither MLP (one map "
+                f"{self.width} -> d_ff or two, and one d_ff -> {self.width}) nor experts nor attention."
             )
+
+    def _site(self, block: int, found: Found) -> Site:
+        prefix = f"{self.blocks_name}.{block}"
+        site = Site(f"{prefix}.{found.name}", block, found.part, found.d_in, found.d_out)
+        if found.router is not None:
+            self.routers[site.name] = f"{prefix}.{found.router}".rstrip(".")
+        return site
 
     def __len__(self) -> int:
         return len(self.blocks)
@@ -135,80 +153,71 @@ class Structure:
         """Return the blocks behind those of late cuts: tokens that no patch changes enter them as they were."""
         return {cut.block + 1 for cut in cuts if cut.late and cut.block + 1 < len(self)}
 
-    def find(self, block: int | float, part: Part) -> list[Site]:
-        """Return the sites of one part of one block, in the order of definition (a gated MLP has two ups)."""
-        return [site for site in self.sites[self.block(block)] if site.part == part]
+    def all(self, block: int) -> list[Site]:
+        """Return all sites of a block."""
+        return [*self.sites[block], *self.others[block]]
+
+    def find(self, block: int | float, part: str) -> list[Site]:
+        """Return the sites of one part of one block, in the order of definition (a gated MLP has two ups).
+
+        Raises:
+            InputError: If there is no such part, or the block has none.
+        """
+        index = self.block(block)
+        found = [site for site in self.all(index) if site.part == part]
+        if not found:
+            if part not in PARTS:
+                raise InputError(f"Unknown part '{part}' of a block; one of {', '.join(PARTS)} was expected.")
+            there = said(site.part for site in self.all(index))
+            raise InputError(f"Block {index} of {self.kind} has no '{part}'; it has: {there}.")
+        return found
+
+
+def _own(block: nn.Module, maps: Iterable[Found], seen: set[int]) -> list[Found]:
+    """Return the maps that no block before has; Zamba's blocks share some."""
+    fresh = []
+    for found in maps:
+        try:
+            module = block.get_submodule(found.name)
+        except AttributeError:  # an expert in a stack of them
+            module = block.get_submodule(found.name.rsplit(".", 2)[0])
+        if id(module) not in seen:
+            fresh.append((found, id(module)))
+    seen.update(module for _, module in fresh)
+    return [found for found, _ in fresh]
 
 
 def _longest_stack(model: PreTrainedModel, kind: str) -> tuple[str, nn.ModuleList]:
-    """Return the longest ModuleList of modules of one class: the blocks."""
-    decoder = model.get_decoder()
-    root = decoder if isinstance(decoder, nn.Module) else model
-    prefix = next((name for name, module in model.named_modules() if module is root), "")
+    """Return the blocks: the longest list of modules in the text part, of one class rather than of several."""
+    text, count = text_config(model.config), depth(model.config)
+    foreign = {
+        id(inner)
+        for module in model.modules()
+        if isinstance(module, PreTrainedModel) and module.config not in (text, model.config)
+        for inner in module.modules()
+    }
     stacks = [
         (name, module)
-        for name, module in root.named_modules()
-        if isinstance(module, nn.ModuleList) and len(module) > 0 and len({type(block) for block in module}) == 1
+        for name, module in model.named_modules()
+        if isinstance(module, nn.ModuleList) and len(module) > 0 and id(module) not in foreign
     ]
-    layers = getattr(model.config, "num_hidden_layers", None)
-    stacks = [s for s in stacks if layers is None or len(s[1]) == layers]
-    if not stacks:
-        raise InputError(f"{kind} has no list of equal blocks; a decoder made of a stack of blocks was expected.")
-    name, blocks = max(stacks, key=lambda s: len(s[1]))
-    return ".".join(part for part in (prefix, name) if part), blocks
+    alike = [(name, stack) for name, stack in stacks if len({type(block) for block in stack}) == 1]
+    for some, share in ((alike, False), (stacks, False), (alike, True)):  # LongCat counts two layers in each block
+        fit = [
+            (name, stack)
+            for name, stack in some
+            if count is None or len(stack) == count or (share and len(stack) > 1 and count % len(stack) == 0)
+        ]
+        if fit and not (share and len(fit) > 1):
+            return max(fit, key=lambda found: len(found[1]))
+    raise InputError(f"{kind} has no list of blocks; a decoder made of a stack of blocks was expected.")
 
 
 def _width(model: PreTrainedModel) -> int:
-    """Return the width of the residual stream (not of the embeddings, which OPT-350m projects)."""
-    return int(model.config.hidden_size)
-
-
-def _is_linear(module: nn.Module) -> bool:
-    return isinstance(module, nn.Linear | Conv1D)
-
-
-def _shape(module: nn.Module) -> tuple[int, int]:
-    """Return (d_in, d_out); Conv1D stores its weight as [d_in, d_out], Linear as [d_out, d_in]."""
-    rows, columns = cast(Tensor, module.weight).shape
-    return (rows, columns) if isinstance(module, Conv1D) else (columns, rows)
-
-
-def _mlp(block: nn.Module, width: int, kind: str, index: int) -> list[tuple[nn.Module, Part]]:
-    """Return the up and down maps of a block's MLP.
-
-    The linears of a block are grouped by the child module that holds them (OPT keeps its MLP's two in the block
-    itself). The MLP is the group of one down `d_ff -> d` and one or two ups `d -> d_ff` (or one fused up `d -> 2 d_ff`)
-    and nothing else. Attention does not
-    fit: it has four maps, or square ones. Should two groups fit, the wider one is the MLP.
-    """
-    found: list[tuple[int, list[tuple[nn.Module, Part]]]] = []
-    for group in _groups(block):
-        shapes = [_shape(module) for module in group]
-        downs = [d_in for d_in, d_out in shapes if d_out == width and d_in != width]
-        if len(downs) != 1:
-            continue
-        d_ff = downs[0]
-        ups = [shape for shape in shapes if shape in ((width, d_ff), (width, 2 * d_ff))]
-        if len(ups) in (1, 2) and len(ups) + 1 == len(shapes):
-            parts: list[Part] = ["down" if shape == (d_ff, width) else "up" for shape in shapes]
-            found.append((d_ff, list(zip(group, parts, strict=True))))
-    if not found:
-        raise InputError(
-            f"Block {index} of {kind} has no MLP that can be told by shape "
-            f"(one map {width} -> d_ff or two, and one d_ff -> {width}); "
-            "mixtures of experts and attention-only blocks are not supported."
-        )
-    return max(found, key=lambda item: item[0])[1]
-
-
-def _groups(block: nn.Module) -> Iterator[list[nn.Module]]:
-    direct = [module for module in block.children() if _is_linear(module)]
-    if direct:
-        yield direct
-    for child in block.children():
-        inside = [module for module in child.modules() if _is_linear(module)]
-        if inside and not _is_linear(child):
-            yield inside
+    """Return the width of the residual stream; where the configuration does not say it, what the head reads."""
+    head = model.get_output_embeddings()
+    found = width(model.config) or getattr(head, "in_features", None) or head.weight.shape[-1]
+    return int(found)
 
 
 def execution_device(module: nn.Module) -> torch.device:
