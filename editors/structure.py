@@ -5,9 +5,10 @@ the last three blocks" and this module resolves it, so a new architecture needs 
 alike: each has the parts it has.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
@@ -53,6 +54,14 @@ class Cut(NamedTuple):
     late: bool = False
 
 
+_ROUTERS: "WeakKeyDictionary[nn.Module, dict[str, str]]" = WeakKeyDictionary()
+
+
+def routers_of(model: nn.Module) -> dict[str, str]:
+    """Return by the name of each map of a routed expert the module that routes (`Structure.routers`)."""
+    return _ROUTERS.get(model, {})
+
+
 class Structure:
     """The blocks of a causal language model and the maps in each.
 
@@ -84,6 +93,7 @@ class Structure:
             found = [self._site(index, map_) for map_ in _own(block, maps_of(block, self.width), seen)]
             self.sites.append([site for site in found if site.part in ("up", "down")])
             self.others.append([site for site in found if site.part not in ("up", "down")])
+        _ROUTERS[model] = self.routers
         if not any((*self.sites, *self.others)):
             raise InputError(
                 f"{self.kind} has no linear maps that can be told by shape or by name: neither MLP (one map "
@@ -152,6 +162,15 @@ class Structure:
     def behind(self, cuts: Iterable["Cut"]) -> set[int]:
         """Return the blocks behind those of late cuts: tokens that no patch changes enter them as they were."""
         return {cut.block + 1 for cut in cuts if cut.late and cut.block + 1 < len(self)}
+
+    def forget(self, sites: Collection[str]) -> None:
+        """Leave out some maps of routed experts, which cannot be edited."""
+        self.others = [[site for site in own if site.name not in sites] for own in self.others]
+
+    def router(self, site: str) -> str | None:
+        """Return the module that routes the tokens of a map, or that a map lies in; None if there is none."""
+        around = (router for router in self.routers.values() if site.startswith(f"{router}."))
+        return self.routers.get(site) or next(around, None)
 
     def all(self, block: int) -> list[Site]:
         """Return all sites of a block."""
