@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .free import Free as Free
     from .free import FreeMatrix as FreeMatrix
     from .free import FreeTensors as FreeTensors
+    from .free import FreeTogether as FreeTogether
     from .gradient import GradientConfig as GradientConfig
     from .gradient import GradientEditor as GradientEditor
     from .gradient import gradient_factors as gradient_factors
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from .patches import LowRank as LowRank
     from .patches import Patch as Patch
     from .patches import Slots as Slots
+    from .parts import Part as Part
     from .registry import EDITORS as EDITORS
     from .registry import Registry as Registry
     from .rows import Encoder as Encoder
@@ -83,6 +85,7 @@ _HOME = {
     "Free": "free",
     "FreeMatrix": "free",
     "FreeTensors": "free",
+    "FreeTogether": "free",
     "GradientConfig": "gradient",
     "GradientEditor": "gradient",
     "Hypernetwork": "hypernetwork",
@@ -92,6 +95,7 @@ _HOME = {
     "LogUniform": "search",
     "LowRank": "patches",
     "ObjectiveConfig": "objective",
+    "Part": "parts",
     "Patch": "patches",
     "Probe": "cases",
     "Published": "editor",

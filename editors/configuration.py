@@ -58,7 +58,7 @@ def activation_name(config: Any) -> str | None:
     return next((name for name in found if isinstance(name, str)), None)
 
 
-def head_widths(config: Any) -> int:
+def key_width(config: Any) -> int:
     """Return the width of keys in a block, by the configuration; for blocks whose keys have no map of their own."""
     own = text_config(config)
     heads = _number(own, ("num_attention_heads", "n_head", "n_heads")) or 1

@@ -19,13 +19,11 @@ from typing import Literal, cast, get_args
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-Part = Literal[
+Unrouted = Literal[
     "up",
     "down",
     "shared up",
     "shared down",
-    "expert up",
-    "expert down",
     "query",
     "key",
     "value",
@@ -34,9 +32,13 @@ Part = Literal[
     "input",
     "output",
 ]
-PARTS: tuple[Part, ...] = get_args(Part)
-ROUTED: tuple[Part, ...] = ("expert up", "expert down")
+"""Parts that every token meets."""
+Routed = Literal["expert up", "expert down"]
 """Parts of which each token meets a few maps only."""
+Part = Unrouted | Routed
+ROUTED: tuple[Part, ...] = get_args(Routed)
+PARTS: tuple[Part, ...] = (*get_args(Unrouted)[:4], *ROUTED, *get_args(Unrouted)[4:])
+"""All parts, in the order of the table above."""
 
 _ROLES = {
     **dict.fromkeys(("q", "query", "wq"), "query"),
@@ -88,7 +90,7 @@ def shape_of(module: nn.Module) -> tuple[int, int]:
 
 
 def maps_of(block: nn.Module, width: int) -> list[Found]:
-    """Return all maps of a block, those of its MLP first, in the order of definition."""
+    """Return all maps of a block: those of its MLP, those of attention, and experts, each in the order of definition."""
     routed = [*_stacked(block, width), *_listed(block, width)]
     inside = {found.name for found in routed}
     groups = [group for group in _mlps(block, width, inside) if group]
@@ -107,7 +109,7 @@ def maps_of(block: nn.Module, width: int) -> list[Found]:
         for name, module in block.named_modules()
         if is_linear(module) and name not in taken and not _BESIDE.search(name) and (role := _role(name)) is not None
     ]
-    return [*dense, *routed, *rest]
+    return [*dense, *rest, *routed]
 
 
 _Group = list[tuple[str, str, tuple[int, int]]]

@@ -69,8 +69,7 @@ class Structure:
         blocks_name: Dotted path of the list of blocks.
         blocks: The blocks.
         width: Width of the residual stream.
-        sites: For each block the ups and downs of its dense MLP; none where it has no such MLP.
-        others: For each block its other maps.
+        sites: For each block all maps that are known, those of its MLP first.
         routers: By the name of each map of a routed expert, the module whose tokens meet some experts only.
 
     Raises:
@@ -86,15 +85,13 @@ class Structure:
         self.blocks_name, self.blocks = _longest_stack(model, self.kind)
         self.width = _width(model)
         self.sites: list[list[Site]] = []
-        self.others: list[list[Site]] = []
         self.routers: dict[str, str] = {}
         seen: set[int] = set()
         for index, block in enumerate(self.blocks):
-            found = [self._site(index, map_) for map_ in _own(block, maps_of(block, self.width), seen)]
-            self.sites.append([site for site in found if site.part in ("up", "down")])
-            self.others.append([site for site in found if site.part not in ("up", "down")])
+            self.sites.append([self._site(index, found) for found in _own(block, maps_of(block, self.width), seen)])
+        self._around = frozenset(self.routers.values())
         _ROUTERS[model] = self.routers
-        if not any((*self.sites, *self.others)):
+        if not any(self.sites):
             raise InputError(
                 f"{self.kind} has no linear maps that can be told by shape or by name: neither MLP (one map "
                 f"{self.width} -> d_ff or two, and one d_ff -> {self.width}) nor experts nor attention."
@@ -134,9 +131,9 @@ class Structure:
         """Return the modules in front of a block's first patched map, whose outputs patches cannot change.
 
         They are the children of the block that hold a matrix and none of the MLP's maps, its attention above all, and
-        the ups; the down, too, where no up is patched.
+        the ups; the down, too, where no up is patched. Where other maps than the MLP's are patched, nothing is in front.
         """
-        sites = self.sites[cut.block]
+        sites, own = self.mlp(cut.block), {site.name for site in self.sites[cut.block]}
         block, prefix = self.blocks[cut.block], f"{self.blocks_name}.{cut.block}."
         # as accelerate does, to bring tensors to another card; it is bound to its module and no view can stand for that
         replaced = any("forward" in vars(module) for module in block.modules())
@@ -148,6 +145,7 @@ class Structure:
             for name, child in block.named_children()
             if not any(site.name == prefix + name or site.name.startswith(f"{prefix}{name}.") for site in sites)
             and any(parameter.dim() > 1 for parameter in child.parameters())
+            and prefix + name not in own
         ]
         return *others, *(site.name for site in sites if site.part == "up" or "up" not in patched)
 
@@ -165,16 +163,16 @@ class Structure:
 
     def forget(self, sites: Collection[str]) -> None:
         """Leave out some maps of routed experts, which cannot be edited."""
-        self.others = [[site for site in own if site.name not in sites] for own in self.others]
+        self.sites = [[site for site in own if site.name not in sites] for own in self.sites]
 
     def router(self, site: str) -> str | None:
         """Return the module that routes the tokens of a map, or that a map lies in; None if there is none."""
-        around = (router for router in self.routers.values() if site.startswith(f"{router}."))
+        around = (router for router in self._around if site.startswith(f"{router}."))
         return self.routers.get(site) or next(around, None)
 
-    def all(self, block: int) -> list[Site]:
-        """Return all sites of a block."""
-        return [*self.sites[block], *self.others[block]]
+    def mlp(self, block: int) -> list[Site]:
+        """Return the ups and downs of a block's dense MLP; none where it has no such MLP."""
+        return [site for site in self.sites[block] if site.part in ("up", "down")]
 
     def find(self, block: int | float, part: str) -> list[Site]:
         """Return the sites of one part of one block, in the order of definition (a gated MLP has two ups).
@@ -183,11 +181,11 @@ class Structure:
             InputError: If there is no such part, or the block has none.
         """
         index = self.block(block)
-        found = [site for site in self.all(index) if site.part == part]
+        found = [site for site in self.sites[index] if site.part == part]
         if not found:
             if part not in PARTS:
                 raise InputError(f"Unknown part '{part}' of a block; one of {', '.join(PARTS)} was expected.")
-            there = said(site.part for site in self.all(index))
+            there = said(site.part for site in self.sites[index])
             raise InputError(f"Block {index} of {self.kind} has no '{part}'; it has: {there}.")
         return found
 

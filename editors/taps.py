@@ -85,7 +85,7 @@ class Taps(Passes):
         base = self.base_pass(rows, [cut])
         known = Known(base.paths, [0] * len(rows))
         # a map that is no part of an MLP may lie in front of a block's attention, which not all tokens get behind
-        whole = not {site.name for own in self.structure.sites for site in own}.issuperset(names)
+        whole = any(site not in self.structure.mlp(site.block) for site in sites)
         routers = {name: router for name in names if (router := self.structure.router(name)) is not None}
         plain = [site for site in sites if site.name not in routers]
         parts: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {name: [] for name in names}
