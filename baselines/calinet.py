@@ -69,8 +69,9 @@ class CaliNetConfig(EditorConfig):
 
     blocks: tuple[int | float, ...] = Field(default=(-1,), min_length=1)
     """Blocks that get slots: indices (negative ones count from the end) or shares of the depth."""
-    network: Literal["dense", "shared"] = "dense"
-    """The network that slots stand beside: a block's MLP, or in a mixture of experts the expert that all tokens share."""
+    network: Literal["dense", "shared", "experts"] = "dense"
+    """The network that slots stand beside: a block's MLP; in a mixture of experts the expert that all tokens share, or
+    the routed experts together."""
     slots: int | None = Field(default=None, ge=1)
     """Slots in each block; none for a number in proportion to the requests."""
     slots_per_100_edits: float = Field(default=64, gt=0)
@@ -204,8 +205,12 @@ class CaliNet(Editor[CaliNetConfig]):
 
 
     def _network(self, model: LanguageModel | Sketch, block: int | float) -> "Network":
-        prefix = "" if self.config.network == "dense" else "shared "
+        prefix = {"dense": "", "shared": "shared ", "experts": "expert "}[self.config.network]
         ups, downs = model.sites(f"{prefix}up", [block]), model.sites(f"{prefix}down", [block])
+        if self.config.network == "experts":
+            first, width = downs[0], model.structure.width
+            whole = Site(model.structure.routers[first.name], first.block, "expert down", width, width)
+            return Network((whole,), whole, sum(up.d_out for up in ups) >= 2 * sum(down.d_in for down in downs))
         if len(downs) != 1:
             raise InputError(
                 f"Block {downs[0].block} has {len(downs)} networks ({', '.join(down.name for down in downs)}); CaliNet's "
@@ -217,12 +222,13 @@ class CaliNet(Editor[CaliNetConfig]):
     def _activation(self, model: LanguageModel, network: "Network") -> tuple[str, bool]:
         """Return the name of the slots' activation, the one asked for or the network's own, and whether it was tried.
 
-        Of a function that has numbers of its own, as Apertus', the configuration's name is taken: its first form.
+        Of a function that has numbers of its own, as Apertus', and of routed experts the configuration's name is taken.
         """
         asked = self.config.activation
         if asked is not None and asked not in ACT2FN:
             raise InputError(f"Unknown activation '{asked}' of CaliNet's slots.{did_you_mean(asked, list(ACT2FN))}")
-        own = asked or neuron(model.model, network.ups, network.down, model.device)
+        single = self.config.network != "experts"  # single experts are not tried; the configuration's name is taken
+        own = asked or (neuron(model.model, network.ups, network.down, model.device) if single else None)
         name = own or activation_name(model.model.config)
         if name not in ACT2FN:
             raise InputError(

@@ -191,7 +191,10 @@ class LanguageModel(Taps):
 
     def site_device(self, site: Site) -> torch.device:
         """Return the device on which a site computes, for an editor's tensors."""
-        return execution_device(weight_of(self.model, site.name).module)
+        try:
+            return execution_device(self.model.get_submodule(site.name))
+        except AttributeError:  # an expert in a stack of them
+            return execution_device(weight_of(self.model, site.name).module)
 
     def encode(self, prompt: str, answer: str) -> Row:
         """Tokenise prompt and answer together; exactly the answer's tokens are scored. See `rows.encode`."""
