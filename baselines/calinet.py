@@ -46,6 +46,7 @@ from instructedit.editors import (
     Site,
     Sketch,
     Slots,
+    UnservedError,
     did_you_mean,
     minimise,
     seed_of,
@@ -203,7 +204,6 @@ class CaliNet(Editor[CaliNetConfig]):
         device = model.site_device(network.down)
         return [tensor.to(device, model.edit_dtype).requires_grad_() for tensor in first]
 
-
     def _network(self, model: LanguageModel | Sketch, block: int | float) -> "Network":
         prefix = {"dense": "", "shared": "shared ", "experts": "expert "}[self.config.network]
         ups, downs = model.sites(f"{prefix}up", [block]), model.sites(f"{prefix}down", [block])
@@ -212,9 +212,9 @@ class CaliNet(Editor[CaliNetConfig]):
             whole = Site(model.structure.routers[first.name], first.block, "expert down", width, width)
             return Network((whole,), whole, sum(up.d_out for up in ups) >= 2 * sum(down.d_in for down in downs))
         if len(downs) != 1:
-            raise InputError(
-                f"Block {downs[0].block} has {len(downs)} networks ({', '.join(down.name for down in downs)}); CaliNet's "
-                "slots stand beside one."
+            raise UnservedError(
+                f"Block {downs[0].block} has {len(downs)} networks ({', '.join(down.name for down in downs)}); "
+                "CaliNet's slots stand beside one."
             )
         fused = ups[0].d_out == 2 * downs[0].d_in  # gate and up in one map
         return Network(tuple(ups), downs[0], fused or len(ups) == 2)
@@ -230,8 +230,8 @@ class CaliNet(Editor[CaliNetConfig]):
         single = self.config.network != "experts"  # single experts are not tried; the configuration's name is taken
         own = asked or (neuron(model.model, network.ups, network.down, model.device) if single else None)
         name = own or activation_name(model.model.config)
-        if name not in ACT2FN:
-            raise InputError(
+        if name is None or name not in ACT2FN:
+            raise UnservedError(
                 f"Between {network.ups[0].name} and {network.down.name} is no activation that transformers has a name "
                 "for; give CaliNet's option 'activation'."
             )

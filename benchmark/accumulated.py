@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from safetensors import SafetensorError
 
 from instructedit.editors import CaseError, Editor, EditRequest, Edits, InputError, LanguageModel, Patch
-from instructedit.editors.structure import execution_device
+from instructedit.editors.experts import device_of
 
 from .scoring import NOT_FINITE, Made, is_finite
 from .store import StorageError, write_record
@@ -162,7 +162,7 @@ def _laid_out(edits: Edits, model: LanguageModel | None = None) -> Edits:
     def copied(patch: Patch) -> Patch:
         tensors = patch.tensors()
         if model is not None:
-            device = execution_device(model.model.get_submodule(patch.site))
+            device = device_of(model.model, patch.site)
             tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
         own = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
         return replace(patch, **own)  # type: ignore[arg-type]

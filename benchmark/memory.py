@@ -90,7 +90,9 @@ def _inner(sites: Sequence[Site], experts: int) -> tuple[int, bool]:
     """Return the inner width of all MLPs that a token goes through in a block, and whether they are gated."""
     dense = [site for site in sites if site.part in ("down", "shared down")]
     routed = next((site.d_in for site in sites if site.part == "expert down"), 0)
-    ups = [site for site in sites if site.part in ("up", "shared up")] or [s for s in sites if s.part == "expert up"][:1]
+    ups = [site for site in sites if site.part in ("up", "shared up")] or [s for s in sites if s.part == "expert up"][
+        :1
+    ]
     width = sum(site.d_in for site in dense)
     gated = sum(site.d_out for site in ups) >= 2 * (width or routed)
     return width + experts * routed, gated and bool(ups)

@@ -11,12 +11,14 @@ import torch
 
 from instructedit.editors import InputError, Site, Sketch
 from instructedit.editors.model import DTYPES, PACK_TOKENS
+from instructedit.editors.structure import described
 
 from .config import EMBEDDED_MODEL, RunConfig
 from .defaults import foreign_defaults, said
 from .forecast import Forecast, RowForecast, forecast
 from .machine import measure
 from .outline import check_generation, outline
+from .unserved import unable_notes
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -118,7 +120,8 @@ def check(label: str, config: RunConfig, name: str, place: Place, seen: set[str]
     kind = place.kind.partition(":")[0]
     machine = measure(sketch.width, place.kind, DTYPES[config.dtype], PACK_TOKENS.get(kind, PACK_TOKENS["cuda"]))
     counts = {task: len(cases) for task, cases in found.cases.items()}
-    notes = said(found.rows, foreign_defaults(found.rows, found.editors, sketch))
+    notes = [*said(found.rows, foreign_defaults(found.rows, found.editors, sketch))]
+    notes += unable_notes(found.rows, found.editors, sketch)
     return Checked(label, config, counts, forecast(found, sketch, machine, place.root, seen), tuple(notes))
 
 
@@ -234,6 +237,9 @@ def draw(run: Checked, seeds: int, there: Room, console: "Console") -> None:
     console.print(f"\n[bold]{title}[/bold]\ncases: {tasks}{source}", highlight=False)
     console.print(table)
     console.print(f"{whole}; {held}: {verdict(found, there)}", highlight=False)
+    for row in found.rows:
+        if row.cost.sites:
+            console.print(f"{row.editor}: {described(row.cost.sites)}", highlight=False)
 
 
 def _missing(row: RowForecast) -> str:

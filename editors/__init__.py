@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .edits import Edits as Edits
     from .errors import CaseError as CaseError
     from .errors import InputError as InputError
+    from .errors import UnservedError as UnservedError
     from .errors import did_you_mean as did_you_mean
     from .free import Free as Free
     from .free import FreeMatrix as FreeMatrix
@@ -35,13 +36,13 @@ if TYPE_CHECKING:
     from .objective import ObjectiveConfig as ObjectiveConfig
     from .optimise import Descent as Descent
     from .optimise import minimise as minimise
+    from .parts import Part as Part
     from .passes import BasePass as BasePass
     from .patches import Codebook as Codebook
     from .patches import Dense as Dense
     from .patches import LowRank as LowRank
     from .patches import Patch as Patch
     from .patches import Slots as Slots
-    from .parts import Part as Part
     from .registry import EDITORS as EDITORS
     from .registry import Registry as Registry
     from .rows import Encoder as Encoder
@@ -114,6 +115,7 @@ _HOME = {
     "TrainingConfig": "training",
     "TrainingSet": "training",
     "Uniform": "search",
+    "UnservedError": "errors",
     "did_you_mean": "errors",
     "gradient_factors": "gradient",
     "instruction_context": "instruction",

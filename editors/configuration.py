@@ -68,7 +68,9 @@ def key_width(config: Any) -> int:
 
 def experts_per_token(config: Any) -> int:
     """Return how many routed experts a token goes to; 1 where the configuration does not say."""
-    return _number(config, ("num_experts_per_tok", "moe_top_k", "top_k_experts", "moe_topk", "num_experts_per_token")) or 1
+    return (
+        _number(config, ("num_experts_per_tok", "moe_top_k", "top_k_experts", "moe_topk", "num_experts_per_token")) or 1
+    )
 
 
 def _number(config: Any, names: tuple[str, ...]) -> int | None:

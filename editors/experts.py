@@ -26,7 +26,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from .parts import stored_as_inputs
-from .structure import Structure
+from .structure import Structure, execution_device
 
 Hook = Callable[[Tensor, Tensor], Tensor]
 """From inputs [tokens, d_in] and outputs [tokens, d_out] of an expert's map, the new outputs."""
@@ -78,6 +78,12 @@ def weight_of(model: nn.Module, site: str) -> Weight:
     return Weight(module, cast(Tensor, getattr(module, name))[number], stored_as_inputs(module, name))
 
 
+def device_of(model: nn.Module, site: str) -> torch.device:
+    """Return the device on which a map computes, which is named as in a patch."""
+    stack = _stack(model, site)
+    return execution_device(model.get_submodule(site) if stack is None else stack[0])
+
+
 def _stack(model: nn.Module, site: str) -> tuple[nn.Module, str, int] | None:
     """Return holder, name and number of an expert in a 3-D parameter; None for a module."""
     *path, name, number = site.split(".")
@@ -90,7 +96,7 @@ def _stack(model: nn.Module, site: str) -> tuple[nn.Module, str, int] | None:
 def plain_experts(model: PreTrainedModel) -> None:
     """Let a model's experts run one after another, so that the products of each can be noticed."""
     for module in model.modules():
-        config = getattr(module, "config", None)
+        config: Any = getattr(module, "config", None)
         if getattr(config, "_experts_implementation", None) is not None:
             config._experts_implementation_internal = "eager"  # the setter asks about kernels
 
@@ -110,7 +116,10 @@ class Routes:
 
 @contextmanager
 def routed(
-    model: PreTrainedModel, routers: Mapping[str, str], hooks: Mapping[str, Hook], labels: Callable[[int], Sequence[int]]
+    model: PreTrainedModel,
+    routers: Mapping[str, str],
+    hooks: Mapping[str, Hook],
+    labels: Callable[[int], Sequence[int]],
 ) -> Iterator[None]:
     """Call the routers of some maps with tokens of one kind at a time, as long as the context is open.
 
@@ -187,7 +196,7 @@ def _some(value: Any, where: Tensor, lead: torch.Size) -> Any:
     if not isinstance(value, Tensor):
         return value
     where = where.to(value.device)
-    if value.dim() > len(lead) and value.shape[: len(lead)] == lead or value.shape == lead:
+    if (value.dim() > len(lead) and value.shape[: len(lead)] == lead) or value.shape == lead:
         rest = value.shape[len(lead) :]
         return value.reshape(-1, *rest)[where].reshape(*[1] * (len(lead) - 1), len(where), *rest)
     return value[where] if value.dim() > 0 and len(value) == lead.numel() else value
@@ -242,7 +251,7 @@ def _slices(weight: Tensor, stack: Tensor) -> range | None:
         return None
     if weight.untyped_storage().data_ptr() != stack.untyped_storage().data_ptr():
         return None
-    number, rest = divmod(weight.storage_offset() - stack.storage_offset(), stack.stride(0))
+    number, rest = divmod(int(weight.storage_offset()) - int(stack.storage_offset()), int(stack.stride(0)))
     count = weight.numel() // stack[0].numel()
     fits = rest == 0 and 0 <= number < len(stack) and count * stack[0].numel() == weight.numel()
     return range(number, number + count) if fits and weight.dim() in (2, 3) else None
@@ -268,5 +277,5 @@ def require_products(model: PreTrainedModel, structure: Structure, device: torch
     vocabulary = int(cast(int, model.get_input_embeddings().num_embeddings))
     ids = torch.arange(1, min(33, vocabulary), device=device)[None]
     with suppress(Exception), torch.no_grad(), routed(model, structure.routers, hooks, lambda tokens: [0] * tokens):
-        model(input_ids=ids)
+        model(input_ids=ids, use_cache=False)
     structure.forget({site for site in hooks if site.rpartition(".")[0] not in seen})

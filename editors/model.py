@@ -23,7 +23,7 @@ from .activations import replace_activations
 from .edits import Edits
 from .engine import Engine
 from .errors import InputError
-from .experts import plain_experts, require_products, weight_of
+from .experts import device_of, plain_experts, require_products, weight_of
 from .rows import Row, encode, encode_prompt, require_offsets
 from .sketch import context_of, locate, read_config, unloadable
 from .structure import Site, Structure, execution_device
@@ -191,10 +191,7 @@ class LanguageModel(Taps):
 
     def site_device(self, site: Site) -> torch.device:
         """Return the device on which a site computes, for an editor's tensors."""
-        try:
-            return execution_device(self.model.get_submodule(site.name))
-        except AttributeError:  # an expert in a stack of them
-            return execution_device(weight_of(self.model, site.name).module)
+        return device_of(self.model, site.name)
 
     def encode(self, prompt: str, answer: str) -> Row:
         """Tokenise prompt and answer together; exactly the answer's tokens are scored. See `rows.encode`."""

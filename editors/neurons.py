@@ -61,7 +61,7 @@ def _tried(model: PreTrainedModel, ups: Sequence[Site], down: Site, device: torc
         for up in ups:
             stack.callback(model.get_submodule(up.name).register_forward_hook(put_out).remove)
         stack.callback(model.get_submodule(down.name).register_forward_pre_hook(enter).remove)
-        model(input_ids=torch.arange(1, min(9, vocabulary), device=device)[None])
+        model(input_ids=torch.arange(1, min(9, vocabulary), device=device)[None], use_cache=False)
     if len(given) != len(ups) or len(seen) != 1:
         return None
     h = seen[0].reshape(-1, down.d_in).double()

@@ -2,7 +2,7 @@
 
 | part | what |
 | --- | --- |
-| `up`, `down` | the dense MLP: from the model's width to the inner one (a gated MLP has two ups, or a fused one), and back |
+| `up`, `down` | the dense MLP: from the model's width to the inner one (twice in a gated MLP, or fused), and back |
 | `shared up`, `shared down` | in a block with routed experts, an MLP that every token goes through |
 | `expert up`, `expert down` | the routed experts, one map for each expert |
 | `query`, `key`, `value` | the projections of attention; `key value` and `query key value` where they are fused |
@@ -90,7 +90,7 @@ def shape_of(module: nn.Module) -> tuple[int, int]:
 
 
 def maps_of(block: nn.Module, width: int) -> list[Found]:
-    """Return all maps of a block: those of its MLP, those of attention, and experts, each in the order of definition."""
+    """Return all maps of a block: its MLP's, attention's, and experts, each in the order of definition."""
     routed = [*_stacked(block, width), *_listed(block, width)]
     inside = {found.name for found in routed}
     groups = [group for group in _mlps(block, width, inside) if group]
@@ -262,7 +262,7 @@ def _router(block: nn.Module, holder: str) -> str:
         module = block.get_submodule(holder)
         code = getattr(type(module).forward, "__wrapped__", type(module).forward).__code__
         named = code.co_varnames[1 : code.co_argcount]
-        if any("ind" in name or "selected" in name for name in named) or len(named) == 1 and not _sorted(module):
+        if any("ind" in name or "selected" in name for name in named) or (len(named) == 1 and not _sorted(module)):
             return holder
         holder = holder.rpartition(".")[0]
     return holder
@@ -282,7 +282,7 @@ def _role(name: str) -> Part | None:
     if "input" in roles:
         return "input"
     joined = " ".join(dict.fromkeys(roles))
-    return cast(Part, joined) if joined in PARTS else None
+    return joined if joined in PARTS else None
 
 
 def _aside(name: str) -> bool:

@@ -5,6 +5,7 @@ the last three blocks" and this module resolves it, so a new architecture needs 
 alike: each has the parts it has.
 """
 
+import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -15,7 +16,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from .configuration import depth, text_config, width
-from .errors import InputError
+from .errors import InputError, UnservedError
 from .parts import PARTS, Found, Part, maps_of, said
 
 
@@ -37,6 +38,24 @@ class Site:
     part: Part
     d_in: int
     d_out: int
+
+
+def described(sites: Iterable[Site]) -> str:
+    """Return which modules some sites are, in short: `down of blocks 10, 11: mlp.c_proj`."""
+    found: dict[str, dict[str, set[str]]] = {}
+    blocks: dict[str, set[int]] = {}
+    for site in sites:
+        inner = site.name.partition(f".{site.block}.")[2]
+        generic = re.sub(r"\.\d+(?=\.|$)", ".*", inner)
+        found.setdefault(site.part, {}).setdefault(generic, set()).add(inner)
+        blocks.setdefault(site.part, set()).add(site.block)
+    parts = []
+    for part, modules in found.items():
+        own = sorted(blocks[part])
+        where = f"block {own[0]}" if len(own) == 1 else f"blocks {', '.join(map(str, own))}"
+        names = (name + (f" ({len(some)})" if "*" in name else "") for name, some in modules.items())
+        parts.append(f"{part} of {where}: {', '.join(names)}")
+    return "; ".join(parts)
 
 
 class Cut(NamedTuple):
@@ -79,14 +98,16 @@ class Structure:
     def __init__(self, model: PreTrainedModel) -> None:
         self.kind = type(model).__name__
         if getattr(model.config, "is_encoder_decoder", False):
-            raise InputError(f"{self.kind} is an encoder-decoder model; instructedit edits decoder-only language models.")
+            raise InputError(
+                f"{self.kind} is an encoder-decoder model; instructedit edits decoder-only language models."
+            )
         if model.get_output_embeddings() is None:
             raise InputError(f"{self.kind} has no language-model head; a causal language model was expected.")
         self.blocks_name, self.blocks = _longest_stack(model, self.kind)
         self.width = _width(model)
         self.sites: list[list[Site]] = []
         self.routers: dict[str, str] = {}
-        seen: set[int] = set()
+        seen: set[int] = _tied(model)
         for index, block in enumerate(self.blocks):
             self.sites.append([self._site(index, found) for found in _own(block, maps_of(block, self.width), seen)])
         self._around = frozenset(self.routers.values())
@@ -131,7 +152,7 @@ class Structure:
         """Return the modules in front of a block's first patched map, whose outputs patches cannot change.
 
         They are the children of the block that hold a matrix and none of the MLP's maps, its attention above all, and
-        the ups; the down, too, where no up is patched. Where other maps than the MLP's are patched, nothing is in front.
+        the ups; the down, too, where no up is patched. Nothing is in front of other maps than the MLP's.
         """
         sites, own = self.mlp(cut.block), {site.name for site in self.sites[cut.block]}
         block, prefix = self.blocks[cut.block], f"{self.blocks_name}.{cut.block}."
@@ -178,7 +199,8 @@ class Structure:
         """Return the sites of one part of one block, in the order of definition (a gated MLP has two ups).
 
         Raises:
-            InputError: If there is no such part, or the block has none.
+            InputError: If there is no such block or part.
+            UnservedError: If the block lacks the part; the sentence says what it has.
         """
         index = self.block(block)
         found = [site for site in self.sites[index] if site.part == part]
@@ -186,12 +208,12 @@ class Structure:
             if part not in PARTS:
                 raise InputError(f"Unknown part '{part}' of a block; one of {', '.join(PARTS)} was expected.")
             there = said(site.part for site in self.sites[index])
-            raise InputError(f"Block {index} of {self.kind} has no '{part}'; it has: {there}.")
+            raise UnservedError(f"Block {index} of {self.kind} has no '{part}'; it has: {there}.")
         return found
 
 
 def _own(block: nn.Module, maps: Iterable[Found], seen: set[int]) -> list[Found]:
-    """Return the maps that no block before has; Zamba's blocks share some."""
+    """Return the maps that were not seen before; Zamba's blocks share some."""
     fresh = []
     for found in maps:
         try:
@@ -202,6 +224,16 @@ def _own(block: nn.Module, maps: Iterable[Found], seen: set[int]) -> list[Found]
             fresh.append((found, id(module)))
     seen.update(module for _, module in fresh)
     return [found for found, _ in fresh]
+
+
+def _tied(model: nn.Module) -> set[int]:
+    """Return the modules whose weights are another's too: a patch of one would leave the other as it was."""
+    holders: dict[int, set[int]] = {}
+    for module in model.modules():
+        for parameter in module._parameters.values():
+            if parameter is not None:
+                holders.setdefault(id(parameter), set()).add(id(module))
+    return {module for found in holders.values() if len(found) > 1 for module in found}
 
 
 def _longest_stack(model: PreTrainedModel, kind: str) -> tuple[str, nn.ModuleList]:
@@ -220,11 +252,11 @@ def _longest_stack(model: PreTrainedModel, kind: str) -> tuple[str, nn.ModuleLis
     ]
     alike = [(name, stack) for name, stack in stacks if len({type(block) for block in stack}) == 1]
     for some, share in ((alike, False), (stacks, False), (alike, True)):  # LongCat counts two layers in each block
-        fit = [
-            (name, stack)
-            for name, stack in some
-            if count is None or len(stack) == count or (share and len(stack) > 1 and count % len(stack) == 0)
-        ]
+        fit = [(name, stack) for name, stack in some if count in (None, len(stack))]
+        if share and count is not None:
+            inner = [name for name, _ in stacks for outer, _ in stacks if name.startswith(f"{outer}.")]
+            own = [(name, stack) for name, stack in some if name not in inner and len(stack) > 1]
+            fit = [(name, stack) for name, stack in own if count % len(stack) == 0]
         if fit and not (share and len(fit) > 1):
             return max(fit, key=lambda found: len(found[1]))
     raise InputError(f"{kind} has no list of blocks; a decoder made of a stack of blocks was expected.")

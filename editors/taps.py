@@ -101,7 +101,10 @@ class Taps(Passes):
                 logits = self.engine.run(layout, start, whole=whole)
                 assert logits is not None
                 total = torch.stack([loss(index, own) for index, own in by_row(layout, logits)]).sum()
-                every = [*(leaves[site.name] for site in plain), *(leaf for own in routed.values() for leaf in own.leaves)]
+                every = [
+                    *(leaves[site.name] for site in plain),
+                    *(leaf for own in routed.values() for leaf in own.leaves),
+                ]
                 gradients = list(torch.autograd.grad(total, every, materialize_grads=True))
             for site, gradient in zip(plain, gradients, strict=False):
                 x = inputs[site.name].reshape(-1, site.d_in)
@@ -111,8 +114,8 @@ class Taps(Passes):
             for site in sites:
                 own = routed.get(site.name, Tapped())
                 for x, row in zip(own.inputs, own.rows, strict=True):
-                    of = integers([row] * len(x)).to(x.device)
-                    parts[site.name].append((x, gradients[done].reshape(-1, site.d_out), of))
+                    rows_of = integers([row] * len(x)).to(x.device)
+                    parts[site.name].append((x, gradients[done].reshape(-1, site.d_out), rows_of))
                     done += 1
         found: dict[str, Factors] = {}
         empty = torch.zeros(0, dtype=self.model.dtype, device=self.engine.device)
