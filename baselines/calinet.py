@@ -11,6 +11,7 @@ The paper calibrates the decoder of T5 and all facts together: `edit_together` i
 each request, is what the single schedule asks for. Where decoder-only models ask for a choice of their own:
 
 * the activation is the model's own, so that slots are neurons like the others (the paper's T5 has relu or gated gelu);
+  it is found by trying the network out, not from the configuration (`editors/neurons.py`);
 * V starts at zero, so that an untrained adapter is no change; the released code leaves it at the default of nn.Linear,
   which `zero_init = false` gives;
 * the training text is the request itself, not the paper's masked paraphrases: an editor sees requests only.
@@ -19,7 +20,7 @@ each request, is what the single schedule asks for. Where decoder-only models as
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from pydantic import Field
@@ -45,28 +46,33 @@ from instructedit.editors import (
     Site,
     Sketch,
     Slots,
+    UnservedError,
     did_you_mean,
     minimise,
     seed_of,
 )
+from instructedit.editors.configuration import activation_name
 from instructedit.editors.cost import FLOAT, descent
+from instructedit.editors.neurons import neuron
 from instructedit.editors.texts import EditRows, counted
 
 ADAFACTOR = 3
 """Tensors for each trained one: value, gradient and update; the second moment is kept by rows and columns."""
 USED = 20, 100
 """Steps after which one request, or a joint edit, is done on the embedded model."""
-ACTIVATIONS = ("activation_function", "hidden_activation", "hidden_act")
-"""Where configurations of transformers name the activation; Gemma's `hidden_activation` overrules its `hidden_act`."""
 
 
 class CaliNetConfig(EditorConfig):
     """Hyper-parameters; the defaults' block, slots and rate are those published for 100 facts on T5-base."""
 
     published: ClassVar[Published | None] = Published("T5-base", "t5", 12, 768, ("lr",))
+    added: ClassVar[Mapping[str, Any]] = {"network": "dense"}
 
     blocks: tuple[int | float, ...] = Field(default=(-1,), min_length=1)
     """Blocks that get slots: indices (negative ones count from the end) or shares of the depth."""
+    network: Literal["dense", "shared", "experts"] = "dense"
+    """The network that slots stand beside: a block's MLP; in a mixture of experts the expert that all tokens share, or
+    the routed experts together."""
     slots: int | None = Field(default=None, ge=1)
     """Slots in each block; none for a number in proportion to the requests."""
     slots_per_100_edits: float = Field(default=64, gt=0)
@@ -115,7 +121,7 @@ class CaliNet(Editor[CaliNetConfig]):
 
     def cost(self, model: Sketch, requests: int = 1) -> Cost:
         """See `Editor.cost`; the steps are those an edit took on the embedded model, if as many are allowed."""
-        networks = [_network(model, block) for block in self.config.blocks]
+        networks = [self._network(model, block) for block in self.config.blocks]
         tensor = FLOAT * self._slots(requests) * sum((3 if n.gated else 2) * n.up.d_in for n in networks)
         steps = min(self.config.steps, USED[requests > 1])
         together = min(self.config.batch or requests, requests)
@@ -146,8 +152,8 @@ class CaliNet(Editor[CaliNetConfig]):
 
     def _train(self, model: LanguageModel, requests: Sequence[EditRequest], owners: Sequence[int], seed: int) -> Edits:
         config = self.config
-        activation = _activation(model, config.activation)
-        networks = [_network(model, block) for block in config.blocks]
+        networks = [self._network(model, block) for block in config.blocks]
+        activations = [self._activation(model, network) for network in networks]
         texts = [self.texts(model, request) for request in requests]
         flat = EditRows.of(texts)
         tensors: list[list[Tensor]] = []
@@ -160,7 +166,7 @@ class CaliNet(Editor[CaliNetConfig]):
         def patches(own: Sequence[Tensor]) -> tuple[Patch, ...]:
             each = len(own) // len(networks)  # k, v and, in a gated network, g
             return tuple(
-                Slots(n.down.name, n.down.block, n.up.name, activation, *own[i * each : (i + 1) * each])
+                Slots(n.down.name, n.down.block, n.up.name, activations[i][0], *own[i * each : (i + 1) * each])
                 for i, n in enumerate(networks)
             )
 
@@ -179,7 +185,8 @@ class CaliNet(Editor[CaliNetConfig]):
         )
         edits = counted(edits, texts, owners)
         widths = [float(own[0].shape[1]) for own in tensors]
-        return replace(edits, facts=tuple({**f, "slots": s} for f, s in zip(edits.facts, widths, strict=True)))
+        named = {} if all(tried for _, tried in activations) else {"activation_by_name": 1.0}
+        return replace(edits, facts=tuple({**f, "slots": s, **named} for f, s in zip(edits.facts, widths, strict=True)))
 
     def _first(self, model: LanguageModel, network: "Network", slots: int, generator: torch.Generator) -> list[Tensor]:
         """Return k [d, slots], v [slots, d] and, in a gated network, g [d, slots], ready to be trained.
@@ -197,30 +204,48 @@ class CaliNet(Editor[CaliNetConfig]):
         device = model.site_device(network.down)
         return [tensor.to(device, model.edit_dtype).requires_grad_() for tensor in first]
 
+    def _network(self, model: LanguageModel | Sketch, block: int | float) -> "Network":
+        prefix = {"dense": "", "shared": "shared ", "experts": "expert "}[self.config.network]
+        ups, downs = model.sites(f"{prefix}up", [block]), model.sites(f"{prefix}down", [block])
+        if self.config.network == "experts":
+            first, width = downs[0], model.structure.width
+            whole = Site(model.structure.routers[first.name], first.block, "expert down", width, width)
+            return Network((whole,), whole, sum(up.d_out for up in ups) >= 2 * sum(down.d_in for down in downs))
+        if len(downs) != 1:
+            raise UnservedError(
+                f"Block {downs[0].block} has {len(downs)} networks ({', '.join(down.name for down in downs)}); "
+                "CaliNet's slots stand beside one."
+            )
+        fused = ups[0].d_out == 2 * downs[0].d_in  # gate and up in one map
+        return Network(tuple(ups), downs[0], fused or len(ups) == 2)
+
+    def _activation(self, model: LanguageModel, network: "Network") -> tuple[str, bool]:
+        """Return the name of the slots' activation, the one asked for or the network's own, and whether it was tried.
+
+        Of a function that has numbers of its own, as Apertus', and of routed experts the configuration's name is taken.
+        """
+        asked = self.config.activation
+        if asked is not None and asked not in ACT2FN:
+            raise InputError(f"Unknown activation '{asked}' of CaliNet's slots.{did_you_mean(asked, list(ACT2FN))}")
+        single = self.config.network != "experts"  # single experts are not tried; the configuration's name is taken
+        own = asked or (neuron(model.model, network.ups, network.down, model.device) if single else None)
+        name = own or activation_name(model.model.config)
+        if name is None or name not in ACT2FN:
+            raise UnservedError(
+                f"Between {network.ups[0].name} and {network.down.name} is no activation that transformers has a name "
+                "for; give CaliNet's option 'activation'."
+            )
+        return name, own is not None
+
 
 class Network(NamedTuple):
-    """The feed-forward network of a block: its (first) up map, its down map, and whether it is gated."""
+    """A feed-forward network: its up maps, its down map, and whether it is gated."""
 
-    up: Site
+    ups: tuple[Site, ...]
     down: Site
     gated: bool
 
-
-def _network(model: LanguageModel | Sketch, block: int | float) -> Network:
-    ups, (down,) = model.sites("up", [block]), model.sites("down", [block])
-    fused = ups[0].d_out == 2 * down.d_in  # gate and up in one map
-    return Network(ups[0], down, fused or len(ups) == 2)
-
-
-def _activation(model: LanguageModel, asked: str | None) -> str:
-    """Return the name of the slots' activation: the one asked for, or the model's own."""
-    config = model.model.config
-    name = asked or next((found for key in ACTIVATIONS if (found := getattr(config, key, None))), None)
-    if name is None:
-        raise InputError(
-            f"The configuration of {type(model.model).__name__} names no activation ({', '.join(ACTIVATIONS)}); "
-            "give CaliNet's option 'activation'."
-        )
-    if name not in ACT2FN:
-        raise InputError(f"Unknown activation '{name}' of CaliNet's slots.{did_you_mean(name, list(ACT2FN))}")
-    return str(name)
+    @property
+    def up(self) -> Site:
+        """The first up, whose input is the network's."""
+        return self.ups[0]

@@ -14,7 +14,8 @@ Two objectives:
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, ClassVar, Literal
+from statistics import fmean
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -29,15 +30,19 @@ from instructedit.editors import (
     Edits,
     Either,
     FreeMatrix,
+    FreeTogether,
     LanguageModel,
     LogUniform,
+    Part,
     Published,
     Range,
     Row,
+    Site,
     Sketch,
     minimise,
 )
 from instructedit.editors.cost import FLOAT, descent
+from instructedit.editors.parts import ROUTED
 from instructedit.editors.search import DEPTH
 from instructedit.editors.texts import EditRows, counted
 
@@ -54,11 +59,15 @@ class FTConfig(EditorConfig):
     """
 
     published: ClassVar[Published | None] = Published("GPT2-XL", "gpt2", 48, 1600, ("lr", "steps", "clamp"))
+    added: ClassVar[Mapping[str, Any]] = {"part": "down"}
 
     objective: Literal["prompt_last", "target"] = "prompt_last"
     """`prompt_last` (FT-L as published) or `target` (FT-M)."""
     block: int | float = 0
-    """Block whose MLP output matrix is tuned: an index (negative counts from the end) or a share of the depth."""
+    """Block whose matrix is tuned: an index (negative counts from the end) or a share of the depth."""
+    part: Part = "down"
+    """What is tuned in it: the MLP's output matrix `down`, as published, or another part that the block has. Of experts
+    those are tuned that the edit's tokens go to."""
     lr: float = Field(default=5e-4, gt=0)
     """Learning rate of Adam."""
     steps: int = Field(default=25, ge=1)
@@ -93,12 +102,12 @@ class FTL(Editor[FTConfig]):
 
     def cost(self, model: Sketch, requests: int = 1) -> Cost:
         """See `Editor.cost`; all steps are counted, though an edit may stop before."""
-        (site,) = model.sites("down", [self.config.block])
+        sites = model.sites(self.config.part, [self.config.block])
         together = min(self.config.batch or requests, requests)
-        passes, head_passes = descent(model.share(site.block), self.config.steps * together / requests)
-        tensor = FLOAT * site.d_in * site.d_out
+        passes, head_passes = descent(model.share(sites[0].block), self.config.steps * together / requests)
+        tensor = FLOAT * sum(site.d_in * site.d_out for site in sites)
         return Cost(
-            sites=(site,),
+            sites=tuple(sites),
             patch_bytes=tensor,
             edit_bytes=TENSORS * tensor,
             passes=passes,
@@ -118,17 +127,21 @@ class FTL(Editor[FTConfig]):
 
     def _tune(self, model: LanguageModel, requests: Sequence[EditRequest], owners: Sequence[int], seed: int) -> Edits:
         config = self.config
-        (site,) = model.sites("down", [config.block])
+        sites = model.sites(config.part, [config.block])
         texts = [self.texts(model, request) for request in requests]
         flat = EditRows.of(texts)
         bound = None if config.clamp is False else config.clamp
-        device = model.site_device(site)
+        rows = [self._row(row) for row in flat.rows]
+        own = [owners[request] for request in flat.requests]
+        count = max(owners, default=-1) + 1
+        reached = _reached(model, rows, own, sites, count) if config.part in ROUTED else [sites] * count
+        dtype, device = model.edit_dtype, model.site_device(sites[0])
         edits = minimise(
             model,
-            [self._row(row) for row in flat.rows],
+            rows,
             [row.labels for row in flat.rows],
-            [owners[request] for request in flat.requests],
-            [FreeMatrix(site, model.edit_dtype, device, config.lr, bound) for _ in range(max(owners, default=-1) + 1)],
+            own,
+            [FreeTogether([FreeMatrix(s, dtype, device, config.lr, bound) for s in some]) for some in reached],
             Descent(config.steps, config.stop_loss, config.batch),
             seed=seed,
             texts=flat,
@@ -136,7 +149,7 @@ class FTL(Editor[FTConfig]):
         edits = counted(edits, texts, owners)
         if bound is None:
             return edits
-        shares = [_at_bound(patch.tensors()["d"], bound) for (patch,) in edits.patches]
+        shares = [fmean(_at_bound(patch.tensors()["d"], bound) for patch in edit) for edit in edits.patches]
         return replace(edits, facts=tuple({**f, "at_bound": s} for f, s in zip(edits.facts, shares, strict=True)))
 
     def _row(self, row: Row) -> Row:
@@ -145,6 +158,22 @@ class FTL(Editor[FTConfig]):
             return row
         end = row.prompt_end
         return Row(row.ids[: end + 1], (end,), end)
+
+
+def _reached(
+    model: LanguageModel, rows: Sequence[Row], owners: Sequence[int], sites: Sequence[Site], edits: int
+) -> list[list[Site]]:
+    """Return for each edit the experts that tokens of its rows go to.
+
+    A change of a block's experts does not change where the block's router sends tokens, so these are known beforehand.
+    """
+    found = model.capture(rows, sites, lambda _, logits: logits.sum())
+    reached: list[list[Site]] = [[] for _ in range(edits)]
+    for site in sites:
+        said = found[site.name].x.any(dim=1)  # Llama 4 shows zeros to the experts that a token does not go to
+        for owner in {owners[row] for row in found[site.name].rows[said].tolist()}:
+            reached[owner].append(site)
+    return reached
 
 
 def _at_bound(d: Tensor, bound: float) -> float:

@@ -53,6 +53,7 @@ from instructedit.editors import (
 )
 from instructedit.editors.activations import differentiated_once
 from instructedit.editors.cost import ADAM, FLOAT, descent
+from instructedit.editors.parts import Unrouted
 from instructedit.editors.patches import Replaced, Replacing, Span, distances
 from instructedit.editors.search import DEPTH
 from instructedit.editors.texts import EPSILON, EditRows, EditTexts, counted, token_losses
@@ -79,7 +80,7 @@ class GRACEConfig(EditorConfig):
 
     block: int | float = 0.73
     """Block of the codebook's module: an index (negative counts from the end) or a share of the depth."""
-    part: Literal["up", "down"] = "up"
+    part: Unrouted = "up"
     """Which MLP map carries the codebook (a gated MLP's first up)."""
     radius: float = Field(default=1.0, gt=0)
     """First radius of a key, in units of the module's input.

@@ -25,7 +25,6 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 from torch.nn.utils.rnn import pack_sequence
-from transformers.pytorch_utils import Conv1D
 
 from instructedit.editors import (
     Choice,
@@ -44,6 +43,7 @@ from instructedit.editors import (
     gradient_factors,
 )
 from instructedit.editors.cost import FLOAT
+from instructedit.editors.experts import weight_of
 from instructedit.editors.objective import Losses
 
 FLIPPED = 0.9
@@ -215,7 +215,7 @@ class KE(TrainedEditor[KEConfig]):
         edits: list[list[LowRank]] = [[] for _ in requests]
         for site, conditioner in zip(self.shape.sites, self.reader.conditioners, strict=True):
             place = model.site_device(site)
-            over_inputs = self.config.gates == "released" and isinstance(model.model.get_submodule(site.name), Conv1D)
+            over_inputs = self.config.gates == "released" and weight_of(model.model, site.name).inputs_first
             for number, (r_a, c_a, r_b, c_b, eta) in enumerate(zip(*conditioner(h, over_inputs), strict=True)):
                 x, delta = (part.to(h.device) for part in factors[site.name][number])
                 a = torch.cat([c_a * x, c_b[None]])

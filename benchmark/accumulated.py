@@ -12,8 +12,8 @@ import torch
 from pydantic import BaseModel, Field
 
 from instructedit.editors import CaseError, DamagedError, Editor, EditRequest, Edits, InputError, LanguageModel, Patch
+from instructedit.editors.experts import device_of
 from instructedit.editors.state import parsed, read_object
-from instructedit.editors.structure import execution_device
 
 from .scoring import NOT_FINITE, Made, is_finite
 from .store import StorageError, write_record
@@ -177,7 +177,7 @@ def _laid_out(edits: Edits, model: LanguageModel | None = None) -> Edits:
     def copied(patch: Patch) -> Patch:
         tensors = patch.tensors()
         if model is not None:
-            device = execution_device(model.model.get_submodule(patch.site))  # AttributeError: no such map
+            device = device_of(model.model, patch.site)  # AttributeError: no such map
             tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
         own = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
         return replace(patch, **own)  # type: ignore[arg-type]

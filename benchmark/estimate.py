@@ -15,6 +15,7 @@ from .outline import Outline, probe_context, requests_of
 from .selection import choose
 from .settings import RowSpec
 from .training import Training
+from .unserved import unserved
 from .workload import (
     SAMPLE,
     EditLoad,
@@ -56,8 +57,9 @@ class Estimate:
         self.passes, self.pack = memory.Pass.of(sketch, self.itemsize), machine.pack_tokens
 
     def cost(self, row: RowSpec) -> Cost:
-        """Return what one edit of a row takes."""
-        return self.found.editors[row.name].cost(self.sketch, self.joint)
+        """Return what one edit of a row takes; nothing if its editor cannot edit the model."""
+        editor = self.found.editors[row.name]
+        return Cost() if unserved(editor, self.sketch) else editor.cost(self.sketch, self.joint)
 
     def _asked(self, row: RowSpec, task: str) -> list[EditRequest]:
         return requests_of(row.instruction, self.found.bank, self.samples[task], self.config.seed)

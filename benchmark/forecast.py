@@ -17,6 +17,7 @@ from .outline import Outline
 from .published import PUBLISHED
 from .results import read_record
 from .training import Training
+from .unserved import unserved
 from .workload import training_load
 
 
@@ -121,7 +122,8 @@ def forecast(found: Outline, sketch: Sketch, machine: Machine, root: Path, seen:
     phases.append(Phase("loading the model", fixed))
     for group in groups:
         name, cost = group[0].editor, run.cost(group[0])
-        own = [training for training in found.trainings if training.rows[0] in {row.name for row in group}]
+        rest = {row.name for row in group if not unserved(found.editors[row.name], sketch)}
+        own = [training for training in found.trainings if training.rows[0] in rest]
         new = [training for training in own if _key(training, found.config.seed) not in seen]
         seen |= {_key(training, found.config.seed) for training in new}
         missing = [t for t in new if published or not _saved(root, t, sketch, found.config.seed)]

@@ -6,10 +6,11 @@ logits, are estimates; their constants were measured by `tests/benchmark/peaks.p
 192 and 12 blocks of width 768, one thread, torch 2.13.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from instructedit.editors import Cut, Sketch
+from instructedit.editors import Cut, Site, Sketch
+from instructedit.editors.configuration import experts_per_token, key_width
 from instructedit.editors.cost import FLOAT
 from instructedit.editors.engine import MOSTLY
 
@@ -73,19 +74,36 @@ class Pass:
     @classmethod
     def of(cls, sketch: Sketch, itemsize: int) -> "Pass":
         """Work out what passes of a model take, whose weights have this many bytes."""
-        ups, (down,) = sketch.sites("up", [0]), sketch.sites("down", [0])
-        gated = len(ups) == 2 or ups[0].d_out == 2 * down.d_in
         config = sketch.model.config
-        heads = getattr(config, "num_attention_heads", 1)
-        keys = getattr(config, "head_dim", None) or sketch.width // heads
-        keys *= getattr(config, "num_key_value_heads", None) or heads
+        inner = [_inner(sites, experts_per_token(config)) for sites in sketch.structure.sites]
+        kept = sum(7 * sketch.width + (3 if gated else 1) * width for width, gated in inner)
         return cls(
-            token=(12 * sketch.width + 4 * down.d_in) * itemsize,
-            saved=(7 * sketch.width + (3 if gated else 1) * down.d_in) * itemsize,
-            cached=2 * keys * sketch.depth * itemsize,
+            token=(12 * sketch.width + 4 * max(width for width, _ in inner)) * itemsize,
+            saved=kept / sketch.depth * itemsize,
+            cached=sum(_cached(sites, key_width(config)) for sites in sketch.structure.sites) * itemsize,
             vocabulary=FLOAT * sketch.vocabulary,
             depth=sketch.depth,
         )
+
+
+def _inner(sites: Sequence[Site], experts: int) -> tuple[int, bool]:
+    """Return the inner width of all MLPs that a token goes through in a block, and whether they are gated."""
+    dense = [site for site in sites if site.part in ("down", "shared down")]
+    routed = next((site.d_in for site in sites if site.part == "expert down"), 0)
+    ups = [site for site in sites if site.part in ("up", "shared up")] or [s for s in sites if s.part == "expert up"][
+        :1
+    ]
+    width = sum(site.d_in for site in dense)
+    gated = sum(site.d_out for site in ups) >= 2 * (width or routed)
+    return width + experts * routed, gated and bool(ups)
+
+
+def _cached(sites: Sequence[Site], fused: int) -> int:
+    """Return the width of a block's keys and values; `fused` is that of keys where they have no map of their own."""
+    keys, values = (sum(site.d_out for site in sites if site.part == part) for part in ("key", "value"))
+    if keys:
+        return keys + (values or keys)
+    return 2 * fused if any(site.part in ("key value", "query key value") for site in sites) else 0
 
 
 @dataclass(frozen=True, slots=True)

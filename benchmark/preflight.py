@@ -13,12 +13,14 @@ from instructedit.editors import InputError, Site, Sketch
 from instructedit.editors.devices import check_device
 from instructedit.editors.loading import DTYPES
 from instructedit.editors.model import PACK_TOKENS
+from instructedit.editors.structure import described
 
 from .config import EMBEDDED_MODEL, RunConfig
 from .defaults import foreign_defaults, said
 from .forecast import Forecast, RowForecast, forecast
 from .machine import measure
 from .outline import Outline, check_generation, outline
+from .unserved import unable_notes
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -134,6 +136,7 @@ def check(label: str, config: RunConfig, name: str, place: Place, seen: set[str]
     machine = measure(sketch.width, place.kind, DTYPES[config.dtype], PACK_TOKENS.get(kind, PACK_TOKENS["cuda"]))
     counts = {task: len(cases) for task, cases in found.cases.items()}
     notes = (*sketch.notes, *said(found.rows, foreign_defaults(found.rows, found.editors, sketch)))
+    notes = (*notes, *unable_notes(found.rows, found.editors, sketch))
     weights = forecast(found, sketch, machine, place.root, seen)
     return Checked(label, config, counts, weights, notes, tuple(_data(found)), sketch.lacks)
 
@@ -271,6 +274,9 @@ def draw(run: Checked, seeds: int, there: Room, console: "Console") -> None:
     console.print(f"\n[bold]{title}[/bold]\ncases: {tasks}{source}", highlight=False)
     console.print(table)
     console.print(f"{whole}; {held}: {verdict(found, there)}", highlight=False)
+    for row in found.rows:
+        if row.cost.sites:
+            console.print(f"{row.editor}: {described(row.cost.sites)}", highlight=False)
 
 
 def _missing(row: RowForecast) -> str:

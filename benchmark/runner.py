@@ -26,6 +26,7 @@ from .schedules import SCHEDULES, Work, lines
 from .store import Store
 from .summary import summarise
 from .training import trained
+from .unserved import Unable, unable_notes, unserved
 from .usage import Meter
 
 
@@ -219,7 +220,14 @@ def _ready(
 ) -> dict[str, Editor[Any]]:
     """Return the editor of each row, all of them trained."""
     editors = dict(prepared.outline.editors)
+    for row in prepared.outline.rows:
+        if reason := unserved(editors[row.name], prepared.model):
+            editors[row.name] = Unable(editors[row.name], reason)
+    for note in unable_notes(prepared.outline.rows, prepared.outline.editors, prepared.model):
+        report(f"note: {note}")
     for training, checkpoint in zip(prepared.outline.trainings, prepared.checkpoints, strict=True):
+        if isinstance(editors[training.rows[0]], Unable):
+            continue
         editor = trained(
             training, prepared.model, checkpoint, checkpoints, report=report, progress=progress, track=track
         )

@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     from .errors import CaseError as CaseError
     from .errors import DamagedError as DamagedError
     from .errors import InputError as InputError
+    from .errors import UnservedError as UnservedError
     from .errors import did_you_mean as did_you_mean
     from .free import Free as Free
     from .free import FreeMatrix as FreeMatrix
     from .free import FreeTensors as FreeTensors
+    from .free import FreeTogether as FreeTogether
     from .gradient import GradientConfig as GradientConfig
     from .gradient import GradientEditor as GradientEditor
     from .gradient import gradient_factors as gradient_factors
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from .objective import ObjectiveConfig as ObjectiveConfig
     from .optimise import Descent as Descent
     from .optimise import minimise as minimise
+    from .parts import Part as Part
     from .passes import BasePass as BasePass
     from .patches import Codebook as Codebook
     from .patches import Dense as Dense
@@ -87,6 +90,7 @@ _HOME = {
     "Free": "free",
     "FreeMatrix": "free",
     "FreeTensors": "free",
+    "FreeTogether": "free",
     "GradientConfig": "gradient",
     "GradientEditor": "gradient",
     "Hypernetwork": "hypernetwork",
@@ -96,6 +100,7 @@ _HOME = {
     "LogUniform": "search",
     "LowRank": "patches",
     "ObjectiveConfig": "objective",
+    "Part": "parts",
     "Patch": "patches",
     "Probe": "cases",
     "Published": "editor",
@@ -114,6 +119,7 @@ _HOME = {
     "TrainingConfig": "training",
     "TrainingSet": "training",
     "Uniform": "search",
+    "UnservedError": "errors",
     "did_you_mean": "errors",
     "gradient_factors": "gradient",
     "instruction_context": "instruction",

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Self, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
 from torch import Tensor
 
 from .cases import EditRequest, InstructedProbes
@@ -69,11 +69,19 @@ class EditorConfig(BaseModel):
 
     Attributes:
         published: The model that the defaults were published for; None if they are for any.
+        added: Options that came later, and the value that stands for what was done before. With that value they are no
+            part of what is written, so that runs and checkpoints keep their digests.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     published: ClassVar[Published | None] = None
+    added: ClassVar[Mapping[str, Any]] = {}
+
+    @model_serializer(mode="wrap")
+    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found: dict[str, Any] = write(self)
+        return {name: value for name, value in found.items() if self.added.get(name, ...) != value}
 
     def sets(self, option: str) -> bool:
         """Tell whether an option was set, and is not left at its default; a nested one is named with dots."""

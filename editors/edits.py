@@ -10,10 +10,10 @@ from typing import get_args
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
-from transformers.pytorch_utils import Conv1D
 
 from .cases import Role
 from .errors import InputError, did_you_mean
+from .experts import weight_of
 from .patches import KINDS, Patch
 from .state import parsed, read_tensors, write_tensors
 from .structure import Cut
@@ -148,11 +148,9 @@ class Edits:
                 raise InputError(
                     f"A {patch.kind} patch on {patch.site} is no change of a weight; it cannot be written into a model."
                 )
-            module = edited.get_submodule(patch.site)
-            weight = module.weight
-            assert isinstance(weight, Tensor)
-            change = delta if isinstance(module, Conv1D) else delta.T
             with torch.no_grad():
+                _, weight, inputs_first = weight_of(edited, patch.site)
+                change = delta if inputs_first else delta.T
                 weight.copy_((weight.to(delta.dtype) + change.to(weight.device)).to(weight.dtype))
         return edited
 

@@ -32,6 +32,13 @@ class DamagedError(InputError):
         self.path = path
 
 
+class UnservedError(CaseError):
+    """An editor cannot edit this model, because it lacks the part that the editor changes.
+
+    All cases of the editor's row have failed; the other rows of a run go on.
+    """
+
+
 def did_you_mean(word: str, known: list[str]) -> str:
     """Return the tail of an error sentence that suggests the nearest known word and lists all of them."""
     near = get_close_matches(word, known, n=1, cutoff=0.5)

@@ -103,7 +103,9 @@ class FreeMatrix(Free):
 
     @torch.no_grad()
     def step(self) -> None:  # noqa: D102
-        x, g = (torch.cat(parts) for parts in zip(*self._factors, strict=True))
+        # an expert may get no token of a batch: Adam then steps by what it remembers
+        nothing = self._d.new_zeros(0, self._site.d_in), self._d.new_zeros(0, self._site.d_out)
+        x, g = (torch.cat(parts) for parts in zip(*self._factors or [nothing], strict=True))
         for part, (d, first, second, steps) in zip(x.T.split(self._rows), self._slices, strict=True):
             adam(
                 [d],
@@ -127,6 +129,27 @@ class FreeMatrix(Free):
 
     def made(self) -> tuple[Patch, ...]:  # noqa: D102
         return (Dense(self._site.name, self._site.block, self._d.detach()),)
+
+
+class FreeTogether(Free):
+    """Several changes that are one edit, e.g. those of the experts that its tokens go to."""
+
+    def __init__(self, parts: Sequence[Free]) -> None:
+        self._parts = parts
+
+    def patches(self) -> tuple[Patch, ...]:  # noqa: D102
+        return tuple(patch for part in self._parts for patch in part.patches())
+
+    def zero_grad(self) -> None:  # noqa: D102
+        for part in self._parts:
+            part.zero_grad()
+
+    def step(self) -> None:  # noqa: D102
+        for part in self._parts:
+            part.step()
+
+    def made(self) -> tuple[Patch, ...]:  # noqa: D102
+        return tuple(patch for part in self._parts for patch in part.made())
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from .editor import Published
 from .edits import Edits
 from .hypernetwork import Hypernetwork
 from .model import LanguageModel
+from .parts import ROUTED
 from .patches import LowRank
 from .rows import Row
 from .search import LogUniform, Range
@@ -271,7 +272,8 @@ class GradientEditor(TrainedEditor[C]):
         for site in self.shape.sites:
             place = model.site_device(site)
             for edit, x, delta in zip(edits, *(part.split(counts[site]) for part in made.pop(site.name)), strict=True):
-                edit.append(LowRank(site.name, site.block, x.T.to(place), delta.to(place)))
+                if len(x) or site.part not in ROUTED:  # most experts get no token of an edit
+                    edit.append(LowRank(site.name, site.block, x.T.to(place), delta.to(place)))
         return Edits(tuple(tuple(edit) for edit in edits))
 
 

@@ -14,6 +14,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 from .activations import replace_activations
 from .edits import Edits
 from .engine import Engine
+from .experts import device_of, plain_experts, require_products, weight_of
 from .loading import Origin, code_of, load
 from .rows import Row, encode, encode_prompt, require_offsets
 from .sketch import context_of
@@ -55,6 +56,8 @@ class LanguageModel(Taps):
         space_rows(self.structure.blocks)
         self.tokenizer = tokenizer
         self.device = execution_device(model.get_input_embeddings())
+        plain_experts(self.model)
+        require_products(self.model, self.structure, self.device)
         self.context = context_of(model)
         special = model.generation_config or GenerationConfig()
         end = special.eos_token_id if special.eos_token_id is not None else tokenizer.eos_token_id
@@ -140,13 +143,16 @@ class LanguageModel(Taps):
         return _state(self.model)[name]
 
     def sites(self, part: str, blocks: Sequence[int | float]) -> list[Site]:
-        """Return the `up` or `down` maps of some blocks; see `Structure.block` for what names a block."""
-        assert part in ("up", "down")
-        return [site for block in blocks for site in self.structure.find(block, part)]  # type: ignore[arg-type]
+        """Return the maps of some blocks that play one part (`parts.py`); see `Structure.block` for what names a block.
+
+        Raises:
+            InputError: If a block has no such part; it says what the block has.
+        """
+        return [site for block in blocks for site in self.structure.find(block, part)]
 
     def site_device(self, site: Site) -> torch.device:
         """Return the device on which a site computes, for an editor's tensors."""
-        return execution_device(self.model.get_submodule(site.name))
+        return device_of(self.model, site.name)
 
     def encode(self, prompt: str, answer: str) -> Row:
         """Tokenise prompt and answer together; exactly the answer's tokens are scored. See `rows.encode`."""
@@ -164,13 +170,14 @@ class LanguageModel(Taps):
     def weight_norm(self, site: str) -> float:
         """Return the Frobenius norm of the unedited weight of a map, which is named as in a patch."""
         if site not in self._norms:
-            weight = self.model.get_submodule(site).weight
-            assert isinstance(weight, Tensor)
+            weight = weight_of(self.model, site).value
             weights = {f"{site}.weight": weight} if not weight.is_meta else _state(self.model)
             for name, tensor in weights.items():
-                if name.endswith(".weight"):
-                    norm = torch.linalg.vector_norm(tensor, dtype=self.edit_dtype)
-                    self._norms[name.removesuffix(".weight")] = float(norm)
+                stack = dict(enumerate(tensor)) if tensor.dim() == 3 else {}
+                own = {f"{name}.{number}": expert for number, expert in stack.items()}
+                own |= {name.removesuffix(".weight"): tensor} if name.endswith(".weight") else {}
+                for one, value in own.items():
+                    self._norms[one] = float(torch.linalg.vector_norm(value, dtype=self.edit_dtype))
         return self._norms[site]
 
     def fingerprint(self) -> str:

@@ -251,10 +251,13 @@ def outer_loss(
                 term = outer.scale * token_losses(own, outer.kind == "opposed").sum()
                 losses.edit += float(term.detach())
                 terms.append(c_edit * term)
-            if share != 0:
-                (share * torch.stack(terms).sum()).backward()
-    if share != 0:
-        torch.autograd.backward([t for t, _ in tensors], [leaf.grad for _, leaf in tensors])
+            total = torch.stack(terms).sum()
+            if share != 0 and total.requires_grad:
+                (share * total).backward()
+    # an expert that no token of a probe goes to has no gradient
+    moved = [(made, leaf.grad) for made, leaf in tensors if leaf.grad is not None]
+    if share != 0 and moved:
+        torch.autograd.backward([made for made, _ in moved], [gradient for _, gradient in moved])
     return losses
 
 

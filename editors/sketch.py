@@ -13,10 +13,11 @@ from zlib import crc32
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
+from .configuration import context_length
 from .errors import CaseError, InputError
 from .loading import Origin
 from .rows import Row, encode, encode_prompt
-from .structure import Part, Site, Structure
+from .structure import Site, Structure
 
 CHARACTERS = 4
 """Characters of English text that make one token, about, where there is no tokenizer to ask."""
@@ -109,8 +110,8 @@ class Sketch:
         """Return the share of the blocks from one on."""
         return 1 - block / self.depth
 
-    def sites(self, part: Part, blocks: Sequence[int | float]) -> list[Site]:
-        """Return the `up` or `down` maps of some blocks; see `LanguageModel.sites`."""
+    def sites(self, part: str, blocks: Sequence[int | float]) -> list[Site]:
+        """Return the maps of some blocks that play one part; see `LanguageModel.sites`."""
         return [site for block in blocks for site in self.structure.find(block, part)]
 
     def encode(self, prompt: str, answer: str) -> Row:
@@ -135,7 +136,7 @@ class Sketch:
 
 def context_of(model: PreTrainedModel) -> int:
     """Return the most tokens a model takes in one text."""
-    return int(getattr(model.config, "max_position_embeddings", 0) or 1_000_000)
+    return context_length(model.config)
 
 
 def _pieces(text: str) -> tuple[int, ...]:

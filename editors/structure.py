@@ -1,22 +1,23 @@
 """Where the parts of a decoder are, found from its structure and never from its path or its name.
 
-A causal language model is a stack of blocks; inside each block the MLP is the group of linear maps that goes from the
-model's width `d` to an inner width `d_ff` (an *up*; a gated MLP has two) and back (the *down*). Editors say "up and
-down of the last three blocks" and this module resolves it, so a new architecture needs no file of ours.
+A causal language model is a stack of blocks; `parts.py` says which maps each of them has. Editors say "up and down of
+the last three blocks" and this module resolves it, so a new architecture needs no file of ours. Blocks need not be
+alike: each has the parts it has.
 """
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, cast
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedModel
-from transformers.pytorch_utils import Conv1D
 
-from .errors import InputError
-
-Part = Literal["up", "down"]
+from .configuration import depth, text_config, width
+from .errors import InputError, UnservedError
+from .parts import PARTS, Found, Part, maps_of, said
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +25,10 @@ class Site:
     """A linear map that can be edited.
 
     Attributes:
-        name: Dotted path from the model's root, as in `named_modules`.
+        name: Dotted path from the model's root, as in `named_modules`; of an expert in a 3-D parameter, the path of the
+            parameter and the expert's number.
         block: Index of its block, from 0.
-        part: `up` or `down`.
+        part: What part it plays; see `parts.py`.
         d_in: Width of its input.
         d_out: Width of its output.
     """
@@ -36,6 +38,24 @@ class Site:
     part: Part
     d_in: int
     d_out: int
+
+
+def described(sites: Iterable[Site]) -> str:
+    """Return which modules some sites are, in short: `down of blocks 10, 11: mlp.c_proj`."""
+    found: dict[str, dict[str, set[str]]] = {}
+    blocks: dict[str, set[int]] = {}
+    for site in sites:
+        inner = site.name.partition(f".{site.block}.")[2]
+        generic = re.sub(r"\.\d+(?=\.|$)", ".*", inner)
+        found.setdefault(site.part, {}).setdefault(generic, set()).add(inner)
+        blocks.setdefault(site.part, set()).add(site.block)
+    parts = []
+    for part, modules in found.items():
+        own = sorted(blocks[part])
+        where = f"block {own[0]}" if len(own) == 1 else f"blocks {', '.join(map(str, own))}"
+        names = (name + (f" ({len(some)})" if "*" in name else "") for name, some in modules.items())
+        parts.append(f"{part} of {where}: {', '.join(names)}")
+    return "; ".join(parts)
 
 
 class Cut(NamedTuple):
@@ -53,31 +73,57 @@ class Cut(NamedTuple):
     late: bool = False
 
 
+_ROUTERS: "WeakKeyDictionary[nn.Module, dict[str, str]]" = WeakKeyDictionary()
+
+
+def routers_of(model: nn.Module) -> dict[str, str]:
+    """Return by the name of each map of a routed expert the module that routes (`Structure.routers`)."""
+    return _ROUTERS.get(model, {})
+
+
 class Structure:
-    """The blocks of a causal language model and the MLP maps in each.
+    """The blocks of a causal language model and the maps in each.
+
+    Attributes:
+        blocks_name: Dotted path of the list of blocks.
+        blocks: The blocks.
+        width: Width of the residual stream.
+        sites: For each block all maps that are known, those of its MLP first.
+        routers: By the name of each map of a routed expert, the module whose tokens meet some experts only.
 
     Raises:
-        InputError: If the model is an encoder-decoder, or has no stack of blocks, or a block has no MLP that can be
-        told by shape.
+        InputError: If the model is an encoder-decoder, or has no stack of blocks, or no block has a map that is known.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
-        kind = type(model).__name__
+        self.kind = type(model).__name__
         if getattr(model.config, "is_encoder_decoder", False):
-            raise InputError(f"{kind} is an encoder-decoder model; instructedit edits decoder-only language models.")
+            raise InputError(
+                f"{self.kind} is an encoder-decoder model; instructedit edits decoder-only language models."
+            )
         if model.get_output_embeddings() is None:
-            raise InputError(f"{kind} has no language-model head; a causal language model was expected.")
-        names = {id(module): name for name, module in model.named_modules()}
-        self.blocks_name, self.blocks = _longest_stack(model, kind)
+            raise InputError(f"{self.kind} has no language-model head; a causal language model was expected.")
+        self.blocks_name, self.blocks = _longest_stack(model, self.kind)
         self.width = _width(model)
         self.sites: list[list[Site]] = []
+        self.routers: dict[str, str] = {}
+        seen: set[int] = _tied(model)
         for index, block in enumerate(self.blocks):
-            self.sites.append(
-                [
-                    Site(names[id(module)], index, part, *_shape(module))
-                    for module, part in _mlp(block, self.width, kind, index)
-                ]
+            self.sites.append([self._site(index, found) for found in _own(block, maps_of(block, self.width), seen)])
+        self._around = frozenset(self.routers.values())
+        _ROUTERS[model] = self.routers
+        if not any(self.sites):
+            raise InputError(
+                f"{self.kind} has no linear maps that can be told by shape or by name: neither MLP (one map "
+                f"{self.width} -> d_ff or two, and one d_ff -> {self.width}) nor experts nor attention."
             )
+
+    def _site(self, block: int, found: Found) -> Site:
+        prefix = f"{self.blocks_name}.{block}"
+        site = Site(f"{prefix}.{found.name}", block, found.part, found.d_in, found.d_out)
+        if found.router is not None:
+            self.routers[site.name] = f"{prefix}.{found.router}".rstrip(".")
+        return site
 
     def __len__(self) -> int:
         return len(self.blocks)
@@ -106,9 +152,9 @@ class Structure:
         """Return the modules in front of a block's first patched map, whose outputs patches cannot change.
 
         They are the children of the block that hold a matrix and none of the MLP's maps, its attention above all, and
-        the ups; the down, too, where no up is patched.
+        the ups; the down, too, where no up is patched. Nothing is in front of other maps than the MLP's.
         """
-        sites = self.sites[cut.block]
+        sites, own = self.mlp(cut.block), {site.name for site in self.sites[cut.block]}
         block, prefix = self.blocks[cut.block], f"{self.blocks_name}.{cut.block}."
         # as accelerate does, to bring tensors to another card; it is bound to its module and no view can stand for that
         replaced = any("forward" in vars(module) for module in block.modules())
@@ -120,6 +166,7 @@ class Structure:
             for name, child in block.named_children()
             if not any(site.name == prefix + name or site.name.startswith(f"{prefix}{name}.") for site in sites)
             and any(parameter.dim() > 1 for parameter in child.parameters())
+            and prefix + name not in own
         ]
         return *others, *(site.name for site in sites if site.part == "up" or "up" not in patched)
 
@@ -135,80 +182,91 @@ class Structure:
         """Return the blocks behind those of late cuts: tokens that no patch changes enter them as they were."""
         return {cut.block + 1 for cut in cuts if cut.late and cut.block + 1 < len(self)}
 
-    def find(self, block: int | float, part: Part) -> list[Site]:
-        """Return the sites of one part of one block, in the order of definition (a gated MLP has two ups)."""
-        return [site for site in self.sites[self.block(block)] if site.part == part]
+    def forget(self, sites: Collection[str]) -> None:
+        """Leave out some maps of routed experts, which cannot be edited."""
+        self.sites = [[site for site in own if site.name not in sites] for own in self.sites]
+
+    def router(self, site: str) -> str | None:
+        """Return the module that routes the tokens of a map, or that a map lies in; None if there is none."""
+        around = (router for router in self._around if site.startswith(f"{router}."))
+        return self.routers.get(site) or next(around, None)
+
+    def mlp(self, block: int) -> list[Site]:
+        """Return the ups and downs of a block's dense MLP; none where it has no such MLP."""
+        return [site for site in self.sites[block] if site.part in ("up", "down")]
+
+    def find(self, block: int | float, part: str) -> list[Site]:
+        """Return the sites of one part of one block, in the order of definition (a gated MLP has two ups).
+
+        Raises:
+            InputError: If there is no such block or part.
+            UnservedError: If the block lacks the part; the sentence says what it has.
+        """
+        index = self.block(block)
+        found = [site for site in self.sites[index] if site.part == part]
+        if not found:
+            if part not in PARTS:
+                raise InputError(f"Unknown part '{part}' of a block; one of {', '.join(PARTS)} was expected.")
+            there = said(site.part for site in self.sites[index])
+            raise UnservedError(f"Block {index} of {self.kind} has no '{part}'; it has: {there}.")
+        return found
+
+
+def _own(block: nn.Module, maps: Iterable[Found], seen: set[int]) -> list[Found]:
+    """Return the maps that were not seen before; Zamba's blocks share some."""
+    fresh = []
+    for found in maps:
+        try:
+            module = block.get_submodule(found.name)
+        except AttributeError:  # an expert in a stack of them
+            module = block.get_submodule(found.name.rsplit(".", 2)[0])
+        if id(module) not in seen:
+            fresh.append((found, id(module)))
+    seen.update(module for _, module in fresh)
+    return [found for found, _ in fresh]
+
+
+def _tied(model: nn.Module) -> set[int]:
+    """Return the modules whose weights are another's too: a patch of one would leave the other as it was."""
+    holders: dict[int, set[int]] = {}
+    for module in model.modules():
+        for parameter in module._parameters.values():
+            if parameter is not None:
+                holders.setdefault(id(parameter), set()).add(id(module))
+    return {module for found in holders.values() if len(found) > 1 for module in found}
 
 
 def _longest_stack(model: PreTrainedModel, kind: str) -> tuple[str, nn.ModuleList]:
-    """Return the longest ModuleList of modules of one class: the blocks."""
-    decoder = model.get_decoder()
-    root = decoder if isinstance(decoder, nn.Module) else model
-    prefix = next((name for name, module in model.named_modules() if module is root), "")
+    """Return the blocks: the longest list of modules in the text part, of one class rather than of several."""
+    text, count = text_config(model.config), depth(model.config)
+    foreign = {
+        id(inner)
+        for module in model.modules()
+        if isinstance(module, PreTrainedModel) and module.config not in (text, model.config)
+        for inner in module.modules()
+    }
     stacks = [
         (name, module)
-        for name, module in root.named_modules()
-        if isinstance(module, nn.ModuleList) and len(module) > 0 and len({type(block) for block in module}) == 1
+        for name, module in model.named_modules()
+        if isinstance(module, nn.ModuleList) and len(module) > 0 and id(module) not in foreign
     ]
-    layers = getattr(model.config, "num_hidden_layers", None)
-    stacks = [s for s in stacks if layers is None or len(s[1]) == layers]
-    if not stacks:
-        raise InputError(f"{kind} has no list of equal blocks; a decoder made of a stack of blocks was expected.")
-    name, blocks = max(stacks, key=lambda s: len(s[1]))
-    return ".".join(part for part in (prefix, name) if part), blocks
+    alike = [(name, stack) for name, stack in stacks if len({type(block) for block in stack}) == 1]
+    for some, share in ((alike, False), (stacks, False), (alike, True)):  # LongCat counts two layers in each block
+        fit = [(name, stack) for name, stack in some if count in (None, len(stack))]
+        if share and count is not None:
+            inner = [name for name, _ in stacks for outer, _ in stacks if name.startswith(f"{outer}.")]
+            own = [(name, stack) for name, stack in some if name not in inner and len(stack) > 1]
+            fit = [(name, stack) for name, stack in own if count % len(stack) == 0]
+        if fit and not (share and len(fit) > 1):
+            return max(fit, key=lambda found: len(found[1]))
+    raise InputError(f"{kind} has no list of blocks; a decoder made of a stack of blocks was expected.")
 
 
 def _width(model: PreTrainedModel) -> int:
-    """Return the width of the residual stream (not of the embeddings, which OPT-350m projects)."""
-    return int(model.config.hidden_size)
-
-
-def _is_linear(module: nn.Module) -> bool:
-    return isinstance(module, nn.Linear | Conv1D)
-
-
-def _shape(module: nn.Module) -> tuple[int, int]:
-    """Return (d_in, d_out); Conv1D stores its weight as [d_in, d_out], Linear as [d_out, d_in]."""
-    rows, columns = cast(Tensor, module.weight).shape
-    return (rows, columns) if isinstance(module, Conv1D) else (columns, rows)
-
-
-def _mlp(block: nn.Module, width: int, kind: str, index: int) -> list[tuple[nn.Module, Part]]:
-    """Return the up and down maps of a block's MLP.
-
-    The linears of a block are grouped by the child module that holds them (OPT keeps its MLP's two in the block
-    itself). The MLP is the group of one down `d_ff -> d` and one or two ups `d -> d_ff` (or one fused up `d -> 2 d_ff`)
-    and nothing else. Attention does not
-    fit: it has four maps, or square ones. Should two groups fit, the wider one is the MLP.
-    """
-    found: list[tuple[int, list[tuple[nn.Module, Part]]]] = []
-    for group in _groups(block):
-        shapes = [_shape(module) for module in group]
-        downs = [d_in for d_in, d_out in shapes if d_out == width and d_in != width]
-        if len(downs) != 1:
-            continue
-        d_ff = downs[0]
-        ups = [shape for shape in shapes if shape in ((width, d_ff), (width, 2 * d_ff))]
-        if len(ups) in (1, 2) and len(ups) + 1 == len(shapes):
-            parts: list[Part] = ["down" if shape == (d_ff, width) else "up" for shape in shapes]
-            found.append((d_ff, list(zip(group, parts, strict=True))))
-    if not found:
-        raise InputError(
-            f"Block {index} of {kind} has no MLP that can be told by shape "
-            f"(one map {width} -> d_ff or two, and one d_ff -> {width}); "
-            "mixtures of experts and attention-only blocks are not supported."
-        )
-    return max(found, key=lambda item: item[0])[1]
-
-
-def _groups(block: nn.Module) -> Iterator[list[nn.Module]]:
-    direct = [module for module in block.children() if _is_linear(module)]
-    if direct:
-        yield direct
-    for child in block.children():
-        inside = [module for module in child.modules() if _is_linear(module)]
-        if inside and not _is_linear(child):
-            yield inside
+    """Return the width of the residual stream; where the configuration does not say it, what the head reads."""
+    head = model.get_output_embeddings()
+    found = width(model.config) or getattr(head, "in_features", None) or head.weight.shape[-1]
+    return int(found)
 
 
 def execution_device(module: nn.Module) -> torch.device:

@@ -1,14 +1,16 @@
 """What passes show at chosen modules: their inputs, the gradients of their outputs, and which rows an edit reaches."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from .activations import differentiated_once
 from .edits import Edits
-from .hooks import tapped
+from .hooks import Tapped, tapped, tapped_experts
 from .layout import Known
 from .passes import BasePass, Passes, by_row
 from .patches import Codebook
@@ -30,6 +32,12 @@ class Factors:
     x: Tensor
     delta: Tensor
     rows: Tensor
+
+
+def _rows(owner: Sequence[int], tokens: int) -> Sequence[int]:
+    """Return the row of each token of a pass; modules that route treat all of them."""
+    assert tokens == len(owner), "all tokens of the pass"
+    return owner
 
 
 class Taps(Passes):
@@ -77,26 +85,43 @@ class Taps(Passes):
         base = self.base_pass(rows, [cut])
         known = Known(base.paths, [0] * len(rows))
         # a map that is no part of an MLP may lie in front of a block's attention, which not all tokens get behind
-        whole = not {site.name for own in self.structure.sites for site in own}.issuperset(names)
+        whole = any(site not in self.structure.mlp(site.block) for site in sites)
+        routers = {name: router for name in names if (router := self.structure.router(name)) is not None}
+        plain = [site for site in sites if site.name not in routers]
         parts: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {name: [] for name in names}
         for layout in self.engine.layouts(rows, range(len(rows)), known=known):
             inputs: dict[str, Tensor] = {}
             leaves: dict[str, Tensor] = {}
             start = self._start(base, layout, cut)
-            tap = tapped(self.model, names, inputs, leaves)
-            with torch.enable_grad(), differentiated_once(), tap, self._patched(layout):
+            owner = [index for index, own in zip(layout.rows, layout.own, strict=True) for _ in own]
+            routed = {name: Tapped() for name in routers}
+            tap = tapped(self.model, [site.name for site in plain], inputs, leaves)
+            inner = tapped_experts(self.model, routers, partial(_rows, owner), routed) if routed else nullcontext()
+            with torch.enable_grad(), differentiated_once(), tap, inner, self._patched(layout):
                 logits = self.engine.run(layout, start, whole=whole)
                 assert logits is not None
                 total = torch.stack([loss(index, own) for index, own in by_row(layout, logits)]).sum()
-                gradients = torch.autograd.grad(total, [leaves[name] for name in names])
-            owner = [index for index, own in zip(layout.rows, layout.own, strict=True) for _ in own]
-            for site, gradient in zip(sites, gradients, strict=True):
+                every = [
+                    *(leaves[site.name] for site in plain),
+                    *(leaf for own in routed.values() for leaf in own.leaves),
+                ]
+                gradients = list(torch.autograd.grad(total, every, materialize_grads=True))
+            for site, gradient in zip(plain, gradients, strict=False):
                 x = inputs[site.name].reshape(-1, site.d_in)
                 of = owner if len(x) == len(owner) else [owner[token] for token in layout.read]
                 parts[site.name].append((x, gradient.reshape(-1, site.d_out), integers(of).to(x.device)))
+            done = len(plain)
+            for site in sites:
+                own = routed.get(site.name, Tapped())
+                for x, row in zip(own.inputs, own.rows, strict=True):
+                    rows_of = integers([row] * len(x)).to(x.device)
+                    parts[site.name].append((x, gradients[done].reshape(-1, site.d_out), rows_of))
+                    done += 1
         found: dict[str, Factors] = {}
+        empty = torch.zeros(0, dtype=self.model.dtype, device=self.engine.device)
+        nothing = {s.name: (empty.new_zeros(0, s.d_in), empty.new_zeros(0, s.d_out), empty.long()) for s in sites}
         for name in names:  # one after another, so that no more than one stands there twice
-            pieces = parts.pop(name)
+            pieces = parts.pop(name) or [nothing[name]]
             found[name] = Factors(*(torch.cat([piece[i] for piece in pieces]) for i in range(3)))
         return found
 

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from itertools import accumulate, groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import torch
 from pydantic import Field
@@ -26,6 +26,7 @@ from .edits import Edits
 from .errors import CaseError, DamagedError, InputError
 from .model import LanguageModel
 from .objective import Losses, ObjectiveConfig, Outer, outer_loss, outer_rows
+from .parts import Part
 from .patches import Patch
 from .search import Choice, LogUniform, Range
 from .seeds import seed_of
@@ -42,8 +43,9 @@ class TrainedConfig(EditorConfig):
 
     blocks: tuple[int | float, ...] = Field(default=(-3, -2, -1), min_length=1)
     """Edited blocks: indices (negative ones count from the end) or shares of the depth."""
-    parts: tuple[Literal["up", "down"], ...] = Field(default=("up", "down"), min_length=1)
-    """Edited maps of each block's MLP; a gated MLP has two ups."""
+    parts: tuple[Part, ...] = Field(default=("up", "down"), min_length=1)
+    """Edited maps of each block: `up` and `down` of its MLP (a gated one has two ups), those of a mixture of experts,
+    or attention's; see docs/architecture.md."""
     objective: ObjectiveConfig = ObjectiveConfig()
     training: TrainingConfig = TrainingConfig()
 

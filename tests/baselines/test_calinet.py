@@ -2,7 +2,6 @@
 
 import copy
 import math
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -160,11 +159,40 @@ def test_parts_of_a_joint_edit_reach_the_same_end(model):
             assert logits.argmax(-1).tolist() == list(rows[i].labels)
 
 
-def test_a_model_that_names_no_activation_asks_for_one(model, monkeypatch):
-    with monkeypatch.context() as patched:
-        patched.setattr(model.model, "config", SimpleNamespace(hidden_act=None))
-        with pytest.raises(InputError, match=r"names no activation .* give CaliNet's option 'activation'"):
-            CaliNet().edit(model, REQUESTS)
+class Odd(torch.nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sin(3 * x)
+
+
+def test_an_activation_without_a_name_is_that_of_the_configuration_or_asked_for(model, monkeypatch):
+    for block in model.model.transformer.h:
+        block.mlp.act = Odd()
+    edits = CaliNet(CaliNetConfig(steps=1)).edit(model, REQUESTS[:1])
+    assert (edits.patches[0][0].activation, edits.facts[0]["activation_by_name"]) == ("gelu_new", 1)
+    monkeypatch.setattr("instructedit.baselines.calinet.activation_name", lambda _: None)
+    with pytest.raises(InputError, match=r"no activation that transformers has a name for; give CaliNet's option"):
+        CaliNet().edit(model, REQUESTS)
+
+
+@pytest.mark.parametrize(
+    ("act", "name"),
+    [
+        (torch.nn.ReLU(), "relu"),
+        (torch.nn.GELU(), "gelu"),
+        (torch.nn.GELU(approximate="tanh"), "gelu_new"),
+        (torch.nn.SiLU(), "silu"),
+        (torch.nn.Tanh(), "tanh"),
+    ],
+)
+def test_the_activation_is_what_the_modules_compute(model, act, name):
+    """GPT-2's configuration says gelu_new, whatever its modules do."""
+    for block in model.model.transformer.h:
+        block.mlp.act = act
+    (patch,) = CaliNet(CaliNetConfig(steps=1)).edit(model, REQUESTS[:1]).patches[0]
+    assert patch.activation == name
+
+
+def test_the_slots_activation_may_be_chosen(model):
     (patch,) = CaliNet(CaliNetConfig(activation="relu", steps=1)).edit(model, REQUESTS[:1]).patches[0]
     assert patch.activation == "relu"
     with pytest.raises(InputError, match=r"Unknown activation 'rleu'.* Did you mean 'relu'"):

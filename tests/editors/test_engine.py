@@ -213,7 +213,7 @@ def test_structure_finds_the_mlp_of_every_family(family):
     for block in range(4):
         assert [(s.d_in, s.d_out) for s in structure.find(block, "up")] == [(32, inner)] * (2 if gated else 1)
         assert [(s.d_in, s.d_out) for s in structure.find(block, "down")] == [(inner, 32)]
-        assert all("attn" not in s.name and "attention" not in s.name for s in structure.sites[block])
+        assert all("attn" not in s.name and "attention" not in s.name for s in structure.mlp(block))
 
 
 def test_bfloat16_rows_agree_with_single_rows(make_language_model):

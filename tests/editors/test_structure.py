@@ -4,7 +4,8 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, GPT2Config, GPT2Model
 
-from instructedit.editors import InputError, LanguageModel, Structure
+from instructedit.editors import InputError, LanguageModel, Structure, UnservedError
+from instructedit.editors.configuration import context_length
 
 from ..conftest import make_model
 from .test_engine import reference, rows_and_owners
@@ -24,17 +25,77 @@ def test_a_model_without_a_head_is_refused():
 def test_a_model_without_blocks_is_refused():
     model = make_model("gpt2")
     model.transformer.h = model.transformer.h[0]
-    with pytest.raises(InputError, match="no list of equal blocks"):
+    with pytest.raises(InputError, match="no list of blocks"):
         Structure(model)
 
 
-def test_a_mixture_of_experts_is_refused():
+def test_blocks_have_the_parts_they_have():
+    """Hybrids: a block without an MLP does not make the model refused."""
     config = AutoConfig.for_model(
-        "mixtral", hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, vocab_size=50, num_local_experts=2,
+        "jamba", hidden_size=32, intermediate_size=48, num_hidden_layers=4, num_attention_heads=4, vocab_size=50,
+        num_key_value_heads=2, num_experts=2, attn_layer_period=2, attn_layer_offset=1, expert_layer_period=2,
+        expert_layer_offset=1, mamba_dt_rank=4, use_mamba_kernels=False, pad_token_id=0, bos_token_id=0, eos_token_id=0,
     )  # fmt: skip
-    with pytest.raises(InputError, match="mixtures of experts"):
-        Structure(AutoModelForCausalLM.from_config(config))
+    structure = Structure(AutoModelForCausalLM.from_config(config))
+    parts = [{site.part for site in own} for own in structure.sites]
+    mlp, experts = {"up", "down"}, {"expert up", "expert down"}
+    assert parts == [mlp | {"input", "output"}, experts | {"query", "key", "value", "output"}] * 2
+    with pytest.raises(
+        UnservedError, match="Block 1 of JambaForCausalLM has no 'up'; it has: expert up, expert down, query"
+    ):
+        structure.find(1, "up")
+    with pytest.raises(InputError, match="Unknown part 'upp'"):
+        structure.find(0, "upp")
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "gpt_neox", "opt"])
+def test_projections_of_attention_are_parts(family):
+    structure = Structure(make_model(family))
+    fused = family in {"gpt2", "gpt_neox"}
+    for part in ("query key value",) if fused else ("query", "key", "value"):
+        (site,) = structure.find(1, part)
+        assert site.d_in == 32
+        assert site.d_out == (96 if fused else 16 if family == "llama" and part != "query" else 32)
+    (output,) = structure.find(1, "output")
+    assert (output.d_in, output.d_out) == (32, 32)
+
+
+def test_the_text_part_of_a_model_of_several_modalities_is_edited(tokenizer):
+    vision = {
+        "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 6, "num_attention_heads": 4, "image_size": 28,
+        "patch_size": 14,
+    }  # fmt: skip
+    text = {
+        "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 4, "num_attention_heads": 4, "vocab_size": 400,
+        "num_key_value_heads": 2, "head_dim": 8, "sliding_window": 8, "max_position_embeddings": 77,
+    }  # fmt: skip
+    config = AutoConfig.for_model("gemma3", text_config=text, vision_config=vision)
+    model = LanguageModel(AutoModelForCausalLM.from_config(config), tokenizer)
+    assert (model.structure.blocks_name, len(model.structure)) == ("model.language_model.layers", 4)
+    assert (model.context, model.structure.width) == (77, 32)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "context"),
+    [
+        ("gpt2", {"n_positions": 70}, 70),
+        ("mpt", {"max_seq_len": 60}, 60),
+        ("bloom", {}, 1_000_000),
+        ("xlnet", {}, 1_000_000),
+        ("llama", {"max_position_embeddings": 50}, 50),
+        ("rwkv", {"context_length": 40}, 40),
+    ],
+)
+def test_the_context_is_read_under_every_name(kind, options, context):
+    assert context_length(AutoConfig.for_model(kind, **options)) == context
+
+
+def test_maps_whose_weight_is_anothers_too_are_left_out():
+    """A patch of one would leave the other as it was, as no copy with the edit in its weights does."""
+    model = make_model("llama")
+    model.model.layers[2].mlp.down_proj.weight = model.model.layers[1].mlp.down_proj.weight
+    found = [[site.name for site in own if site.part == "down"] for own in Structure(model).sites]
+    assert found == [["model.layers.0.mlp.down_proj"], [], [], ["model.layers.3.mlp.down_proj"]]
 
 
 @pytest.mark.parametrize(("asked", "found"), [(0, 0), (3, 3), (-1, 3), (-4, 0), (0.0, 0), (0.73, 2), (0.99, 3)])

@@ -1,0 +1,83 @@
+"""What is read of a model's configuration, in one place.
+
+A model of several modalities nests the configuration of its text part; `text_config` returns it, and everything here
+reads that one. What may differ from block to block (heads, widths of MLPs) is read from the modules (`structure.py`).
+"""
+
+from typing import Any
+
+LIMITS = (
+    "max_position_embeddings",
+    "n_positions",
+    "max_seq_len",
+    "seq_length",
+    "max_sequence_length",
+    "max_target_positions",
+    "n_ctx",
+    "context_length",
+)
+"""Where configurations name the most tokens of a text; the first that is a positive number counts."""
+WIDTHS = ("hidden_size", "d_model", "n_embd", "dim")
+DEPTHS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+ACTIVATIONS = ("activation_function", "hidden_activation", "hidden_act", "activation")
+"""Where configurations name the activation; Gemma's `hidden_activation` overrules its `hidden_act`."""
+UNLIMITED = 1_000_000
+"""Context of a model whose configuration sets no limit, as XLNet's and state-space models'."""
+
+
+def text_config(config: Any) -> Any:
+    """Return the configuration of a model's text part, which is the configuration itself where there is one part."""
+    find = getattr(config, "get_text_config", None)
+    if find is None or getattr(config, "is_encoder_decoder", False):
+        return config
+    try:
+        return find(decoder=True)
+    except ValueError:  # several parts with text
+        return config
+
+
+def context_length(config: Any) -> int:
+    """Return the most tokens of a text."""
+    return _number(config, LIMITS) or UNLIMITED
+
+
+def width(config: Any) -> int | None:
+    """Return the width of the residual stream (not of the embeddings, which OPT-350m projects)."""
+    return _number(config, WIDTHS)
+
+
+def depth(config: Any) -> int | None:
+    """Return the number of blocks."""
+    return _number(config, DEPTHS)
+
+
+def activation_name(config: Any) -> str | None:
+    """Return the activation's name in transformers, if the configuration says it; the modules decide."""
+    own = text_config(config)
+    found = (getattr(own, key, None) for key in ACTIVATIONS)
+    return next((name for name in found if isinstance(name, str)), None)
+
+
+def key_width(config: Any) -> int:
+    """Return the width of keys in a block, by the configuration; for blocks whose keys have no map of their own."""
+    own = text_config(config)
+    heads = _number(own, ("num_attention_heads", "n_head", "n_heads")) or 1
+    each = _number(own, ("head_dim",)) or (width(own) or 0) // heads
+    return each * (_number(own, ("num_key_value_heads",)) or heads)
+
+
+def experts_per_token(config: Any) -> int:
+    """Return how many routed experts a token goes to; 1 where the configuration does not say."""
+    return (
+        _number(config, ("num_experts_per_tok", "moe_top_k", "top_k_experts", "moe_topk", "num_experts_per_token")) or 1
+    )
+
+
+def _number(config: Any, names: tuple[str, ...]) -> int | None:
+    """Return the first positive number among some fields of the text part."""
+    own = text_config(config)
+    for name in names:
+        value = getattr(own, name, None)
+        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+            return value
+    return None
