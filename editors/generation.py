@@ -1,29 +1,33 @@
 """Greedy answers and sampled texts from many edited models in one batch.
 
 One decoder reads every editor: that of `decoding.py`. Where a model's attention cannot be told who asks whom, it is
-transformers' own `generate`, with the edits' patches switched on and rows padded on the left; both give the same texts.
+transformers' own `generate`, with the edits' patches switched on and rows padded on the left, or one row at a time;
+all give the same texts. Which of them is used is found out when the model is loaded (`trial.py`).
 The codebook of a GRACE edit is asked once, at each prompt's last token, and the rest follows from the cache of keys and
 values.
 """
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
-from .decoding import Prompts, decode, whole_rows
+from .decoding import Prompts, decode, reread
 from .edits import Edits
 from .hooks import patched
 from .layout import Segment
-from .model import LanguageModel
 from .patches import Span
 from .rows import Row
 
+if TYPE_CHECKING:
+    from .model import LanguageModel
+
 
 def answers(
-    model: LanguageModel,
+    model: "LanguageModel",
     rows: Sequence[Row],
     edits: Edits,
     owners: Sequence[int | None],
@@ -53,7 +57,7 @@ def answers(
     Returns:
         New text of each row, without special tokens; '' for rows that are not continued.
     """
-    if model.engine.packing == "rows" or whole_rows(model, edits):
+    if model.engine.ways.generation == "cache" or reread(model, edits):
 
         def greedy(_: Sequence[int], logits: Tensor, __: int) -> Tensor:
             return logits.argmax(dim=-1)
@@ -79,11 +83,11 @@ def answers(
         return _NaturalStop(model, prompt, chosen, finished)
 
     settings = GenerationConfig(do_sample=False, max_new_tokens=max_new_tokens)
-    return _generate(model, rows, edits, owners, settings, batch, stops=stops)
+    return generate(model, rows, edits, owners, settings, batch, stops=stops)
 
 
 def texts(
-    model: LanguageModel,
+    model: "LanguageModel",
     rows: Sequence[Row],
     edits: Edits,
     owners: Sequence[int | None],
@@ -105,7 +109,7 @@ def texts(
     """
     if not rows:
         return []
-    if model.engine.packing == "rows" or whole_rows(model, edits):
+    if model.engine.ways.generation == "cache" or reread(model, edits):
 
         def sample(chosen: Sequence[int], logits: Tensor, step: int) -> Tensor:
             logits = logits.clone()
@@ -131,11 +135,11 @@ def texts(
         return _GumbelTopK([seeds[i] for i in chosen], top_k, new_tokens)
 
     settings = GenerationConfig(do_sample=False, max_new_tokens=new_tokens, min_new_tokens=new_tokens)
-    return _generate(model, rows, edits, owners, settings, batch, noise=noise)
+    return generate(model, rows, edits, owners, settings, batch, noise=noise)
 
 
-def _generate(
-    model: LanguageModel,
+def generate(
+    model: "LanguageModel",
     rows: Sequence[Row],
     edits: Edits,
     owners: Sequence[int | None],
@@ -149,6 +153,7 @@ def _generate(
         model.tokenizer.pad_token_id if model.tokenizer.pad_token_id is not None else (model.end_ids or (0,))[0]
     )
     found: dict[int, str] = {}
+    batch = 1 if model.engine.ways.generation == "alone" else batch
     # Rows of like length together, to pad little.
     order = sorted(range(len(rows)), key=lambda i: (len(rows[i]), i))
     for first in range(0, len(order), batch):
@@ -203,7 +208,7 @@ class _NaturalStop(StoppingCriteria):
     """Stops each row by itself."""
 
     def __init__(
-        self, model: LanguageModel, prompt: int, rows: Sequence[int], finished: Callable[[int, str], bool]
+        self, model: "LanguageModel", prompt: int, rows: Sequence[int], finished: Callable[[int, str], bool]
     ) -> None:
         self.tokenizer = model.tokenizer
         self.prompt = prompt
@@ -251,5 +256,5 @@ def gumbel_top_k(logits: Tensor, noise: Tensor) -> Tensor:
     return top.indices.gather(1, noisy.argmax(dim=1, keepdim=True))[:, 0]
 
 
-def _decoded(model: LanguageModel, tokens: Sequence[int]) -> str:
+def _decoded(model: "LanguageModel", tokens: Sequence[int]) -> str:
     return str(model.tokenizer.decode(list(tokens), skip_special_tokens=True))

@@ -27,6 +27,7 @@ from .rows import Row, encode, encode_prompt, require_offsets
 from .sketch import context_of, locate, read_config, unloadable
 from .structure import Site, Structure, execution_device
 from .taps import Taps
+from .trial import Trial, try_out
 from .weights import space_rows
 
 DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -49,8 +50,12 @@ class LanguageModel(Taps):
         tokenizer: A fast tokenizer.
         pack_tokens: Most tokens of a packed row; by default measured for the device.
 
+    Attributes:
+        trial: What a short trial of the model found: which ways of computing give its own numbers.
+
     Raises:
-        InputError: If the model is no decoder made of blocks, or the tokenizer gives no character offsets.
+        InputError: If the model is no decoder made of blocks, the tokenizer gives no character offsets, or the trial
+            found that the model cannot be used (`trial.try_out`).
     """
 
     def __init__(
@@ -62,6 +67,7 @@ class LanguageModel(Taps):
         replace_activations(self.model)
         space_rows(self.structure.blocks)
         self.tokenizer = tokenizer
+        self.vocabulary = int(model.get_input_embeddings().num_embeddings)
         self.device = execution_device(model.get_input_embeddings())
         self.context = context_of(model)
         special = model.generation_config or GenerationConfig()
@@ -78,6 +84,7 @@ class LanguageModel(Taps):
         self.engine = Engine(self.model, self.structure, self.device, limit, self.context)
         self.standing: Edits | None = None
         self._norms: dict[str, float] = {}
+        self.trial: Trial = try_out(self)
 
     @classmethod
     def load(

@@ -1,0 +1,475 @@
+"""A short trial of a model when it is loaded: which ways of computing give the numbers of its own plain forward pass.
+
+The references are plain calls of transformers, each on one unpadded row; edits are plain forward hooks. What fails a
+check is refused with one sentence (`InputError`) where nothing else would be right, or replaced by what is right: replay
+by full forward passes, packed rows by a mask or by one row a pass, our cache by recomputation. An exception within a
+check means that this way cannot be used.
+
+A check costs a pass over a dozen tokens, and the trial 20 to 40 of them: less than reading the weights for their
+fingerprint does. So it is made again at each load and never taken from a file.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from transformers import GenerationConfig, LogitsProcessor
+
+from .decoding import decode, read_prompts
+from .edits import Edits
+from .engine import Packing, Ways
+from .errors import InputError
+from .generation import generate
+from .patches import Codebook, LowRank
+from .rows import Row
+from .structure import Cut, Site
+
+if TYPE_CHECKING:
+    from .model import LanguageModel
+
+LENGTHS = 13, 13, 11
+"""Tokens of the rows that are tried; the first two stand before the third in a packed pass."""
+LEAK = 1e-6
+"""Most that a row may change, as a share of the spread of its logits, when another row is packed before it. It is 0.0
+for all families whose rows can be packed, bfloat16 included."""
+FINE, COARSE = 1e-3, 0.1
+"""Largest difference from a plain forward pass, as a share of the spread of its logits, that is rounding: for float32 and
+wider types, and for those of 16 bits."""
+VISIBLE = 3
+"""Least effect of the edits that are tried, in tolerances; smaller ones are tried again, eight times as large."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial(Ways):
+    """What a trial found.
+
+    Attributes:
+        sites: Number of sites by part, e.g. `{"up": 12, "down": 12}`.
+        notes: A sentence on each way that cannot be used, and what is done instead.
+    """
+
+    sites: tuple[tuple[str, int], ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def try_out(model: "LanguageModel") -> Trial:
+    """Try a model and set `model.engine.ways` to what gives its own numbers.
+
+    Raises:
+        InputError: If weights or logits are not finite, tokens have no embedding, a plain forward pass fails, a later
+            token changes an earlier logit, the decoder waits for an encoder, an edit does not reach the logits, or no
+            way of running its blocks gives its own numbers.
+    """
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        return _Trial(model).run()
+
+
+@dataclass(frozen=True, slots=True)
+class _Tried:
+    """A random edit of one block, and the logits of a plain forward pass under it, [tokens, vocabulary]."""
+
+    block: int
+    edits: Edits
+    wanted: Tensor
+
+
+class _Trial:
+    def __init__(self, model: "LanguageModel") -> None:
+        self.model, self.engine, self.hf = model, model.engine, model.model
+        self.kind = type(model.model).__name__
+        self.rows: list[Row] = []
+        self.plain: list[Tensor] = []
+        self.inputs: dict[str, float] = {}
+        self.outputs: dict[str, float] = {}
+
+    def run(self) -> Trial:
+        self._check_weights()
+        self._check_vocabulary()
+        self._read_plainly()
+        self._check_causal()
+        notes: list[str] = []
+        packing, partial_ = self._packing()
+        if packing != "rows":
+            shared = "rows share a pass by the model's own mask" if packing == "mask" else "each row has its own pass"
+            notes.append(f"{self.kind}: its attention cannot be told which tokens make a row; {shared}.")
+        ways = self.engine.ways = Ways(packing, partial=partial_)
+        blocks = self._blocks()
+        middle = blocks[len(blocks) // 2]
+        tried = {block: self._edit(block, ("down",) if block == middle else ("up", "down")) for block in blocks}
+        for one in tried.values():
+            if not self._holds(partial(self._forward, one), [one.wanted, self.plain[0]]):
+                raise InputError(f"{self.kind}: an edit of block {one.block} differs from the same edit by plain hooks.")
+        starts = self._starts(list(tried.values()))
+        ways = replace(ways, starts=starts)
+        self.engine.ways = replace(ways, fronts=True)
+        fronts = all(self._replays(one, one.block, one.edits.cut) for one in tried.values() if one.block in starts)
+        ways = self.engine.ways = replace(ways, fronts=fronts)
+        lost = len(self.model.structure) - len(starts)
+        if lost:
+            notes.append(
+                f"{self.kind}: a replay cannot start from {lost} of its {len(self.model.structure)} blocks; edits of "
+                "these are replayed from an earlier block, or run in full passes."
+            )
+        self.engine.ways = replace(ways, late=packing == "rows")
+        ways = self.engine.ways = replace(ways, late=packing == "rows" and self._late(tried[middle]))
+        ways = self.engine.ways = self._generation(ways, tried[middle])
+        if ways.generation == "recompute":
+            notes.append(f"{self.kind}: its cached decoding differs from plain passes; each new token reads all before it.")
+        elif ways.generation == "alone":
+            notes.append(f"{self.kind}: a left-padded batch differs from its rows alone; texts are generated one by one.")
+        found: dict[str, int] = {}
+        for site in (site for own in self.model.structure.sites for site in own):
+            found[site.part] = found.get(site.part, 0) + 1
+        trial = Trial(
+            ways.packing, ways.generation, ways.partial, ways.starts, ways.fronts, ways.late,
+            tuple(found.items()), tuple(notes),
+        )
+        self.engine.ways = trial
+        return trial
+
+    # What a model has to be.
+
+    def _check_weights(self) -> None:
+        for name, weight in self.hf.named_parameters():
+            if weight.is_meta or not weight.is_floating_point() or weight.dtype.itemsize < 2:
+                continue  # kept on disk, or quantised: the logits are looked at below
+            if not torch.isfinite(weight).all():
+                raise InputError(
+                    f"{self.kind}: the weight {name} holds numbers that are not finite (NaN or infinite); "
+                    "the checkpoint is damaged."
+                )
+
+    def _check_vocabulary(self) -> None:
+        own = self.model.tokenizer.backend_tokenizer.get_vocab(with_added_tokens=False)
+        name, largest = max(own.items(), key=lambda item: item[1], default=("", -1))
+        if largest >= self.model.vocabulary:
+            raise InputError(
+                f"{self.kind}: its tokenizer has the token '{name}' of id {largest}, but its embedding has only "
+                f"{self.model.vocabulary} rows; tokenizer and model do not belong together."
+            )
+
+    def _read_plainly(self) -> None:
+        """Read the rows by plain calls; learn which modules are run and what form the blocks' outputs have."""
+        context, ids = self.model.context, _ordinary(self.model)
+        for step, length in zip((7, 11, 5), LENGTHS, strict=True):
+            tokens = tuple(ids[(step * i + 3) % len(ids)] for i in range(min(length, context)))
+            end = min(6, len(tokens) - 1)
+            self.rows.append(Row(tokens, tuple(range(end, len(tokens))), end))
+        ran: set[nn.Module] = set()
+        blocks = self.model.structure.blocks
+        with ExitStack() as stack:
+            for module in self.hf.modules():
+                stack.callback(module.register_forward_hook(lambda module, _x, _y: ran.add(module)).remove)
+            for site in (site for own in self.model.structure.sites for site in own):
+                stack.callback(self._module(site).register_forward_hook(partial(self._see, site.name)).remove)
+            for block, passing in zip(blocks, self.engine.passing, strict=True):
+                stack.callback(block.register_forward_hook(partial(_form, passing)).remove)
+            self.plain.append(self._plainly(self.rows[0].ids))
+        if not ran.intersection(blocks):
+            raise InputError(
+                f"{self.kind}: its longest list of blocks, {self.model.structure.blocks_name}, is not run on text."
+            )
+        idle = [m for m in blocks.modules() if m not in ran and not ran.intersection(m.modules())]
+        if any(name.startswith("encoder_") for name in self.engine.named) and any(map(_matrix, idle)):
+            raise InputError(
+                f"{self.kind} is the decoder of an encoder-decoder model: its blocks attend to an encoder that is not "
+                "there; instructedit edits decoder-only language models."
+            )
+        self.plain += [self._plainly(row.ids) for row in self.rows[1:]]
+        for logits in self.plain:
+            if logits.isnan().any() or (logits == float("inf")).any() or (logits == float("-inf")).all(-1).any():
+                raise InputError(
+                    f"{self.kind}: the logits of the unedited model are not finite in {self.hf.dtype}, though its "
+                    "weights are; another dtype (float32) may help."
+                )
+
+    def _plainly(self, ids: Sequence[int]) -> Tensor:
+        """Return the logits of a plain call, [tokens, vocabulary]."""
+        try:
+            logits: Tensor = self.hf(input_ids=torch.tensor([ids], device=self.model.device)).logits[0].float()
+        except Exception as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise InputError(
+                f"{self.kind}: a plain forward pass over {len(ids)} tokens of text fails: {reason}"
+            ) from error
+        if logits.dim() != 2 or len(logits) != len(ids):
+            raise InputError(f"{self.kind}: it gives no logits for each token; a causal language model was expected.")
+        return logits
+
+    def _see(self, name: str, _: nn.Module, given: Any, output: Any) -> None:
+        self.inputs[name], self.outputs[name] = (float(t.float().square().mean().sqrt()) for t in (given[0], output))
+
+    def _check_causal(self) -> None:
+        *ids, last = self.rows[0].ids
+        other = self._plainly([*ids, self.rows[1].ids[-1] if self.rows[1].ids[-1] != last else self.rows[0].ids[0]])
+        if not self._close(other[:-1], self.plain[0][:-1]):
+            raise InputError(
+                f"{self.kind}: a later token changes the logits of earlier ones, so that an answer would be scored in "
+                "sight of itself; a causal language model was expected."
+            )
+
+    # How rows share a pass.
+
+    def _packing(self) -> tuple[Packing, bool]:
+        tried: tuple[tuple[Packing, bool], ...] = (("rows", True), ("rows", False), ("mask", False), ("single", False))
+        for packing, partial_ in tried:
+            self.engine.ways = Ways(packing, partial=partial_)
+            if self.engine.can_pack(packing) and self._packs():
+                return packing, partial_
+        raise InputError(
+            f"{self.kind}: no way of running its blocks gives the logits of its plain forward pass, not even one row "
+            "at a time."
+        )
+
+    def _packs(self) -> bool:
+        """Tell whether a row is as it is alone, and the same whatever row stands before it."""
+        front, other, row = self.rows
+        whole = replace(row, scored=tuple(range(len(row))))
+        try:
+            one, two = (dict(self.model.forward([replace(f, scored=(len(f) - 1,)), whole])) for f in (front, other))
+        except Exception:
+            return False
+        leak = _gap(one[1], two[1], self._extremes(self.plain[2]))
+        fits = [self._close(one[0], self.plain[0][-1:]), self._close(one[1], self.plain[2])]
+        return all(fits) and leak <= LEAK * self._spread(self.plain[2])
+
+    # Edits, and replays of them.
+
+    def _blocks(self) -> list[int]:
+        """Return the first, the middle and the last block with a site that is run on text."""
+        own = self.model.structure.sites
+        found = [index for index, sites in enumerate(own) if any(site.name in self.outputs for site in sites)]
+        if not found:
+            raise InputError(f"{self.kind}: none of the layers that could be edited is run on text.")
+        return sorted({found[0], found[len(found) // 2], found[-1]})
+
+    def _module(self, site: Site) -> nn.Module:
+        return self.hf.get_submodule(site.name)
+
+    def _edit(self, block: int, parts: Sequence[str]) -> _Tried:
+        """Return a random edit of a block that is plain to see in the logits."""
+        ran = [site for site in self.model.structure.sites[block] if site.name in self.outputs]
+        sites = [next((site for site in ran if site.part == part), ran[0]) for part in parts]
+        draw = torch.Generator().manual_seed(block)
+        scale, tolerance = 1.0, VISIBLE * self._tolerance(self.plain[0])
+        for _ in range(4):
+            patches = []
+            for site in dict.fromkeys(sites):
+                a = torch.randn(site.d_in, 1, generator=draw) / (site.d_in**0.5 * (self.inputs[site.name] or 1))
+                b = torch.randn(1, site.d_out, generator=draw) * scale * (self.outputs[site.name] or 1)
+                place, dtype = self.model.site_device(site), self.model.edit_dtype
+                patches.append(LowRank(site.name, block, a.to(place, dtype), b.to(place, dtype)))
+            with self._hooked({patch.site: partial(_added, patch.a, patch.b) for patch in patches}):
+                wanted = self._plainly(self.rows[0].ids)
+            effect = _gap(wanted, self.plain[0], self._extremes(self.plain[0]))
+            if effect >= tolerance:
+                break
+            scale *= 8
+        if effect == 0:
+            raise InputError(f"{self.kind}: a change of {sites[0].name} does not reach the logits.")
+        return _Tried(block, Edits((tuple(patches),)), wanted)
+
+    @contextmanager
+    def _hooked(self, outputs: dict[str, Callable[[Tensor, Tensor], Tensor]]) -> Iterator[None]:
+        """Let the model compute with plain hooks, each of which makes an output from input and output."""
+        with ExitStack() as stack:
+            for name, made in outputs.items():
+
+                def hook(_: nn.Module, given: Any, output: Tensor, made: Any = made) -> Tensor:
+                    return made(given[0], output)  # type: ignore[no-any-return]
+
+                stack.callback(self.hf.get_submodule(name).register_forward_hook(hook).remove)
+            yield
+
+    def _forward(self, tried: _Tried) -> dict[int, Tensor]:
+        return dict(self.model.forward([self.rows[0]] * 2, tried.edits, [0, None]))
+
+    def _starts(self, tried: Sequence[_Tried]) -> tuple[int, ...]:
+        """Return the blocks from which replays give the numbers of a full pass."""
+        count, last = len(self.model.structure), tried[-1]
+        self.engine.ways = replace(self.engine.ways, starts=tuple(range(count)))
+        if all(self._replays(one, one.block, Cut(one.block)) for one in tried):
+            return tuple(range(tried[-1].block + 1)) if tried[-1].block + 1 < count else tuple(range(count))
+        return tuple(block for block in range(last.block + 1) if self._replays(last, block, Cut(block)))
+
+    def _replays(self, tried: _Tried, block: int, cut: Cut | None) -> bool:
+        """Tell whether a replay from a block gives the numbers of a plain pass, of edited and unedited rows."""
+        rows, owners = [self.rows[0], self.rows[2], self.rows[0]], [0, None, None]
+        wanted = [tried.wanted, self.plain[2], self.plain[0]]
+
+        def replayed() -> dict[int, Tensor]:
+            base = self.model.base_pass(rows, [cut or Cut(block)])
+            return dict(self.model.replay(base, tried.edits, owners))
+
+        return self._holds(replayed, wanted, rows)
+
+    def _late(self, tried: _Tried) -> bool:
+        """Tell whether an edit of a prompt's last token is the same when only what follows it is run again."""
+        ((patch, *_),) = tried.edits.patches
+        row, site = self.rows[0], patch.site
+        module = self.hf.get_submodule(site)
+        value = tried.edits.patches[0][0].tensors()["b"]
+        seen: list[Tensor] = []
+
+        def overwritten(x: Tensor, y: Tensor) -> Tensor:
+            flat = y.reshape(-1, y.shape[-1]).clone()
+            seen.append(x.reshape(-1, x.shape[-1])[row.prompt_end])
+            flat[row.prompt_end] = value[0].to(flat.dtype)
+            return flat.reshape(y.shape)
+
+        del module
+        with self._hooked({site: overwritten}):
+            wanted = self._plainly(row.ids)
+        key = seen[0][None].to(value.dtype)
+        radius = key.new_full((1,), 0.5 * float(torch.linalg.vector_norm(key)))
+        book = Edits(((Codebook(site, tried.block, key, value, radius),),))
+        cut = book.cut
+        assert cut is not None
+
+        def replayed() -> dict[int, Tensor]:
+            base = self.model.base_pass([row, row], [cut], late=0)
+            return dict(self.model.replay(base, book, [0, None]))
+
+        return self._holds(replayed, [wanted, self.plain[0]])
+
+    # Texts.
+
+    def _generation(self, ways: Ways, tried: _Tried) -> Ways:
+        """Return the ways with the first kind of generation whose logits at each step are those of plain passes."""
+        kinds = ("cache",) if ways.packing == "rows" else ("batch", "alone")
+        for kind in kinds:
+            self.engine.ways = replace(ways, generation=kind)  # type: ignore[arg-type]
+            if self._generates(tried):
+                return self.engine.ways
+        return replace(ways, generation="recompute")
+
+    def _generates(self, tried: _Tried) -> bool:
+        """Tell whether two rows of unlike length, one edited, give plain logits as they grow by the tokens they have."""
+        full, owners = [self.rows[0], self.rows[2]], [0, None]
+        starts = [self.rows[0].prompt_end, max(self.rows[2].prompt_end - 2, 0)]
+        steps = min(4, *(len(row) - start - 1 for row, start in zip(full, starts, strict=True)))
+        prompts = [Row(row.ids[: end + 1], (end,), end) for row, end in zip(full, starts, strict=True)]
+        forced = [row.ids[end + 1 : end + 1 + steps] for row, end in zip(full, starts, strict=True)]
+        wanted = [
+            logits[end : end + steps] for logits, end in zip((tried.wanted, self.plain[2]), starts, strict=True)
+        ]
+
+        def grown(read: bool) -> dict[int, Tensor]:
+            said = _Forced(forced)
+            cut = tried.edits.cut
+            assert cut is not None
+            if self.engine.ways.generation == "cache":
+                known = read_prompts(self.model, prompts, [cut]) if read else None
+
+                def choose(_: Sequence[int], logits: Tensor, step: int) -> Tensor:
+                    return said.next(logits, step)
+
+                never = lambda _row, _new: False  # noqa: E731
+                decode(
+                    self.model, prompts, tried.edits, owners, steps=steps, choose=choose, ended=never, prompts=known
+                )
+            else:
+                settings = GenerationConfig(do_sample=False, max_new_tokens=steps, min_new_tokens=steps)
+                generate(self.model, prompts, tried.edits, owners, settings, batch=2, noise=said.of)
+            return {row: torch.stack(found) for row, found in said.heard.items()}
+
+        cached = self.engine.ways.generation == "cache"
+        ways = [True, False] if cached and self.engine.ways.late else [False]
+        return steps > 0 and all(self._holds(partial(grown, read), wanted, at=None) for read in ways)
+
+    # Comparisons.
+
+    def _holds(
+        self,
+        run: Callable[[], dict[int, Tensor]],
+        wanted: Sequence[Tensor],
+        rows: Sequence[Row] | None = None,
+        at: str | None = "scored",
+    ) -> bool:
+        """Tell whether a run gives wanted logits, at the scored positions of rows; an exception means that it does not."""
+        try:
+            found = run()
+        except Exception:
+            return False
+        rows = rows or [self.rows[0]] * len(wanted)
+        if at is not None:
+            wanted = [logits[list(row.scored)] for logits, row in zip(wanted, rows, strict=True)]
+        return len(found) == len(wanted) and all(self._close(found[i], logits) for i, logits in enumerate(wanted))
+
+    def _close(self, found: Tensor, wanted: Tensor) -> bool:
+        if found.shape != wanted.shape:
+            return False
+        return _gap(found, wanted, self._extremes(wanted)) <= self._tolerance(self.plain[0] if self.plain else wanted)
+
+    def _tolerance(self, logits: Tensor) -> float:
+        return (COARSE if self.hf.dtype.itemsize < 4 else FINE) * self._spread(logits)
+
+    def _spread(self, logits: Tensor) -> float:
+        return float(logits[self._extremes(logits)].std())
+
+    def _extremes(self, logits: Tensor) -> Tensor:
+        """Return which logits are numbers and no masks: some models put the least number for tokens they never say."""
+        return logits.abs() < 0.5 * torch.finfo(self.hf.dtype).max
+
+
+class _Forced(LogitsProcessor):
+    """Says given tokens and keeps the logits that another token could have been said by."""
+
+    def __init__(self, tokens: Sequence[Sequence[int]]) -> None:
+        self.tokens = tokens
+        self.heard: dict[int, list[Tensor]] = {}
+        self.chosen: Sequence[int] = range(len(tokens))
+        self.step = 0
+
+    def of(self, chosen: Sequence[int]) -> "_Forced":
+        """Return the processor of a batch of some rows."""
+        self.chosen, self.step = chosen, 0
+        return self
+
+    def next(self, logits: Tensor, step: int) -> Tensor:
+        """Keep logits [rows, vocabulary] and return the tokens that follow."""
+        for line, row in enumerate(self.chosen):
+            self.heard.setdefault(row, []).append(logits[line].float().clone())
+        return torch.tensor([self.tokens[row][step] for row in self.chosen], device=logits.device)
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """See transformers."""
+        chosen = self.next(scores, self.step)
+        self.step += 1
+        return torch.full_like(scores, float("-inf")).scatter(1, chosen[:, None], 0.0)
+
+
+def _ordinary(model: "LanguageModel") -> list[int]:
+    """Return the ids of tokens that stand for text and for nothing else (no image, no padding)."""
+    configs = model.model.config, model.model.config.get_text_config(decoder=True)
+    named = [
+        value
+        for config in configs
+        for key, value in config.to_dict().items()
+        if key.endswith(("_token_id", "_token_index"))
+    ]
+    special = {token for value in named for token in (value if isinstance(value, list | tuple) else [value])}
+    special |= {*model.tokenizer.all_special_ids, *model.tokenizer.added_tokens_decoder}
+    return [token for token in range(model.vocabulary) if token not in special] or [0]
+
+
+def _form(passing: Any, _: nn.Module, __: Any, output: Any) -> None:
+    passing.items = len(output) if isinstance(output, tuple) else None
+
+
+def _matrix(module: nn.Module) -> bool:
+    return any(parameter.dim() > 1 for parameter in module.parameters(recurse=False))
+
+
+def _added(a: Tensor, b: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    return y + ((x.to(a.dtype) @ a) @ b).to(y.dtype)
+
+
+def _gap(one: Tensor, two: Tensor, where: Tensor) -> float:
+    """Return the largest difference; infinite where a number is none."""
+    gap = (one.float() - two.float()).abs()[where.to(one.device)]
+    return float(gap.nan_to_num(nan=float("inf")).max()) if gap.numel() else 0.0
