@@ -44,8 +44,8 @@ class Ways:
 
     Attributes:
         packing: How rows share a pass.
-        generation: How texts are generated.
         partial: Whether the last block may treat only the tokens that are read.
+        generation: How texts are generated.
         starts: Blocks that a replay may start from; a replay of a later block starts from the last of these before it,
             or from the embeddings if there is none.
         fronts: Whether outputs of modules before the first patched one may be kept (`front.py`).
@@ -53,8 +53,8 @@ class Ways:
     """
 
     packing: Packing
-    generation: Generation = "recompute"
     partial: bool = False
+    generation: Generation = "recompute"
     starts: tuple[int, ...] = ()
     fronts: bool = False
     late: bool = False
@@ -151,8 +151,16 @@ class Engine:
         return self._limit if self.packing == "rows" else min(self._limit, self._context)
 
     def can_pack(self, packing: Packing) -> bool:
-        """Tell whether a way to share passes is worth trying: position ids are needed, and an attention function."""
-        return packing == "single" or ("position_ids" in self.named and (packing != "rows" or _can_be_told(self.model)))
+        """Tell whether a way to share passes is worth trying.
+
+        Position ids are needed, and kinds of attention that a row of any length shows: one that picks tokens by a score
+        is like any other as long as a row is short.
+        """
+        kinds = {"full_attention", "sliding_attention"} | ({"chunked_attention"} if packing == "mask" else set())
+        config = self.model.config.get_text_config(decoder=True)
+        known = kinds.issuperset(getattr(config, "layer_types", None) or kinds)
+        told = packing != "rows" or bool(getattr(self.model, "_supports_attention_backend", False))
+        return packing == "single" or ("position_ids" in self.named and known and told)
 
     def start_of(self, block: int) -> int | None:
         """Return the block from which a replay of a block starts; None for the embeddings."""
@@ -266,14 +274,6 @@ class Engine:
 
     def _line(self, values: Sequence[int]) -> Tensor:
         return integers(values)[None].to(self.device)
-
-
-def _can_be_told(model: PreTrainedModel) -> bool:
-    """Tell whether attention functions can be put into a model, and all that they are to compute is passed to them."""
-    kinds = {"full_attention", "sliding_attention"}
-    return bool(getattr(model, "_supports_attention_backend", False)) and kinds.issuperset(
-        getattr(model.config.get_text_config(decoder=True), "layer_types", None) or kinds
-    )
 
 
 def view_of(model: PreTrainedModel, blocks_name: str, blocks: Sequence[nn.Module]) -> PreTrainedModel:

@@ -148,6 +148,21 @@ def generate(
     stops: Callable[[Sequence[int], int], "_NaturalStop"] | None = None,
     noise: Callable[[Sequence[int]], LogitsProcessor] | None = None,
 ) -> list[str]:
+    """Continue prompts by transformers' own `generate`.
+
+    Args:
+        model: The model.
+        rows: Prompts.
+        edits: The edits.
+        owners: For each row its edit, or None for the unedited model.
+        settings: Of `generate`; the end tokens and padding are set here.
+        batch: Rows in one call.
+        stops: From the rows of a call and the width of their prompts, what stops them.
+        noise: From the rows of a call, what chooses their tokens.
+
+    Returns:
+        New text of each row.
+    """
     settings.eos_token_id = list(model.end_ids) or None
     settings.pad_token_id = (
         model.tokenizer.pad_token_id if model.tokenizer.pad_token_id is not None else (model.end_ids or (0,))[0]

@@ -1,17 +1,18 @@
 """A short trial of a model when it is loaded: which ways of computing give the numbers of its own plain forward pass.
 
 The references are plain calls of transformers, each on one unpadded row; edits are plain forward hooks. What fails a
-check is refused with one sentence (`InputError`) where nothing else would be right, or replaced by what is right: replay
-by full forward passes, packed rows by a mask or by one row a pass, our cache by recomputation. An exception within a
-check means that this way cannot be used.
+check is refused with one sentence (`InputError`) where nothing else would be right, or replaced by what is right:
+replay by full forward passes, packed rows by a mask or by one row a pass, our cache by recomputation. An exception
+within a check means that this way cannot be used.
 
 A check costs a pass over a dozen tokens, and the trial 20 to 40 of them: less than reading the weights for their
 fingerprint does. So it is made again at each load and never taken from a file.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +22,12 @@ from transformers import GenerationConfig, LogitsProcessor
 
 from .decoding import decode, read_prompts
 from .edits import Edits
-from .engine import Packing, Ways
+from .engine import Generation, Packing, Ways
 from .errors import InputError
 from .generation import generate
 from .patches import Codebook, LowRank
 from .rows import Row
-from .structure import Cut, Site
+from .structure import Cut
 
 if TYPE_CHECKING:
     from .model import LanguageModel
@@ -37,8 +38,8 @@ LEAK = 1e-6
 """Most that a row may change, as a share of the spread of its logits, when another row is packed before it. It is 0.0
 for all families whose rows can be packed, bfloat16 included."""
 FINE, COARSE = 1e-3, 0.1
-"""Largest difference from a plain forward pass, as a share of the spread of its logits, that is rounding: for float32 and
-wider types, and for those of 16 bits."""
+"""Largest difference from a plain forward pass, as a share of the spread of its logits, that is rounding: for float32
+and wider types, and for those of 16 bits."""
 VISIBLE = 3
 """Least effect of the edits that are tried, in tolerances; smaller ones are tried again, eight times as large."""
 
@@ -76,11 +77,19 @@ class _Tried:
     edits: Edits
     wanted: Tensor
 
+    @property
+    def cut(self) -> Cut:
+        """Where its replays start."""
+        assert self.edits.cut is not None
+        return self.edits.cut
+
 
 class _Trial:
     def __init__(self, model: "LanguageModel") -> None:
         self.model, self.engine, self.hf = model, model.engine, model.model
         self.kind = type(model.model).__name__
+        self.modules = dict(model.model.named_modules())
+        self._sites = [site for own in model.structure.sites for site in own if site.name in self.modules]
         self.rows: list[Row] = []
         self.plain: list[Tensor] = []
         self.inputs: dict[str, float] = {}
@@ -91,45 +100,45 @@ class _Trial:
         self._check_vocabulary()
         self._read_plainly()
         self._check_causal()
-        notes: list[str] = []
-        packing, partial_ = self._packing()
-        if packing != "rows":
-            shared = "rows share a pass by the model's own mask" if packing == "mask" else "each row has its own pass"
-            notes.append(f"{self.kind}: its attention cannot be told which tokens make a row; {shared}.")
-        ways = self.engine.ways = Ways(packing, partial=partial_)
         blocks = self._blocks()
-        middle = blocks[len(blocks) // 2]
-        tried = {block: self._edit(block, ("down",) if block == middle else ("up", "down")) for block in blocks}
-        for one in tried.values():
-            if not self._holds(partial(self._forward, one), [one.wanted, self.plain[0]]):
-                raise InputError(f"{self.kind}: an edit of block {one.block} differs from the same edit by plain hooks.")
-        starts = self._starts(list(tried.values()))
-        ways = replace(ways, starts=starts)
-        self.engine.ways = replace(ways, fronts=True)
-        fronts = all(self._replays(one, one.block, one.edits.cut) for one in tried.values() if one.block in starts)
-        ways = self.engine.ways = replace(ways, fronts=fronts)
-        lost = len(self.model.structure) - len(starts)
-        if lost:
-            notes.append(
-                f"{self.kind}: a replay cannot start from {lost} of its {len(self.model.structure)} blocks; edits of "
-                "these are replayed from an earlier block, or run in full passes."
-            )
-        self.engine.ways = replace(ways, late=packing == "rows")
-        ways = self.engine.ways = replace(ways, late=packing == "rows" and self._late(tried[middle]))
-        ways = self.engine.ways = self._generation(ways, tried[middle])
-        if ways.generation == "recompute":
-            notes.append(f"{self.kind}: its cached decoding differs from plain passes; each new token reads all before it.")
-        elif ways.generation == "alone":
-            notes.append(f"{self.kind}: a left-padded batch differs from its rows alone; texts are generated one by one.")
-        found: dict[str, int] = {}
-        for site in (site for own in self.model.structure.sites for site in own):
-            found[site.part] = found.get(site.part, 0) + 1
-        trial = Trial(
-            ways.packing, ways.generation, ways.partial, ways.starts, ways.fronts, ways.late,
-            tuple(found.items()), tuple(notes),
-        )
+        middle = len(blocks) // 2
+        tried = [self._edit(block, ("down",) if block == blocks[middle] else ("up", "down")) for block in blocks]
+        self._use(Ways(*self._packing(tried)))
+        self._use(starts=self._starts(tried))
+        own = [one for one in tried if one.block in self.ways.starts]
+        if own and not self._replays(own, [one.cut for one in own], fronts=True):
+            self._use(fronts=False)
+        if self.ways.packing != "rows" or tried[middle] not in own or not self._late(tried[middle]):
+            self._use(late=False)
+        self._use(generation=self._generation(tried[middle]))
+        found = Counter(site.part for own in self.model.structure.sites for site in own)
+        trial = Trial(**asdict(self.ways), sites=tuple(found.items()), notes=tuple(self._notes()))
         self.engine.ways = trial
         return trial
+
+    @property
+    def ways(self) -> Ways:
+        """The ways that the engine uses at the moment."""
+        return self.engine.ways
+
+    def _use(self, ways: Ways | None = None, **changed: Any) -> None:
+        self.engine.ways = replace(ways or self.engine.ways, **changed)
+
+    def _notes(self) -> Iterator[str]:
+        count, usable = len(self.model.structure), len(self.ways.starts)
+        if self.ways.packing == "mask":
+            yield f"{self.kind}: its attention cannot be told which tokens make a row; rows share a pass by a mask."
+        elif self.ways.packing == "single":
+            yield f"{self.kind}: rows that share a pass would change each other; each row has a pass of its own."
+        if usable < count:
+            yield (
+                f"{self.kind}: replays cannot start from {count - usable} of its {count} blocks; edits of these are "
+                "replayed from an earlier block or from the embeddings."
+            )
+        if self.ways.generation == "recompute":
+            yield f"{self.kind}: its cache gives other logits than plain passes; texts are generated without a cache."
+        elif self.ways.generation == "alone":
+            yield f"{self.kind}: a left-padded batch differs from its rows alone; texts are generated one by one."
 
     # What a model has to be.
 
@@ -162,10 +171,10 @@ class _Trial:
         ran: set[nn.Module] = set()
         blocks = self.model.structure.blocks
         with ExitStack() as stack:
-            for module in self.hf.modules():
+            for module in self.modules.values():
                 stack.callback(module.register_forward_hook(lambda module, _x, _y: ran.add(module)).remove)
-            for site in (site for own in self.model.structure.sites for site in own):
-                stack.callback(self._module(site).register_forward_hook(partial(self._see, site.name)).remove)
+            for site in self._sites:
+                stack.callback(self.modules[site.name].register_forward_hook(partial(self._see, site.name)).remove)
             for block, passing in zip(blocks, self.engine.passing, strict=True):
                 stack.callback(block.register_forward_hook(partial(_form, passing)).remove)
             self.plain.append(self._plainly(self.rows[0].ids))
@@ -173,8 +182,8 @@ class _Trial:
             raise InputError(
                 f"{self.kind}: its longest list of blocks, {self.model.structure.blocks_name}, is not run on text."
             )
-        idle = [m for m in blocks.modules() if m not in ran and not ran.intersection(m.modules())]
-        if any(name.startswith("encoder_") for name in self.engine.named) and any(map(_matrix, idle)):
+        idle = [part for block in blocks for part in block.children() if not ran.intersection(part.modules())]
+        if any(name.startswith("encoder_") for name in self.engine.named) and any(map(_attention, idle)):
             raise InputError(
                 f"{self.kind} is the decoder of an encoder-decoder model: its blocks attend to an encoder that is not "
                 "there; instructedit edits decoder-only language models."
@@ -190,7 +199,9 @@ class _Trial:
     def _plainly(self, ids: Sequence[int]) -> Tensor:
         """Return the logits of a plain call, [tokens, vocabulary]."""
         try:
-            logits: Tensor = self.hf(input_ids=torch.tensor([ids], device=self.model.device)).logits[0].float()
+            options = {"use_cache": False} if "use_cache" in self.engine.named else {}
+            line = torch.tensor([ids], device=self.model.device)
+            logits: Tensor = self.hf(input_ids=line, **options).logits[0].float()
         except Exception as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise InputError(
@@ -214,15 +225,16 @@ class _Trial:
 
     # How rows share a pass.
 
-    def _packing(self) -> tuple[Packing, bool]:
-        tried: tuple[tuple[Packing, bool], ...] = (("rows", True), ("rows", False), ("mask", False), ("single", False))
-        for packing, partial_ in tried:
-            self.engine.ways = Ways(packing, partial=partial_)
-            if self.engine.can_pack(packing) and self._packs():
+    def _packing(self, tried: Sequence[_Tried]) -> tuple[Packing, bool]:
+        """Return how rows share a pass, and whether the last block may treat only what is read."""
+        ways: tuple[tuple[Packing, bool], ...] = (("rows", True), ("rows", False), ("mask", False), ("single", False))
+        for packing, partial_ in ways:
+            self._use(Ways(packing, partial_))
+            if self.engine.can_pack(packing) and self._packs() and self._edits_hold(tried):
                 return packing, partial_
         raise InputError(
-            f"{self.kind}: no way of running its blocks gives the logits of its plain forward pass, not even one row "
-            "at a time."
+            f"{self.kind}: no way of running its blocks, not even one row at a time, gives the logits of plain forward "
+            "passes with and without an edit."
         )
 
     def _packs(self) -> bool:
@@ -246,9 +258,6 @@ class _Trial:
         if not found:
             raise InputError(f"{self.kind}: none of the layers that could be edited is run on text.")
         return sorted({found[0], found[len(found) // 2], found[-1]})
-
-    def _module(self, site: Site) -> nn.Module:
-        return self.hf.get_submodule(site.name)
 
     def _edit(self, block: int, parts: Sequence[str]) -> _Tried:
         """Return a random edit of a block that is plain to see in the logits."""
@@ -282,37 +291,43 @@ class _Trial:
                 def hook(_: nn.Module, given: Any, output: Tensor, made: Any = made) -> Tensor:
                     return made(given[0], output)  # type: ignore[no-any-return]
 
-                stack.callback(self.hf.get_submodule(name).register_forward_hook(hook).remove)
+                stack.callback(self.modules[name].register_forward_hook(hook).remove)
             yield
 
-    def _forward(self, tried: _Tried) -> dict[int, Tensor]:
-        return dict(self.model.forward([self.rows[0]] * 2, tried.edits, [0, None]))
+    def _edits_hold(self, tried: Sequence[_Tried]) -> bool:
+        """Tell whether rows that share a pass, each under its own edit, are what plain hooks make of them."""
+        rows, owners = [self.rows[0]] * (len(tried) + 1), [*range(len(tried)), None]
+        edits = Edits.join([one.edits for one in tried])
+        wanted = [*(one.wanted for one in tried), self.plain[0]]
+        return self._holds(lambda: dict(self.model.forward(rows, edits, owners)), wanted, rows)
 
     def _starts(self, tried: Sequence[_Tried]) -> tuple[int, ...]:
         """Return the blocks from which replays give the numbers of a full pass."""
-        count, last = len(self.model.structure), tried[-1]
-        self.engine.ways = replace(self.engine.ways, starts=tuple(range(count)))
-        if all(self._replays(one, one.block, Cut(one.block)) for one in tried):
-            return tuple(range(tried[-1].block + 1)) if tried[-1].block + 1 < count else tuple(range(count))
-        return tuple(block for block in range(last.block + 1) if self._replays(last, block, Cut(block)))
+        everywhere = tuple(range(len(self.model.structure)))
+        self._use(starts=everywhere)
+        if self._replays(tried, [Cut(one.block) for one in tried]):
+            return everywhere
+        last = tried[-1]
+        return tuple(block for block in everywhere[: last.block + 1] if self._replays([last], [Cut(block)]))
 
-    def _replays(self, tried: _Tried, block: int, cut: Cut | None) -> bool:
-        """Tell whether a replay from a block gives the numbers of a plain pass, of edited and unedited rows."""
+    def _replays(self, tried: Sequence[_Tried], cuts: Sequence[Cut], fronts: bool = False) -> bool:
+        """Tell whether replays after one base pass give the numbers of plain passes, of edited and unedited rows."""
+        self._use(fronts=fronts)
         rows, owners = [self.rows[0], self.rows[2], self.rows[0]], [0, None, None]
-        wanted = [tried.wanted, self.plain[2], self.plain[0]]
+        wanted = [logits for one in tried for logits in (one.wanted, self.plain[2], self.plain[0])]
 
         def replayed() -> dict[int, Tensor]:
-            base = self.model.base_pass(rows, [cut or Cut(block)])
-            return dict(self.model.replay(base, tried.edits, owners))
+            base = self.model.base_pass(rows, cuts)
+            runs = [dict(self.model.replay(base, one.edits, owners)) for one in tried]
+            return dict(enumerate(run[row] for run in runs for row in range(len(rows))))
 
-        return self._holds(replayed, wanted, rows)
+        return self._holds(replayed, wanted, rows * len(tried))
 
     def _late(self, tried: _Tried) -> bool:
         """Tell whether an edit of a prompt's last token is the same when only what follows it is run again."""
-        ((patch, *_),) = tried.edits.patches
-        row, site = self.rows[0], patch.site
-        module = self.hf.get_submodule(site)
-        value = tried.edits.patches[0][0].tensors()["b"]
+        self._use(late=True)
+        row, patch = self.rows[0], tried.edits.patches[0][0]
+        value = patch.tensors()["b"]
         seen: list[Tensor] = []
 
         def overwritten(x: Tensor, y: Tensor) -> Tensor:
@@ -321,82 +336,67 @@ class _Trial:
             flat[row.prompt_end] = value[0].to(flat.dtype)
             return flat.reshape(y.shape)
 
-        del module
-        with self._hooked({site: overwritten}):
+        with self._hooked({patch.site: overwritten}):
             wanted = self._plainly(row.ids)
         key = seen[0][None].to(value.dtype)
-        radius = key.new_full((1,), 0.5 * float(torch.linalg.vector_norm(key)))
-        book = Edits(((Codebook(site, tried.block, key, value, radius),),))
-        cut = book.cut
-        assert cut is not None
+        radius = 0.5 * torch.linalg.vector_norm(key)[None]
+        book = _Tried(tried.block, Edits(((Codebook(patch.site, tried.block, key, value, radius),),)), wanted)
 
         def replayed() -> dict[int, Tensor]:
-            base = self.model.base_pass([row, row], [cut], late=0)
-            return dict(self.model.replay(base, book, [0, None]))
+            base = self.model.base_pass([row, row], [book.cut], late=0)
+            return dict(self.model.replay(base, book.edits, [0, None]))
 
-        return self._holds(replayed, [wanted, self.plain[0]])
+        return self._holds(replayed, [wanted, self.plain[0]], [row, row])
 
     # Texts.
 
-    def _generation(self, ways: Ways, tried: _Tried) -> Ways:
-        """Return the ways with the first kind of generation whose logits at each step are those of plain passes."""
-        kinds = ("cache",) if ways.packing == "rows" else ("batch", "alone")
+    def _generation(self, tried: _Tried) -> Generation:
+        """Return the first kind of generation whose logits at each step are those of plain passes."""
+        kinds: tuple[Generation, ...] = ("cache",) if self.ways.packing == "rows" else ("batch", "alone")
         for kind in kinds:
-            self.engine.ways = replace(ways, generation=kind)  # type: ignore[arg-type]
+            self._use(generation=kind)
             if self._generates(tried):
-                return self.engine.ways
-        return replace(ways, generation="recompute")
+                return kind
+        return "recompute"
 
     def _generates(self, tried: _Tried) -> bool:
-        """Tell whether two rows of unlike length, one edited, give plain logits as they grow by the tokens they have."""
+        """Tell whether two rows of unlike length, one edited, give plain logits as they grow by their own tokens."""
         full, owners = [self.rows[0], self.rows[2]], [0, None]
         starts = [self.rows[0].prompt_end, max(self.rows[2].prompt_end - 2, 0)]
-        steps = min(4, *(len(row) - start - 1 for row, start in zip(full, starts, strict=True)))
+        steps = min(3, *(len(row) - start - 1 for row, start in zip(full, starts, strict=True)))
         prompts = [Row(row.ids[: end + 1], (end,), end) for row, end in zip(full, starts, strict=True)]
         forced = [row.ids[end + 1 : end + 1 + steps] for row, end in zip(full, starts, strict=True)]
-        wanted = [
-            logits[end : end + steps] for logits, end in zip((tried.wanted, self.plain[2]), starts, strict=True)
-        ]
+        wanted = [logits[end : end + steps] for logits, end in zip((tried.wanted, self.plain[2]), starts, strict=True)]
 
         def grown(read: bool) -> dict[int, Tensor]:
             said = _Forced(forced)
-            cut = tried.edits.cut
-            assert cut is not None
-            if self.engine.ways.generation == "cache":
-                known = read_prompts(self.model, prompts, [cut]) if read else None
+            if self.ways.generation == "cache":
+                known = read_prompts(self.model, prompts, [tried.cut]) if read else None
 
                 def choose(_: Sequence[int], logits: Tensor, step: int) -> Tensor:
                     return said.next(logits, step)
 
                 never = lambda _row, _new: False  # noqa: E731
-                decode(
-                    self.model, prompts, tried.edits, owners, steps=steps, choose=choose, ended=never, prompts=known
-                )
+                decode(self.model, prompts, tried.edits, owners, steps=steps, choose=choose, ended=never, prompts=known)
             else:
-                settings = GenerationConfig(do_sample=False, max_new_tokens=steps, min_new_tokens=steps)
+                settings = GenerationConfig(do_sample=False, max_new_tokens=steps)
                 generate(self.model, prompts, tried.edits, owners, settings, batch=2, noise=said.of)
             return {row: torch.stack(found) for row, found in said.heard.items()}
 
-        cached = self.engine.ways.generation == "cache"
-        ways = [True, False] if cached and self.engine.ways.late else [False]
-        return steps > 0 and all(self._holds(partial(grown, read), wanted, at=None) for read in ways)
+        prefills = [True, False] if self.ways.generation == "cache" and self.ways.late else [False]
+        return steps > 0 and all(self._holds(partial(grown, read), wanted) for read in prefills)
 
     # Comparisons.
 
     def _holds(
-        self,
-        run: Callable[[], dict[int, Tensor]],
-        wanted: Sequence[Tensor],
-        rows: Sequence[Row] | None = None,
-        at: str | None = "scored",
+        self, run: Callable[[], dict[int, Tensor]], wanted: Sequence[Tensor], rows: Sequence[Row] | None = None
     ) -> bool:
-        """Tell whether a run gives wanted logits, at the scored positions of rows; an exception means that it does not."""
+        """Tell whether a run gives wanted logits, of rows at their scored positions; an exception means no."""
         try:
             found = run()
         except Exception:
             return False
-        rows = rows or [self.rows[0]] * len(wanted)
-        if at is not None:
+        if rows is not None:
             wanted = [logits[list(row.scored)] for logits, row in zip(wanted, rows, strict=True)]
         return len(found) == len(wanted) and all(self._close(found[i], logits) for i, logits in enumerate(wanted))
 
@@ -461,8 +461,9 @@ def _form(passing: Any, _: nn.Module, __: Any, output: Any) -> None:
     passing.items = len(output) if isinstance(output, tuple) else None
 
 
-def _matrix(module: nn.Module) -> bool:
-    return any(parameter.dim() > 1 for parameter in module.parameters(recurse=False))
+def _attention(module: nn.Module) -> bool:
+    """Tell whether a module may be an attention: it holds maps to queries, keys and values."""
+    return sum(parameter.dim() > 1 for parameter in module.parameters()) >= 3
 
 
 def _added(a: Tensor, b: Tensor, x: Tensor, y: Tensor) -> Tensor:
