@@ -67,7 +67,7 @@ class LanguageModel(Taps):
         replace_activations(self.model)
         space_rows(self.structure.blocks)
         self.tokenizer = tokenizer
-        self.vocabulary = int(self.model.get_input_embeddings().weight.shape[0])  # type: ignore[union-attr]
+        self.vocabulary = int(self.model.get_input_embeddings().weight.shape[0])
         self.device = execution_device(model.get_input_embeddings())
         self.context = context_of(model)
         special = model.generation_config or GenerationConfig()
