@@ -3,6 +3,7 @@
 import platform
 import subprocess
 import sys
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 
 from instructedit.editors import LanguageModel
 
-from .results import Provenance
+from .results import ModelTrial, Provenance
 
 PACKAGES = (
     "torch",
@@ -42,6 +43,7 @@ def provenance(model: LanguageModel, name: str, command: list[str]) -> Provenanc
         model_revision=model.revision,
         model_type=str(model.model.config.model_type),
         parameters=sum(parameter.numel() for parameter in model.model.parameters()),
+        trial=ModelTrial.model_validate(asdict(model.trial) | {"sites": dict(model.trial.sites)}),
     )
 
 

@@ -34,6 +34,8 @@ Packing = Literal["rows", "mask", "single"]
 Generation = Literal["cache", "batch", "alone", "recompute"]
 """How texts are generated: by the decoder of `decoding.py` and its cache, by transformers' `generate` over left-padded
 batches or one row at a time, or by a full forward pass over each text for each token."""
+MASKED = 256
+"""Most tokens of a pass whose rows are told apart by a mask: the trial of a model tries one of this length."""
 MOSTLY = 0.6
 """Share of tokens that are read above which the last block treats all of them: keys and values cost a quarter of it."""
 
@@ -148,7 +150,7 @@ class Engine:
         if self.packing == "single":
             return 1
         # a mask may be a table of the model's own that is no longer, as GPT-Neo's
-        return self._limit if self.packing == "rows" else min(self._limit, self._context)
+        return self._limit if self.packing == "rows" else min(self._limit, self._context, MASKED)
 
     def can_pack(self, packing: Packing) -> bool:
         """Tell whether a way to share passes is worth trying.

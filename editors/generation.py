@@ -168,24 +168,27 @@ def generate(
         model.tokenizer.pad_token_id if model.tokenizer.pad_token_id is not None else (model.end_ids or (0,))[0]
     )
     found: dict[int, str] = {}
-    batch = 1 if model.engine.ways.generation == "alone" else batch
+    alone = model.engine.ways.generation == "alone"
+    batch, least = (1, 1) if alone else (batch, 2)  # some take one token a row for a step of decoding
     # Rows of like length together, to pad little.
     order = sorted(range(len(rows)), key=lambda i: (len(rows[i]), i))
     for first in range(0, len(order), batch):
         chosen = sorted(order[first : first + batch])
-        width = max(2, *(len(rows[i]) for i in chosen))  # a pass over one token a row is a step of decoding
+        width = max(least, *(len(rows[i]) for i in chosen))
         ids = torch.full((len(chosen), width), int(settings.pad_token_id or 0))
         mask = torch.zeros_like(ids)
         for line, i in enumerate(chosen):
             ids[line, width - len(rows[i]) :] = torch.tensor(rows[i].ids)
             mask[line, width - len(rows[i]) :] = 1
         stop = stops(chosen, width) if stops else None
-        lengths = [len(rows[i]) for i in chosen]
+        lengths, passes = [len(rows[i]) for i in chosen], _Passes()
         with torch.no_grad(), ExitStack() as stack:
+            stack.callback(model.model.register_forward_pre_hook(lambda *_, passes=passes: passes.add()).remove)
             if model.standing is not None:
-                everywhere = _padded(lengths, [0] * len(lengths), width)
+                everywhere = _padded(lengths, [0] * len(lengths), width, passes)
                 stack.enter_context(patched(model.model, model.standing, everywhere))
-            stack.enter_context(patched(model.model, edits, _padded(lengths, [owners[i] for i in chosen], width)))
+            own = _padded(lengths, [owners[i] for i in chosen], width, passes)
+            stack.enter_context(patched(model.model, edits, own))
             out = model.model.generate(
                 input_ids=ids.to(model.device),
                 attention_mask=mask.to(model.device),
@@ -202,11 +205,22 @@ def generate(
     return [found[i] for i in range(len(rows))]
 
 
-def _padded(lengths: Sequence[int], owners: Sequence[int | None], width: int) -> Callable[[int], Sequence[Segment]]:
+class _Passes:
+    """Number of passes of a call of `generate`."""
+
+    number = 0
+
+    def add(self) -> None:
+        self.number += 1
+
+
+def _padded(
+    lengths: Sequence[int], owners: Sequence[int | None], width: int, passes: _Passes
+) -> Callable[[int], Sequence[Segment]]:
     """Return the layout of a left-padded batch: whole prompts in the first pass, then one new token a row."""
     prompts = _lines([Span(width - length, width, width - 1) for length in lengths], owners)
     steps = _lines([Span(0, 1, None) for _ in lengths], owners)
-    return lambda tokens: prompts if tokens == len(lengths) * width else steps
+    return lambda _: prompts if passes.number <= 1 else steps
 
 
 def _lines(lines: Sequence[Span], owners: Sequence[int | None]) -> list[Segment]:

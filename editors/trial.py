@@ -27,13 +27,15 @@ from .errors import InputError
 from .generation import generate
 from .patches import Codebook, LowRank
 from .rows import Row
-from .structure import Cut
+from .structure import Cut, Site
 
 if TYPE_CHECKING:
     from .model import LanguageModel
 
 LENGTHS = 13, 13, 11
 """Tokens of the rows that are tried; the first two stand before the third in a packed pass."""
+LONG = 100
+"""Tokens of a longer row that begins like the first: what picks or cuts by length shows there (Reformer's buckets)."""
 LEAK = 1e-6
 """Most that a row may change, as a share of the spread of its logits, when another row is packed before it. It is 0.0
 for all families whose rows can be packed, bfloat16 included."""
@@ -89,7 +91,10 @@ class _Trial:
         self.model, self.engine, self.hf = model, model.engine, model.model
         self.kind = type(model.model).__name__
         self.modules = dict(model.model.named_modules())
-        self._sites = [site for own in model.structure.sites for site in own if site.name in self.modules]
+        every = getattr(model.structure, "all", model.structure.sites.__getitem__)
+        self._every: list[list[Site]] = [list(every(block)) for block in range(len(model.structure))]
+        self._sites = [site for own in self._every for site in own if site.name in self.modules]
+        self._ordinary = _ordinary(model)
         self.rows: list[Row] = []
         self.plain: list[Tensor] = []
         self.inputs: dict[str, float] = {}
@@ -111,7 +116,7 @@ class _Trial:
         if self.ways.packing != "rows" or tried[middle] not in own or not self._late(tried[middle]):
             self._use(late=False)
         self._use(generation=self._generation(tried[middle]))
-        found = Counter(site.part for own in self.model.structure.sites for site in own)
+        found = Counter(site.part for own in self._every for site in own)
         trial = Trial(**asdict(self.ways), sites=tuple(found.items()), notes=tuple(self._notes()))
         self.engine.ways = trial
         return trial
@@ -163,9 +168,8 @@ class _Trial:
 
     def _read_plainly(self) -> None:
         """Read the rows by plain calls; learn which modules are run and what form the blocks' outputs have."""
-        context, ids = self.model.context, _ordinary(self.model)
         for step, length in zip((7, 11, 5), LENGTHS, strict=True):
-            tokens = tuple(ids[(step * i + 3) % len(ids)] for i in range(min(length, context)))
+            tokens = self._tokens(step, min(length, self.model.context))
             end = min(6, len(tokens) - 1)
             self.rows.append(Row(tokens, tuple(range(end, len(tokens))), end))
         ran: set[nn.Module] = set()
@@ -215,13 +219,18 @@ class _Trial:
         self.inputs[name], self.outputs[name] = (float(t.float().square().mean().sqrt()) for t in (given[0], output))
 
     def _check_causal(self) -> None:
-        *ids, last = self.rows[0].ids
-        other = self._plainly([*ids, self.rows[1].ids[-1] if self.rows[1].ids[-1] != last else self.rows[0].ids[0]])
-        if not self._close(other[:-1], self.plain[0][:-1]):
+        row, plain = self.rows[0].ids, self.plain[0]
+        longer = (*row, *self._tokens(7, min(LONG, self.model.context))[len(row) :])
+        pairs = (self._plainly(row[:-1]), plain[:-1]), (self._plainly(longer)[: len(row)], plain)
+        if not all(self._close(found, wanted) for found, wanted in pairs):
             raise InputError(
-                f"{self.kind}: a later token changes the logits of earlier ones, so that an answer would be scored in "
+                f"{self.kind}: later tokens change the logits of earlier ones, so that an answer would be scored in "
                 "sight of itself; a causal language model was expected."
             )
+
+    def _tokens(self, step: int, length: int) -> tuple[int, ...]:
+        """Return tokens of text."""
+        return tuple(self._ordinary[(step * i + 3) % len(self._ordinary)] for i in range(length))
 
     # How rows share a pass.
 
@@ -238,22 +247,33 @@ class _Trial:
         )
 
     def _packs(self) -> bool:
-        """Tell whether a row is as it is alone, and the same whatever row stands before it."""
+        """Tell whether a row is as it is alone, and the same whatever row stands before it.
+
+        A mask may depend on the length of a pass, as Doge's, which lets a token attend to the best of all others only:
+        such passes are tried at the length that they may have.
+        """
         front, other, row = self.rows
         whole = replace(row, scored=tuple(range(len(row))))
+        copies = (self.engine.limit - len(row)) // len(front) if self.ways.packing == "mask" else 1
+
+        def packed(first: Row) -> list[Tensor]:
+            rows = [replace(first, scored=(len(first) - 1,))] * copies + [whole]
+            return [logits for _, logits in self.model.forward(rows)]
+
         try:
-            one, two = (dict(self.model.forward([replace(f, scored=(len(f) - 1,)), whole])) for f in (front, other))
+            one, two = packed(front), packed(other)
         except Exception:
             return False
-        leak = _gap(one[1], two[1], self._extremes(self.plain[2]))
-        fits = [self._close(one[0], self.plain[0][-1:]), self._close(one[1], self.plain[2])]
-        return all(fits) and leak <= LEAK * self._spread(self.plain[2])
+        leak = _gap(one[-1], two[-1], self._extremes(self.plain[2]))
+        wanted = [*[self.plain[0][-1:]] * copies, self.plain[2]]
+        fits = all(map(self._close, one, wanted))
+        return fits and leak <= LEAK * self._spread(self.plain[2])
 
     # Edits, and replays of them.
 
     def _blocks(self) -> list[int]:
         """Return the first, the middle and the last block with a site that is run on text."""
-        own = self.model.structure.sites
+        own = self._every
         found = [index for index, sites in enumerate(own) if any(site.name in self.outputs for site in sites)]
         if not found:
             raise InputError(f"{self.kind}: none of the layers that could be edited is run on text.")
@@ -261,7 +281,7 @@ class _Trial:
 
     def _edit(self, block: int, parts: Sequence[str]) -> _Tried:
         """Return a random edit of a block that is plain to see in the logits."""
-        ran = [site for site in self.model.structure.sites[block] if site.name in self.outputs]
+        ran = [site for site in self._every[block] if site.name in self.outputs]
         sites = [next((site for site in ran if site.part == part), ran[0]) for part in parts]
         draw = torch.Generator().manual_seed(block)
         scale, tolerance = 1.0, VISIBLE * self._tolerance(self.plain[0])
@@ -362,7 +382,7 @@ class _Trial:
     def _generates(self, tried: _Tried) -> bool:
         """Tell whether two rows of unlike length, one edited, give plain logits as they grow by their own tokens."""
         full, owners = [self.rows[0], self.rows[2]], [0, None]
-        starts = [self.rows[0].prompt_end, max(self.rows[2].prompt_end - 2, 0)]
+        starts = [self.rows[0].prompt_end, 0]  # a prompt of one token, too
         steps = min(3, *(len(row) - start - 1 for row, start in zip(full, starts, strict=True)))
         prompts = [Row(row.ids[: end + 1], (end,), end) for row, end in zip(full, starts, strict=True)]
         forced = [row.ids[end + 1 : end + 1 + steps] for row, end in zip(full, starts, strict=True)]
@@ -383,7 +403,8 @@ class _Trial:
                 generate(self.model, prompts, tried.edits, owners, settings, batch=2, noise=said.of)
             return {row: torch.stack(found) for row, found in said.heard.items()}
 
-        prefills = [True, False] if self.ways.generation == "cache" and self.ways.late else [False]
+        # twice, as some models keep a state that a text leaves behind
+        prefills = [self.ways.generation == "cache" and self.ways.late, False]
         return steps > 0 and all(self._holds(partial(grown, read), wanted) for read in prefills)
 
     # Comparisons.
