@@ -3,6 +3,7 @@
 import platform
 import subprocess
 import sys
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,7 +14,7 @@ from instructedit.editors import LanguageModel
 from instructedit.editors.loading import code_of
 
 from .config import RunConfig
-from .results import Provenance
+from .results import ModelTrial, Provenance
 
 PACKAGES = (
     "torch",
@@ -46,6 +47,7 @@ def provenance(model: LanguageModel, config: RunConfig, command: list[str]) -> P
         code=code_of(model.model),
         model_type=str(model.model.config.model_type),
         parameters=sum(parameter.numel() for parameter in model.model.parameters()),
+        trial=ModelTrial.model_validate(asdict(model.trial) | {"sites": dict(model.trial.sites)}),
     )
 
 

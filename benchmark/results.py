@@ -208,6 +208,24 @@ class RunSpec(Record):
         return digest_of(self, {"batch_size"} if self.batch_size is None else set())
 
 
+class ModelTrial(Record):
+    """What a short trial of the model found when it was loaded; see `editors/trial.py`.
+
+    Every way of computing that was kept gives the logits of plain forward passes, so that none of it enters the digest.
+    """
+
+    packing: str
+    partial: bool
+    generation: str
+    starts: tuple[int, ...]
+    fronts: bool
+    late: bool
+    sites: dict[str, int]
+    """Number of sites by part."""
+    notes: tuple[str, ...] = ()
+    """A sentence on each way that cannot be used, and what is done instead."""
+
+
 class Provenance(Record):
     """Where, when and with what a run was made. None of it enters the digest."""
 
@@ -229,6 +247,8 @@ class Provenance(Record):
     """sha256 of the code that the model brought along and that ran; None for an architecture of transformers."""
     model_type: str
     parameters: int
+    trial: ModelTrial | None = None
+    """None in files of older versions."""
 
 
 class Defaults(Record):

@@ -106,7 +106,10 @@ class Store:
             "threads": (str(begun.threads), str(now.threads)),
             **{name: (begun.packages.get(name), now.packages.get(name)) for name in {**begun.packages, **now.packages}},
         }
-        return [f"{name} {was} (now {found})" for name, (was, found) in pairs.items() if was != found]
+        changes = [f"{name} {was} (now {found})" for name, (was, found) in pairs.items() if was != found]
+        if begun.trial is not None and begun.trial != now.trial:
+            changes.append("other ways of computing, as the model's trial found them")
+        return changes
 
     def write(self, name: str, record: BaseModel) -> Path:
         """Write a record to a file of its own: whole, or not at all.

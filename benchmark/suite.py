@@ -98,6 +98,8 @@ def run_suite(
         if loaded is None or loaded[0] != wanted:
             loaded = None  # lets go of the one before: two large models would not fit
             loaded = (wanted, load_model(config, device=device, device_map=device_map))
+            for note in loaded[1].trial.notes:
+                report(f"note: {note}")
         prepared = prepare(config, name, command, model=loaded[1])
         for note in prepared.outline.notes:
             if note not in said:

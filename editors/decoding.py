@@ -6,6 +6,7 @@ before is the same under every edit. A step runs one token of every row that has
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -13,11 +14,13 @@ from torch import Tensor, nn
 from .attention import Keys, Scale, scores
 from .edits import Edits
 from .layout import Segment
-from .model import LanguageModel
 from .passes import BasePass, by_row
 from .patches import Span
 from .rows import Row
 from .structure import Cut
+
+if TYPE_CHECKING:
+    from .model import LanguageModel
 
 SPARSE = 0.75
 """Share of rows that have not ended below which the cache is copied without the others."""
@@ -36,7 +39,7 @@ class Prompts:
     logits: list[Tensor]
 
 
-def read_prompts(model: LanguageModel, rows: Sequence[Row], cuts: Sequence[Cut]) -> Prompts | None:
+def read_prompts(model: "LanguageModel", rows: Sequence[Row], cuts: Sequence[Cut]) -> Prompts | None:
     """Let the unedited model read prompts once for all editors.
 
     Args:
@@ -45,9 +48,10 @@ def read_prompts(model: LanguageModel, rows: Sequence[Row], cuts: Sequence[Cut])
         cuts: Those of the edits under which they will be continued.
 
     Returns:
-        The prompts; None if this model's attention cannot be told what it knows, and prompts are read anew each time.
+        The prompts; None if this model's texts are not generated with our cache, and prompts are read anew each time.
     """
-    if model.engine.packing != "rows" or not rows:
+    ways = model.engine.ways
+    if ways.generation != "cache" or not ways.late or not rows:
         return None
     base, run = model.base(rows, cuts, late=0)
     logits = {index: found[-1].clone() for index, found in run}
@@ -116,7 +120,7 @@ class Cache:
 
 
 def decode(
-    model: LanguageModel,
+    model: "LanguageModel",
     rows: Sequence[Row],
     edits: Edits,
     owners: Sequence[int | None],
@@ -130,11 +134,11 @@ def decode(
 ) -> list[list[int]]:
     """Continue prompts, each under its edit.
 
-    Under edits of whole rows (`Patch.whole_rows`) each step reads the rows again from their beginning, without a cache.
+    Under edits of whole rows (`Patch.whole_rows`), or where our cache does not give a model's own numbers
+    (`Ways.generation`), each step reads the rows again from their beginning, without a cache.
 
     Args:
-        model: The model; its attention can be told who asks whom (`Engine.packing` is `rows`), unless edits are of
-            whole rows.
+        model: The model.
         rows: Prompts.
         edits: The edits.
         owners: For each row its edit, or None for the unedited model.
@@ -149,7 +153,7 @@ def decode(
         New tokens of each row; none of those that are not continued.
     """
     new: list[list[int]] = [[] for _ in rows]
-    if whole_rows(model, edits):
+    if reread(model, edits):
         _reread(model, rows, edits, owners, range(len(rows)) if among is None else among, steps, choose, ended, new)
         return new
     # rows of like length together, to leave little of the cache empty; those of one edit next to each other
@@ -160,13 +164,15 @@ def decode(
     return new
 
 
-def whole_rows(model: LanguageModel, edits: Edits) -> bool:
-    """Tell whether rows have to be read whole at each step, because an answer's tokens depend on the prompt's key."""
+def reread(model: "LanguageModel", edits: Edits) -> bool:
+    """Tell whether each step reads whole rows: for want of a cache, or as an answer's tokens depend on the prompt's."""
+    if model.engine.ways.generation == "recompute":
+        return True
     return edits.whole_rows or (model.standing is not None and model.standing.whole_rows)
 
 
 def _reread(
-    model: LanguageModel,
+    model: "LanguageModel",
     rows: Sequence[Row],
     edits: Edits,
     owners: Sequence[int | None],
@@ -196,7 +202,7 @@ def _reread(
 
 
 def _grow(
-    model: LanguageModel,
+    model: "LanguageModel",
     rows: Sequence[Row],
     edits: Edits,
     owners: Sequence[int | None],
@@ -243,7 +249,7 @@ def one_token_each(owners: Sequence[int | None]) -> list[Segment]:
 
 
 def _prefill(
-    model: LanguageModel,
+    model: "LanguageModel",
     rows: Sequence[Row],
     edits: Edits,
     owners: Sequence[int | None],
@@ -267,9 +273,11 @@ def _prefill(
         if first is None:
             cache.fill(known, everything, paths)
             return cache, torch.stack([prompts.logits[index] for index in chosen])
-        cut = max(c.block for c in base.cuts if c.block <= first)
+        start = model.engine.start_of(max(c.block for c in base.cuts if c.block <= first))
         # those of the first block stand until the replay has others
-        cache.fill({m: pair for m, pair in known.items() if model.engine.block_of[m] <= cut}, everything, paths)
+        there = {m: pair for m, pair in known.items() if start is not None and model.engine.block_of[m] <= start}
+        if there:
+            cache.fill(there, everything, paths)
         passes = model.replay_passes(base, edits, owners, among=chosen, keys=keys)
     for layout, read in passes:
         lines = [line[index] for index in layout.rows]

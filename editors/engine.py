@@ -5,12 +5,12 @@ Nothing here knows an architecture:
 * Rows are packed into one sequence whose position ids start again at 0 for each row, and attention is told which tokens
   make a row (`attention.py`). Where a model's attention cannot be told, transformers builds a block-diagonal mask from
   the position ids; where it does not do that either, each row is a pass of its own.
-* To start in the middle, a view of the model is made whose list of blocks is cut. It shares every module with the model
-  and nothing is written to it; the first block is told to start from known hidden states (`stage.py`).
+* To start in the middle, a view of the model is made in whose list of blocks the first ones pass through what they get.
+  It shares every module with the model and nothing is written to it; the block after them starts from known hidden
+  states (`stage.py`).
 * Behind the last block only some tokens are read. Of the others that block computes keys and values and no more.
 """
 
-import copy
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -26,13 +26,40 @@ from .front import Front, shallow
 from .layout import Layout, layouts
 from .pieces import Pieces, integers
 from .rows import Row
-from .stage import Halt, Rows, Stage
+from .stage import Halt, PassThrough, Rows, Stage
 from .structure import Structure
 
 Packing = Literal["rows", "mask", "single"]
 """How rows share a pass: by an attention that knows them, by transformers' mask, or not at all."""
+Generation = Literal["cache", "batch", "alone", "recompute"]
+"""How texts are generated: by the decoder of `decoding.py` and its cache, by transformers' `generate` over left-padded
+batches or one row at a time, or by a full forward pass over each text for each token."""
+MASKED = 256
+"""Most tokens of a pass whose rows are told apart by a mask: the trial of a model tries one of this length."""
 MOSTLY = 0.6
 """Share of tokens that are read above which the last block treats all of them: keys and values cost a quarter of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """Which ways of computing give a model's own numbers; found out by `trial.try_out`.
+
+    Attributes:
+        packing: How rows share a pass.
+        partial: Whether the last block may treat only the tokens that are read.
+        generation: How texts are generated.
+        starts: Blocks that a replay may start from; a replay of a later block starts from the last of these before it,
+            or from the embeddings if there is none.
+        fronts: Whether outputs of modules before the first patched one may be kept (`front.py`).
+        late: Whether a replay may start from the end of a prompt, with keys and values of the base pass.
+    """
+
+    packing: Packing
+    partial: bool = False
+    generation: Generation = "recompute"
+    starts: tuple[int, ...] = ()
+    fronts: bool = False
+    late: bool = False
 
 
 @dataclass(slots=True)
@@ -91,9 +118,10 @@ class Engine:
         context: Most tokens of a row.
 
     Attributes:
-        packing: How rows share a pass.
-        limit: Most tokens of a pass; 1 where each row has its own.
+        ways: Which ways of computing are used; until they have been tried, the plainest.
         block_of: Index of the block that a module is part of.
+        named: Names of the arguments of the model's forward.
+        passing: For each block what stands for it in a pass that starts later.
     """
 
     def __init__(
@@ -103,15 +131,42 @@ class Engine:
         configs = {id(c): c for m in model.modules() if (c := getattr(m, "config", None)) is not None}
         self._configs: list[Any] = list(configs.values())
         self.block_of = {part: index for index, block in enumerate(structure.blocks) for part in block.modules()}
-        self.limit = limit
+        self._limit, self._context = limit, context
+        self.ways = Ways("single")
         # a block that was heard to its end need not be again: it has shown what it writes to, and what it calls twice
         self._heard: set[tuple[int, tuple[str, ...]]] = set()
-        self.packing: Packing = "single"
-        self.packing = self._packing()
+        self.passing = [PassThrough(block) for block in structure.blocks]
+        # only what a model names: what it takes as **kwargs may end in a module that does not know it
+        self.named = inspect.signature(model.forward).parameters.keys()
+
+    @property
+    def packing(self) -> Packing:
+        """How rows share a pass."""
+        return self.ways.packing
+
+    @property
+    def limit(self) -> int:
+        """Most tokens of a pass; 1 where each row has its own."""
         if self.packing == "single":
-            self.limit = 1
-        elif self.packing == "mask":  # a table of the model's own may be no longer, as GPT-Neo's causal mask
-            self.limit = min(self.limit, context)
+            return 1
+        # a mask may be a table of the model's own that is no longer, as GPT-Neo's
+        return self._limit if self.packing == "rows" else min(self._limit, self._context, MASKED)
+
+    def can_pack(self, packing: Packing) -> bool:
+        """Tell whether a way to share passes is worth trying.
+
+        Position ids are needed, and kinds of attention that a row of any length shows: one that picks tokens by a score
+        is like any other as long as a row is short.
+        """
+        kinds = {"full_attention", "sliding_attention"} | ({"chunked_attention"} if packing == "mask" else set())
+        config = self.model.config.get_text_config(decoder=True)
+        known = kinds.issuperset(getattr(config, "layer_types", None) or kinds)
+        told = packing != "rows" or bool(getattr(self.model, "_supports_attention_backend", False))
+        return packing == "single" or ("position_ids" in self.named and known and told)
+
+    def start_of(self, block: int) -> int | None:
+        """Return the block from which a replay of a block starts; None for the embeddings."""
+        return max((start for start in self.ways.starts if start <= block), default=None)
 
     def layouts(
         self, rows: Sequence[Row], owners: Sequence[Any], share: bool = True, **options: Any
@@ -145,14 +200,14 @@ class Engine:
         """
         keep = keep or Kept()
         read, last = layout.read, len(self.structure) - 1
-        some = self.packing == "rows" and not whole and len(read) < MOSTLY * len(layout.ids)
+        some = self.packing == "rows" and self.ways.partial and not whole and len(read) < MOSTLY * len(layout.ids)
         attention = self._attention(layout, start.frozen, keys, some)
-        stages: list[nn.Module] = list(self.structure.blocks)[start.block :]
+        stages: list[nn.Module] = [*self.passing[: start.block], *list(self.structure.blocks)[start.block :]]
 
         def stage(index: int) -> Stage:
-            found = stages[index - start.block]
+            found = stages[index]
             if not isinstance(found, Stage):
-                found = stages[index - start.block] = Stage(found)
+                found = stages[index] = Stage(found)
             return found
 
         def treated(index: int) -> Sequence[int]:
@@ -180,7 +235,7 @@ class Engine:
             stage(last).read, stage(last).rows = wanted, attention
         logits: Tensor | None = None
         with suppress(Halt):
-            logits = self._logits(layout.ids, layout.positions, attention, stages, start.block, wanted)
+            logits = self._logits(layout.ids, layout.positions, attention, stages, wanted)
         for index, front in keep.fronts.items():
             front.close([keep.tokens + token for token in treated(index)])
             if front.usable:
@@ -194,7 +249,7 @@ class Engine:
         Returns:
             Logits of all tokens, [tokens, vocabulary].
         """
-        return self._logits(ids, positions, attention, list(self.structure.blocks), 0, torch.arange(len(ids)))
+        return self._logits(ids, positions, attention, list(self.structure.blocks), torch.arange(len(ids)))
 
     def _logits(
         self,
@@ -202,14 +257,16 @@ class Engine:
         positions: Sequence[int],
         attention: Attention | None,
         blocks: Sequence[nn.Module],
-        cut: int,
         wanted: Tensor,
     ) -> Tensor:
+        options: dict[str, Any] = {"use_cache": False, "logits_to_keep": wanted}
+        if self.packing != "single":
+            options["position_ids"] = self._line(positions)
         with attending(self._configs, attention):
-            view = view_of(self.model, self.structure.blocks_name, blocks, cut)
-            options = {} if self.packing == "single" else {"position_ids": self._line(positions)}
-            out = view(input_ids=self._line(ids), use_cache=False, logits_to_keep=wanted, **options)
-        return cast(Tensor, out.logits.squeeze(0))
+            view = view_of(self.model, self.structure.blocks_name, blocks)
+            named = {name: value for name, value in options.items() if name in self.named}
+            logits = cast(Tensor, view(input_ids=self._line(ids), **named).logits[0])
+        return logits if len(logits) == len(wanted) else logits[wanted.to(logits.device)]
 
     def _attention(self, layout: Layout, frozen: Keys | None, keys: Keys | None, some: bool) -> Rows | None:
         if self.packing != "rows":
@@ -220,57 +277,14 @@ class Engine:
     def _line(self, values: Sequence[int]) -> Tensor:
         return integers(values)[None].to(self.device)
 
-    def _packing(self) -> Packing:
-        """Find out how rows may share a pass, by trying it on short ones.
 
-        A row must not change when another row stands in front of it, which is exact (0.0 on all families that pack,
-        bfloat16 included), and must agree with the model's own pass over it alone, up to rounding. OPT's mask, for one,
-        does not look at the position ids; its attention can be told.
-        """
-        if "position_ids" not in inspect.signature(self.model.forward).parameters:
-            return "single"
-        vocabulary = int(cast(int, self.model.get_input_embeddings().num_embeddings))
-        fronts = [Row(tuple((step * i + 3) % vocabulary for i in range(13)), (12,), 12) for step in (7, 11)]
-        row = Row(tuple((5 * i + 1) % vocabulary for i in range(11)), (4, 9), 9)
-        with torch.no_grad():
-            ids = torch.tensor([row.ids], device=self.device)
-            alone = self.model(input_ids=ids, use_cache=False).logits[0, list(row.scored)]
-            for packing in cast(tuple[Packing, ...], ("rows", "mask")):
-                if packing == "rows" and not _can_be_told(self.model):
-                    continue
-                self.packing = packing
-                try:
-                    behind = [
-                        cast(Tensor, self.run(layout))[1:]
-                        for front in fronts
-                        for layout in layouts([front, row], (0, 1), 64, share=packing == "rows")
-                    ]
-                except (RuntimeError, TypeError, ValueError, LookupError):  # a way that this model does not go
-                    continue
-                spread = alone.std()
-                leak, gap = (behind[0] - behind[1]).abs().max(), (behind[0] - alone).abs().max()
-                coarse = 0.1 if alone.dtype.itemsize < 4 else 1e-3
-                if bool(leak <= 1e-6 * spread) and bool(gap < coarse * spread):
-                    return packing
-        return "single"
-
-
-def _can_be_told(model: PreTrainedModel) -> bool:
-    """Tell whether attention functions can be put into a model, and all that they are to compute is passed to them."""
-    kinds = {"full_attention", "sliding_attention"}
-    return bool(getattr(model, "_supports_attention_backend", False)) and kinds.issuperset(
-        getattr(model.config, "layer_types", None) or kinds
-    )
-
-
-def view_of(model: PreTrainedModel, blocks_name: str, blocks: Sequence[nn.Module], cut: int) -> PreTrainedModel:
+def view_of(model: PreTrainedModel, blocks_name: str, blocks: Sequence[nn.Module]) -> PreTrainedModel:
     """Return a view of the model with these blocks instead; it shares all other modules with the untouched model.
 
     Args:
         model: The model.
         blocks_name: Dotted name of its list of blocks.
-        blocks: The blocks from `cut` on, or what stands for them.
-        cut: Index of the first.
+        blocks: What stands for each of its blocks, all of them: models look up much by a block's index.
     """
     view = shallow(model)
     parent: Any = view
@@ -280,9 +294,4 @@ def view_of(model: PreTrainedModel, blocks_name: str, blocks: Sequence[nn.Module
         parent._modules[name] = child
         parent = child
     parent._modules[last] = nn.ModuleList(blocks)
-    config: Any = getattr(parent, "config", None)
-    if getattr(config, "layer_types", None):
-        # Gemma and Qwen look up a block's kind of attention by its place in the list.
-        parent.config = copy.copy(config)
-        parent.config.layer_types = list(config.layer_types)[cut : cut + len(blocks)]
     return cast(PreTrainedModel, view)

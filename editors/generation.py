@@ -1,29 +1,33 @@
 """Greedy answers and sampled texts from many edited models in one batch.
 
 One decoder reads every editor: that of `decoding.py`. Where a model's attention cannot be told who asks whom, it is
-transformers' own `generate`, with the edits' patches switched on and rows padded on the left; both give the same texts.
+transformers' own `generate`, with the edits' patches switched on and rows padded on the left, or one row at a time;
+all give the same texts. Which of them is used is found out when the model is loaded (`trial.py`).
 The codebook of a GRACE edit is asked once, at each prompt's last token, and the rest follows from the cache of keys and
 values.
 """
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
-from .decoding import Prompts, decode, whole_rows
+from .decoding import Prompts, decode, reread
 from .edits import Edits
 from .hooks import patched
 from .layout import Segment
-from .model import LanguageModel
 from .patches import Span
 from .rows import Row
 
+if TYPE_CHECKING:
+    from .model import LanguageModel
+
 
 def answers(
-    model: LanguageModel,
+    model: "LanguageModel",
     rows: Sequence[Row],
     edits: Edits,
     owners: Sequence[int | None],
@@ -53,7 +57,7 @@ def answers(
     Returns:
         New text of each row, without special tokens; '' for rows that are not continued.
     """
-    if model.engine.packing == "rows" or whole_rows(model, edits):
+    if model.engine.ways.generation == "cache" or reread(model, edits):
 
         def greedy(_: Sequence[int], logits: Tensor, __: int) -> Tensor:
             return logits.argmax(dim=-1)
@@ -79,11 +83,11 @@ def answers(
         return _NaturalStop(model, prompt, chosen, finished)
 
     settings = GenerationConfig(do_sample=False, max_new_tokens=max_new_tokens)
-    return _generate(model, rows, edits, owners, settings, batch, stops=stops)
+    return generate(model, rows, edits, owners, settings, batch, stops=stops)
 
 
 def texts(
-    model: LanguageModel,
+    model: "LanguageModel",
     rows: Sequence[Row],
     edits: Edits,
     owners: Sequence[int | None],
@@ -105,7 +109,7 @@ def texts(
     """
     if not rows:
         return []
-    if model.engine.packing == "rows" or whole_rows(model, edits):
+    if model.engine.ways.generation == "cache" or reread(model, edits):
 
         def sample(chosen: Sequence[int], logits: Tensor, step: int) -> Tensor:
             logits = logits.clone()
@@ -131,11 +135,11 @@ def texts(
         return _GumbelTopK([seeds[i] for i in chosen], top_k, new_tokens)
 
     settings = GenerationConfig(do_sample=False, max_new_tokens=new_tokens, min_new_tokens=new_tokens)
-    return _generate(model, rows, edits, owners, settings, batch, noise=noise)
+    return generate(model, rows, edits, owners, settings, batch, noise=noise)
 
 
-def _generate(
-    model: LanguageModel,
+def generate(
+    model: "LanguageModel",
     rows: Sequence[Row],
     edits: Edits,
     owners: Sequence[int | None],
@@ -144,28 +148,47 @@ def _generate(
     stops: Callable[[Sequence[int], int], "_NaturalStop"] | None = None,
     noise: Callable[[Sequence[int]], LogitsProcessor] | None = None,
 ) -> list[str]:
+    """Continue prompts by transformers' own `generate`.
+
+    Args:
+        model: The model.
+        rows: Prompts.
+        edits: The edits.
+        owners: For each row its edit, or None for the unedited model.
+        settings: Of `generate`; the end tokens and padding are set here.
+        batch: Rows in one call.
+        stops: From the rows of a call and the width of their prompts, what stops them.
+        noise: From the rows of a call, what chooses their tokens.
+
+    Returns:
+        New text of each row.
+    """
     settings.eos_token_id = list(model.end_ids) or None
     settings.pad_token_id = (
         model.tokenizer.pad_token_id if model.tokenizer.pad_token_id is not None else (model.end_ids or (0,))[0]
     )
     found: dict[int, str] = {}
+    alone = model.engine.ways.generation == "alone"
+    batch, least = (1, 1) if alone else (batch, 2)  # some take one token a row for a step of decoding
     # Rows of like length together, to pad little.
     order = sorted(range(len(rows)), key=lambda i: (len(rows[i]), i))
     for first in range(0, len(order), batch):
         chosen = sorted(order[first : first + batch])
-        width = max(2, *(len(rows[i]) for i in chosen))  # a pass over one token a row is a step of decoding
+        width = max(least, *(len(rows[i]) for i in chosen))
         ids = torch.full((len(chosen), width), int(settings.pad_token_id or 0))
         mask = torch.zeros_like(ids)
         for line, i in enumerate(chosen):
             ids[line, width - len(rows[i]) :] = torch.tensor(rows[i].ids)
             mask[line, width - len(rows[i]) :] = 1
         stop = stops(chosen, width) if stops else None
-        lengths = [len(rows[i]) for i in chosen]
+        lengths, passes = [len(rows[i]) for i in chosen], _Passes()
         with torch.no_grad(), ExitStack() as stack:
+            stack.callback(model.model.register_forward_pre_hook(lambda *_, passes=passes: passes.add()).remove)
             if model.standing is not None:
-                everywhere = _padded(lengths, [0] * len(lengths), width)
+                everywhere = _padded(lengths, [0] * len(lengths), width, passes)
                 stack.enter_context(patched(model.model, model.standing, everywhere))
-            stack.enter_context(patched(model.model, edits, _padded(lengths, [owners[i] for i in chosen], width)))
+            own = _padded(lengths, [owners[i] for i in chosen], width, passes)
+            stack.enter_context(patched(model.model, edits, own))
             out = model.model.generate(
                 input_ids=ids.to(model.device),
                 attention_mask=mask.to(model.device),
@@ -182,11 +205,22 @@ def _generate(
     return [found[i] for i in range(len(rows))]
 
 
-def _padded(lengths: Sequence[int], owners: Sequence[int | None], width: int) -> Callable[[int], Sequence[Segment]]:
+class _Passes:
+    """Number of passes of a call of `generate`."""
+
+    number = 0
+
+    def add(self) -> None:
+        self.number += 1
+
+
+def _padded(
+    lengths: Sequence[int], owners: Sequence[int | None], width: int, passes: _Passes
+) -> Callable[[int], Sequence[Segment]]:
     """Return the layout of a left-padded batch: whole prompts in the first pass, then one new token a row."""
     prompts = _lines([Span(width - length, width, width - 1) for length in lengths], owners)
     steps = _lines([Span(0, 1, None) for _ in lengths], owners)
-    return lambda tokens: prompts if tokens == len(lengths) * width else steps
+    return lambda _: prompts if passes.number <= 1 else steps
 
 
 def _lines(lines: Sequence[Span], owners: Sequence[int | None]) -> list[Segment]:
@@ -203,7 +237,7 @@ class _NaturalStop(StoppingCriteria):
     """Stops each row by itself."""
 
     def __init__(
-        self, model: LanguageModel, prompt: int, rows: Sequence[int], finished: Callable[[int, str], bool]
+        self, model: "LanguageModel", prompt: int, rows: Sequence[int], finished: Callable[[int, str], bool]
     ) -> None:
         self.tokenizer = model.tokenizer
         self.prompt = prompt
@@ -251,5 +285,5 @@ def gumbel_top_k(logits: Tensor, noise: Tensor) -> Tensor:
     return top.indices.gather(1, noisy.argmax(dim=1, keepdim=True))[:, 0]
 
 
-def _decoded(model: LanguageModel, tokens: Sequence[int]) -> str:
+def _decoded(model: "LanguageModel", tokens: Sequence[int]) -> str:
     return str(model.tokenizer.decode(list(tokens), skip_special_tokens=True))

@@ -140,15 +140,16 @@ class Layout:
             owners: The edit of each row of the pass, or None.
 
         Returns:
-            From the number of tokens that a module gets, their segments: all, those that end a prompt (`Start.behind`),
-            or behind the last block those that are read.
+            From the number of tokens that a module gets, their segments: all (and padding behind them, as Reformer's),
+            those that end a prompt (`Start.behind`), or behind the last block those that are read.
         """
 
         def make() -> dict[int, list[Segment]]:
             some = [tokens for tokens in (self.ends, self.read) if tokens is not None]
             return {len(t): self._segments(owners, t) for t in some} | {len(self.ids): self._segments(owners, None)}
 
-        return self.once(("segments", *owners), make).__getitem__
+        found = self.once(("segments", *owners), make)
+        return lambda tokens: found[min(tokens, len(self.ids))]
 
     def _segments(self, owners: Sequence[int | None], among: Sequence[int] | None) -> list[Segment]:
         place = None if among is None else {token: number for number, token in enumerate(among)}

@@ -21,6 +21,7 @@ from .sketch import context_of
 from .structure import Site, Structure, execution_device
 from .taps import Taps
 from .threads import settle_threads
+from .trial import Trial, try_out
 from .weights import space_rows
 
 PACK_TOKENS = {"cpu": 512, "cuda": 4096}
@@ -41,8 +42,12 @@ class LanguageModel(Taps):
         tokenizer: A fast tokenizer.
         pack_tokens: Most tokens of a packed row; by default measured for the device.
 
+    Attributes:
+        trial: What a short trial of the model found: which ways of computing give its own numbers.
+
     Raises:
-        InputError: If the model is no decoder made of blocks, or the tokenizer gives no character offsets.
+        InputError: If the model is no decoder made of blocks, the tokenizer gives no character offsets, or the trial
+            found that the model cannot be used (`trial.try_out`).
     """
 
     def __init__(
@@ -55,6 +60,7 @@ class LanguageModel(Taps):
         replace_activations(self.model)
         space_rows(self.structure.blocks)
         self.tokenizer = tokenizer
+        self.vocabulary = int(self.model.get_input_embeddings().weight.shape[0])
         self.device = execution_device(model.get_input_embeddings())
         plain_experts(self.model)
         require_products(self.model, self.structure, self.device)
@@ -73,6 +79,7 @@ class LanguageModel(Taps):
         self.engine = Engine(self.model, self.structure, self.device, limit, self.context)
         self.standing: Edits | None = None
         self._norms: dict[str, float] = {}
+        self.trial: Trial = try_out(self)
 
     @classmethod
     def load(

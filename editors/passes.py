@@ -115,23 +115,29 @@ class Passes:
         return base
 
     def _new_base(self, rows: Sequence[Row], cuts: Sequence[Cut], late: int | None) -> BasePass:
-        keys_from = late if self.engine.packing == "rows" else None
+        ways = self.engine.ways
+        keys_from = late if ways.packing == "rows" and ways.late else None
         ordered = sorted(set(cuts), key=lambda cut: (cut.block, sorted(cut.maps), cut.late))
         base = BasePass(tuple(rows), tuple(ordered), keys_from)
+        starts = {start for cut in cuts if (start := self.engine.start_of(cut.block)) is not None}
+        base.kept.hidden |= {block: Pieces() for block in starts}
         for block, names in self.structure.fronts(base.cuts).items():
-            base.kept.hidden[block] = Pieces()
-            if names:
+            if names and ways.fronts and block in starts:
                 maps = {site.name for site in self.structure.sites[block]} & names.keys()
                 prefix = f"{self.structure.blocks_name}.{block}."
                 base.kept.fronts[block] = Front(self.structure.blocks[block], prefix, sorted(names), maps)
         if keys_from is not None:
-            for block in self.structure.behind(cut for cut in base.cuts if cut.block >= keys_from):
+            late_cuts = [cut for cut in base.cuts if cut.block >= keys_from and cut.block in base.kept.fronts]
+            for block in self.structure.behind(late_cuts):
                 base.kept.hidden.setdefault(block, Pieces())
         return base
 
     def _base(self, base: BasePass, halt: bool) -> Iterator[tuple[int, Tensor]]:
         for layout in self.engine.layouts(base.rows, [0] * len(base.rows), whole_prompts=self._whole_prompts()):
             base.paths.extend([base.kept.tokens + token for token in path] for path in layout.paths)
+            if halt and not base.kept.hidden and base.keys_from is None:
+                base.kept.tokens += len(layout.ids)
+                continue
             keys: Keys | None = None if base.keys_from is None else {}
             with torch.no_grad(), self._patched(layout):
                 logits = self.engine.run(layout, keep=base.kept, keys=keys, halt=halt)
@@ -211,10 +217,16 @@ class Passes:
     def _is_late(self, base: BasePass, edits: Edits, block: int) -> bool:
         """Tell whether a replay from this block starts at the ends of prompts."""
         # what stands may ask at the end of a prompt what becomes of the tokens in front
-        return edits.late and not self._whole_prompts() and base.keys_from is not None and base.keys_from <= block
+        known = base.keys_from is not None and base.keys_from <= block and self.engine.start_of(block) == block
+        return edits.late and not self._whole_prompts() and known
 
     def _start(self, base: BasePass, layout: Layout, cut: Cut, frozen: Keys | None = None) -> Start:
         """Return where a replay of a layout starts; the steps of an optimiser start from the same tensors."""
+        block = self.engine.start_of(cut.block)
+        if block is None:
+            return Start()
+        if block < cut.block:
+            cut = Cut(block)
 
         def make() -> Start:
             enter, front = base.kept.hidden[cut.block].picked(layout.sources), base.kept.fronts.get(cut.block)

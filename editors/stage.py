@@ -10,7 +10,32 @@ from torch import Tensor, nn
 from .attention import Keys, KeysReady, Pattern, Scale
 
 
-class Stage(nn.Module):
+class PassThrough(nn.Module):
+    """What stands for a block in a pass that starts later: it returns what it gets, in the form of the block's output.
+
+    Attributes:
+        items: Number of items of the tuple that the block returns; None where it returns a tensor.
+    """
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.block = block
+        self.items: int | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what models ask of their blocks, e.g. their kind of attention."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("block"), name)
+
+    def forward(self, *arguments: Any, **keywords: Any) -> Any:
+        """Return the hidden states."""
+        hidden = arguments[0] if arguments else keywords["hidden_states"]
+        return hidden if self.items is None else (hidden, *[None] * (self.items - 1))
+
+
+class Stage(PassThrough):
     """A block of a view, which may start from known hidden states, keep those that enter, or stop there.
 
     Attributes:
@@ -26,8 +51,7 @@ class Stage(nn.Module):
     """
 
     def __init__(self, block: nn.Module) -> None:
-        super().__init__()
-        self.block = block
+        super().__init__(block)
         self.enter: Tensor | None = None
         self.keep: Callable[[Tensor], None] | None = None
         self.halt = False
@@ -35,13 +59,6 @@ class Stage(nn.Module):
         self.read: Tensor | None = None
         self.rows: Rows | None = None
         self.others: Tensor | None = None
-
-    def __getattr__(self, name: str) -> Any:
-        """Return what models ask of their blocks, e.g. their kind of attention."""
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(super().__getattr__("block"), name)
 
     def forward(self, *arguments: Any, **keywords: Any) -> Any:
         """Run the block as the model does: hidden states first or by name, anything else behind."""

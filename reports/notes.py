@@ -241,7 +241,9 @@ def runs_header(runs: Sequence[RunFile]) -> Iterator[tuple[str, str]]:
 
 
 def row_notes(runs: Sequence[RunFile]) -> Iterator[tuple[str, str]]:
-    """Yield what the schedule of runs makes of their methods, each note with the rows it is about."""
+    """Yield what the trial of their models found, and what the schedule of runs makes of their methods."""
+    for line in dict.fromkeys(line for run in runs if run.provenance.trial for line in run.provenance.trial.notes):
+        yield "Note", line
     found: dict[tuple[str, str], dict[str, None]] = {}
     for run in runs:
         for row, note in run.notes.items():
