@@ -10,7 +10,10 @@ from pathlib import Path
 import torch
 
 from instructedit.editors import LanguageModel
+from instructedit.editors.scripts import JOINT_RULE
 
+from .matching import NORMALISATION
+from .metrics import WORDS
 from .results import Provenance
 
 PACKAGES = (
@@ -42,6 +45,7 @@ def provenance(model: LanguageModel, name: str, command: list[str]) -> Provenanc
         model_revision=model.revision,
         model_type=str(model.model.config.model_type),
         parameters=sum(parameter.numel() for parameter in model.model.parameters()),
+        rules={"joint": JOINT_RULE, "normalisation": NORMALISATION, "words": WORDS},
     )
 
 

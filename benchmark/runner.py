@@ -7,12 +7,14 @@ chunks with seeds of their own: a killed run leaves the same bytes as one that w
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from instructedit.editors import Editor, LanguageModel
+from instructedit.editors.cases import joint_rule
 
 from .checkpoint import Checkpoint
 from .config import EMBEDDED_MODEL, RunConfig
@@ -117,6 +119,7 @@ def prepare(
         chunk=config.chunk,
         generation=config.generation,
         fluency=config.fluency,
+        joints=joint_rule(chain.from_iterable(found.cases.values())),
     )
     check_generation(config, name, model.context, len(model.tokenizer))
     file = RunFile(

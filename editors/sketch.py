@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 
 from .errors import CaseError, InputError
 from .rows import Row, encode, encode_prompt
+from .scripts import Joint
 from .structure import Part, Site, Structure
 
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
@@ -146,10 +147,10 @@ class Sketch:
         """Return the `up` or `down` maps of some blocks; see `LanguageModel.sites`."""
         return [site for block in blocks for site in self.structure.find(block, part)]
 
-    def encode(self, prompt: str, answer: str) -> Row:
+    def encode(self, prompt: str, answer: str, joint: Joint | None = None) -> Row:
         """See `LanguageModel.encode`."""
         if self.tokenizer is not None:
-            return encode(self.tokenizer, prompt, answer, self.context)
+            return encode(self.tokenizer, prompt, answer, self.context, joint)
         front, back = _pieces(prompt), _pieces(answer)
         return self._row((*front, *back), range(len(front) - 1, len(front) + len(back) - 1))
 
