@@ -71,9 +71,7 @@ class InContext(Editor[InContextConfig]):
         answers = request.replies[:replies] or (request.target,)
         template = self.config.template.replace("{prompt} {target}", "{text}")
         return "".join(
-            template.format(
-                text=join(request.prompt, answer, request.joint)[0], prompt=request.prompt, target=answer
-            )
+            template.format(text=join(request.prompt, answer, request.joint)[0], prompt=request.prompt, target=answer)
             for answer in answers
         )
 

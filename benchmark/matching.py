@@ -32,7 +32,9 @@ _UNSPACED_GAP = re.compile(rf"(?<=[{UNSPACED}])\s+(?=[{UNSPACED}])")
 _POWERS = str.maketrans({power: f"^{digit}" for power, digit in zip("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789", strict=True)})
 _PLAIN = str.maketrans({**dict.fromkeys("‘’ʼ′`´", "'"), **dict.fromkeys("“”„«»″", '"'), "−": "-", "⁄": "/"})
 """Variants of a mark; every dash of the category Pd is a `-`."""
-_ZERO_WIDTH = dict.fromkeys([0xAD, 0x200B, 0x200E, 0x200F, 0x2060, 0xFEFF, *range(0x202A, 0x202F), *range(0x2066, 0x206A)])
+_ZERO_WIDTH = dict.fromkeys(
+    [0xAD, 0x200B, 0x200E, 0x200F, 0x2060, 0xFEFF, *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
+)
 _LAST_WORD = re.compile(r"(\w+)$")
 _LONE_CAPITAL = re.compile(r"(?:^|[\s.])[^\W\d_a-z]$")
 
@@ -125,7 +127,9 @@ def matches(text: str, aliases: Iterable[str]) -> bool:
         aliases: Accepted answers, in any order.
     """
     return any(
-        _same(first_answer(text, len(_sentence_ends(_first_line(alias)))), alias) for alias in aliases if not blank(alias)
+        _same(first_answer(text, len(_sentence_ends(_first_line(alias)))), alias)
+        for alias in aliases
+        if not blank(alias)
     )
 
 

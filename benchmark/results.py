@@ -317,7 +317,6 @@ class CaseRecord(Record):
     edit: dict[str, float] = {}
     """Facts about the edit itself, e.g. `delta_norm`; `docs/metrics.md` explains each."""
 
-
     @model_serializer(mode="wrap")
     def _without_empty_remarks(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave `remarks` out where empty, so that runs without any have the bytes of older versions."""
@@ -396,8 +395,7 @@ class Health(Record):
 
 
 class Consistency(Record):
-    """A check of the unedited model: a right answer in free generation is right under teacher forcing, or has other
-    tokens than the accepted answer."""
+    """A check of the unedited model, see `consistency.py`: what free generation has right, teacher forcing has too."""
 
     editor: str
     task: str

@@ -18,6 +18,7 @@ from instructedit.editors.cases import joint_rule
 
 from .checkpoint import Checkpoint
 from .config import EMBEDDED_MODEL, RunConfig
+from .consistency import sentence
 from .defaults import foreign_defaults
 from .outline import Outline, check_generation, outline
 from .provenance import provenance
@@ -200,6 +201,9 @@ def run(
                 SCHEDULES[prepared.file.spec.schedule](work)
             store.append_usage(meter.read())
         summary = _sum_up(prepared, store)
+    for found in summary.consistency:
+        if said := sentence(found):
+            report(f"note: {said}")
     if not summary.valid:
         report(f"INVALID RUN: {summary.invalid_reason}")
     return store.folder

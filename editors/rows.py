@@ -106,14 +106,18 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str, context: int,
     return Row(tuple(ids), (len(ids) - 1,), len(ids) - 1)
 
 
+def tokens_begin_with(tokenizer: PreTrainedTokenizerBase, prompt: str, continuation: str, row: Row) -> bool:
+    """Tell whether a prompt with what a model wrote after it begins with the tokens of a row."""
+    ids, _ = _tokens(tokenizer, prompt.rstrip(" ") + continuation)
+    return tuple(ids[: len(row)]) == row.ids
+
+
 def _tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[list[int], list[tuple[int, int]]]:
     """Return token ids and character spans, without the end-of-text token that some tokenizers append.
 
     A special token that is written in the text, such as `<|endoftext|>`, is text: data cannot end a text or begin one.
     """
-    encoding = tokenizer(
-        text, return_offsets_mapping=True, return_special_tokens_mask=True, split_special_tokens=True
-    )
+    encoding = tokenizer(text, return_offsets_mapping=True, return_special_tokens_mask=True, split_special_tokens=True)
     ids, offsets = list(encoding["input_ids"]), list(encoding["offset_mapping"])
     special = list(encoding["special_tokens_mask"])
     while len(ids) > 1 and special[len(ids) - 1]:

@@ -34,9 +34,7 @@ Hangul is not among them: Korean puts spaces between words.
 """
 
 _UNSPACED = re.compile(f"[{UNSPACED}]")
-_BORDER = re.compile(
-    rf"(?:(?<=[^\W{UNSPACED}]) *(?=[{UNSPACED}]))|(?:(?<=[{UNSPACED}]) *(?=[^\W{UNSPACED}]))"
-)
+_BORDER = re.compile(rf"(?:(?<=[^\W{UNSPACED}]) *(?=[{UNSPACED}]))|(?:(?<=[{UNSPACED}]) *(?=[^\W{UNSPACED}]))")
 """Between a letter or digit of a spaced writing system and a character of an unspaced one, in either order."""
 _INVISIBLE = {"Cc", "Cf", "Cs", "Cn", "Zs", "Zl", "Zp"}
 _FILLERS = frozenset("\u115f\u1160\u3164\uffa0\u2800")

@@ -53,7 +53,7 @@ class Row:
         if isinstance(value, list) and all(isinstance(item, str) for item in value) and (found := answers(value)):
             return found
         if isinstance(value, list):
-            raise self.error(field, "a list of at least one non-empty string")
+            raise self.error(field, "a non-empty string or a list of such")
         return (self.text(field),)
 
     def texts(self, field: str) -> list[str]:

@@ -85,7 +85,7 @@ def test_options_reach_the_training_and_name_it(ready):
         ({"convsnt": {}}, r"^Unknown task 'convsnt'\. Did you mean 'convsent'\?"),
         ({"convsent": {"edti": "reply"}}, r"^The task 'convsent' has no option 'edti'\. Did you mean 'edit'\?"),
         ({"convsent": {"edit": "one"}}, r"^Option 'edit' of the task 'convsent': Input should be"),
-        ({"zsre": {"target": "alt"}}, r"^The task 'zsre' has no option 'target'\. It has none\."),
+        ({"zsre": {"target": "alt"}}, r"^The task 'zsre' has no option 'target'\. Known: joint\."),
         ({"mend-zsre": {"target": "answer"}}, r"^Option 'target' of the task 'mend-zsre': Input should be 'alt' or"),
     ],
 )
