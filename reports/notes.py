@@ -152,6 +152,7 @@ def header(run: RunFile) -> tuple[tuple[str, str], ...]:
         *(("Data", _data(data)) for data in run.data),
         ("Setting", ", ".join(settings)),
         *([("Edits", text)] if (text := sizes(run)) else []),
+        *([("Texts", f"prompt and answer joined by the rule {spec.joints}")] if spec.joints else []),
         *rows(spec.editors),
         *row_notes([run]),
         ("Versions", ", ".join(versions)),
