@@ -23,6 +23,7 @@ from instructedit.editors import (
     Role,
     Sketch,
 )
+from instructedit.editors.scripts import join
 from instructedit.editors.texts import LEFT_OUT
 
 
@@ -30,7 +31,8 @@ class InContextConfig(EditorConfig):
     """What is written, and in front of what."""
 
     template: str = "New fact: {prompt} {target}\n"
-    """Text of one fact; `{prompt}` and `{target}` are the request's."""
+    """Text of one fact; `{prompt}` and `{target}` are the request's. One space between the two is the joint of prompt
+    and answer: there is none where their writing system has none."""
     replies: int = Field(default=1, ge=1)
     """Most replies shown of an attitude edit that has several, each as a fact of its own. More leave less room for
     questions; those that leave none for the edit's own prompt are left out."""
@@ -67,7 +69,11 @@ class InContext(Editor[InContextConfig]):
     def _told(self, request: EditRequest, replies: int) -> str:
         """Return the text of one request with at most so many replies."""
         answers = request.replies[:replies] or (request.target,)
-        return "".join(self.config.template.format(prompt=request.prompt, target=answer) for answer in answers)
+        template = self.config.template.replace("{prompt} {target}", "{text}")
+        return "".join(
+            template.format(text=join(request.prompt, answer, request.joint)[0], prompt=request.prompt, target=answer)
+            for answer in answers
+        )
 
     def cost(self, model: Sketch, requests: int = 1) -> Cost:
         """Return that an edit costs nothing; the questions get longer."""
@@ -99,7 +105,7 @@ class InContext(Editor[InContextConfig]):
             text = "".join(self._told(request, replies) for request in requests)
             try:
                 for request in requests:
-                    model.encode(text + request.prompt, request.target)
+                    model.encode(text + request.prompt, request.target, request.joint)
             except CaseError as error:
                 facts = "its fact" if len(requests) == 1 else f"all {len(requests)} facts"
                 reason = " ".join(str(error).split())  # the text's lines are no lines of the message

@@ -10,9 +10,31 @@ import unicodedata
 from collections.abc import Iterable
 from itertools import takewhile
 
-_SENTENCE_END = re.compile(r"[.!?]+(?=\s)|[。！？]+")
+from instructedit.editors.scripts import UNSPACED, blank, unspaced
+
+NORMALISATION = "word-ends-1"
+"""Name of the rule of `normalise`, recorded in runs; a change of the rule changes the name."""
+
+_SENTENCE_END = re.compile(r"[.!?]+(?=\s)|[。！？｡।॥؟۔။។།]+")
 _LINE_END = re.compile(r"[\r\n]")
-_ARTICLE = re.compile(r"\b(?:a|an|the)\b")
+_ARTICLES = frozenset(("a", "an", "the"))
+_KEPT = frozenset("#%‰°")
+"""Marks of a Unicode category P that are part of a word at its ends, as `+`, `$` and `°` of a category S are."""
+_SIGN = re.compile(r"-(?=[$€£¥₹]?\.?\d)|(?<!\.)\.(?=\d)")
+"""At the start of a word: a sign, or the point of a decimal without a leading zero."""
+_GRADE = re.compile(r"[^\W\d_]{1,2}-")
+"""A word that ends in a sign: a grade, a blood group or an ion (`A-`, `AB-`, `Cl-`)."""
+_THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?!,?\d)")
+_UNIT = re.compile(r"(?<=\d)\s+(?=[%‰°])")
+_INITIALS = re.compile(r"(?<=\b[^\W\d_])\.(?=[^\W\d_]\b)")
+_MARKS = re.compile(r"[^\w\s]+")
+_UNSPACED_GAP = re.compile(rf"(?<=[{UNSPACED}])\s+(?=[{UNSPACED}])")
+_POWERS = str.maketrans({power: f"^{digit}" for power, digit in zip("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789", strict=True)})
+_PLAIN = str.maketrans({**dict.fromkeys("‘’ʼ′`´", "'"), **dict.fromkeys("“”„«»″", '"'), "−": "-", "⁄": "/"})
+"""Variants of a mark; every dash of the category Pd is a `-`."""
+_ZERO_WIDTH = dict.fromkeys(
+    [0xAD, 0x200B, 0x200E, 0x200F, 0x2060, 0xFEFF, *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
+)
 _LAST_WORD = re.compile(r"(\w+)$")
 _LONE_CAPITAL = re.compile(r"(?:^|[\s.])[^\W\d_a-z]$")
 
@@ -42,14 +64,54 @@ def first_answer(text: str, extra_stops: int = 0) -> str:
 def normalise(text: str) -> str:
     """Return the text in the form in which answers are compared.
 
-    In this order: Unicode NFKC, lower case (`casefold`), punctuation removed (every character of a Unicode category P,
-    so `+`, `$` and emojis stay), the words `a`, `an` and `the` removed, runs of white space made one space.
+    Unicode NFKC with variants of quotation marks and dashes made one, lower case (`casefold`), punctuation removed at
+    the ends of words, the words `a`, `an` and `the` removed, runs of white space made one space. Within a word
+    punctuation stays, so `3.5`, `1/2`, `12:30` and `1945-46` are not other numbers. Parts of a word at its ends are:
 
-    Source: answer normalisation of SQuAD (arXiv 1606.05250), widened from ASCII to Unicode.
+    - a sign before a number (`-5`), the point of `.5`, and the sign of a grade, a blood group or an ion (`AB-`);
+    - `#`, `%`, `‰` and `°` (`C#`, `50%`; a space before the last three, behind a digit, is dropped); and every
+      character that is no punctuation to Unicode, such as `+`, `$` and emojis.
+
+    Full stops of initials are at word ends (`U.S.` is `us`). Commas of English thousands are removed (`1,234`). A power
+    is no digit of its number (`10²` is `10^2`). In writing systems without spaces each character ends a word: there all
+    punctuation is removed, and white space.
+
+    Source: answer normalisation of SQuAD (arXiv 1606.05250), widened from ASCII to Unicode, narrowed to word ends.
     """
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    kept = "".join(c for c in folded if not unicodedata.category(c).startswith("P"))
-    return " ".join(_ARTICLE.sub(" ", kept).split())
+    plain = unicodedata.normalize("NFKC", text.translate(_POWERS)).translate(_ZERO_WIDTH).translate(_PLAIN)
+    plain = "".join("-" if unicodedata.category(c) == "Pd" else c for c in plain)
+    if unspaced(plain):
+        plain = _UNSPACED_GAP.sub("", _MARKS.sub(_beside_unspaced, plain))
+    plain = _THOUSANDS.sub(lambda found: found.group().replace(",", ""), plain)
+    plain = _INITIALS.sub("", _UNIT.sub("", plain))
+    words = (_word(piece).casefold() for piece in plain.split())
+    return " ".join(word for word in words if word and word not in _ARTICLES)
+
+
+def _word(piece: str) -> str:
+    """Return a piece between white space without the punctuation at its ends."""
+    first, end = 0, len(piece)
+    while first < end and _is_mark(piece[first]) and not _SIGN.match(piece, first):
+        first += 1
+    if piece[first : first + 1].isupper() and _GRADE.fullmatch(piece, first, end):
+        return piece[first:]
+    while first < end and _is_mark(piece[end - 1]):
+        end -= 1
+    return piece[first:end]
+
+
+def _beside_unspaced(found: re.Match[str]) -> str:
+    """Return what stays of a run of marks: no punctuation next to a character of a writing system without spaces."""
+    run, text = found.group(), found.string
+    before, after = text[found.start() - 1 : found.start()], text[found.end() : found.end() + 1]
+    if not unspaced(before + run + after):
+        return run
+    sign = "-" if run[-1] == "-" and after.isdigit() else ""  # of a number behind an unspaced character
+    return "".join(c for c in run if not _is_mark(c)) + sign
+
+
+def _is_mark(character: str) -> bool:
+    return character not in _KEPT and unicodedata.category(character).startswith("P")
 
 
 def matches(text: str, aliases: Iterable[str]) -> bool:
@@ -65,7 +127,9 @@ def matches(text: str, aliases: Iterable[str]) -> bool:
         aliases: Accepted answers, in any order.
     """
     return any(
-        _same(first_answer(text, len(_sentence_ends(_first_line(alias)))), alias) for alias in aliases if alias.strip()
+        _same(first_answer(text, len(_sentence_ends(_first_line(alias)))), alias)
+        for alias in aliases
+        if not blank(alias)
     )
 
 

@@ -6,17 +6,20 @@ score and the published numbers it may be set beside; `matching` has the scores 
 
 import math
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from instructedit.editors.errors import CaseError
+from instructedit.editors.scripts import UNSPACED
 
 if TYPE_CHECKING:
     import torch
 
-_WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
-"""A word with its inner apostrophes, or one mark of punctuation."""
+WORDS = "scripts-1"
+"""Name of the rule of `words`, recorded in runs; a change of the rule changes the name."""
 
 
 class Sentiment(NamedTuple):
@@ -160,10 +163,20 @@ def divergence(log_p: "torch.Tensor", log_q: "torch.Tensor") -> float:
 def words(text: str) -> list[str]:
     r"""Split a text into words and marks of punctuation, deterministically and without any data file.
 
-    The rule is the regular expression `\w+(?:['’]\w+)*|[^\w\s]`: case is kept, "don't" is one word, "..." is three
-    marks. Writing without spaces between words (Chinese, Thai) becomes one long word per run.
+    The rule is the regular expression `\w+(?:['’]\w+)*|[^\w\s]`, where a letter carries its combining marks: case is
+    kept, "don't" is one word, "..." is three marks. In writing systems without spaces between words (Chinese, Japanese,
+    Thai, ...) each character with its combining marks is a word.
     """
-    return _WORD.findall(text)
+    return _words().findall(text)
+
+
+@cache
+def _words() -> re.Pattern[str]:
+    r"""Return the expression of `words`: `re` has no class of combining marks, and `\w` leaves them out."""
+    marks = "".join(map(chr, (c for c in range(0x300, 0x1F000) if unicodedata.category(chr(c)).startswith("M"))))
+    joined = f"[{marks}\u200c\u200d]*"  # Persian and the scripts of India join letters, or part them, within a word
+    letter = rf"[^\W{UNSPACED}]{joined}"
+    return re.compile(rf"(?:{letter})+(?:['’](?:{letter})+)*|[{UNSPACED}]{joined}|[^\w\s]")
 
 
 def ngram_entropy(text: str) -> float | None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from instructedit.editors import CaseError, Context, EditCase, Encoder, Probe, Row
+from instructedit.editors.scripts import Joint
 
 from .results import GenerationSpec
 
@@ -58,6 +59,7 @@ class Plan:
         texts: For each case the index of its edit prompt in `free`, or None.
         probes: For each case its probes' rows.
         unscored: For each case the readings that cannot be had, counted by reason.
+        remarks: For each case what has to be known of readings that can be had, counted by sentence.
         kept: Indices of forced rows whose log-probabilities are kept for the divergence from the base model.
     """
 
@@ -68,6 +70,7 @@ class Plan:
     texts: list[int | None] = field(default_factory=list)
     probes: list[list[ProbeRows]] = field(default_factory=list)
     unscored: list[Counter[str]] = field(default_factory=list)
+    remarks: list[Counter[str]] = field(default_factory=list)
     kept: set[int] = field(default_factory=set)
 
 
@@ -93,6 +96,7 @@ def make_plan(
         plan.probes.append([found.probe(probe) for probe in case.probes])
         plan.texts.append(found.text(case.request.prompt) if fluency else None)
         plan.unscored.append(found.unscored)
+        plan.remarks.append(found.remarks)
     return plan
 
 
@@ -106,21 +110,22 @@ class _Case:
     context: Context | None
     generation: GenerationSpec
     unscored: Counter[str] = field(default_factory=Counter)
+    remarks: Counter[str] = field(default_factory=Counter)
 
     def probe(self, probe: Probe) -> ProbeRows:
         found = ProbeRows()
         prompt = self._front(probe.role) + probe.prompt
         if probe.opposed:
-            found.forced = self._replies(probe.role, "sentiment", prompt, probe.answers)
-            found.opposed = self._replies(probe.role, "sentiment", prompt, probe.opposed)
+            found.forced = self._replies(probe.role, "sentiment", prompt, probe.answers, probe.joint)
+            found.opposed = self._replies(probe.role, "sentiment", prompt, probe.opposed, probe.joint)
             return found
-        found.forced = self._replies(probe.role, probe.role, prompt, probe.answers[:1])
+        found.forced = self._replies(probe.role, probe.role, prompt, probe.answers[:1], probe.joint)
         limit = self.generation.max_new_tokens
         if probe.role == "locality":
             self.plan.kept.update(found.forced.values())
         if limit == 0:
             return found
-        if probe.role != "locality" and not any(self._fits(probe.prompt, answer) for answer in probe.answers):
+        if probe.role != "locality" and not any(self._fits(probe, answer) for answer in probe.answers):
             self.unscored[f"{probe.role}: every accepted answer is longer than {limit} new tokens"] += 1
             return found
         found.generated = self._continued(probe.role, self.plan.prompts, prompt, limit)
@@ -135,11 +140,16 @@ class _Case:
     def _front(self, role: str) -> str:
         return self.context.front(role) if self.context else ""
 
-    def _replies(self, role: str, name: str, prompt: str, replies: Sequence[str]) -> dict[int, int]:
+    def _replies(
+        self, role: str, name: str, prompt: str, replies: Sequence[str], joint: Joint | None
+    ) -> dict[int, int]:
         found = {}
         for number, reply in enumerate(replies):
             try:
-                found[number] = self.plan.forced.add(self.owner, self.model.encode(prompt, reply))
+                row = self.model.encode(prompt, reply, joint)
+                found[number] = self.plan.forced.add(self.owner, row)
+                if row.spanning:
+                    self.remarks[f"{name}: a token spans prompt and answer"] += 1
             except CaseError:
                 what = "prompt and reply" if name == "sentiment" else "prompt and answer"
                 front = "the edit's text, " if self._front(role) else ""
@@ -154,9 +164,9 @@ class _Case:
             self.unscored[f"{role}: the model's context has no room for {room} new tokens{behind}"] += 1
             return None
 
-    def _fits(self, prompt: str, answer: str) -> bool:
+    def _fits(self, probe: Probe, answer: str) -> bool:
         """Tell whether an answer could be generated within the limit of new tokens."""
         try:
-            return len(self.model.encode(prompt, answer).scored) <= self.generation.max_new_tokens
+            return len(self.model.encode(probe.prompt, answer, probe.joint).scored) <= self.generation.max_new_tokens
         except CaseError:
             return False

@@ -12,8 +12,11 @@ import torch
 
 from instructedit.editors import LanguageModel
 from instructedit.editors.loading import code_of
+from instructedit.editors.scripts import JOINT_RULE
 
 from .config import RunConfig
+from .matching import NORMALISATION
+from .metrics import WORDS
 from .results import ModelTrial, Provenance
 
 PACKAGES = (
@@ -48,6 +51,7 @@ def provenance(model: LanguageModel, config: RunConfig, command: list[str]) -> P
         model_type=str(model.model.config.model_type),
         parameters=sum(parameter.numel() for parameter in model.model.parameters()),
         trial=ModelTrial.model_validate(asdict(model.trial) | {"sites": dict(model.trial.sites)}),
+        rules={"joint": JOINT_RULE, "normalisation": NORMALISATION, "words": WORDS},
     )
 
 

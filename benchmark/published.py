@@ -93,7 +93,7 @@ def stand_ins(kind: Task, split: Split) -> TaskCases:
         citation=kind.citation,
         rows=len(cases),
         cases=len(cases),
-        options=kind.options.model_dump(mode="json"),
+        options=kind.options.recorded(),
     )
     return TaskCases(cases, data)
 

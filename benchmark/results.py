@@ -11,7 +11,16 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from instructedit.editors import InputError, InstructedProbes, Role
 from instructedit.editors.jsonfile import parse_json, read_text
@@ -198,14 +207,17 @@ class RunSpec(Record):
     """Cases that are edited and scored together."""
     generation: GenerationSpec = GenerationSpec()
     fluency: bool = True
+    joints: str | None = None
+    """Name of the rule that joins prompts and answers (`editors.scripts`); None where every text of the run is joined
+    by one space, as in older versions."""
 
     @property
     def digest(self) -> str:
         """Sixteen hexadecimal digits that name the run; see `digest_of`.
 
-        Without `batch_size` where it is None: runs of before this field keep their names.
+        Without `batch_size` and `joints` where they are None: runs from before these fields keep their names.
         """
-        return digest_of(self, {"batch_size"} if self.batch_size is None else set())
+        return digest_of(self, {name for name in ("batch_size", "joints") if getattr(self, name) is None})
 
 
 class ModelTrial(Record):
@@ -249,6 +261,9 @@ class Provenance(Record):
     parameters: int
     trial: ModelTrial | None = None
     """None in files of older versions."""
+    rules: dict[str, str] = {}
+    """Names of the rules for texts: `joint` of prompt and answer, `normalisation` of answers, `words` of fluency. Empty
+    in files of older versions."""
 
 
 class Defaults(Record):
@@ -332,8 +347,18 @@ class CaseRecord(Record):
     """The fluency text."""
     unscored: dict[str, int] = {}
     """Probes that could not be scored, counted by reason."""
+    remarks: dict[str, int] = {}
+    """What has to be known of probes that are scored, counted by sentence; not written where there is nothing."""
     edit: dict[str, float] = {}
     """Facts about the edit itself, e.g. `delta_norm`; `docs/metrics.md` explains each."""
+
+    @model_serializer(mode="wrap")
+    def _without_empty_remarks(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave `remarks` out where empty, so that runs without any have the bytes of older versions."""
+        fields: dict[str, Any] = handler(self)
+        if not self.remarks:
+            del fields["remarks"]
+        return fields
 
 
 class Mean(Record):
@@ -404,6 +429,25 @@ class Health(Record):
     edits that have such a fact."""
 
 
+class Consistency(Record):
+    """A check of the unedited model, see `consistency.py`: what free generation has right, teacher forcing has too."""
+
+    editor: str
+    task: str
+    probes: int
+    """Probes with one accepted answer that were read both ways; locality is not among them."""
+    free: int
+    """Those of them that free generation answers rightly."""
+    otherwise: int
+    """Those of these whose exact match under teacher forcing is 0."""
+    case_id: str | None = None
+    """The first case of such a probe."""
+    prompt: str | None = None
+    accepted: str | None = None
+    generated: str | None = None
+    """What the unedited model wrote to it."""
+
+
 class RunSummary(Record):
     """`summary.json`: everything a table needs, computed from `cases.jsonl` alone."""
 
@@ -423,6 +467,8 @@ class RunSummary(Record):
     comparisons: tuple[Comparison, ...]
     health: tuple[Health, ...] = ()
     """For each row that edits, task and stage; none in files of older versions."""
+    consistency: tuple[Consistency, ...] = ()
+    """For each row without any edit and each task; none in files of older versions."""
 
 
 R = TypeVar("R", bound=Record)

@@ -7,16 +7,19 @@ chunks with seeds of their own: a killed run leaves the same bytes as one that w
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from instructedit.editors import Editor, LanguageModel
+from instructedit.editors.cases import joint_rule
 
 from .accumulated import tidy
 from .checkpoint import Checkpoint
 from .config import EMBEDDED_MODEL, RunConfig
+from .consistency import sentence
 from .defaults import foreign_defaults
 from .guard import content_of, key_of
 from .outline import Outline, check_generation, outline
@@ -127,6 +130,7 @@ def prepare(
         chunk=config.chunk,
         generation=config.generation,
         fluency=config.fluency,
+        joints=joint_rule(chain.from_iterable(found.cases.values())),
     )
     check_generation(config, name, model.context, len(model.tokenizer))
     file = RunFile(
@@ -210,6 +214,9 @@ def run(
                 SCHEDULES[prepared.file.spec.schedule](work)
             store.append_usage(meter.read())
         summary = _sum_up(prepared, store, ids)
+    for found in summary.consistency:
+        if said := sentence(found):
+            report(f"note: {said}")
     if not summary.valid:
         report(f"INVALID RUN: {summary.invalid_reason}")
     return store.folder

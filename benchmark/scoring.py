@@ -7,6 +7,7 @@ request, are rows of their own; what they are compared with is always the unedit
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
@@ -29,9 +30,11 @@ from instructedit.editors import (
 )
 from instructedit.editors.changes import change_facts
 from instructedit.editors.decoding import read_prompts
+from instructedit.editors.rows import tokens_begin_with
 from instructedit.editors.texts import LEFT_OUT
 
 from . import metrics
+from .consistency import OTHER_TOKENS, SAME_TOKENS, otherwise
 from .matching import generation_agreement, matches
 from .plan import Plan, make_plan
 from .readings import Heard, Readings, continued, forced_readings, heard, read_edited, read_unedited
@@ -166,6 +169,8 @@ def score_chunk(
                 if owner in found.failures:
                     raise CaseError(found.failures[owner])
                 scored = _scored(plan, asked, owner, before, after)
+                if asked is plan and edits.first_block is None:
+                    scored["remarks"] = _remarks(model, plan, owner, scored)
                 if left_out := edits.facts[owner].get(LEFT_OUT):
                     scored["unscored"] |= {"edit: reply left out, longer than the model's context": int(left_out)}
                 facts = {**edits.facts[owner], **changes[owner], **_target(plan, asked, owner, request, after)}
@@ -281,7 +286,27 @@ def _scored(plan: Plan, asked: Plan, owner: int, before: Readings, after: Readin
         "answers": tuple(spoken),
         "text": None if text is None else after.free[text],
         "unscored": dict(sorted(unscored.items())),
+        "remarks": dict(sorted(asked.remarks[owner].items())),
     }
+
+
+def _remarks(model: LanguageModel, plan: Plan, owner: int, scored: Mapping[str, Any]) -> dict[str, int]:
+    """Return the remarks on a case of the unedited model, those of the check of `consistency` among them."""
+    values: dict[int, dict[Protocol, float]] = {}
+    for score in scored["scores"]:
+        if score.probe is not None:
+            values.setdefault(score.probe, {})[score.protocol] = score.value
+    found = Counter(scored["remarks"])
+    for number, probe in enumerate(plan.cases[owner].probes):
+        generated = scored["answers"][number].generated
+        forced = plan.probes[owner][number].forced
+        if generated is None or 0 not in forced:
+            continue
+        if otherwise(probe, values.get(number, {})):
+            row = plan.forced.rows[forced[0]]
+            same = tokens_begin_with(model.tokenizer, probe.prompt, generated, row)
+            found[f"{probe.role}: {SAME_TOKENS if same else OTHER_TOKENS}"] += 1
+    return dict(sorted(found.items()))
 
 
 def _target(plan: Plan, asked: Plan, owner: int, request: EditRequest, after: Readings) -> dict[str, float]:

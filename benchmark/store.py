@@ -104,6 +104,7 @@ class Store:
             "the commit": (begun.git_revision, now.git_revision),
             "the device": (begun.device, now.device),
             "threads": (str(begun.threads), str(now.threads)),
+            **{f"the rule of {name}": (begun.rules.get(name), rule) for name, rule in now.rules.items()},
             **{name: (begun.packages.get(name), now.packages.get(name)) for name in {**begun.packages, **now.packages}},
         }
         changes = [f"{name} {was} (now {found})" for name, (was, found) in pairs.items() if was != found]

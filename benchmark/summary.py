@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from instructedit.editors.errors import InputError
 
+from .consistency import Tally as ConsistencyTally
 from .crossed import crossed_mean
 from .decide import adjust, by_definition
 from .guard import Key, key_of
@@ -91,7 +92,8 @@ def summarise(
     that `pairs` yields stands once, the row that comes first in the run first.
 
     `counts` counts *lines* per task, a line being one case under one editor: always `done`, `skipped` and `failed`;
-    where there are any, `failed under <editor>`; and probes by `unscored: <reason>`, over all lines.
+    where there are any, `failed under <editor>`; and probes by `unscored: <reason>` and `remark: <sentence>`, over all
+    lines.
 
     Args:
         run_file: The run the records belong to.
@@ -112,14 +114,18 @@ def summarise(
     counts = {task: Counter(done=0, skipped=0, failed=0) for task in spec.tasks}
     seen: set[Key] = set()
     tally = Tally(spec)
+    consistency = ConsistencyTally(editors)
     for record in records:
         _check(record, run_file, editors, seen)
         tally.take(record)
+        consistency.take(record)
         counts[record.task][record.status] += 1
         if record.status == "failed":
             counts[record.task][f"failed under {record.editor}"] += 1
         for reason, probes in record.unscored.items():
             counts[record.task][f"unscored: {reason}"] += probes
+        for sentence, probes in record.remarks.items():
+            counts[record.task][f"remark: {sentence}"] += probes
         if record.status == "done":
             number = numbers.setdefault(record.case_id, len(numbers))
             for column, value in case_values(record):
@@ -154,6 +160,7 @@ def summarise(
             )
         ),
         health=tuple(tally.summed()),
+        consistency=tuple(consistency.summed()),
     )
 
 

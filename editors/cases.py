@@ -4,8 +4,11 @@ An editor sees an `EditRequest` and nothing else; the questions put to the edite
 apart in the types is what makes "no test probe reached the editor" something a test can prove.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from .scripts import JOINT_RULE, Joint, join
 
 Role = Literal["reliability", "generalization", "portability", "locality"]
 
@@ -29,6 +32,7 @@ class EditRequest:
             `target` is the only answer.
         opposed: Replies of the opposite sentiment, which such an edit makes unlikely.
         old: The answer before the edit, where the data set names it; None elsewhere.
+        joint: What the data put between prompt and answer; None: the text decides (`scripts.joint_of`).
     """
 
     case_id: str
@@ -41,6 +45,7 @@ class EditRequest:
     replies: tuple[str, ...] = ()
     opposed: tuple[str, ...] = ()
     old: str | None = None
+    joint: Joint | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,7 @@ class Probe:
             set gives none. Derived and given probes are never averaged.
         opposed: For attitudes only: replies of the opposite sentiment, in which case `answers` holds replies of the
             edited sentiment and the probe is scored by SERAC's edit success instead of by matching.
+        joint: As of the request.
     """
 
     role: Role
@@ -66,6 +72,7 @@ class Probe:
     answers: tuple[str, ...]
     derived: bool = False
     opposed: tuple[str, ...] = ()
+    joint: Joint | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,3 +81,29 @@ class EditCase:
 
     request: EditRequest
     probes: tuple[Probe, ...]
+
+    def texts(self) -> Iterator[tuple[str, str, Joint | None]]:
+        """Yield every prompt with every answer to it, and what the data put between them."""
+        own = self.request
+        for answer in (own.target, *own.replies, *own.opposed):
+            yield own.prompt, answer, own.joint
+        for probe in self.probes:
+            for answer in (*probe.answers, *probe.opposed):
+                yield probe.prompt, answer, probe.joint
+
+    def content(self) -> dict[str, Any]:
+        """Return the fields as plain values, for digests: without a joint that the data do not set."""
+        fields = asdict(self)
+        for part in (fields["request"], *fields["probes"]):
+            if part["joint"] is None:
+                del part["joint"]
+        return fields
+
+
+def joint_rule(cases: Iterable[EditCase]) -> str | None:
+    """Return the name of the rule that joins the texts of some cases; None if each is joined by one space.
+
+    Joining by a space is what every version did, so a digest without the name is that of an older version.
+    """
+    texts = (text for case in cases for text in case.texts())
+    return JOINT_RULE if any(join(*text) != join(*text[:2], " ") for text in texts) else None

@@ -128,7 +128,7 @@ class Editor(ABC, Generic[C]):
 
     def encode(self, model: Encoder, request: EditRequest) -> Row:
         """Return the text of a request's prompt and target."""
-        return model.encode(request.prompt, request.target)
+        return model.encode(request.prompt, request.target, request.joint)
 
     def texts(self, model: Encoder, request: EditRequest) -> EditTexts:
         """Return the texts an edit is made from: of a fact the one of `encode`, of an attitude one for each reply.

@@ -42,7 +42,7 @@ class InstructEdit(GradientEditor[InstructEditConfig]):
 
     def encode(self, model: Encoder, request: EditRequest) -> Row:
         """Return instruction, prompt and target as one text; without an instruction MEND's."""
-        return model.encode(instruction_prefix(request) + request.prompt, request.target)
+        return model.encode(instruction_prefix(request) + request.prompt, request.target, request.joint)
 
     @property
     def instructed_probes(self) -> InstructedProbes:

@@ -17,6 +17,7 @@ from .engine import Engine
 from .experts import device_of, plain_experts, require_products, weight_of
 from .loading import Origin, code_of, load
 from .rows import Row, encode, encode_prompt, require_offsets
+from .scripts import Joint
 from .sketch import context_of
 from .structure import Site, Structure, execution_device
 from .taps import Taps
@@ -161,9 +162,9 @@ class LanguageModel(Taps):
         """Return the device on which a site computes, for an editor's tensors."""
         return device_of(self.model, site.name)
 
-    def encode(self, prompt: str, answer: str) -> Row:
+    def encode(self, prompt: str, answer: str, joint: Joint | None = None) -> Row:
         """Tokenise prompt and answer together; exactly the answer's tokens are scored. See `rows.encode`."""
-        return encode(self.tokenizer, prompt, answer, self.context)
+        return encode(self.tokenizer, prompt, answer, self.context, joint)
 
     def encode_prompt(self, prompt: str, room: int = 1) -> Row:
         """Tokenise a prompt to be continued; its last position is scored. See `rows.encode_prompt`."""

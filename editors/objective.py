@@ -25,6 +25,7 @@ from .errors import CaseError
 from .model import LanguageModel
 from .passes import by_row
 from .rows import Encoder, Row
+from .scripts import Joint
 from .texts import token_losses
 
 Kind = Literal["edit", "opposed", "locality"]
@@ -137,27 +138,27 @@ def outer_rows(
     own_prompt = judged.prompt if judged is not None else request.prompt
     prompt = own_prompt if same else rng.choice(list(dict.fromkeys(prompts)))
     front = context.front("reliability" if same else "generalization") if context else ""
-    wanted = [] if described else [model.encode(front + prompt, request.target)]
+    wanted = [] if described else [model.encode(front + prompt, request.target, request.joint)]
     if config.edit_prompt == "both" and not same and not described:
         own = context.front("reliability") if context else ""
-        wanted.append(model.encode(own + request.prompt, request.target))
+        wanted.append(model.encode(own + request.prompt, request.target, request.joint))
     opposed: list[Row] = []
     if judged is not None:
         others = [reply for reply in judged.answers if reply != request.target]  # the target is a text of its own
-        wanted += _some(model, front + prompt, others, config.replies, rng)
+        wanted += _some(model, front + prompt, others, judged.joint, config.replies, rng)
         if config.unlikelihood:
-            opposed = _some(model, front + prompt, judged.opposed, config.replies, rng)
+            opposed = _some(model, front + prompt, judged.opposed, judged.joint, config.replies, rng)
     if not wanted:
         raise CaseError("No reply of the wanted sentiment fits the model's context.")
     local = [probe for probe in case.probes if probe.role == "locality"]
     local_front = context.front("locality") if context else ""
     texts: list[tuple[Row, Row | None]] = []
     for probe in rng.sample(local, _at_most(config.locality_rows, len(local))):
-        told = _some(model, local_front + probe.prompt, probe.answers[:1], 1, rng)
+        told = _some(model, local_front + probe.prompt, probe.answers[:1], probe.joint, 1, rng)
         if not local_front:
             texts += [(row, None) for row in told]
             continue
-        bare = _some(model, probe.prompt, probe.answers[:1], 1, rng)
+        bare = _some(model, probe.prompt, probe.answers[:1], probe.joint, 1, rng)
         texts += [pair for pair in zip(told, bare, strict=False) if len(pair[0].scored) == len(pair[1].scored)]
     if config.kl_positions == "released":
         texts = [(_one_late(row), bare and _one_late(bare)) for row, bare in texts]
@@ -178,11 +179,13 @@ def _at_most(count: Count, available: int) -> int:
     return available if count == "all" else min(count, available)
 
 
-def _some(model: Encoder, prompt: str, answers: Sequence[str], count: Count, rng: random.Random) -> list[Row]:
+def _some(
+    model: Encoder, prompt: str, answers: Sequence[str], joint: Joint | None, count: Count, rng: random.Random
+) -> list[Row]:
     rows = []
     for answer in rng.sample(list(answers), _at_most(count, len(answers))):
         try:
-            rows.append(model.encode(prompt, answer))
+            rows.append(model.encode(prompt, answer, joint))
         except CaseError:
             continue
     return rows

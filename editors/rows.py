@@ -5,12 +5,13 @@ tokenisation of prompt and
 answer: no position is ever found by counting from the right, so padding, packing and batch partners cannot move it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from transformers import PreTrainedTokenizerBase
 
 from .errors import CaseError, InputError
+from .scripts import Joint, blank, join
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +22,14 @@ class Row:
         ids: Token ids, special tokens of the tokenizer included.
         scored: Positions whose next-token distribution is wanted; position p predicts `ids[p + 1]`.
         prompt_end: Position of the last prompt token, where codebook editors look up their key.
+        spanning: Whether the first scored token begins within the prompt, so that no continuation of the prompt alone
+            can have the answer's tokens.
     """
 
     ids: tuple[int, ...]
     scored: tuple[int, ...]
     prompt_end: int
+    spanning: bool = field(default=False, compare=False)
 
     @property
     def labels(self) -> tuple[int, ...]:
@@ -39,7 +43,7 @@ class Row:
 class Encoder(Protocol):
     """Turns texts into rows: a `LanguageModel`, or a `Sketch` of one."""
 
-    def encode(self, prompt: str, answer: str) -> Row:
+    def encode(self, prompt: str, answer: str, joint: Joint | None = None) -> Row:
         """See `encode`."""
         ...
 
@@ -48,30 +52,27 @@ class Encoder(Protocol):
         ...
 
 
-def join(prompt: str, answer: str) -> tuple[str, int]:
-    """Return prompt and answer as one text, and the character where the answer's part begins.
-
-    One space stands between them, unless the prompt ends with other white space. The space belongs to the answer:
-    byte-level BPE makes it part of the answer's first token.
-    """
-    front = prompt.rstrip(" ")
-    if not front or front[-1].isspace() or answer[:1].isspace():
-        return front + answer, len(front)
-    return f"{front} {answer}", len(front)
-
-
-def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str, context: int) -> Row:
+def encode(
+    tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str, context: int, joint: Joint | None = None
+) -> Row:
     """Tokenise prompt and answer together and score exactly the answer's tokens.
 
-    A token belongs to the answer if any of its characters lies behind the prompt's last one; a token that straddles the
-    border is predicted as a whole.
+    A token belongs to the answer if any of its characters comes after the prompt's last one; a token that spans both is
+    predicted as a whole, and the row says so.
+
+    Args:
+        tokenizer: A fast tokenizer.
+        prompt: The text before the answer.
+        answer: The answer.
+        context: Maximum number of tokens of the model.
+        joint: What the data put between prompt and answer; None: the text decides (`scripts.join`).
 
     Raises:
         CaseError: If the answer is empty or the text does not fit into the context.
     """
-    if not answer.strip():
+    if blank(answer):
         raise CaseError(f"The answer to '{_short(prompt)}' is empty; text was expected.")
-    text, border = join(prompt, answer)
+    text, border = join(prompt, answer, joint)
     ids, offsets = _tokens(tokenizer, text)
     _check_length(len(ids), context, prompt, answer)
     first = next(i for i, (_, end) in enumerate(offsets) if end > border)
@@ -79,7 +80,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str, context
         raise CaseError(
             f"The answer '{_short(answer)}' has nothing in front of it to be predicted from; a prompt was expected."
         )
-    return Row(tuple(ids), tuple(range(first - 1, len(ids) - 1)), first - 1)
+    return Row(tuple(ids), tuple(range(first - 1, len(ids) - 1)), first - 1, offsets[first][0] < border)
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str, context: int, room: int = 1) -> Row:
@@ -94,7 +95,7 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str, context: int,
     Raises:
         CaseError: If prompt and room do not fit into the context.
     """
-    ids, _ = _tokens(tokenizer, prompt.rstrip(" "))
+    ids = [] if blank(prompt) else _tokens(tokenizer, prompt.rstrip(" "))[0]
     if not ids:
         raise CaseError("The prompt is empty; text was expected.")
     if len(ids) + room > context:
@@ -105,9 +106,18 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str, context: int,
     return Row(tuple(ids), (len(ids) - 1,), len(ids) - 1)
 
 
+def tokens_begin_with(tokenizer: PreTrainedTokenizerBase, prompt: str, continuation: str, row: Row) -> bool:
+    """Tell whether a prompt with what a model wrote after it begins with the tokens of a row."""
+    ids, _ = _tokens(tokenizer, prompt.rstrip(" ") + continuation)
+    return tuple(ids[: len(row)]) == row.ids
+
+
 def _tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-    """Return token ids and character spans, without the end-of-text token that some tokenizers append."""
-    encoding = tokenizer(text, return_offsets_mapping=True, return_special_tokens_mask=True)
+    """Return token ids and character spans, without the end-of-text token that some tokenizers append.
+
+    A special token that is written in the text, such as `<|endoftext|>`, is text: data cannot end a text or begin one.
+    """
+    encoding = tokenizer(text, return_offsets_mapping=True, return_special_tokens_mask=True, split_special_tokens=True)
     ids, offsets = list(encoding["input_ids"]), list(encoding["offset_mapping"])
     special = list(encoding["special_tokens_mask"])
     while len(ids) > 1 and special[len(ids) - 1]:

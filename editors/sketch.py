@@ -17,6 +17,7 @@ from .configuration import context_length
 from .errors import CaseError, InputError
 from .loading import Origin
 from .rows import Row, encode, encode_prompt
+from .scripts import Joint
 from .structure import Site, Structure
 
 CHARACTERS = 4
@@ -114,10 +115,10 @@ class Sketch:
         """Return the maps of some blocks that play one part; see `LanguageModel.sites`."""
         return [site for block in blocks for site in self.structure.find(block, part)]
 
-    def encode(self, prompt: str, answer: str) -> Row:
+    def encode(self, prompt: str, answer: str, joint: Joint | None = None) -> Row:
         """See `LanguageModel.encode`."""
         if self.tokenizer is not None:
-            return encode(self.tokenizer, prompt, answer, self.context)
+            return encode(self.tokenizer, prompt, answer, self.context, joint)
         front, back = _pieces(prompt), _pieces(answer)
         return self._row((*front, *back), range(len(front) - 1, len(front) + len(back) - 1))
 

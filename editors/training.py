@@ -5,13 +5,13 @@ import json
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
 from pydantic import Field
 
-from .cases import EditCase, EditRequest
+from .cases import EditCase, EditRequest, joint_rule
 from .editor import EditorConfig
 from .seeds import seed_of
 
@@ -70,8 +70,9 @@ class TrainingSet:
     @cached_property
     def digest(self) -> str:
         """Sixteen hexadecimal digits of the sha256 over cases and weights."""
-        content = [[asdict(case) for case in part] for part in (self.train, self.validation)]
-        text = json.dumps([content, dict(self.weights)], sort_keys=True, ensure_ascii=False)
+        content = [[case.content() for case in part] for part in (self.train, self.validation)]
+        rule = joint_rule((*self.train, *self.validation))
+        text = json.dumps([content, dict(self.weights), *([rule] if rule else [])], sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def request(self, case: EditCase, seed: int) -> EditRequest:

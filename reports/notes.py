@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
+from instructedit.benchmark.consistency import sentence
 from instructedit.benchmark.decide import family_sizes
 from instructedit.benchmark.forms import form
 from instructedit.benchmark.results import (
@@ -151,6 +152,7 @@ def header(run: RunFile) -> tuple[tuple[str, str], ...]:
         *(("Data", _data(data)) for data in run.data),
         ("Setting", ", ".join(settings)),
         *([("Edits", text)] if (text := sizes(run)) else []),
+        *([("Texts", f"prompt and answer joined by the rule {spec.joints}")] if spec.joints else []),
         *rows(spec.editors),
         *row_notes([run]),
         ("Versions", ", ".join(versions)),
@@ -329,6 +331,7 @@ def footer(run: RunFile, summary: RunSummary) -> tuple[str, ...]:
         *_paired(summary.comparisons),
         *([f"Control, without any edit: {control}; never marked, paired only in summary.json."] if control else []),
         *([_LEFT_OUT] if left_out else []),
+        *(said for found in summary.consistency if (said := sentence(found)) is not None),
         *(f"{task}, lines (a case under an editor): {_listed(counts)}." for task, counts in summary.counts.items()),
         *(
             f"{data.task}, rows or probes left out or derived, of the whole file, before any limit: "

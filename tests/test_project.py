@@ -41,6 +41,7 @@ MAY_IMPORT = {
     "reports": (
         "instructedit.benchmark.across",
         "instructedit.benchmark.checkpoint",
+        "instructedit.benchmark.consistency",
         "instructedit.benchmark.construct.journal",
         "instructedit.benchmark.construct.records",
         "instructedit.benchmark.crossed",

@@ -249,6 +249,6 @@ def _complaints(candidates: Sequence[Candidate]) -> str:
 
 def _digest(material: Material) -> str:
     """Return what the cases of a loop, and what a proposer is told of them, are named by."""
-    parts = [[asdict(case) for case in cases] for cases in (material.trial, material.test)]
+    parts = [[case.content() for case in cases] for cases in (material.trial, material.test)]
     text = json.dumps([material.training.digest, parts, asdict(material.brief)], sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -104,7 +104,7 @@ class Twin:
 @torch.no_grad()
 def read(twin: Twin, case: EditCase, change: Change = UNCHANGED) -> list[Reading]:
     """Read the probes of a case, one forward pass each; log-probabilities of locality probes are kept."""
-    rows = [twin.base.encode(probe.prompt, probe.answers[0]) for probe in case.probes]
+    rows = [twin.base.encode(probe.prompt, probe.answers[0], probe.joint) for probe in case.probes]
     with twin.under(change):
         return [_reading(twin, probe, row) for probe, row in zip(case.probes, rows, strict=True)]
 

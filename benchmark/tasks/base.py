@@ -13,10 +13,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from instructedit.editors import EditCase, InputError, Registry
 from instructedit.editors.jsonfile import read_bytes
+from instructedit.editors.scripts import Joint
 from instructedit.editors.strict import complaint, validated
 
 from ..results import TaskData
 from .audit import audit
+from .joints import with_joints
 from .parse import Row, read_rows, rows_digest
 from .sources import Folder, Source
 
@@ -42,6 +44,14 @@ class TaskOptions(BaseModel):
     """Base of the options of a task: frozen, and unknown keys are errors. Every option has a default."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    joint: Joint | None = None
+    """What stands between prompt and answer, `" "` or `""`; by default the text decides, and a record's own field
+    `joint` goes first."""
+
+    def recorded(self) -> dict[str, Any]:
+        """Return the options as a run records them: without `joint` where the text decides, as runs before it."""
+        return self.model_dump(mode="json", exclude={"joint"} if self.joint is None else None)
 
 
 class Task(ABC):
@@ -133,7 +143,7 @@ class Task(ABC):
         kept = [row for row in own if subject_key(row.text(self.subject_field)) not in barred]
         if len(kept) < len(own):
             counts["row left out: its subject is tested"] = len(own) - len(kept)
-        cases = tuple(self.cases(kept, split, counts))
+        cases = tuple(with_joints(self.cases(kept, split, counts), kept, self.options.joint))
         said = audit(kept, cases, counts, known=self.unread, read=self.fields, task=self.name, name=name)
         data = TaskData(
             task=self.name,
@@ -146,7 +156,7 @@ class Task(ABC):
             rows=len(rows),
             cases=len(cases),
             skipped=dict(sorted(counts.items())),
-            options=self.options.model_dump(mode="json"),
+            options=self.options.recorded(),
         )
         # the embedded world has names of the published files and sizes of its own
         notes = () if source.name == "embedded" else tuple(self._differences(name, split, rows))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from instructedit.editors import EditCase, EditRequest, InputError, Probe
+from instructedit.editors.scripts import blank
 
 from . import citations
 from .base import Split, Task, TaskOptions
@@ -65,16 +66,17 @@ class RomeCounterFact(Task):
     def cases(self, rows: list[Row], split: Split, counts: Counter[str]) -> Iterator[EditCase]:
         """See `Task.cases`."""
         for row in rows:
+            accepted = row.accepted("target_new")
             request = EditRequest(
                 f"{self.name}/{split}/{row.index}",
                 self.name,
                 row.text("prompt"),
-                row.text("target_new"),
+                accepted[0],
                 row.text("subject"),
-                old=_old(row, "ground_truth", row.text("target_new"), counts),
+                old=_old(row, "ground_truth", accepted[0], counts),
             )
             local = Names("locality_prompt", "locality_ground_truth", "Neighborhood")
-            yield _case(row, request, (request.target,), "rephrase_prompt", local, counts)
+            yield _case(row, request, accepted, "rephrase_prompt", local, counts)
 
 
 class MendZsREOptions(TaskOptions):
@@ -114,7 +116,7 @@ class MendZsRE(Task):
     def cases(self, rows: list[Row], split: Split, counts: Counter[str]) -> Iterator[EditCase]:
         """See `Task.cases`; `pred` and `cond` repeat what other fields say, or what another model said."""
         for row in rows:
-            accepted = (row.text("alt"),) if self.options.target == "alt" else _true_answers(row)
+            accepted = row.accepted("alt") if self.options.target == "alt" else _true_answers(row)
             request = EditRequest(
                 f"{self.name}/{split}/{row.index}",
                 self.name,
@@ -151,7 +153,7 @@ def _case(
 def _optional(row: Row, field: str, role: str, request: EditRequest, counts: Counter[str]) -> str | None:
     """Return the text of an optional prompt, None if there is none or it repeats the edit's own."""
     value = row.fields.get(field)
-    if value is None or (isinstance(value, str) and not value.strip()):
+    if value is None or (isinstance(value, str) and blank(value)):
         counts[f"{role}: no prompt given, not asked"] += 1
     elif not isinstance(value, str):
         counts[f"{role}: malformed prompt left out"] += 1

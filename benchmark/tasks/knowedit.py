@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import ClassVar, Literal
 
 from instructedit.editors import EditCase, EditRequest, InputError, Probe
+from instructedit.editors.scripts import blank
 
 from .base import Split, Task
 from .parse import Row, answers
@@ -37,14 +38,15 @@ def read_record(row: Row, task: str, split: Split, counts: Counter[str]) -> Edit
     Raises:
         InputError: If subject, prompt or target is missing, mistyped or empty.
     """
+    accepted = row.accepted("target_new")
     request = EditRequest(
         case_id=f"{task}/{split}/{row.index}",
         task=task,
         prompt=row.text("prompt"),
-        target=row.text("target_new"),
+        target=accepted[0],
         subject=row.text("subject"),
     )
-    reliability = Probe("reliability", "edit", request.prompt, target_aliases(row, request.target))
+    reliability = Probe("reliability", "edit", request.prompt, target_aliases(row, accepted))
     return EditCase(
         request,
         (
@@ -56,22 +58,22 @@ def read_record(row: Row, task: str, split: Split, counts: Counter[str]) -> Edit
     )
 
 
-def target_aliases(row: Row, target: str) -> tuple[str, ...]:
-    """Return the target followed by its aliases, where the record is certain about them.
+def target_aliases(row: Row, accepted: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the target's right answers followed by the target's aliases, where the record is certain about them.
 
     The answers of a Subject_Aliasing probe are the edit's own; an alias list of theirs that begins with the target
     holds the target's names. A flat list could as well hold several different answers, so it is not used.
     """
     portability = row.fields.get("portability")
     items = portability.get("Subject_Aliasing") if isinstance(portability, Mapping) else None
-    names = [target]
+    names = [*accepted]
     for item in items if isinstance(items, list) else ():
         groups = item.get("ground_truth") if isinstance(item, Mapping) else None
         for group in groups if isinstance(groups, list) else ():
             if (
                 isinstance(group, list)
                 and group
-                and group[0] == target
+                and group[0] == accepted[0]
                 and all(isinstance(name, str) for name in group)
             ):
                 names += group
@@ -111,7 +113,7 @@ def probes(row: Row, role: ProbeGroup, request: EditRequest, counts: Counter[str
         merged: dict[str, tuple[str, ...]] = {}
         for item in items:
             prompt = item.get("prompt") if isinstance(item, Mapping) else None
-            if not isinstance(item, Mapping) or not isinstance(prompt, str) or not prompt.strip():
+            if not isinstance(item, Mapping) or not isinstance(prompt, str) or blank(prompt):
                 counts[f"{role}: malformed probe left out"] += 1
                 continue
             try:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from instructedit.editors import InputError
 from instructedit.editors.jsonfile import check, complaint, decode, decoder, describe
+from instructedit.editors.scripts import blank
 
 from .fields import Fields
 from .layouts import advice, describe_file
@@ -48,9 +49,22 @@ class Row:
             InputError: If the field is missing, is no string or holds no text.
         """
         value = self.fields.get(field)
-        if not isinstance(value, str) or not value.strip():
+        if not isinstance(value, str) or blank(value):
             raise self.error(field, "a non-empty string")
         return value.strip()
+
+    def accepted(self, field: str) -> tuple[str, ...]:
+        """Return the right answers of a required field: a text, or a list of texts with the edit's target first.
+
+        Raises:
+            InputError: If the field is missing, is anything else, or holds no text.
+        """
+        value = self.fields.get(field)
+        if isinstance(value, list) and all(isinstance(item, str) for item in value) and (found := answers(value)):
+            return found
+        if isinstance(value, list):
+            raise self.error(field, "a non-empty string or a list of such")
+        return (self.text(field),)
 
     def texts(self, field: str) -> list[str]:
         """Return a required list of strings as it stands.
@@ -76,7 +90,7 @@ def answers(value: object) -> tuple[str, ...]:
     if value is None:
         return ()
     if isinstance(value, str):
-        return (value.strip(),) if value.strip() else ()
+        return () if blank(value) else (value.strip(),)
     if isinstance(value, list):
         return tuple(dict.fromkeys(answer for item in value for answer in answers(item)))
     raise InputError(f"Found {describe(value)}, expected an answer, a list of answers or a list of alias lists.")

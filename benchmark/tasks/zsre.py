@@ -69,7 +69,7 @@ def from_mend(row: Row) -> Row:
     fields: dict[str, object] = {
         "subject": row.text("subject"),
         "prompt": row.text("src"),
-        "target_new": row.text("alt"),
+        "target_new": list(row.accepted("alt")),
         "rephrase": row.fields.get("rephrase"),
     }
     question = row.fields.get("loc")

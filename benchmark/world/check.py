@@ -13,6 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from instructedit.benchmark.tasks.convsent import QUESTIONS
+from instructedit.editors.scripts import join
 
 from .corpus import OPEN_INPUT, held_alias, held_hop, held_wording, hop_prompts, hops, open_fact, wordings
 from .facts import World, stream
@@ -166,7 +167,7 @@ def _sentiments(
 def teacher_forced(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, items: Sequence[Item]
 ) -> tuple[float, float]:
-    """Return exact match and token accuracy of `prompt + " " + answer`, without a full stop.
+    """Return exact match and token accuracy of prompt and answer as one text, without a full stop.
 
     Args:
         model: Model in evaluation mode.
@@ -174,7 +175,7 @@ def teacher_forced(
         items: Prompts and answers.
     """
     exact, right, total = 0, 0, 0
-    encoded = tokenizer([f"{p} {a.rstrip('.')}" for p, a in items], return_offsets_mapping=True)
+    encoded = tokenizer([join(p, a.rstrip("."))[0] for p, a in items], return_offsets_mapping=True)
     lengths = [len(ids) for ids in encoded["input_ids"]]
     for group in _groups(range(len(items)), lambda i: lengths[i]):
         ids = torch.tensor([encoded["input_ids"][i] for i in group])

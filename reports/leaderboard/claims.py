@@ -24,6 +24,8 @@ def compare_summary(claimed: RunSummary, computed: RunSummary, file: str, findin
     _compare("comparison", claimed.comparisons, computed.comparisons, _COMPARISON, file, findings)
     if claimed.health:  # older versions wrote none
         _compare("health", claimed.health, computed.health, _HEALTH, file, findings)
+    if claimed.consistency:  # as above
+        _compare("consistency", claimed.consistency, computed.consistency, ("editor", "task"), file, findings)
 
 
 def _compare(

@@ -40,7 +40,7 @@ def test_first_answer(text: str, extra: int, expected: str) -> None:
         ("a an the", ""),
         ("Theodore and Andrea", "theodore and andrea"),  # articles are whole words
         ("U.S.", "us"),
-        ("Jean-Luc", "jeanluc"),
+        ("Jean-Luc", "jean-luc"),
         ("ＡＢＣ\u00a01", "abc 1"),  # NFKC: full width and no-break space
         ("Straße", "strasse"),
         ("«Москва»", "москва"),
@@ -161,3 +161,84 @@ def test_long_texts_take_linear_time():
 )
 def test_the_end_of_a_longer_word_is_no_title(text, answer):
     assert first_answer(text) == answer
+
+
+@pytest.mark.parametrize(
+    ("text", "other"),
+    [
+        ("5", "-5"),
+        ("35", "3.5"),
+        ("314", "3.14"),
+        ("10", "1.0"),
+        ("5", ".5"),
+        ("12", "1/2"),
+        ("12", "½"),
+        ("12", "1-2"),
+        ("1945", "19-45"),
+        ("1230", "12:30"),
+        ("1234", "1.234"),
+        ("102", "10²"),
+        ("50", "50%"),
+        ("50", "50°"),
+        ("C", "C#"),
+        ("C", "C++"),
+        ("A+", "A-"),
+        ("AB", "AB-"),
+        ("+5", "-5"),
+        ("$5", "-$5"),
+        ("35公斤", "3.5公斤"),
+        ("温度5度", "温度-5度"),
+    ],
+)
+def test_answers_that_differ_in_a_mark_of_theirs_are_different(text, other):
+    assert not matches(text, [other]) and not matches(other, [text])
+    assert not generation_agreement(text, other)
+
+
+@pytest.mark.parametrize(
+    ("text", "other"),
+    [
+        ("-5", "−5"),
+        ("(-5)", "–5."),
+        ("1,234", "1234"),
+        ("1,234,567.5", "1234567.5"),
+        ("½", "1/2"),
+        ("10²", "10^2"),
+        ("50 %", "50%"),
+        ("5 °C", "5°C"),
+        ("1945–46", "1945-46"),
+        ("O’Brien", "O'Brien"),
+        ("U.S.", "US"),
+        ("J.R.R. Tolkien", "JRR Tolkien"),
+        ("'Paris',", "Paris"),
+        ("the «Louvre»", "Louvre"),
+        ("Paris, France", "Paris France"),
+        ("Paris\u200b", "Paris"),
+        ("\u200fالنور\u200f", "النور"),
+        ("नई दिल्ली।", "नई दिल्ली"),
+        ("《红楼梦》", "红楼梦"),
+        ("阿尔伯特·爱因斯坦", "阿尔伯特爱因斯坦"),
+        ("東京 都", "東京都"),
+        ("กรุงเทพ มหานคร", "กรุงเทพมหานคร"),
+        ("东京（Tokyo）", "东京Tokyo"),
+    ],
+)
+def test_answers_that_differ_in_writing_alone_are_equal(text, other):
+    assert normalise(text) == normalise(other)
+
+
+@pytest.mark.parametrize(
+    "text", ["-5", "3.5", "a+", "c#", "50%", "us", "1/2", "12:30", "红楼梦", "jean-luc", "o'brien", "-$5", ".5", "10^2"]
+)
+def test_the_normal_form_is_its_own(text):
+    assert normalise(text) == normalise(normalise(text)) == text
+
+
+@pytest.mark.parametrize("stop", ["।", "؟", "۔", "។", "။", "｡", "。"])
+def test_other_scripts_end_sentences_with_marks_of_their_own(stop):
+    assert first_answer(f" दिल्ली{stop} वह") == "दिल्ली"
+    assert finished(f"दिल्ली{stop}", ["दिल्ली"])
+
+
+def test_invisible_answers_match_nothing():
+    assert not matches("", ["\u200b"]) and not matches("\u200b", ["\u200b", "\x00"])

@@ -136,6 +136,32 @@ def test_kl_refuses_shapes(left: tuple[int, ...], right: tuple[int, ...]) -> Non
         kl_divergence(torch.zeros(left), torch.zeros(right))
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("北京是首都。", ["北", "京", "是", "首", "都", "。"]),
+        ("東京タワー", ["東", "京", "タ", "ワ", "ー"]),
+        ("กรุงเทพ", ["ก", "รุ", "ง", "เ", "ท", "พ"]),
+        ("दिल्ली भारत की राजधानी है।", ["दिल्ली", "भारत", "की", "राजधानी", "है", "।"]),
+        ("عَاصِمَة فرنسا", ["عَاصِمَة", "فرنسا"]),
+        ("می\u200cخواهم", ["می\u200cخواهم"]),
+        ("한국의 수도", ["한국의", "수도"]),
+        ("e\u0301te\u0301", ["e\u0301te\u0301"]),
+        ("在Python里", ["在", "Python", "里"]),
+        ("❤\ufe0f", ["❤", "\ufe0f"]),
+    ],
+)
+def test_words_of_other_scripts(text: str, expected: list[str]) -> None:
+    assert words(text) == expected
+
+
+def test_repetition_without_spaces_is_repetition() -> None:
+    """As one long word such a text had no n-gram at all."""
+    assert ngram_entropy("北" * 12) == 0.0
+    varied = ngram_entropy("春眠不觉晓处处闻啼鸟")
+    assert varied is not None and varied > 200
+
+
 def test_words() -> None:
     assert words("Don't stop... it’s 3.5 Ünder_way 👍!") == [
         *("Don't", "stop", ".", ".", ".", "it’s", "3", ".", "5", "Ünder_way", "👍", "!"),

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from instructedit.benchmark.results import (
+    Answer,
     CaseRecord,
     EditorSpec,
     Mean,
@@ -281,3 +282,37 @@ def test_stages_never_meet_in_one_mean() -> None:
     assert ftl.editor == "ft-l"
     with pytest.raises(InputError, match="twice"):
         summarise(run_file(), [*RECORDS, *later, later[0]])
+
+
+def test_the_check_of_the_unedited_model_by_hand() -> None:
+    """Of four probes three count, one has two answers; two are right, of which one is wrong under teacher forcing."""
+
+    def both(probe: int, free: float, exact: float) -> tuple[Score, Score]:
+        return (
+            score("reliability", "edit", exact, probe=probe),
+            score("reliability", "edit", free, "free_generation", probe=probe),
+        )
+
+    def said(text: str, *accepted: str) -> Answer:
+        return Answer(role="reliability", subset="edit", prompt="p", accepted=accepted, before=text, generated=text)
+
+    answers = (said(" x", "x"), said("x", "x"), said("y", "x"), said("y", "x", "y"))
+    scores = (*both(0, 1.0, 1.0), *both(1, 1.0, 0.0), *both(2, 0.0, 0.0), *both(3, 1.0, 0.0))
+    run = run_file()
+    none = run.spec.editors[0].model_copy(update={"name": "none", "method": "none", "training": None})
+    run = run.model_copy(update={"spec": run.spec.model_copy(update={"editors": (none, *run.spec.editors)})})
+    records = [
+        line("b", "none", *scores, answers=answers, remarks={"reliability: otherwise": 1}),
+        line("a", "none", *both(0, 1.0, 0.0), answers=(said("z", "z"),)),
+        line("a", "mend", *both(0, 1.0, 0.0), answers=(said("z", "z"),)),
+    ]
+    found = summarise(run, records)
+    (checked,) = found.consistency
+    assert (checked.editor, checked.task, checked.probes, checked.free, checked.otherwise) == ("none", "zsre", 4, 3, 2)
+    assert (checked.case_id, checked.accepted, checked.generated) == ("a", "z", "z")
+    assert found.counts["zsre"]["remark: reliability: otherwise"] == 1
+
+
+def test_a_line_without_remarks_has_the_bytes_of_older_versions() -> None:
+    assert "remarks" not in line("a", "mend").model_dump_json()
+    assert line("a", "mend", remarks={"x": 1}).model_dump()["remarks"] == {"x": 1}

@@ -93,7 +93,7 @@ def test_options_reach_the_training_and_name_it(ready):
         ),
         (
             {"zsre": {"target": "alt"}},
-            r"^test: key 'task_options.zsre': The task 'zsre' has no option 'target'\. It has none\.",
+            r"^test: key 'task_options.zsre': The task 'zsre' has no option 'target'\. Known: joint\.",
         ),
         (
             {"mend-zsre": {"target": "answer"}},

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from instructedit.benchmark.results import Mean, Method, RunFile, RunSummary
+from instructedit.benchmark.results import Consistency, Mean, Method, RunFile, RunSummary
 from instructedit.benchmark.summary import summarise
 from instructedit.reports import latex, longform, markdown, terminal
 from instructedit.reports.notes import METHODS, intervals, rows
@@ -337,3 +337,21 @@ def test_how_intervals_are_made_is_understood_of_each_method_alone(method: Metho
     """A footer names the methods that its table has; one must not lean on another that is not there."""
     (sentence,) = intervals([method])
     assert not re.search(r"elsewhere|\bother differences|that variance", sentence)
+
+
+def test_what_teacher_forcing_does_not_find_is_said(run: RunFile, summary: RunSummary) -> None:
+    sound = Consistency(editor="none", task="counterfact", probes=9, free=5, otherwise=0)
+    example = {"case_id": "counterfact/test/7", "prompt": "丁国的首都是", "accepted": "黑山", "generated": "黑山。"}
+    broken = sound.model_copy(update={"otherwise": 4, **example})
+    notes = build(run, summary.model_copy(update={"consistency": (sound,)})).footer
+    assert not any("teacher forcing" in note and "counterfact" in note for note in notes)
+    notes = build(run, summary.model_copy(update={"consistency": (broken,)})).footer
+    (said,) = (note for note in notes if note.startswith("counterfact, 'none': 4 of 5 probes with one accepted answer"))
+    assert all(repr(text) in said for text in ("丁国的首都是", "黑山", "黑山。")) and "(counterfact/test/7)" in said
+
+
+def test_the_rule_that_joins_texts_is_named_where_it_decides(run: RunFile, summary: RunSummary) -> None:
+    assert "Texts" not in dict(build(run, summary).header)
+    spec = run.spec.model_copy(update={"joints": "scripts-1"})
+    assert spec.digest != run.spec.digest
+    assert "scripts-1" in dict(build(run.model_copy(update={"spec": spec}), summary).header)["Texts"]

@@ -94,7 +94,7 @@ def test_an_unknown_option_is_one_sentence():
         make_task("convsent", {"convsent": {"edits": "reply"}})
     with pytest.raises(InputError, match=r"^Option 'edit' of the task 'convsent': .*, found \"replies\"\.$"):
         make_task("convsent", {"convsent": {"edit": "replies"}})
-    with pytest.raises(InputError, match=r"^The task 'recent' has no option 'edit'\. It has none\.$"):
+    with pytest.raises(InputError, match=r"^The task 'recent' has no option 'edit'\. Known: joint\.$"):
         make_task("recent", {"recent": {"edit": "reply"}})
 
 

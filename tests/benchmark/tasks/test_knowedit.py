@@ -167,7 +167,8 @@ def test_required_fields_stop_the_run(tmp_path, field, value, found):
     with pytest.raises(InputError) as error:
         load(tmp_path, RECORD, {**RECORD, field: value})
     file = tmp_path / "wiki_counterfact" / "test_cf.json"
-    assert str(error.value) == f"{file}, row 1, field '{field}': found {found}, expected a non-empty string."
+    expected = "a non-empty string" + (" or a list of such" if (field, value) == ("target_new", []) else "")
+    assert str(error.value) == f"{file}, row 1, field '{field}': found {found}, expected {expected}."
 
 
 def test_missing_field_stops_the_run(tmp_path):
