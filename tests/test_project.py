@@ -47,6 +47,7 @@ MAY_IMPORT = {
         "instructedit.benchmark.decide",
         "instructedit.benchmark.direction_results",
         "instructedit.benchmark.forms",
+        "instructedit.benchmark.guard",
         "instructedit.benchmark.health",
         "instructedit.benchmark.matching",
         "instructedit.benchmark.metrics",
@@ -64,6 +65,7 @@ MAY_IMPORT = {
         "instructedit.benchmark.usage",
         "instructedit.editors.cases",
         "instructedit.editors.errors",
+        "instructedit.editors.files",
         "instructedit.editors.search",
     ),
 }
