@@ -21,6 +21,7 @@ from .results import (
     RunFile,
     RunSummary,
     TaskData,
+    digest_of,
     read_record,
 )
 from .stages import AFTER_ALL, AFTER_EDIT, after
@@ -128,6 +129,11 @@ def read_finished(folder: Path) -> tuple[RunFile, RunSummary]:
     if run.digest != summary.digest:
         raise InputError(f"In {folder} run.json is of run {run.digest} but summary.json of run {summary.digest}.")
     check_numbers(place, summary.means, summary.comparisons)
+    if summary.content not in (None, digest_of(summary, {"content"})):
+        raise InputError(
+            f"{place}: was changed after it was written: its content has another digest than it says; start the run "
+            "again, which sums up its lines anew."
+        )
     if (found := changed(folder / "cases.jsonl", summary)) is not None:
         raise InputError(found)
     return run, summary

@@ -461,6 +461,8 @@ class RunSummary(Record):
     """Of the `cases.jsonl` that it was computed from; None in files of older versions, which did not record it."""
     lines: int | None = None
     """Of that file; None as above."""
+    content: str | None = None
+    """Digest of all other fields; None as above."""
     counts: dict[str, dict[str, int]]
     """Per task: cases done, skipped and failed, and unscored probes by reason."""
     means: tuple[Mean, ...]

@@ -24,7 +24,7 @@ from .defaults import foreign_defaults
 from .guard import content_of, key_of
 from .outline import Outline, check_generation, outline
 from .provenance import provenance
-from .results import EditorSpec, RunFile, RunSpec, RunSummary, TrainingSpec
+from .results import EditorSpec, RunFile, RunSpec, RunSummary, TrainingSpec, digest_of
 from .schedules import SCHEDULES, Work, lines
 from .store import Store
 from .summary import summarise
@@ -248,6 +248,8 @@ def _sum_up(prepared: Prepared, store: Store, ids: Mapping[str, Collection[str]]
     reason = None if valid else "The base model's weights were not the same after the run as before it."
     found = summarise(prepared.file, store.records(prepared.file, ids), valid, reason, expected=prepared.total)
     content = content_of(store.cases)
-    summary = found.model_copy(update=dict(zip(("cases_sha256", "lines"), content, strict=True)) if content else {})
+    made_of = dict(zip(("cases_sha256", "lines"), content or (None, None), strict=True))
+    summary = found.model_copy(update=made_of)
+    summary = summary.model_copy(update={"content": digest_of(summary, {"content"})})
     store.write("summary.json", summary)
     return summary

@@ -267,7 +267,7 @@ class Editor(ABC, Generic[C]):
     @staticmethod
     def saved(folder: Path) -> bool:
         """Tell whether a folder holds a complete editor."""
-        return (folder / EDITOR).is_file()
+        return (folder / EDITOR).exists()
 
     @classmethod
     def load(cls, folder: Path) -> Self:

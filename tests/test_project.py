@@ -48,6 +48,7 @@ MAY_IMPORT = {
         "instructedit.benchmark.decide",
         "instructedit.benchmark.direction_results",
         "instructedit.benchmark.forms",
+        "instructedit.benchmark.guard",
         "instructedit.benchmark.health",
         "instructedit.benchmark.matching",
         "instructedit.benchmark.metrics",
@@ -66,6 +67,7 @@ MAY_IMPORT = {
         "instructedit.editors.cases",
         "instructedit.editors.errors",
         "instructedit.editors.jsonfile",
+        "instructedit.editors.files",
         "instructedit.editors.search",
     ),
 }
