@@ -8,7 +8,7 @@ import codecs
 import io
 import os
 import sys
-from typing import IO, Any
+from typing import Any, TextIO
 
 ASCII = "plain-ascii"
 """ASCII by another name: for a stream that says `ascii`, typer would write UTF-8."""
@@ -72,7 +72,7 @@ class Streams:
         return self._raw.error
 
 
-def _text(raw: _Lenient, was: IO[str] | None, errors: str) -> io.TextIOWrapper:
+def _text(raw: _Lenient, was: TextIO | None, errors: str) -> io.TextIOWrapper:
     """Return a stream that replaces the characters which its encoding lacks."""
     encoding = was.encoding if was is not None else "utf-8"
     if codecs.lookup(encoding).name == "ascii":

@@ -30,7 +30,7 @@ def out_of_reach() -> str | None:
 
 
 def _ask(endpoint: str) -> str | None:
-    from huggingface_hub.utils import get_session
+    from huggingface_hub import get_session
 
     try:
         status = get_session().head(endpoint, timeout=WAIT).status_code
