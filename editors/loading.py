@@ -28,12 +28,10 @@ from transformers.dynamic_module_utils import get_relative_import_files
 from .errors import InputError
 from .folder import Contents, survey, unloadable
 from .hub import out_of_reach
-from .remedies import STAGES, odd_values, quantised, remedy_of, whole
+from .remedies import STAGES, TRUST, odd_values, quantised, remedy_of, whole
 from .rows import require_offsets
 
 DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-TRUST = "--trust-remote-code (trust_remote_code = true in a preset) lets it run; read it first"
 
 
 def locate(name: str | Path) -> str:
@@ -87,7 +85,10 @@ class Origin:
         if path.is_dir():
             return survey(path)
         cached = self._cached()
-        return None if cached is None else survey(cached)
+        try:
+            return None if cached is None else survey(cached)
+        except InputError:
+            return None  # what was not fetched yet can be; if not, the loader says so
 
     @property
     def bare(self) -> bool:
@@ -133,7 +134,7 @@ class Origin:
         Raises:
             InputError: If there is none, or it gives no character offsets.
         """
-        if self.contents is not None and not self.contents.tokenizer:
+        if self.contents is not None and not self.contents.tokenizer and Path(self.place).exists():
             raise unloadable(
                 self.place,
                 "it holds no tokenizer (tokenizer.json)",
@@ -173,13 +174,21 @@ class Origin:
                 device_map=device_map,
                 use_safetensors=None if self._gguf else True,
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are refused below, with their names and shapes
                 **self._options,
                 **self._gguf,
             )
         model, loading = loaded
         # transformers fills what a checkpoint lacks with random numbers.
-        lacking = sorted([*loading["missing_keys"], *(str(key) for key in loading["mismatched_keys"])])
-        if lacking:
+        if other := sorted(loading["mismatched_keys"]):
+            key, found, expected = other[0]
+            raise unloadable(
+                self.place,
+                f"{len(other)} weights of the checkpoint have another shape than by config.json, the first is {key}: "
+                f"found {list(found)}, expected {list(expected)}",
+                "config.json and weights of the same model were expected",
+            )
+        if lacking := sorted(loading["missing_keys"]):
             raise InputError(
                 f"{self.place}: the checkpoint lacks {len(lacking)} weights of the model, the first is {lacking[0]}; "
                 "config.json and weights of the same model were expected."
@@ -205,6 +214,10 @@ class Origin:
         """
         if not self.bare:
             return self.model(device_map="meta")
+        if self.lacks is None:
+            self.notes.append(
+                f"{self.place}: its weights are not on this machine; its configuration and tokenizer were looked at."
+            )
         with self._said("model"), torch.device("meta"):
             model = AutoModelForCausalLM.from_config(self.config, trust_remote_code=self.trust_remote_code)
         assert isinstance(model, PreTrainedModel)

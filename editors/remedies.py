@@ -42,15 +42,13 @@ STAGES = {
     "tokenizer": "put the tokenizer.json of the model that it was made from beside it",
     "weights": "config.json and weights of the same model were expected; download it again",
 }
-"""What helps where nothing more is known of an error."""
+"""What helps where nothing more is known of an error in a folder."""
 
+TRUST = "--trust-remote-code (trust_remote_code = true in a preset) lets it run; read it first"
 OFFLINE = "name a folder, or a hub id of a model that is on this machine or can be reached"
 
 REMEDIES = (
-    (r"trust_remote_code", "--trust-remote-code (trust_remote_code = true in a preset) lets it run; read it first"),
-    (r"gated|401|403|[Aa]ccess to model .* is restricted", "ask for access on its page, then `hf auth login`"),
-    (r"couldn't connect|offline|[Cc]onnection|outgoing traffic|timed? ?out|[Mm]ax retries", OFFLINE),
-    (r"not a valid model identifier|Repository Not Found|404|Repo id must", OFFLINE),
+    (r"trust_remote_code", TRUST),
     (
         r"does not recognize this architecture|Unrecognized model",
         "a newer transformers may (pip install -U transformers)",
@@ -59,10 +57,12 @@ REMEDIES = (
         r"[Oo]ut of memory|can't allocate memory|not enough memory",
         "--dtype bfloat16 halves the weights, --device-map auto spreads them",
     ),
-    (r"ignore_mismatched_sizes|size mismatch", "config.json and weights of the same model were expected"),
     (r"[Ss]afetensor|deserializing header", "download the weights again"),
 )
 """What helps, by what a message says."""
+
+ACCESS = r"\bgated\b|\b40[13]\b|access to model .* is restricted"
+"""What a message of the hub says of a model that is there and may not be read."""
 
 SIZES = (
     "hidden_size",
@@ -75,8 +75,8 @@ SIZES = (
     "max_position_embeddings",
 )
 """Sizes that every decoder has under these names or others that its class knows; none of them can be 0."""
-
-
+LEFT_OUT = ("num_key_value_heads", "head_dim")
+"""Sizes that follow from others where null stands for them."""
 TINY = 5e-324
 """Least number above 0."""
 MOST, LAYERS = 2**31 - 1, 10_000
@@ -107,6 +107,8 @@ def remedy_of(error: BaseException, stage: str, *, local: bool) -> str:
     for pattern, remedy in REMEDIES:
         if re.search(pattern, text):
             return remedy
+    if not local and re.search(ACCESS, text, re.IGNORECASE):
+        return "ask for access on its page, then `hf auth login`"
     if found := re.search(r"pip install [^`'\"\n]*[^`'\"\s.,)]", text):
         return found[0]
     for module, package in PACKAGES.items():
@@ -169,8 +171,8 @@ def odd_values(raw: Mapping[str, Any]) -> tuple[str, str] | None:
     names = {own: name for name, own in kind.attribute_map.items()}
     for key, value in raw.items():
         name = names.get(key, key)
-        if value is None and getattr(usual, name, None) is None:
-            continue
+        if value is None and (name not in SIZES or name in LEFT_OUT or getattr(usual, name, None) is None):
+            continue  # what stands for it is the architecture's own affair
         found = _size(name, value) or _number(name, value) or _rope(name, value)
         if found is not None:
             what, expected = found

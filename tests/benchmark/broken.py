@@ -304,7 +304,7 @@ def _kinds() -> list[Broken]:
             ("longer than its header", also(lambda f: (f / WEIGHTS).open("ab").write(b"more") and None), "bytes"),
             ("one is missing", weights(lambda w: w.pop("model.layers.1.mlp.down_proj.weight")), "down_proj"),
             ("other names", weights(lambda w: [w.update({"x." + k: w.pop(k)}) for k in list(w)]), "lacks"),
-            ("another shape", keys(intermediate_size=40), "size|shape|mismatch"),
+            ("another shape", keys(intermediate_size=40), r"shape|size|mismatch"),
             ("another vocabulary", keys(vocab_size=500), "size|shape|mismatch"),
             ("misnamed", renamed(WEIGHTS, "weights.safetensors"), "weights.safetensors"),
             ("a shard is missing", also(sharded, without("model-00002-of-00002.safetensors")), "model-00002-of-00002"),
