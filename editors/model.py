@@ -23,7 +23,7 @@ from .activations import replace_activations
 from .edits import Edits
 from .engine import Engine
 from .errors import InputError
-from .experts import device_of, plain_experts, require_products, weight_of
+from .experts import device_of, plain_experts, require_maps, weight_of
 from .rows import Row, encode, encode_prompt, require_offsets
 from .sketch import context_of, locate, read_config, unloadable
 from .structure import Site, Structure, execution_device
@@ -65,7 +65,7 @@ class LanguageModel(Taps):
         self.tokenizer = tokenizer
         self.device = execution_device(model.get_input_embeddings())
         plain_experts(self.model)
-        require_products(self.model, self.structure, self.device)
+        require_maps(self.model, self.structure, self.device)
         self.context = context_of(model)
         special = model.generation_config or GenerationConfig()
         end = special.eos_token_id if special.eos_token_id is not None else tokenizer.eos_token_id
