@@ -261,8 +261,8 @@ def require_maps(model: PreTrainedModel, structure: Structure, device: torch.dev
     """Make sure, by a pass over a few tokens, that what is done at maps is what their weights do.
 
     The products of all routed experts have to be noticed, and a linear module with a forward of its own has to take and
-    give vectors of its weight's widths (DeepSeek-V4's output projection works on groups). Maps that do not are taken off
-    the structure, so that nobody edits what would not change.
+    give vectors of its weight's widths (DeepSeek-V4's output projection works on groups). Maps that do not are left
+    out of the structure, so that nobody edits what would not change.
     """
     seen: set[str] = set()
     odd: set[str] = set()
@@ -281,7 +281,8 @@ def require_maps(model: PreTrainedModel, structure: Structure, device: torch.dev
 
         return hook
 
-    hooks = {site: noticing(site.rpartition(".")[0]) for site in structure.routers if _stack(model, site) is not None}
+    stacked = [site for site in structure.routers if _stack(model, site) is not None]
+    hooks = {site: noticing(site.rpartition(".")[0]) for site in stacked}
     own = [
         (site, module)
         for site in (site for sites in structure.sites for site in sites if site.name not in structure.routers)
