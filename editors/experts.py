@@ -26,7 +26,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from .parts import stored_as_inputs
-from .structure import Structure, execution_device
+from .structure import Site, Structure, execution_device
 
 Hook = Callable[[Tensor, Tensor], Tensor]
 """From inputs [tokens, d_in] and outputs [tokens, d_out] of an expert's map, the new outputs."""
@@ -257,12 +257,15 @@ def _slices(weight: Tensor, stack: Tensor) -> range | None:
     return range(number, number + count) if fits and weight.dim() in (2, 3) else None
 
 
-def require_products(model: PreTrainedModel, structure: Structure, device: torch.device) -> None:
-    """Make sure, by a pass over a few tokens, that the products of all routed experts can be noticed.
+def require_maps(model: PreTrainedModel, structure: Structure, device: torch.device) -> None:
+    """Make sure, by a pass over a few tokens, that what is done at maps is what their weights do.
 
-    Experts whose products are not are taken off the structure's maps, so that nobody edits what would not change.
+    The products of all routed experts have to be noticed, and a linear module with a forward of its own has to take and
+    give vectors of its weight's widths (DeepSeek-V4's output projection works on groups). Maps that do not are left
+    out of the structure, so that nobody edits what would not change.
     """
     seen: set[str] = set()
+    odd: set[str] = set()
 
     def noticing(name: str) -> Hook:
         def hook(_: Tensor, y: Tensor) -> Tensor:
@@ -271,11 +274,29 @@ def require_products(model: PreTrainedModel, structure: Structure, device: torch
 
         return hook
 
-    hooks = {site: noticing(site.rpartition(".")[0]) for site in structure.routers if _stack(model, site) is not None}
-    if not hooks:
+    def measuring(site: Site) -> Callable[[nn.Module, Any, Tensor], None]:
+        def hook(_: nn.Module, given: Any, output: Tensor) -> None:
+            if (given[0].shape[-1], output.shape[-1]) != (site.d_in, site.d_out):
+                odd.add(site.name)
+
+        return hook
+
+    stacked = [site for site in structure.routers if _stack(model, site) is not None]
+    hooks = {site: noticing(site.rpartition(".")[0]) for site in stacked}
+    own = [
+        (site, module)
+        for site in (site for sites in structure.sites for site in sites if site.name not in structure.routers)
+        if type(module := model.get_submodule(site.name)).forward not in (nn.Linear.forward, Conv1D.forward)
+    ]
+    if not hooks and not own:
         return
     vocabulary = int(cast(int, model.get_input_embeddings().num_embeddings))
     ids = torch.arange(1, min(33, vocabulary), device=device)[None]
-    with suppress(Exception), torch.no_grad(), routed(model, structure.routers, hooks, lambda tokens: [0] * tokens):
-        model(input_ids=ids, use_cache=False)
-    structure.forget({site for site in hooks if site.rpartition(".")[0] not in seen})
+    handles = [module.register_forward_hook(measuring(site)) for site, module in own]
+    try:
+        with suppress(Exception), torch.no_grad(), routed(model, structure.routers, hooks, lambda tokens: [0] * tokens):
+            model(input_ids=ids, use_cache=False)
+    finally:
+        for handle in handles:
+            handle.remove()
+    structure.forget({site for site in hooks if site.rpartition(".")[0] not in seen} | odd)

@@ -14,7 +14,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 from .activations import replace_activations
 from .edits import Edits
 from .engine import Engine
-from .experts import device_of, plain_experts, require_products, weight_of
+from .experts import device_of, plain_experts, require_maps, weight_of
 from .loading import Origin, code_of, load
 from .rows import Row, encode, encode_prompt, require_offsets
 from .scripts import Joint
@@ -64,7 +64,7 @@ class LanguageModel(Taps):
         self.vocabulary = int(self.model.get_input_embeddings().weight.shape[0])
         self.device = execution_device(model.get_input_embeddings())
         plain_experts(self.model)
-        require_products(self.model, self.structure, self.device)
+        require_maps(self.model, self.structure, self.device)
         self.context = context_of(model)
         special = model.generation_config or GenerationConfig()
         end = special.eos_token_id if special.eos_token_id is not None else tokenizer.eos_token_id

@@ -7,7 +7,7 @@ every other number of it.
 """
 
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
@@ -57,7 +57,7 @@ def _tried(model: PreTrainedModel, ups: Sequence[Site], down: Site, device: torc
         seen.append(arguments[0])
 
     vocabulary = int(cast(int, model.get_input_embeddings().num_embeddings))
-    with ExitStack() as stack, torch.no_grad():
+    with ExitStack() as stack, torch.no_grad(), suppress(Exception):  # then it is not found by trying
         for up in ups:
             stack.callback(model.get_submodule(up.name).register_forward_hook(put_out).remove)
         stack.callback(model.get_submodule(down.name).register_forward_pre_hook(enter).remove)

@@ -55,8 +55,8 @@ _WHOLE = {"c_attn": "query key value", "q_attn": "query", "c_proj": "output"}
 
 _MIXERS = re.compile(r"attn|attention|mamba|ssm|mlstm|(^|\.)conv")
 """Modules that mix tokens: no MLP, though the maps of some of them would fit."""
-_BESIDE = re.compile(r"norm|adapter|router|(^|\.)gate\.|indexer|compressor")
-"""Modules that are beside the stream: adapters, and what chooses experts or keys."""
+_BESIDE = re.compile(r"norm|adapter|router|(^|\.)gate\.|indexer|compressor|delayed")
+"""Modules that are beside the stream: adapters, what chooses experts or keys, and what reads the token before."""
 
 
 @dataclass(frozen=True, slots=True)

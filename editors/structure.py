@@ -183,7 +183,7 @@ class Structure:
         return {cut.block + 1 for cut in cuts if cut.late and cut.block + 1 < len(self)}
 
     def forget(self, sites: Collection[str]) -> None:
-        """Leave out some maps of routed experts, which cannot be edited."""
+        """Leave out some maps, which cannot be edited."""
         self.sites = [[site for site in own if site.name not in sites] for own in self.sites]
 
     def router(self, site: str) -> str | None:
