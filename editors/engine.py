@@ -119,6 +119,7 @@ class Engine:
 
     Attributes:
         ways: Which ways of computing are used; until they have been tried, the plainest.
+        repeated: Names of the sites that a pass runs more than once.
         block_of: Index of the block that a module is part of.
         named: Names of the arguments of the model's forward.
         passing: For each block what stands for it in a pass that starts later.
@@ -133,6 +134,7 @@ class Engine:
         self.block_of = {part: index for index, block in enumerate(structure.blocks) for part in block.modules()}
         self._limit, self._context = limit, context
         self.ways = Ways("single")
+        self.repeated: set[str] = set()
         # a block that was heard to its end need not be again: it has shown what it writes to, and what it calls twice
         self._heard: set[tuple[int, tuple[str, ...]]] = set()
         self.passing = [PassThrough(block) for block in structure.blocks]

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from .edits import Edits
-from .errors import CaseError
 from .experts import Hook, group, routed
 from .layout import Segment
 from .patches import Patch
@@ -214,8 +213,6 @@ def tapped(
 
     def tap(name: str) -> Callable[[nn.Module, Any, Tensor], Tensor]:
         def hook(_: nn.Module, arguments: Any, output: Tensor) -> Tensor:
-            if name in inputs:
-                raise CaseError(f"{name} is run more than once in a pass, and gradients at it cannot be taken apart.")
             inputs[name] = arguments[0].detach()
             if halt:
                 raise Halt

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .activations import differentiated_once
 from .edits import Edits
+from .errors import CaseError
 from .hooks import Tapped, tapped, tapped_experts
 from .layout import Known
 from .passes import BasePass, Passes, by_row
@@ -76,10 +77,16 @@ class Taps(Passes):
             sites: Where to capture.
             loss: From a row's index and its logits [scored, vocabulary], the row's loss (a scalar).
 
+        Raises:
+            CaseError: If a site is run more than once in a pass, as in a looped model.
+
         Returns:
             Factors by site name; tokens of all rows one after another, on the site's device, in the model's type.
         """
         names = [site.name for site in sites]
+        if twice := self.engine.repeated.intersection(names):
+            name = min(twice)
+            raise CaseError(f"{name} is run more than once in a pass, and gradients at it cannot be taken apart.")
         first = min(site.block for site in sites)
         cut = Cut(first, frozenset(site.name for site in sites if site.block == first))
         base = self.base_pass(rows, [cut])

@@ -155,7 +155,7 @@ def test_the_trial_is_short(tokenizer):
     state = torch.get_rng_state()
     LanguageModel(hf, tokenizer)
     assert len(passes) <= 30
-    assert sum(passes) <= 500
+    assert sum(passes) <= 600
     assert torch.equal(torch.get_rng_state(), state)
 
 
