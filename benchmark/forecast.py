@@ -121,7 +121,9 @@ def forecast(found: Outline, sketch: Sketch, machine: Machine, root: Path, seen:
     fixed = Need(run.weights + memory.LIBRARIES[machine.kind], run.spaced)
     phases.append(Phase("loading the model", fixed))
     for group in groups:
-        name, cost = group[0].editor, run.cost(group[0])
+        name = group[0].editor
+        with found.config.origin.at(f"editors.{name}", name):
+            cost = run.cost(group[0])
         rest = {row.name for row in group if not unserved(found.editors[row.name], sketch)}
         own = [training for training in found.trainings if training.rows[0] in rest]
         new = [training for training in own if _key(training, found.config.seed) not in seen]

@@ -307,6 +307,7 @@ def _options() -> Iterator[Input]:
                     yield Input("toml: options of editors", f"{row} {option} {name}", made, needs)
     for text, needs in (
         ("[editors.mine]\nmethod = 'ftm'", ("mine.toml", "'mine'", "ftm")),
+        ("[editors.mine]\nmethod = 'ft-m'\nblock = 99", ("mine.toml", "'mine'", "99")),
         ("[editors.ft-m]\nstep = 3", ("mine.toml", "'ft-m'", "'step'", "'steps'")),
         ("[editors.mine]\nextends = 'ft-m'", ("mine.toml", "mine", "ft-m")),
         ("[editors.none]\ninstructed_probes = 'some'", ("mine.toml", "'none'", "instructed_probes")),
