@@ -256,10 +256,12 @@ class _Trial:
         """
         front, other, row = self.rows
         whole = replace(row, scored=tuple(range(len(row))))
-        copies = (self.engine.limit - len(row)) // len(front) if self.ways.packing == "mask" else 1
+        masked = self.ways.packing == "mask"
+        copies = (self.engine.limit - len(row)) // len(front) if masked else 1
+        read = tuple(range(0 if masked else len(front) - 1, len(front)))  # few where the last block treats what is read
 
         def packed(first: Row) -> list[Tensor]:
-            rows = [replace(first, scored=(len(first) - 1,))] * copies + [whole]
+            rows = [replace(first, scored=read)] * copies + [whole]
             return [logits for _, logits in self.model.forward(rows)]
 
         try:
@@ -267,7 +269,7 @@ class _Trial:
         except Exception:
             return False
         leak = _gap(one[-1], two[-1], self._extremes(self.plain[2]))
-        wanted = [*[self.plain[0][-1:]] * copies, self.plain[2]]
+        wanted = [*[self.plain[0][list(read)]] * copies, self.plain[2]]
         fits = all(map(self._close, one, wanted))
         return fits and leak <= (COARSE_LEAK if self.hf.dtype.itemsize < 4 else LEAK) * self._spread(self.plain[2])
 
