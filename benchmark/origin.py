@@ -8,8 +8,14 @@ from typing import Any
 from instructedit.editors.errors import InputError
 
 _OPTIONS = {
-    **{key: f"--{key}" for key in ("data", "model", "limit", "schedule", "setting", "seed", "instructions")},
-    **{"tasks": "--task", "editors": "--editor", "batch_size": "--batch-size", "revision": "--model"},
+    **{key: f"--{key}" for key in ("data", "model", "limit", "schedule", "setting", "seed", "instructions", "dtype")},
+    **{
+        "trust_remote_code": "--trust-remote-code",
+        "tasks": "--task",
+        "editors": "--editor",
+        "batch_size": "--batch-size",
+        "revision": "--model",
+    },
 }
 """Options of the command line by the key that they give."""
 
