@@ -289,7 +289,7 @@ def test_a_disk_that_fills_up_while_training_is_a_sentence(cases, tmp_path, mode
 
     training, checkpoint = make(cases)
     monkeypatch.setattr(Learner, "fit", full)
-    with pytest.raises(StorageError, match=r"cannot be written \(No space left on device\); the same command goes on"):
+    with pytest.raises(StorageError, match=r"\(No space left on device\); the same command starts it again"):
         trained(training, model, checkpoint, tmp_path)
 
 
