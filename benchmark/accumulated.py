@@ -173,3 +173,20 @@ def _laid_out(edits: Edits, model: LanguageModel | None = None) -> Edits:
 def _index(folder: Path, row: str) -> Path:
     # rows are named by users; `/` and `.` would say something to a path
     return folder / "edits" / f"{quote(row, safe='@#+').replace('.', '%2E')}.json"
+
+
+def sweep_edits(folder: Path) -> None:
+    """Remove edits that no index names: a kill came between a new state and the removal of the one before it.
+
+    The caller holds the run's lock. Where an index cannot be read, nothing is removed.
+    """
+    try:
+        named = {
+            _Index.model_validate_json(index.read_text(encoding="utf-8")).file
+            for index in (folder / "edits").glob("*.json")
+        }
+        for path in (folder / "edits").glob("*.safetensors"):
+            if path.name not in named:
+                path.unlink()
+    except (OSError, ValueError):
+        return

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from instructedit.editors import Editor, LanguageModel
 
+from .accumulated import sweep_edits
 from .checkpoint import Checkpoint
 from .config import EMBEDDED_MODEL, RunConfig
 from .defaults import foreign_defaults
@@ -186,6 +187,7 @@ def run(
             report(f"note: this run was begun with {change}; its finished results are kept.")
         if cut := store.mend():
             report(f"{store.cases}: the last line was half-written ({cut} bytes) and is computed again.")
+        sweep_edits(store.folder)
         done = {key_of(record) for record in store.records()}
         if done:
             report(f"{len(done)} of {total} results are there already.")
