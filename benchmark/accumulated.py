@@ -186,10 +186,15 @@ def _laid_out(edits: Edits, model: LanguageModel | None = None) -> Edits:
 
 
 def tidy(folder: Path) -> None:
-    """Remove edits in a run's folder that no index names any more; a kill may have left them."""
-    for index in (folder / "edits").glob("*.json"):
-        with suppress(InputError, OSError):
-            _tidy(index, index.with_name(str(read_object(index).get("file"))))
+    """Remove edits in a run's folder that no index names: a kill came between a state and the removal of the last one.
+
+    The caller holds the run's lock. Where an index cannot be read, nothing is removed.
+    """
+    with suppress(InputError, OSError):
+        named = {read_object(index).get("file") for index in (folder / "edits").glob("*.json")}
+        for path in (folder / "edits").glob("*.safetensors"):
+            if path.name not in named:
+                path.unlink()
 
 
 def _tidy(index: Path, path: Path) -> None:

@@ -332,6 +332,16 @@ def test_a_kill_between_the_rows_states_loses_nothing(sequence, tmp_path, monkey
     assert (tmp_path / finished.name / "cases.jsonl").read_bytes() == (finished / "cases.jsonl").read_bytes()
 
 
+def test_a_kill_before_the_old_state_was_removed_leaves_it_no_longer_than_the_next_start(sequence, tmp_path):
+    prepared, finished = sequence
+    edits = tmp_path / finished.name / "edits"
+    shutil.copytree(finished, tmp_path / finished.name)
+    kept = {path.name for path in edits.iterdir()}
+    (edits / "none-1.safetensors").write_bytes(b"of an earlier state")
+    run(prepared, tmp_path)
+    assert {path.name for path in edits.iterdir()} == kept
+
+
 def test_a_joint_edit_is_made_once(batch, tmp_path, monkeypatch):
     prepared, finished = batch
     shutil.copytree(finished, tmp_path / finished.name)
