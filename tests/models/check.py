@@ -114,8 +114,8 @@ class Result:
 
 
 PAIRS = ("up", "down"), ("shared up", "shared down"), ("expert up", "expert down")
-LEADING = *(pair[0] for pair in PAIRS), "query", "query key value", "input", "output"
-CLOSING = *(pair[1] for pair in PAIRS), "output", "query key value", "input"
+LEADING = *(pair[0] for pair in PAIRS), "query", "query key value", "key value", "input", "output"
+CLOSING = *(pair[1] for pair in PAIRS), "output", "query key value", "key value", "input"
 """Parts that editors are given, the first that a block has; their defaults are those of its MLP."""
 
 
@@ -306,7 +306,7 @@ class Check:
     def same(self, what: str, found: Sequence[Tensor], wanted: Sequence[Tensor], close: float = CLOSE) -> None:
         """Compare numbers row by row."""
         assert len(found) == len(wanted), f"{what}: {len(found)} rows, {len(wanted)} were expected"
-        scale = max(float(tensor.abs().max()) for tensor in wanted)
+        scale = max(float(tensor.abs().max()) for tensor in wanted) or 1.0  # an expert that no token reaches
         for row, (one, other) in enumerate(zip(found, wanted, strict=True)):
             assert one.shape == other.shape, f"{what}: shape {tuple(one.shape)}, not {tuple(other.shape)}"
             gap = float((one - other).abs().max()) / scale if bool(one.isfinite().all()) else float("inf")
