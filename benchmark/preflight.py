@@ -136,7 +136,7 @@ def check(label: str, config: RunConfig, name: str, place: Place, seen: set[str]
     machine = measure(sketch.width, place.kind, DTYPES[config.dtype], PACK_TOKENS.get(kind, PACK_TOKENS["cuda"]))
     counts = {task: len(cases) for task, cases in found.cases.items()}
     notes = (*sketch.notes, *said(found.rows, foreign_defaults(found.rows, found.editors, sketch)))
-    notes = (*notes, *unable_notes(found.rows, found.editors, sketch))
+    notes = (*notes, *unable_notes(found, sketch))
     weights = forecast(found, sketch, machine, place.root, seen)
     return Checked(label, config, counts, weights, notes, tuple(_data(found)), sketch.lacks)
 

@@ -230,7 +230,7 @@ def _ready(
     for row in prepared.outline.rows:
         if reason := unserved(editors[row.name], prepared.model):
             editors[row.name] = Unable(editors[row.name], reason)
-    for note in unable_notes(prepared.outline.rows, prepared.outline.editors, prepared.model):
+    for note in unable_notes(prepared.outline, prepared.model):
         report(f"note: {note}")
     for training, checkpoint in zip(prepared.outline.trainings, prepared.checkpoints, strict=True):
         if isinstance(editors[training.rows[0]], Unable):

@@ -1,11 +1,11 @@
 """Editors that cannot edit a model: their rows fail, with the reason in each record, and the others go on."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 from instructedit.editors import Editor, EditRequest, InstructedProbes, LanguageModel, Sketch, UnservedError
 
-from .settings import RowSpec
+from .outline import Outline
 
 
 def unserved(editor: Editor[Any], model: LanguageModel | Sketch) -> str | None:
@@ -18,11 +18,17 @@ def unserved(editor: Editor[Any], model: LanguageModel | Sketch) -> str | None:
     return None
 
 
-def unable_notes(
-    rows: Sequence[RowSpec], editors: Mapping[str, Editor[Any]], model: LanguageModel | Sketch
-) -> Iterator[str]:
-    """Yield one sentence on each editor of a run that cannot edit its model."""
-    reasons = {row.editor: reason for row in rows if (reason := unserved(editors[row.name], model))}
+def unable_notes(found: Outline, model: LanguageModel | Sketch) -> Iterator[str]:
+    """Yield one sentence on each editor of a run that cannot edit its model.
+
+    Raises:
+        InputError: If an editor is told a block that the model does not have.
+    """
+    reasons: dict[str, str] = {}
+    for row in found.rows:
+        with found.config.origin.at(f"editors.{row.editor}", row.editor):
+            if reason := unserved(found.editors[row.name], model):
+                reasons[row.editor] = reason
     for editor, reason in reasons.items():
         yield f"'{editor}' cannot edit this model, and its rows will fail: {reason}"
 

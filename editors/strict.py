@@ -36,7 +36,19 @@ def validated(kind: type[M], options: Mapping[str, Any]) -> M:
     Raises:
         ValidationError: See `complaint`.
     """
-    return kind.model_validate_json(json.dumps(dict(options), default=str), strict=True)
+    # names of files need not be UTF-8, and JSON cannot hold them
+    names = {key: value for key, value in options.items() if isinstance(value, str) and not _is_unicode(value)}
+    texts = {key: value.encode(errors="replace").decode() for key, value in names.items()}
+    found = kind.model_validate_json(json.dumps({**options, **texts}, default=str), strict=True)
+    return found.model_copy(update=names) if names else found
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def complaint(error: ValidationError, kind: type[BaseModel], options: Mapping[str, Any]) -> Complaint:

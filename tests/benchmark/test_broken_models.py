@@ -27,7 +27,8 @@ def test_it_is_one_sentence_that_says_what_to_do(broken, tmp_path):
         code, text, crashed = call(place, tmp_path / "out", *broken.words, *words)
         assert judged(broken, code, text, crashed) == "clear", text
         lines = text.strip().splitlines()
-        assert [line.startswith("instructedit: ") for line in lines] == [True], text
+        assert lines[-1].startswith("instructedit: "), text
+        assert len(lines) == 1 or not broken.dry, "only what shows when weights are there is said after the forecast"
         if broken.group not in ("device", "package", "own code"):
             assert place.rstrip("/.") in lines[-1]
         said[words] = lines[-1].replace("It would be refused. ", "")

@@ -217,10 +217,10 @@ def test_a_hub_that_does_not_answer_is_known_in_seconds():
     code = """
 import time
 from instructedit.editors import InputError
-from instructedit.editors.sketch import locate, read_config
+from instructedit.editors.loading import Origin, locate
 begun = time.monotonic()
 try:
-    read_config(locate("nosuch/model"))
+    Origin(locate("nosuch/model")).config
 except InputError as error:
     print(error, "after", time.monotonic() - begun)
 """

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from instructedit.editors import InputError, LanguageModel, Sketch
+from instructedit.editors import InputError, LanguageModel, Sketch, loading
 from instructedit.editors.devices import check_device
 
 from ..benchmark.broken import good, keys, own_code, pickled
@@ -308,6 +308,7 @@ def test_a_hub_id_that_cannot_be_read_says_what_else_to_name(monkeypatch, said, 
         raise OSError(said)
 
     monkeypatch.setattr(AutoConfig, "from_pretrained", raises)
+    monkeypatch.setattr(loading, "out_of_reach", lambda: None)
     with pytest.raises(InputError, match=f"there is no folder no-one/model, and as a hub id: {said}; .*{advice}"):
         LanguageModel.load("no-one/model")
 

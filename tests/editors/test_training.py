@@ -363,7 +363,7 @@ def test_a_training_without_a_validation_case_is_refused(model, tmp_path):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"parts": ("mlp",)}, "Option 'parts' of the editor 'mend': Input should be 'up' or 'down', found 'mlp'."),
+        ({"parts": ("mlp",)}, "Option 'parts.0' of the editor 'mend': Input should be 'up', 'down', 'shared up'"),
         ({"parts": ()}, "Option 'parts' of the editor 'mend'"),
         ({"blocks": ()}, "Option 'blocks' of the editor 'mend'"),
         ({"blocks": (-1, 3)}, "name transformer.h.3.mlp.c_fc twice"),

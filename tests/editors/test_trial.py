@@ -137,7 +137,7 @@ def test_what_falls_back_is_recorded_and_said(odd):
 
 def test_a_common_model_uses_every_way_and_says_nothing(model):
     found = asdict(model.trial)
-    assert found.pop("sites") == (("up", 4), ("down", 4))
+    assert found.pop("sites") == (("up", 4), ("down", 4), ("query key value", 4), ("output", 4))
     assert found == {
         "packing": "rows",
         "partial": True,

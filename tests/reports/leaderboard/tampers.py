@@ -58,7 +58,7 @@ def a_removed_mean(files: Files) -> None:
     files.seal()
 
 
-@tampering("mean: ", "found nan")
+@tampering("content: a RunSummary was expected", "found NaN")
 def a_mean_that_is_no_number(files: Files) -> None:
     files.change("summary.json", lambda s: s["means"][0].update(mean=float("nan")))
     files.seal()
@@ -194,13 +194,13 @@ def a_negative_divergence(files: Files) -> None:
     files.consistent()
 
 
-@tampering("field 'scores.0.value': Input should be a finite number")
+@tampering("content: a CaseRecord was expected", "found NaN")
 def a_score_that_is_no_number(files: Files) -> None:
     files.one(lambda line: line["scores"][0].update(value=float("nan")))
     files.seal()
 
 
-@tampering("edit: finite numbers was expected", "inf")
+@tampering("content: a CaseRecord was expected", "found Infinity")
 def an_infinite_fact_of_the_edit(files: Files) -> None:
     files.one(lambda line: line["edit"].update(delta_norm=float("inf")))
     files.seal()

@@ -173,7 +173,7 @@ def memory_of_400_digits(files: Files) -> None:
     _put_lines(files, "usage.jsonl.gz", memory=10**400)
 
 
-@tampering("content: what can be checked was expected, found UnicodeEncodeError")
+@tampering("content: a RunFile was expected", "found the lone surrogate")
 def half_a_pair_in_a_configuration(files: Files) -> None:
     files.change("run.json", lambda run: run["spec"]["editors"][1]["config"].update(lr="\ud800"))
     files.seal()
@@ -269,7 +269,7 @@ def a_half_written_line(files: Files) -> None:
     files.seal()
 
 
-@tampering("content: a RunSummary was expected", "not valid JSON")
+@tampering("content: a RunSummary was expected", "more than 100 levels of nesting")
 def deep_json(files: Files) -> None:
     files.files[files.name("summary.json")] = b"[" * 200_000
     files.seal()
