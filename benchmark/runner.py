@@ -227,11 +227,11 @@ def _ready(
 ) -> dict[str, Editor[Any]]:
     """Return the editor of each row, all of them trained."""
     editors = dict(prepared.outline.editors)
+    for note in unable_notes(prepared.outline, prepared.model):
+        report(f"note: {note}")
     for row in prepared.outline.rows:
         if reason := unserved(editors[row.name], prepared.model):
             editors[row.name] = Unable(editors[row.name], reason)
-    for note in unable_notes(prepared.outline, prepared.model):
-        report(f"note: {note}")
     for training, checkpoint in zip(prepared.outline.trainings, prepared.checkpoints, strict=True):
         if isinstance(editors[training.rows[0]], Unable):
             continue

@@ -233,7 +233,8 @@ class Passes:
             if front is None:
                 return Start(cut.block, enter, frozen=frozen)
             behind = None
-            if frozen is not None and cut.block + 1 in base.kept.hidden:
+            # nothing was kept of a block that is not run on text
+            if frozen is not None and len(base.kept.hidden.get(cut.block + 1, ())):
                 behind = base.kept.hidden[cut.block + 1].picked(layout.sources)
             return Start(cut.block, enter, cache(partial(front.told, self.structure.front(cut))), frozen, behind)
 

@@ -94,6 +94,7 @@ class _Trial:
         self.modules = dict(model.model.named_modules())
         self._sites = [site for own in model.structure.sites for site in own if site.name in self.modules]
         self._ordinary = _ordinary(model)
+        self._unread: list[int] = []
         self.rows: list[Row] = []
         self.plain: list[Tensor] = []
         self.inputs: dict[str, float] = {}
@@ -129,7 +130,9 @@ class _Trial:
         self.engine.ways = replace(ways or self.engine.ways, **changed)
 
     def _notes(self) -> Iterator[str]:
-        count, usable = len(self.model.structure), len(self.ways.starts)
+        count, usable = len(self.model.structure), len({*self.ways.starts, *self._unread})
+        if self._unread:
+            yield f"{self.kind}: {len(self._unread)} of its {count} blocks are not run on text and have no parts."
         if self.ways.packing == "mask":
             yield f"{self.kind}: its attention cannot be told which tokens make a row; rows share a pass by a mask."
         elif self.ways.packing == "single":
@@ -185,6 +188,10 @@ class _Trial:
             raise InputError(
                 f"{self.kind}: its longest list of blocks, {self.model.structure.blocks_name}, is not run on text."
             )
+        # as blocks that attend to a picture: what an editor would change there reaches no text
+        self._unread = [index for index, block in enumerate(blocks) if block not in ran]
+        self.model.structure.forget({site.name for i in self._unread for site in self.model.structure.sites[i]})
+        self._sites = [site for site in self._sites if site.block not in self._unread]
         idle = [part for block in blocks for part in block.children() if not ran.intersection(part.modules())]
         if any(name.startswith("encoder_") for name in self.engine.named) and any(map(_attention, idle)):
             raise InputError(

@@ -399,5 +399,5 @@ def test_texts_without_limit_are_all_taken(model):
     found = outer_rows(model, case, case.request, 0, None, config, random.Random(0))
     kinds = [outer.kind for outer in found]
     assert (kinds.count("locality"), kinds.count("opposed"), kinds.count("edit")) == (7, 2, 3)
-    with pytest.raises(InputError, match="Option 'objective.locality_rows'"):
+    with pytest.raises(InputError, match=r"Option 'objective\.locality_rows'"):
         make(MEND, {"objective": {"locality_rows": "none"}})
