@@ -148,6 +148,11 @@ class Accumulated:
             return None
 
 
+def is_damaged(folder: Path, row: str, model: LanguageModel) -> bool:
+    """Tell whether a row has an edit that cannot be read any more."""
+    return _index(folder, row).exists() and Accumulated.load(folder, row, model) is None
+
+
 def _refused(model: LanguageModel, editor: Editor[Any], requests: Sequence[EditRequest], seed: int) -> dict[str, str]:
     """Return why an editor refuses requests even alone, by case id."""
     found = {}

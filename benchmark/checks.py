@@ -83,6 +83,9 @@ def needing(config: RunConfig, task: str) -> Iterator[None]:
     try:
         yield
     except MissingError as error:
+        if error.asked:
+            raise
+        error.asked = True
         key = asked_by(config, task)
         how = "" if key in config.model_fields_set else f", not set and so as the setting '{config.setting}' has it,"
         error.args = (f"{config.origin.of(key)}{how} asks for the task '{task}': {error}",)

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from instructedit.editors import EditCase, Editor, EditRequest, InputError, LanguageModel
 
-from .accumulated import Accumulated
+from .accumulated import Accumulated, is_damaged
 from .exhausted import in_halves, is_exhausted, reason
 from .guard import Key, key_of
 from .outline import Outline, requests_of
@@ -224,6 +224,8 @@ def sequential(work: Work) -> None:
         or any(work.lacks(row, stream[:mark], after(mark)) for mark in marks)
         or work.lacks(row, every, AFTER_ALL)
     ]
+    # the edits of a finished row stay for other programs
+    needed += [row for row in outline.rows if row not in needed and is_damaged(work.store.folder, row.name, work.model)]
     edits = {row.name: _resumed(work, row, stream, marks) for row in needed}
     first = 0
     for stop in sorted({*range(spec.chunk, len(stream), spec.chunk), *marks, len(stream)}):

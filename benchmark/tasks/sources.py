@@ -16,7 +16,13 @@ _LAYOUTS = ("", "benchmark/")  # the hub data set keeps its folders under benchm
 
 
 class MissingError(InputError):
-    """A file of a task is not where the data are."""
+    """A file of a task is not where the data are.
+
+    Attributes:
+        asked: Whether it says which key of the configuration asked for the task.
+    """
+
+    asked = False
 
 
 class AbsentError(MissingError):

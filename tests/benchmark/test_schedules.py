@@ -484,3 +484,22 @@ def test_facts_of_one_edit_stand_at_its_own_stage_only(sequence):
         "no facts of the last edit"
     )
     assert all(len({facts["delta_norm"] for facts in stage}) == 1 for stage in by_stage.values()), "of one edit"
+
+
+def test_a_damaged_edit_of_a_finished_row_is_made_again(sequence, tmp_path):
+    prepared, finished = sequence
+    folder = tmp_path / finished.name
+    shutil.copytree(finished, folder)
+    (folder / "summary.json").unlink()
+    whole = (finished / "cases.jsonl").read_bytes().splitlines(keepends=True)
+    last = json.loads(whole[-1])["editor"]
+    (folder / "cases.jsonl").write_bytes(b"".join(whole[:-1]))
+    others = [path for path in (folder / "edits").glob("*.safetensors") if not path.name.startswith(f"{last}-")]
+    assert others
+    for path in others:
+        path.write_bytes(b"")
+    said = []
+    run(prepared, tmp_path, report=said.append)
+    assert (folder / "cases.jsonl").read_bytes() == b"".join(whole)
+    assert files(folder) == files(finished)
+    assert all(any(f"{path}: damaged" in line for line in said) for path in others)
