@@ -25,8 +25,18 @@ def child(code, *words, folder=None, **environment):
     mine = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "PYTHONUTF8", "PYTHONIOENCODING", "LC_ALL", "HF_HUB_OFFLINE")
     kept = {name: value for name, value in os.environ.items() if name not in mine}
     return subprocess.run(
-        [sys.executable, "-c", code, *words], capture_output=True, cwd=folder, check=False, env={**kept, **environment}
+        [sys.executable, "-c", code, *words],
+        capture_output=True,
+        cwd=folder,
+        check=False,
+        env={**kept, **environment},
+        preexec_fn=heed,
     )
+
+
+def heed():
+    """Undo that a shell lets its background jobs, such as these tests may be in, ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 AFTER_MAIN = f"""
