@@ -11,7 +11,7 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from instructedit.editors import (
 from instructedit.editors.editor import EDITOR
 from instructedit.editors.files import sweep
 from instructedit.editors.state import parsed, read_object
-from instructedit.editors.trainer import BEST, SAVED
+from instructedit.editors.trainer import SAVED, drop_saves
 
 from .checkpoint import RECORD, Checkpoint
 from .results import TrainingSpec, parse_record, unlike
@@ -290,9 +290,7 @@ def _finished(editor: TrainedEditor[Any], folder: Path, report: Callable[[str], 
         return None
     if found.weights_sha256 is None and found.state():
         report(f"note: {folder / EDITOR}: sha256 of the weights not recorded, an older version wrote it.")
-    for rest in (SAVED, BEST):  # a kill between the last two steps of a training leaves them
-        with suppress(OSError):
-            (folder / rest).unlink(missing_ok=True)
+    drop_saves(folder)
     return found
 
 

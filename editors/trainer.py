@@ -10,6 +10,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -20,6 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .cases import EditCase
+from .editor import EDITOR
 from .errors import CaseError, DamagedError, InputError
 from .files import write_whole
 from .model import LanguageModel
@@ -301,8 +303,15 @@ class Trainer:
         self.network.eval()
         self.editor.origin = self.identity
         self.editor.save(self.folder)
-        for path in (best, self.folder / SAVED):
-            path.unlink(missing_ok=True)
+        drop_saves(self.folder)
+
+
+def drop_saves(folder: Path) -> None:
+    """Remove the saves of a training whose editor is finished; a kill may have come between the two."""
+    if (folder / EDITOR).is_file():
+        for name in (SAVED, BEST):
+            with suppress(OSError):
+                (folder / name).unlink(missing_ok=True)
 
 
 def identity(

@@ -154,6 +154,8 @@ class Journal:
             InputError: If another one works in it.
             StorageError: If it cannot be written to.
         """
+        from instructedit.editors.trainer import drop_saves  # it brings torch along
+
         lock = FileLock(self.folder / ".lock", timeout=0)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -165,6 +167,8 @@ class Journal:
         try:
             for folder in (self.folder, *self.folder.glob("round-*")):
                 sweep(folder)
+            for folder in self.folder.glob("editors/*"):
+                drop_saves(folder)
             yield
         finally:
             lock.release()

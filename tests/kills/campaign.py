@@ -14,7 +14,8 @@ from hashlib import sha256
 from pathlib import Path
 
 SIGNALS = [signal.SIGKILL] * 8 + [signal.SIGTERM, signal.SIGINT]
-ENDED = {-signal.SIGKILL, 128 + signal.SIGTERM, 128 + signal.SIGINT}
+ENDED = {-signal.SIGKILL, -signal.SIGTERM, 128 + signal.SIGTERM, 128 + signal.SIGINT}
+"""Exit codes of a killed process; SIGTERM ends one as the system does until its command has begun."""
 MOST_IN_A_ROW = 8
 """Kills of one job before it may finish: else a job of many steps would never end."""
 MEASURED = ("timings.jsonl", "usage.jsonl", "requests.jsonl")
