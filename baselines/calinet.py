@@ -11,7 +11,7 @@ The paper calibrates the decoder of T5 and all facts together: `edit_together` i
 each request, is what the single schedule asks for. Where decoder-only models ask for a choice of their own:
 
 * the activation is the model's own, so that slots are neurons like the others (the paper's T5 has relu or gated gelu);
-  it is found by trying the network out, not from the configuration (`editors/neurons.py`);
+  it is found by trying the network out, not from the configuration (`editors/models/neurons.py`);
 * V starts at zero, so that an untrained adapter is no change; the released code leaves it at the default of nn.Linear,
   which `zero_init = false` gives;
 * the training text is the request itself, not the paper's masked paraphrases: an editor sees requests only.
@@ -51,9 +51,9 @@ from instructedit.editors import (
     minimise,
     seed_of,
 )
-from instructedit.editors.configuration import activation_name
 from instructedit.editors.cost import FLOAT, descent
-from instructedit.editors.neurons import neuron
+from instructedit.editors.models.configuration import activation_name
+from instructedit.editors.models.neurons import neuron
 from instructedit.editors.texts import EditRows, counted
 
 ADAFACTOR = 3

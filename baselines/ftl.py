@@ -42,7 +42,7 @@ from instructedit.editors import (
     minimise,
 )
 from instructedit.editors.cost import FLOAT, descent
-from instructedit.editors.parts import ROUTED
+from instructedit.editors.models.parts import ROUTED
 from instructedit.editors.search import DEPTH
 from instructedit.editors.texts import EditRows, counted
 

@@ -53,7 +53,7 @@ from instructedit.editors import (
 )
 from instructedit.editors.activations import differentiated_once
 from instructedit.editors.cost import ADAM, FLOAT, descent
-from instructedit.editors.parts import Unrouted
+from instructedit.editors.models.parts import Unrouted
 from instructedit.editors.patches import Replaced, Replacing, Span, distances
 from instructedit.editors.search import DEPTH
 from instructedit.editors.texts import EPSILON, EditRows, EditTexts, counted, token_losses

@@ -43,8 +43,8 @@ from instructedit.editors import (
     gradient_factors,
 )
 from instructedit.editors.cost import FLOAT
-from instructedit.editors.experts import weight_of
-from instructedit.editors.objective import Losses
+from instructedit.editors.hypernet.objective import Losses
+from instructedit.editors.models.experts import weight_of
 
 FLIPPED = 0.9
 SHRINK = 0.8

@@ -1,7 +1,7 @@
 """MEND: fast model editing at scale (Mitchell et al. 2022, arXiv 2110.11309).
 
-The gradient of the edit's loss, transformed by a hypernetwork, is the edit; see `instructedit.editors.gradient` for the
-equations and `instructedit.editors.objective` for what the hypernetwork is trained on.
+The gradient of the edit's loss, transformed by a hypernetwork, is the edit; see `hypernet.gradient_editor` for the
+equations and `hypernet.objective` for what the hypernetwork is trained on.
 """
 
 from instructedit.editors import GradientConfig, GradientEditor

@@ -6,7 +6,7 @@ The names are imported on first use, so that reports can read result files witho
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .threads import default_threads
+from .models.threads import default_threads
 
 if TYPE_CHECKING:
     from .cases import EditCase as EditCase
@@ -15,32 +15,43 @@ if TYPE_CHECKING:
     from .cases import Probe as Probe
     from .cases import Role as Role
     from .cost import Cost as Cost
+    from .descent.optimise import Descent as Descent
+    from .descent.optimise import minimise as minimise
+    from .descent.variables import Free as Free
+    from .descent.variables import FreeMatrix as FreeMatrix
+    from .descent.variables import FreeTensors as FreeTensors
+    from .descent.variables import FreeTogether as FreeTogether
     from .editor import Editor as Editor
     from .editor import EditorConfig as EditorConfig
     from .editor import Published as Published
     from .editor import make as make
     from .edits import Context as Context
     from .edits import Edits as Edits
+    from .engine.model import LanguageModel as LanguageModel
+    from .engine.passes import BasePass as BasePass
+    from .engine.sketch import Sketch as Sketch
     from .errors import CaseError as CaseError
     from .errors import DamagedError as DamagedError
     from .errors import InputError as InputError
     from .errors import UnservedError as UnservedError
     from .errors import did_you_mean as did_you_mean
-    from .free import Free as Free
-    from .free import FreeMatrix as FreeMatrix
-    from .free import FreeTensors as FreeTensors
-    from .free import FreeTogether as FreeTogether
-    from .gradient import GradientConfig as GradientConfig
-    from .gradient import GradientEditor as GradientEditor
-    from .gradient import gradient_factors as gradient_factors
-    from .hypernetwork import Hypernetwork as Hypernetwork
+    from .hypernet.gradient_editor import GradientConfig as GradientConfig
+    from .hypernet.gradient_editor import GradientEditor as GradientEditor
+    from .hypernet.gradient_editor import gradient_factors as gradient_factors
+    from .hypernet.hypernetwork import Hypernetwork as Hypernetwork
+    from .hypernet.objective import ObjectiveConfig as ObjectiveConfig
+    from .hypernet.trained import Shape as Shape
+    from .hypernet.trained import TrainedConfig as TrainedConfig
+    from .hypernet.trained import TrainedEditor as TrainedEditor
+    from .hypernet.training import TrainingConfig as TrainingConfig
+    from .hypernet.training import TrainingSet as TrainingSet
     from .instruction import instruction_context as instruction_context
-    from .model import LanguageModel as LanguageModel
-    from .objective import ObjectiveConfig as ObjectiveConfig
-    from .optimise import Descent as Descent
-    from .optimise import minimise as minimise
-    from .parts import Part as Part
-    from .passes import BasePass as BasePass
+    from .models.parts import Part as Part
+    from .models.structure import Cut as Cut
+    from .models.structure import Site as Site
+    from .models.structure import Structure as Structure
+    from .models.tokens import Encoder as Encoder
+    from .models.tokens import Row as Row
     from .patches import Codebook as Codebook
     from .patches import Dense as Dense
     from .patches import LowRank as LowRank
@@ -48,8 +59,6 @@ if TYPE_CHECKING:
     from .patches import Slots as Slots
     from .registry import EDITORS as EDITORS
     from .registry import Registry as Registry
-    from .rows import Encoder as Encoder
-    from .rows import Row as Row
     from .search import Choice as Choice
     from .search import Either as Either
     from .search import LogUniform as LogUniform
@@ -57,27 +66,18 @@ if TYPE_CHECKING:
     from .search import Scaled as Scaled
     from .search import Uniform as Uniform
     from .seeds import seed_of as seed_of
-    from .sketch import Sketch as Sketch
-    from .structure import Cut as Cut
-    from .structure import Site as Site
-    from .structure import Structure as Structure
-    from .trained import Shape as Shape
-    from .trained import TrainedConfig as TrainedConfig
-    from .trained import TrainedEditor as TrainedEditor
-    from .training import TrainingConfig as TrainingConfig
-    from .training import TrainingSet as TrainingSet
 
 _HOME = {
-    "BasePass": "passes",
+    "BasePass": "engine.passes",
     "CaseError": "errors",
     "Choice": "search",
     "Codebook": "patches",
     "Context": "edits",
     "Cost": "cost",
-    "Cut": "structure",
+    "Cut": "models.structure",
     "DamagedError": "errors",
     "Dense": "patches",
-    "Descent": "optimise",
+    "Descent": "descent.optimise",
     "EDITORS": "registry",
     "EditCase": "cases",
     "EditRequest": "cases",
@@ -85,46 +85,46 @@ _HOME = {
     "EditorConfig": "editor",
     "Edits": "edits",
     "Either": "search",
-    "Encoder": "rows",
-    "Factors": "taps",
-    "Free": "free",
-    "FreeMatrix": "free",
-    "FreeTensors": "free",
-    "FreeTogether": "free",
-    "GradientConfig": "gradient",
-    "GradientEditor": "gradient",
-    "Hypernetwork": "hypernetwork",
+    "Encoder": "models.tokens",
+    "Factors": "engine.capture",
+    "Free": "descent.variables",
+    "FreeMatrix": "descent.variables",
+    "FreeTensors": "descent.variables",
+    "FreeTogether": "descent.variables",
+    "GradientConfig": "hypernet.gradient_editor",
+    "GradientEditor": "hypernet.gradient_editor",
+    "Hypernetwork": "hypernet.hypernetwork",
     "InputError": "errors",
     "InstructedProbes": "cases",
-    "LanguageModel": "model",
+    "LanguageModel": "engine.model",
     "LogUniform": "search",
     "LowRank": "patches",
-    "ObjectiveConfig": "objective",
-    "Part": "parts",
+    "ObjectiveConfig": "hypernet.objective",
+    "Part": "models.parts",
     "Patch": "patches",
     "Probe": "cases",
     "Published": "editor",
     "Range": "search",
     "Registry": "registry",
     "Role": "cases",
-    "Row": "rows",
+    "Row": "models.tokens",
     "Scaled": "search",
-    "Shape": "trained",
-    "Site": "structure",
-    "Sketch": "sketch",
+    "Shape": "hypernet.trained",
+    "Site": "models.structure",
+    "Sketch": "engine.sketch",
     "Slots": "patches",
-    "Structure": "structure",
-    "TrainedConfig": "trained",
-    "TrainedEditor": "trained",
-    "TrainingConfig": "training",
-    "TrainingSet": "training",
+    "Structure": "models.structure",
+    "TrainedConfig": "hypernet.trained",
+    "TrainedEditor": "hypernet.trained",
+    "TrainingConfig": "hypernet.training",
+    "TrainingSet": "hypernet.training",
     "Uniform": "search",
     "UnservedError": "errors",
     "did_you_mean": "errors",
-    "gradient_factors": "gradient",
+    "gradient_factors": "hypernet.gradient_editor",
     "instruction_context": "instruction",
     "make": "editor",
-    "minimise": "optimise",
+    "minimise": "descent.optimise",
     "seed_of": "seeds",
 }
 

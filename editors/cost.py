@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from .structure import Cut, Site
+from .models.structure import Cut, Site
 
 FLOAT = 4
 """Bytes of a number of an edit or of a network: they are computed in float32 at least."""

@@ -17,17 +17,17 @@ from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, Valid
 from torch import Tensor
 
 from .cases import EditRequest, InstructedProbes
+from .compose import merge
 from .cost import Cost
 from .edits import Context, Edits
+from .engine.model import LanguageModel
+from .engine.sketch import Sketch
 from .errors import DamagedError, InputError
-from .files import write_whole
+from .files.atomic import write_whole
+from .files.state import parsed, read_object, read_tensors, sha256_of, write_tensors
+from .files.strict import complaint, validated
 from .instruction import instruction_context
-from .model import LanguageModel
-from .rows import Encoder, Row
-from .sequence import merge
-from .sketch import Sketch
-from .state import parsed, read_object, read_tensors, sha256_of, write_tensors
-from .strict import complaint, validated
+from .models.tokens import Encoder, Row
 from .texts import EditTexts, edit_texts
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ from transformers import PreTrainedModel
 
 from .cases import Role
 from .errors import InputError, did_you_mean
-from .experts import weight_of
+from .files.state import parsed, read_tensors, write_tensors
+from .models.experts import weight_of
+from .models.structure import Cut
 from .patches import KINDS, Patch
-from .state import parsed, read_tensors, write_tensors
-from .structure import Cut
 
 FORMAT = "instructedit-edits-2"
 

@@ -14,9 +14,9 @@ questions of reliability, generalization and portability, not before those of lo
 from typing import Literal
 
 from .cases import EditRequest, InstructedProbes
-from .gradient import GradientConfig, GradientEditor
+from .hypernet.gradient_editor import GradientConfig, GradientEditor
 from .instruction import instruction_prefix
-from .rows import Encoder, Row
+from .models.tokens import Encoder, Row
 
 PROBES: dict[str, InstructedProbes] = {"edit only": "none", "edit and queries": "all but locality", "all": "all"}
 """Which probes carry the instruction, by the option `instruct`."""

@@ -20,7 +20,7 @@ from torch import Tensor
 from .cases import EditRequest
 from .edits import Edits
 from .errors import CaseError
-from .rows import Row
+from .models.tokens import Row
 
 EPSILON = 1e-5
 """Keeps log(1 - p) finite."""

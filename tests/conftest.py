@@ -12,7 +12,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
-from instructedit.benchmark import guard
+from instructedit.benchmark.results import guard
 from instructedit.editors import LanguageModel
 
 TEXT = [

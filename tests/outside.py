@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMAND = "from instructedit.benchmark.cli import app; app()"
+COMMAND = "from instructedit.cli.main import app; app()"
 
 
 def example(page: str, chapter: str, language: str) -> str:

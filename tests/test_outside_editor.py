@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from instructedit.benchmark.config import EMBEDDED_MODEL
+from instructedit.benchmark.setup.config import EMBEDDED_MODEL
 
 from .outside import COMMAND, ROOT, example, install
 

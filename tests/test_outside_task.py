@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from instructedit.benchmark.config import EMBEDDED_MODEL
-from instructedit.benchmark.instructions import read_bank
+from instructedit.benchmark.setup.banks import read_bank
+from instructedit.benchmark.setup.config import EMBEDDED_MODEL
 
 from .outside import COMMAND, example, install
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from instructedit.editors import InputError
 
-from ..readings import Reading
-from ..results import CaseRecord, Protocol
+from ..results.records import CaseRecord, Protocol
+from ..scoring.predictions import Reading
 
 TOLERANCE = 1e-3
 """Largest difference of a log-probability in float32 that is rounding."""

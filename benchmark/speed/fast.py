@@ -7,14 +7,22 @@ from typing import Any
 import torch
 
 from instructedit.editors import Cut, EditCase, Editor, Edits, LanguageModel, TrainedEditor, TrainingSet
-from instructedit.editors.decoding import Prompts, read_prompts
-from instructedit.editors.objective import Losses
+from instructedit.editors.engine.decoding import Prompts, read_prompts
+from instructedit.editors.hypernet.objective import Losses
 
-from ..accumulated import Accumulated
-from ..plan import Plan, make_plan
-from ..readings import Reading, Readings, continued, continued_again, forced_again, forced_readings, read_unedited
-from ..results import CaseRecord, GenerationSpec
-from ..scoring import Made, edit_each, score_chunk
+from ..results.records import CaseRecord, GenerationSpec
+from ..run.sequential import Accumulated
+from ..scoring.predictions import (
+    Reading,
+    Readings,
+    continued,
+    continued_again,
+    forced_again,
+    forced_readings,
+    read_unedited,
+)
+from ..scoring.probe_batch import Plan, make_plan
+from ..scoring.scoring import Made, edit_each, score_chunk
 
 FORCED = GenerationSpec(max_new_tokens=0)
 """Teacher forcing only."""

@@ -5,8 +5,8 @@ from typing import Any
 
 from instructedit.editors import Cut, EditCase, Editor, Edits, LanguageModel
 
-from ..plan import Plan
-from ..results import GenerationSpec
+from ..results.records import GenerationSpec
+from ..scoring.probe_batch import Plan
 from . import fast, slow_generation
 from .record import Phase
 from .samples import Samples

@@ -8,7 +8,7 @@ from typing import Any
 
 from instructedit.editors import EditCase, Editor, LanguageModel
 
-from ..accumulated import Accumulated
+from ..run.sequential import Accumulated
 from . import fast
 from .cases import make_cases
 from .record import GrowthRow, SpeedRow

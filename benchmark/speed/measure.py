@@ -11,9 +11,9 @@ import torch
 
 from instructedit.editors import EditCase, Editor, TrainedEditor
 
-from ..readings import Reading
-from ..results import CaseRecord
-from ..scoring import Made
+from ..results.records import CaseRecord
+from ..scoring.predictions import Reading
+from ..scoring.scoring import Made
 from . import fast, slow
 from .cases import make_cases
 from .compare import Difference

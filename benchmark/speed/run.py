@@ -10,7 +10,7 @@ import torch
 import transformers
 
 from instructedit.editors import InputError
-from instructedit.editors.devices import check_device
+from instructedit.editors.models.devices import check_device
 
 from .growth import CHUNK, Lengths, by_model, grown
 from .measure import Bench, Effort

@@ -18,9 +18,9 @@ from transformers.pytorch_utils import Conv1D
 
 from instructedit.editors import EditCase, LanguageModel, Probe, Row, Site
 
-from .. import metrics
-from ..readings import Reading
-from ..results import Protocol
+from ..results.records import Protocol
+from ..scoring import metrics
+from ..scoring.predictions import Reading
 
 Hook = Callable[[nn.Module, Any, Tensor], Tensor]
 """A forward hook: from a module, its arguments and its output the output that stands instead."""

@@ -9,8 +9,8 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList,
 
 from instructedit.editors import EditCase, Row, seed_of
 
-from ..matching import finished
-from ..results import GenerationSpec
+from ..results.records import GenerationSpec
+from ..scoring.answers import finished
 from .slow import Twin
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from instructedit.editors import EditCase, Row, TrainingSet, seed_of
-from instructedit.editors.objective import Losses, outer_rows
+from instructedit.editors.hypernet.objective import Losses, outer_rows
 
 from .slow import Twin
 from .slow_edits import factors, gated, transformed

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from instructedit.editors import EditCase, LanguageModel, TrainedEditor, TrainingSet, seed_of
-from instructedit.editors.objective import Losses
+from instructedit.editors.hypernet.objective import Losses
 
 from . import fast, slow_training
 from .record import Phase

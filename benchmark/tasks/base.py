@@ -12,11 +12,11 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from instructedit.editors import EditCase, InputError, Registry
-from instructedit.editors.jsonfile import read_bytes
+from instructedit.editors.files.jsonfile import read_bytes
+from instructedit.editors.files.strict import complaint, validated
 from instructedit.editors.scripts import Joint
-from instructedit.editors.strict import complaint, validated
 
-from ..results import TaskData
+from ..results.records import TaskData
 from .audit import audit
 from .joints import with_joints
 from .parse import Row, read_rows, rows_digest

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from instructedit.editors import InputError
-from instructedit.editors.jsonfile import decoder, describe
+from instructedit.editors.files.jsonfile import decoder, describe
 
 _FIRST = 2**20
 """Characters of a file that are looked at to find its first record."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from instructedit.editors import InputError
-from instructedit.editors.jsonfile import check, complaint, decode, decoder, describe
+from instructedit.editors.files.jsonfile import check, complaint, decode, decoder, describe
 from instructedit.editors.scripts import blank
 
 from .fields import Fields

@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 
 from instructedit.editors import InputError
-from instructedit.editors.jsonfile import describe
+from instructedit.editors.files.jsonfile import describe
 
 from .layouts import describe_file, describe_folder
 
@@ -116,7 +116,7 @@ class Hub(Source):
             LocalEntryNotFoundError,
         )
 
-        from instructedit.editors.hub import out_of_reach
+        from instructedit.editors.models.hub import out_of_reach
 
         unreachable: Exception | None = None
         offline = self._local or out_of_reach() is not None

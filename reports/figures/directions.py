@@ -8,13 +8,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from instructedit.benchmark.direction_results import FILE, Directions, read_directions
-from instructedit.benchmark.forms import OURS
-from instructedit.benchmark.questions import THEIRS
-from instructedit.benchmark.suite_results import SuiteGroup
+from instructedit.benchmark.results.comparisons import THEIRS
+from instructedit.benchmark.results.direction_results import FILE, Directions, read_directions
+from instructedit.benchmark.results.forms import OURS
+from instructedit.benchmark.results.suite_results import SuiteGroup
 from instructedit.editors.errors import InputError
 
-from ..notes import model
+from ..tables.captions import model
 from . import geometry
 from .panels import EDGE, key, legend
 from .results import Drawing, NoDataError, Results, row_of

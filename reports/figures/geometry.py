@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from instructedit.benchmark.statistics import RESAMPLES, clopper_pearson, seeded
+from instructedit.benchmark.results.statistics import RESAMPLES, clopper_pearson, seeded
 from instructedit.editors.errors import InputError
 
 Array = NDArray[np.float64]

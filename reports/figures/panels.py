@@ -9,11 +9,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from instructedit.benchmark.suite_results import SeedMean, SuiteGroup
+from instructedit.benchmark.results.suite_results import SeedMean, SuiteGroup
 
-from ..columns import Column
-from ..notes import DAGGER
-from ..versus import seeds_of
+from ..tables.captions import DAGGER
+from ..tables.columns import Column
+from ..tables.versus import seeds_of
 from .results import WORDS
 from .style import Look
 

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from instructedit.benchmark.crossed import crossed_difference, crossed_mean
-from instructedit.benchmark.guard import read_run
-from instructedit.benchmark.statistics import Paired
-from instructedit.benchmark.store import Store
-from instructedit.benchmark.suite_results import SeedMean, SuiteGroup
-from instructedit.benchmark.summary import case_values
+from instructedit.benchmark.results.crossed import crossed_difference, crossed_mean
+from instructedit.benchmark.results.guard import read_run
+from instructedit.benchmark.results.run_folder import Store
+from instructedit.benchmark.results.statistics import Paired
+from instructedit.benchmark.results.suite_results import SeedMean, SuiteGroup
+from instructedit.benchmark.results.summary import case_values
 
-from ..columns import Column
+from ..tables.columns import Column
 from .results import Results, number
 
 _BySeed = list[dict[str, float]]

@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 
-from instructedit.benchmark.guard import read_suite_summary
-from instructedit.benchmark.results import EditorSpec, Measure, Protocol, find_run
-from instructedit.benchmark.suite_results import SeedMean, SuiteGroup, find_suite
+from instructedit.benchmark.results.guard import read_suite_summary
+from instructedit.benchmark.results.records import EditorSpec, Measure, Protocol, find_run
+from instructedit.benchmark.results.suite_results import SeedMean, SuiteGroup, find_suite
 from instructedit.editors.errors import InputError
 
-from ..columns import Column, column_of
-from ..load import load
-from ..notes import model, warnings
+from ..tables.captions import model, warnings
+from ..tables.columns import Column, column_of
+from ..tables.load import load
 
 MAIN: tuple[Protocol, ...] = ("edit_success", "teacher_forced_exact")
 """What stands for a measure: SERAC's edit success where a task has it, else exact match under teacher forcing."""

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 
-from instructedit.benchmark.results import Measure
-from instructedit.benchmark.suite_results import SuiteGroup
+from instructedit.benchmark.results.records import Measure
+from instructedit.benchmark.results.suite_results import SuiteGroup
 
-from ..columns import stages
-from ..notes import DAGGER
-from ..versus import seeds_of
+from ..tables.captions import DAGGER
+from ..tables.columns import stages
+from ..tables.versus import seeds_of
 from .panels import grid, key, legend, mark, percent
 from .results import WORDS, Drawing, Number, Results, csv_rows, made_of, main_column, number
 from .style import TWO_COLUMNS, editor_looks

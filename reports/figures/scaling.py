@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from instructedit.benchmark.questions import base_name
-from instructedit.benchmark.results import Measure
-from instructedit.benchmark.suite_results import SuiteGroup
+from instructedit.benchmark.results.comparisons import base_name
+from instructedit.benchmark.results.records import Measure
+from instructedit.benchmark.results.suite_results import SuiteGroup
 
 from .panels import grid, heading, inner, key, legend, level, mark, percent, top
 from .results import Drawing, Number, Results, csv_rows, made_of, main_column, number, tasks_of

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
-from instructedit.benchmark.suite_results import SuiteGroup
+from instructedit.benchmark.results.suite_results import SuiteGroup
 
-from ..columns import Column
-from ..notes import DAGGER
-from ..versus import seeds_of
+from ..tables.captions import DAGGER
+from ..tables.columns import Column
+from ..tables.versus import seeds_of
 from .panels import counts, cross, grid, key, legend, percent
 from .results import WORDS, Drawing, NoDataError, Number, Results, csv_rows, made_of, main_column, number, tasks_of
 from .style import TWO_COLUMNS, editor_looks

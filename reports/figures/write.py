@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from instructedit.editors.errors import InputError, did_you_mean
-from instructedit.editors.files import write_whole
+from instructedit.editors.files.atomic import write_whole
 
 from . import bars, directions, retention, scaling, tradeoff
 from .results import Drawing, NoDataError, Results, read_results

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from instructedit.editors.errors import InputError
-from instructedit.editors.files import whole_file, whole_folder
+from instructedit.editors.files.atomic import whole_file, whole_folder
 
 from .findings import Findings
 

@@ -5,8 +5,8 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from instructedit.benchmark.guard import Admission, read_finished
-from instructedit.benchmark.results import CaseRecord, Record, RunFile, parse_record
+from instructedit.benchmark.results.guard import Admission, read_finished
+from instructedit.benchmark.results.records import CaseRecord, Record, RunFile, parse_record
 from instructedit.editors.errors import InputError
 
 from .archive import MANIFEST, UnreadableError, document, lines, open_archive

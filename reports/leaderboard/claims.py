@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from instructedit.benchmark.results import Record, RunSummary
+from instructedit.benchmark.results.records import Record, RunSummary
 
 from .findings import Findings
 from .laws import CLOSE

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
-from instructedit.benchmark.guard import ROWS, derived_ids
-from instructedit.benchmark.results import RunFile, TaskData
-from instructedit.benchmark.selection import choose
-from instructedit.benchmark.stages import scored
+from instructedit.benchmark.results.guard import ROWS, derived_ids
+from instructedit.benchmark.results.records import RunFile, TaskData
+from instructedit.benchmark.results.stages import scored
+from instructedit.benchmark.setup.sampling import choose
 from instructedit.benchmark.tasks.base import TASKS, TaskCases, make_task
 from instructedit.benchmark.tasks.sources import Embedded, Source
 from instructedit.editors.cases import EditCase

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from instructedit.benchmark.health import Tally
-from instructedit.benchmark.results import (
+from instructedit.benchmark.results.health import Tally
+from instructedit.benchmark.results.records import (
     CaseRecord,
     EditorSpec,
     Measure,
@@ -18,11 +18,11 @@ from instructedit.benchmark.results import (
     digest_of,
     parse_record,
 )
-from instructedit.benchmark.statistics import Interval
-from instructedit.benchmark.summary import case_values
+from instructedit.benchmark.results.statistics import Interval
+from instructedit.benchmark.results.summary import case_values
 
-from ..columns import Column
-from ..health import Finding, findings, is_attitude
+from ..tables.columns import Column
+from ..tables.health import Finding, findings, is_attitude
 from .archive import Archive, document, lines
 from .manifest import Manifest
 from .training import Exposure, exposure

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from instructedit.benchmark.guard import Break, out_of_range
-from instructedit.benchmark.matching import generation_agreement, matches
-from instructedit.benchmark.metrics import ngram_entropy
-from instructedit.benchmark.results import Answer, CaseRecord, EditorSpec, Protocol, RunSpec, Score
+from instructedit.benchmark.results.guard import Break, out_of_range
+from instructedit.benchmark.results.records import Answer, CaseRecord, EditorSpec, Protocol, RunSpec, Score
+from instructedit.benchmark.scoring.answers import generation_agreement, matches
+from instructedit.benchmark.scoring.metrics import ngram_entropy
 from instructedit.editors.cases import EditCase
 
 CLOSE = 1e-12

@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from instructedit.benchmark.results import SCHEMA_VERSION, Record, RunFile, Schedule, Split, digest_of
-from instructedit.benchmark.usage import Bytes, ChunkTime, Usage
+from instructedit.benchmark.results.records import SCHEMA_VERSION, Record, RunFile, Schedule, Split, digest_of
+from instructedit.benchmark.results.resources import Bytes, ChunkTime, Usage
 
 from .base import BasePass
 

@@ -7,14 +7,14 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from instructedit.benchmark.checkpoint import RECORD
-from instructedit.benchmark.guard import Admission
-from instructedit.benchmark.results import CaseRecord, RunFile, find_run, parse_record
-from instructedit.benchmark.suite_results import find_suite
-from instructedit.benchmark.usage import ChunkTime, Usage
+from instructedit.benchmark.results.checkpoint import RECORD
+from instructedit.benchmark.results.guard import Admission
+from instructedit.benchmark.results.records import CaseRecord, RunFile, find_run, parse_record
+from instructedit.benchmark.results.resources import ChunkTime, Usage
+from instructedit.benchmark.results.suite_results import find_suite
 from instructedit.editors.errors import InputError
 
-from ..load import load
+from ..tables.load import load
 from .archive import MANIFEST, compress, write
 from .base import BaseReader
 from .manifest import Manifest, PackedFile, RunEntry, entry_of

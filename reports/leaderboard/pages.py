@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from instructedit.benchmark.results import RunFile, RunSpec, digest_of
+from instructedit.benchmark.results.records import RunFile, RunSpec, digest_of
 
-from ..columns import deviation, interval
-from ..notes import DAGGER, PROTOCOLS, intervals
 from ..site.pages import shown
+from ..tables.captions import DAGGER, PROTOCOLS, intervals
+from ..tables.columns import deviation, interval
 from .archive import MANIFEST, document
 from .entries import Board, Entry, Submission
 from .findings import short

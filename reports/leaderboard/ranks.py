@@ -16,10 +16,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from instructedit.benchmark.crossed import crossed_difference, unpaired_seeds
-from instructedit.benchmark.decide import Decision, decide, holm
-from instructedit.benchmark.statistics import Interval, Paired, bounds_of
-from instructedit.benchmark.summary import Column, row_mean
+from instructedit.benchmark.results.crossed import crossed_difference, unpaired_seeds
+from instructedit.benchmark.results.decision import Decision, decide, holm
+from instructedit.benchmark.results.statistics import Interval, Paired, bounds_of
+from instructedit.benchmark.results.summary import Column, row_mean
 
 from .entries import Board, Entry
 

@@ -3,8 +3,8 @@
 import math
 from typing import Literal
 
-from instructedit.benchmark.checkpoint import Checkpoint
-from instructedit.benchmark.results import EditorSpec, RunFile, RunSpec, TaskData, TrainingSpec
+from instructedit.benchmark.results.checkpoint import Checkpoint
+from instructedit.benchmark.results.records import EditorSpec, RunFile, RunSpec, TaskData, TrainingSpec
 from instructedit.benchmark.tasks.base import TASKS
 from instructedit.editors.errors import InputError
 

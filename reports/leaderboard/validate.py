@@ -8,11 +8,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
-from instructedit.benchmark.guard import Admission, Break, Content
-from instructedit.benchmark.results import CaseRecord, Record, RunFile, RunSummary, parse_record
-from instructedit.benchmark.summary import summarise
+from instructedit.benchmark.results.guard import Admission, Break, Content
+from instructedit.benchmark.results.records import CaseRecord, Record, RunFile, RunSummary, parse_record
+from instructedit.benchmark.results.resources import ChunkTime, Usage
+from instructedit.benchmark.results.summary import summarise
 from instructedit.benchmark.tasks.sources import Source, open_source
-from instructedit.benchmark.usage import ChunkTime, Usage
 from instructedit.editors.errors import InputError
 
 from .archive import MANIFEST, Archive, UnreadableError, digest, document, lines, open_archive

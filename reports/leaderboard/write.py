@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from instructedit.editors.errors import InputError
-from instructedit.editors.files import whole_folder
+from instructedit.editors.files.atomic import whole_folder
 
 from .archive import MANIFEST, document, open_archive
 from .base import reference_runs

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from instructedit.benchmark.results import Answer, CaseRecord, Protocol, Score
+from instructedit.benchmark.results.records import Answer, CaseRecord, Protocol, Score
 
-from ..notes import controls
+from ..tables.captions import controls
 from .collect import SiteRun
 from .lines import SHARED, Lines, Row
 from .means import NAMES

@@ -4,13 +4,13 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from instructedit.benchmark.guard import read_suite_summary
-from instructedit.benchmark.results import RunFile, RunSummary
-from instructedit.benchmark.suite_results import SuiteEntry, SuiteSummary, find_suite
+from instructedit.benchmark.results.guard import read_suite_summary
+from instructedit.benchmark.results.records import RunFile, RunSummary
+from instructedit.benchmark.results.suite_results import SuiteEntry, SuiteSummary, find_suite
 from instructedit.editors.errors import InputError
 
-from ..load import load
-from ..notes import warnings
+from ..tables.captions import warnings
+from ..tables.load import load
 
 _DIGEST = re.compile(r"[0-9a-f]{16}")
 

@@ -10,11 +10,11 @@ from typing import BinaryIO, NamedTuple
 
 from pydantic import ConfigDict
 
-from instructedit.benchmark.guard import Admission
-from instructedit.benchmark.results import CaseRecord, Record, parse_record
+from instructedit.benchmark.results.guard import Admission
+from instructedit.benchmark.results.records import CaseRecord, Record, parse_record
 from instructedit.editors.errors import InputError
 
-from ..columns import stages
+from ..tables.columns import stages
 from .collect import SiteRun
 
 SHARED = ("task", "prompt", "target", "subject")

@@ -4,11 +4,11 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, get_args
 
-from instructedit.benchmark.results import Mean, Protocol, RunSpec
-from instructedit.benchmark.suite_results import SeedMean
+from instructedit.benchmark.results.records import Mean, Protocol, RunSpec
+from instructedit.benchmark.results.suite_results import SeedMean
 
-from ..columns import column_of, interval, seed_sd
-from ..notes import DAGGER, PROTOCOLS
+from ..tables.captions import DAGGER, PROTOCOLS
+from ..tables.columns import column_of, interval, seed_sd
 from .collect import Collected
 
 NAMES: dict[Protocol, str] = {

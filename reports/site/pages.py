@@ -10,10 +10,10 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from ..columns import SECTIONS
-from ..notes import AGGREGATION, PROTOCOLS, header
-from ..suite import build_suite
-from ..tables import Report, Table, build
+from ..render.table import Report, Table, build
+from ..tables.captions import AGGREGATION, PROTOCOLS, header
+from ..tables.columns import SECTIONS
+from ..tables.suite_tables import build_suite
 from .collect import Collected, SiteRun
 from .means import NAMES
 

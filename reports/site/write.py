@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from instructedit.editors.errors import InputError
-from instructedit.editors.files import whole_folder
+from instructedit.editors.files.atomic import whole_folder
 
 from .cases import Cases
 from .collect import Collected, collect

@@ -8,7 +8,7 @@ import torch
 
 from instructedit.baselines.grace import GRACE, Book, GRACEConfig, _backward
 from instructedit.editors import CaseError, Codebook, EditRequest, Edits, InputError, seed_of
-from instructedit.editors.generation import answers
+from instructedit.editors.engine.generation import answers
 from instructedit.editors.patches import Span
 
 REQUESTS = [

@@ -5,7 +5,7 @@ import torch
 
 from instructedit.baselines.ke import KE, KEConfig
 from instructedit.editors import TrainingSet, make
-from instructedit.editors.objective import Losses
+from instructedit.editors.hypernet.objective import Losses
 
 from ..editors.cases import fact, facts
 

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import ndtr, stdtrit
 
-from instructedit.benchmark.crossed import Spread, layout, t_interval, wilson
-from instructedit.benchmark.statistics import UNIT, clopper_pearson, seeded, unseen
+from instructedit.benchmark.results.crossed import Spread, layout, t_interval, wilson
+from instructedit.benchmark.results.statistics import UNIT, clopper_pearson, seeded, unseen
 
 Ends = tuple[NDArray[np.float64], NDArray[np.float64]]
 Z = NormalDist().inv_cdf(0.975)

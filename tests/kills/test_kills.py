@@ -7,10 +7,10 @@ from zlib import crc32
 
 import pytest
 
-from ..benchmark.construct.server import says, serving
-from ..benchmark.construct.test_cli import PRESET
-from ..benchmark.construct.worlds import TEXTS
+from ..benchmark.instructions.server import says, serving
+from ..benchmark.instructions.worlds import TEXTS
 from ..benchmark.worlds import CONFIG, write_data, write_model, write_training
+from ..cli.test_instructions import PRESET
 from .campaign import Campaign, Job, Warm
 
 SMALL = CONFIG.replace("limit = 5", "limit = 3")

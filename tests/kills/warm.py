@@ -15,12 +15,12 @@ from pathlib import Path
 MODULES = (
     "transformers.models.gpt2.modeling_gpt2",
     "transformers.models.llama.modeling_llama",
-    "instructedit.benchmark.cli",
-    "instructedit.benchmark.suite",
-    "instructedit.benchmark.construct.loop",
+    "instructedit.cli.main",
+    "instructedit.benchmark.run.suite",
+    "instructedit.benchmark.instructions.loop",
     "instructedit.baselines.ftl",
     "instructedit.baselines.mend",
-    "instructedit.reports.write",
+    "instructedit.reports.tables.write",
     "instructedit.reports.site.write",
     "instructedit.reports.leaderboard.pack",
     "matplotlib.figure",
@@ -76,7 +76,7 @@ def run(order: dict) -> None:
         os.environ.update(order["environment"])
         sys.argv = ["instructedit", *order["words"]]
         steps = count(order)
-        from instructedit.benchmark.start import main
+        from instructedit.cli.start import main
 
         try:
             main()

@@ -43,8 +43,8 @@ from instructedit.editors import (
     TrainingSet,
     make,
 )
-from instructedit.editors.decoding import read_prompts
-from instructedit.editors.generation import answers
+from instructedit.editors.engine.decoding import read_prompts
+from instructedit.editors.engine.generation import answers
 
 from ..conftest import make_tokenizer
 from ..editors.cases import facts

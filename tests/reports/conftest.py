@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from instructedit.benchmark.results import (
+from instructedit.benchmark.results.records import (
     CaseRecord,
     EditorSpec,
     Provenance,
@@ -15,7 +15,7 @@ from instructedit.benchmark.results import (
     Score,
     TaskData,
 )
-from instructedit.benchmark.summary import summarise
+from instructedit.benchmark.results.summary import summarise
 
 EDITORS = ("none", "ft-l", "grace")
 CASES = 20

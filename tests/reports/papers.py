@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from instructedit.benchmark.results import EditorSpec
-from instructedit.benchmark.suite_results import SuiteEntry
+from instructedit.benchmark.results.records import EditorSpec
+from instructedit.benchmark.results.suite_results import SuiteEntry
 
 from .suites import Reads, trained, write_index, write_run
 

@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from instructedit.benchmark.results import CaseRecord, EditorSpec, RunFile, RunSummary, Score, TrainingSpec
-from instructedit.benchmark.suite_results import SuiteEntry, SuiteFile
-from instructedit.benchmark.summary import summarise
+from instructedit.benchmark.results.records import CaseRecord, EditorSpec, RunFile, RunSummary, Score, TrainingSpec
+from instructedit.benchmark.results.suite_results import SuiteEntry, SuiteFile
+from instructedit.benchmark.results.summary import summarise
 
 from .conftest import run_file
 

@@ -7,8 +7,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from instructedit.benchmark.cli import app
-from instructedit.benchmark.results import read_record
+from instructedit.benchmark.results.records import read_record
 from instructedit.benchmark.speed import fast
 from instructedit.benchmark.speed.cases import FRONT, make_cases
 from instructedit.benchmark.speed.growth import Lengths, by_model, grown
@@ -18,7 +17,8 @@ from instructedit.benchmark.speed.samples import spread
 from instructedit.benchmark.speed.shapes import SHAPES, make_model
 from instructedit.benchmark.speed.subjects import prepared
 from instructedit.benchmark.speed.watch import Watch
-from instructedit.reports.performance import page
+from instructedit.cli.main import app
+from instructedit.reports.tables.performance import page
 
 RUN = CliRunner()
 NUMBERS = Path(__file__).resolve().parents[3] / "docs" / "runs" / "performance.json"

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from instructedit.benchmark.results import GenerationSpec
+from instructedit.benchmark.results.records import GenerationSpec
 from instructedit.benchmark.speed import fast, generating, slow, slow_generation
 from instructedit.benchmark.speed.cases import make_cases
 from instructedit.benchmark.speed.compare import Difference

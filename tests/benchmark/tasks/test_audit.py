@@ -10,7 +10,7 @@ from instructedit.benchmark.tasks.base import make_task
 from instructedit.benchmark.tasks.fields import Fields, repeated, unread
 from instructedit.editors import InputError
 
-from ..malformed import LAYOUTS
+from ...cli.malformed import LAYOUTS
 
 OTHERS = {"mend-zsre": "alt", "convsent": None}
 

@@ -6,15 +6,7 @@ import unicodedata
 
 import pytest
 
-from instructedit.benchmark.tasks import (
-    TASKS,
-    Embedded,
-    Folder,
-    Task,
-    subject_key,
-    subjects,
-    training_cases,
-)
+from instructedit.benchmark.tasks import TASKS, Embedded, Folder, Task, subject_key, subjects, training_cases
 from instructedit.benchmark.tasks.recent import Recent
 from instructedit.editors import InputError
 

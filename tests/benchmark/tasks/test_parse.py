@@ -7,7 +7,7 @@ import pytest
 
 from instructedit.benchmark.tasks.parse import Row, answers, read_rows, rows_digest
 from instructedit.editors import InputError
-from instructedit.editors.jsonfile import describe
+from instructedit.editors.files.jsonfile import describe
 
 FILE = Path("data/test.json")
 

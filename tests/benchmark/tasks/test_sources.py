@@ -9,7 +9,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 
 from instructedit.benchmark.tasks import Embedded, Folder, Hub, open_source
 from instructedit.editors import InputError
-from instructedit.editors.hub import out_of_reach
+from instructedit.editors.models.hub import out_of_reach
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 NAMES = ["wiki_recent/recent_test.json", "benchmark_wiki_recent_recent_test.json"]
@@ -171,7 +171,7 @@ def test_hub_that_cannot_be_reached_is_asked_once(monkeypatch):
         raise LocalEntryNotFoundError("no connection")
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
-    monkeypatch.setattr("instructedit.editors.hub.out_of_reach", lambda: None)
+    monkeypatch.setattr("instructedit.editors.models.hub.out_of_reach", lambda: None)
     with pytest.raises(InputError, match="cannot be reached"):
         Hub().find(["a.json"])
     assert asked == [("a.json", False), ("benchmark/a.json", True)]

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from instructedit.benchmark import statistics
-from instructedit.benchmark.results import CaseRecord, RunFile
-from instructedit.benchmark.summary import summarise
-from instructedit.benchmark.usage import ChunkTime, Usage
+from instructedit.benchmark.results import statistics
+from instructedit.benchmark.results.records import CaseRecord, RunFile
+from instructedit.benchmark.results.resources import ChunkTime, Usage
+from instructedit.benchmark.results.summary import summarise
 from instructedit.reports.leaderboard.archive import MANIFEST, compress
 from instructedit.reports.leaderboard.base import BaseReader
 from instructedit.reports.leaderboard.manifest import entry_of

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from instructedit.benchmark.suite_results import SuiteEntry, SuiteFile
+from instructedit.benchmark.results.resources import Meter
+from instructedit.benchmark.results.suite_results import SuiteEntry, SuiteFile
 from instructedit.benchmark.tasks.sources import Embedded
-from instructedit.benchmark.usage import Meter
 from instructedit.editors import EDITORS, InputError, TrainedEditor
 from instructedit.reports.leaderboard import archive
 from instructedit.reports.leaderboard.archive import MANIFEST, open_archive

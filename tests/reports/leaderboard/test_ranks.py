@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from instructedit.benchmark.results import EditorSpec
-from instructedit.benchmark.statistics import Interval
+from instructedit.benchmark.results.records import EditorSpec
+from instructedit.benchmark.results.statistics import Interval
 from instructedit.reports.leaderboard.entries import Board, Entry, Submission, entries_of
 from instructedit.reports.leaderboard.ranks import Line, decisions, table_of
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from instructedit.benchmark.cli import app
-from instructedit.benchmark.results import CaseRecord, GenerationSpec, RunFile, RunSpec, digest_of, read_record
-from instructedit.benchmark.suite_results import SuiteEntry, SuiteFile
-from instructedit.benchmark.summary import summarise
+from instructedit.benchmark.results.records import CaseRecord, GenerationSpec, RunFile, RunSpec, digest_of, read_record
+from instructedit.benchmark.results.suite_results import SuiteEntry, SuiteFile
+from instructedit.benchmark.results.summary import summarise
+from instructedit.cli.main import app
 from instructedit.editors import InputError
 from instructedit.reports.leaderboard.archive import MANIFEST
 from instructedit.reports.leaderboard.entries import Board, board_of

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from instructedit.benchmark.results import (
+from instructedit.benchmark.results.records import (
     Answer,
     CaseRecord,
     EditorSpec,
@@ -13,7 +13,7 @@ from instructedit.benchmark.results import (
     TaskData,
     TrainingSpec,
 )
-from instructedit.benchmark.summary import summarise
+from instructedit.benchmark.results.summary import summarise
 
 from ..conftest import run_file
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from instructedit.benchmark.results import CaseRecord, RunSummary
+from instructedit.benchmark.results.records import CaseRecord, RunSummary
 from instructedit.editors.errors import InputError
 from instructedit.reports.site import cases as cases_module
 from instructedit.reports.site.cases import Cases
@@ -245,8 +245,8 @@ def test_means_of_an_invalid_run_say_so(tmp_path):
 
 
 def test_means_over_seeds_name_every_run(tmp_path):
-    from instructedit.benchmark.across import summarise_suite
-    from instructedit.benchmark.store import write_record
+    from instructedit.benchmark.results.run_folder import write_record
+    from instructedit.benchmark.results.suite_summary import summarise_suite
 
     rows = [trained("mend", "recent")]
     entries = [

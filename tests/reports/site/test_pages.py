@@ -8,7 +8,7 @@ from urllib.parse import unquote
 import pytest
 from typer.testing import CliRunner
 
-from instructedit.benchmark.cli import app
+from instructedit.cli.main import app
 from instructedit.editors.errors import InputError
 from instructedit.reports.site.pages import shown
 from instructedit.reports.site.write import write_site
@@ -114,7 +114,7 @@ def test_overview_needs_no_script(site):
 def test_invalid_run_is_said_on_every_page_with_numbers(tmp_path):
     run = make_run()
     lines = [make_case(run, "zsre/test/0", row.name, right=True, kept=True) for row in run.spec.editors]
-    from instructedit.benchmark.summary import summarise
+    from instructedit.benchmark.results.summary import summarise
 
     summary = summarise(run, lines).model_copy(update={"valid": False, "invalid_reason": "Weights changed."})
     write_site(write_run(tmp_path / "run", run, lines, summary), tmp_path / "site")
@@ -225,8 +225,8 @@ def test_command_writes_the_site_of_a_suite(tmp_path):
 
 
 def test_index_of_another_suite_is_refused(tmp_path):
-    from instructedit.benchmark.across import summarise_suite
-    from instructedit.benchmark.store import write_record
+    from instructedit.benchmark.results.run_folder import write_record
+    from instructedit.benchmark.results.suite_summary import summarise_suite
 
     entries = [
         write_suite_run(tmp_path, "multi-task", [trained("mend", "recent")], seed, lambda *_: 1.0) for seed in (0, 1)

@@ -1,6 +1,0 @@
-"""`python -m instructedit.benchmark` is the command `instructedit`."""
-
-from .start import main
-
-if __name__ == "__main__":
-    main()

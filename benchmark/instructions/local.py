@@ -1,0 +1,182 @@
+"""A proposer that runs a chat model of transformers on this machine."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from instructedit.editors import InputError
+
+from .asking import AskingProposer, Exchange
+from .prompt import Message, rendered
+
+if TYPE_CHECKING:
+    import torch
+
+    from instructedit.editors import LanguageModel
+
+
+class LocalProposer(AskingProposer):
+    """Asks a chat model from a folder or the hub, which is loaded at the first request.
+
+    It is loaded as any other model is: from safetensors only, and no code of its repository runs. The same seed gives
+    the same answer on the same machine, and the global random numbers are left as they were.
+
+    Args:
+        model: Folder, or hub id.
+        revision: Commit, branch or tag of a hub model.
+        device: `cpu`, `cuda`, `cuda:1`; by default `cuda` where there is one.
+        dtype: `float32`, `bfloat16` or `float16`; by default `bfloat16` on a GPU and `float32` on a CPU.
+        trust_remote_code: Whether code in the model's folder or repository may run.
+        max_new_tokens: Most tokens of an answer; fewer where the model's context has no room for them.
+        temperature: Temperature of sampling, above 0.
+        clock: Gives the time in seconds.
+
+    Raises:
+        InputError: If an argument cannot be used, or there is no such folder.
+    """
+
+    name: ClassVar[str] = "local"
+
+    def __init__(
+        self,
+        model: str | Path,
+        *,
+        revision: str | None = None,
+        device: str | None = None,
+        dtype: str | None = None,
+        trust_remote_code: bool = False,
+        max_new_tokens: int = 1024,
+        temperature: float = 0.8,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        from instructedit.editors.models.loading import locate
+
+        super().__init__(clock)
+        if max_new_tokens < 1 or not temperature > 0:
+            raise InputError("max_new_tokens of 1 or more and a temperature above 0 were expected.")
+        self._place = locate(model)
+        self._revision, self._device, self._dtype = revision, device, dtype
+        self._trust = trust_remote_code
+        self._max_new_tokens, self._temperature = max_new_tokens, temperature
+        self._loaded: LanguageModel | None = None
+
+    @property
+    def model(self) -> str:
+        """The hub id, or the name of the folder; see `Proposer.model`."""
+        folder = Path(self._place)
+        return folder.resolve().name if folder.is_dir() else self._place
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """See `Proposer.settings`."""
+        own = {"revision": self._revision, "dtype": self._dtype, "temperature": self._temperature}
+        return {"model": str(self._place), **own, "max_new_tokens": self._max_new_tokens}
+
+    def _load(self) -> "LanguageModel":
+        import torch
+
+        from instructedit.editors import LanguageModel
+
+        if self._loaded is None:
+            device = self._device or ("cuda" if torch.cuda.is_available() else "cpu")
+            dtype = self._dtype or ("bfloat16" if device.startswith("cuda") else "float32")
+            self._loaded = LanguageModel.load(
+                self._place,
+                revision=self._revision,
+                dtype=dtype,
+                device=device,
+                trust_remote_code=self._trust,
+            )
+        return self._loaded
+
+    def _answer(self, asked: Sequence[Message], count: int, seed: int, exchange: Exchange) -> str:
+        import torch
+
+        found = self._load()
+        ids = self._encoded(found.tokenizer, asked, exchange)
+        exchange.input_tokens += len(ids)
+        room = min(self._max_new_tokens, found.context - len(ids))
+        if room < 1:
+            raise InputError(
+                f"{self.model}: the prompt has {len(ids):,} tokens, and the model takes {found.context:,} with the "
+                "answer; fewer --examples or --shown make it shorter."
+            )
+        prompt = torch.tensor([ids], device=found.device)
+        with torch.inference_mode(), _seeded(found.device, seed):
+            try:
+                rows = found.model.generate(
+                    prompt, attention_mask=torch.ones_like(prompt), generation_config=self._settings(found, room)
+                )
+            except torch.OutOfMemoryError:
+                rows = None
+        if rows is None:
+            raise InputError(f"{self.model}: there is not enough memory on {found.device} for an answer.")
+        answer: list[int] = rows[0, len(ids) :].tolist()
+        exchange.output_tokens += len(answer)
+        if len(answer) == room and answer[-1] not in self._ends(found):
+            exchange.note(f"The reply was cut off at {room:,} tokens.")
+        return str(found.tokenizer.decode(answer, skip_special_tokens=True))
+
+    def _encoded(self, tokenizer: Any, asked: Sequence[Message], exchange: Exchange) -> list[int]:
+        """Return the tokens of a conversation in the model's own form."""
+        from jinja2 import TemplateError
+
+        if not tokenizer.chat_template:
+            exchange.note_once(f"{self.model} has no chat template; it gets the messages as plain text.")
+            return list(tokenizer(f"{rendered(asked)}\n\n[assistant]\n")["input_ids"])
+        # Models that can think aloud are asked not to; their drafts would use up the room. Others do not look at it.
+        options = {"tokenize": False, "add_generation_prompt": True, "enable_thinking": False}
+        text, wrong = None, ""
+        for tried in (list(asked), _merged(asked)):
+            try:
+                text = tokenizer.apply_chat_template(tried, **options)
+                break
+            except TemplateError as error:
+                # Some templates, Gemma's among them, know no system message.
+                wrong = str(error)
+                exchange.note_once(f"{self.model} takes no system message; it stands in front of the first question.")
+        if text is None:
+            raise InputError(f"{self.model}: its chat template does not take the messages: {wrong}")
+        # The template has written the special tokens; the tokenizer would set a second one in front.
+        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _ends(self, found: "LanguageModel") -> list[int]:
+        """Return the tokens that end an answer; that of a chat often only the tokenizer knows."""
+        own = found.tokenizer.eos_token_id
+        return sorted({*found.end_ids, *([int(own)] if isinstance(own, int) else [])})
+
+    def _settings(self, found: "LanguageModel", room: int) -> Any:
+        from transformers import GenerationConfig
+
+        ends = self._ends(found)
+        return GenerationConfig(
+            do_sample=True,
+            temperature=self._temperature,
+            top_k=0,
+            top_p=0.95,
+            max_new_tokens=room,
+            eos_token_id=ends or None,
+            pad_token_id=ends[0] if ends else 0,
+        )
+
+
+def _merged(asked: Sequence[Message]) -> list[Message]:
+    """Return a conversation whose system message stands at the start of the first question."""
+    system, first, *others = asked
+    return [{"role": "user", "content": f"{system['content']}\n\n{first['content']}"}, *others]
+
+
+@contextmanager
+def _seeded(device: "torch.device", seed: int) -> Iterator[None]:
+    """Let sampling start from a seed; afterwards the generators are where they were."""
+    import torch
+
+    cuda = [device.index or 0] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda):
+        # torch.manual_seed would seed all GPUs, those too that are not put back.
+        torch.default_generator.manual_seed(seed)
+        for index in cuda:
+            torch.cuda.default_generators[index].manual_seed(seed)
+        yield

@@ -1,0 +1,1 @@
+"""Result files: records, run folders, summaries, statistics. Nothing here imports torch."""

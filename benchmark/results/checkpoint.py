@@ -1,0 +1,30 @@
+"""The name of a trained editor's folder, and the record in it that says everything that decides its weights."""
+
+from typing import Any, Literal
+
+from .records import SCHEMA_VERSION, Record, digest_of
+
+RECORD = "checkpoint.json"
+
+
+class Checkpoint(Record):
+    """`checkpoint.json` of a trained editor: everything that decides its weights."""
+
+    schema_version: Literal[2] = SCHEMA_VERSION
+    editor: str
+    version: str
+    config: dict[str, Any]
+    base: str
+    """Fingerprint of the base model."""
+    tokenizer: str
+    training: str
+    """Digest of the training set."""
+    instructions: str | None
+    """Digest of the instruction bank, for editors that read instructions."""
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Name of the folder."""
+        own = digest_of(self)
+        return f"{self.editor}-{self.base[:8]}-{self.training[:8]}-{own[:8]}"

@@ -1,0 +1,126 @@
+"""The file of a run's edit directions, `directions.npz`: who was edited, and how the edits lie to each other.
+
+A direction is an edit's change of all weights as one vector, divided by its length. The file holds the inner
+products of directions, which are their cosines, and never the vectors: principal components and every distance
+follow from them. It is a zip of arrays without pickled objects, and the same edits leave the same bytes.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from instructedit.editors.errors import InputError
+from instructedit.editors.files.atomic import whole_file
+
+from .records import SCHEMA_VERSION, Record, parse_record
+
+FILE = "directions.npz"
+_ABOUT = "about"
+
+
+class DirectionSet(Record):
+    """Edits whose directions are held against each other; all fields of edits are in the order of the matrix."""
+
+    name: str
+    """The row that made them; or what several rows have in common of which each edited the task it was trained on."""
+    own_task: bool
+    """Whether each task was edited by the row that was trained on it alone."""
+    rows: tuple[str, ...]
+    """The row that made each edit."""
+    tasks: tuple[str, ...]
+    cases: tuple[str, ...]
+    left_out: dict[str, int]
+    """Edits without a direction, counted by reason."""
+
+
+class DirectionsAbout(Record):
+    """What stands in the file beside the matrices."""
+
+    schema_version: Literal[2] = SCHEMA_VERSION
+    run: str
+    """Digest of the run whose editors made the edits."""
+    limit: int
+    """Most cases of a task."""
+    sets: tuple[DirectionSet, ...]
+
+
+class Directions(NamedTuple):
+    """Directions of one set.
+
+    Attributes:
+        about: Who was edited by whom.
+        cosines: Inner products of the directions [edits, edits], float64.
+    """
+
+    about: DirectionSet
+    cosines: NDArray[np.float64]
+
+
+def write_directions(path: Path, run: str, limit: int, found: Sequence[Directions]) -> Path:
+    """Write the file, whole or not at all.
+
+    Raises:
+        InputError: If it cannot be written.
+    """
+    about = DirectionsAbout(run=run, limit=limit, sets=tuple(one.about for one in found))
+    arrays = {f"cosines_{number}": one.cosines for number, one in enumerate(found)}
+    try:
+        with whole_file(path) as part, part.open("wb") as file:
+            np.savez(file, allow_pickle=False, **{_ABOUT: np.array(about.model_dump_json())}, **arrays)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}).") from error
+    return path
+
+
+def read_directions(path: Path, run: str) -> tuple[DirectionsAbout, tuple[Directions, ...]]:
+    """Read the file of a run.
+
+    Args:
+        path: The file.
+        run: Digest of the run it has to belong to.
+
+    Raises:
+        InputError: If it is no such file, is of another run, or a matrix is not one of cosines.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
+        raise InputError(f"{path}: cannot be read ({_reason(error)}); a file of directions was expected.") from error
+    if _ABOUT not in arrays or arrays[_ABOUT].dtype.kind != "U" or arrays[_ABOUT].shape:
+        raise InputError(f"{path}: holds no text '{_ABOUT}'; a file of directions was expected.")
+    about = parse_record(str(arrays[_ABOUT]), DirectionsAbout, f"{path}, '{_ABOUT}'")
+    if about.run != run:
+        raise InputError(f"{path}: holds directions of run {about.run}, but {run} was expected.")
+    found = []
+    for number, one in enumerate(about.sets):
+        cosines = arrays.get(f"cosines_{number}")
+        _check(path, f"cosines_{number}", one, cosines)
+        assert cosines is not None
+        found.append(Directions(one, cosines))
+    return about, tuple(found)
+
+
+def _check(path: Path, name: str, about: DirectionSet, cosines: NDArray[np.float64] | None) -> None:
+    n = len(about.cases)
+    if not n == len(about.rows) == len(about.tasks):
+        raise InputError(
+            f"{path}, set '{about.name}': {len(about.rows)} rows, {len(about.tasks)} tasks and {n} cases; one of "
+            "each for an edit was expected."
+        )
+    if cosines is None or cosines.shape != (n, n) or cosines.dtype != np.float64:
+        found = "nothing" if cosines is None else f"{cosines.dtype} {list(cosines.shape)}"
+        raise InputError(f"{path}, array '{name}': found {found}, float64 {[n, n]} was expected.")
+    # A comparison with NaN is false, so this refuses it too.
+    if not (
+        np.abs(cosines - cosines.T).max(initial=0.0) < 1e-9 and np.abs(cosines.diagonal() - 1).max(initial=0) < 1e-9
+    ):
+        raise InputError(f"{path}, array '{name}': a symmetric matrix with ones on its diagonal was expected.")
+
+
+def _reason(error: Exception) -> str:
+    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]

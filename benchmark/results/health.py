@@ -1,0 +1,107 @@
+"""Whether edits took: what the facts of single edits come to over a row's cases, from the lines of `cases.jsonl` alone.
+
+A row can have a number in every column and have edited nothing. Its edits say so themselves: how likely their target
+became, how long they were optimised, how far they changed the weights, and whether they all did the same.
+"""
+
+import statistics
+from array import array
+from collections import defaultdict
+from collections.abc import Iterator
+
+from .records import CaseRecord, Health, RunSpec
+
+REACHED = 0.5
+"""Least probability of a target that an edit has reached: from one half on no other token can be likelier, so that
+greedy decoding gives a target of one token."""
+MANY = 0.5
+"""Share of a row's edits that have to miss their target before it is said: below, the table's own numbers say it."""
+BOUND = 0.5
+"""Share of the changed weights at their bound from which on the bound, and not the loss, decides where most of them
+end."""
+LARGE = 0.3
+"""|dW| / |W| above which a change is said to be large: on the embedded world's facts FT-L has 0.13, FT-M 0.05 and MEND
+0.03, which edit single facts well; KE, with its factor of 100, has 0.34 to 0.66 (decision 9)."""
+ALIKE = 0.5
+"""Mean cosine between edits of different cases above which they are said to point the same way: then the part that they
+share is longer than what is each edit's own. Raw gradients of unrelated cases have 0.00, FT-M's edits too."""
+NAMED = 20
+"""Most cases that are named as not reached: enough to look into, and a summary of 20,000 cases stays small."""
+MEDIANS = ("final_loss", "target_probability", "steps", "delta_norm", "relative_norm", "cosine", "at_bound")
+"""Facts of single edits whose median over a row's cases is kept."""
+
+
+class _Row:
+    """The facts of a row's edits on a task at a stage, in a few bytes each."""
+
+    def __init__(self) -> None:
+        self.edits = 0
+        self.failed = 0
+        self.values: dict[str, array[float]] = {name: array("d") for name in (*MEDIANS, "converged")}
+        self.missed: list[str] = []
+        self.cases = array("i")
+        self.reliability = array("q")
+
+    def take(self, record: CaseRecord, case: int) -> None:
+        if record.status != "done":
+            self.failed += record.status == "failed"
+            return
+        self.edits += 1
+        for name, values in self.values.items():
+            if name in record.edit:
+                values.append(record.edit[name])
+        if record.edit.get("target_probability", 1.0) < REACHED:
+            self.missed.append(record.case_id)
+        own = [(s.subset, s.derived, s.protocol, s.probe, s.value) for s in record.scores if s.measure == "reliability"]
+        # the scores' hash stands for them: equality is all that is asked
+        self.cases.append(case)
+        self.reliability.append(hash(tuple(own)))
+
+    def summed(self, editor: str, task: str, stage: str, none: "_Row | None") -> Health:
+        medians = {name: statistics.median(self.values[name]) for name in MEDIANS if self.values[name]}
+        plain = {} if none is None else dict(zip(none.cases, none.reliability, strict=True))
+        same = [plain[case] == own for case, own in zip(self.cases, self.reliability, strict=True) if case in plain]
+        return Health(
+            editor=editor,
+            task=task,
+            stage=stage,
+            edits=self.edits,
+            failed=self.failed,
+            asked=len(self.values["target_probability"]),
+            missed=len(self.missed),
+            missed_cases=tuple(sorted(set(self.missed))[:NAMED]),
+            optimised=len(self.values["converged"]),
+            converged=int(sum(self.values["converged"])),
+            unchanged=all(same) if same else None,
+            medians=medians,
+        )
+
+
+class Tally:
+    """Gathers the facts of edits from lines in any order, of one run or of several that differ in the seed.
+
+    Cases that a schedule scores without ever editing them say nothing of edits and are left out.
+    """
+
+    def __init__(self, spec: RunSpec) -> None:
+        self._spec = spec
+        self._rows: dict[tuple[str, str, str], _Row] = defaultdict(_Row)
+        self._numbers: dict[tuple[str, str], int] = {}
+
+    def take(self, record: CaseRecord) -> None:
+        """Take a line in."""
+        if self._spec.edited is None or record.task in self._spec.edited:
+            case = self._numbers.setdefault((record.run, record.case_id), len(self._numbers))
+            self._rows[record.editor, record.task, record.stage].take(record, case)
+
+    def summed(self) -> Iterator[Health]:
+        """Yield what the rows that edit come to, in the order of rows, tasks and stages."""
+        spec = self._spec
+        stages = sorted({stage for _, _, stage in self._rows})
+        for row in spec.editors:
+            for task in spec.tasks if row.method != "none" else ():
+                none = next((e.name for e in spec.editors if e.method == "none" and e.evaluates(task)), None)
+                for stage in stages:
+                    if found := self._rows.get((row.name, task, stage)):
+                        plain = None if none is None else self._rows.get((none, task, stage))
+                        yield found.summed(row.name, task, stage, plain)

@@ -1,0 +1,223 @@
+"""A run's folder: `run.json` first, then a line per case, editor and stage, flushed at once.
+
+What is on disk is never computed again.
+"""
+
+import mmap
+import os
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from pydantic import BaseModel
+
+from instructedit.editors.errors import DamagedError, InputError
+from instructedit.editors.files.atomic import sweep, write_whole
+
+from .guard import Admission, changed, content_of, read_run
+from .records import CaseRecord, RunFile, RunSummary, parse_record, read_record
+
+
+class StorageError(InputError):
+    """Results cannot be written (a full disk, no permission). What was written before is safe."""
+
+
+def write_record(path: Path, record: BaseModel) -> Path:
+    """Write a record to a file of its own, whole or not at all, and make its folder.
+
+    Raises:
+        StorageError: If it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return write_whole(path, record.model_dump_json(indent=1) + "\n")
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be written ({error.strerror}).") from error
+
+
+class Store:
+    """The folder of one run.
+
+    Args:
+        folder: The run's own folder, named by its digest.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.cases = folder / "cases.jsonl"
+        self.timings = folder / "timings.jsonl"
+        self.usage = folder / "usage.jsonl"
+
+    @contextmanager
+    def open(self, run: RunFile, report: Callable[[str], None] = lambda _: None) -> Iterator[None]:
+        """Take the folder for this process, clear what killed ones have left, and write `run.json` if it is not there.
+
+        Args:
+            run: What `run.json` has to hold.
+            report: Takes a sentence on what is made again.
+
+        Raises:
+            InputError: If another process writes this run, or the folder holds another one.
+            StorageError: If the folder cannot be written to.
+        """
+        with self._writing():
+            self.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.folder / ".lock", timeout=0)
+        with self._writing():
+            try:
+                lock.acquire()
+            except Timeout as error:
+                raise InputError(
+                    f"{self.folder}: another process is writing this run; wait for it or stop it."
+                ) from error
+        try:
+            for folder in (self.folder, self.folder / "edits"):
+                sweep(folder)
+            self._start(run, report)
+            yield
+        finally:
+            lock.release()
+
+    def _start(self, run: RunFile, report: Callable[[str], None]) -> None:
+        path = self.folder / "run.json"
+        if path.exists():
+            try:
+                known = read_run(path, named=False)
+            except InputError as error:
+                if isinstance(error.__cause__, OSError):
+                    raise
+                # The folder's name says what the run is of; where and when it was begun is lost.
+                what = str(error).removeprefix(f"{path}: ").removesuffix(".")
+                report(f"note: {DamagedError(path, what)} It is written again, as of this start.")
+            else:
+                if known.digest != run.digest:
+                    raise InputError(f"{path}: holds the run {known.digest}, but {run.digest} was expected.")
+                return
+        self.write("run.json", run)
+
+    def changes(self, run: RunFile) -> list[str]:
+        """Return what is now another than when the run was begun, each as `NAME WAS (now IS)`."""
+        begun, now = (record.provenance for record in (read_run(self.folder / "run.json", named=False), run))
+        pairs = {
+            "instructedit-bench": (begun.version, now.version),
+            "the commit": (begun.git_revision, now.git_revision),
+            "the device": (begun.device, now.device),
+            "threads": (str(begun.threads), str(now.threads)),
+            **{f"the rule of {name}": (begun.rules.get(name), rule) for name, rule in now.rules.items()},
+            **{name: (begun.packages.get(name), now.packages.get(name)) for name in {**begun.packages, **now.packages}},
+        }
+        changes = [f"{name} {was} (now {found})" for name, (was, found) in pairs.items() if was != found]
+        if begun.trial is not None and begun.trial != now.trial:
+            changes.append("other ways of computing, as the model's trial found them")
+        return changes
+
+    def write(self, name: str, record: BaseModel) -> Path:
+        """Write a record to a file of its own: whole, or not at all.
+
+        Raises:
+            StorageError: If it cannot be written.
+        """
+        with self._writing():
+            return write_whole(self.folder / name, record.model_dump_json(indent=1) + "\n")
+
+    def mend(self) -> int:
+        """Cut half-written last lines off, left by a kill or a full disk; return the bytes cut off `cases.jsonl`."""
+        return [self._mend(path) for path in (self.usage, self.timings, self.cases)][-1]
+
+    def _mend(self, path: Path) -> int:
+        if not path.is_file() or not (size := path.stat().st_size):
+            return 0
+        # Mapped, because only the end is looked at, and the lines of 10,000 cases are hundreds of megabytes.
+        with (
+            self._writing(),
+            path.open("rb") as lines,
+            mmap.mmap(lines.fileno(), 0, access=mmap.ACCESS_READ) as content,
+        ):
+            whole = content.rfind(b"\n") + 1
+        if whole < size:
+            with self._writing(), path.open("r+b") as file:
+                file.truncate(whole)
+        return size - whole
+
+    def records(self, run: RunFile, ids: Mapping[str, Collection[str]] | None = None) -> Iterator[CaseRecord]:
+        """Yield all finished lines, one at a time: as records the lines of one case take a tenth of a megabyte.
+
+        Args:
+            run: The run that they have to be of.
+            ids: The cases of each task, where the data are at hand.
+
+        Raises:
+            InputError: If a line cannot be one of the run: see `guard.Admission`.
+        """
+        if not self.cases.exists():
+            return
+        admission = Admission(run, ids)
+        try:
+            with self.cases.open("rb") as file:
+                for number, line in enumerate(file, start=1):
+                    place = f"{self.cases}, line {number}"
+                    yield admission.checked(parse_record(line, CaseRecord, place), place)
+        except OSError as error:
+            raise InputError(f"{self.cases}: cannot be read ({error.strerror}).") from error
+
+    def check_unchanged(self, report: Callable[[str], None] = lambda _: None) -> None:
+        """Refuse to go on from lines that are not those of which the run was summed up.
+
+        Lines that are missing are computed again; a summary that is damaged is made again.
+
+        Raises:
+            InputError: If `cases.jsonl` has as many lines as it had, or more, and others.
+        """
+        path = self.folder / "summary.json"
+        if not path.exists():
+            return
+        try:
+            summary = read_record(path, RunSummary)
+        except InputError as error:
+            if isinstance(error.__cause__, OSError):
+                raise
+            report(f"note: {error} It is made again.")
+            return
+        if found := changed(self.cases, summary):
+            content = content_of(self.cases)
+            if content is None or content.lines >= (summary.lines or 0):
+                raise InputError(found)
+            report(
+                f"note: {self.cases}: {content.lines} of the {summary.lines} lines of the finished run are there; the "
+                "others are computed again."
+            )
+
+    def append(self, records: Iterable[BaseModel], timings: Iterable[BaseModel] = ()) -> None:
+        """Append lines and make sure that they are on disk.
+
+        Raises:
+            StorageError: If they cannot be written.
+        """
+        for path, lines in ((self.cases, records), (self.timings, timings)):
+            self._append(path, lines)
+
+    def append_usage(self, usage: BaseModel) -> None:
+        """Append what one start of the program took.
+
+        Raises:
+            StorageError: If it cannot be written.
+        """
+        self._append(self.usage, [usage])
+
+    def _append(self, path: Path, lines: Iterable[BaseModel]) -> None:
+        with self._writing(), path.open("a", encoding="utf-8") as file:
+            for line in lines:
+                file.write(line.model_dump_json() + "\n")
+                file.flush()
+            os.fsync(file.fileno())
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            kept = "all finished cases are safe, and the same command goes on from them" if self.cases.is_file() else ""
+            raise StorageError(
+                f"{self.folder}: results cannot be written ({error.strerror})" + (f"; {kept}." if kept else ".")
+            ) from error

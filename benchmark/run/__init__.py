@@ -1,0 +1,1 @@
+"""The runner, its schedules, trainings and suites."""

@@ -1,0 +1,261 @@
+"""From a finished run to the directions of its edits, for the figures of how tasks lie in the space of edits.
+
+The model, the data, the instructions and the trained editors are found again by what `run.json` says of them and are
+held against its digests. Nothing is trained, and the results of the run are not touched.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from instructedit.editors import EDITORS, Dense, EditCase, Editor, Edits, InputError, LanguageModel, LowRank
+from instructedit.editors.gram import gram
+from instructedit.editors.models.devices import check_device
+
+from ..results.checkpoint import RECORD, Checkpoint
+from ..results.comparisons import base_name
+from ..results.direction_results import FILE, Directions, DirectionSet, write_directions
+from ..results.guard import read_run
+from ..results.records import EditorSpec, RunFile, RunSpec, digest_of, read_record
+from ..scoring.scoring import edit_each
+from ..setup.banks import InstructionBank, read_bank
+from ..setup.config import RunConfig
+from ..setup.resolve import requests_of
+from ..setup.sampling import choose
+from ..tasks.base import make_task
+from ..tasks.sources import Source, open_source
+from .runner import load_model
+
+SETTINGS = ("single-task", "multi-task", "task-scaling", "balanced")
+"""Settings that a figure of directions is made of."""
+WITHOUT = "the edit failed, or changes no weight"
+
+_Asked = list[tuple[EditorSpec, tuple[str, ...]]]
+"""Rows with the tasks that each of them edits."""
+
+
+def sets(spec: RunSpec) -> Iterator[tuple[str, bool, _Asked]]:
+    """Yield the sets of edits that a run is looked at by: name, whether each task has a row of its own, rows and tasks.
+
+    In the setting `single-task` the rows of an editor make one set, each on the task it was trained on. Elsewhere each
+    trained row that is tested on several tasks is a set. A run of another schedule or setting has none. Rows that
+    differ in their probes alone make the same edits; the first of them stands for all.
+    """
+    if spec.schedule != "single" or spec.setting not in SETTINGS:
+        return
+    trained = list({_edits_of(row): row for row in reversed(spec.editors) if row.training is not None}.values())[::-1]
+    if spec.setting != "single-task":
+        for row in trained:
+            tasks = tuple(task for task in spec.tasks if row.evaluates(task))
+            if len(tasks) > 1:
+                yield row.name, False, [(row, tasks)]
+        return
+    for name in dict.fromkeys(base_name(row) for row in trained):
+        own = [
+            (row, row.training.tasks)
+            for row in trained
+            if row.training and base_name(row) == name and set(row.training.tasks) <= set(spec.tasks)
+        ]
+        if len(own) > 1:
+            yield name, True, own
+
+
+class Workshop:
+    """What the runs of a folder share: models that are loaded once, and where things lie.
+
+    Args:
+        checkpoints: Folder of all trained editors.
+        data: Where the data lie, as in a configuration; None: where the run says, which it can not of a folder.
+        model: The model, as in a configuration; None: what the run says.
+        instructions: The bank; None is the shipped one.
+        device: Where the model runs; by default a GPU if there is one.
+        trust_remote_code: Whether code in the model's folder or repository may run.
+
+    Raises:
+        InputError: If there is no such device.
+    """
+
+    def __init__(
+        self,
+        checkpoints: Path,
+        *,
+        data: str | None = None,
+        model: str | None = None,
+        instructions: Path | None = None,
+        device: str | None = None,
+        trust_remote_code: bool = False,
+    ) -> None:
+        check_device(device)
+        self._checkpoints = checkpoints
+        self._data = data
+        self._model = model
+        self._bank = instructions
+        self._device = device
+        self._trust = trust_remote_code
+        self._loaded: tuple[tuple[str, str], LanguageModel] | None = None
+
+    def make(self, folder: Path, limit: int, report: Callable[[str], None] = lambda _: None) -> Path | None:
+        """Write the directions of a run's edits into its folder.
+
+        Args:
+            folder: The run's folder.
+            limit: Most cases of a task; those that a run of this `limit` would take.
+            report: Takes sentences for the user.
+
+        Returns:
+            The file; None if the run has no set of edits to look at.
+
+        Raises:
+            InputError: If the run is not finished, or model, data, instructions or a trained editor are not there or
+                not those of the run.
+        """
+        file = read_run(folder / "run.json")
+        if not (folder / "summary.json").is_file():
+            raise InputError(f"{folder}: this run is not finished, there is no summary.json.")
+        asked = list(sets(file.spec))
+        if not asked:
+            return None
+        place = folder / "run.json"
+        model, cases, bank = (
+            self._language_model(file, place),
+            self._cases(file, limit, place),
+            self._instructions(file),
+        )
+        found = []
+        for name, own_task, rows in asked:
+            report(f"{file.digest}: {name}, {sum(len(cases[task]) for _, tasks in rows for task in tasks)} edits")
+            one = self._set(file, model, bank, cases, name, own_task, rows)
+            if one is None:
+                report(f"{file.digest}: {name} is left out, its edits are no changes of weights")
+            else:
+                found.append(one)
+        if not found:
+            return None
+        return write_directions(folder / FILE, file.digest, limit, found)
+
+    def _set(
+        self,
+        file: RunFile,
+        model: LanguageModel,
+        bank: InstructionBank | None,
+        cases: dict[str, tuple[EditCase, ...]],
+        name: str,
+        own_task: bool,
+        rows: _Asked,
+    ) -> Directions | None:
+        parts: list[Edits] = []
+        made: list[tuple[str, str, str]] = []
+        for row, tasks in rows:
+            editor = self._editor(file, row)
+            for task in tasks:
+                parts += _edits(file.spec, model, editor, row, bank, cases[task])
+                made += ((row.name, task, case.request.case_id) for case in cases[task])
+        edits = Edits.join(parts)
+        if not all(isinstance(patch, LowRank | Dense) for edit in edits.patches for patch in edit):
+            return None
+        products = gram(edits)
+        lengths = products.diagonal().sqrt()
+        kept = [number for number, length in enumerate(lengths.tolist()) if length > 0]
+        cosines = (products / torch.outer(lengths, lengths))[kept][:, kept].numpy()
+        about = DirectionSet(
+            name=name,
+            own_task=own_task,
+            rows=tuple(made[number][0] for number in kept),
+            tasks=tuple(made[number][1] for number in kept),
+            cases=tuple(made[number][2] for number in kept),
+            left_out={WITHOUT: len(made) - len(kept)} if len(kept) < len(made) else {},
+        )
+        return Directions(about, cosines)
+
+    def _language_model(self, file: RunFile, place: Path) -> LanguageModel:
+        spec = file.spec
+        key = (spec.model_fingerprint, spec.dtype)
+        if self._loaded is None or self._loaded[0] != key:
+            self._loaded = None  # lets go of the one before: two large models would not fit
+            config = RunConfig.model_validate(
+                {
+                    "model": self._model or file.provenance.model,
+                    "revision": None if self._model else file.provenance.model_revision,
+                    "dtype": spec.dtype,
+                    "trust_remote_code": self._trust,
+                }
+            )
+            model = load_model(config, device=self._device)
+            for what, now, then in (
+                ("model", model.fingerprint(), spec.model_fingerprint),
+                ("tokenizer", model.tokenizer_fingerprint(), spec.tokenizer_fingerprint),
+            ):
+                _same(place, f"the {what} '{config.model}'", now, then, "--model")
+            self._loaded = (key, model)
+        return self._loaded[1]
+
+    def _cases(self, file: RunFile, limit: int, place: Path) -> dict[str, tuple[EditCase, ...]]:
+        spec = file.spec
+        if spec.split != "test":
+            raise InputError(f"{place}: directions are made of the split 'test', but the run evaluates '{spec.split}'.")
+        source = self._source(file, place)
+        found = {}
+        for task in spec.tasks:
+            read = make_task(task, spec.task_options).load(source)
+            now = ", ".join(f"{name} {digest}" for name, digest in sorted(read.data.sha256.items()))
+            then = ", ".join(f"{name} {digest}" for name, digest in sorted(spec.data[task].items()))
+            _same(place, f"the data of '{task}'", now, then, "--data")
+            found[task] = choose(choose(read.cases, spec.limit), limit)
+        return found
+
+    def _source(self, file: RunFile, place: Path) -> Source:
+        if self._data is not None:
+            return open_source(None if self._data == "embedded" else self._data)
+        first = file.data[0]
+        if first.source == "folder":
+            raise InputError(f"{place}: the run has read its data from a folder; name it with --data.")
+        revision = f"@{first.revision}" if first.revision else ""
+        return open_source(None if first.source == "embedded" else f"hub:{first.source}{revision}")
+
+    def _instructions(self, file: RunFile) -> InstructionBank | None:
+        if file.spec.instructions is None:
+            return None
+        bank = read_bank(self._bank)
+        _same(Path(file.digest), "the bank of instructions", bank.digest, file.spec.instructions, "--instructions")
+        return bank
+
+    def _editor(self, file: RunFile, row: EditorSpec) -> Editor[Any]:
+        assert row.training is not None
+        folder = self._checkpoints / row.training.checkpoint
+        if not (folder / RECORD).is_file():
+            raise InputError(
+                f"{folder}: the trained editor of the row '{row.name}' of run {file.digest} is not there; name the "
+                "folder of checkpoints with --checkpoints."
+            )
+        # The name is the digest of everything that decides the weights.
+        name = read_record(folder / RECORD, Checkpoint).name
+        _same(folder / RECORD, "the checkpoint", name, row.training.checkpoint, "--checkpoints")
+        return EDITORS.get(row.method).load(folder)
+
+
+def _edits(
+    spec: RunSpec,
+    model: LanguageModel,
+    editor: Editor[Any],
+    row: EditorSpec,
+    bank: InstructionBank | None,
+    cases: Sequence[EditCase],
+) -> Iterator[Edits]:
+    """Yield the edits of cases in the chunks of the run, as the run asks for them; a failed one is empty."""
+    for first in range(0, len(cases), spec.chunk):
+        requests = requests_of(row.instruction, bank, cases[first : first + spec.chunk], spec.seed)
+        yield edit_each(model, requests, editor, spec.seed)[0]
+
+
+def _edits_of(row: EditorSpec) -> str:
+    """Return what decides the edits of a trained row."""
+    return digest_of(row.model_copy(update={"name": "", "instruction": None, "instructed_probes": "none"}))
+
+
+def _same(place: Path, what: str, now: str, then: str, option: str) -> None:
+    if now != then:
+        raise InputError(
+            f"{place}: {what} has the digest {now}, but the run was made with {then}; name the right one with {option}."
+        )

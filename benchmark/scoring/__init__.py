@@ -1,0 +1,1 @@
+"""Probes, predictions, metrics and answer matching."""

@@ -1,0 +1,1 @@
+"""From a preset to a resolved run: configuration, settings, instruction banks, sampling."""

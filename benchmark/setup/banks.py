@@ -1,0 +1,324 @@
+"""The instruction bank: what an editor that is steered by a task description is told, and the controls beside it.
+
+A rendered instruction is the front of InstructEdit's three-line template (Zhang et al. 2024, arXiv:2402.16123), `Task:`
+and `Description:`; the editor itself adds `Input:` and the prompt. Factual descriptions speak of a data set, so a gain
+may come from any text in front. The controls tell that apart: another task's description, random words, the task's name
+alone, nothing. All draws are functions of seed and case id.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from importlib import resources
+from itertools import count
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, JsonValue, ValidationError, ValidationInfo, field_validator
+
+from instructedit.editors import EditRequest, InputError, did_you_mean, seed_of
+from instructedit.editors.files.jsonfile import check, describe, parse_json, read_text
+
+from ..tasks.parse import LONGEST_TEXT
+
+DEFAULT_BANK = Path(str(resources.files("instructedit.benchmark"))) / "banks" / "default.json"
+
+CONDITIONS = {
+    "seen": "one of the task's descriptions that training draws from, chosen per case",
+    "unseen": "the task's description that training never shows",
+    "seen-K": "the task's description K of those that training draws from, counted from 0, for every case",
+    "none": "no instruction at all",
+    "wrong-task": "name and seen description of another task, chosen per case, of another subject",
+    "name-only": "the task's name without a description",
+    "random-text": "random words of the bank in place of the task's name and of a seen description, as many as those",
+}
+"""What an editor may be told, with one line on each; K stands for a number."""
+
+TOPICS = (
+    "board games",
+    "camping",
+    "crossword puzzles",
+    "folk dancing",
+    "gardening",
+    "ironing",
+    "long train rides",
+    "mushroom picking",
+    "open-air theatre",
+    "pottery",
+    "sailing",
+    "video calls",
+)
+"""What [TOPIC] stands for under `wrong-task`, drawn from those that the edit does not name. A fixed list and not the
+subjects of other cases: what a case is told depends on no other case."""
+
+_PLACEHOLDER = re.compile(r"\[(LABEL|TOPIC)\]")
+_WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
+_NUMBERED = re.compile(r"seen-(0|[1-9][0-9]*)")
+
+
+def _line(text: str) -> str:
+    if not text.strip() or text != text.strip() or len(text.splitlines()) > 1:
+        raise ValueError("one line of text without white space at its ends")
+    return text
+
+
+def _wording(text: str) -> str:
+    plain = _PLACEHOLDER.sub("", text)
+    if not _WORD.search(plain):
+        raise ValueError("at least one word")
+    if set("[]") & set(plain):
+        raise ValueError("no square brackets but those of [LABEL] and [TOPIC]")
+    return text
+
+
+Line = Annotated[str, AfterValidator(_line)]
+Wording = Annotated[Line, AfterValidator(_wording)]
+
+
+class TaskInstructions(BaseModel):
+    """The descriptions of one task."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    title: Wording
+    """Name behind `Task: `."""
+    descriptions: tuple[Wording, ...]
+    """At least two, all different. [TOPIC] stands for the request's subject, [LABEL] for the sentiment asked for."""
+    unseen: int
+    """Index of the one that training never shows."""
+    like: Line | None = None
+    """Registered name of a task whose descriptions are true of this one as well, because both edit the same kind of
+    record; `wrong-task` takes neither for the other."""
+
+    @field_validator("descriptions")
+    @classmethod
+    def _two_or_more(cls, descriptions: tuple[str, ...]) -> tuple[str, ...]:
+        if len({text.casefold() for text in descriptions}) < max(2, len(descriptions)):
+            raise ValueError("at least two descriptions, none of them twice")
+        return descriptions
+
+    @field_validator("unseen")
+    @classmethod
+    def _one_of_them(cls, unseen: int, info: ValidationInfo) -> int:
+        if "descriptions" in info.data and not 0 <= unseen < len(info.data["descriptions"]):
+            raise ValueError(f"an index from 0 to {len(info.data['descriptions']) - 1}")
+        return unseen
+
+    @property
+    def seen(self) -> tuple[int, ...]:
+        """Indices of the descriptions that training draws from."""
+        return tuple(index for index in range(len(self.descriptions)) if index != self.unseen)
+
+
+class InstructionBank(BaseModel):
+    """Descriptions of several tasks. A change of any of them is a new version."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    schema_version: Literal[1]
+    name: Line
+    version: Line
+    licence: Line
+    tasks: dict[str, TaskInstructions]
+    """By the task's registered name; at least one."""
+    history: tuple[dict[str, JsonValue], ...] = ()
+    """How a construction loop came to descriptions of this bank, one entry for each loop; not part of the digest."""
+
+    @field_validator("tasks")
+    @classmethod
+    def _not_empty(cls, tasks: dict[str, TaskInstructions]) -> dict[str, TaskInstructions]:
+        if not tasks:
+            raise ValueError("at least one task")
+        return tasks
+
+    @property
+    def digest(self) -> str:
+        """16 hexadecimal digits that identify the bank."""
+        text = json.dumps(
+            self.model_dump(mode="json", exclude={"history"}), sort_keys=True, separators=(",", ":"), ensure_ascii=False
+        )
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """All words of all descriptions in lower case, sorted; one that stands there five times comes five times."""
+        texts = (_PLACEHOLDER.sub("", text).lower() for task in self.tasks.values() for text in task.descriptions)
+        return tuple(sorted(word for text in texts for word in _WORD.findall(text)))
+
+    def of(self, task: str) -> TaskInstructions:
+        """Return the instructions of a task.
+
+        Raises:
+            InputError: If the bank has none.
+        """
+        if task not in self.tasks:
+            known = did_you_mean(task, list(self.tasks))
+            raise InputError(f"Instruction bank '{self.name}' has no descriptions of the task '{task}'.{known}")
+        return self.tasks[task]
+
+
+def read_bank(path: Path | None = None) -> InstructionBank:
+    """Read and check an instruction bank.
+
+    Args:
+        path: A JSON file; None is the bank that is shipped.
+
+    Raises:
+        InputError: If the file cannot be read or is no bank; the sentence names the place, what stands there, and what
+            was expected.
+    """
+    path = DEFAULT_BANK if path is None else path
+    expected = "a JSON file of instructions"
+    content = read_text(path, expected)
+    document = parse_json(content, str(path), expected, unique=True)
+    check(document, str(path), longest=LONGEST_TEXT)
+    try:
+        return InstructionBank.model_validate_json(content)
+    except ValidationError as error:
+        raise InputError(_sentence(path, error)) from error
+
+
+def conditions(bank: InstructionBank, task: str) -> tuple[str, ...]:
+    """Return all conditions of a task, its descriptions by number.
+
+    Raises:
+        InputError: If the bank has no descriptions of the task.
+    """
+    numbered = tuple(f"seen-{index}" for index in range(len(bank.of(task).seen)))
+    return tuple(name for known in CONDITIONS for name in (numbered if known == "seen-K" else (known,)))
+
+
+def check_condition(condition: str) -> str:
+    """Return a condition as it stands.
+
+    Raises:
+        InputError: If there is no such condition.
+    """
+    if (condition in CONDITIONS and condition != "seen-K") or _NUMBERED.fullmatch(condition):
+        return condition
+    raise InputError(f"Unknown instruction condition '{condition}'.{did_you_mean(condition, list(CONDITIONS))}")
+
+
+def instruct(bank: InstructionBank, request: EditRequest, condition: str, seed: int) -> EditRequest:
+    """Return a request with the instruction that a condition gives it, `Task: {title}` over `Description: {text}`.
+
+    Draws depend on seed and case id alone, so no other case and no earlier draw moves them.
+
+    Args:
+        bank: Where descriptions come from.
+        request: What is to be edited; an instruction that it has already is replaced.
+        condition: One of `conditions(bank, request.task)`.
+        seed: Draws whatever the condition leaves open.
+
+    Raises:
+        InputError: If the condition is unknown, the bank lacks the task or the numbered description, or [LABEL] would
+            have to be filled for a request without a sentiment.
+    """
+    if check_condition(condition) == "none":
+        return replace(request, instruction=None)
+    own = bank.of(request.task)
+    seen = own.seen[seed_of(seed, "instruction", request.case_id) % len(own.seen)]
+    match condition:
+        case "seen":
+            parts = _parts(own, seen, request)
+        case "unseen":
+            parts = _parts(own, own.unseen, request)
+        case "name-only":
+            parts = (_fill(own.title, request),)
+        case "wrong-task":
+            parts = _of_another_task(bank, request, seed)
+        case "random-text":
+            parts = _at_random(bank.words, _parts(own, seen, request), (seed, "random-text", request.case_id))
+        case _:
+            parts = _parts(own, _number(condition, own, request), request)
+    lines = (f"{heading}: {part}" for heading, part in zip(("Task", "Description"), parts, strict=False))
+    return replace(request, instruction="\n".join(lines))
+
+
+def training_instructor(bank: InstructionBank) -> Callable[[EditRequest, int], EditRequest]:
+    """Return what gives a training request a seen description, drawn anew for each seed and never the unseen one.
+
+    A trainer that derives its seed from the step shows one request under different descriptions.
+    """
+    return lambda request, seed: instruct(bank, request, "seen", seed)
+
+
+def _parts(task: TaskInstructions, index: int, request: EditRequest) -> tuple[str, ...]:
+    """Return the task's name and one description, with every placeholder filled."""
+    return _fill(task.title, request), _fill(task.descriptions[index], request)
+
+
+def _fill(text: str, request: EditRequest) -> str:
+    """Fill all placeholders in one pass, so that nothing in a subject is taken for one."""
+    if "[LABEL]" in text and request.sentiment is None:
+        raise InputError(
+            f"{request.case_id}: found no sentiment, expected one for [LABEL] of the description '{text}'."
+        )
+    values = {"TOPIC": request.subject, "LABEL": request.sentiment or ""}
+    return _PLACEHOLDER.sub(lambda match: values[match[1]], text)
+
+
+def _number(condition: str, task: TaskInstructions, request: EditRequest) -> int:
+    number = int(condition.removeprefix("seen-"))
+    if number >= len(task.seen):
+        raise InputError(
+            f"Instruction condition '{condition}': the bank has the seen descriptions 0 to {len(task.seen) - 1} of "
+            f"the task '{request.task}'."
+        )
+    return task.seen[number]
+
+
+def _of_another_task(bank: InstructionBank, request: EditRequest, seed: int) -> tuple[str, ...]:
+    """Draw task, description and, where the request asks for none, sentiment independently of one another."""
+
+    def draw(what: str, options: int) -> int:
+        return seed_of(seed, "wrong-task", what, request.case_id) % options
+
+    kind = bank.tasks[request.task].like or request.task
+    others = sorted(name for name, task in bank.tasks.items() if (task.like or name) != kind)
+    if not others:
+        raise InputError(
+            f"Instruction bank '{bank.name}' has no task of another kind than '{request.task}', but the condition "
+            "'wrong-task' needs one."
+        )
+    other = bank.tasks[others[draw("task", len(others))]]
+    sentiment = request.sentiment or ("positive", "negative")[draw("sentiment", 2)]
+    # a description that names the edited subject would not be another task's
+    topics = [topic for topic in TOPICS if not _names(request.subject, topic) and not _names(topic, request.prompt)]
+    if not topics:
+        raise InputError(f"{request.case_id}: the edit names every topic that 'wrong-task' could name instead.")
+    told = replace(request, sentiment=sentiment, subject=topics[draw("topic", len(topics))])
+    return _parts(other, other.seen[draw("description", len(other.seen))], told)
+
+
+def _names(name: str, text: str) -> bool:
+    """Tell whether a text holds a name as whole words, in any case of its letters."""
+    return re.search(rf"(?<!\w){re.escape(name.casefold())}(?!\w)", text.casefold()) is not None
+
+
+def _at_random(words: Sequence[str], parts: Sequence[str], key: tuple[object, ...]) -> tuple[str, ...]:
+    """Replace each word. The task's name goes too: the control asks whether any content matters, and a name is some.
+
+    `words` has frequent ones several times. Drawn from the different words alone, the front took 57 tokens of the
+    embedded model in the mean (first version of the bank); so it takes 46, as the instruction it replaces does (960
+    test cases).
+    """
+    place = count()
+    return tuple(" ".join(words[seed_of(*key, next(place)) % len(words)] for _ in part.split()) for part in parts)
+
+
+def _sentence(path: Path, error: ValidationError) -> str:
+    """Say in one sentence what the first complaint is about."""
+    first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        return f"{path}: {first['msg']}; an instruction bank was expected."
+    place = f"{path}, field '{'.'.join(map(str, first['loc']))}'" if first["loc"] else str(path)
+    if first["type"] == "extra_forbidden":
+        known = TaskInstructions if first["loc"][0] == "tasks" else InstructionBank
+        return f"{place}: unknown key.{did_you_mean(str(first['loc'][-1]), list(known.model_fields))}"
+    if first["type"] == "missing":
+        return f"{place}: found nothing, but the field is required."
+    expected = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    return f"{place}: found {describe(first['input'])}, expected {expected}."

@@ -1,0 +1,57 @@
+"""Parts of a data set that do not follow the order of its file."""
+
+import hashlib
+from collections.abc import Sequence
+
+from instructedit.editors import EditCase
+
+from ..tasks.base import subject_key
+
+
+def choose(cases: Sequence[EditCase], limit: int | None) -> tuple[EditCase, ...]:
+    """Return at most `limit` cases in the order of the file.
+
+    They are those whose ids have the smallest sha256: a part that does not follow the file's order, is the same on
+    every machine, and lies within the part of any larger limit.
+    """
+    if limit is None or limit >= len(cases):
+        return tuple(cases)
+    ranked = sorted(cases, key=lambda case: hashlib.sha256(case.request.case_id.encode()).digest())
+    chosen = {case.request.case_id for case in ranked[:limit]}
+    return tuple(case for case in cases if case.request.case_id in chosen)
+
+
+def rank(subject: str) -> float:
+    """Return a subject's place in [0, 1), by the sha256 of `validation ` and its key.
+
+    Spellings of one subject have the same. The word in front makes it another order than the one by which candidate
+    instructions get their subjects (`construct.material`), which would otherwise take the same ones first.
+    """
+    digest = hashlib.sha256(f"validation {subject_key(subject)}".encode()).digest()
+    return int.from_bytes(digest[:6], "big") / 2**48  # exact in double precision
+
+
+def divide(
+    cases: Sequence[EditCase], limit: int | None, share: float
+) -> tuple[tuple[EditCase, ...], tuple[EditCase, ...]]:
+    """Return the training cases of a task and those kept for validation.
+
+    A case is kept for validation where its subject's `rank` is below the share. That depends on the subject alone: a
+    subject that one task validates no task trains on, under whatever limit, training or setting.
+
+    A limit keeps the share of each side as far as there are cases, at least one for validation, each chosen as by
+    `choose`. What a smaller limit takes of either side a larger one takes too.
+
+    Args:
+        cases: All cases that may be learnt from.
+        limit: Maximum number of cases of both parts together.
+        share: Share of the subjects that are kept for validation.
+
+    Returns:
+        Cases to train on and to validate on; either may be empty.
+    """
+    kept = [case for case in cases if rank(case.request.subject) < share]
+    learnt = [case for case in cases if not rank(case.request.subject) < share]
+    count = len(cases) if limit is None else min(limit, len(cases))
+    validated = min(len(kept), max(1, round(share * count), count - len(learnt)))
+    return choose(learnt, count - validated), choose(kept, validated)

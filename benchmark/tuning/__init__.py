@@ -1,0 +1,1 @@
+"""Search of an editor's options on training or validation cases."""

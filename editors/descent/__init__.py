@@ -1,0 +1,1 @@
+"""Editors that optimise the variables of an edit by gradient descent."""

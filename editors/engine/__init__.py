@@ -1,0 +1,1 @@
+"""The model and its passes: packed batches, hooks, caches, greedy decoding."""

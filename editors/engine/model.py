@@ -1,0 +1,220 @@
+"""A causal language model as editors and scoring see it: loaded, identified, and asked to encode and to run rows."""
+
+import copy
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from ..activations import replace_activations
+from ..edits import Edits
+from ..models.experts import device_of, plain_experts, require_maps, weight_of
+from ..models.loading import Origin, code_of, load
+from ..models.structure import Site, Structure, execution_device
+from ..models.threads import settle_threads
+from ..models.tokens import Row, encode, encode_prompt, require_offsets
+from ..scripts import Joint
+from .capture import Taps
+from .engine import Engine
+from .sketch import context_of
+from .trial import Trial, try_out
+from .weights import space_rows
+
+PACK_TOKENS = {"cpu": 512, "cuda": 4096}
+"""Most tokens of a pass.
+
+On one CPU thread, in CPU seconds of a base pass against 512 tokens: 64 cost 1.4 to 1.7 times as much, 128 1.1 to 1.2,
+256 1.0 to 1.1, 384 and 1,024 the same (88 M parameters to 4.5 M). The value for CUDA is not measured yet.
+"""
+
+
+class LanguageModel(Taps):
+    """A frozen causal language model with its tokenizer; for one thread at a time.
+
+    Args:
+        model: Any decoder-only model of transformers. It is set to evaluation mode, its parameters stop asking for
+            gradients, and its generation settings are cleared of everything but its special tokens; its weights are
+            never written to, though some of GPT-2's are laid anew (`space_rows`).
+        tokenizer: A fast tokenizer.
+        pack_tokens: Most tokens of a packed row; by default measured for the device.
+
+    Attributes:
+        trial: What a short trial of the model found: which ways of computing give its own numbers.
+
+    Raises:
+        InputError: If the model is no decoder made of blocks, the tokenizer gives no character offsets, or the trial
+            found that the model cannot be used (`trial.try_out`).
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pack_tokens: int | None = None
+    ) -> None:
+        settle_threads()
+        require_offsets(tokenizer)
+        self.structure = Structure(model)
+        self.model = model.eval().requires_grad_(False)
+        replace_activations(self.model)
+        space_rows(self.structure.blocks)
+        self.tokenizer = tokenizer
+        self.vocabulary = int(self.model.get_input_embeddings().weight.shape[0])
+        self.device = execution_device(model.get_input_embeddings())
+        plain_experts(self.model)
+        require_maps(self.model, self.structure, self.device)
+        self.context = context_of(model)
+        special = model.generation_config or GenerationConfig()
+        end = special.eos_token_id if special.eos_token_id is not None else tokenizer.eos_token_id
+        self.end_ids: tuple[int, ...] = (
+            tuple(end) if isinstance(end, list | tuple) else () if end is None else (int(end),)
+        )
+        # A model's own file may ask for sampling or a repetition penalty; every editor is read with the same plain
+        # decoder instead.
+        model.generation_config = GenerationConfig(
+            bos_token_id=special.bos_token_id, eos_token_id=list(self.end_ids) or None
+        )
+        limit = pack_tokens or PACK_TOKENS.get(self.device.type, PACK_TOKENS["cuda"])
+        self.engine = Engine(self.model, self.structure, self.device, limit, self.context)
+        self.standing: Edits | None = None
+        self._norms: dict[str, float] = {}
+        self.trial: Trial = try_out(self)
+
+    @classmethod
+    def load(
+        cls,
+        name: str | Path,
+        *,
+        revision: str | None = None,
+        dtype: str = "float32",
+        device: str | None = None,
+        device_map: str | Mapping[str, int | str] | None = None,
+        trust_remote_code: bool = False,
+    ) -> "LanguageModel":
+        """Load a model from a folder or the hub, from safetensors or GGUF; see `loading`.
+
+        Args:
+            name: Folder, GGUF file, or hub id.
+            revision: Commit, branch or tag of a hub model.
+            dtype: `float32`, `bfloat16` or `float16`.
+            device: `cpu`, `cuda`, `cuda:1`; by default `cuda` where there is one.
+            device_map: For models larger than one card, as in accelerate (`auto`, or a mapping); excludes `device`.
+            trust_remote_code: Whether code in the model's repository may run.
+
+        Raises:
+            InputError: If there is no such model or device, or it cannot be used.
+        """
+        origin = Origin(name, revision, trust_remote_code)
+        loaded = load(origin, dtype, device, device_map)
+        with origin.named():
+            return cls(*loaded)
+
+    def edited(self, edits: Edits) -> "LanguageModel":
+        """Return a view of this model as one edit leaves it, to make the next edit on; the weights are shared.
+
+        Contexts are no part of it: whoever asks puts them in front.
+        """
+        assert len(edits) == 1 and self.standing is None, "one edit, on the unedited model"
+        view = copy.copy(self)
+        view.standing = edits
+        return view
+
+    @cached_property
+    def identity(self) -> str:
+        """Fingerprint of the model when it was first asked for; its weights never change."""
+        return self.fingerprint()
+
+    @property
+    def pack_tokens(self) -> int:
+        """Most tokens of a pass; 1 where each row has its own."""
+        return self.engine.limit
+
+    @property
+    def revision(self) -> str | None:
+        """Resolved commit of a hub model, None for a folder."""
+        return getattr(self.model.config, "_commit_hash", None)
+
+    @property
+    def edit_dtype(self) -> torch.dtype:
+        """Type that edits are computed in: at least float32, because under bfloat16 small steps would round away."""
+        return torch.promote_types(self.model.dtype, torch.float32)
+
+    def embedding(self) -> Tensor:
+        """Return the weight of the input embedding, [vocabulary, width], from wherever `device_map` keeps it."""
+        weight = self.model.get_input_embeddings().weight
+        assert isinstance(weight, Tensor)
+        if not weight.is_meta:
+            return weight
+        name = next(name for name, parameter in self.model.named_parameters() if parameter is weight)
+        return _state(self.model)[name]
+
+    def sites(self, part: str, blocks: Sequence[int | float]) -> list[Site]:
+        """Return the maps of some blocks that play one part (`parts.py`); see `Structure.block` for what names a block.
+
+        Raises:
+            InputError: If a block has no such part; it says what the block has.
+        """
+        return [site for block in blocks for site in self.structure.find(block, part)]
+
+    def site_device(self, site: Site) -> torch.device:
+        """Return the device on which a site computes, for an editor's tensors."""
+        return device_of(self.model, site.name)
+
+    def encode(self, prompt: str, answer: str, joint: Joint | None = None) -> Row:
+        """Tokenise prompt and answer together; exactly the answer's tokens are scored. See `rows.encode`."""
+        return encode(self.tokenizer, prompt, answer, self.context, joint)
+
+    def encode_prompt(self, prompt: str, room: int = 1) -> Row:
+        """Tokenise a prompt to be continued; its last position is scored. See `rows.encode_prompt`."""
+        return encode_prompt(self.tokenizer, prompt, self.context, room)
+
+    def output(self, site: Site, x: Tensor) -> Tensor:
+        """Return what a site makes of x [..., d_in]."""
+        with torch.no_grad():
+            return self.model.get_submodule(site.name)(x)  # type: ignore[no-any-return]
+
+    def weight_norm(self, site: str) -> float:
+        """Return the Frobenius norm of the unedited weight of a map, which is named as in a patch."""
+        if site not in self._norms:
+            weight = weight_of(self.model, site).value
+            weights = {f"{site}.weight": weight} if not weight.is_meta else _state(self.model)
+            for name, tensor in weights.items():
+                stack = dict(enumerate(tensor)) if tensor.dim() == 3 else {}
+                own = {f"{name}.{number}": expert for number, expert in stack.items()}
+                own |= {name.removesuffix(".weight"): tensor} if name.endswith(".weight") else {}
+                for one, value in own.items():
+                    self._norms[one] = float(torch.linalg.vector_norm(value, dtype=self.edit_dtype))
+        return self._norms[site]
+
+    def fingerprint(self) -> str:
+        """Return the sha256 over the configuration, and over names, shapes, types and bytes of all weights by name."""
+        digest = hashlib.sha256(_configuration(self.model, self.end_ids).encode())
+        for name, tensor in sorted(_state(self.model).items()):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+    def tokenizer_fingerprint(self) -> str:
+        """Return the sha256 of the tokenizer's full definition."""
+        backend = self.tokenizer.backend_tokenizer
+        return hashlib.sha256(backend.to_str().encode()).hexdigest()
+
+
+def _configuration(model: PreTrainedModel, end_ids: tuple[int, ...]) -> str:
+    """Return what besides the weights decides what a model computes: heads, norms, rotations, end tokens, own code."""
+    origin = {"_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures"}
+    settings = {key: value for key, value in model.config.to_dict().items() if key not in origin}
+    code = code_of(model)
+    return json.dumps([type(model).__name__, settings, end_ids] + [code] * bool(code), sort_keys=True, default=str)
+
+
+def _state(model: PreTrainedModel) -> dict[str, Tensor]:
+    """Return all weights; those that `device_map` keeps on disk are read from there."""
+    state = model.state_dict()
+    if any(tensor.is_meta for tensor in state.values()):
+        from accelerate.utils.modeling import get_state_dict_offloaded_model
+
+        state = get_state_dict_offloaded_model(model)
+    return dict(state)

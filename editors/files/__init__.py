@@ -1,0 +1,1 @@
+"""Atomic writes, and strict readers of JSON and tensors."""

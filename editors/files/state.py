@@ -1,0 +1,200 @@
+"""What stands between two starts of the program, read and written in one place: tensors and the JSON beside them.
+
+A file that was cut off, garbled, exchanged, or holds what nobody can compute with, is a `DamagedError`: whoever can
+make it again does, and says so. One that the system does not let us read is not damaged, and is never made again.
+"""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ..errors import DamagedError, InputError
+from .atomic import whole_file
+
+TEXTS, CONTENT = "texts", "sha256"
+"""Keys of a file's metadata: the texts as one JSON object, because safetensors writes several in an order of chance,
+and within it the digest of all others and of the tensors. Older versions wrote each text under its own key."""
+_BLOCK = 1 << 26
+_PICKLES = (b"\x80", b"PK\x03\x04")
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Write a safetensors file, whole or not at all.
+
+    Args:
+        path: The file.
+        tensors: By name.
+        metadata: Texts beside them, to which the digest of everything is added; None: neither texts nor a digest.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    own = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    texts = None
+    if metadata is not None:
+        texts = {TEXTS: json.dumps({**metadata, CONTENT: _digest(own, metadata)}, sort_keys=True)}
+    with whole_file(path) as part:
+        try:
+            save_file(own, part, metadata=texts)
+        except SafetensorError as error:
+            number = re.search(r"os error (\d+)", str(error))
+            raise OSError(*((int(number[1]), os.strerror(int(number[1]))) if number else (None, str(error)))) from error
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read a safetensors file: its tensors, in the machine's memory, and its metadata.
+
+    Raises:
+        DamagedError: If it is no such file, is not what was written, or holds numbers that are not finite.
+        InputError: If the system does not let it be read.
+    """
+    head = _head(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = dict(file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except (SafetensorError, ValueError, TypeError, KeyError, RuntimeError, OverflowError) as error:
+        pickled = head.startswith(_PICKLES)
+        what = "a pickle, which is never opened" if pickled else f"no whole safetensors file: {_line(error)}"
+        raise DamagedError(path, what) from error
+    if TEXTS in metadata:
+        with parsed(path):
+            metadata = {key: str(text) for key, text in json.loads(metadata[TEXTS]).items()}
+    digest = metadata.pop(CONTENT, None)
+    if digest is not None and digest != _digest(tensors, metadata):
+        raise DamagedError(path, "its content is not what was written: its sha256 is another")
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise DamagedError(path, f"'{name}' holds numbers that are not finite")
+    return tensors, metadata
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        DamagedError: If the file holds anything else.
+        InputError: If the system does not let it be read.
+    """
+    _head(path)
+    try:
+        found = json.loads(path.read_bytes())
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except (ValueError, RecursionError) as error:
+        raise DamagedError(path, f"no JSON: {_line(error)}") from error
+    if not isinstance(found, dict):
+        raise DamagedError(path, f"a JSON object was expected, found {type(found).__name__}")
+    return found
+
+
+def sha256_of(path: Path) -> str:
+    """Return the sha256 of a file in hexadecimal digits.
+
+    Raises:
+        InputError: If the system does not let it be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+def check_fit(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Check that tensors are all those of a module, each under its own name, of its own shape and type.
+
+    Weights may be single or double, whichever the base model's edits are computed in.
+
+    Raises:
+        InputError: If one is missing, is not the module's, or has another shape or type.
+    """
+    wanted = module.state_dict()
+    statistics = {name for name, _ in module.named_buffers()}
+    for name in sorted(wanted.keys() ^ tensors.keys()):
+        raise InputError(f"'{name}' is missing." if name in wanted else f"'{name}' is no tensor of the network.")
+    for name, tensor in tensors.items():
+        own = wanted[name]
+        if tensor.shape != own.shape:
+            raise InputError(f"'{name}' is of another shape: {list(tensor.shape)}, {list(own.shape)} was expected.")
+        if tensor.dtype not in ({own.dtype} if name in statistics else {own.dtype, torch.float32, torch.float64}):
+            raise InputError(f"'{name}' is of another type: {tensor.dtype}, {own.dtype} was expected.")
+
+
+def fill(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Give a module its tensors; if they do not fit, it stays as it is.
+
+    Raises:
+        InputError: As `check_fit`.
+    """
+    check_fit(module, tensors)
+    module.load_state_dict(dict(tensors))
+
+
+@contextmanager
+def parsed(path: Path) -> Iterator[None]:
+    """Turn whatever goes wrong with the content of a file into a `DamagedError` of it."""
+    try:
+        yield
+    except DamagedError:
+        raise
+    except InputError as error:
+        raise DamagedError(path, str(error).removesuffix(".")) from error
+    except KeyError as error:
+        raise DamagedError(path, f"{error} is missing") from error
+    except (ValueError, TypeError, IndexError, AttributeError, RuntimeError, OverflowError, RecursionError) as error:
+        raise DamagedError(path, _line(error)) from error
+
+
+def unreadable(path: Path, error: OSError) -> InputError:
+    """Return the sentence on a file that the system does not let us read."""
+    return InputError(f"{path}: cannot be read ({error.strerror or error}).")
+
+
+def _head(path: Path) -> bytes:
+    """Return the first bytes of a file that is there and has any."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(4)
+    except FileNotFoundError as error:
+        raise DamagedError(path, "no such file") from error
+    except IsADirectoryError as error:
+        raise InputError(f"{path}: is a folder, a file was expected; remove it.") from error
+    except OSError as error:
+        raise unreadable(path, error) from error
+    if not head:
+        raise DamagedError(path, "empty")
+    return head
+
+
+def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    found = hashlib.sha256(json.dumps(dict(metadata), sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        found.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        for block in _blocks(tensor):
+            found.update(block)
+    return found.hexdigest()
+
+
+def _blocks(tensor: Tensor) -> Iterable[memoryview]:
+    for block in tensor.reshape(-1).view(torch.uint8).split(_BLOCK):
+        yield memoryview(block.numpy())
+
+
+def _line(error: BaseException) -> str:
+    """Return the first line of a message, bounded, without its full stop."""
+    text = (str(error) or type(error).__name__).strip().splitlines()[0]
+    return (text if len(text) <= 200 else f"{text[:200]}...").removesuffix(".")

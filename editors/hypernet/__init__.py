@@ -1,0 +1,1 @@
+"""Editors with a trained hypernetwork."""

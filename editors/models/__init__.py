@@ -1,0 +1,1 @@
+"""From a folder or hub id to a model: loading, structure, tokenizer."""

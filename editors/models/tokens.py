@@ -1,0 +1,151 @@
+"""Texts as rows of tokens.
+
+A row knows which of its positions are scored and where its prompt ends. Both come from character offsets of the joint
+tokenisation of prompt and
+answer: no position is ever found by counting from the right, so padding, packing and batch partners cannot move it.
+"""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from transformers import PreTrainedTokenizerBase
+
+from ..errors import CaseError, InputError
+from ..scripts import Joint, blank, join
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One text.
+
+    Attributes:
+        ids: Token ids, special tokens of the tokenizer included.
+        scored: Positions whose next-token distribution is wanted; position p predicts `ids[p + 1]`.
+        prompt_end: Position of the last prompt token, where codebook editors look up their key.
+        spanning: Whether the first scored token begins within the prompt, so that no continuation of the prompt alone
+            can have the answer's tokens.
+    """
+
+    ids: tuple[int, ...]
+    scored: tuple[int, ...]
+    prompt_end: int
+    spanning: bool = field(default=False, compare=False)
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        """Tokens that the scored positions should predict."""
+        return tuple(self.ids[p + 1] for p in self.scored)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class Encoder(Protocol):
+    """Turns texts into rows: a `LanguageModel`, or a `Sketch` of one."""
+
+    def encode(self, prompt: str, answer: str, joint: Joint | None = None) -> Row:
+        """See `encode`."""
+        ...
+
+    def encode_prompt(self, prompt: str, room: int = 1) -> Row:
+        """See `encode_prompt`."""
+        ...
+
+
+def encode(
+    tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str, context: int, joint: Joint | None = None
+) -> Row:
+    """Tokenise prompt and answer together and score exactly the answer's tokens.
+
+    A token belongs to the answer if any of its characters comes after the prompt's last one; a token that spans both is
+    predicted as a whole, and the row says so.
+
+    Args:
+        tokenizer: A fast tokenizer.
+        prompt: The text before the answer.
+        answer: The answer.
+        context: Maximum number of tokens of the model.
+        joint: What the data put between prompt and answer; None: the text decides (`scripts.join`).
+
+    Raises:
+        CaseError: If the answer is empty or the text does not fit into the context.
+    """
+    if blank(answer):
+        raise CaseError(f"The answer to '{_short(prompt)}' is empty; text was expected.")
+    text, border = join(prompt, answer, joint)
+    ids, offsets = _tokens(tokenizer, text)
+    _check_length(len(ids), context, prompt, answer)
+    first = next(i for i, (_, end) in enumerate(offsets) if end > border)
+    if first == 0:
+        raise CaseError(
+            f"The answer '{_short(answer)}' has nothing in front of it to be predicted from; a prompt was expected."
+        )
+    return Row(tuple(ids), tuple(range(first - 1, len(ids) - 1)), first - 1, offsets[first][0] < border)
+
+
+def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str, context: int, room: int = 1) -> Row:
+    """Tokenise a prompt that is to be continued; only its last position is scored.
+
+    Args:
+        tokenizer: A fast tokenizer.
+        prompt: The text to be continued; trailing spaces are cut, because the answer brings its own.
+        context: Most tokens the model can take.
+        room: New tokens that must still fit behind the prompt.
+
+    Raises:
+        CaseError: If prompt and room do not fit into the context.
+    """
+    ids = [] if blank(prompt) else _tokens(tokenizer, prompt.rstrip(" "))[0]
+    if not ids:
+        raise CaseError("The prompt is empty; text was expected.")
+    if len(ids) + room > context:
+        raise CaseError(
+            f"The prompt '{_short(prompt)}' has {len(ids)} tokens and needs room for {room} more, "
+            f"but the model's context is {context}."
+        )
+    return Row(tuple(ids), (len(ids) - 1,), len(ids) - 1)
+
+
+def tokens_begin_with(tokenizer: PreTrainedTokenizerBase, prompt: str, continuation: str, row: Row) -> bool:
+    """Tell whether a prompt with what a model wrote after it begins with the tokens of a row."""
+    ids, _ = _tokens(tokenizer, prompt.rstrip(" ") + continuation)
+    return tuple(ids[: len(row)]) == row.ids
+
+
+def _tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+    """Return token ids and character spans, without the end-of-text token that some tokenizers append.
+
+    A special token that is written in the text, such as `<|endoftext|>`, is text: data cannot end a text or begin one.
+    """
+    encoding = tokenizer(text, return_offsets_mapping=True, return_special_tokens_mask=True, split_special_tokens=True)
+    ids, offsets = list(encoding["input_ids"]), list(encoding["offset_mapping"])
+    special = list(encoding["special_tokens_mask"])
+    while len(ids) > 1 and special[len(ids) - 1]:
+        ids.pop()
+        offsets.pop()
+    return ids, offsets
+
+
+def require_offsets(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse a tokenizer that cannot say which characters a token covers.
+
+    Raises:
+        InputError: If the tokenizer is a slow one.
+    """
+    if not getattr(tokenizer, "is_fast", False):
+        raise InputError(
+            f"{type(tokenizer).__name__} gives no character offsets; a fast tokenizer (with a tokenizer.json) "
+            "was expected, because answers are located by their characters."
+        )
+
+
+def _check_length(tokens: int, context: int, prompt: str, answer: str) -> None:
+    if tokens > context:
+        raise CaseError(
+            f"'{_short(prompt)}' with the answer '{_short(answer)}' has {tokens} tokens, "
+            f"but the model's context is {context}."
+        )
+
+
+def _short(text: str, length: int = 60) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"

@@ -1,0 +1,1 @@
+"""Measured numbers beside the published ones."""

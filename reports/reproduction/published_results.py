@@ -1,0 +1,94 @@
+"""The published values as shipped data, each with its source and reading error, and why one may differ from ours."""
+
+import json
+from functools import cache
+from importlib.resources import files
+
+from pydantic import BaseModel, ConfigDict
+
+from instructedit.benchmark.results.records import Measure, RunFile
+
+from ..tables.entries import Address
+
+
+class Fact(BaseModel):
+    """Base of the records in the file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PublishedModel(Fact):
+    """A model of the paper, known in results by its type and exact number of parameters."""
+
+    title: str
+    model_type: str
+    parameters: int
+
+
+class PublishedCell(Fact):
+    """One published value."""
+
+    table: str
+    setting: str
+    task: str
+    measure: Measure
+    editor: str
+    """Method as it is registered here; `none` is the paper's Base."""
+    variant: str
+    model: str
+    value: float
+    """Percent; fluency is 100 times n-gram entropy."""
+    error: float
+    """How far the printed or read-off value may be from the exact one."""
+
+    @property
+    def address(self) -> Address:
+        """Where it stands; see `entries.Address`."""
+        return Address(self.setting, self.task, self.measure, self.editor, self.variant)
+
+
+class Where(Fact):
+    """Cells that a reason concerns; None is all."""
+
+    table: tuple[str, ...] | None = None
+    task: tuple[str, ...] | None = None
+    measure: tuple[Measure, ...] | None = None
+    editor: tuple[str, ...] | None = None
+    model: tuple[str, ...] | None = None
+
+    def __str__(self) -> str:
+        """Return the cells in words."""
+        words = (f"{name} {', '.join(values)}" for name, values in self if values is not None)
+        return "; ".join(words) or "all cells"
+
+
+class Reason(Fact):
+    """A known reason why a published value may differ from one of ours."""
+
+    text: str
+    where: Where
+
+    def concerns(self, cell: PublishedCell) -> bool:
+        """Tell whether it is a reason for this cell."""
+        return all(values is None or getattr(cell, name) in values for name, values in self.where)
+
+
+class Published(Fact):
+    """`published/paper_results.json`."""
+
+    source: str
+    models: dict[str, PublishedModel]
+    reasons: tuple[Reason, ...]
+    cells: tuple[PublishedCell, ...]
+
+    def model_of(self, run: RunFile) -> str | None:
+        """Return which of the paper's models a run edits, by type and number of parameters; None if none of them."""
+        kind = run.provenance.model_type, run.provenance.parameters
+        return next((name for name, model in self.models.items() if (model.model_type, model.parameters) == kind), None)
+
+
+@cache
+def published() -> Published:
+    """Read the published values."""
+    text = files("instructedit.reports").joinpath("published", "paper_results.json").read_text(encoding="utf-8")
+    return Published.model_validate(json.loads(text))

@@ -1,0 +1,1 @@
+"""Tables of runs, suites and the paper, and the captions beside them."""

@@ -1,0 +1,123 @@
+"""One case in the terminal: what was asked, and what the model says before the edit and under each editor."""
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from instructedit.benchmark.results.guard import Admission, read_run
+from instructedit.benchmark.results.records import CaseRecord, Score, parse_record
+from instructedit.editors.errors import InputError
+
+from .captions import controls
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What a run holds of one case.
+
+    Attributes:
+        records: Its records, editor by editor in the order of the file.
+        controls: The run's editors that edit nothing.
+    """
+
+    records: tuple[CaseRecord, ...]
+    controls: frozenset[str]
+
+    def label(self, record: CaseRecord) -> str:
+        """Return what tells a record from the others: its editor and, where the case has several, its stage."""
+        several = len({other.stage for other in self.records}) > 1
+        return f"{record.editor}, {record.stage}" if several else record.editor
+
+
+def load_case(directory: Path, case: str) -> Case:
+    """Read one case of a run.
+
+    Raises:
+        InputError: If the run has no such case, or its files cannot be read.
+    """
+    run = read_run(directory / "run.json")
+    path = directory / "cases.jsonl"
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; the case records of a run were expected.")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}).") from error
+    # What stands behind the last line end is a line that a killed run did not finish.
+    lines = content.split(b"\n")[:-1]
+    admission = Admission(run)
+    places = ((f"{path}, line {number}", line) for number, line in enumerate(lines, start=1))
+    records = [admission.checked(parse_record(line, CaseRecord, place), place) for place, line in places]
+    found = [record for record in records if record.case_id == case]
+    if not found:
+        known = list(dict.fromkeys(record.case_id for record in records))
+        near = get_close_matches(case, known, n=1)
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        raise InputError(f"{path}: no case '{case}' among {len(known)}.{hint}")
+    return Case(tuple(found), controls(run))
+
+
+def draw_case(case: Case, console: Console) -> None:
+    """Print a case's edit, then for each question the accepted answer and what each editor's model says and scores.
+
+    Where no row of the case is a control, a row `before` shows what the unedited model says, without scores.
+    """
+    records = case.records
+    first = records[0]
+    console.print(Text.assemble(("case    ", "bold"), first.case_id, ("   run ", "bold"), first.run))
+    console.print(Text.assemble(("edit    ", "bold"), first.prompt, " ", (first.target, "bold green")))
+    console.print(Text.assemble(("subject ", "bold"), first.subject))
+    for record in records:
+        if record.status != "done":
+            console.print(Text(f"{case.label(record)}: {record.status}: {record.reason}", "red"))
+    done = [record for record in records if record.status == "done"]
+    for number in range(max((len(record.answers) for record in done), default=0)):
+        _draw_probe(case, done, number, console)
+    for record in done:
+        if record.text is not None:
+            entropy = next((f"{s.value:.1f}" for s in record.scores if s.measure == "fluency"), "-")
+            console.print()
+            console.print(
+                Text.assemble(
+                    (f"{case.label(record)} goes on (entropy {entropy}): ", "bold"), " ".join(record.text.split())
+                )
+            )
+
+
+def _draw_probe(case: Case, records: list[CaseRecord], number: int, console: Console) -> None:
+    probe = records[0].answers[number]
+    mark = " (derived)" if probe.derived else ""
+    console.print()
+    console.print(Text.assemble((f"{probe.role} / {probe.subset}{mark}: ", "bold"), probe.prompt))
+    console.print(Text.assemble(("accepted: ", "dim"), (" | ".join(probe.accepted), "dim")))
+    grid = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    grid.add_column("editor", no_wrap=True)
+    grid.add_column("answer (free generation)", ratio=1)
+    grid.add_column("scores", justify="right")
+    if probe.before is not None and not any(record.editor in case.controls for record in records):
+        grid.add_row(Text("before", "italic"), _said(probe.before), "")
+    for record in records:
+        scores = [score for score in record.scores if score.probe == number]
+        answer = _said(record.answers[number].generated)
+        grid.add_row(Text(case.label(record)), answer, Text("  ".join(_short(score) for score in scores)))
+    console.print(grid)
+
+
+def _said(text: str | None) -> Text:
+    return Text("not generated", "dim") if text is None else Text(" ".join(text.split()) or "(nothing)")
+
+
+def _short(score: Score) -> str:
+    words = {
+        "teacher_forced_token": "token",
+        "teacher_forced_exact": "exact",
+        "free_generation": "free",
+        "edit_success": "ES",
+        "kl_divergence": "KL",
+    }
+    return f"{words.get(score.protocol, score.protocol)} {score.value:.2f}"

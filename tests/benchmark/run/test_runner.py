@@ -1,0 +1,339 @@
+"""A run from files to files: resumed, killed, on a full disk, twice at once."""
+
+import errno
+import json
+import shutil
+
+import pytest
+import torch
+
+from instructedit.benchmark.results.records import CaseRecord, RunFile, RunSummary, read_record
+from instructedit.benchmark.results.resources import Usage
+from instructedit.benchmark.results.run_folder import StorageError
+from instructedit.benchmark.run import schedules
+from instructedit.benchmark.run.runner import prepare, run
+from instructedit.benchmark.setup.config import make_config, read_suite
+from instructedit.benchmark.setup.sampling import choose
+from instructedit.editors import EditRequest, InputError
+
+from ..worlds import CONFIG, write_data, write_model
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("place")
+    write_data(folder / "data")
+    write_model(folder / "model")
+    (folder / "run.toml").write_text(CONFIG)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def config(place):
+    ((_, config),) = read_suite(str(place / "run.toml"))
+    options = config.model_dump()
+    return make_config({**options, "data": str(place / "data"), "model": str(place / "model")}, "test")
+
+
+@pytest.fixture(scope="module")
+def prepared(config):
+    return prepare(config, "test", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def finished(prepared, tmp_path_factory):
+    return run(prepared, tmp_path_factory.mktemp("finished"))
+
+
+def lines(folder):
+    return [CaseRecord.model_validate_json(line) for line in (folder / "cases.jsonl").read_text().splitlines()]
+
+
+def test_a_line_for_each_case_and_editor(finished, prepared):
+    records = lines(finished)
+    assert len(records) == 4 * 5 * 3
+    assert len({(r.case_id, r.editor) for r in records}) == len(records)
+    assert {r.status for r in records} == {"done"}
+    assert {r.run for r in records} == {prepared.file.digest} == {finished.name}
+    summary = read_record(finished / "summary.json", RunSummary)
+    assert summary.complete
+    assert summary.valid
+
+
+def test_provenance_names_what_the_numbers_depend_on(finished, prepared):
+    file = read_record(finished / "run.json", RunFile)
+    assert file.digest == file.spec.digest
+    assert file.spec.model_fingerprint == prepared.model.fingerprint()
+    assert set(file.spec.data) == {"recent", "counterfact", "zsre", "convsent"}
+    assert file.provenance.packages["torch"] == torch.__version__
+    assert file.data[0].skipped, "derived rephrases are counted"
+
+
+def test_the_control_row_agrees_with_itself(finished):
+    for record in lines(finished):
+        if record.editor == "none":
+            local = [s for s in record.scores if s.measure == "locality"]
+            assert local
+            assert all(s.value == (0.0 if s.protocol == "kl_divergence" else 1.0) for s in local)
+
+
+def test_the_same_run_gives_the_same_bytes(finished, prepared, tmp_path):
+    again = run(prepared, tmp_path)
+    for name in ("cases.jsonl", "summary.json"):
+        assert (again / name).read_bytes() == (finished / name).read_bytes()
+
+
+@pytest.mark.parametrize("cut", [0, 1, 5, 200, 2_000, 20_000])
+def test_a_killed_run_goes_on_and_gives_the_same_bytes(finished, prepared, tmp_path, cut):
+    """Whatever a kill left of the file, half a line included."""
+    folder = tmp_path / finished.name
+    shutil.copytree(finished, folder)
+    (folder / "summary.json").unlink()
+    whole = (finished / "cases.jsonl").read_bytes()
+    (folder / "cases.jsonl").write_bytes(whole[: len(whole) - cut])
+    said: list[str] = []
+    run(prepared, tmp_path, report=said.append)
+    assert (folder / "cases.jsonl").read_bytes() == whole
+    assert (folder / "summary.json").read_bytes() == (finished / "summary.json").read_bytes()
+    assert any("results are there already" in text for text in said)
+    assert any("half-written" in text for text in said) == (cut not in (0, len(whole)))
+
+
+def test_a_finished_run_computes_nothing(finished, prepared, monkeypatch, tmp_path):
+    shutil.copytree(finished, tmp_path / finished.name)
+    monkeypatch.setattr(schedules, "run_chunk", lambda *_a, **_k: pytest.fail("nothing is missing"))
+    run(prepared, tmp_path)
+
+
+def test_a_full_disk_keeps_what_is_finished(finished, prepared, tmp_path, monkeypatch):
+    """The disk fills up in the middle of a line; after room was made the run ends as if nothing had happened."""
+    room = [12_345]
+    inner = type((tmp_path / "x").open("a")).write
+
+    class Full:
+        def __init__(self, file):
+            self.file = file
+
+        def write(self, text):
+            if len(text) > room[0]:
+                inner(self.file, text[: room[0]])
+                self.file.flush()
+                raise OSError(errno.ENOSPC, "No space left on device")
+            room[0] -= len(text)
+            return inner(self.file, text)
+
+        def __getattr__(self, name):
+            return getattr(self.file, name)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            self.file.close()
+
+    path_type = type(tmp_path)
+    opened = path_type.open
+
+    def open_(self, mode="r", **options):
+        file = opened(self, mode, **options)
+        return Full(file) if self.name == "cases.jsonl" and mode == "a" else file
+
+    monkeypatch.setattr(path_type, "open", open_)
+    with pytest.raises(
+        StorageError, match=r"cannot be written \(No space left on device\); all finished cases are safe"
+    ):
+        run(prepared, tmp_path)
+    monkeypatch.undo()
+    left = (tmp_path / finished.name / "cases.jsonl").read_bytes()
+    assert 12_345 <= len(left) < 13_000  # characters of more than one byte
+    assert not left.endswith(b"\n")
+    folder = run(prepared, tmp_path)
+    assert (folder / "cases.jsonl").read_bytes() == (finished / "cases.jsonl").read_bytes()
+
+
+def test_two_processes_do_not_write_one_run(prepared, tmp_path):
+    from filelock import FileLock
+
+    folder = tmp_path / prepared.file.digest
+    folder.mkdir()
+    with FileLock(folder / ".lock"), pytest.raises(InputError, match="another process is writing this run"):
+        run(prepared, tmp_path)
+
+
+def test_a_base_model_that_changed_makes_the_run_invalid(config, tmp_path, monkeypatch):
+    prepared = prepare(config, "test", device="cpu")
+    inner = schedules.run_chunk
+
+    def leak(model, *arguments, **options):
+        with torch.no_grad():
+            model.model.lm_head.weight[0, 0] += 1e-3
+        return inner(model, *arguments, **options)
+
+    monkeypatch.setattr(schedules, "run_chunk", leak)
+    said: list[str] = []
+    folder = run(prepared, tmp_path, report=said.append)
+    assert not read_record(folder / "summary.json", RunSummary).valid
+    assert any(text.startswith("INVALID RUN") for text in said)
+
+
+def test_a_cases_result_does_not_depend_on_the_cases_before_it(config, finished, tmp_path):
+    """Another limit, other chunks: the same answers; numbers equal up to rounding of another packing."""
+    options = {**config.model_dump(), "limit": 3, "chunk": 3}
+    other = lines(run(prepare(make_config(options, "test"), "test", device="cpu"), tmp_path))
+    known = {(r.case_id, r.editor): r for r in lines(finished)}
+    assert len(other) == 4 * 3 * 3
+    for record in other:
+        twin = known[record.case_id, record.editor]
+        if record.task == "convsent":
+            continue  # the answers of a random model to ties in long replies may round differently
+        assert record.text == twin.text
+        assert [a.generated for a in record.answers] == [a.generated for a in twin.answers]
+        for ours, theirs in zip(record.scores, twin.scores, strict=True):
+            assert ours.value == pytest.approx(theirs.value, abs=1e-4)
+
+
+def test_editors_receive_requests_and_nothing_else(prepared, monkeypatch, tmp_path):
+    seen = []
+    for editor in prepared.outline.editors.values():
+        inner = editor.edit
+        monkeypatch.setattr(
+            editor,
+            "edit",
+            lambda model, requests, seed, inner=inner: seen.extend(requests) or inner(model, requests, seed),
+        )
+    run(prepared, tmp_path)
+    assert seen
+    assert all(type(request) is EditRequest for request in seen)
+    words = {field for request in seen for field in (request.prompt, request.target)}
+    assert not any("gender of" in word or "country of birth" in word for word in words)
+
+
+def test_a_smaller_limit_takes_a_part_of_a_larger_ones(prepared):
+    cases = prepared.outline.cases["recent"]
+    three, two = choose(cases, 3), choose(cases, 2)
+    assert set(two) < set(three) < set(cases)
+    assert choose(cases, None) == cases
+    assert [c.request.case_id for c in three] == sorted(c.request.case_id for c in three)
+
+
+def test_the_digest_follows_content_and_not_place(config, place, tmp_path, prepared):
+    shutil.copytree(place / "data", tmp_path / "elsewhere")
+    moved = prepare(make_config({**config.model_dump(), "data": str(tmp_path / "elsewhere")}, "t"), "t", device="cpu")
+    assert moved.file.digest == prepared.file.digest
+    for change in ({"seed": 1}, {"limit": 4}, {"chunk": 3}, {"editors": {"none": {}}}, {"tasks": ("recent",)}):
+        other = prepare(make_config({**config.model_dump(), **change}, "t"), "t", device="cpu")
+        assert other.file.digest != prepared.file.digest
+    path = tmp_path / "elsewhere" / "ZsRE" / "ZsRE-test-all.json"
+    path.write_text(path.read_text().replace("Oslo", "Lima"))
+    changed = prepare(make_config({**config.model_dump(), "data": str(tmp_path / "elsewhere")}, "t"), "t", device="cpu")
+    assert changed.file.digest != prepared.file.digest
+
+
+def test_a_case_that_does_not_fit_costs_itself_only(place, config, tmp_path):
+    write_data(tmp_path / "data")
+    path = tmp_path / "data" / "wiki_recent" / "recent_test.json"
+    rows = json.loads(path.read_text())
+    rows[2]["target_new"] = "word " * 120
+    path.write_text(json.dumps(rows))
+    options = {**config.model_dump(), "data": str(tmp_path / "data"), "tasks": ("recent",)}
+    records = lines(run(prepare(make_config(options, "t"), "t", device="cpu"), tmp_path / "out"))
+    by_status = {(r.case_id, r.editor): r for r in records}
+    for name in ("ft-m", "grace"):
+        broken = by_status["recent/test/2", name]
+        assert broken.status == "failed"
+        assert "tokens, but the model's context is 96" in broken.reason
+    assert all(r.status == "done" for r in records if r.case_id != "recent/test/2")
+    untouched = by_status["recent/test/2", "none"]
+    assert untouched.status == "done"
+    assert untouched.unscored["reliability: prompt and answer are longer than the model's context"] == 1
+
+
+def test_an_edit_that_is_not_finite_fails_its_case(config, tmp_path, monkeypatch):
+    options = {
+        **config.model_dump(),
+        "tasks": ("recent",),
+        "editors": {"none": {}, "ft-m": {"lr": 1e30, "clamp": False}},
+    }
+    records = lines(run(prepare(make_config(options, "t"), "t", device="cpu"), tmp_path))
+    assert {r.status for r in records if r.editor == "ft-m"} == {"failed"}
+    assert all("not finite" in r.reason or "not all numbers" in r.reason for r in records if r.editor == "ft-m")
+
+
+def test_strange_lines_are_refused(finished, prepared, tmp_path):
+    folder = tmp_path / finished.name
+    shutil.copytree(finished, folder)
+    path = folder / "cases.jsonl"
+    whole = path.read_text().splitlines(keepends=True)
+    for bad, sentence in (
+        (b"{oops}\n", "line 2: not valid JSON"),
+        (b"\xff\xfe\n", "line 2: is UTF-16 text"),
+        (b'{"schema_version": 9}\n', "line 2: schema version 9"),
+    ):
+        path.write_bytes(whole[0].encode() + bad)
+        with pytest.raises(InputError, match=sentence):
+            run(prepared, tmp_path)
+
+
+def test_a_folder_that_cannot_be_made_is_a_sentence(prepared, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="results cannot be written"):
+        run(prepared, tmp_path / "file")
+
+
+def test_a_run_on_the_training_split_records_the_training_file(config, place, tmp_path):
+    shutil.copytree(place / "data", tmp_path / "data")
+    rows = json.loads((tmp_path / "data" / "wiki_recent" / "recent_test.json").read_text())
+    rows[0] = {**rows[0], "subject": "Mary Ward", "prompt": "The place of birth of Mary Ward is"}
+    (tmp_path / "data" / "wiki_recent" / "recent_train.json").write_text(json.dumps(rows))
+    options = {**config.model_dump(), "data": str(tmp_path / "data"), "tasks": ("recent",), "split": "train"}
+    prepared = prepare(make_config(options, "t"), "t", device="cpu")
+    (data,) = prepared.file.data
+    assert set(data.sha256) == {"wiki_recent/recent_train.json"}
+    assert data.cases == 1
+    assert data.skipped["row left out: its subject is tested"] == 4
+    assert [c.request.subject for c in prepared.outline.cases["recent"]] == ["Mary Ward"]
+
+
+def test_a_resumed_run_says_what_has_changed(finished, prepared, tmp_path):
+    folder = tmp_path / finished.name
+    shutil.copytree(finished, folder)
+    path = folder / "run.json"
+    path.write_text(path.read_text().replace(f'"torch": "{torch.__version__}"', '"torch": "1.0"'))
+    said: list[str] = []
+    run(prepared, tmp_path, report=said.append)
+    assert f"note: this run was begun with torch 1.0 (now {torch.__version__}); its finished results are kept." in said
+
+
+def test_half_written_timings_are_cut_too(finished, prepared, tmp_path):
+    folder = tmp_path / finished.name
+    shutil.copytree(finished, folder)
+    whole = (folder / "timings.jsonl").read_bytes()
+    (folder / "timings.jsonl").write_bytes(whole + b'{"task": "re')
+    run(prepared, tmp_path)
+    assert (folder / "timings.jsonl").read_bytes() == whole
+
+
+def test_answers_before_the_edit_are_kept(finished):
+    records = {(r.case_id, r.editor): r for r in lines(finished)}
+    for (case, _), record in records.items():
+        for answer, control in zip(record.answers, records[case, "none"].answers, strict=True):
+            assert answer.before == control.generated
+
+
+def test_a_start_writes_what_it_took_once(finished, prepared, tmp_path):
+    folder = tmp_path / finished.name
+    shutil.copytree(finished, folder)
+    (usage,) = (Usage.model_validate_json(line) for line in (folder / "usage.jsonl").read_text().splitlines())
+    assert usage.seconds > 0
+    assert usage.memory > 2**20
+    run(prepared, tmp_path)  # nothing is left to do
+    assert len((folder / "usage.jsonl").read_text().splitlines()) == 1
+
+
+def test_a_real_run_keeps_the_laws_of_the_leaderboard(finished, tmp_path):
+    from instructedit.reports.leaderboard.pack import pack
+    from instructedit.reports.leaderboard.validate import validate
+
+    manifest = pack(finished, tmp_path / "s.zip", name="Real", authors=["Ada"])
+    assert manifest.runs[0].memory
+    assert [str(finding) for finding in validate(tmp_path / "s.zip").findings.found] == []

@@ -1,0 +1,371 @@
+"""The command line: what it prints, and one clear sentence for each kind of bad input."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from instructedit.benchmark.forecast import preflight
+from instructedit.benchmark.results.records import find_run
+from instructedit.benchmark.setup.listing import lines
+from instructedit.cli.main import app
+
+from ..benchmark.worlds import CONFIG, write_data, write_model
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("cli")
+    write_data(folder / "data")
+    write_model(folder / "model")
+    (folder / "run.toml").write_text(CONFIG)
+    return folder
+
+
+def call(*words: object) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.stdout, result.stderr
+
+
+def start(place: Path, *words: object, data: Path | None = None) -> tuple[int, str, str]:
+    options = ["--data", data or place / "data", "--model", place / "model", "--device", "cpu"]
+    return call("run", place / "run.toml", *options, *words)
+
+
+@pytest.fixture(scope="module")
+def finished(place) -> Path:
+    code, out, _ = start(place, "--out", place / "out", "--task", "recent", "--limit", "3")
+    assert code == 0
+    assert "Results: " in out
+    return place / "out"
+
+
+def test_run_prints_tables_and_where_the_report_lies(place, finished):
+    code, out, err = start(place, "--out", finished, "--task", "recent", "--limit", "3")
+    assert code == 0
+    assert "9 of 9 results are there already" in err
+    for word in ("Reliability", "Locality", "n = 3", "ft-m", "grace", "table.md", "Fluency"):
+        assert word in out, word
+    folder = find_run(finished)
+    assert {path.name for path in (folder / "report").iterdir()} == {"table.md", "table.csv", "table.tex"}
+
+
+def test_run_takes_only_what_is_asked_for(place, tmp_path):
+    code, _, _ = start(place, "--out", tmp_path, "--task", "zsre", "--editor", "grace", "--limit", "2", "--seed", "5")
+    assert code == 0
+    spec = json.loads((find_run(tmp_path) / "run.json").read_text())["spec"]
+    assert spec["tasks"] == ["zsre"]
+    assert spec["seed"] == 5
+    assert [e["name"] for e in spec["editors"]] == ["grace"]
+    assert spec["editors"][0]["config"]["steps"] == 3, "options of the file are kept"
+
+
+def test_report_is_made_again_from_the_files(finished):
+    folder = find_run(finished)
+    before = {path.name: path.read_bytes() for path in (folder / "report").iterdir()}
+    code, out, _ = call("report", finished)
+    assert code == 0
+    assert "Reliability" in out
+    assert before == {path.name: path.read_bytes() for path in (folder / "report").iterdir()}
+
+
+def test_show_prints_answers_before_and_after(finished):
+    code, out, _ = call("show", finished, "recent/test/0")
+    assert code == 0
+    for word in ("The place of birth of Ada Lovelace is", "Paris", "none", "ft-m", "grace", "locality", "derived"):
+        assert word in out, word
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ("editors", ["none", "ft-l", "ft-m", "grace", "arXiv 2211.11031"]),
+        ("tasks", ["recent", "counterfact", "zsre", "convsent", "14,390"]),
+        ("presets", ["quickstart", "knowedit"]),
+        ("settings", ["direct"]),
+    ],
+)
+def test_list(what, words):
+    code, out, _ = call("list", what)
+    assert code == 0
+    assert all(word in out for word in words)
+
+
+def test_list_without_a_name_lists_everything():
+    code, out, _ = call("list")
+    assert code == 0
+    parts = [part.splitlines() for part in out.strip().split("\n\n")]
+    assert [part[0] for part in parts] == ["Editors", "Tasks", "Presets", "Settings"]
+    for part in parts:
+        assert [line.strip() for line in part[1:]] == call("list", part[0].lower())[1].splitlines()
+
+
+@pytest.mark.parametrize("what", [None, "editors", "tasks"])
+def test_lines_of_a_list_go_on_below_their_text_on_a_narrow_screen(what):
+    whole, folded = lines(what), lines(what, width=70)
+    assert max(map(len, whole)) > 70 >= max(map(len, folded))
+    text = 21 if what is None else 19  # where texts begin
+    assert any(line.startswith(" " * text) for line in folded)
+    joined = "\n".join(folded).replace("\n" + " " * text, " ").splitlines()
+    assert joined == whole
+
+
+def refused(result: tuple[int, str, str]) -> str:
+    """Return the one sentence on standard error."""
+    code, out, err = result
+    assert code == 2
+    assert not out
+    assert "Traceback" not in err
+    sentences = [line for line in err.splitlines() if not line.startswith("note:")]
+    assert len(sentences) == 1
+    assert sentences[0].startswith("instructedit: ")
+    return sentences[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--editor", "grase"], "Unknown editor 'grase'. Did you mean 'grace'?"),
+        (["--task", "zsrre"], "Unknown task 'zsrre'. Did you mean 'zsre'?"),
+        (["--limit", "0"], "command line, --limit: Input should be greater than or equal to 1, found 0"),
+    ],
+)
+def test_unknown_names_get_a_suggestion(place, tmp_path, words, sentence):
+    assert sentence in refused(start(place, "--out", tmp_path, *words))
+    assert not list(tmp_path.iterdir()), "nothing was started"
+
+
+def test_unknown_presets_and_lists(tmp_path):
+    assert "Unknown preset 'quickstrat'. Did you mean 'quickstart'?" in refused(call("run", "quickstrat"))
+    assert "Nothing to list under 'editor'. Did you mean 'editors'?" in refused(call("list", "editor"))
+    assert "cannot be read (No such file or directory)" in refused(call("run", tmp_path / "absent.toml"))
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("limit = ", "not valid TOML"),
+        ("limits = 3", "unknown key 'limits'. Did you mean 'limit'?"),
+        ("limit = 'many'", "key 'limit': Input should be a valid integer"),
+        ("setting = 'dirct'\n[editors.none]", "Unknown setting 'dirct'. Did you mean 'direct'?"),
+        ("[generation]\nmax_token = 3", "unknown key 'generation.max_token'. Did you mean 'max_new_tokens'?"),
+        ("[editors.grace]\nradios = 1", "The editor 'grace' has no option 'radios'. Did you mean 'radius'?"),
+        ("[editors.grace]\nradius = -1", "Option 'radius' of the editor 'grace': Input should be greater than 0"),
+        ("[editors.grace]\nblock = 12", "Block 12 was asked for, but the model has 4 blocks"),
+        ("tasks = ['zsre', 'zsre']", "each task may be named once"),
+        (
+            "[generation]\nmax_new_tokens = -1",
+            "key 'generation.max_new_tokens': Input should be greater than or equal to 0",
+        ),
+        ("[generation]\nmax_new_tokens = 500", "500 new tokens were asked for, but the model's context is 96"),
+        ("[generation]\nfluency_top_k = 5000", "fluency_top_k is 5000, but the vocabulary has"),
+        ("[editors.ft-l]\nlr = inf", "key 'editors.ft-l.lr': found inf, a finite number was expected"),
+        ("[editors.grace]\nblock = nan", "key 'editors.grace.block': found nan, a finite number was expected"),
+        ("editors = 'grace'", "key 'editors': Input should be a table"),
+        ("tasks = []", "key 'tasks': a run needs at least one task"),
+    ],
+)
+def test_a_broken_configuration_is_named(place, tmp_path, text, sentence):
+    path = tmp_path / "bad.toml"
+    path.write_text(text)
+    words = ["--data", place / "data", "--model", place / "model", "--out", tmp_path / "out"]
+    assert sentence in refused(call("run", path, *words))
+
+
+def edited(tmp_path: Path, change) -> Path:
+    folder = write_data(tmp_path / "data")
+    path = folder / "wiki_recent" / "recent_test.json"
+    rows = json.loads(path.read_text())
+    text = change(rows)
+    path.write_text(text if isinstance(text, str) else json.dumps(rows))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda rows: rows[3].__delitem__("prompt"), ["recent_test.json", "row 3", "prompt"]),
+        (lambda rows: rows[1].update(subject=7), ["recent_test.json", "row 1", "subject"]),
+        (lambda rows: rows[2].update(target_new="  "), ["recent_test.json", "row 2", "target_new"]),
+        (lambda rows: json.dumps(rows)[:400], ["recent_test.json", "row 1"]),
+        (lambda rows: "{}", ["recent_test.json"]),
+    ],
+)
+def test_broken_data_name_file_row_and_field(place, tmp_path, change, words):
+    folder = edited(tmp_path, change)
+    sentence = refused(start(place, "--out", tmp_path / "out", data=folder))
+    assert all(word in sentence for word in words), sentence
+    assert not (tmp_path / "out").exists(), "nothing was started"
+
+
+def test_a_missing_file_is_named(place, tmp_path):
+    folder = write_data(tmp_path / "data")
+    (folder / "ZsRE" / "ZsRE-test-all.json").unlink()
+    assert "ZsRE-test-all.json" in refused(start(place, data=folder))
+    assert "is not there" in refused(start(place, data=tmp_path / "nowhere"))
+
+
+def test_models_that_cannot_be_used_are_refused(place, tmp_path):
+    from transformers import AutoConfig, AutoModelForSeq2SeqLM
+
+    config = AutoConfig.for_model("t5", d_model=16, d_kv=4, d_ff=32, num_layers=2, num_heads=2, vocab_size=50)
+    AutoModelForSeq2SeqLM.from_config(config).save_pretrained(tmp_path / "t5")
+    words = ["--data", place / "data", "--out", tmp_path / "out"]
+    assert "encoder-decoder" in refused(call("run", place / "run.toml", *words, "--model", tmp_path / "t5"))
+    assert "no such folder" in refused(call("run", place / "run.toml", *words, "--model", tmp_path / "absent"))
+
+
+def test_report_and_show_say_what_is_missing(finished, tmp_path):
+    assert "no run in it" in refused(call("report", tmp_path))
+    assert "no case 'recent/test/99'" in refused(call("show", finished, "recent/test/99"))
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.json").write_text("{}")
+    assert "holds 2 runs (a, b); name one of them" in refused(call("report", tmp_path))
+    assert "schema version None" in refused(call("report", tmp_path / "a"))
+
+
+def test_a_stopped_run_says_that_nothing_is_lost(place, tmp_path, monkeypatch):
+    from instructedit.benchmark.run import schedules
+
+    def stop(*_a, **_k):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(schedules, "run_chunk", stop)
+    code, _, err = start(place, "--out", tmp_path)
+    assert code == 130
+    assert "the same command goes on from it" in err
+
+
+def test_an_invalid_run_does_not_end_well(place, tmp_path, monkeypatch):
+    from instructedit.benchmark.run import schedules
+
+    inner = schedules.run_chunk
+
+    def leak(model, *arguments, **options):
+        model.model.lm_head.weight[0, 0].add_(1e-3)
+        return inner(model, *arguments, **options)
+
+    monkeypatch.setattr(schedules, "run_chunk", leak)
+    code, out, err = start(place, "--out", tmp_path, "--task", "zsre", "--limit", "1", "--editor", "none")
+    assert code == 1
+    assert "INVALID RUN" in out
+    assert "INVALID RUN" in err
+
+
+def test_the_embedded_world_needs_a_folder(tmp_path):
+    (tmp_path / "file").write_text("")
+    assert "a folder was expected" in refused(call("embedded", "--out", tmp_path / "file"))
+
+
+SUITE = """
+limit = 1
+fluency = false
+[editors.none]
+[editors.grace]
+steps = 2
+[[runs]]
+setting = "direct"
+[[runs]]
+name = "two"
+limit = 2
+only = ["none"]
+"""
+
+
+def test_a_suite_is_run_and_indexed(place, tmp_path):
+    (tmp_path / "pair.toml").write_text(SUITE)
+    words = ["--data", place / "data", "--model", place / "model", "--task", "zsre", "--out", tmp_path / "out"]
+    code, out, err = call("run", tmp_path / "pair.toml", *words, "--seeds", "4,5")
+    assert code == 0
+    assert "run 1 of 4: direct, seed 4" in err
+    assert "run 4 of 4: two, seed 5" in err
+    assert out.count("Results: ") == 4
+    index = json.loads((tmp_path / "out" / "suites" / "pair.json").read_text())
+    assert [(run["label"], run["seed"]) for run in index["runs"]] == [
+        ("direct", 4),
+        ("two", 4),
+        ("direct", 5),
+        ("two", 5),
+    ]
+    folders = {path.parent.name for path in (tmp_path / "out").glob("*/run.json")}
+    assert {run["digest"] for run in index["runs"]} == folders
+    code, out, _ = call("report", tmp_path / "out")
+    assert code == 0
+    assert "2 seeds" in out
+    for name in ("suite.json", "suite.md", "suite.csv", "suite.tex"):
+        assert (tmp_path / "out" / name).is_file()
+    assert "holds 4 runs" in refused(call("show", tmp_path / "out", "zsre/test/0"))
+
+
+def test_a_dry_run_loads_and_writes_nothing(place, tmp_path):
+    (tmp_path / "pair.toml").write_text(SUITE)
+    (tmp_path / "model").mkdir()
+    shutil.copy(place / "model" / "config.json", tmp_path / "model")
+    words = ["--data", place / "data", "--out", tmp_path / "out", "--dry-run"]
+    code, out, err = call("run", tmp_path / "pair.toml", "--model", tmp_path / "model", *words)
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert "It would be refused" in err
+    assert "holds no weights" in err
+    assert "direct (single)\ncases: recent 1, counterfact 1, zsre 1, convsent 1\n" in out
+    assert [line.split()[0] for line in out.splitlines() if line.startswith(("none", "grace"))][:2] == ["none", "grace"]
+    assert [line.partition(":")[0] for line in out.splitlines()[-3:]] == ["model", "memory", "time"]
+    assert not (tmp_path / "out").exists()
+    assert "no such folder" in refused(call("run", tmp_path / "pair.toml", "--model", place / "absent", *words))
+
+
+def test_options_left_at_defaults_of_another_model_are_said_before_a_run(place, tmp_path):
+    """GRACE's are GPT2-XL's; what the file sets is chosen."""
+    said = "note: defaults that were published for another model: grace: radius, lr (GPT2-XL)."
+    code, out, err = start(place, "--out", tmp_path / "out", "--dry-run")
+    assert code == 0
+    assert sum(line.startswith(said) for line in (out + err).splitlines()) == 1
+    code, out, err = start(place, "--out", tmp_path / "out")
+    assert sum(line.startswith(said) for line in err.splitlines()) == 1
+    assert err.index(said) < err.index("memory:")
+
+
+def test_a_run_without_room_is_refused_before_it_starts(place, tmp_path, monkeypatch):
+    monkeypatch.setattr(preflight, "room", lambda _: preflight.Room(10**6, 10**6, 10**12, "this computer"))
+    code, out, err = start(place, "--out", tmp_path / "out")
+    assert (code, out) == (2, "")
+    assert [line.partition(":")[0] for line in err.splitlines()] == ["note", "model", "memory", "time", "instructedit"]
+    assert "this computer has 1 MB free" in err.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+    code, out, _ = start(place, "--out", tmp_path / "out", "--dry-run")
+    assert code == 0
+    assert "It would be refused. The run" in out.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--seeds", "1,x"], "--seeds: found '1,x'"),
+        (["--seeds", "1", "--seed", "2"], "--seeds: found '1'"),
+        (["--setting", "multitask"], "Unknown setting 'multitask'. Did you mean 'multi-task'"),
+        (["--setting", "hold-out", "--task", "recent"], "The setting 'hold-out' tests on zsre"),
+        (["--schedule", "bulk"], "command line, --schedule: Input should be 'single'"),
+    ],
+)
+def test_what_a_suite_cannot_be_is_refused(place, tmp_path, words, sentence):
+    assert sentence in refused(start(place, "--out", tmp_path, *words))
+    assert not list(tmp_path.iterdir()), "nothing was started"
+
+
+def test_settings_are_listed():
+    code, out, _ = call("list", "settings")
+    assert code == 0
+    names = [text.split()[0] for text in out.splitlines()]
+    assert names == [
+        "direct",
+        "single-task",
+        "multi-task",
+        "hold-out",
+        "unseen-instruction",
+        "task-scaling",
+        "balanced",
+    ]

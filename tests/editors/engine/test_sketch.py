@@ -1,0 +1,59 @@
+"""A model without weights has the shapes of the one with them."""
+
+import pytest
+import torch
+from transformers import GPT2Config, LlamaConfig
+
+from instructedit.editors import CaseError, InputError, LanguageModel, Sketch
+from instructedit.editors.cost import ADAM, FLOAT, descent
+
+from ...conftest import FAMILIES, make_model
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_it_has_the_shapes_of_the_real_model(family, tokenizer):
+    real = LanguageModel(make_model(family), tokenizer)
+    sketch = Sketch.of(real.model.config, tokenizer)
+    assert sketch.structure.sites == real.structure.sites
+    assert sketch.parameters == sum(p.numel() for p in real.model.parameters())
+    assert sketch.vocabulary == 400
+    assert sketch.context == real.context
+    assert all(p.is_meta for p in sketch.model.parameters())
+    assert sketch.encode("The name of", "Ada") == real.encode("The name of", "Ada")
+    assert sketch.encode_prompt("The name of") == real.encode_prompt("The name of")
+
+
+def test_it_is_read_from_a_configuration_alone(tmp_path):
+    make_model("gpt2").config.save_pretrained(tmp_path)
+    sketch = Sketch.load(tmp_path)
+    assert sketch.tokenizer is None
+    row = sketch.encode("x" * 40, "y" * 9)
+    assert (len(row), row.scored, row.prompt_end) == (13, (9, 10, 11), 9)
+    assert sketch.encode("x" * 40, "z" * 9) != row
+    assert len(sketch.encode_prompt("x" * 40)) == 10
+    with pytest.raises(CaseError, match="about 98 tokens"):
+        sketch.encode("x" * 384, "yyyyy")
+    with pytest.raises(CaseError):
+        sketch.encode_prompt("x" * 40, room=90)
+
+
+def test_what_is_no_model_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no such folder"):
+        Sketch.load(str(tmp_path / "absent"))
+    (tmp_path / "config.json").write_text('{"model_type": "t5", "is_encoder_decoder": true}')
+    with pytest.raises(InputError, match="encoder-decoder"):
+        Sketch.load(tmp_path)
+
+
+def test_the_published_models_have_their_published_sizes():
+    large = Sketch.of(GPT2Config(n_embd=1600, n_layer=48, n_head=25))
+    assert large.parameters == 1_557_611_200
+    llama = Sketch.of(LlamaConfig(hidden_size=4096, intermediate_size=11008, num_hidden_layers=32, vocab_size=32000))
+    assert llama.parameters == 6_738_415_616
+    assert llama.block_parameters == llama.parameters - 2 * 32000 * 4096 - 4096
+
+
+def test_descent_runs_the_edited_blocks_forwards_and_backwards():
+    assert descent(1.0, 25) == (51, 51)
+    assert descent(0.25, 100) == (51, 201)
+    assert ADAM * FLOAT == torch.tensor([0.0]).element_size() * len(("value", "gradient", "mean", "square"))
