@@ -3,10 +3,10 @@
 import sys
 from pathlib import Path
 
-from instructedit.benchmark.construct.journal import BANK, FINAL, Final
-from instructedit.benchmark.instructions import read_bank
-from instructedit.benchmark.results import read_record
-from instructedit.benchmark.store import write_record
+from instructedit.benchmark.instructions.journal import BANK, FINAL, Final
+from instructedit.benchmark.results.records import read_record
+from instructedit.benchmark.results.run_folder import write_record
+from instructedit.benchmark.setup.banks import read_bank
 
 loop, out = Path(sys.argv[1]), Path(sys.argv[2])
 bank = read_bank(loop / BANK)

@@ -12,7 +12,7 @@ import pytest
 from instructedit.benchmark.instructions.ledger import Ledger
 from instructedit.benchmark.setup.banks import read_bank
 
-from ...cli.test_instructions import PRESET
+from .test_command import PRESET
 from .server import USAGE, ok, serving, stall, status
 from .worlds import TEXTS
 

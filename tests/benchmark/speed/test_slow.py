@@ -99,7 +99,7 @@ def test_answers_and_texts_are_the_same(twin, name, monkeypatch):
 def test_an_answer_stops_where_the_engine_stops(twin, monkeypatch):
     (case,) = make_cases(1, TINY.vocabulary)
     spec = GenerationSpec(max_new_tokens=6, fluency_tokens=4)
-    for module in ("readings", "speed.slow_generation"):
+    for module in ("scoring.predictions", "speed.slow_generation"):
         monkeypatch.setattr(
             f"instructedit.benchmark.{module}.finished", lambda text, accepted: len(text.split()) >= len(accepted) + 2
         )
