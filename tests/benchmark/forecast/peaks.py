@@ -1,6 +1,6 @@
 """Peak memory of a run's phases beside what preflight says of them. Linux only: the peak is reset through /proc.
 
-    python -m tests.benchmark.peaks --model embedded --model M --chunk 4 --chunk 8 --chunk 20
+    python -m tests.benchmark.forecast.peaks --model embedded --model M --chunk 4 --chunk 8 --chunk 20
 
 prints a line for each phase: model, phase, cases of a chunk, measured and forecast peak in MB, their ratio, and the
 same without what is there before the model. Each is measured in a process of its own, since memory that one phase
@@ -178,7 +178,7 @@ def _made(name: str, folder: Path) -> str:
 def apart(phase: str, setup: Setup) -> dict[str, float]:
     """Measure in a process of its own."""
     one = json.dumps({"phase": phase, "setup": setup})
-    command = [sys.executable, "-m", "tests.benchmark.peaks", "--one", one]
+    command = [sys.executable, "-m", "tests.benchmark.forecast.peaks", "--one", one]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(done.stderr)

@@ -1,6 +1,6 @@
 """Peak memory of runs with more and more cases, on a tiny model made in memory, under every editor that is not trained.
 
-    python -m tests.benchmark.many_cases 1000 3000 10000
+    python -m tests.benchmark.run.many_cases 1000 3000 10000
 
 prints a line of JSON for each number of cases: the largest resident memory in bytes while a run is prepared, while it
 is computed and summed up, and while a second start finds it finished. Linux only: the peak is reset through /proc. Ten
