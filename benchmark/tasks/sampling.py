@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from instructedit.editors import EditCase
 
-from ..tasks.base import subject_key
+from .base import subject_key
 
 
 def choose(cases: Sequence[EditCase], limit: int | None) -> tuple[EditCase, ...]:
