@@ -57,9 +57,9 @@ class _Row:
         self.cases.append(case)
         self.reliability.append(hash(tuple(own)))
 
-    def summed(self, editor: str, task: str, stage: str, none: "_Row | None") -> Health:
+    def summed(self, editor: str, task: str, stage: str, unedited: "_Row | None") -> Health:
         medians = {name: statistics.median(self.values[name]) for name in MEDIANS if self.values[name]}
-        plain = {} if none is None else dict(zip(none.cases, none.reliability, strict=True))
+        plain = {} if unedited is None else dict(zip(unedited.cases, unedited.reliability, strict=True))
         same = [plain[case] == own for case, own in zip(self.cases, self.reliability, strict=True) if case in plain]
         return Health(
             editor=editor,
@@ -77,7 +77,7 @@ class _Row:
         )
 
 
-class Tally:
+class HealthTally:
     """Gathers the facts of edits from lines in any order, of one run or of several that differ in the seed.
 
     Cases that a schedule scores without ever editing them say nothing of edits and are left out.

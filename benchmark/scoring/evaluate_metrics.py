@@ -16,8 +16,7 @@ import evaluate
 
 from instructedit.editors.errors import InputError
 
-from . import answers as matching
-from . import metrics
+from . import matching, metrics
 
 _INTEGERS = datasets.Sequence(datasets.Value("int64"))
 _FLOATS = datasets.Sequence(datasets.Value("float64"))

@@ -5,7 +5,7 @@ import unicodedata
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -18,8 +18,8 @@ from instructedit.editors.scripts import Joint
 
 from ..results.records import TaskData
 from .audit import audit
-from .joints import with_joints
 from .parse import Row, read_rows, rows_digest
+from .registry import TASKS as _TASKS
 from .sources import Folder, Source
 
 Split = Literal["train", "test"]
@@ -75,10 +75,10 @@ class Task(ABC):
         published_digests: `rows_digest` of published files by base name, where the complete file is known. It is over
             the rows, not over the bytes, because copies of these files differ in indentation and escapes.
         subject_field: Field that names what a record is about.
-        fields: Fields of a record that the reader reads, to find the right task for data of another layout. What was
-            not read of a file is found by watching the reader, so a field that is missing here is not missed there.
-        required: Fields that a record cannot do without, one group for each layout that is read.
-        unread: Fields of the published files that the reader knows and needs not; of all others the user is told.
+        fields: Fields of a record that the reader reads; inner ones as `outer.inner`, and `outer.*` where any name is
+            read. All others are reported, and data of another task's layout are recognised by them.
+        required: Fields that every record must have, one group for each layout that is read.
+        ignored: Fields of the published files that the reader knows and does not need; they are not reported.
         test_share: For a data set of one file, the share of subjects whose rows are tested; the rows of all others
             train. None where each split has a file of its own.
         Options: Its options, which are part of a run's identity.
@@ -99,7 +99,7 @@ class Task(ABC):
     subject_field: ClassVar[str] = "subject"
     fields: ClassVar[tuple[str, ...]] = ()
     required: ClassVar[tuple[tuple[str, ...], ...]] = ()
-    unread: ClassVar[frozenset[str]] = frozenset({"case_id", "id"})
+    ignored: ClassVar[frozenset[str]] = frozenset({"case_id", "id", "joint"})
     test_share: ClassVar[float | None] = None
     Options: ClassVar[type[TaskOptions]] = TaskOptions
     published_options: ClassVar[Mapping[str, Any]] = {}
@@ -143,8 +143,8 @@ class Task(ABC):
         kept = [row for row in own if subject_key(row.text(self.subject_field)) not in barred]
         if len(kept) < len(own):
             counts["row left out: its subject is tested"] = len(own) - len(kept)
-        cases = tuple(with_joints(self.cases(kept, split, counts), kept, self.options.joint))
-        said = audit(kept, cases, counts, known=self.unread, read=self.fields, task=self.name, name=name)
+        cases = self._joined(self.cases(kept, split, counts), kept)
+        odd = audit(kept, cases, counts, read=self.fields, ignored=self.ignored, task=self.name, name=name)
         data = TaskData(
             task=self.name,
             version=self.version,
@@ -160,7 +160,20 @@ class Task(ABC):
         )
         # the embedded world has names of the published files and sizes of its own
         notes = () if source.name == "embedded" else tuple(self._differences(name, split, rows))
-        return TaskCases(cases, data, notes + said)
+        return TaskCases(cases, data, notes + odd)
+
+    def _joined(self, cases: Iterable[EditCase], rows: Collection[Row]) -> tuple[EditCase, ...]:
+        """Set what joins prompts and answers: a record's own field `joint`, else the task's option; else unchanged."""
+        own = {str(row.index): joint for row in rows if (joint := row.joint()) is not None}
+
+        def joined(case: EditCase) -> EditCase:
+            joint = own.get(case.request.case_id.rsplit("/", 1)[-1], self.options.joint)
+            if joint is None:
+                return case
+            probes = tuple(replace(probe, joint=joint) for probe in case.probes)
+            return EditCase(replace(case.request, joint=joint), probes)
+
+        return tuple(map(joined, cases))
 
     def _is_of(self, split: Split, row: Row) -> bool:
         """Tell whether a row belongs to a split; each split with a file of its own has all rows of it."""
@@ -183,8 +196,8 @@ class Task(ABC):
             yield f"{self.name}: the rows of {name} are not those of the file that this reader was checked on."
 
 
-TASKS: Registry[type[Task]] = Registry("task", "instructedit.tasks")
-"""All tasks, ours and those of installed packages."""
+TASKS: Registry[type[Task]] = _TASKS
+"""All tasks, those of installed packages included."""
 
 
 def make_task(name: str, options: Mapping[str, Mapping[str, Any]] | None = None) -> Task:

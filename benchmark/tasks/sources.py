@@ -9,7 +9,7 @@ from pathlib import Path
 from instructedit.editors import InputError
 from instructedit.editors.files.jsonfile import describe
 
-from .layouts import describe_file, describe_folder
+from .foreign_layouts import describe_file, describe_folder
 
 KNOWEDIT = "zjunlp/KnowEdit"
 _LAYOUTS = ("", "benchmark/")  # the hub data set keeps its folders under benchmark/; local copies often drop that level
@@ -68,7 +68,7 @@ class Folder(Source):
                     return name, file
         raise MissingError(
             f"Folder {self.path} has no file {_either(names)}, neither directly in it nor under benchmark/."
-            f"{describe_folder(self.path, _accepted())}"
+            f"{describe_folder(self.path)}"
         )
 
 
@@ -187,19 +187,6 @@ def open_source(text: str | None, *, local: bool = False) -> Source:
             f"{describe_file(path)}."
         )
     raise InputError(f"Data source '{text}' is {'no folder' if there else 'not there'}, expected {expected}.")
-
-
-def _accepted() -> dict[str, tuple[str, ...]]:
-    """Return the accepted file names of each task that can be imported."""
-    from .base import TASKS
-
-    found = {}
-    for name in TASKS:
-        try:
-            found[name] = tuple(file for files in TASKS.get(name).files.values() for file in files)
-        except InputError:
-            continue
-    return found
 
 
 def _either(names: Sequence[str]) -> str:
