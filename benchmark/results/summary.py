@@ -112,7 +112,9 @@ class CaseValues:
                 cases, own = self._cells[key]
                 line[np.asarray(cases)] = own
         by_id = [numbers[case] for case in sorted(numbers)]
-        values = values[:, by_id][:, ~np.isnan(values[:, by_id]).any(axis=0)]
+        values = values[:, by_id]
+        # Contiguous, so that sums over cases are added in one order.
+        values = np.ascontiguousarray(values[:, ~np.isnan(values).any(axis=0)])
         found, first = [], 0
         for rows in sides:
             own_values = values[first : first + len(rows) * len(self._seeds)]

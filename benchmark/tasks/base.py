@@ -82,7 +82,6 @@ class Task(ABC):
         test_share: For a data set of one file, the share of subjects whose rows are tested; the rows of all others
             train. None where each split has a file of its own.
         Options: Its options, which are part of a run's identity.
-        published_options: Options under which the published numbers were made, where there are any.
     """
 
     name: ClassVar[str]
@@ -102,7 +101,6 @@ class Task(ABC):
     ignored: ClassVar[frozenset[str]] = frozenset({"case_id", "id", "joint"})
     test_share: ClassVar[float | None] = None
     Options: ClassVar[type[TaskOptions]] = TaskOptions
-    published_options: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self, options: TaskOptions | None = None) -> None:
         self.options = self.Options() if options is None else options

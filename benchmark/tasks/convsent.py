@@ -85,7 +85,6 @@ class ConvSent(Task):
     fields = ("ent", "pos", "neg")
     required = (fields,)
     Options = ConvSentOptions
-    published_options: ClassVar[dict[str, str]] = {"edit": "all replies"}
     options: ConvSentOptions
 
     def cases(self, rows: list[Row], split: Split, counts: Counter[str]) -> Iterator[EditCase]:

@@ -74,7 +74,7 @@ def test_bad_input_is_a_sentence(name: str, columns: dict[str, Any], sentence: s
 
 def test_nothing_of_ours_pays_for_the_library() -> None:
     code = (
-        "import sys, instructedit.benchmark.scoring.metrics, instructedit.benchmark.scoring.answers\n"
+        "import sys, instructedit.benchmark.scoring.metrics, instructedit.benchmark.scoring.matching\n"
         "import instructedit.benchmark.results.summary\n"
         "sys.exit('evaluate' in sys.modules or 'torch' in sys.modules)"
     )
