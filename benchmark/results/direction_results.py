@@ -1,4 +1,4 @@
-"""The file of a run's edit directions, `directions.npz`: who was edited, and how the edits lie to each other.
+"""`directions.npz`: the edits of a run and the cosines between their directions.
 
 A direction is an edit's change of all weights as one vector, divided by its length. The file holds the inner
 products of directions, which are their cosines, and never the vectors: principal components and every distance
@@ -23,10 +23,10 @@ _ABOUT = "about"
 
 
 class DirectionSet(Record):
-    """Edits whose directions are held against each other; all fields of edits are in the order of the matrix."""
+    """A set of edits whose directions are compared; all fields of edits are in the order of the matrix."""
 
     name: str
-    """The row that made them; or what several rows have in common of which each edited the task it was trained on."""
+    """The row that made them; or the common name of several rows, each of which edited the task it was trained on."""
     own_task: bool
     """Whether each task was edited by the row that was trained on it alone."""
     rows: tuple[str, ...]
@@ -38,13 +38,13 @@ class DirectionSet(Record):
 
 
 class DirectionsAbout(Record):
-    """What stands in the file beside the matrices."""
+    """Description of the matrices of the file."""
 
     schema_version: Literal[2] = SCHEMA_VERSION
     run: str
     """Digest of the run whose editors made the edits."""
     limit: int
-    """Most cases of a task."""
+    """Maximum number of cases of a task."""
     sets: tuple[DirectionSet, ...]
 
 
@@ -52,7 +52,7 @@ class Directions(NamedTuple):
     """Directions of one set.
 
     Attributes:
-        about: Who was edited by whom.
+        about: The edits.
         cosines: Inner products of the directions [edits, edits], float64.
     """
 
@@ -61,7 +61,7 @@ class Directions(NamedTuple):
 
 
 def write_directions(path: Path, run: str, limit: int, found: Sequence[Directions]) -> Path:
-    """Write the file, whole or not at all.
+    """Write the file atomically.
 
     Raises:
         InputError: If it cannot be written.

@@ -38,16 +38,16 @@ def form(row: EditorSpec) -> str:
 
 
 def _instruction(_run: RunSpec, row: EditorSpec, _task: str) -> str | None:
-    """InstructEdit trains and asks with the instruction, all but locality; all other editors are asked bare."""
+    """InstructEdit trains and is probed with the instruction, except locality; all other editors have bare probes."""
     published = _WITH_EDIT["all but locality"] if row.method == OURS else _PROBES["none"]
     return None if (words := form(row)) == published else words
 
 
 def _condition(_run: RunSpec, row: EditorSpec, _task: str) -> str | None:
     """InstructEdit was published under descriptions of the task, seen or unseen, not under a control."""
-    told = row.instruction or "seen"
-    described = told == "unseen" or told.partition("-")[0] == "seen"
-    return None if row.method != OURS or described else f"instruction '{told}'"
+    name = row.instruction or "seen"
+    described = name == "unseen" or name.partition("-")[0] == "seen"
+    return None if row.method != OURS or described else f"instruction '{name}'"
 
 
 def _task_options(run: RunSpec, _row: EditorSpec, task: str) -> str | None:

@@ -32,9 +32,9 @@ class LoopConfig(Record):
     task: str
     proposer: str = "offline"
     rounds: int = Field(default=5, ge=1)
-    """Most rounds."""
+    """Maximum number of rounds."""
     candidates: int = Field(default=10, ge=1)
-    """Candidates that are asked for in each round."""
+    """Candidates requested in each round."""
     patience: int = Field(default=2, ge=1)
     """Rounds in a row without a better candidate after which the loop stops."""
     shown: int = Field(default=6, ge=2)
@@ -51,7 +51,7 @@ class LoopConfig(Record):
 
 
 class Trial(Record):
-    """What the trial of one description came to.
+    """The trial of one description.
 
     The score of a case is the mean of the measures that it has.
     """
@@ -85,7 +85,7 @@ class LoopFile(JournalFile):
     model: str
     """Fingerprint of the base model."""
     data: str
-    """Digest of the cases that are learnt from, tried on and tested on, and of what the proposer is told of them."""
+    """Digest of the cases that are learnt from, tried on and tested on, and of their description for the proposer."""
     editor: dict[str, object]
     """Configuration of the trial editor."""
     bank: str
@@ -93,7 +93,7 @@ class LoopFile(JournalFile):
     proposer: str
     """The model that writes, or `offline`."""
     settings: dict[str, object]
-    """What decides its answers besides."""
+    """Other settings that decide its answers."""
 
 
 class Candidate(Record):
@@ -104,7 +104,7 @@ class Candidate(Record):
 
 
 class Proposal(JournalFile):
-    """What a proposer was asked and answered in one round."""
+    """Prompt and answer of a proposer in one round."""
 
     prompt: str
     text: str
@@ -138,7 +138,7 @@ class Unseen(JournalFile):
 
 
 class Final(JournalFile):
-    """What the loop came to on the test split."""
+    """Trials on the test split."""
 
     groups: dict[str, tuple[Trial, ...]]
     """`chosen`, `hand-written` (where the bank has the task), `random`, `first round`, `unseen`."""

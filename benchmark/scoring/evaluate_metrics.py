@@ -1,6 +1,6 @@
 """The scores as `evaluate.Metric` classes, for users who compose them with other metrics of that library.
 
-Importing `evaluate` takes seconds, so nothing of ours imports this module: the runner calls the pure functions. Make an
+Importing `evaluate` takes seconds, so no other module imports this one: the runner calls the pure functions. Make an
 instance directly, `TeacherForced().compute(...)`; `evaluate.load` would look on the network. Each class checks its
 input before the library sees it, because the library casts 1.5 to 1 under an integer feature and answers NaN to empty
 input.
@@ -84,7 +84,7 @@ class TeacherForced(_Checked):
     """Token share and exact match of teacher-forced predictions (lists of token ids)."""
 
     columns: ClassVar = {"predictions": _INTEGERS, "references": _INTEGERS}
-    description = "Most likely tokens behind the right ones: mean share of right tokens, and share of rows all right."
+    description = "Most likely tokens after the right ones: mean share of right tokens, and share of rows all right."
     citation = "arXiv 2202.05262 (token share), arXiv 2110.11309 (exact match)"
 
     def check(self, predicted: Any, reference: Any) -> str | None:

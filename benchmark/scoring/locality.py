@@ -68,7 +68,7 @@ def divergence(log_p: "torch.Tensor", log_q: "torch.Tensor") -> float:
 
     Args:
         log_p: Of the unedited model `[positions, vocabulary]`, float32.
-        log_q: Of the edited model at the same positions, likewise.
+        log_q: Of the edited model at the same positions, float32.
 
     Raises:
         CaseError: If the result is not finite.

@@ -11,7 +11,7 @@ from ..results.records import GenerationSpec
 
 @dataclass(slots=True)
 class Sequences:
-    """Token sequences of all cases of a chunk, those of one case adjacent, each once.
+    """Token sequences of all cases of a chunk, those of one case adjacent, without repetitions.
 
     Attributes:
         rows: The sequences.

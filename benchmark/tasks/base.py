@@ -1,4 +1,4 @@
-"""What a task is: one data set, read into edit cases, with everything it left out counted."""
+"""What a task is: a data set read into edit cases, with everything that is left out counted."""
 
 import hashlib
 import unicodedata
@@ -46,8 +46,8 @@ class TaskOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     joint: Joint | None = None
-    """What stands between prompt and answer, `" "` or `""`; by default the text decides, and a record's own field
-    `joint` goes first."""
+    """Text between prompt and answer, `" "` or `""`; by default the writing system decides. A record's own field
+    `joint` takes precedence."""
 
     def recorded(self) -> dict[str, Any]:
         """Return the options as a run records them: without `joint` where the text decides, as runs before it."""
@@ -63,7 +63,7 @@ class Task(ABC):
     Attributes:
         name: Registered name.
         title: Name in tables.
-        about: What its cases are, as a noun phrase; whoever writes instructions for it is told so.
+        about: What its cases are, as a noun phrase; part of the prompt for new instructions.
         version: Version of the reader; a change of the reader that changes cases changes it.
         licence: Licence of the data.
         citation: BibTeX of the papers to cite.
@@ -156,7 +156,7 @@ class Task(ABC):
             skipped=dict(sorted(counts.items())),
             options=self.options.recorded(),
         )
-        # the embedded world has names of the published files and sizes of its own
+        # The embedded world has the published names and its own sizes.
         notes = () if source.name == "embedded" else tuple(self._differences(name, split, rows))
         return TaskCases(cases, data, notes + odd)
 
@@ -174,7 +174,7 @@ class Task(ABC):
         return tuple(map(joined, cases))
 
     def _is_of(self, split: Split, row: Row) -> bool:
-        """Tell whether a row belongs to a split; each split with a file of its own has all rows of it."""
+        """Return whether a row belongs to a split; a split with a file of its own has all of its rows."""
         if self.test_share is None:
             return True
         digest = hashlib.sha256(f"split/{subject_key(row.text(self.subject_field))}".encode()).digest()

@@ -19,7 +19,7 @@ class MissingError(InputError):
     """A file of a task is not where the data are.
 
     Attributes:
-        asked: Whether it says which key of the configuration asked for the task.
+        asked: Whether its sentence names the configuration key that requested the task.
     """
 
     asked = False
@@ -88,7 +88,7 @@ class Hub(Source):
         repo: Id of the data set.
         revision: Branch, tag or commit; None is the default branch. All files come from the commit that the first one
             resolved to.
-        local: Whether only the cache is asked.
+        local: Whether to use the cache alone.
     """
 
     def __init__(self, repo: str = KNOWEDIT, revision: str | None = None, *, local: bool = False) -> None:
@@ -128,7 +128,7 @@ class Hub(Source):
                         layout + name,
                         repo_type="dataset",
                         revision=self._commit or self._wanted,
-                        # one unreachable request takes 25 s of retries: after it, only the cache is asked
+                        # One unreachable request takes 25 s of retries; after it only the cache is used.
                         local_files_only=offline or unreachable is not None,
                     )
                 except LocalEntryNotFoundError as error:
@@ -159,7 +159,7 @@ def open_source(text: str | None, *, local: bool = False) -> Source:
     Args:
         text: None for the embedded world, `hub` for KnowEdit on the hub, `hub:OWNER/NAME` or `hub:OWNER/NAME@REVISION`
             for another data set or version, anything else for an existing folder.
-        local: Whether of a hub data set only the cache is asked.
+        local: Whether to use only the cache of a hub data set.
 
     Raises:
         InputError: If it is none of these.
