@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,20 +165,16 @@ def rows_digest(rows: list[Row]) -> str:
 
 def _lines(text: str, file: Path) -> Iterator[object]:
     """Yield the value of each line that is not blank."""
-    decoding = decoder(Fields)
-    index = 0
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            try:
-                yield decoding.decode(line)
-            except (ValueError, RecursionError) as error:
-                raise _broken(f"{file}, row {index}", error, number) from error
-            index += 1
+    lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    for index, (number, line) in enumerate(lines):
+        try:
+            yield _DECODER.decode(line)
+        except (ValueError, RecursionError) as error:
+            raise _broken(f"{file}, row {index}", error, number) from error
 
 
 def _elements(text: str, file: Path) -> Iterator[object]:
     """Yield the elements of the top-level array one by one; `json.loads` could not say which row is broken."""
-    decoding = decoder(Fields)
     at = _skip_space(text, 0)
     if text[at : at + 1] != "[":
         hint = f" The file {describe_file(file)}." if text[at : at + 1] == "{" else ""
@@ -186,11 +183,9 @@ def _elements(text: str, file: Path) -> Iterator[object]:
     index = 0
     while text[at : at + 1] != "]":
         try:
-            if index:
-                if text[at : at + 1] != ",":
-                    raise json.JSONDecodeError("Expecting ',' or ']' after a record", text, at)
-                at = _skip_space(text, at + 1)
-            value, at = decoding.raw_decode(text, at)
+            if index and text[at : at + 1] != ",":
+                raise json.JSONDecodeError("Expecting ',' or ']' after a record", text, at)
+            value, at = _DECODER.raw_decode(text, _skip_space(text, at + 1) if index else at)
         except (ValueError, RecursionError) as error:
             raise _broken(f"{file}, row {index}", error) from error
         yield value
@@ -200,10 +195,12 @@ def _elements(text: str, file: Path) -> Iterator[object]:
         raise InputError(f"{file}: found text after the end of the JSON array, expected nothing.")
 
 
+_DECODER = decoder(Fields)
+_SPACE = re.compile(r"[ \t\r\n]*")
+
+
 def _skip_space(text: str, at: int) -> int:
-    while at < len(text) and text[at] in " \t\r\n":
-        at += 1
-    return at
+    return _SPACE.match(text, at).end()  # type: ignore[union-attr]  # it matches the empty text
 
 
 def _broken(place: str, error: Exception, line: int | None = None) -> InputError:
