@@ -14,7 +14,7 @@ THEIRS = "mend"
 _UNSEEN = "unseen"
 
 
-class Asked(NamedTuple):
+class PlannedComparison(NamedTuple):
     """A comparison of two sides.
 
     Attributes:
@@ -40,7 +40,7 @@ class _Side(NamedTuple):
     instruction: str | None = None
 
 
-def questions(setting: str, editors: Sequence[EditorSpec], tasks: Sequence[str]) -> Iterator[Asked]:
+def questions(setting: str, editors: Sequence[EditorSpec], tasks: Sequence[str]) -> Iterator[PlannedComparison]:
     """Yield the comparisons of a run's rows.
 
     InstructEdit is compared with MEND where both were trained on the same tasks: each form of it with MEND under bare
@@ -58,14 +58,14 @@ def questions(setting: str, editors: Sequence[EditorSpec], tasks: Sequence[str])
         seen = _seen(rows)
         for row in rows if seen.rows else ():
             if row.instruction == _UNSEEN:
-                yield _asked("unseen", _unseen(row), seen, tasks)
+                yield _planned("unseen", _unseen(row), seen, tasks)
         for row in rows if seen.rows else ():
             if row not in seen.rows and row.instruction != _UNSEEN:
-                yield _asked("control", _Side(row.name, (row,)), seen, tasks)
+                yield _planned("control", _Side(row.name, (row,)), seen, tasks)
         for side, others in product(_sides(rows), _variants(editors, THEIRS)):
             for other in _sides(others):
                 if _label(others[0]) == _label(rows[0]) and _alike(side, other):
-                    yield _asked("mend", side, other, tasks)
+                    yield _planned("mend", side, other, tasks)
     if setting == "single-task":
         yield from _drops(editors, tasks)
 
@@ -112,19 +112,19 @@ def _alike(ours: _Side, theirs: _Side) -> bool:
     return probes == "none" or (probes == first.instructed_probes and theirs.instruction == ours.instruction)
 
 
-def _drops(editors: Sequence[EditorSpec], tasks: Sequence[str]) -> Iterator[Asked]:
+def _drops(editors: Sequence[EditorSpec], tasks: Sequence[str]) -> Iterator[PlannedComparison]:
     trained = [row for row in editors if row.training and len(row.training.tasks) == 1]
     for own, row in product(trained, repeat=2):
         own_tasks = tuple(task for task in tasks if own.training and task in own.training.tasks)
         if own_tasks and row is not own and base_name(row) == base_name(own):
-            yield _asked("drop", _Side(row.name, (row,)), _Side(own.name, (own,)), own_tasks)
+            yield _planned("drop", _Side(row.name, (row,)), _Side(own.name, (own,)), own_tasks)
 
 
 def _label(row: EditorSpec) -> str | None:
     return row.training.label if row.training else None
 
 
-def _asked(question: Question, first: _Side, second: _Side, tasks: Sequence[str]) -> Asked:
+def _planned(question: Question, first: _Side, second: _Side, tasks: Sequence[str]) -> PlannedComparison:
     rows, others = (tuple(row.name for row in side.rows) for side in (first, second))
     shared = tuple(task for task in tasks if all(row.evaluates(task) for row in (*first.rows, *second.rows)))
-    return Asked(question, first.name, second.name, rows, others, shared)
+    return PlannedComparison(question, first.name, second.name, rows, others, shared)

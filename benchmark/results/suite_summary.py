@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from instructedit.editors.errors import InputError
 
-from .comparisons import Asked, questions
+from .comparisons import PlannedComparison, questions
 from .crossed import crossed_difference
 from .decision import adjust, family
 from .guard import read_finished
@@ -122,13 +122,13 @@ def _group(runs: Sequence[_Run]) -> SuiteGroup:
             else:
                 failed[record.task][record.editor] += 1
     cells = [(task, column) for task in spec.tasks for column in values.columns(task)]
-    asked = list(questions(spec.setting, spec.editors, spec.tasks))
+    planned = list(questions(spec.setting, spec.editors, spec.tasks))
     editors = {row.name: row for row in spec.editors}
     compared = adjust(pair for task, column in cells for pair in _pairs(task, column, spec.editors, values))
     comparisons = (
         comparison
         for task, column in cells
-        for question in asked
+        for question in planned
         if task in question.tasks
         for comparison in _comparison(task, column, question, editors, values)
     )
@@ -165,13 +165,13 @@ def _pairs(task: str, column: Column, rows: Sequence[EditorSpec], values: CaseVa
 
 
 def _comparison(
-    task: str, column: Column, asked: Asked, editors: Mapping[str, EditorSpec], values: CaseValues
+    task: str, column: Column, planned: PlannedComparison, editors: Mapping[str, EditorSpec], values: CaseValues
 ) -> Iterator[SeedComparison]:
-    first, second = values.matrices(task, column, asked.rows, asked.others)
+    first, second = values.matrices(task, column, planned.rows, planned.others)
     if not first.size:
         return
     sides = []
-    for name, rows, own in ((asked.first, asked.rows, first), (asked.second, asked.others, second)):
+    for name, rows, own in ((planned.first, planned.rows, first), (planned.second, planned.others, second)):
         row = editors[rows[0]]
         row = row if len(rows) == 1 else row.model_copy(update={"name": name})
         mean = row_mean(row, task, column, own)
@@ -179,7 +179,7 @@ def _comparison(
             SideMean(mean=mean.mean, low=mean.low, high=mean.high, method=mean.method, per_seed=_per_seed(own))
         )
     yield SeedComparison(
-        **{name: value for name, value in asked._asdict().items() if name != "tasks"},
+        **{name: value for name, value in planned._asdict().items() if name != "tasks"},
         task=task,
         **column.fields(),
         **crossed_difference(first - second, bounds_of(column.protocol))._asdict(),

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import re
 from itertools import product
+from pathlib import Path
 
 import pytest
 
@@ -208,3 +210,22 @@ def test_all_real_rows(shared, name, rows, options):
             assert not any(probe.prompt.startswith("nq question") or probe.derived for probe in case.probes)
     without = sum(len(case.probes) < 3 for found in splits.values() for case in found.cases)
     assert without == (12 if name == "rome-counterfact" else 0), "12 rephrases repeat their prompt"
+
+
+def test_the_page_of_tasks_shows_a_task_that_reads(tmp_path):
+    """A flat layout needs no code: the example of docs/tasks.md reads a row with all its probes."""
+    page = (Path(__file__).parents[3] / "docs" / "tasks.md").read_text()
+    spaces: dict[str, object] = {"__name__": "example"}
+    exec(next(code for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "FlatTask" in code), spaces)
+    row = {"subject": TESTED[0], "update": f"{TESTED[0]} lives in", "ans": "Rome", "rephrase": "", "mhop": "Where?"}
+    (tmp_path / "months.json").write_text(json.dumps([{**row, "mhop_ans": "Italy", "loc": "What else?", "tag": "new"}]))
+    loaded = spaces["Months"]().load(Folder(tmp_path))
+    assert loaded.cases[0].probes == (
+        Probe("reliability", "edit", row["update"], ("Rome",)),
+        Probe("portability", "Multi_Hop", "Where?", ("Italy",)),
+    )
+    assert loaded.data.skipped == {
+        "field 'tag' not read": 1,
+        "generalization: no prompt given, not asked": 1,
+        "locality: probe without a usable answer left out": 1,
+    }
