@@ -259,7 +259,7 @@ def _scored(bare: ProbeBatch, asked: ProbeBatch, owner: int, before: Predictions
         place: dict[str, Any] = {"subset": probe.subset, "derived": probe.derived}
         for protocol, value in _probe_scores(probe, pair):
             scores.append(Score(measure=probe.role, protocol=protocol, value=value, probe=number, **place))
-        texts = {"prompt": probe.prompt, "before": pair.before, "generated": pair.after}
+        texts: dict[str, Any] = {"prompt": probe.prompt, "before": pair.before, "generated": pair.after}
         answers.append(Answer(role=probe.role, accepted=probe.answers, opposed=probe.opposed, **place, **texts))
     index = asked.texts[owner]
     text = None if index is None else after.free[index]
