@@ -98,27 +98,25 @@ def read_directions(path: Path, run: str) -> tuple[DirectionsAbout, tuple[Direct
         raise InputError(f"{path}: holds directions of run {about.run}, but {run} was expected.")
     found = []
     for number, one in enumerate(about.sets):
-        cosines = arrays.get(f"cosines_{number}")
+        cosines = arrays.get(f"cosines_{number}", np.empty(0))
         _check(path, f"cosines_{number}", one, cosines)
-        assert cosines is not None
         found.append(Directions(one, cosines))
     return about, tuple(found)
 
 
-def _check(path: Path, name: str, about: DirectionSet, cosines: NDArray[np.float64] | None) -> None:
+def _check(path: Path, name: str, about: DirectionSet, cosines: NDArray[np.float64]) -> None:
     n = len(about.cases)
     if not n == len(about.rows) == len(about.tasks):
         raise InputError(
             f"{path}, set '{about.name}': {len(about.rows)} rows, {len(about.tasks)} tasks and {n} cases; one of "
             "each for an edit was expected."
         )
-    if cosines is None or cosines.shape != (n, n) or cosines.dtype != np.float64:
-        found = "nothing" if cosines is None else f"{cosines.dtype} {list(cosines.shape)}"
+    if cosines.shape != (n, n) or cosines.dtype != np.float64:
+        found = f"{cosines.dtype} {list(cosines.shape)}" if cosines.size else "nothing"
         raise InputError(f"{path}, array '{name}': found {found}, float64 {[n, n]} was expected.")
-    # A comparison with NaN is false, so this refuses it too.
-    if not (
-        np.abs(cosines - cosines.T).max(initial=0.0) < 1e-9 and np.abs(cosines.diagonal() - 1).max(initial=0) < 1e-9
-    ):
+    # Differences with NaN or infinity are NaN, whose comparison is false.
+    asymmetry, diagonal = np.abs(cosines - cosines.T), np.abs(cosines.diagonal() - 1)
+    if not (asymmetry.max(initial=0.0) < 1e-9 and diagonal.max(initial=0.0) < 1e-9):
         raise InputError(f"{path}, array '{name}': a symmetric matrix with ones on its diagonal was expected.")
 
 

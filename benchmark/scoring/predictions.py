@@ -186,16 +186,7 @@ def _continued(
     prompts: tuple[Prompts | None, Prompts | None] = (None, None),
     among: tuple[Sequence[int] | None, Sequence[int] | None] = (None, None),
 ) -> tuple[list[str], list[str]]:
-    """Return the greedy answers and the sampled texts.
-
-    Args:
-        model: The model.
-        batch: The probes.
-        edits: One edit for each case.
-        decoding: How answers and texts are generated.
-        prompts: The unedited model's cached passes over the prompts of both.
-        among: Indices of the prompts of both that are continued; all by default.
-    """
+    """Return the greedy answers and the sampled texts; `among` has the indices of both that are continued, or all."""
     accepted: list[list[str]] = [[] for _ in batch.prompts.rows]
     for case, sequences in zip(batch.cases, batch.probes, strict=True):
         for probe, own in zip(case.probes, sequences, strict=True):

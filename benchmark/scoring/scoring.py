@@ -95,13 +95,10 @@ def run_chunk(
         editors: The editors by the name of their row.
         requests: Requests of a row's editor where they are not the cases' own.
         probes: Which probes of a row carry the instruction, where this is not its editor's default.
-        run: Digest of the run.
+        run: Digest of the run; it and the other arguments are those of `score_chunk`.
         seed: Seed of the run.
         generation: How answers and texts are generated.
         fluency: Whether to sample texts.
-
-    Returns:
-        A record for each editor and case, editor by editor in the given order, and the time each editor took.
     """
     made: dict[str, Made] = {}
     for name, editor in editors.items():
@@ -141,7 +138,7 @@ def score_chunk(
         fluency: Whether to sample texts.
 
     Returns:
-        As `run_chunk`.
+        A record for each editor and case, editor by editor in the given order, and the time each editor took.
     """
     decoding = Decoding(generation, seed)
     bare = make_plan(model, cases, generation, fluency)
@@ -232,14 +229,7 @@ def _head(request: EditRequest, editor: str, run: str, stage: str) -> CaseRecord
 
 
 def _scored(bare: ProbeBatch, asked: ProbeBatch, owner: int, before: Predictions, after: Predictions) -> dict[str, Any]:
-    """Return the fields of a record that hold what was measured.
-
-    Args:
-        bare: The bare questions.
-        asked: The questions that the edited model was given; the same unless the edit has a prompt prefix.
-        owner: Index of the case.
-        before: Predictions of the unedited model for `bare`.
-        after: Predictions of the edited model for `asked`.
+    """Return the measured fields of a case's record, from the predictions `before` for `bare` and `after` for `asked`.
 
     Raises:
         CaseError: If the edited model's numbers are not finite.

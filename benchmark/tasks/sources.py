@@ -104,10 +104,8 @@ class Hub(Source):
 
     def find(self, names: Sequence[str]) -> tuple[str, Path]:
         """See `Source.find`."""
-        # `datasets` cannot carry these files: Arrow columns hold one type, KnowEdit's answers have several. Its own
-        # downloader (DownloadManager, hf:// paths) does fetch plain bytes, but asks the hub for the repository first,
-        # at a pinned commit too, and so fails with HF_HUB_OFFLINE=1 although the file is cached (datasets 5.2). This
-        # is the function it calls after that question.
+        # `datasets` cannot read these files: Arrow columns have one type, KnowEdit's answers several. Its downloader
+        # contacts the hub first, even at a pinned commit, and fails offline although the file is cached (datasets 5.2).
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import (
             EntryNotFoundError,
