@@ -95,8 +95,8 @@ def check_identity(run: RunFile, path: Path, *, named: bool) -> None:
     """
     if run.digest != run.spec.digest:
         raise InputError(
-            f"{path}: field 'digest': {run.digest}, {run.spec.digest} was expected, the digest of what stands in "
-            "'spec'; one of the two was changed."
+            f"{path}: field 'digest': {run.digest}, {run.spec.digest} was expected, the digest of 'spec'; one of the "
+            "two was changed."
         )
     if named and run.digest != (name := path.resolve().parent.name):
         raise InputError(f"{path}: holds the run {run.digest}, but its folder is named '{name}'; name it as the run.")
@@ -112,8 +112,7 @@ def read_finished(folder: Path) -> tuple[RunFile, RunSummary]:
     run, place = read_run(folder / "run.json"), folder / "summary.json"
     if not place.exists():
         raise InputError(
-            f"{folder}: this run is not finished, there is no summary.json; the same run command goes on from where "
-            "it is."
+            f"{folder}: this run is not finished, there is no summary.json; the same run command resumes it."
         )
     summary = read_record(place, RunSummary)
     if run.digest != summary.digest:
@@ -121,8 +120,8 @@ def read_finished(folder: Path) -> tuple[RunFile, RunSummary]:
     check_numbers(place, summary.means, summary.comparisons)
     if summary.content not in (None, digest_of(summary, {"content"})):
         raise InputError(
-            f"{place}: was changed after it was written: its content has another digest than it says; start the run "
-            "again, which sums up its lines anew."
+            f"{place}: was changed after it was written: its content has another digest than recorded; run the same "
+            "command again, which writes it from the lines."
         )
     if (found := changed(folder / "cases.jsonl", summary)) is not None:
         raise InputError(found)
@@ -148,9 +147,9 @@ def changed(cases: Path, summary: RunSummary) -> str | None:
     if found == (summary.cases_sha256, summary.lines):
         return None
     return (
-        f"{cases}: was changed after it was summed up: {found.lines} lines with the sha256 {found.sha256[:12]}, "
-        f"summary.json was made of {summary.lines} with {summary.cases_sha256[:12]}; put that file back, or remove "
-        "summary.json and start the run again, which checks and sums up what is there."
+        f"{cases}: was changed after it was summarised: {found.lines} lines with the sha256 {found.sha256[:12]}, "
+        f"summary.json was computed from {summary.lines} with {summary.cases_sha256[:12]}; restore it, or remove "
+        "summary.json and run the same command again, which checks and summarises the lines."
     )
 
 

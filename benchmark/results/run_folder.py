@@ -217,7 +217,5 @@ class Store:
         try:
             yield
         except OSError as error:
-            kept = "all finished cases are safe, and the same command goes on from them" if self.cases.is_file() else ""
-            raise StorageError(
-                f"{self.folder}: results cannot be written ({error.strerror})" + (f"; {kept}." if kept else ".")
-            ) from error
+            safe = "; all finished cases are safe, and the same command resumes the run" if self.cases.is_file() else ""
+            raise StorageError(f"{self.folder}: results cannot be written ({error.strerror}){safe}.") from error

@@ -93,7 +93,7 @@ def unlike(found: Record, expected: Record) -> str | None:
         if (value := getattr(found, field)) != (wanted := getattr(expected, field)):
             if isinstance(value, Record) and isinstance(wanted, Record):
                 return f"{field}.{unlike(value, wanted)}"
-            return f"{field}: {value}, expected {wanted}"
+            return f"{field}: {value}, {wanted} was expected"
     return None
 
 
