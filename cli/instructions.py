@@ -124,7 +124,7 @@ def _loop(asked: Trying) -> "Loop":
     from instructedit.benchmark.instructions.journal import Journal
     from instructedit.benchmark.instructions.loop import Loop
     from instructedit.benchmark.instructions.material import gather
-    from instructedit.benchmark.instructions.records import LoopConfig
+    from instructedit.benchmark.results.loop_results import LoopConfig
     from instructedit.benchmark.run.runner import load_model
     from instructedit.benchmark.setup.config import PROBES
     from instructedit.editors import make
@@ -178,9 +178,9 @@ def _trial_row(preset: str, given: dict[str, Any]) -> tuple["RunConfig", dict[st
 
 
 def _proposer(asked: Trying) -> "Proposer":
-    from instructedit.benchmark.instructions.journal import REQUESTS
     from instructedit.benchmark.instructions.ledger import Ledger
     from instructedit.benchmark.instructions.offline import OfflineProposer
+    from instructedit.benchmark.results.loop_results import REQUESTS
     from instructedit.editors.errors import did_you_mean
 
     if not isinstance(asked, Writing) or asked.proposer == OfflineProposer.name:

@@ -43,9 +43,6 @@ MAY_IMPORT = {
         "instructedit.benchmark.results",
         "instructedit.benchmark.scoring",
         "instructedit.benchmark.tasks",
-        "instructedit.benchmark.instructions",
-        "instructedit.benchmark.speed",
-        "instructedit.benchmark.setup",
     ),
     "cli": ("instructedit",),
 }

@@ -11,8 +11,8 @@ from instructedit.editors.models.loading import DTYPES
 from ..run.trainings import Training
 from ..run.unserved import unserved
 from ..setup.resolve import Outline, probe_context, requests_of
-from ..setup.sampling import choose
 from ..setup.settings import RowSpec
+from ..tasks.sampling import choose
 from . import memory
 from .machine import Machine, Work, forward, scoring, within
 from .memory import Need

@@ -13,7 +13,7 @@ from instructedit.editors.hypernet.objective import outer_rows
 from ..results.records import GenerationSpec
 from ..run.trainings import Training
 from ..scoring.probe_batch import make_plan
-from ..setup.sampling import choose
+from ..tasks.sampling import choose
 
 SAMPLE = 20
 """Cases of a task that are encoded."""

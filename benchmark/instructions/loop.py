@@ -17,14 +17,29 @@ from instructedit.editors.files.atomic import sweep
 from instructedit.editors.instructedit import InstructEdit
 
 from ..results.decision import decide
+from ..results.loop_results import (
+    FINAL,
+    PROPOSAL,
+    TRIALS,
+    UNSEEN,
+    Candidate,
+    Final,
+    LoopConfig,
+    LoopFile,
+    Proposal,
+    Trial,
+    Trials,
+    Unseen,
+    difference,
+    ranked,
+)
 from ..results.records import read_record
 from ..results.run_folder import write_record
 from ..run.trainings import keeping
-from .journal import FINAL, PROPOSAL, TRIALS, UNSEEN, Candidate, Final, Journal, LoopFile, Proposal, Trials, Unseen
+from .journal import Journal, proposal_of
 from .material import Material
 from .outcome import finish
 from .proposal import BudgetError, Proposer, Tried
-from .records import LoopConfig, Trial, difference, ranked
 from .trial import try_all
 
 
@@ -130,7 +145,7 @@ class Loop:
         brief = replace(self.material.brief, tried=_shown(tried, self.config.shown), known=known)
         seed = seed_of(self.config.seed, number)
         reply = self.proposer.propose(brief, self.config.candidates, seed, self.report)
-        proposal = Proposal.of(reply, self._checked(reply.items[: self.config.candidates], known), seed)
+        proposal = proposal_of(reply, self._checked(reply.items[: self.config.candidates], known), seed)
         write_record(path, proposal)
         return proposal
 

@@ -13,16 +13,16 @@ from pathlib import Path
 
 from instructedit.editors import EditCase, EditRequest, InputError, TrainingSet, seed_of
 
+from ..results.loop_results import LoopConfig
 from ..run.trainings import TrainingCases, training_set
 from ..setup.banks import InstructionBank, instruct, read_bank
 from ..setup.config import RunConfig
-from ..setup.sampling import choose
 from ..setup.settings import MIX, Arm
 from ..tasks.base import make_task, subject_key, subjects
+from ..tasks.sampling import choose
 from ..tasks.sources import open_source
 from .grammar import to_learn, unseen
 from .proposal import Brief, Example
-from .records import LoopConfig
 from .rules import Rules, telling
 
 SHARE = 0.3

@@ -5,11 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 from instructedit.editors import InputError, seed_of
 
+from ..results.loop_results import BANK, CONTROLS, FINAL, LOOP, UNSEEN, Final, LoopFile, Trials, Unseen, ranked
 from ..results.records import digest_of, read_record
 from ..results.run_folder import write_record
 from ..setup.banks import InstructionBank, TaskInstructions
-from .journal import BANK, CONTROLS, FINAL, LOOP, UNSEEN, Final, LoopFile, Trials, Unseen
-from .records import ranked
 from .rules import words_of
 
 if TYPE_CHECKING:

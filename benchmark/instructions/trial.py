@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from instructedit.editors import EditCase, EditRequest, LanguageModel
 from instructedit.editors.instructedit import InstructEdit
 
+from ..results.loop_results import MEASURES, Trial
 from ..results.records import CaseRecord, GenerationSpec
 from ..results.summary import case_values
 from ..scoring.scoring import Made, edit_each, score_chunk
-from .records import MEASURES, Trial
 
 READ = ("edit_success", "teacher_forced_exact")
 """Protocols in order of preference: attitudes are read by edit success, facts by exact match."""

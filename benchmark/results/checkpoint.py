@@ -1,4 +1,4 @@
-"""The name of a trained editor's folder, and the record in it that says everything that decides its weights."""
+"""`checkpoint.json` of a trained editor: everything that decides its weights, and the name of its folder."""
 
 from typing import Any, Literal
 
@@ -8,7 +8,7 @@ RECORD = "checkpoint.json"
 
 
 class Checkpoint(Record):
-    """`checkpoint.json` of a trained editor: everything that decides its weights."""
+    """Everything that decides the weights of a trained editor."""
 
     schema_version: Literal[2] = SCHEMA_VERSION
     editor: str

@@ -1,7 +1,7 @@
-"""Which rows of a setting are compared over seeds, and for what: the questions that the paper's tables answer."""
+"""Which rows of a setting are compared over seeds, and for which question of the paper's tables."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import NamedTuple
 
@@ -10,16 +10,15 @@ from .records import EditorSpec
 from .suite_results import Question
 
 THEIRS = "mend"
-"""The method it is held against: the same hypernetwork without instructions."""
-_SEEN = "seen-"
+"""The method that InstructEdit is compared with: the same hypernetwork without instructions."""
 _UNSEEN = "unseen"
 
 
-class Asked(NamedTuple):
-    """A comparison that is wanted.
+class PlannedComparison(NamedTuple):
+    """A comparison of two sides.
 
     Attributes:
-        question: What for.
+        question: Its purpose.
         first: Name of the first side.
         second: Name of the second.
         rows: Rows of the first side; a case's value is the mean over them.
@@ -38,19 +37,17 @@ class Asked(NamedTuple):
 class _Side(NamedTuple):
     name: str
     rows: tuple[EditorSpec, ...]
-    told: str | None = None
-    """Instruction of the rows."""
+    instruction: str | None = None
 
 
-def questions(setting: str, editors: Sequence[EditorSpec], tasks: Sequence[str]) -> Iterator[Asked]:
+def questions(setting: str, editors: Sequence[EditorSpec], tasks: Sequence[str]) -> Iterator[PlannedComparison]:
     """Yield the comparisons of a run's rows.
 
-    InstructEdit is held against MEND where both learnt from the same tasks: each form of it against MEND with bare
-    probes, and against MEND whose probes carry the instruction as its own do, not against every other form. Where an
-    editor has a row for each instruction, the mean over the seen descriptions and the unseen description are each a
-    side, and the unseen description and each control of InstructEdit are held against the mean over the seen ones.
-    Where a row is trained on one task, it is held on every other task against the row that is trained on that one
-    (setting `single-task`).
+    InstructEdit is compared with MEND where both were trained on the same tasks: each form of it with MEND under bare
+    probes, and with MEND whose probes carry the instruction as its own do, not with every other form. Where an editor
+    has a row for each instruction, the mean over the seen descriptions and the unseen description are each a side, and
+    the unseen description and each control of InstructEdit are compared with the mean over the seen ones. A row that is
+    trained on one task is compared on every other task with the row that is trained on that task (`single-task`).
 
     Args:
         setting: The setting of the run.
@@ -58,32 +55,19 @@ def questions(setting: str, editors: Sequence[EditorSpec], tasks: Sequence[str])
         tasks: Its tasks, in their order.
     """
     for rows in _variants(editors, OURS):
-        yield from _instructions(rows, tasks)
-        for side, others in product(_told(rows), _variants(editors, THEIRS)):
-            for other in _told(others):
+        seen = _seen(rows)
+        for row in rows if seen.rows else ():
+            if row.instruction == _UNSEEN:
+                yield _planned("unseen", _unseen(row), seen, tasks)
+        for row in rows if seen.rows else ():
+            if row not in seen.rows and row.instruction != _UNSEEN:
+                yield _planned("control", _Side(row.name, (row,)), seen, tasks)
+        for side, others in product(_sides(rows), _variants(editors, THEIRS)):
+            for other in _sides(others):
                 if _label(others[0]) == _label(rows[0]) and _alike(side, other):
-                    yield _asked("mend", side, other, tasks)
+                    yield _planned("mend", side, other, tasks)
     if setting == "single-task":
         yield from _drops(editors, tasks)
-
-
-def _variants(editors: Sequence[EditorSpec], method: str) -> list[list[EditorSpec]]:
-    """Return the rows of a method, those that differ in the instruction alone together."""
-    found: dict[str, list[EditorSpec]] = defaultdict(list)
-    for row in editors:
-        if row.method == method:
-            found[row.name.partition("#")[0]].append(row)
-    return list(found.values())
-
-
-def _alike(ours: _Side, theirs: _Side) -> bool:
-    """Tell whether both are trained for equal edits, and MEND's probes are bare or carry what InstructEdit's do."""
-    first, second = ours.rows[0], theirs.rows[0]
-    ours_for, theirs_for = trained_for(first), trained_for(second)
-    if ours_for != theirs_for or (ours_for > 1 and first.config.get("joint") != second.config.get("joint")):
-        return False
-    probes = second.instructed_probes
-    return probes == "none" or (probes == ours.rows[0].instructed_probes and theirs.told == ours.told)
 
 
 def base_name(row: EditorSpec) -> str:
@@ -91,57 +75,56 @@ def base_name(row: EditorSpec) -> str:
     return row.name.partition("#")[0].removesuffix(f"@{_label(row)}")
 
 
+def _variants(editors: Sequence[EditorSpec], method: str) -> list[list[EditorSpec]]:
+    """Return the rows of a method, those that differ in the instruction alone in one list."""
+    found: dict[str, list[EditorSpec]] = defaultdict(list)
+    for row in editors:
+        if row.method == method:
+            found[row.name.partition("#")[0]].append(row)
+    return list(found.values())
+
+
+def _sides(rows: Sequence[EditorSpec]) -> list[_Side]:
+    """Return the sides that represent an editor: its one row, or the seen descriptions and the unseen one."""
+    if len(rows) == 1:
+        return [_Side(rows[0].name, (rows[0],), rows[0].instruction)]
+    seen = _seen(rows)
+    return [*([seen] if seen.rows else []), *(_unseen(row) for row in rows if row.instruction == _UNSEEN)]
+
+
+def _seen(rows: Sequence[EditorSpec]) -> _Side:
+    own = tuple(row for row in rows if (row.instruction or "").startswith("seen-"))
+    return _Side(f"{rows[0].name.partition('#')[0]}, seen descriptions", own, "seen")
+
+
+def _unseen(row: EditorSpec) -> _Side:
+    return _Side(f"{row.name.partition('#')[0]}, unseen description", (row,), _UNSEEN)
+
+
+def _alike(ours: _Side, theirs: _Side) -> bool:
+    """Return whether both are trained for equal edits, and MEND's probes are bare or carry what InstructEdit's do."""
+    first, second = ours.rows[0], theirs.rows[0]
+    if trained_for(first) != trained_for(second):
+        return False
+    if trained_for(first) > 1 and first.config.get("joint") != second.config.get("joint"):
+        return False
+    probes = second.instructed_probes
+    return probes == "none" or (probes == first.instructed_probes and theirs.instruction == ours.instruction)
+
+
+def _drops(editors: Sequence[EditorSpec], tasks: Sequence[str]) -> Iterator[PlannedComparison]:
+    trained = [row for row in editors if row.training and len(row.training.tasks) == 1]
+    for own, row in product(trained, repeat=2):
+        own_tasks = tuple(task for task in tasks if own.training and task in own.training.tasks)
+        if own_tasks and row is not own and base_name(row) == base_name(own):
+            yield _planned("drop", _Side(row.name, (row,)), _Side(own.name, (own,)), own_tasks)
+
+
 def _label(row: EditorSpec) -> str | None:
     return row.training.label if row.training else None
 
 
-def _seen(rows: Sequence[EditorSpec]) -> _Side:
-    told = tuple(row for row in rows if (row.instruction or "").startswith(_SEEN))
-    return _Side(f"{rows[0].name.partition('#')[0]}, seen descriptions", told, "seen")
-
-
-def _told(rows: Sequence[EditorSpec]) -> Iterator[_Side]:
-    """Yield the sides that stand for an editor: its one row, or the seen descriptions and the unseen one."""
-    if len(rows) == 1:
-        yield _Side(rows[0].name, (rows[0],), rows[0].instruction)
-        return
-    if (seen := _seen(rows)).rows:
-        yield seen
-    yield from _unseen(rows)
-
-
-def _unseen(rows: Iterable[EditorSpec]) -> Iterator[_Side]:
-    for row in rows:
-        if row.instruction == _UNSEEN:
-            yield _Side(f"{row.name.partition('#')[0]}, unseen description", (row,), _UNSEEN)
-
-
-def _instructions(rows: Sequence[EditorSpec], tasks: Sequence[str]) -> Iterator[Asked]:
-    seen = _seen(rows)
-    if not seen.rows:
-        return
-    for side in _unseen(rows):
-        yield _asked("unseen", side, seen, tasks)
-    for row in rows:
-        if row not in seen.rows and row.instruction != _UNSEEN:
-            yield _asked("control", _Side(row.name, (row,)), seen, tasks)
-
-
-def _drops(editors: Sequence[EditorSpec], tasks: Sequence[str]) -> Iterator[Asked]:
-    trained = [row for row in editors if row.training and len(row.training.tasks) == 1]
-    for own, row in product(trained, repeat=2):
-        at_home = tuple(task for task in tasks if own.training and task in own.training.tasks)
-        if at_home and row is not own and base_name(row) == base_name(own):
-            yield _asked("drop", _Side(row.name, (row,)), _Side(own.name, (own,)), at_home)
-
-
-def _asked(question: Question, first: _Side, second: _Side, tasks: Sequence[str]) -> Asked:
-    rows = (*first.rows, *second.rows)
-    return Asked(
-        question,
-        first.name,
-        second.name,
-        tuple(row.name for row in first.rows),
-        tuple(row.name for row in second.rows),
-        tuple(task for task in tasks if all(row.evaluates(task) for row in rows)),
-    )
+def _planned(question: Question, first: _Side, second: _Side, tasks: Sequence[str]) -> PlannedComparison:
+    rows, others = (tuple(row.name for row in side.rows) for side in (first, second))
+    shared = tuple(task for task in tasks if all(row.evaluates(task) for row in (*first.rows, *second.rows)))
+    return PlannedComparison(question, first.name, second.name, rows, others, shared)

@@ -1,12 +1,12 @@
-"""A check of the unedited model in every run: free generation and teacher forcing have to agree on what is right.
+"""A check of the unedited model in every run: free generation and teacher forcing must agree on what is right.
 
-Greedy decoding of an answer's tokens and exact match under teacher forcing are the same question. So where a probe has
-one accepted answer, and the unedited model writes it, teacher forcing has to find it too, unless the model wrote it in
-other tokens: without the space that teacher forcing puts before it, in another case, with an article. Many such probes
-mean that the texts are put to the model in another form than it has learnt.
+Greedy decoding of an answer's tokens and exact match under teacher forcing ask the same. So where a probe has one
+accepted answer and the unedited model generates it, teacher forcing must count it as right, unless the model wrote it
+in other tokens: without the space that teacher forcing puts before it, in another case, with an article. Many such
+probes mean that the model receives the texts in another form than it was trained on.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from instructedit.editors.cases import Probe
 
@@ -14,52 +14,51 @@ from .records import Answer, CaseRecord, Consistency, EditorSpec, Protocol
 
 OTHER_TOKENS = "right in free generation and wrong under teacher forcing, written in other tokens"
 SAME_TOKENS = "right in free generation and wrong under teacher forcing, in the same tokens"
-"""Remarks on probes of the unedited model. The second is a fault of the engine, or two tokens that tie."""
+"""Remarks on probes of the unedited model. The second is a fault of the engine, or a tie of two tokens."""
 
 
-class Tally:
-    """Counts the check over the lines of the unedited model."""
+class ConsistencyTally:
+    """Counts the check over the lines of the rows that are the unedited model."""
 
-    def __init__(self, editors: Mapping[str, EditorSpec]) -> None:
-        self._base = {name for name, editor in editors.items() if editor.is_base}
-        self._counts: dict[tuple[str, str], list[int]] = {}
-        self._first: dict[tuple[str, str], tuple[str, Answer]] = {}
+    def __init__(self, editors: Sequence[EditorSpec]) -> None:
+        self._base = {row.name for row in editors if row.is_base}
+        self._found: dict[tuple[str, str], Consistency] = {}
 
     def take(self, record: CaseRecord) -> None:
-        """Take one line; those of other rows and those that are not done are passed over."""
+        """Count one line; those of other rows and those that are not done are ignored."""
         if record.editor not in self._base or record.status != "done":
             return
         values: dict[int, dict[Protocol, float]] = {}
         for score in record.scores:
             if score.probe is not None:
                 values.setdefault(score.probe, {})[score.protocol] = score.value
-        key = record.editor, record.task
         for number, answer in enumerate(record.answers):
             own = values.get(number, {})
-            if not _read_both_ways(answer, own):
-                continue
-            counts = self._counts.setdefault(key, [0, 0, 0])
-            apart = otherwise(answer, own)
-            for place, found in enumerate((True, own["free_generation"] == 1.0, apart)):
-                counts[place] += found
-            if apart and (key not in self._first or record.case_id < self._first[key][0]):
-                self._first[key] = record.case_id, answer
+            if _read_both_ways(answer, own):
+                self._count(record, answer, own["free_generation"] == 1.0, otherwise(answer, own))
+
+    def _count(self, record: CaseRecord, answer: Answer, free: bool, apart: bool) -> None:
+        key = record.editor, record.task
+        found = self._found.get(key) or Consistency(
+            editor=record.editor, task=record.task, probes=0, free=0, otherwise=0
+        )
+        update: dict[str, object] = {
+            "probes": found.probes + 1,
+            "free": found.free + free,
+            "otherwise": found.otherwise + apart,
+        }
+        if apart and (found.case_id is None or record.case_id < found.case_id):
+            update |= {"case_id": record.case_id, "prompt": answer.prompt}
+            update |= {"accepted": answer.accepted[0], "generated": answer.generated}
+        self._found[key] = found.model_copy(update=update)
 
     def summed(self) -> list[Consistency]:
         """Return the counts of each row and task, the example being of the first case by id."""
-        found = []
-        for (editor, task), (probes, free, apart) in sorted(self._counts.items()):
-            one = Consistency(editor=editor, task=task, probes=probes, free=free, otherwise=apart)
-            if (editor, task) in self._first:
-                case_id, answer = self._first[editor, task]
-                example = {"case_id": case_id, "prompt": answer.prompt, "accepted": answer.accepted[0]}
-                one = one.model_copy(update=example | {"generated": answer.generated})
-            found.append(one)
-        return found
+        return [found for _, found in sorted(self._found.items())]
 
 
 def sentence(found: Consistency) -> str | None:
-    """Return what a reader of the scores has to know; None where both readings agree on every probe."""
+    """Return what a reader of the scores must know; None where both protocols agree on every probe."""
     if not found.otherwise:
         return None
     return (
@@ -69,16 +68,12 @@ def sentence(found: Consistency) -> str | None:
     )
 
 
+def otherwise(probe: Probe | Answer, values: Mapping[Protocol, float]) -> bool:
+    """Return whether a probe with one accepted answer is right in free generation and wrong under teacher forcing."""
+    return _read_both_ways(probe, values) and values["free_generation"] == 1.0 and values["teacher_forced_exact"] == 0.0
+
+
 def _read_both_ways(probe: Probe | Answer, values: Mapping[Protocol, float]) -> bool:
     answers = probe.answers if isinstance(probe, Probe) else probe.accepted
-    return (
-        probe.role != "locality"
-        and len(answers) == 1
-        and not probe.opposed
-        and {"free_generation", "teacher_forced_exact"} <= values.keys()
-    )
-
-
-def otherwise(probe: Probe | Answer, values: Mapping[Protocol, float]) -> bool:
-    """Tell whether a probe with one accepted answer is right in free generation and wrong under teacher forcing."""
-    return _read_both_ways(probe, values) and values["free_generation"] == 1.0 and values["teacher_forced_exact"] == 0.0
+    both = {"free_generation", "teacher_forced_exact"} <= values.keys()
+    return probe.role != "locality" and len(answers) == 1 and not probe.opposed and both

@@ -1,17 +1,17 @@
-"""Intervals and tests over several seeds: every seed is evaluated on the same cases, so the two are crossed.
+"""Intervals and tests over several seeds: every seed is evaluated on the same cases, so seeds and cases are crossed.
 
     y_si = m + a_s + c_i + e_si,    s = 1 .. S seeds,    i = 1 .. N cases
     Var(mean) = (max(MS_case, MS_rest) + max(MS_seed - MS_rest, 0)) / (S N)
 
 Each mean square is that of the two-way layout without replication. Unclipped, this is (MS_seed + MS_case - MS_rest) /
-(S N), the unbiased estimate; clipped, neither seeds nor cases count as less than nothing, and it is 0 only where
-nothing varies. Its degrees of freedom are Satterthwaite's,
+(S N), the unbiased estimate; clipped, no component is negative, and it is 0 only if nothing varies. Its degrees of
+freedom are Satterthwaite's,
 
     df = V^2 / (MS_seed^2 / (S - 1) + MS_case^2 / (N - 1) + MS_rest^2 / ((S - 1) (N - 1))),    V = S N Var(mean)
 
-and S - 1 where MS_seed is more than MS_case. A mean in [0, 1] has Wilson's interval for V's effective number of cases,
-m (1 - m) / Var(mean), with the quantile of t; a difference has m +- t sqrt(Var(mean)) and the p-value of t. What covers
-what is measured in decision 8.
+and S - 1 if MS_seed exceeds MS_case. A mean in [0, 1] has Wilson's interval for V's effective number of cases,
+m (1 - m) / Var(mean), with the quantile of t; a difference has m +- t sqrt(Var(mean)) and the p-value of t. Decision 8
+has the measured coverage.
 
 Source: Cornfield and Tukey, Average Values of Mean Squares in Factorials, 1956; Satterthwaite, Biometrics Bulletin 2,
 1946; Wilson, JASA 22, 1927.
@@ -30,7 +30,7 @@ _Array = NDArray[np.float64]
 
 
 class Spread(NamedTuple):
-    """Means of several rows with what is known of their errors, one number each.
+    """Means of several rows with their variances, one number each.
 
     Attributes:
         mean: Mean over seeds and cases.
@@ -46,7 +46,7 @@ class Spread(NamedTuple):
 def crossed_mean(values: _Array, key: str, bounds: Bounds = UNIT) -> Interval:
     """Return the mean over seeds and cases and its 95 % interval; its `n` is the number of cases.
 
-    With one seed it is `statistics.mean_interval`; where nothing varies, or there is but one case, `statistics.unseen`.
+    With one seed it is `statistics.mean_interval`; if nothing varies, or there is one case, `statistics.unseen`.
 
     Args:
         values: One value per seed and case `[S, N]`.
@@ -66,12 +66,12 @@ def crossed_mean(values: _Array, key: str, bounds: Bounds = UNIT) -> Interval:
 def crossed_difference(values: _Array, bounds: Bounds = UNIT) -> Paired:
     """Return the mean of paired differences over seeds and cases, its 95 % interval, and the p-value of t.
 
-    With one seed it is `statistics.compare`; where nothing varies, or there is but one case, the interval is that of
+    With one seed it is `statistics.compare`; if nothing varies, or there is one case, the interval is that of
     `statistics.unseen` and p that of `statistics.sign_flip`.
 
     Args:
         values: One difference per seed and case `[S, N]`.
-        bounds: Of the two values behind a difference.
+        bounds: Of the two values of a difference.
     """
     if len(values) == 1:
         return compare(values[0].tolist(), bounds)
@@ -85,8 +85,8 @@ def crossed_difference(values: _Array, bounds: Bounds = UNIT) -> Paired:
 def unpaired_seeds(ours: _Array, theirs: _Array, bounds: Bounds = UNIT) -> Paired:
     """Compare two rows on the same cases that were not run under the same seeds, `[S, N]` and `[S', N]`.
 
-    Cases are paired: the variance is that of the differences of the means over seeds, and seeds add what each row's
-    `layout` has more than its cases; of a row with one seed nobody knows how much that is. Degrees of freedom are
+    Cases are paired: the variance is that of the differences of the means over seeds, plus, for each row, the part
+    of its `layout` that its cases do not explain; of a row with one seed that part is unknown. Degrees of freedom are
     Satterthwaite's. Where no case differs from another it is `statistics.compare`.
     """
     differences = ours.mean(axis=0) - theirs.mean(axis=0)
@@ -111,7 +111,7 @@ def p_value(spread: Spread) -> float:
     from scipy.special import stdtr
 
     t = abs(float(spread.mean[0])) / math.sqrt(spread.variance[0])
-    # What two machines leave behind the twelfth digit is no difference.
+    # Machines differ after the twelfth digit.
     return float(f"{2 * stdtr(spread.freedom[0], -t):.12g}")
 
 
@@ -164,7 +164,7 @@ def _grand(values: _Array) -> float:
 
 
 def _alone(values: _Array, bounds: Bounds) -> Interval | None:
-    """Return the interval of values that say nothing of their spread: all equal, or of one case."""
+    """Return the interval of values that do not determine their spread: all equal, or of one case."""
     if not values.size:
         raise ValueError("An interval of no cases is undefined.")
     # A mean of equal values need not be the value itself.

@@ -1,8 +1,8 @@
-"""Who is better: the one decision that every page reads, from a p-value that is adjusted for the pairs of its column.
+"""Which of two rows is better, and when they tie: the one decision that every report uses.
 
 Two rows of a column differ where p, adjusted by Holm over all pairs of rows that were compared in that column, is under
-0.05; the sign of their difference says which is better. The adjusted p is computed once, where the comparisons are
-made, and stands beside p in `summary.json` and `suite.json`.
+0.05; the sign of their difference decides which is better. Otherwise they tie. The adjusted p is computed once, with
+the comparisons, and recorded as `p_holm` in `summary.json` and `suite.json`.
 
     p'_(i) = max over j <= i of min(1, (m - j + 1) p_(j)),    p_(1) <= .. <= p_(m) the p-values of a family
 
@@ -17,10 +17,10 @@ from .records import Comparison, Measure, Protocol
 from .suite_results import SeedComparison, SeedPair
 
 ALPHA = 0.05
-"""Share of columns without any difference in which some pair may be decided all the same."""
+"""Share of columns without any difference in which some pair is still decided (family-wise error rate)."""
 
 Decision = Literal["better", "tie", "behind"]
-"""Of two rows: the first is shown to be better, no difference is shown, the first is shown to be worse."""
+"""Of two rows: the first is better, no difference is shown, the first is worse."""
 Tested = Comparison | SeedPair | SeedComparison
 T = TypeVar("T", Comparison, SeedPair, SeedComparison)
 
@@ -30,8 +30,8 @@ def decide(difference: float, p: float | None, protocol: Protocol) -> Decision:
 
     Args:
         difference: Mean of the first row less that of the second.
-        p: Its p-value, adjusted over its family; None where it was not tested, which shows nothing.
-        protocol: What the column is read by: of KL less is better, and fluency has no better.
+        p: Its p-value, adjusted over its family; None if it was not tested.
+        protocol: Protocol of the column: less KL is better, and of fluency neither more nor less is.
     """
     if protocol == "ngram_entropy" or p is None or p >= ALPHA or difference == 0:
         return "tie"
@@ -44,7 +44,7 @@ def decided(found: Tested) -> Decision:
 
 
 def holm(values: Sequence[float]) -> list[float]:
-    """Return p-values of one family adjusted by Holm, in the order they came in."""
+    """Return p-values of one family adjusted by Holm, in the given order."""
     adjusted, most = [0.0] * len(values), 0.0
     for rank, place in enumerate(sorted(range(len(values)), key=values.__getitem__)):
         most = max(most, min(1.0, (len(values) - rank) * values[place]))
@@ -78,5 +78,5 @@ def family_sizes(found: Iterable[Tested]) -> tuple[int, int]:
 
 
 def by_definition(measure: Measure, protocol: Protocol) -> bool:
-    """Tell whether the unedited model has a number by definition: nothing of it drifts from itself."""
+    """Return whether the unedited model has a number by definition: the reference is the model itself."""
     return measure == "locality" or protocol == "z_topic"

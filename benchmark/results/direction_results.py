@@ -1,4 +1,4 @@
-"""The file of a run's edit directions, `directions.npz`: who was edited, and how the edits lie to each other.
+"""`directions.npz`: the edits of a run and the cosines between their directions.
 
 A direction is an edit's change of all weights as one vector, divided by its length. The file holds the inner
 products of directions, which are their cosines, and never the vectors: principal components and every distance
@@ -23,10 +23,10 @@ _ABOUT = "about"
 
 
 class DirectionSet(Record):
-    """Edits whose directions are held against each other; all fields of edits are in the order of the matrix."""
+    """A set of edits whose directions are compared; all fields of edits are in the order of the matrix."""
 
     name: str
-    """The row that made them; or what several rows have in common of which each edited the task it was trained on."""
+    """The row that made them; or the common name of several rows, each of which edited the task it was trained on."""
     own_task: bool
     """Whether each task was edited by the row that was trained on it alone."""
     rows: tuple[str, ...]
@@ -38,13 +38,13 @@ class DirectionSet(Record):
 
 
 class DirectionsAbout(Record):
-    """What stands in the file beside the matrices."""
+    """Description of the matrices of the file."""
 
     schema_version: Literal[2] = SCHEMA_VERSION
     run: str
     """Digest of the run whose editors made the edits."""
     limit: int
-    """Most cases of a task."""
+    """Maximum number of cases of a task."""
     sets: tuple[DirectionSet, ...]
 
 
@@ -52,7 +52,7 @@ class Directions(NamedTuple):
     """Directions of one set.
 
     Attributes:
-        about: Who was edited by whom.
+        about: The edits.
         cosines: Inner products of the directions [edits, edits], float64.
     """
 
@@ -61,7 +61,7 @@ class Directions(NamedTuple):
 
 
 def write_directions(path: Path, run: str, limit: int, found: Sequence[Directions]) -> Path:
-    """Write the file, whole or not at all.
+    """Write the file atomically.
 
     Raises:
         InputError: If it cannot be written.
@@ -98,27 +98,25 @@ def read_directions(path: Path, run: str) -> tuple[DirectionsAbout, tuple[Direct
         raise InputError(f"{path}: holds directions of run {about.run}, but {run} was expected.")
     found = []
     for number, one in enumerate(about.sets):
-        cosines = arrays.get(f"cosines_{number}")
+        cosines = arrays.get(f"cosines_{number}", np.empty(0))
         _check(path, f"cosines_{number}", one, cosines)
-        assert cosines is not None
         found.append(Directions(one, cosines))
     return about, tuple(found)
 
 
-def _check(path: Path, name: str, about: DirectionSet, cosines: NDArray[np.float64] | None) -> None:
+def _check(path: Path, name: str, about: DirectionSet, cosines: NDArray[np.float64]) -> None:
     n = len(about.cases)
     if not n == len(about.rows) == len(about.tasks):
         raise InputError(
             f"{path}, set '{about.name}': {len(about.rows)} rows, {len(about.tasks)} tasks and {n} cases; one of "
             "each for an edit was expected."
         )
-    if cosines is None or cosines.shape != (n, n) or cosines.dtype != np.float64:
-        found = "nothing" if cosines is None else f"{cosines.dtype} {list(cosines.shape)}"
+    if cosines.shape != (n, n) or cosines.dtype != np.float64:
+        found = f"{cosines.dtype} {list(cosines.shape)}" if cosines.size else "nothing"
         raise InputError(f"{path}, array '{name}': found {found}, float64 {[n, n]} was expected.")
-    # A comparison with NaN is false, so this refuses it too.
-    if not (
-        np.abs(cosines - cosines.T).max(initial=0.0) < 1e-9 and np.abs(cosines.diagonal() - 1).max(initial=0) < 1e-9
-    ):
+    # Differences with NaN or infinity are NaN, whose comparison is false.
+    asymmetry, diagonal = np.abs(cosines - cosines.T), np.abs(cosines.diagonal() - 1)
+    if not (asymmetry.max(initial=0.0) < 1e-9 and diagonal.max(initial=0.0) < 1e-9):
         raise InputError(f"{path}, array '{name}': a symmetric matrix with ones on its diagonal was expected.")
 
 

@@ -1,18 +1,19 @@
-"""The form of a row: where the instruction stands, and in what the row departs from what was published.
+"""The form of a row: which texts carry the instruction, and how the row departs from the published form.
 
 Editors were published under different protocols. InstructEdit's script puts the instruction before the edit and before
 the questions of reliability, generalization and portability; all other editors had bare questions (EasyEdit,
 `test_InstructEdit.py`). A row of another form is a control: it answers another question than the published number, so
-no verdict on that number follows from it.
+it gives no verdict on that number.
 """
 
 from collections.abc import Callable
 
-from ..tasks.base import TASKS
 from .records import EditorSpec, RunSpec
 
 OURS = "instructedit"
 """The method that reads an instruction."""
+PUBLISHED_OPTIONS = {"convsent": {"edit": "all replies"}}
+"""Options of tasks under which the published numbers were made."""
 _PROBES = {
     "none": "bare probes",
     "all but locality": "instruction on the probes",
@@ -37,21 +38,21 @@ def form(row: EditorSpec) -> str:
 
 
 def _instruction(_run: RunSpec, row: EditorSpec, _task: str) -> str | None:
-    """InstructEdit trains and asks with the instruction, all but locality; all other editors are asked bare."""
+    """InstructEdit trains and is probed with the instruction, except locality; all other editors have bare probes."""
     published = _WITH_EDIT["all but locality"] if row.method == OURS else _PROBES["none"]
     return None if (words := form(row)) == published else words
 
 
 def _condition(_run: RunSpec, row: EditorSpec, _task: str) -> str | None:
     """InstructEdit was published under descriptions of the task, seen or unseen, not under a control."""
-    told = row.instruction or "seen"
-    described = told == "unseen" or told.partition("-")[0] == "seen"
-    return None if row.method != OURS or described else f"instruction '{told}'"
+    name = row.instruction or "seen"
+    described = name == "unseen" or name.partition("-")[0] == "seen"
+    return None if row.method != OURS or described else f"instruction '{name}'"
 
 
 def _task_options(run: RunSpec, _row: EditorSpec, task: str) -> str | None:
     """Return the options of the task that are not the published ones; a run that does not record them departs too."""
-    published = TASKS.get(task).published_options if task in TASKS else {}
+    published = PUBLISHED_OPTIONS.get(task, {})
     found = run.task_options.get(task, {})
     other = [
         f"{key} = {found.get(key, 'not recorded')} (published: {value})"

@@ -1,8 +1,8 @@
-"""What result files have to keep, whoever reads them: whose they are, which lines a run can have, how large a score is.
+"""Integrity checks of result files.
 
-`run.json` is what its digest and its folder say, `summary.json` was made of the `cases.jsonl` beside it, each line is
-of a case of the run and stands once, and every number lies where its protocol can put it. Files of older versions,
-which do not say what they were made of, are read as they are.
+`run.json` agrees with its digest and its folder, `summary.json` was computed from the `cases.jsonl` beside it, each
+line is of a case of the run and occurs once, and every number is within the range of its protocol. Older files without
+digests of their content are read without that check.
 """
 
 import hashlib
@@ -14,18 +14,18 @@ from typing import NamedTuple
 from instructedit.editors.errors import InputError
 
 from .records import CaseRecord, Comparison, Mean, Protocol, RunFile, RunSummary, TaskData, digest_of, read_record
-from .stages import AFTER_ALL, AFTER_EDIT, after
+from .stages import stages_of
 from .statistics import bounds_of, span
 from .suite_results import SeedComparison, SeedMean, SeedPair, SuiteSummary
 
 ROWS = 1_000_000
-"""Most rows of a split whose ids are worked out; the largest published one has 14,390."""
-_CLOSE = 1e-9
-"""How far rounding may carry a mean over the end of its range."""
+"""Maximum number of rows of a split whose case ids are derived; the largest published split has 14,390."""
+_ROUNDING = 1e-9
+"""How far rounding may move a mean beyond the end of its range."""
 
 
 class Key(NamedTuple):
-    """What a line of `cases.jsonl` is the only one of."""
+    """Identity of a line of `cases.jsonl`; each occurs once."""
 
     case: str
     editor: str
@@ -33,7 +33,7 @@ class Key(NamedTuple):
 
 
 class Break(NamedTuple):
-    """A law that a line breaks: what is wrong, what was expected, what was found."""
+    """A failed check: the field, what was expected, what was found."""
 
     what: str
     expected: str
@@ -41,7 +41,7 @@ class Break(NamedTuple):
 
 
 class Content(NamedTuple):
-    """What a file of lines holds: its sha256 and its number of lines."""
+    """Content of a file of lines: its sha256 and its number of lines."""
 
     sha256: str
     lines: int
@@ -49,12 +49,12 @@ class Content(NamedTuple):
 
 def key_of(record: CaseRecord) -> Key:
     """Return the key of a line."""
-    # Keys are kept, and each line that is read brings strings of its own: equal ones are kept once.
+    # Interned, because keys are kept and every parsed line has strings of its own.
     return Key(intern(record.case_id), intern(record.editor), intern(record.stage))
 
 
 def content_of(path: Path) -> Content | None:
-    """Return what `cases.jsonl` holds; None if it is not there.
+    """Return the content of `cases.jsonl`; None if the file is missing.
 
     Raises:
         InputError: If it cannot be read.
@@ -80,7 +80,7 @@ def read_run(path: Path, *, named: bool = True) -> RunFile:
         named: Whether the folder's name has to be the run's digest.
 
     Raises:
-        InputError: If it cannot be read, or is not what its digest or its folder's name says.
+        InputError: If it cannot be read, or disagrees with its digest or its folder's name.
     """
     run = read_record(path, RunFile)
     check_identity(run, path, named=named)
@@ -88,15 +88,15 @@ def read_run(path: Path, *, named: bool = True) -> RunFile:
 
 
 def check_identity(run: RunFile, path: Path, *, named: bool) -> None:
-    """Check that a run is what its digest and its folder's name say.
+    """Check that a run agrees with its digest and its folder's name.
 
     Raises:
-        InputError: If it is not.
+        InputError: If it does not.
     """
     if run.digest != run.spec.digest:
         raise InputError(
-            f"{path}: field 'digest': {run.digest}, {run.spec.digest} was expected, the digest of what stands in "
-            "'spec'; one of the two was changed."
+            f"{path}: field 'digest': {run.digest}, {run.spec.digest} was expected, the digest of 'spec'; one of the "
+            "two was changed."
         )
     if named and run.digest != (name := path.resolve().parent.name):
         raise InputError(f"{path}: holds the run {run.digest}, but its folder is named '{name}'; name it as the run.")
@@ -107,13 +107,12 @@ def read_finished(folder: Path) -> tuple[RunFile, RunSummary]:
 
     Raises:
         InputError: If the run is not finished, a file cannot be read, the two are of different runs, `cases.jsonl` is
-            not the file that the summary was made of, or a number is out of its range.
+            not the file that the summary was computed from, or a number is out of its range.
     """
     run, place = read_run(folder / "run.json"), folder / "summary.json"
     if not place.exists():
         raise InputError(
-            f"{folder}: this run is not finished, there is no summary.json; the same run command goes on from where "
-            "it is."
+            f"{folder}: this run is not finished, there is no summary.json; the same run command resumes it."
         )
     summary = read_record(place, RunSummary)
     if run.digest != summary.digest:
@@ -121,8 +120,8 @@ def read_finished(folder: Path) -> tuple[RunFile, RunSummary]:
     check_numbers(place, summary.means, summary.comparisons)
     if summary.content not in (None, digest_of(summary, {"content"})):
         raise InputError(
-            f"{place}: was changed after it was written: its content has another digest than it says; start the run "
-            "again, which sums up its lines anew."
+            f"{place}: was changed after it was written: its content has another digest than recorded; run the same "
+            "command again, which writes it from the lines."
         )
     if (found := changed(folder / "cases.jsonl", summary)) is not None:
         raise InputError(found)
@@ -142,15 +141,15 @@ def read_suite_summary(path: Path) -> SuiteSummary:
 
 
 def changed(cases: Path, summary: RunSummary) -> str | None:
-    """Return a sentence if `cases.jsonl` is there and is not what a summary was made of; None where it does not say."""
+    """Return a sentence if `cases.jsonl` exists and is not the file that a summary was computed from."""
     if summary.cases_sha256 is None or (found := content_of(cases)) is None:
         return None
     if found == (summary.cases_sha256, summary.lines):
         return None
     return (
-        f"{cases}: was changed after it was summed up: {found.lines} lines with the sha256 {found.sha256[:12]}, "
-        f"summary.json was made of {summary.lines} with {summary.cases_sha256[:12]}; put that file back, or remove "
-        "summary.json and start the run again, which checks and sums up what is there."
+        f"{cases}: was changed after it was summarised: {found.lines} lines with the sha256 {found.sha256[:12]}, "
+        f"summary.json was computed from {summary.lines} with {summary.cases_sha256[:12]}; restore it, or remove "
+        "summary.json and run the same command again, which checks and summarises the lines."
     )
 
 
@@ -159,60 +158,58 @@ def check_numbers(
     means: Iterable[Mean | SeedMean],
     differences: Iterable[Comparison | SeedComparison | SeedPair],
 ) -> None:
-    """Check that means, differences and their intervals lie where their protocol can put them.
+    """Check that means, differences and their intervals are within the ranges of their protocols.
 
     Raises:
-        InputError: If one does not, or is not a number.
+        InputError: If one is not, or is not a number.
     """
     for mean in means:
         name = f"{place}, {mean.measure} of '{mean.task}' ({mean.protocol})"
-        low, high = bounds_of(mean.protocol)
         values = [mean.mean, *(mean.per_seed if isinstance(mean, SeedMean) else ())]
-        _check_within(name, (*values, mean.low, mean.high), low, high)
+        _check_within(name, (*values, mean.low, mean.high), *bounds_of(mean.protocol))
         if mean.n < 1:
             raise InputError(f"{name}: n is {mean.n}, at least 1 was expected.")
     for pair in differences:
         name = f"{place}, difference in {pair.measure} of '{pair.task}' ({pair.protocol})"
-        low, high = span(bounds_of(pair.protocol))
-        _check_within(name, (pair.difference, pair.low, pair.high), low, high)
+        _check_within(name, (pair.difference, pair.low, pair.high), *span(bounds_of(pair.protocol)))
         _check_within(f"{name}, p", (pair.p, pair.p_holm), 0.0, 1.0)
 
 
 def _check_within(name: str, values: Iterable[float | None], low: float, high: float) -> None:
     for value in values:
-        # a comparison with NaN is false
-        if value is not None and not low - _CLOSE <= value <= high + _CLOSE:
+        # A comparison with NaN is false.
+        if value is not None and not low - _ROUNDING <= value <= high + _ROUNDING:
             raise InputError(f"{name}: {value} is out of its range, a number from {low:g} to {high:g} was expected.")
 
 
 def out_of_range(protocol: Protocol, value: float) -> Break | None:
-    """Return why a score cannot be one of its protocol, None if it can."""
+    """Return the failed check if a score is out of its protocol's range."""
     low, high = bounds_of(protocol)
-    if not low <= value <= high:
-        expected = f"{protocol} of at least 0" if high > 1 else f"{protocol} within 0 and 1"
-        return Break("value", expected, str(value))
-    return None
+    if low <= value <= high:
+        return None
+    expected = f"{protocol} of at least 0" if high > 1 else f"{protocol} within 0 and 1"
+    return Break("value", expected, str(value))
 
 
 def derived_ids(run: RunFile, data: TaskData) -> tuple[str, ...] | None:
-    """Return the ids of a task's cases where they follow from the number of its rows: each row is a case."""
+    """Return the ids of a task's cases if its number of rows determines them, each row being a case; else None."""
     spec = run.spec
     if data.cases != data.rows or spec.split == "validation" or not 0 <= data.rows <= ROWS:
         return None
-    # As `choose` takes them, and every row being a case, their ids are known: task/split/row.
+    # In the order of `tasks.sampling.choose`.
     ids = [f"{data.task}/{spec.split}/{row}" for row in range(data.rows)]
     ranked = sorted(ids, key=lambda case: hashlib.sha256(case.encode()).digest())
     return tuple(ranked[: spec.limit])
 
 
 class Admission:
-    """Which lines a run can have, told line by line.
+    """Checks line by line that `cases.jsonl` is of a run.
 
     Args:
         run: The run.
-        ids: The cases of each task, where the data are at hand. Else they follow from `run.json` where every row of the
-            data is a case; of others it says how many there are.
-        counts: Cases of each task that is described; by default as `run.json` describes them.
+        ids: The cases of each task, where the data are available. Else they follow from `run.json` where every row of
+            the data is a case; of other tasks only their number is known.
+        counts: Number of cases of each described task; by default as `run.json` describes them.
     """
 
     def __init__(
@@ -223,30 +220,27 @@ class Admission:
     ) -> None:
         spec = run.spec
         if counts is None:
-            most = [data.cases if spec.limit is None else min(data.cases, spec.limit) for data in run.data]
-            counts = {data.task: count for data, count in zip(run.data, most, strict=True)}
+            counts = {data.task: min(data.cases, spec.limit or data.cases) for data in run.data}
         if ids is None:
             ids = {data.task: derived_ids(run, data) for data in run.data}
         self._run = run
         self._rows = {row.name: row for row in spec.editors}
-        self._stages: set[str] = {spec.schedule}
-        if spec.schedule == "sequential":
-            self._stages = {AFTER_EDIT, AFTER_ALL, *map(after, spec.at)}
+        self._stages = stages_of(spec)
         self._known = {task for task in counts if ids.get(task) is not None}
         self._ids = {task: set(ids.get(task) or ()) for task in counts}
         self._counts = counts
         self._keys: set[Key] = set()
 
     def refused(self, record: CaseRecord) -> Break | None:
-        """Return why a line cannot be of the run, None if it can; it is then known."""
-        if broken := self._foreign(record) or self._unknown(record):
-            return broken
+        """Return the failed check of a line; None if it passes, and then its key is remembered."""
+        if failed := self._wrong_run(record) or self._wrong_case(record):
+            return failed
         if (key := key_of(record)) in self._keys:
             return Break("case", "one line for each case, row and stage", "a second one")
         self._keys.add(key)
         return None
 
-    def _foreign(self, record: CaseRecord) -> Break | None:
+    def _wrong_run(self, record: CaseRecord) -> Break | None:
         row = self._rows.get(record.editor)
         if record.run != self._run.digest:
             return Break("run", self._run.digest, record.run)
@@ -256,7 +250,7 @@ class Admission:
             return Break("stage", f"one that schedule '{self._run.spec.schedule}' has", f"'{record.stage}'")
         return None
 
-    def _unknown(self, record: CaseRecord) -> Break | None:
+    def _wrong_case(self, record: CaseRecord) -> Break | None:
         if record.task not in self._counts:
             return Break("task", "one whose data run.json describes", f"'{record.task}'")
         ids, count = self._ids[record.task], self._counts[record.task]
@@ -267,18 +261,18 @@ class Admission:
         return None
 
     def checked(self, record: CaseRecord, place: str) -> CaseRecord:
-        """Return a line that the run can have, and all whose scores lie within their ranges.
+        """Return a line that passes all checks, with all scores within their ranges.
 
         Raises:
-            InputError: If it is no such line; with `place` in front.
+            InputError: If a check fails; `place` is the line's location.
         """
-        broken = self.refused(record)
+        failed = self.refused(record)
         for number, score in enumerate(record.scores):
-            if broken is None and (found := out_of_range(score.protocol, score.value)):
-                broken = found._replace(what=f"scores.{number}.{found.what}")
-        if broken is not None:
+            if failed is None and (found := out_of_range(score.protocol, score.value)):
+                failed = found._replace(what=f"scores.{number}.{found.what}")
+        if failed is not None:
             raise InputError(
-                f"{place}, case '{record.case_id}' under '{record.editor}': {broken.what}: {broken.expected} was "
-                f"expected, found {broken.found}."
+                f"{place}, case '{record.case_id}' under '{record.editor}': {failed.what}: {failed.expected} was "
+                f"expected, found {failed.found}."
             )
         return record

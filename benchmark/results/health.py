@@ -1,7 +1,7 @@
-"""Whether edits took: what the facts of single edits come to over a row's cases, from the lines of `cases.jsonl` alone.
+"""Whether edits took effect: facts of single edits aggregated over a row's cases, from `cases.jsonl` alone.
 
-A row can have a number in every column and have edited nothing. Its edits say so themselves: how likely their target
-became, how long they were optimised, how far they changed the weights, and whether they all did the same.
+A row can have a number in every column and have edited nothing. The facts of its edits show it: the probability of the
+target, the number of steps, the size of the change of the weights, and the cosine between edits of different cases.
 """
 
 import statistics
@@ -15,7 +15,7 @@ REACHED = 0.5
 """Least probability of a target that an edit has reached: from one half on no other token can be likelier, so that
 greedy decoding gives a target of one token."""
 MANY = 0.5
-"""Share of a row's edits that have to miss their target before it is said: below, the table's own numbers say it."""
+"""Share of a row's edits that must miss their target for a note; below it, the table's own numbers show it."""
 BOUND = 0.5
 """Share of the changed weights at their bound from which on the bound, and not the loss, decides where most of them
 end."""
@@ -26,13 +26,13 @@ ALIKE = 0.5
 """Mean cosine between edits of different cases above which they are said to point the same way: then the part that they
 share is longer than what is each edit's own. Raw gradients of unrelated cases have 0.00, FT-M's edits too."""
 NAMED = 20
-"""Most cases that are named as not reached: enough to look into, and a summary of 20,000 cases stays small."""
+"""Maximum number of cases named as not reached, so that a summary of 20,000 cases stays small."""
 MEDIANS = ("final_loss", "target_probability", "steps", "delta_norm", "relative_norm", "cosine", "at_bound")
 """Facts of single edits whose median over a row's cases is kept."""
 
 
 class _Row:
-    """The facts of a row's edits on a task at a stage, in a few bytes each."""
+    """The facts of a row's edits on a task at a stage."""
 
     def __init__(self) -> None:
         self.edits = 0
@@ -53,13 +53,13 @@ class _Row:
         if record.edit.get("target_probability", 1.0) < REACHED:
             self.missed.append(record.case_id)
         own = [(s.subset, s.derived, s.protocol, s.probe, s.value) for s in record.scores if s.measure == "reliability"]
-        # the scores' hash stands for them: equality is all that is asked
+        # Only equality of the scores is needed, so their hash is kept.
         self.cases.append(case)
         self.reliability.append(hash(tuple(own)))
 
-    def summed(self, editor: str, task: str, stage: str, none: "_Row | None") -> Health:
+    def summed(self, editor: str, task: str, stage: str, unedited: "_Row | None") -> Health:
         medians = {name: statistics.median(self.values[name]) for name in MEDIANS if self.values[name]}
-        plain = {} if none is None else dict(zip(none.cases, none.reliability, strict=True))
+        plain = {} if unedited is None else dict(zip(unedited.cases, unedited.reliability, strict=True))
         same = [plain[case] == own for case, own in zip(self.cases, self.reliability, strict=True) if case in plain]
         return Health(
             editor=editor,
@@ -77,10 +77,10 @@ class _Row:
         )
 
 
-class Tally:
+class HealthTally:
     """Gathers the facts of edits from lines in any order, of one run or of several that differ in the seed.
 
-    Cases that a schedule scores without ever editing them say nothing of edits and are left out.
+    Cases that a schedule scores without editing them are left out.
     """
 
     def __init__(self, spec: RunSpec) -> None:
@@ -89,13 +89,13 @@ class Tally:
         self._numbers: dict[tuple[str, str], int] = {}
 
     def take(self, record: CaseRecord) -> None:
-        """Take a line in."""
+        """Count one line."""
         if self._spec.edited is None or record.task in self._spec.edited:
             case = self._numbers.setdefault((record.run, record.case_id), len(self._numbers))
             self._rows[record.editor, record.task, record.stage].take(record, case)
 
     def summed(self) -> Iterator[Health]:
-        """Yield what the rows that edit come to, in the order of rows, tasks and stages."""
+        """Yield the facts of each row that edits, in the order of rows, tasks and stages."""
         spec = self._spec
         stages = sorted({stage for _, _, stage in self._rows})
         for row in spec.editors:

@@ -1,6 +1,6 @@
-"""What a run took: time by chunk and row (`timings.jsonl`), memory by start of the program (`usage.jsonl`).
+"""Resources of a run: time by chunk and row (`timings.jsonl`), memory by start of the program (`usage.jsonl`).
 
-Both differ between equal runs, so they stand apart from the results and in no digest of them.
+Both differ between equal runs, so they are files of their own and part of no digest.
 """
 
 import sys
@@ -16,10 +16,7 @@ Bytes = Annotated[int, Field(ge=0, le=2**63)]
 
 
 class ChunkTime(BaseModel):
-    """A line of `timings.jsonl`: what one editor took for one chunk.
-
-    An edit of all cases has a line of its own, with no task.
-    """
+    """A line of `timings.jsonl`: time of one editor for one chunk, or without a task for a joint edit of all cases."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -33,7 +30,7 @@ class ChunkTime(BaseModel):
 
 
 class Usage(BaseModel):
-    """A line of `usage.jsonl`: what one start of the program took for a run; a start that was killed leaves none."""
+    """A line of `usage.jsonl`: resources of one start of the program for a run; a killed start writes none."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -43,12 +40,12 @@ class Usage(BaseModel):
     """Largest resident memory of the process up to the end of this run, in bytes; with several runs in one process an
     upper bound for all but the first."""
     device_memory: Bytes | None = None
-    """Largest memory that torch had allocated on all cards together since this run was begun, in bytes; None on a
+    """Largest memory that torch had allocated on all cards together since this run was started, in bytes; None on a
     CPU."""
 
 
 class Meter:
-    """Measures one start of a run, from its making on."""
+    """Measures one start of a run, from its construction on."""
 
     def __init__(self) -> None:
         import torch
@@ -59,7 +56,7 @@ class Meter:
                 torch.cuda.reset_peak_memory_stats(card)
 
     def read(self) -> Usage:
-        """Return what was taken so far."""
+        """Return the resources used so far."""
         import torch
 
         device = None

@@ -1,6 +1,6 @@
 """A run's folder: `run.json` first, then a line per case, editor and stage, flushed at once.
 
-What is on disk is never computed again.
+Cases that are on disk are never computed again.
 """
 
 import mmap
@@ -20,11 +20,11 @@ from .records import CaseRecord, RunFile, RunSummary, parse_record, read_record
 
 
 class StorageError(InputError):
-    """Results cannot be written (a full disk, no permission). What was written before is safe."""
+    """Results cannot be written (full disk, no permission). Lines that were written before are safe."""
 
 
 def write_record(path: Path, record: BaseModel) -> Path:
-    """Write a record to a file of its own, whole or not at all, and make its folder.
+    """Write a record to a file of its own atomically, and make its folder.
 
     Raises:
         StorageError: If it cannot be written.
@@ -51,11 +51,11 @@ class Store:
 
     @contextmanager
     def open(self, run: RunFile, report: Callable[[str], None] = lambda _: None) -> Iterator[None]:
-        """Take the folder for this process, clear what killed ones have left, and write `run.json` if it is not there.
+        """Lock the folder, remove temporary files of killed processes, and write `run.json` if it is missing.
 
         Args:
-            run: What `run.json` has to hold.
-            report: Takes a sentence on what is made again.
+            run: The expected content of `run.json`.
+            report: Takes a sentence on a file that is written again.
 
         Raises:
             InputError: If another process writes this run, or the folder holds another one.
@@ -87,7 +87,7 @@ class Store:
             except InputError as error:
                 if isinstance(error.__cause__, OSError):
                     raise
-                # The folder's name says what the run is of; where and when it was begun is lost.
+                # The folder's name identifies the run; only its provenance is lost.
                 what = str(error).removeprefix(f"{path}: ").removesuffix(".")
                 report(f"note: {DamagedError(path, what)} It is written again, as of this start.")
             else:
@@ -97,7 +97,7 @@ class Store:
         self.write("run.json", run)
 
     def changes(self, run: RunFile) -> list[str]:
-        """Return what is now another than when the run was begun, each as `NAME WAS (now IS)`."""
+        """Return what differs from when the run was started, each as `NAME WAS (now IS)`."""
         begun, now = (record.provenance for record in (read_run(self.folder / "run.json", named=False), run))
         pairs = {
             "instructedit-bench": (begun.version, now.version),
@@ -113,7 +113,7 @@ class Store:
         return changes
 
     def write(self, name: str, record: BaseModel) -> Path:
-        """Write a record to a file of its own: whole, or not at all.
+        """Write a record to a file of its own atomically.
 
         Raises:
             StorageError: If it cannot be written.
@@ -122,13 +122,13 @@ class Store:
             return write_whole(self.folder / name, record.model_dump_json(indent=1) + "\n")
 
     def mend(self) -> int:
-        """Cut half-written last lines off, left by a kill or a full disk; return the bytes cut off `cases.jsonl`."""
+        """Truncate incomplete last lines, from a kill or a full disk; return the bytes removed from `cases.jsonl`."""
         return [self._mend(path) for path in (self.usage, self.timings, self.cases)][-1]
 
     def _mend(self, path: Path) -> int:
         if not path.is_file() or not (size := path.stat().st_size):
             return 0
-        # Mapped, because only the end is looked at, and the lines of 10,000 cases are hundreds of megabytes.
+        # Mapped, because only the end is read, and the lines of 10,000 cases are hundreds of megabytes.
         with (
             self._writing(),
             path.open("rb") as lines,
@@ -141,14 +141,14 @@ class Store:
         return size - whole
 
     def records(self, run: RunFile, ids: Mapping[str, Collection[str]] | None = None) -> Iterator[CaseRecord]:
-        """Yield all finished lines, one at a time: as records the lines of one case take a tenth of a megabyte.
+        """Yield all finished lines, one at a time; the records of one case take a tenth of a megabyte.
 
         Args:
-            run: The run that they have to be of.
-            ids: The cases of each task, where the data are at hand.
+            run: The run that they must belong to.
+            ids: The cases of each task, where the data are available.
 
         Raises:
-            InputError: If a line cannot be one of the run: see `guard.Admission`.
+            InputError: If a line fails a check of `guard.Admission`.
         """
         if not self.cases.exists():
             return
@@ -162,9 +162,9 @@ class Store:
             raise InputError(f"{self.cases}: cannot be read ({error.strerror}).") from error
 
     def check_unchanged(self, report: Callable[[str], None] = lambda _: None) -> None:
-        """Refuse to go on from lines that are not those of which the run was summed up.
+        """Refuse to resume from lines other than those that `summary.json` was computed from.
 
-        Lines that are missing are computed again; a summary that is damaged is made again.
+        Missing lines are computed again; a damaged summary is written again.
 
         Raises:
             InputError: If `cases.jsonl` has as many lines as it had, or more, and others.
@@ -189,7 +189,7 @@ class Store:
             )
 
     def append(self, records: Iterable[BaseModel], timings: Iterable[BaseModel] = ()) -> None:
-        """Append lines and make sure that they are on disk.
+        """Append lines and sync them to disk.
 
         Raises:
             StorageError: If they cannot be written.
@@ -198,7 +198,7 @@ class Store:
             self._append(path, lines)
 
     def append_usage(self, usage: BaseModel) -> None:
-        """Append what one start of the program took.
+        """Append the resources of one start of the program.
 
         Raises:
             StorageError: If it cannot be written.
@@ -217,7 +217,5 @@ class Store:
         try:
             yield
         except OSError as error:
-            kept = "all finished cases are safe, and the same command goes on from them" if self.cases.is_file() else ""
-            raise StorageError(
-                f"{self.folder}: results cannot be written ({error.strerror})" + (f"; {kept}." if kept else ".")
-            ) from error
+            safe = "; all finished cases are safe, and the same command resumes the run" if self.cases.is_file() else ""
+            raise StorageError(f"{self.folder}: results cannot be written ({error.strerror}){safe}.") from error

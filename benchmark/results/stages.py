@@ -1,4 +1,4 @@
-"""Which cases of a run are scored at which stage. Known from the specification and the cases' ids alone."""
+"""Which cases of a run are scored at which stage; it follows from the specification and the cases' ids alone."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -17,30 +17,34 @@ def after(edits: int) -> str:
     return f"after-{edits}"
 
 
+def stages_of(spec: RunSpec) -> set[str]:
+    """Return all stages that a run can have."""
+    return {AFTER_EDIT, AFTER_ALL, *map(after, spec.at)} if spec.schedule == "sequential" else {spec.schedule}
+
+
 def place(case_id: str, seed: int) -> bytes:
-    """Return what orders the stream of edited cases: the sha256 of seed and id."""
+    """Return the sort key of an edited case: the sha256 of seed and id."""
     return hashlib.sha256(f"{seed} {case_id}".encode()).digest()
 
 
 def marks_of(spec: RunSpec, count: int) -> list[int]:
-    """Return the numbers of edits after which a stream of `count` is scored; at its end it is anyway."""
+    """Return the numbers of edits below `count` after which a sequence of `count` edits is scored."""
     return sorted({mark for mark in spec.at if mark < count})
 
 
 def batches(spec: RunSpec, cases: Mapping[str, Sequence[str]]) -> list[tuple[list[str], dict[str, list[str]]]]:
-    """Return for each joint edit of `batch` the ids of the cases that it carries, and of those scored under it by task.
+    """Return for each joint edit of `batch` the ids of its cases, and by task of the cases that are scored under it.
 
-    The stream of edited cases is cut into batches of `batch_size`; the last may have fewer. Cases of tasks that are not
-    edited are dealt to the batches in turn, by their place in their task.
+    The edited cases in the order of `place` are cut into batches of `batch_size`; the last may have fewer. Cases of
+    tasks that are not edited are assigned to the batches in turn, by their index in their task.
 
     Args:
         spec: The run.
         cases: Ids of the evaluated cases of each task.
     """
-    edited = [case for task in spec.edited or () for case in cases.get(task, ())]
-    stream = sorted(edited, key=lambda case: place(case, spec.seed))
-    size = spec.batch_size or max(len(stream), 1)
-    carried = [stream[first : first + size] for first in range(0, len(stream), size)] or [[]]
+    order = _order(spec, cases)
+    size = spec.batch_size or max(len(order), 1)
+    carried = [order[first : first + size] for first in range(0, len(order), size)] or [[]]
     batch_of = {case: number for number, own in enumerate(carried) for case in own}
     for task, ids in cases.items():
         if task not in (spec.edited or ()):
@@ -62,10 +66,16 @@ def scored(spec: RunSpec, cases: Mapping[str, Sequence[str]]) -> dict[str, dict[
     if spec.schedule != "sequential":
         return {spec.schedule: every}
     task_of = {case: task for task in spec.edited or () for case in cases.get(task, ())}
-    stream = sorted(task_of, key=lambda case: place(case, spec.seed))
+    order = _order(spec, cases)
 
     def first(count: int) -> dict[str, list[str]]:
-        return {task: [case for case in stream[:count] if task_of[case] == task] for task in spec.edited or ()}
+        return {task: [case for case in order[:count] if task_of[case] == task] for task in spec.edited or ()}
 
-    marks = {after(mark): first(mark) for mark in marks_of(spec, len(stream))}
-    return {AFTER_EDIT: first(len(stream)), **marks, AFTER_ALL: every}
+    marks = {after(mark): first(mark) for mark in marks_of(spec, len(order))}
+    return {AFTER_EDIT: first(len(order)), **marks, AFTER_ALL: every}
+
+
+def _order(spec: RunSpec, cases: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return the edited cases in the order in which they are edited."""
+    edited = [case for task in spec.edited or () for case in cases.get(task, ())]
+    return sorted(edited, key=lambda case: place(case, spec.seed))

@@ -1,8 +1,9 @@
 """Intervals and tests over the cases of one run: Clopper-Pearson, percentile bootstrap, sign flips.
 
-Cases are the unit that is resampled, never probes: the probes of one case share one edit and are not independent. All
-randomness is seeded from a key or from the number of cases by sha256, and values are sorted before use: the same
-numbers in any order, on any machine, in any run give the same interval. Several seeds: `crossed.py`.
+Cases are resampled, never probes: the probes of one case share one edit and are not independent. All random draws are
+seeded from a key or from the number of cases by sha256, and values are sorted before use: the same numbers in any
+order, on any machine, in any run give the same interval. Several seeds: `crossed.py`. scipy's bootstrap and permutation
+test are not used because they guarantee none of this.
 """
 
 import hashlib
@@ -32,7 +33,7 @@ UNIT: Bounds = (0.0, 1.0)
 
 
 class Interval(NamedTuple):
-    """A mean over cases with its 95 % interval; the ends are None where the values say nothing of their spread."""
+    """A mean over cases with its 95 % interval; the ends are None if the values do not determine their spread."""
 
     mean: float
     low: float | None
@@ -66,8 +67,8 @@ def span(bounds: Bounds) -> Bounds:
 def mean_interval(values: Sequence[float], key: str, bounds: Bounds = UNIT) -> Interval:
     """Return the mean over cases and its 95 % interval.
 
-    Values of 0 and 1 have Clopper and Pearson's interval, values that are all equal have `unseen`, others the
-    percentile bootstrap. The choice, and what each covers, is decision 8.
+    Values of 0 and 1 have Clopper and Pearson's interval, equal values `unseen`, others the percentile bootstrap.
+    Decision 8 has the reasons and the measured coverage.
 
     Args:
         values: One value per case `[n]`, in any order.
@@ -96,12 +97,12 @@ def clopper_pearson(right: int, n: int) -> tuple[float, float]:
 
     Source: Clopper and Pearson, Biometrika 26, 1934.
     """
-    from scipy.special import betaincinv  # a third of a second: not for those who list editors
+    from scipy.special import betaincinv  # imported here because it takes a third of a second
 
     if right in (0, n):
         share = 1 - _TAIL ** (1 / n)
         return (0.0, round(share, 12)) if right == 0 else (round(1 - share, 12), 1.0)
-    # Nine places: two versions of scipy agree no farther.
+    # Nine places: versions of scipy agree to nine.
     ends = betaincinv([right, right + 1], [n - right + 1, n - right], [_TAIL, 1 - _TAIL])
     return round(float(ends[0]), 9), round(float(ends[1]), 9)
 
@@ -153,7 +154,7 @@ def compare(differences: Sequence[float], bounds: Bounds = UNIT) -> Paired:
     if bounds == UNIT and all(difference in (-1.0, 0.0, 1.0) for difference in differences):
         low, high = bonett_price(differences.count(1.0), differences.count(-1.0), n)
         if p >= 0.05:
-            # The exact test asks a little more: of six that differ it wants all, of five it is content with none.
+            # The exact test is a little stricter: with six differences all must agree, with five it never rejects.
             low, high = min(low, 0.0), max(high, 0.0)
         return Paired(mean, low, high, n, "bonett_price", p)
     if math.isinf(least := span(bounds)[0]) and math.isinf(low):
@@ -180,8 +181,8 @@ def sign_flip(differences: Sequence[float]) -> tuple[float, float, float]:
         low, high = 2.5 % and 97.5 % quantile, over the patterns, of the mean of the d_i with s_i = -1
 
     The interval holds every mean m for which the test of d_i - m does not give p < 0.05: flipping those with s_i = -1
-    keeps the sum at least as large where their own mean is at most m. So 0 is outside of it exactly where p < 0.05.
-    With five differences or fewer nothing is refused, and it is infinite.
+    keeps the sum at least as large where their own mean is at most m. So 0 is outside of it exactly if p < 0.05. With
+    five differences or fewer no mean is rejected, and it is infinite.
 
     Exact over all patterns where at most 12 differences are not zero (a zero changes no sum; how many zeros are flipped
     with them is drawn), else over 10,000 random ones with their opposites and the +1 correction, p = (1 + hits) / (1 +
@@ -193,15 +194,15 @@ def sign_flip(differences: Sequence[float]) -> tuple[float, float, float]:
     Source: Fisher's randomisation test for paired data; +1 correction of Phipson and Smyth (2010), arXiv 1603.05766;
     the interval is Hartigan's, Using Subsample Values as Typical Values, JASA 64, 1969.
     """
-    # Twelve places: 2/3 - 0.6666 is a difference, what two orders of adding leave is none.
+    # Twelve places, so that rounding of sums in another order is no difference.
     values = np.sort(np.asarray(differences, dtype=np.float64).round(12)) + 0.0
     total = math.fsum(values)
-    # Turned round where they speak for the second, so that both ways of asking draw the same.
+    # Mirrored if the second is better, so that both orders of comparison draw the same.
     mirrored = np.sort(-values) + 0.0
     symmetric = np.array_equal(values, mirrored)
     if turned := total < 0 or (total == 0 and values.tolist() > mirrored.tolist()):
         values, total = mirrored, -total
-    tolerance = 1e-12 * max(1.0, float(np.abs(values).sum()))  # ties round differently and are ties all the same
+    tolerance = 1e-12 * max(1.0, float(np.abs(values).sum()))  # ties may differ by rounding
     generator = seeded(f"flips|{len(values)}")
     exact = np.count_nonzero(values) <= EXACT_FLIPS
     sums, counts = _flipped_all(values, generator) if exact else _flipped_drawn(values, generator)
@@ -253,13 +254,13 @@ def _flipped_drawn(
     distinct, counts = np.unique(values, return_counts=True)
     sums, numbers = np.zeros(RESAMPLES), np.zeros(RESAMPLES, dtype=np.int64)
     if 4 * len(distinct) <= n:
-        # Only how many of the equal differences are flipped matters, so one binomial draw stands for all of them.
+        # Only the number of flips among equal differences matters, so one binomial draw replaces them.
         for value, count in zip(distinct, counts, strict=True):
             flipped = generator.binomial(count, 0.5, RESAMPLES)
             sums += value * flipped
             numbers += flipped
         return sums, numbers
-    # A random bit is a sign: 6 ms, where 240 different values take 45 ms of binomial draws.
+    # A random bit is a sign: 6 ms, against 45 ms of binomial draws for 240 different values.
     block, both = max(1, _BLOCK // n), np.column_stack([values, np.ones(n)])
     for start in range(0, RESAMPLES, block):
         size = min(block, RESAMPLES - start)
@@ -274,8 +275,7 @@ def _resampled_means(values: NDArray[np.float64], generator: np.random.Generator
     n = len(values)
     distinct, counts = np.unique(values, return_counts=True)
     if 4 * len(distinct) <= n:
-        # How often each distinct value is drawn is multinomial: the same distribution, and for right/wrong scores far
-        # cheaper.
+        # The counts of the distinct values are multinomial: the same distribution, and far cheaper for binary scores.
         block, parts = max(1, _BLOCK // len(distinct)), []
         for start in range(0, RESAMPLES, block):
             drawn = generator.multinomial(n, counts / n, min(block, RESAMPLES - start))
@@ -293,6 +293,6 @@ def _resampled_means(values: NDArray[np.float64], generator: np.random.Generator
 
 
 def seeded(key: str) -> np.random.Generator:
-    """Return a generator that a key seeds alike in every process."""
-    # Not hash(): it differs from process to process.
+    """Return a generator that a key seeds, the same in every process."""
+    # hash() differs between processes.
     return np.random.default_rng(int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]))

@@ -42,7 +42,7 @@ class SuiteFile(Record):
 
 Question = Literal["mend", "unseen", "control", "drop"]
 """What two rows of a suite are compared for: InstructEdit against MEND, an unseen description against the seen ones, an
-instruction that says nothing against the seen ones, training on one task against training on the tested one."""
+an uninformative instruction against the seen ones, training on one task against training on the tested one."""
 
 
 class SeedMean(Record):
@@ -91,9 +91,9 @@ class SeedPair(Record):
     n: int
     """Cases that were scored in both rows under every seed."""
     p: float | None = None
-    """Test of the difference: over seeds and cases, of one seed that of its run; None in files of older versions."""
+    """Test of the difference: over seeds and cases, of one seed that of its run; None in older files."""
     p_holm: float | None = None
-    """p adjusted over the pairs of its column: `decide.py`."""
+    """p adjusted over the pairs of its column: `decision.py`."""
 
 
 class SeedComparison(Record):
@@ -104,9 +104,9 @@ class SeedComparison(Record):
     """A row, or what several rows have in common."""
     second: str
     rows: tuple[str, ...]
-    """Rows behind `first`; a case's value is the mean over them."""
+    """Rows of `first`; a case's value is the mean over them."""
     others: tuple[str, ...]
-    """Rows behind `second`."""
+    """Rows of `second`."""
     task: str
     stage: str = "single"
     measure: Measure
@@ -124,7 +124,7 @@ class SeedComparison(Record):
     """That of the pair where each side is one row; else adjusted over the column's comparisons of several rows."""
     per_seed: tuple[float, ...]
     sides: tuple[SideMean, SideMean] | None = None
-    """Means of `first` and `second` over these cases; None in files of older versions."""
+    """Means of `first` and `second` over these cases; None in older files."""
 
 
 class SuiteGroup(Record):
@@ -141,10 +141,10 @@ class SuiteGroup(Record):
     means: tuple[SeedMean, ...]
     comparisons: tuple[SeedComparison, ...]
     pairs: tuple[SeedPair, ...] = ()
-    """The pairs of rows that `summary.json` compares too, over all seeds; none in files of older versions. Without
+    """The pairs of rows that `summary.json` compares too, over all seeds; none in older files. Without
     fluency, of which more is not always better."""
     health: tuple[Health, ...] = ()
-    """As in `summary.json`, over the edits of all seeds; none in files of older versions."""
+    """As in `summary.json`, over the edits of all seeds; none in older files."""
 
 
 class SuiteSummary(Record):

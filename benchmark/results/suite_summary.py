@@ -1,4 +1,4 @@
-"""Statistics over the runs of a suite: runs that differ in the seed alone are put together.
+"""Statistics over the runs of a suite: runs that differ in the seed alone form a group.
 
 A run that is not finished or not valid is left out. A number is over the cases that were scored under every seed, so
 the seeds of a row are means over the same cases.
@@ -15,19 +15,16 @@ from numpy.typing import NDArray
 
 from instructedit.editors.errors import InputError
 
-from .comparisons import Asked, questions
+from .comparisons import PlannedComparison, questions
 from .crossed import crossed_difference
 from .decision import adjust, family
 from .guard import read_finished
-from .health import Tally
-from .records import EditorSpec, Health, RunFile, digest_of
+from .health import HealthTally
+from .records import EditorSpec, RunFile, digest_of
 from .run_folder import Store
-from .statistics import Interval, Paired, bounds_of
+from .statistics import bounds_of
 from .suite_results import SeedComparison, SeedMean, SeedPair, SideMean, SuiteFile, SuiteGroup, SuiteSummary
-from .summary import Column, case_values, pairs, row_mean
-
-_Values = dict[Column, dict[str, dict[str, float]]]
-"""Per column, row and case the value, of one task under one seed."""
+from .summary import CaseValues, Column, pairs, row_mean
 
 
 class _Run(NamedTuple):
@@ -37,10 +34,10 @@ class _Run(NamedTuple):
 
 
 def summarise_suite(out: Path, suite: SuiteFile) -> SuiteSummary:
-    """Put the runs of a suite together.
+    """Summarise the runs of a suite.
 
-    Whatever is left out, or keeps the runs from being alike, is said in a warning. A comparison is over the cases that
-    were scored in all its rows under every seed.
+    Warnings name what is left out and in what the runs differ. A comparison is over the cases that were scored in all
+    its rows under every seed.
 
     Args:
         out: Folder of all runs.
@@ -79,7 +76,7 @@ def _readable(out: Path, suite: SuiteFile, warnings: list[str]) -> Iterator[_Run
 
 
 def _without_seed(file: RunFile) -> str:
-    """Return the digest of a run's specification without its seed; a checkpoint's name has the seed in it."""
+    """Return the digest of a run's specification without its seed and checkpoints, whose names hold the seed."""
     editors = tuple(
         row.model_copy(update={"training": row.training.model_copy(update={"checkpoint": ""})}) if row.training else row
         for row in file.spec.editors
@@ -88,7 +85,7 @@ def _without_seed(file: RunFile) -> str:
 
 
 def _unlike(groups: Sequence[Sequence[_Run]]) -> Iterator[str]:
-    """Yield a warning for whatever keeps the runs of a suite from being alike."""
+    """Yield a warning for each way in which the runs of a suite differ."""
     labels = Counter(runs[0].label for runs in groups)
     for label in (label for label, count in labels.items() if count > 1):
         yield f"The runs '{label}' differ in more than the seed; they stand in {labels[label]} groups."
@@ -114,171 +111,99 @@ def _unlike(groups: Sequence[Sequence[_Run]]) -> Iterator[str]:
 
 def _group(runs: Sequence[_Run]) -> SuiteGroup:
     spec = runs[0].file.spec
-    asked = list(questions(spec.setting, spec.editors, spec.tasks))
-    values, failed, health = _values(runs)
-    means: list[SeedMean] = []
-    comparisons: list[SeedComparison] = []
-    paired: list[SeedPair] = []
+    values = CaseValues(seeds=len(runs))
+    failed: dict[str, Counter[str]] = defaultdict(Counter)
+    health = HealthTally(spec)
+    for seed, run in enumerate(runs):
+        for record in Store(run.folder).records(run.file):
+            health.take(record)
+            if record.status == "done":
+                values.add(record, seed, subsets=False)
+            else:
+                failed[record.task][record.editor] += 1
+    cells = [(task, column) for task in spec.tasks for column in values.columns(task)]
+    planned = list(questions(spec.setting, spec.editors, spec.tasks))
     editors = {row.name: row for row in spec.editors}
-    for task in spec.tasks:
-        found = {column for of_seed in values[task] for column in of_seed}
-        for column in sorted(found, key=Column.order):
-            of_column = [of_seed[column] for of_seed in values[task]]
-            rows = [row for row in spec.editors if row.evaluates(task)]
-            means += (mean for row in rows for mean in _mean(task, column, row, of_column))
-            comparisons += (
-                comparison
-                for question in asked
-                if task in question.tasks
-                for comparison in _comparison(task, column, question, editors, of_column)
-            )
-            if column.protocol != "ngram_entropy":
-                compared = [(first.name, second.name) for first, second in pairs(spec.editors)]
-                paired += _pairs(task, column, compared, of_column)
-    adjusted = adjust(paired)
+    compared = adjust(pair for task, column in cells for pair in _pairs(task, column, spec.editors, values))
+    comparisons = (
+        comparison
+        for task, column in cells
+        for question in planned
+        if task in question.tasks
+        for comparison in _comparison(task, column, question, editors, values)
+    )
     return SuiteGroup(
         label=runs[0].label,
         run=runs[0].file,
         seeds=tuple(run.file.spec.seed for run in runs),
         digests=tuple(run.file.digest for run in runs),
         failed={task: dict(sorted(counts.items())) for task, counts in failed.items()},
-        means=tuple(means),
-        comparisons=_tested(comparisons, adjusted),
-        pairs=adjusted,
-        health=health,
+        means=tuple(mean for task, column in cells for mean in _means(task, column, spec.editors, values)),
+        comparisons=_tested(tuple(comparisons), compared),
+        pairs=compared,
+        health=tuple(health.summed()),
     )
 
 
-def _values(runs: Sequence[_Run]) -> tuple[dict[str, list[_Values]], dict[str, Counter[str]], tuple[Health, ...]]:
-    """Read the lines of all seeds: per task and seed the values over subsets, who failed how often, how edits fared."""
-    tasks = runs[0].file.spec.tasks
-    values: dict[str, list[_Values]] = {task: [defaultdict(lambda: defaultdict(dict)) for _ in runs] for task in tasks}
-    failed: dict[str, Counter[str]] = defaultdict(Counter)
-    tally = Tally(runs[0].file.spec)
-    for number, run in enumerate(runs):
-        for record in Store(run.folder).records(run.file):
-            tally.take(record)
-            if record.status != "done":
-                failed[record.task][record.editor] += 1
-                continue
-            for column, value in case_values(record):
-                if column.subset is None:
-                    values[record.task][number][column][record.editor][record.case_id] = value
-    return values, failed, tuple(tally.summed())
+def _means(task: str, column: Column, rows: Sequence[EditorSpec], values: CaseValues) -> Iterator[SeedMean]:
+    for row in rows:
+        (own,) = values.matrices(task, column, [row.name])
+        if row.evaluates(task) and own.size:
+            found = row_mean(row, task, column, own)
+            yield SeedMean(row=row.name, task=task, **column.fields(), **found._asdict(), per_seed=_per_seed(own))
 
 
-def _side(rows: Sequence[str], of_column: Sequence[Mapping[str, Mapping[str, float]]]) -> list[dict[str, float]]:
-    """Return per seed the value of each case, the mean over the rows; of the cases that all rows have."""
-    found = []
-    for of_seed in of_column:
-        parts = [of_seed.get(row, {}) for row in rows]
-        shared = set[str].intersection(*(set(part) for part in parts))
-        found.append({case: math.fsum(part[case] for part in parts) / len(parts) for case in shared})
-    return found
-
-
-def _shared(*sides: Sequence[Mapping[str, float]]) -> list[str]:
-    """Return the cases that have a value on all sides under every seed, sorted."""
-    return sorted(set[str].intersection(*(set(of_seed) for side in sides for of_seed in side)))
-
-
-def _mean(
-    task: str, column: Column, row: EditorSpec, of_column: Sequence[Mapping[str, Mapping[str, float]]]
-) -> Iterator[SeedMean]:
-    side = _side((row.name,), of_column)
-    if cases := _shared(side):
-        found, per_seed = _over(side, cases, task, column, row)
-        yield SeedMean(row=row.name, task=task, **_named(column), **found._asdict(), per_seed=per_seed)
-
-
-def _over(
-    side: Sequence[Mapping[str, float]], cases: Sequence[str], task: str, column: Column, row: EditorSpec
-) -> tuple[Interval, tuple[float, ...]]:
-    """Return a side's mean over seeds and cases with its interval, and that of each seed.
-
-    `row` stands for the side: the row, or one of the name and the method of several rows together.
-    """
-    values = _array(side, cases)
-    return row_mean(row, task, column, values), _per_seed(values)
-
-
-def _compared(
-    first: Sequence[Mapping[str, float]], second: Sequence[Mapping[str, float]], cases: Sequence[str], column: Column
-) -> tuple[Paired, tuple[float, ...]]:
-    """Return the paired difference over seeds and cases, and that of each seed."""
-    values = _array(first, cases) - _array(second, cases)
-    return crossed_difference(values, bounds_of(column.protocol)), _per_seed(values)
+def _pairs(task: str, column: Column, rows: Sequence[EditorSpec], values: CaseValues) -> Iterator[SeedPair]:
+    """Yield the differences of the pairs of rows; of fluency, more is not always better."""
+    if column.protocol == "ngram_entropy":
+        return
+    for first, second in pairs(rows):
+        ours, theirs = values.matrices(task, column, [first.name], [second.name])
+        if ours.size:
+            found = crossed_difference(ours - theirs, bounds_of(column.protocol))
+            yield SeedPair(row=first.name, other=second.name, task=task, **column.fields(), **found._asdict())
 
 
 def _comparison(
-    task: str,
-    column: Column,
-    asked: Asked,
-    editors: Mapping[str, EditorSpec],
-    of_column: Sequence[Mapping[str, Mapping[str, float]]],
+    task: str, column: Column, planned: PlannedComparison, editors: Mapping[str, EditorSpec], values: CaseValues
 ) -> Iterator[SeedComparison]:
-    first, second = _side(asked.rows, of_column), _side(asked.others, of_column)
-    if cases := _shared(first, second):
-        found, per_seed = _compared(first, second, cases, column)
-        sides = []
-        for side, name, rows in ((first, asked.first, asked.rows), (second, asked.second, asked.others)):
-            row = editors[rows[0]]
-            row = row if len(rows) == 1 else row.model_copy(update={"name": name})
-            one, of_seeds = _over(side, cases, task, column, row)
-            sides.append(SideMean(mean=one.mean, low=one.low, high=one.high, method=one.method, per_seed=of_seeds))
-        yield SeedComparison(
-            question=asked.question,
-            first=asked.first,
-            second=asked.second,
-            rows=asked.rows,
-            others=asked.others,
-            task=task,
-            **_named(column),
-            **found._asdict(),
-            per_seed=per_seed,
-            sides=(sides[0], sides[1]),
+    first, second = values.matrices(task, column, planned.rows, planned.others)
+    if not first.size:
+        return
+    sides = []
+    for name, rows, own in ((planned.first, planned.rows, first), (planned.second, planned.others, second)):
+        row = editors[rows[0]]
+        row = row if len(rows) == 1 else row.model_copy(update={"name": name})
+        mean = row_mean(row, task, column, own)
+        sides.append(
+            SideMean(mean=mean.mean, low=mean.low, high=mean.high, method=mean.method, per_seed=_per_seed(own))
         )
-
-
-def _pairs(
-    task: str,
-    column: Column,
-    compared: Sequence[tuple[str, str]],
-    of_column: Sequence[Mapping[str, Mapping[str, float]]],
-) -> Iterator[SeedPair]:
-    """Yield the differences of the given pairs of rows."""
-    sides = {row: _side((row,), of_column) for pair in compared for row in pair}
-    for row, other in compared:
-        if cases := _shared(sides[row], sides[other]):
-            found, _ = _compared(sides[row], sides[other], cases, column)
-            yield SeedPair(row=row, other=other, task=task, **_named(column), **found._asdict())
-
-
-def _tested(found: Sequence[SeedComparison], pairs: Sequence[SeedPair]) -> tuple[SeedComparison, ...]:
-    """Return what was asked with adjusted p-values: those of the pair where a comparison is one of two rows.
-
-    A mean of several rows is in no pair, so these comparisons are a family of their own in each column.
-    """
-    of_pair = {(family(pair), frozenset((pair.row, pair.other))): pair for pair in pairs}
-    known: list[tuple[SeedComparison, SeedPair | None]] = []
-    for one in found:
-        alone = len(one.rows) == len(one.others) == 1
-        known.append((one, of_pair.get((family(one), frozenset((*one.rows, *one.others)))) if alone else None))
-    rest = iter(adjust(one for one, pair in known if pair is None))
-    return tuple(
-        next(rest) if pair is None else one.model_copy(update={"p": pair.p, "p_holm": pair.p_holm})
-        for one, pair in known
+    yield SeedComparison(
+        **{name: value for name, value in planned._asdict().items() if name != "tasks"},
+        task=task,
+        **column.fields(),
+        **crossed_difference(first - second, bounds_of(column.protocol))._asdict(),
+        per_seed=_per_seed(first - second),
+        sides=(sides[0], sides[1]),
     )
 
 
-def _array(side: Sequence[Mapping[str, float]], cases: Sequence[str]) -> NDArray[np.float64]:
-    return np.array([[of_seed[case] for case in cases] for of_seed in side])
+def _tested(found: Sequence[SeedComparison], pairs: Sequence[SeedPair]) -> tuple[SeedComparison, ...]:
+    """Return comparisons with adjusted p-values: those of the pair where a comparison is one of two rows.
 
-
-def _named(column: Column) -> dict[str, Any]:
-    fields = column._asdict()
-    del fields["subset"]
-    return fields
+    A mean of several rows is in no pair, so these comparisons are a family of their own in each column.
+    """
+    of_pair: dict[Any, SeedPair] = {(family(pair), frozenset((pair.row, pair.other))): pair for pair in pairs}
+    single = [len(one.rows) == len(one.others) == 1 for one in found]
+    known = [
+        of_pair.get((family(one), frozenset((*one.rows, *one.others)))) if of_rows else None
+        for one, of_rows in zip(found, single, strict=True)
+    ]
+    rest = iter(adjust(one for one, pair in zip(found, known, strict=True) if pair is None))
+    return tuple(
+        next(rest) if pair is None else one.model_copy(update={"p": pair.p, "p_holm": pair.p_holm})
+        for one, pair in zip(found, known, strict=True)
+    )
 
 
 def _per_seed(values: NDArray[np.float64]) -> tuple[float, ...]:

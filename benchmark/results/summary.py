@@ -1,30 +1,27 @@
 """From the lines of `cases.jsonl` to `summary.json`: means with intervals, and editors compared on the same cases.
 
 The aggregation is KnowEdit's (arXiv 2401.01286): within a case the mean over the probes of a subset, then the mean over
-the subsets the case has, then the mean over the cases that have any. Derived and given probes, scores of different
-protocols and of different stages are never put into one mean.
+the subsets that the case has, then the mean over the cases that have any. Derived and given probes, scores of different
+protocols and of different stages are never averaged together.
 """
 
 import json
 import math
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
-from typing import NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from instructedit.editors.errors import InputError
-
-from .consistency import Tally as ConsistencyTally
-from .crossed import crossed_mean
+from .consistency import ConsistencyTally
+from .crossed import crossed_difference, crossed_mean
 from .decision import adjust, by_definition
-from .guard import Key, key_of
-from .health import Tally
+from .health import HealthTally
 from .records import CaseRecord, Comparison, EditorSpec, Mean, Measure, Protocol, RunFile, RunSummary
-from .statistics import Interval, bounds_of, paired
+from .statistics import Interval, bounds_of
 
 CONTROL = "none"
 """The method that edits nothing."""
@@ -42,181 +39,17 @@ class Column(NamedTuple):
     subset: str | None
 
     def order(self) -> tuple[str, int, bool, int, bool, str]:
-        """Sort key: as the records list measures and protocols, each stage apart, over subsets before each subset."""
-        return (
-            self.stage,
-            _MEASURES.index(self.measure),
-            self.derived,
-            _PROTOCOLS.index(self.protocol),
-            self.subset is not None,
-            self.subset or "",
-        )
+        """Sort key: each stage apart, measures and protocols in the order of the records, all subsets before each."""
+        measure, protocol = _MEASURES.index(self.measure), _PROTOCOLS.index(self.protocol)
+        return self.stage, measure, self.derived, protocol, self.subset is not None, self.subset or ""
 
-
-class Values:
-    """The values of cases in one column, in 12 bytes each; a dict from ids to floats would take 55."""
-
-    def __init__(self) -> None:
-        self._cases = array("i")
-        self._values = array("d")
-
-    def add(self, case: int, value: float) -> None:
-        """Take the value of a case, which has a number in the run."""
-        self._cases.append(case)
-        self._values.append(value)
-
-    def all(self) -> list[float]:
-        """Return the values."""
-        return self._values.tolist()
-
-    def by_case(self, names: Sequence[str]) -> dict[str, float]:
-        """Return the values by the ids of the cases, which stand at the cases' numbers."""
-        return {names[case]: value for case, value in zip(self._cases, self._values, strict=True)}
-
-
-def summarise(
-    run_file: RunFile,
-    records: Iterable[CaseRecord],
-    valid: bool = True,
-    invalid_reason: str | None = None,
-    expected: int | None = None,
-) -> RunSummary:
-    """Compute a run's summary from its records.
-
-    Means and comparisons read the lines with status `done`. Means stand in the order editor, task, measure, given
-    before derived, protocol, over all subsets before each subset, each stage apart; comparisons in the order task, pair
-    of editors, column. Editors and tasks are in the order of the run. The order of the records has no influence, and no
-    number is rounded, so equal runs give equal bytes. The p-values of a column are adjusted together, `decide.adjust`.
-
-    A comparison is `editor` minus `other` over the cases both have, for the means over subsets only. Each pair of rows
-    that `pairs` yields stands once, the row that comes first in the run first.
-
-    `counts` counts *lines* per task, a line being one case under one editor: always `done`, `skipped` and `failed`;
-    where there are any, `failed under <editor>`; and probes by `unscored: <reason>` and `remark: <sentence>`, over all
-    lines.
-
-    Args:
-        run_file: The run the records belong to.
-        records: All lines of its `cases.jsonl`, in any order.
-        valid: Whether the base model came out of the run as it went in.
-        invalid_reason: Why not, one sentence.
-        expected: Lines a complete run has. None: cases read, cut to the run's limit, times the rows that evaluate the
-            task, summed over tasks.
-
-    Raises:
-        InputError: If a record belongs to another run, names an editor or a task the run does not have, or stands
-            twice.
-    """
-    spec = run_file.spec
-    editors = {editor.name: editor for editor in spec.editors}
-    values: dict[tuple[str, str], dict[Column, Values]] = defaultdict(lambda: defaultdict(Values))
-    numbers: dict[str, int] = {}
-    counts = {task: Counter(done=0, skipped=0, failed=0) for task in spec.tasks}
-    seen: set[Key] = set()
-    tally = Tally(spec)
-    consistency = ConsistencyTally(editors)
-    for record in records:
-        _check(record, run_file, editors, seen)
-        tally.take(record)
-        consistency.take(record)
-        counts[record.task][record.status] += 1
-        if record.status == "failed":
-            counts[record.task][f"failed under {record.editor}"] += 1
-        for reason, probes in record.unscored.items():
-            counts[record.task][f"unscored: {reason}"] += probes
-        for sentence, probes in record.remarks.items():
-            counts[record.task][f"remark: {sentence}"] += probes
-        if record.status == "done":
-            number = numbers.setdefault(record.case_id, len(numbers))
-            for column, value in case_values(record):
-                values[record.editor, record.task][column].add(number, value)
-    if expected is None:
-        expected = sum(
-            min(data.cases, spec.limit or data.cases)
-            for data in run_file.data
-            for editor in spec.editors
-            if editor.evaluates(data.task)
-        )
-    compared = list(pairs(spec.editors))
-    names = list(numbers)
-    return RunSummary(
-        digest=run_file.digest,
-        valid=valid,
-        invalid_reason=invalid_reason,
-        complete=len(seen) == expected,
-        counts={task: dict(sorted(count.items())) for task, count in counts.items()},
-        means=tuple(
-            mean
-            for editor in spec.editors
-            for task in spec.tasks
-            for mean in _means(editor, task, values[editor.name, task])
-        ),
-        comparisons=adjust(
-            comparison
-            for task in spec.tasks
-            for first, second in compared
-            for comparison in _comparisons(
-                first.name, second.name, task, values[first.name, task], values[second.name, task], names
-            )
-        ),
-        health=tuple(tally.summed()),
-        consistency=tuple(consistency.summed()),
-    )
-
-
-def pairs(rows: Sequence[EditorSpec]) -> Iterator[tuple[EditorSpec, EditorSpec]]:
-    """Yield the rows of a run that are compared: those that differ in editor, training or instruction, in one alone.
-
-    An editor whose probes carry the instruction counts as another one than the same editor with bare probes.
-    Rows of one editor that differ in the training are compared throughout. Where an editor gets several instructions,
-    its row of the unseen (or of the seen) one stands for it: the other descriptions and the controls are compared with
-    that row, and other editors too. Rows of two editors are compared where both learnt from the same cases and are told
-    under the same condition; an editor that is not trained, or reads no instruction, meets every one of the others.
-    All pairs of 20 rows would be 190 and take minutes; these are 34 in the setting `unseen-instruction`.
-    """
-    told: dict[str, set[str | None]] = defaultdict(set)
-    for row in rows:
-        told[_method(row)].add(row.instruction)
-
-    def stands(row: EditorSpec) -> bool:
-        return len(told[_method(row)]) == 1 or row.instruction in ("seen", "unseen")
-
-    for first, second in combinations(rows, 2):
-        same_set = _set(first) == _set(second)
-        same_instruction = first.instruction == second.instruction
-        if _method(first) == _method(second):
-            if (same_set and (stands(first) or stands(second))) or (same_instruction and not same_set):
-                yield first, second
-        elif stands(first) and stands(second):
-            free = None in (_set(first), _set(second))
-            silent = None in (first.instruction, second.instruction)
-            if (same_set or free) and (same_instruction or silent):
-                yield first, second
-
-
-def _method(row: EditorSpec) -> str:
-    return json.dumps([row.method, row.version, row.config, row.instructed_probes], sort_keys=True)
-
-
-def _set(row: EditorSpec) -> str | None:
-    return row.training.digest if row.training else None
-
-
-def _check(record: CaseRecord, run: RunFile, editors: Mapping[str, EditorSpec], seen: set[Key]) -> None:
-    line = f"The line of case '{record.case_id}' under editor '{record.editor}'"
-    if record.run != run.digest:
-        raise InputError(f"{line} belongs to run {record.run}, but this is run {run.digest}.")
-    row = editors.get(record.editor)
-    if row is None or record.task not in run.spec.tasks or not row.evaluates(record.task):
-        raise InputError(f"{line} (task '{record.task}') is not of this run: its editor or task is not in run.json.")
-    key = key_of(record)
-    if key in seen:
-        raise InputError(f"{line} stands in cases.jsonl twice; one line per case and editor was expected.")
-    seen.add(key)
+    def fields(self) -> dict[str, Any]:
+        """Return the fields of a comparison, which is over all subsets."""
+        return {name: value for name, value in self._asdict().items() if name != "subset"}
 
 
 def case_values(record: CaseRecord) -> Iterator[tuple[Column, float]]:
-    """Yield a case's value in every column it has: the mean over the probes of each subset, then over subsets."""
+    """Yield a case's value in every column that it has: the mean over the probes of each subset, then over subsets."""
     probes: dict[Column, list[float]] = defaultdict(list)
     for score in record.scores:
         probes[Column(record.stage, score.measure, score.derived, score.protocol, score.subset)].append(score.value)
@@ -229,45 +62,201 @@ def case_values(record: CaseRecord) -> Iterator[tuple[Column, float]]:
         yield column, _mean(means)
 
 
-def _means(editor: EditorSpec, task: str, values: Mapping[Column, Values]) -> Iterator[Mean]:
-    for column in sorted(values, key=Column.order):
-        interval = row_mean(editor, task, column, np.array([values[column].all()]))
-        yield Mean(editor=editor.name, task=task, **column._asdict(), **interval._asdict())
+class CaseValues:
+    """The values of cases by task, row and column, of runs that differ in the seed alone.
+
+    A value takes 12 bytes; a dict from ids to floats would take 55.
+
+    Args:
+        seeds: Number of runs.
+    """
+
+    def __init__(self, seeds: int = 1) -> None:
+        self._seeds = range(seeds)
+        self._numbers: dict[str, dict[str, int]] = defaultdict(dict)
+        self._cells: dict[tuple[str, Column, str, int], tuple[array[int], array[float]]] = {}
+        self._columns: dict[str, set[Column]] = defaultdict(set)
+
+    def add(self, record: CaseRecord, seed: int = 0, *, subsets: bool = True) -> None:
+        """Add the values of a line with status `done`; without `subsets` those over all subsets alone."""
+        numbers = self._numbers[record.task]
+        number = numbers.setdefault(record.case_id, len(numbers))
+        for column, value in case_values(record):
+            if subsets or column.subset is None:
+                self._columns[record.task].add(column)
+                key = record.task, column, record.editor, seed
+                cases, values = self._cells.setdefault(key, (array("i"), array("d")))
+                cases.append(number)
+                values.append(value)
+
+    def columns(self, task: str) -> list[Column]:
+        """Return the columns of a task in order."""
+        return sorted(self._columns[task], key=Column.order)
+
+    def matrices(self, task: str, column: Column, *sides: Sequence[str]) -> list[NDArray[np.float64]]:
+        """Return the values of sides on the cases that all of their rows have under every seed, sorted by id.
+
+        Args:
+            task: The task.
+            column: The column.
+            *sides: The rows of each side, whose value is the mean over them.
+
+        Returns:
+            One array [seeds, cases] for each side.
+        """
+        numbers = self._numbers[task]
+        keys = [(task, column, row, seed) for rows in sides for row in rows for seed in self._seeds]
+        values = np.full((len(keys), len(numbers)), np.nan)
+        for line, key in zip(values, keys, strict=True):
+            if key in self._cells:
+                cases, own = self._cells[key]
+                line[np.asarray(cases)] = own
+        by_id = [numbers[case] for case in sorted(numbers)]
+        values = values[:, by_id]
+        # Contiguous, so that sums over cases are added in one order.
+        values = np.ascontiguousarray(values[:, ~np.isnan(values).any(axis=0)])
+        found, first = [], 0
+        for rows in sides:
+            own_values = values[first : first + len(rows) * len(self._seeds)]
+            first += len(own_values)
+            found.append(_mean_of_rows(own_values.reshape(len(rows), len(self._seeds), -1)))
+        return found
+
+
+def summarise(
+    run_file: RunFile,
+    records: Iterable[CaseRecord],
+    valid: bool = True,
+    invalid_reason: str | None = None,
+    expected: int | None = None,
+) -> RunSummary:
+    """Compute a run's summary from its records.
+
+    Means and comparisons read the lines with status `done`. Means are ordered by editor, task and column (each stage
+    apart, then measure, given before derived, protocol, over all subsets before each subset), comparisons by task, pair
+    of editors and column; editors and tasks as in the run. The order of the records has no influence, and no number is
+    rounded, so equal runs give equal bytes.
+
+    A comparison is `editor` minus `other` over the cases that both have, for the means over subsets only, of each pair
+    of rows that `pairs` yields. The p-values of a column are adjusted together by `decision.adjust`.
+
+    `counts` counts *lines* per task, a line being one case under one editor: always `done`, `skipped` and `failed`;
+    where there are any, `failed under <editor>`; and probes by `unscored: <reason>` and `remark: <sentence>`, over all
+    lines.
+
+    Args:
+        run_file: The run of the records.
+        records: All lines of its `cases.jsonl` in any order, checked by `integrity.LineChecks`.
+        valid: Whether the base model's weights were the same after the run as before.
+        invalid_reason: Why not, one sentence.
+        expected: Number of lines of a complete run. None: cases read, cut to the run's limit, times the rows that
+            evaluate the task, summed over tasks.
+    """
+    spec = run_file.spec
+    values, lines = CaseValues(), 0
+    counts = {task: Counter(done=0, skipped=0, failed=0) for task in spec.tasks}
+    health, consistency = HealthTally(spec), ConsistencyTally(spec.editors)
+    for record in records:
+        lines += 1
+        health.take(record)
+        consistency.take(record)
+        count = counts[record.task]
+        count[record.status] += 1
+        if record.status == "failed":
+            count[f"failed under {record.editor}"] += 1
+        count.update({f"unscored: {reason}": probes for reason, probes in record.unscored.items()})
+        count.update({f"remark: {sentence}": probes for sentence, probes in record.remarks.items()})
+        if record.status == "done":
+            values.add(record)
+    if expected is None:
+        cases = {data.task: min(data.cases, spec.limit or data.cases) for data in run_file.data}
+        expected = sum(count * row.evaluates(task) for task, count in cases.items() for row in spec.editors)
+    return RunSummary(
+        digest=run_file.digest,
+        valid=valid,
+        invalid_reason=invalid_reason,
+        complete=lines == expected,
+        counts={task: dict(sorted(count.items())) for task, count in counts.items()},
+        means=tuple(mean for row in spec.editors for task in spec.tasks for mean in _means(row, task, values)),
+        comparisons=adjust(
+            comparison
+            for task in spec.tasks
+            for first, second in pairs(spec.editors)
+            for comparison in _comparisons(first.name, second.name, task, values)
+        ),
+        health=tuple(health.summed()),
+        consistency=tuple(consistency.summed()),
+    )
+
+
+def pairs(rows: Sequence[EditorSpec]) -> Iterator[tuple[EditorSpec, EditorSpec]]:
+    """Yield the rows of a run that are compared: those that differ in editor, training or instruction, in one alone.
+
+    An editor whose probes carry the instruction counts as another one than the same editor with bare probes.
+    Rows of one editor that differ in the training are compared throughout. Where an editor gets several instructions,
+    its row of the unseen (or of the seen) one represents it: the other descriptions and the controls are compared with
+    that row, and other editors too. Rows of two editors are compared if both were trained on the same cases and have
+    the same condition; an editor that is not trained, or reads no instruction, is compared with every one of the
+    others. All pairs of 20 rows would be 190 and take minutes; these are 34 in the setting `unseen-instruction`.
+    """
+    conditions: dict[str, set[str | None]] = defaultdict(set)
+    for row in rows:
+        conditions[_method(row)].add(row.instruction)
+
+    def represents(row: EditorSpec) -> bool:
+        return len(conditions[_method(row)]) == 1 or row.instruction in ("seen", "unseen")
+
+    for first, second in combinations(rows, 2):
+        cases = [row.training.digest if row.training else None for row in (first, second)]
+        instructions = [first.instruction, second.instruction]
+        same_cases, same_instruction = cases[0] == cases[1], instructions[0] == instructions[1]
+        if _method(first) == _method(second):
+            if (same_cases and (represents(first) or represents(second))) or (same_instruction and not same_cases):
+                yield first, second
+        elif represents(first) and represents(second):
+            if (same_cases or None in cases) and (same_instruction or None in instructions):
+                yield first, second
 
 
 def row_mean(editor: EditorSpec, task: str, column: Column, values: NDArray[np.float64]) -> Interval:
     """Return the mean of a row's values, one per seed and case `[S, N]`, with its interval.
 
-    What the unedited model has by definition has no interval: no other case could be another.
+    What the unedited model has by definition has no interval: no other case could differ.
     """
     given = 0.0 if column.protocol == "kl_divergence" else 1.0
     if editor.method == CONTROL and by_definition(column.measure, column.protocol) and bool((values == given).all()):
         return Interval(given, None, None, values.shape[1], "definition")
-    return crossed_mean(values, _key("mean", editor.name, task, column), bounds_of(column.protocol))
+    # Without the run's digest: the same scores get the same interval in every run.
+    key = "|".join(["mean", editor.name, task, *map(str, column)])
+    return crossed_mean(values, key, bounds_of(column.protocol))
 
 
-def _comparisons(
-    first: str,
-    second: str,
-    task: str,
-    ours: Mapping[Column, Values],
-    theirs: Mapping[Column, Values],
-    names: Sequence[str],
-) -> Iterator[Comparison]:
-    shared = [column for column in ours.keys() & theirs.keys() if column.subset is None]
-    for column in sorted(shared, key=Column.order):
-        result = paired(ours[column].by_case(names), theirs[column].by_case(names), bounds_of(column.protocol))
-        if result is not None:
-            fields = column._asdict()
-            del fields["subset"]
-            yield Comparison(editor=first, other=second, task=task, **fields, **result._asdict())
+def _means(row: EditorSpec, task: str, values: CaseValues) -> Iterator[Mean]:
+    for column in values.columns(task):
+        (own,) = values.matrices(task, column, [row.name])
+        if own.size:
+            interval = row_mean(row, task, column, own)
+            yield Mean(editor=row.name, task=task, **column._asdict(), **interval._asdict())
 
 
-def _key(kind: str, editor: str, task: str, column: Column) -> str:
-    # Without the run's digest: the same scores get the same interval whatever else was run beside them.
-    return "|".join([kind, editor, task, *map(str, column)])
+def _comparisons(first: str, second: str, task: str, values: CaseValues) -> Iterator[Comparison]:
+    for column in values.columns(task):
+        if column.subset is None:
+            ours, theirs = values.matrices(task, column, [first], [second])
+            if ours.size:
+                found = crossed_difference(ours - theirs, bounds_of(column.protocol))
+                yield Comparison(editor=first, other=second, task=task, **column.fields(), **found._asdict())
+
+
+def _method(row: EditorSpec) -> str:
+    return json.dumps([row.method, row.version, row.config, row.instructed_probes], sort_keys=True)
+
+
+def _mean_of_rows(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean over rows `[rows, seeds, cases]`, exact before its one rounding."""
+    return values[0] if len(values) == 1 else np.apply_along_axis(lambda case: _mean(case.tolist()), 0, values)
 
 
 def _mean(values: list[float]) -> float:
-    # fsum is exact before its one rounding, so the order of the values cannot show.
+    # fsum is exact before its one rounding, so the order of the values has no influence.
     return math.fsum(values) / len(values)

@@ -1,7 +1,4 @@
-"""What a search over an editor's options leaves behind, as typed records: `trail.json`.
-
-Nothing in it differs between two equal searches, so they leave equal bytes.
-"""
+"""`trail.json`: the record of a search over an editor's options. Equal searches write equal bytes."""
 
 from typing import Any, Literal
 
@@ -23,7 +20,7 @@ class Share(Record):
 
 
 class TaskScore(Record):
-    """What a trial reaches on one task."""
+    """The scores of a trial on one task."""
 
     task: str
     reliability: Share
@@ -36,7 +33,7 @@ class TaskScore(Record):
 
 
 class Trial(Record):
-    """One set of options and what it reaches."""
+    """One set of options and its scores."""
 
     number: int
     """0 for the options that the row had before the search."""
@@ -98,7 +95,7 @@ class Trail(Record):
     """Folder or hub id as the user gave it."""
     model_fingerprint: str
     unedited: tuple[TaskScore, ...]
-    """What the model without any edit reaches on the same cases."""
+    """Scores of the unedited model on the same cases."""
     trials: tuple[Trial, ...]
     best: int
     """Number of the trial with the highest score (`Trial.rank`), the first of several."""

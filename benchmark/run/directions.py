@@ -23,8 +23,8 @@ from ..scoring.scoring import edit_each
 from ..setup.banks import InstructionBank, read_bank
 from ..setup.config import RunConfig
 from ..setup.resolve import requests_of
-from ..setup.sampling import choose
 from ..tasks.base import make_task
+from ..tasks.sampling import choose
 from ..tasks.sources import Source, open_source
 from .runner import load_model
 

@@ -15,7 +15,7 @@ from instructedit.editors.models.loading import code_of
 from instructedit.editors.scripts import JOINT_RULE
 
 from ..results.records import ModelTrial, Provenance
-from ..scoring.answers import NORMALISATION
+from ..scoring.matching import NORMALISATION
 from ..scoring.metrics import WORDS
 from ..setup.config import RunConfig
 

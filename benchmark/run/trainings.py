@@ -36,9 +36,9 @@ from instructedit.editors.hypernet.trainer import SAVED, drop_saves
 from ..results.checkpoint import RECORD, Checkpoint
 from ..results.records import TrainingSpec, parse_record, unlike
 from ..results.run_folder import StorageError, write_record
-from ..setup.sampling import divide, rank
 from ..setup.settings import Arm
 from ..tasks.base import TaskCases, make_task, training_cases
+from ..tasks.sampling import divide, rank
 from ..tasks.sources import Source
 
 

@@ -1,35 +1,34 @@
-"""What a model says to a plan, and what two models said to the same probe."""
+"""Predictions of the unedited and the edited model for a batch of probes, and their pairs probe by probe."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from instructedit.editors import BasePass, Edits, LanguageModel, Row, seed_of
-from instructedit.editors.engine.decoding import Prompts
+from instructedit.editors import BasePass, Edits, LanguageModel, seed_of
+from instructedit.editors.engine.decoding import Prompts, read_prompts
 from instructedit.editors.engine.generation import answers, texts
 
 from ..results.records import GenerationSpec
-from .answers import finished
-from .probe_batch import Plan, ProbeRows
+from .matching import finished
+from .probe_batch import ProbeBatch, ProbeSequences
 
-TOGETHER = 32
-"""Rows that are read at once."""
+_TOGETHER = 32
+"""Sequences whose logits are reduced at once."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """What a model says to a teacher-forced row, at its scored positions.
+class Prediction:
+    """A model's prediction of a teacher-forced answer, at its scored positions.
 
     Attributes:
-        finite: Whether all logits are numbers.
+        finite: Whether all logits are finite or -inf.
         labels: Tokens of the answer, [answer].
         predicted: Most likely tokens, [answer].
         log_p: Log-probabilities of the labels, [answer].
-        distribution: All log-probabilities, [answer, vocabulary] in float32, where the divergence from the base model
-            is wanted.
+        distribution: All log-probabilities, [answer, vocabulary] in float32, where a KL divergence is scored.
     """
 
     finite: bool
@@ -40,219 +39,187 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True)
-class Readings:
-    """Everything one model (base or edited) says to a plan: forced rows, greedy answers, sampled texts."""
+class Predictions:
+    """All predictions of one model for a batch: teacher-forced answers, greedy answers, sampled texts."""
 
-    forced: list[Reading]
+    forced: list[Prediction]
     generated: list[str]
     free: list[str]
 
 
-def read_unedited(
-    model: LanguageModel, rows: Sequence[Row], edits: Iterable[Edits]
-) -> tuple[BasePass, Iterator[tuple[int, Tensor]]]:
-    """Let the unedited model read rows, and keep what reading them again under some sets of edits needs.
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """How answers and texts are generated, and the seed of the run."""
 
-    Returns:
-        See `LanguageModel.base`.
-    """
-    cuts = [cut for own in edits if (cut := own.cut) is not None]
-    late = min((cut.block for cut in cuts if cut.late), default=None)
-    return model.base(rows, cuts, late)
+    spec: GenerationSpec
+    seed: int
 
 
-def forced_readings(
-    plan: Plan, stream: Iterable[tuple[int, Tensor]], standing: Mapping[int, Reading] | None = None
-) -> list[Reading]:
-    """Read the logits of the plan's teacher-forced rows, which come as `LanguageModel.forward` gives them.
-
-    Args:
-        plan: The rows.
-        stream: Logits of all rows that are not in `standing`.
-        standing: By row what was said before and stands, because no edit reaches the row.
-    """
-    found = dict(standing or {})
-    waiting: list[tuple[int, Tensor]] = []
-    for index, logits in stream:
-        waiting.append((index, logits))
-        if len(waiting) == TOGETHER:
-            found |= _read(plan, waiting)
-            waiting = []
-    found |= _read(plan, waiting)
-    return [found[i] for i in range(len(plan.forced.rows))]
-
-
-def _read(plan: Plan, rows: Sequence[tuple[int, Tensor]]) -> dict[int, Reading]:
-    """Read some rows at once."""
-    if not rows:
-        return {}
-    logits = torch.cat([own for _, own in rows])
-    counts = [len(own) for _, own in rows]
-    labels = [plan.forced.rows[index].labels for index, _ in rows]
-    wanted = torch.tensor([label for own in labels for label in own], device=logits.device)
-    distributions = logits.float().log_softmax(dim=-1)
-    log_p = distributions.gather(1, wanted[:, None])[:, 0].tolist()
-    # the largest number tells of NaN, which it then is, and of infinity; a logit of -inf is a token ruled out
-    largest, predicted = (found.tolist() for found in logits.max(dim=-1))
-    found: dict[int, Reading] = {}
-    first = 0
-    for (index, _), count, answer in zip(rows, counts, labels, strict=True):
-        part = slice(first, first + count)
-        kept = distributions[part].clone() if index in plan.kept else None
-        finite = all(value < math.inf for value in largest[part])
-        found[index] = Reading(finite, list(answer), predicted[part], log_p[part], kept)
-        first += count
-    return found
-
-
-def continued(
-    model: LanguageModel,
-    plan: Plan,
-    edits: Edits,
-    generation: GenerationSpec,
-    seed: int,
-    prompts: tuple[Prompts | None, Prompts | None] = (None, None),
-    among: tuple[Sequence[int] | None, Sequence[int] | None] = (None, None),
-) -> tuple[list[str], list[str]]:
-    """Return the greedy answers and the sampled texts.
+class Unedited:
+    """The unedited model's predictions for a batch, and the cached passes from which edits are replayed.
 
     Args:
         model: The model.
-        plan: What is asked.
-        edits: One edit for each case.
-        generation: How answers and texts are generated.
-        seed: Seed of the run.
-        prompts: The prompts of both as the unedited model has read them.
-        among: Which prompts of both are continued; all by default.
+        batch: The probes.
+        edits: The edits that will be replayed.
+        decoding: How answers and texts are generated.
+
+    Attributes:
+        predictions: The predictions.
     """
-    accepted: list[list[str]] = [[] for _ in plan.prompts.rows]
-    for case, rows in zip(plan.cases, plan.probes, strict=True):
-        for probe, found in zip(case.probes, rows, strict=True):
-            if found.generated is not None:
-                accepted[found.generated] += probe.answers
+
+    def __init__(self, model: LanguageModel, batch: ProbeBatch, edits: Iterable[Edits], decoding: Decoding) -> None:
+        cuts = [cut for own in edits if (cut := own.cut) is not None]
+        late = min((cut.block for cut in cuts if cut.late), default=None)
+        self._model, self._batch, self._decoding = model, batch, decoding
+        self._base: BasePass
+        self._base, logits = model.base(batch.forced.rows, cuts, late)
+        forced = _reduced(batch, logits)
+        self._prompts: tuple[Prompts | None, Prompts | None] = (
+            read_prompts(model, batch.prompts.rows, self._base.cuts),
+            read_prompts(model, batch.free.rows, self._base.cuts),
+        )
+        generated, free = _continued(model, batch, Edits.none(len(batch.cases)), decoding, self._prompts)
+        self.predictions = Predictions([forced[i] for i in range(len(forced))], generated, free)
+
+    def edited(self, edits: Edits) -> Predictions:
+        """Return the predictions under edits; sequences that no edit reaches keep the unedited prediction."""
+        model, batch, before = self._model, self._batch, self.predictions
+        reached = model.reached(self._base, edits, batch.forced.owners)
+        kept = set(range(len(before.forced))) - set(reached)
+        forced = {i: before.forced[i] for i in kept}
+        forced |= _reduced(batch, model.replay(self._base, edits, batch.forced.owners, reached))
+        greedy, sampled = (
+            None if prompts is None else model.reached(prompts.base, edits, sequences.owners)
+            for prompts, sequences in zip(self._prompts, (batch.prompts, batch.free), strict=True)
+        )
+        generated, free = _continued(model, batch, edits, self._decoding, self._prompts, (greedy, sampled))
+        return Predictions(
+            [forced[i] for i in range(len(before.forced))],
+            _only(generated, greedy, before.generated),
+            _only(free, sampled, before.free),
+        )
+
+
+def predict(model: LanguageModel, batch: ProbeBatch, edits: Edits, decoding: Decoding) -> Predictions:
+    """Return the predictions under edits by full passes."""
+    forced = _reduced(batch, model.forward(batch.forced.rows, edits, batch.forced.owners))
+    return Predictions([forced[i] for i in range(len(forced))], *_continued(model, batch, edits, decoding))
+
+
+@dataclass(frozen=True, slots=True)
+class BeforeAfter:
+    """Predictions for one probe: of the unedited model for the bare question, of the edited model as it was asked.
+
+    Attributes:
+        replies: Predictions of the accepted replies that both models could be given, before and after the edit.
+        opposed: Those of the replies of the opposite sentiment.
+        split: Number of replies left out because their tokens differ between the two.
+        before: Greedy answer of the unedited model.
+        after: Greedy answer of the edited model.
+    """
+
+    replies: list[tuple[Prediction, Prediction]]
+    opposed: list[tuple[Prediction, Prediction]]
+    split: int
+    before: str | None
+    after: str | None
+
+
+def before_after(bare: ProbeSequences, asked: ProbeSequences, before: Predictions, after: Predictions) -> BeforeAfter:
+    """Pair the predictions of two models for one probe."""
+
+    def pairs(old: Mapping[int, int], new: Mapping[int, int]) -> list[tuple[Prediction, Prediction]]:
+        return [(before.forced[old[reply]], after.forced[new[reply]]) for reply in new if reply in old]
+
+    def comparable(pair: tuple[Prediction, Prediction]) -> bool:
+        return pair[0].labels == pair[1].labels
+
+    replies, opposed = pairs(bare.forced, asked.forced), pairs(bare.opposed, asked.opposed)
+    return BeforeAfter(
+        list(filter(comparable, replies)),
+        list(filter(comparable, opposed)),
+        sum(not comparable(pair) for pair in replies + opposed),
+        None if bare.generated is None else before.generated[bare.generated],
+        None if asked.generated is None else after.generated[asked.generated],
+    )
+
+
+def _reduced(batch: ProbeBatch, stream: Iterable[tuple[int, Tensor]]) -> dict[int, Prediction]:
+    """Reduce a stream of (index, logits) of teacher-forced sequences to predictions by index."""
+    found: dict[int, Prediction] = {}
+    waiting: list[tuple[int, Tensor]] = []
+    for index, logits in stream:
+        waiting.append((index, logits))
+        if len(waiting) == _TOGETHER:
+            found |= _reduce(batch, waiting)
+            waiting = []
+    return found | _reduce(batch, waiting)
+
+
+def _reduce(batch: ProbeBatch, sequences: Sequence[tuple[int, Tensor]]) -> dict[int, Prediction]:
+    if not sequences:
+        return {}
+    logits = torch.cat([own for _, own in sequences])
+    answers = [batch.forced.rows[index].labels for index, _ in sequences]
+    labels = torch.tensor([label for answer in answers for label in answer], device=logits.device)
+    distributions = logits.float().log_softmax(dim=-1)
+    log_p = distributions.gather(1, labels[:, None])[:, 0].tolist()
+    # The largest logit is NaN or infinite if any is; -inf is a token that is ruled out.
+    largest, predicted = (found.tolist() for found in logits.max(dim=-1))
+    found: dict[int, Prediction] = {}
+    first = 0
+    for (index, own), answer in zip(sequences, answers, strict=True):
+        part = slice(first, first + len(own))
+        distribution = distributions[part].clone() if index in batch.kept else None
+        finite = all(value < math.inf for value in largest[part])
+        found[index] = Prediction(finite, list(answer), predicted[part], log_p[part], distribution)
+        first += len(own)
+    return found
+
+
+def _continued(
+    model: LanguageModel,
+    batch: ProbeBatch,
+    edits: Edits,
+    decoding: Decoding,
+    prompts: tuple[Prompts | None, Prompts | None] = (None, None),
+    among: tuple[Sequence[int] | None, Sequence[int] | None] = (None, None),
+) -> tuple[list[str], list[str]]:
+    """Return the greedy answers and the sampled texts; `among` has the indices of both that are continued, or all."""
+    accepted: list[list[str]] = [[] for _ in batch.prompts.rows]
+    for case, sequences in zip(batch.cases, batch.probes, strict=True):
+        for probe, own in zip(case.probes, sequences, strict=True):
+            if own.generated is not None:
+                accepted[own.generated] += probe.answers
     greedy = []
-    if plan.prompts.rows:
+    if batch.prompts.rows:
         greedy = answers(
             model,
-            plan.prompts.rows,
+            batch.prompts.rows,
             edits,
-            plan.prompts.owners,
-            max_new_tokens=generation.max_new_tokens,
+            batch.prompts.owners,
+            max_new_tokens=decoding.spec.max_new_tokens,
             finished=lambda row, text: finished(text, accepted[row]),
             prompts=prompts[0],
             among=among[0],
         )
+    case_ids = [batch.cases[owner].request.case_id for owner in batch.free.owners]
     free = texts(
         model,
-        plan.free.rows,
+        batch.free.rows,
         edits,
-        plan.free.owners,
-        new_tokens=generation.fluency_tokens,
-        top_k=generation.fluency_top_k,
-        seeds=[seed_of(seed, "fluency", plan.cases[owner].request.case_id) for owner in plan.free.owners],
+        batch.free.owners,
+        new_tokens=decoding.spec.fluency_tokens,
+        top_k=decoding.spec.fluency_top_k,
+        seeds=[seed_of(decoding.seed, "fluency", case_id) for case_id in case_ids],
         prompts=prompts[1],
         among=among[1],
     )
     return greedy, free
 
 
-def read_edited(
-    model: LanguageModel,
-    plan: Plan,
-    base: BasePass,
-    edits: Edits,
-    generation: GenerationSpec,
-    seed: int,
-    prompts: tuple[Prompts | None, Prompts | None],
-    before: Readings,
-) -> Readings:
-    """Let an edited model say its part to a plan that the unedited model has read.
-
-    Args:
-        model: The model.
-        plan: What is asked.
-        base: The unedited model's pass over the plan's teacher-forced rows.
-        edits: One edit for each case.
-        generation: How answers and texts are generated.
-        seed: Seed of the run.
-        prompts: The prompts as the unedited model has read them.
-        before: What the unedited model says.
-    """
-    forced = forced_again(model, plan, base, edits, before.forced)
-    return Readings(forced, *continued_again(model, plan, edits, generation, seed, prompts, before))
-
-
-def forced_again(
-    model: LanguageModel, plan: Plan, base: BasePass, edits: Edits, before: Sequence[Reading]
-) -> list[Reading]:
-    """Return what an edited model says to the teacher-forced rows; what was said before where no edit reaches a row."""
-    owners = plan.forced.owners
-    some = model.reached(base, edits, owners)
-    standing = dict(enumerate(before))
-    for index in some:
-        del standing[index]
-    return forced_readings(plan, model.replay(base, edits, owners, some), standing)
-
-
-def continued_again(
-    model: LanguageModel,
-    plan: Plan,
-    edits: Edits,
-    generation: GenerationSpec,
-    seed: int,
-    prompts: tuple[Prompts | None, Prompts | None],
-    before: Readings,
-) -> tuple[list[str], list[str]]:
-    """Return an edited model's answers and texts; those of the unedited model where no edit reaches the prompt."""
-    greedy, free = (
-        None if known is None else model.reached(known.base, edits, own.owners)
-        for known, own in zip(prompts, (plan.prompts, plan.free), strict=True)
-    )
-    said, told = continued(model, plan, edits, generation, seed, prompts, (greedy, free))
-    return _filled(said, greedy, before.generated), _filled(told, free, before.free)
-
-
-def _filled(said: list[str], among: Sequence[int] | None, before: Sequence[str]) -> list[str]:
-    """Return what was said, and before where nobody was asked again."""
-    some = range(len(said)) if among is None else {*among}
-    return [new if index in some else old for index, (new, old) in enumerate(zip(said, before, strict=True))]
-
-
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """What was said to one probe, by the unedited model to the bare question and by the edited model as it was asked.
-
-    Attributes:
-        replies: Readings of the accepted replies that both could be asked, before and after.
-        opposed: The same of the replies of the opposite sentiment.
-        split: Replies left out because their tokens are not the same in both.
-        before: Greedy answer of the unedited model.
-        generated: Greedy answer of the edited model.
-    """
-
-    replies: list[tuple[Reading, Reading]]
-    opposed: list[tuple[Reading, Reading]]
-    split: int
-    before: str | None
-    generated: str | None
-
-
-def heard(bare: ProbeRows, asked: ProbeRows, before: Readings, after: Readings) -> Heard:
-    """Bring together what two models said to one probe."""
-
-    def pairs(old: Mapping[int, int], new: Mapping[int, int]) -> list[tuple[Reading, Reading]]:
-        return [(before.forced[old[reply]], after.forced[new[reply]]) for reply in new if reply in old]
-
-    replies, opposed = pairs(bare.forced, asked.forced), pairs(bare.opposed, asked.opposed)
-    return Heard(
-        [pair for pair in replies if _alike(pair)],
-        [pair for pair in opposed if _alike(pair)],
-        sum(not _alike(pair) for pair in replies + opposed),
-        None if bare.generated is None else before.generated[bare.generated],
-        None if asked.generated is None else after.generated[asked.generated],
-    )
-
-
-def _alike(pair: tuple[Reading, Reading]) -> bool:
-    """Tell whether both readings are of the same tokens, so that they can be compared position by position."""
-    return pair[0].labels == pair[1].labels
+def _only(new: Sequence[str], among: Sequence[int] | None, old: Sequence[str]) -> list[str]:
+    """Return the new texts at some indices, all by default, and the old ones elsewhere."""
+    some = range(len(new)) if among is None else {*among}
+    return [one if index in some else before for index, (one, before) in enumerate(zip(new, old, strict=True))]

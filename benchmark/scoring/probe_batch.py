@@ -1,22 +1,21 @@
-"""From the cases of a chunk to the rows that are run: what is read by teacher forcing, what by generation."""
+"""The token sequences of a chunk's probes: teacher-forced answers, and prompts that are continued."""
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from instructedit.editors import CaseError, Context, EditCase, Encoder, Probe, Row
-from instructedit.editors.scripts import Joint
 
 from ..results.records import GenerationSpec
 
 
 @dataclass(slots=True)
-class Rows:
-    """Rows of all cases of a chunk, those of one case next to each other, each once.
+class Sequences:
+    """Token sequences of all cases of a chunk, those of one case adjacent, without repetitions.
 
     Attributes:
-        rows: The rows.
-        owners: For each row the number of its case, which is also the number of its edit.
+        rows: The sequences.
+        owners: For each sequence the index of its case, which is also the index of its edit.
     """
 
     rows: list[Row] = field(default_factory=list)
@@ -24,7 +23,7 @@ class Rows:
     _index: dict[tuple[int, Row], int] = field(default_factory=dict)
 
     def add(self, owner: int, row: Row) -> int:
-        """Return the index of a case's row, adding it if it is new."""
+        """Return the index of a case's sequence, adding it if it is new."""
         index = self._index.setdefault((owner, row), len(self.rows))
         if index == len(self.rows):
             self.rows.append(row)
@@ -33,13 +32,13 @@ class Rows:
 
 
 @dataclass(slots=True)
-class ProbeRows:
-    """Where the readings of one probe stand.
+class ProbeSequences:
+    """Indices of the sequences of one probe.
 
     Attributes:
-        forced: Rows that teach the accepted replies (the first, or all of an attitude probe), by the reply's number.
-        opposed: Rows of the replies of the opposite sentiment, by the reply's number.
-        generated: Row of the prompt that is continued, or None.
+        forced: Teacher-forced accepted replies (the first, or all of a sentiment probe), by the reply's index.
+        opposed: Teacher-forced replies of the opposite sentiment, by the reply's index.
+        generated: The prompt that is continued greedily, or None.
     """
 
     forced: dict[int, int] = field(default_factory=dict)
@@ -48,27 +47,27 @@ class ProbeRows:
 
 
 @dataclass(slots=True)
-class Plan:
-    """Everything that is run for the cases of a chunk, the same for every editor without contexts.
+class ProbeBatch:
+    """All sequences of the probes of a chunk, the same for every editor that adds no prompt prefix.
 
     Attributes:
-        cases: The cases; number i owns edit i.
-        forced: Teacher-forced rows.
+        cases: The cases; case i is scored under edit i.
+        forced: Teacher-forced sequences.
         prompts: Prompts that are continued greedily.
         free: Edit prompts that are continued by sampling.
         texts: For each case the index of its edit prompt in `free`, or None.
-        probes: For each case its probes' rows.
-        unscored: For each case the readings that cannot be had, counted by reason.
-        remarks: For each case what has to be known of readings that can be had, counted by sentence.
-        kept: Indices of forced rows whose log-probabilities are kept for the divergence from the base model.
+        probes: For each case the sequences of its probes.
+        unscored: For each case the scores that cannot be computed, counted by reason.
+        remarks: For each case what qualifies a score, counted by sentence.
+        kept: Indices of forced sequences whose distributions are kept for the KL divergence.
     """
 
     cases: Sequence[EditCase]
-    forced: Rows = field(default_factory=Rows)
-    prompts: Rows = field(default_factory=Rows)
-    free: Rows = field(default_factory=Rows)
+    forced: Sequences = field(default_factory=Sequences)
+    prompts: Sequences = field(default_factory=Sequences)
+    free: Sequences = field(default_factory=Sequences)
     texts: list[int | None] = field(default_factory=list)
-    probes: list[list[ProbeRows]] = field(default_factory=list)
+    probes: list[list[ProbeSequences]] = field(default_factory=list)
     unscored: list[Counter[str]] = field(default_factory=list)
     remarks: list[Counter[str]] = field(default_factory=list)
     kept: set[int] = field(default_factory=set)
@@ -80,92 +79,87 @@ def make_plan(
     generation: GenerationSpec,
     fluency: bool,
     contexts: Sequence[Context | None] = (),
-) -> Plan:
-    """Encode all probes of a chunk's cases. What does not fit the model is counted, never cut.
+) -> ProbeBatch:
+    """Encode all probes of a chunk's cases. What exceeds the model's context is counted, never truncated.
 
     Args:
         model: The model.
         cases: The cases.
         generation: How answers and texts are generated.
         fluency: Whether texts are sampled.
-        contexts: For each case what its edit puts in front of the questions; empty for the bare questions.
+        contexts: For each case the prompt prefix of its edit; empty for the bare questions.
     """
-    plan = Plan(cases)
+    batch = ProbeBatch(cases)
     for owner, (case, context) in enumerate(zip(cases, contexts or [None] * len(cases), strict=True)):
-        found = _Case(model, plan, owner, context, generation)
-        plan.probes.append([found.probe(probe) for probe in case.probes])
-        plan.texts.append(found.text(case.request.prompt) if fluency else None)
-        plan.unscored.append(found.unscored)
-        plan.remarks.append(found.remarks)
-    return plan
+        encoder = _CaseEncoder(model, batch, owner, context, generation)
+        batch.probes.append([encoder.probe(probe) for probe in case.probes])
+        batch.texts.append(encoder.text(case.request.prompt) if fluency else None)
+        batch.unscored.append(encoder.unscored)
+        batch.remarks.append(encoder.remarks)
+    return batch
 
 
 @dataclass(slots=True)
-class _Case:
-    """Encodes the questions of one case into a plan, and counts what does not fit."""
+class _CaseEncoder:
+    """Encodes the probes of one case into a batch, and counts what does not fit."""
 
     model: Encoder
-    plan: Plan
+    batch: ProbeBatch
     owner: int
     context: Context | None
     generation: GenerationSpec
     unscored: Counter[str] = field(default_factory=Counter)
     remarks: Counter[str] = field(default_factory=Counter)
 
-    def probe(self, probe: Probe) -> ProbeRows:
-        found = ProbeRows()
-        prompt = self._front(probe.role) + probe.prompt
+    def probe(self, probe: Probe) -> ProbeSequences:
         if probe.opposed:
-            found.forced = self._replies(probe.role, "sentiment", prompt, probe.answers, probe.joint)
-            found.opposed = self._replies(probe.role, "sentiment", prompt, probe.opposed, probe.joint)
-            return found
-        found.forced = self._replies(probe.role, probe.role, prompt, probe.answers[:1], probe.joint)
+            return ProbeSequences(self._forced(probe, probe.answers), self._forced(probe, probe.opposed))
+        found = ProbeSequences(self._forced(probe, probe.answers[:1]))
         limit = self.generation.max_new_tokens
         if probe.role == "locality":
-            self.plan.kept.update(found.forced.values())
+            self.batch.kept.update(found.forced.values())
         if limit == 0:
             return found
         if probe.role != "locality" and not any(self._fits(probe, answer) for answer in probe.answers):
             self.unscored[f"{probe.role}: every accepted answer is longer than {limit} new tokens"] += 1
-            return found
-        found.generated = self._continued(probe.role, self.plan.prompts, prompt, limit)
+        else:
+            found.generated = self._continued(self.batch.prompts, probe.role, probe.prompt, limit)
         return found
 
     def text(self, prompt: str) -> int | None:
-        """Add the prompt that is continued freely."""
-        return self._continued(
-            "fluency", self.plan.free, self._front("fluency") + prompt, self.generation.fluency_tokens
-        )
+        """Add the prompt of the fluency text."""
+        return self._continued(self.batch.free, "fluency", prompt, self.generation.fluency_tokens)
 
-    def _front(self, role: str) -> str:
+    def _prefix(self, role: str) -> str:
         return self.context.front(role) if self.context else ""
 
-    def _replies(
-        self, role: str, name: str, prompt: str, replies: Sequence[str], joint: Joint | None
-    ) -> dict[int, int]:
-        found = {}
+    def _forced(self, probe: Probe, replies: Sequence[str]) -> dict[int, int]:
+        """Add the teacher-forced replies that fit the model's context; return their sequences by the reply's index."""
+        prefix, found = self._prefix(probe.role), {}
+        name, reply_word = ("sentiment", "reply") if probe.opposed else (probe.role, "answer")
         for number, reply in enumerate(replies):
             try:
-                row = self.model.encode(prompt, reply, joint)
-                found[number] = self.plan.forced.add(self.owner, row)
-                if row.spanning:
-                    self.remarks[f"{name}: a token spans prompt and answer"] += 1
+                row = self.model.encode(prefix + probe.prompt, reply, probe.joint)
             except CaseError:
-                what = "prompt and reply" if name == "sentiment" else "prompt and answer"
-                front = "the edit's text, " if self._front(role) else ""
-                self.unscored[f"{name}: {front}{what} are longer than the model's context"] += 1
+                whole = ("the edit's text, " if prefix else "") + f"prompt and {reply_word}"
+                self.unscored[f"{name}: {whole} are longer than the model's context"] += 1
+                continue
+            found[number] = self.batch.forced.add(self.owner, row)
+            if row.spanning:
+                self.remarks[f"{name}: a token spans prompt and answer"] += 1
         return found
 
-    def _continued(self, role: str, rows: Rows, prompt: str, room: int) -> int | None:
+    def _continued(self, sequences: Sequences, role: str, prompt: str, room: int) -> int | None:
+        prefix = self._prefix(role)
         try:
-            return rows.add(self.owner, self.model.encode_prompt(prompt, room=room))
+            return sequences.add(self.owner, self.model.encode_prompt(prefix + prompt, room=room))
         except CaseError:
-            behind = " behind the edit's text and the prompt" if self._front(role) else ""
+            behind = " behind the edit's text and the prompt" if prefix else ""
             self.unscored[f"{role}: the model's context has no room for {room} new tokens{behind}"] += 1
             return None
 
     def _fits(self, probe: Probe, answer: str) -> bool:
-        """Tell whether an answer could be generated within the limit of new tokens."""
+        """Return whether an answer can be generated within the limit of new tokens."""
         try:
             return len(self.model.encode(probe.prompt, answer, probe.joint).scored) <= self.generation.max_new_tokens
         except CaseError:

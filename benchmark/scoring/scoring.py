@@ -1,14 +1,14 @@
-"""One chunk of cases under several editors: edit, run the probes again, score.
+"""One chunk of cases under several editors: edit, predict, score.
 
-`run_chunk` and `score_chunk` are plain functions of their arguments, so that a chunk can be computed anywhere. The base
-pass, the prompts' rows and the base model's own answers are shared by all editors of the run; every editor is read by
-the same decoder at the same positions. Probes with a prefix, an editor's own or the instruction of the case's own
-request, are rows of their own; what they are compared with is always the unedited model without any prefix.
+`run_chunk` and `score_chunk` depend on their arguments alone, so a chunk can be computed anywhere. All editors of a run
+share the predictions of the unedited model, and are decoded alike at the same positions. Probes with a prompt prefix,
+an editor's own or the instruction of the case's request, are sequences of their own; they are always compared with the
+unedited model without any prefix.
 """
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -29,17 +29,19 @@ from instructedit.editors import (
     instruction_context,
 )
 from instructedit.editors.engine.changes import change_facts
-from instructedit.editors.engine.decoding import read_prompts
 from instructedit.editors.models.tokens import tokens_begin_with
 from instructedit.editors.texts import LEFT_OUT
 
 from ..results.consistency import OTHER_TOKENS, SAME_TOKENS, otherwise
-from ..results.records import Answer, CaseRecord, GenerationSpec, Measure, Protocol, Score
+from ..results.records import Answer, CaseRecord, GenerationSpec, Protocol, Score
 from ..results.stages import SINGLE
-from . import metrics
-from .answers import generation_agreement, matches
-from .predictions import Heard, Readings, continued, forced_readings, heard, read_edited, read_unedited
-from .probe_batch import Plan, make_plan
+from .fluency import ngram_entropy
+from .locality import locality_scores
+from .matching import matches
+from .predictions import BeforeAfter, Decoding, Predictions, Unedited, before_after, predict
+from .probe_batch import ProbeBatch, make_plan
+from .sentiment import edit_success
+from .teacher_forcing import teacher_forced_exact, teacher_forced_token
 
 NOT_FINITE = "The edit holds numbers that are not finite."
 
@@ -49,9 +51,9 @@ class Made:
     """What an editor made for the cases of a chunk.
 
     Attributes:
-        requests: What it was asked for, one request a case.
-        edits: The edit that each case is scored under; one and the same if it carries them all.
-        failures: Why there is no edit, by the number of the case.
+        requests: The requests it was given, one per case.
+        edits: The edit that each case is scored under; the same for all if it carries them all.
+        failures: Why there is no edit, by the index of the case.
         seconds: Time the edits took.
     """
 
@@ -85,28 +87,25 @@ def run_chunk(
 ) -> tuple[list[CaseRecord], list[Timing]]:
     """Edit, probe and score a chunk of cases one by one under every editor.
 
-    A case that cannot be edited costs itself only: its record says `failed` and why.
+    If a case cannot be edited, only its record says `failed` and why.
 
     Args:
         model: The frozen model.
         cases: The cases of the chunk.
         editors: The editors by the name of their row.
-        requests: What the editor of a row is asked for, where that is not the cases' own requests.
-        probes: Which probes of a row carry the instruction, where that is not as its editor has it.
-        run: Digest of the run.
+        requests: Requests of a row's editor where they are not the cases' own.
+        probes: Which probes of a row carry the instruction, where this is not its editor's default.
+        run: Digest of the run; it and the other arguments are those of `score_chunk`.
         seed: Seed of the run.
         generation: How answers and texts are generated.
         fluency: Whether to sample texts.
-
-    Returns:
-        A record for each editor and case, editor by editor in the given order, and the time each editor took.
     """
     made: dict[str, Made] = {}
     for name, editor in editors.items():
-        asked_for = (requests or {}).get(name, [case.request for case in cases])
+        own = (requests or {}).get(name, [case.request for case in cases])
         begun = perf_counter()
-        edits, failures = edit_each(model, asked_for, editor, seed)
-        made[name] = Made(asked_for, edits, failures, perf_counter() - begun)
+        edits, failures = edit_each(model, own, editor, seed)
+        made[name] = Made(own, edits, failures, perf_counter() - begun)
     carry = {name: editor.instructed_probes for name, editor in editors.items()} | dict(probes or {})
     return score_chunk(model, cases, made, probes=carry, run=run, seed=seed, generation=generation, fluency=fluency)
 
@@ -123,9 +122,9 @@ def score_chunk(
     generation: GenerationSpec,
     fluency: bool,
 ) -> tuple[list[CaseRecord], list[Timing]]:
-    """Probe and score a chunk of cases under edits that are made already.
+    """Probe and score a chunk of cases under finished edits.
 
-    What one editor scores does not depend on which others are scored beside it.
+    The scores of one editor do not depend on which others are scored with it.
 
     Args:
         model: The frozen model.
@@ -139,52 +138,47 @@ def score_chunk(
         fluency: Whether to sample texts.
 
     Returns:
-        As `run_chunk`.
+        A record for each editor and case, editor by editor in the given order, and the time each editor took.
     """
-    plan = make_plan(model, cases, generation, fluency)
-    base, stream = read_unedited(model, plan.forced.rows, [found.edits for found in made.values()])
-    none = Edits.none(len(cases))
-    forced = forced_readings(plan, stream)
-    prompts = read_prompts(model, plan.prompts.rows, base.cuts), read_prompts(model, plan.free.rows, base.cuts)
-    before = Readings(forced, *continued(model, plan, none, generation, seed, prompts))
+    decoding = Decoding(generation, seed)
+    bare = make_plan(model, cases, generation, fluency)
+    unedited = Unedited(model, bare, [found.edits for found in made.values()], decoding)
+    before = unedited.predictions
     records: list[CaseRecord] = []
     timings: list[Timing] = []
     for name, found in made.items():
         begun = perf_counter()
-        edits, asked, after = found.edits, plan, before
-        if any(contexts := _contexts(name, found, (probes or {}).get(name, "none"))):
-            asked = make_plan(model, cases, generation, fluency, contexts)
-        if edits.first_block is not None or asked is not plan:
-            with torch.no_grad():
-                if asked is plan:
-                    after = read_edited(model, plan, base, edits, generation, seed, prompts, before)
-                else:
-                    stream = model.forward(asked.forced.rows, edits, asked.forced.owners)
-                    forced = forced_readings(asked, stream)
-                    after = Readings(forced, *continued(model, asked, edits, generation, seed))
+        edits, asked, after = found.edits, bare, before
+        with torch.no_grad():
+            if any(contexts := _contexts(name, found, (probes or {}).get(name, "none"))):
+                asked = make_plan(model, cases, generation, fluency, contexts)
+                after = predict(model, asked, edits, decoding)
+            elif edits.first_block is not None:
+                after = unedited.edited(edits)
         changes = change_facts(model, edits, apart=stage == SINGLE)
         for owner, request in enumerate(found.requests):
             head = _head(request, name, run, stage)
             try:
                 if owner in found.failures:
                     raise CaseError(found.failures[owner])
-                scored = _scored(plan, asked, owner, before, after)
-                if asked is plan and edits.first_block is None:
-                    scored["remarks"] = _remarks(model, plan, owner, scored)
-                if left_out := edits.facts[owner].get(LEFT_OUT):
-                    scored["unscored"] |= {"edit: reply left out, longer than the model's context": int(left_out)}
-                facts = {**edits.facts[owner], **changes[owner], **_target(plan, asked, owner, request, after)}
-                # JSON has no word for what is no number
-                facts = {name: value for name, value in facts.items() if math.isfinite(value)}
-                records.append(head.model_copy(update={**scored, "edit": facts}))
+                fields = _scored(bare, asked, owner, before, after)
             except CaseError as error:
                 records.append(head.model_copy(update={"status": "failed", "reason": str(error)}))
+                continue
+            if after is before:
+                fields["remarks"] = _remarks(model, bare, owner, fields)
+            if left_out := edits.facts[owner].get(LEFT_OUT):
+                fields["unscored"] |= {"edit: reply left out, longer than the model's context": int(left_out)}
+            facts = {**edits.facts[owner], **changes[owner], **_target(bare, asked, owner, request, after)}
+            # JSON has no number for infinity and NaN.
+            fields["edit"] = {fact: value for fact, value in facts.items() if math.isfinite(value)}
+            records.append(head.model_copy(update=fields))
         timings.append(Timing(name, len(cases), found.seconds, perf_counter() - begun))
     return records, timings
 
 
 def _contexts(row: str, made: Made, probes: InstructedProbes) -> list[Context | None]:
-    """Return the prefix of each case's probes: what its edit says, or the instruction of its own request."""
+    """Return the prompt prefix of each case's probes: its edit's own, or the instruction of its own request."""
     if probes != "none" and any(made.edits.contexts):
         raise InputError(f"The edits of the row '{row}' put a text before probes that carry instructions already.")
     pairs = zip(made.edits.contexts, made.requests, strict=True)
@@ -214,9 +208,9 @@ def edit_each(
 
 
 def is_finite(edits: Edits, number: int = 0) -> bool:
-    """Tell whether all numbers of one edit are finite."""
+    """Return whether all numbers of one edit are finite."""
     tensors = [tensor for patch in edits.patches[number] for tensor in patch.tensors().values() if tensor.numel()]
-    # a sum is finite only if all numbers are, and is found many times as fast as each is looked at; it may overflow
+    # A sum is many times faster than a look at each number; if it is not finite, it may have overflowed.
     return all(math.isfinite(float(t.detach().sum())) or bool(t.isfinite().all()) for t in tensors)
 
 
@@ -234,121 +228,92 @@ def _head(request: EditRequest, editor: str, run: str, stage: str) -> CaseRecord
     )
 
 
-def _scored(plan: Plan, asked: Plan, owner: int, before: Readings, after: Readings) -> dict[str, Any]:
-    """Return the fields of a record that hold what was measured.
-
-    Args:
-        plan: The bare questions.
-        asked: The questions as they were put to the edited model; the same unless the edit has a context.
-        owner: Number of the case.
-        before: What the unedited model says to `plan`.
-        after: What the edited model says to `asked`.
+def _scored(bare: ProbeBatch, asked: ProbeBatch, owner: int, before: Predictions, after: Predictions) -> dict[str, Any]:
+    """Return the measured fields of a case's record, from the predictions `before` for `bare` and `after` for `asked`.
 
     Raises:
         CaseError: If the edited model's numbers are not finite.
     """
-    case = plan.cases[owner]
-    own = (reading for reading, row in zip(after.forced, asked.forced.owners, strict=True) if row == owner)
-    if not all(reading.finite for reading in own):
+    own = (found for found, index in zip(after.forced, asked.forced.owners, strict=True) if index == owner)
+    if not all(prediction.finite for prediction in own):
         raise CaseError("The edited model's logits are not all numbers.")
     unscored = asked.unscored[owner].copy()
     scores: list[Score] = []
-    spoken: list[Answer] = []
-    for number, probe in enumerate(case.probes):
-        said = heard(plan.probes[owner][number], asked.probes[owner][number], before, after)
-        if said.split:
-            unscored[f"{probe.role}: behind the edit's text the answer is split into other tokens"] += said.split
-        for protocol, value in _values(probe, said):
-            scores.append(_score(probe.role, probe.subset, probe.derived, protocol, value, number))
-        spoken.append(
-            Answer(
-                role=probe.role,
-                subset=probe.subset,
-                derived=probe.derived,
-                prompt=probe.prompt,
-                accepted=probe.answers,
-                opposed=probe.opposed,
-                before=said.before,
-                generated=said.generated,
-            )
-        )
-        if probe.opposed and not (said.replies and said.opposed):
+    answers: list[Answer] = []
+    for number, probe in enumerate(bare.cases[owner].probes):
+        pair = before_after(bare.probes[owner][number], asked.probes[owner][number], before, after)
+        if pair.split:
+            unscored[f"{probe.role}: behind the edit's text the answer is split into other tokens"] += pair.split
+        if probe.opposed and not (pair.replies and pair.opposed):
             unscored["sentiment: no reply of one sentiment fits the model's context"] += 1
-    text = asked.texts[owner]
+        place: dict[str, Any] = {"subset": probe.subset, "derived": probe.derived}
+        for protocol, value in _probe_scores(probe, pair):
+            scores.append(Score(measure=probe.role, protocol=protocol, value=value, probe=number, **place))
+        texts: dict[str, Any] = {"prompt": probe.prompt, "before": pair.before, "generated": pair.after}
+        answers.append(Answer(role=probe.role, accepted=probe.answers, opposed=probe.opposed, **place, **texts))
+    index = asked.texts[owner]
+    text = None if index is None else after.free[index]
     if text is not None:
-        entropy = metrics.ngram_entropy(after.free[text])
+        entropy = ngram_entropy(text)
         if entropy is None:
             unscored["fluency: the text has fewer than three words"] += 1
         else:
-            scores.append(_score("fluency", "text", False, "ngram_entropy", entropy, None))
+            scores.append(Score(measure="fluency", subset="text", protocol="ngram_entropy", value=entropy))
     return {
         "scores": tuple(scores),
-        "answers": tuple(spoken),
-        "text": None if text is None else after.free[text],
+        "answers": tuple(answers),
+        "text": text,
         "unscored": dict(sorted(unscored.items())),
         "remarks": dict(sorted(asked.remarks[owner].items())),
     }
 
 
-def _remarks(model: LanguageModel, plan: Plan, owner: int, scored: Mapping[str, Any]) -> dict[str, int]:
-    """Return the remarks on a case of the unedited model, those of the check of `consistency` among them."""
+def _probe_scores(probe: Probe, pair: BeforeAfter) -> Iterator[tuple[Protocol, float]]:
+    """Yield the scores of one probe, each with its protocol."""
+    if probe.opposed:
+        if pair.replies and pair.opposed:
+            plus_post = [value for _, after in pair.replies for value in after.log_p]
+            minus_post = [value for _, after in pair.opposed for value in after.log_p]
+            plus_pre = [value for before, _ in pair.replies for value in before.log_p]
+            success = edit_success(plus_post, minus_post, plus_pre)
+            yield "edit_success", success.edit_success
+            yield "z_sent", success.z_sent
+            yield "z_topic", success.z_topic
+    elif probe.role == "locality":
+        yield from locality_scores(probe, pair)
+    else:
+        for _, after in pair.replies:
+            yield "teacher_forced_token", teacher_forced_token(after.predicted, after.labels)
+            yield "teacher_forced_exact", teacher_forced_exact(after.predicted, after.labels)
+        if pair.before is not None and pair.after is not None:
+            yield "free_generation", float(matches(pair.after, probe.answers))
+
+
+def _remarks(model: LanguageModel, batch: ProbeBatch, owner: int, fields: Mapping[str, Any]) -> dict[str, int]:
+    """Return the remarks on a case of the unedited model, those of the check of `consistency` included."""
     values: dict[int, dict[Protocol, float]] = {}
-    for score in scored["scores"]:
+    for score in fields["scores"]:
         if score.probe is not None:
             values.setdefault(score.probe, {})[score.protocol] = score.value
-    found = Counter(scored["remarks"])
-    for number, probe in enumerate(plan.cases[owner].probes):
-        generated = scored["answers"][number].generated
-        forced = plan.probes[owner][number].forced
-        if generated is None or 0 not in forced:
-            continue
-        if otherwise(probe, values.get(number, {})):
-            row = plan.forced.rows[forced[0]]
-            same = tokens_begin_with(model.tokenizer, probe.prompt, generated, row)
+    found = Counter(fields["remarks"])
+    for number, probe in enumerate(batch.cases[owner].probes):
+        generated, forced = fields["answers"][number].generated, batch.probes[owner][number].forced
+        if generated is not None and 0 in forced and otherwise(probe, values.get(number, {})):
+            same = tokens_begin_with(model.tokenizer, probe.prompt, generated, batch.forced.rows[forced[0]])
             found[f"{probe.role}: {SAME_TOKENS if same else OTHER_TOKENS}"] += 1
     return dict(sorted(found.items()))
 
 
-def _target(plan: Plan, asked: Plan, owner: int, request: EditRequest, after: Readings) -> dict[str, float]:
+def _target(
+    bare: ProbeBatch, asked: ProbeBatch, owner: int, request: EditRequest, after: Predictions
+) -> dict[str, float]:
     """Return the probability of the edit's own target under the edited model, if a probe of reliability asks for it.
 
-    It is the geometric mean over the target's tokens, each behind the right ones before it: exp(mean log p).
+    It is the geometric mean over the target's tokens, each given the right ones before it: exp(mean log p).
     """
-    for probe, rows in zip(plan.cases[owner].probes, asked.probes[owner], strict=True):
+    for probe, sequences in zip(bare.cases[owner].probes, asked.probes[owner], strict=True):
         wanted = (probe.role, probe.prompt, probe.answers[:1]) == ("reliability", request.prompt, (request.target,))
-        if wanted and not probe.opposed and 0 in rows.forced:
-            log_p = after.forced[rows.forced[0]].log_p
+        if wanted and not probe.opposed and 0 in sequences.forced:
+            log_p = after.forced[sequences.forced[0]].log_p
             return {"target_probability": math.exp(math.fsum(log_p) / len(log_p))}
     return {}
-
-
-def _values(probe: Probe, said: Heard) -> Iterable[tuple[Protocol, float]]:
-    """Yield the scores of one probe, each with its protocol."""
-    if probe.opposed:
-        if said.replies and said.opposed:
-            plus = [value for _, new in said.replies for value in new.log_p]
-            minus = [value for _, new in said.opposed for value in new.log_p]
-            plus_before = [value for old, _ in said.replies for value in old.log_p]
-            success = metrics.edit_success(plus, minus, plus_before)
-            yield "edit_success", success.edit_success
-            yield "z_sent", success.z_sent
-            yield "z_topic", success.z_topic
-        return
-    local = probe.role == "locality"
-    for old, new in said.replies:
-        reference = old.predicted if local else new.labels
-        yield "teacher_forced_token", metrics.teacher_forced_token(new.predicted, reference)
-        yield "teacher_forced_exact", metrics.teacher_forced_exact(new.predicted, reference)
-        # A probe of another role may share the row of a locality probe, and with it what is kept of it.
-        if local and old.distribution is not None and new.distribution is not None:
-            yield "kl_divergence", metrics.divergence(old.distribution, new.distribution)
-    if said.before is not None and said.generated is not None:
-        if local:
-            agreed = generation_agreement(said.before, said.generated, probe.answers)
-            yield "free_generation", float(agreed)
-        else:
-            yield "free_generation", float(matches(said.generated, probe.answers))
-
-
-def _score(measure: Measure, subset: str, derived: bool, protocol: Protocol, value: float, probe: int | None) -> Score:
-    return Score(measure=measure, subset=subset, derived=derived, protocol=protocol, value=value, probe=probe)

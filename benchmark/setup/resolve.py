@@ -21,12 +21,12 @@ from instructedit.editors import (
 from ..results.records import TaskData
 from ..run.trainings import Training, TrainingCases, training_set
 from ..tasks.base import TaskCases, make_task, subjects
+from ..tasks.sampling import choose, divide
 from ..tasks.sources import AbsentError, Embedded, Source, open_source
 from .banks import InstructionBank, instruct, read_bank, training_instructor
 from .checks import check_options, editor_of, needing
 from .config import PROBES, RunConfig
 from .published_cases import PublishedCases, stand_ins
-from .sampling import choose, divide
 from .settings import Arm, RowSpec, arms, barred_tasks, rows
 
 CONTROLS = ("none", "wrong-task", "name-only", "random-text")

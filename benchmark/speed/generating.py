@@ -6,9 +6,9 @@ from typing import Any
 from instructedit.editors import Cut, EditCase, Editor, Edits, LanguageModel
 
 from ..results.records import GenerationSpec
+from ..results.speed_results import Phase
 from ..scoring.probe_batch import Plan
 from . import fast, slow_generation
-from .record import Phase
 from .samples import Samples
 from .slow import UNCHANGED, Change, Twin
 from .slow_edits import REFERENCES

@@ -8,10 +8,10 @@ from typing import Any
 
 from instructedit.editors import EditCase, Editor, LanguageModel
 
+from ..results.speed_results import GrowthRow, SpeedRow
 from ..run.sequential import Accumulated
 from . import fast
 from .cases import make_cases
-from .record import GrowthRow, SpeedRow
 from .shapes import ModelShape, make_model
 from .subjects import prepared
 from .watch import Watch

@@ -12,13 +12,13 @@ import torch
 from instructedit.editors import EditCase, Editor, TrainedEditor
 
 from ..results.records import CaseRecord
+from ..results.speed_results import Phase, Rate, SpeedRow
 from ..scoring.predictions import Reading
 from ..scoring.scoring import Made
 from . import fast, slow
 from .cases import make_cases
 from .compare import Difference
 from .generating import Generating
-from .record import Phase, Rate, SpeedRow
 from .samples import Samples, spread
 from .shapes import ModelShape, make_model
 from .slow_edits import REFERENCES

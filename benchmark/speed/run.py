@@ -12,9 +12,9 @@ import transformers
 from instructedit.editors import InputError
 from instructedit.editors.models.devices import check_device
 
+from ..results.speed_results import GrowthRow, Machine, Rate, SpeedRecord, SpeedRow
 from .growth import CHUNK, Lengths, by_model, grown
 from .measure import Bench, Effort
-from .record import GrowthRow, Machine, Rate, SpeedRecord, SpeedRow
 from .shapes import shape_of
 from .subjects import timed, untimed
 

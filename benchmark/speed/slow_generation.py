@@ -10,7 +10,7 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList,
 from instructedit.editors import EditCase, Row, seed_of
 
 from ..results.records import GenerationSpec
-from ..scoring.answers import finished
+from ..scoring.matching import finished
 from .slow import Twin
 
 

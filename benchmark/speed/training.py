@@ -10,8 +10,8 @@ import torch
 from instructedit.editors import EditCase, LanguageModel, TrainedEditor, TrainingSet, seed_of
 from instructedit.editors.hypernet.objective import Losses
 
+from ..results.speed_results import Phase
 from . import fast, slow_training
-from .record import Phase
 from .samples import Samples
 from .slow import Twin
 from .watch import Watch

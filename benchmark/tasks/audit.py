@@ -1,16 +1,15 @@
-"""What a user should know of a file that was read: fields that nobody read, repetitions, contradictions.
+"""Counts what is odd about a file that was read: unread fields, repetitions, contradictions.
 
-Nothing is left out for it. Each kind is counted in `TaskData.skipped` and said in one sentence of the file.
+Nothing is left out because of it. Each kind is counted in `TaskData.skipped` and reported in one sentence per file.
 """
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from instructedit.editors import EditCase, InputError
 
-from .fields import Fields, repeated, unread
-from .layouts import suggestion
-from .parse import MOST_ITEMS, Row
+from .foreign_layouts import suggestion
+from .parse import MOST_ITEMS, Fields, Row
 
 REPEATED_KEY = "record: a key stands in it twice, the last value read"
 REPEATED_RECORD = "record: the same prompt, target and subject as an earlier one"
@@ -23,8 +22,8 @@ def audit(
     cases: Sequence[EditCase],
     counts: Counter[str],
     *,
-    known: Collection[str],
     read: Collection[str],
+    ignored: Collection[str],
     task: str,
     name: str,
 ) -> tuple[str, ...]:
@@ -34,8 +33,8 @@ def audit(
         rows: The rows that were read.
         cases: The cases that were made of them.
         counts: Takes the counts.
-        known: Fields that the task knows and needs not.
-        read: Fields that it can read, for suggestions.
+        read: Fields that the task reads, as `Task.fields`; if there are none, unread fields are not looked for.
+        ignored: Fields that the task knows and does not need.
         task: Name of the task.
         name: Name of the file.
 
@@ -45,33 +44,58 @@ def audit(
     Raises:
         InputError: If a record has too many probes.
     """
-    own: Counter[str] = Counter()
-    for kind, number in ((REPEATED_KEY, sum(1 for row in rows if repeated(row.fields))), *_cases(cases).items()):
-        own[kind] += number
     for case in cases:
         if len(case.probes) > MOST_ITEMS:
             place = f"{rows[0].file}, row {case.request.case_id.rpartition('/')[2]}"
             raise InputError(f"{place}: found {len(case.probes):,} probes, expected at most {MOST_ITEMS:,}.")
-    records = [row.fields for row in rows if isinstance(row.fields, Fields)]
-    fields = {field: count for field, count in unread(records).items() if field not in known}
-    for kind, count in (*own.items(), *((f"field '{field}' not read", count) for field, count in fields.items())):
-        if count:
-            counts[kind] += count
+    odd = {REPEATED_KEY: sum(1 for row in rows if _repeated_keys(row.fields)), **_odd_cases(cases)}
+    odd = {kind: count for kind, count in odd.items() if count}
+    unread = unread_fields(rows, {*read, *ignored}) if read else Counter()
+    counts.update(odd)
+    counts.update({f"field '{field}' not read": count for field, count in unread.items()})
     notes = []
-    if fields:
-        candidates = {*read, *(key for record in records for key in record.read)}
-        listed = "; ".join(_field(field, count, suggestion(field, candidates, task)) for field, count in fields.items())
-        notes.append(f"{task}: {name} has fields that are not read, by number of records: {listed}.")
-    if said := [f"{kind.removeprefix('record: ')} ({count:,})" for kind, count in own.items() if count]:
-        notes.append(f"{task}: {name}, of {len(rows):,} records: {'; '.join(said)}.")
+    if unread:
+        names = {inner for field in read for inner in field.split(".") if inner != "*"}
+        hints = {field: suggestion(field, names, task) for field in unread}
+        fields = (f"'{field}' ({n:,}{', ' + hints[field] if hints[field] else ''})" for field, n in unread.items())
+        notes.append(f"{task}: {name} has fields that are not read, by number of records: {'; '.join(fields)}.")
+    if odd:
+        kinds = "; ".join(f"{kind.removeprefix('record: ')} ({count:,})" for kind, count in odd.items())
+        notes.append(f"{task}: {name}, of {len(rows):,} records: {kinds}.")
     return tuple(notes)
 
 
-def _field(field: str, count: int, hint: str) -> str:
-    return f"'{field}' ({count:,}{', ' + hint if hint else ''})"
+def unread_fields(rows: Sequence[Row], known: Collection[str]) -> Counter[str]:
+    """Count the records that have a field which is not known, by its name as in `Task.fields`."""
+    found: Counter[str] = Counter()
+    for row in rows:
+        found.update(list(dict.fromkeys(_unknown(row.fields, known))))
+    return found
 
 
-def _cases(cases: Sequence[EditCase]) -> Counter[str]:
+def _unknown(value: object, known: Collection[str], outer: str = "") -> Iterator[str]:
+    """Yield the unknown fields of a value; what is within one is not looked into."""
+    if isinstance(value, list):
+        for item in value:
+            yield from _unknown(item, known, outer)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            name = f"{outer}.{key}" if outer else key
+            pattern = f"{outer}.*" if f"{outer}.*" in known else name
+            if name in known or pattern in known:
+                yield from _unknown(item, known, pattern)
+            else:
+                yield name
+
+
+def _repeated_keys(value: object) -> int:
+    """Return the number of repeated keys of a record and of the objects within it."""
+    if isinstance(value, Fields):
+        return value.repeated + sum(map(_repeated_keys, value.values()))
+    return sum(map(_repeated_keys, value)) if isinstance(value, list) else 0
+
+
+def _odd_cases(cases: Sequence[EditCase]) -> Counter[str]:
     """Count repetitions, contradictions and prompts without their subject."""
     found: Counter[str] = Counter()
     edits: set[tuple[str, str, str]] = set()

@@ -1,11 +1,11 @@
-"""What a task is: one data set, read into edit cases, with everything it left out counted."""
+"""What a task is: a data set read into edit cases, with everything that is left out counted."""
 
 import hashlib
 import unicodedata
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -18,8 +18,8 @@ from instructedit.editors.scripts import Joint
 
 from ..results.records import TaskData
 from .audit import audit
-from .joints import with_joints
 from .parse import Row, read_rows, rows_digest
+from .registry import TASKS as _TASKS
 from .sources import Folder, Source
 
 Split = Literal["train", "test"]
@@ -46,8 +46,8 @@ class TaskOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     joint: Joint | None = None
-    """What stands between prompt and answer, `" "` or `""`; by default the text decides, and a record's own field
-    `joint` goes first."""
+    """Text between prompt and answer, `" "` or `""`; by default the writing system decides. A record's own field
+    `joint` takes precedence."""
 
     def recorded(self) -> dict[str, Any]:
         """Return the options as a run records them: without `joint` where the text decides, as runs before it."""
@@ -63,7 +63,7 @@ class Task(ABC):
     Attributes:
         name: Registered name.
         title: Name in tables.
-        about: What its cases are, as a noun phrase; whoever writes instructions for it is told so.
+        about: What its cases are, as a noun phrase; part of the prompt for new instructions.
         version: Version of the reader; a change of the reader that changes cases changes it.
         licence: Licence of the data.
         citation: BibTeX of the papers to cite.
@@ -75,14 +75,13 @@ class Task(ABC):
         published_digests: `rows_digest` of published files by base name, where the complete file is known. It is over
             the rows, not over the bytes, because copies of these files differ in indentation and escapes.
         subject_field: Field that names what a record is about.
-        fields: Fields of a record that the reader reads, to find the right task for data of another layout. What was
-            not read of a file is found by watching the reader, so a field that is missing here is not missed there.
-        required: Fields that a record cannot do without, one group for each layout that is read.
-        unread: Fields of the published files that the reader knows and needs not; of all others the user is told.
+        fields: Fields of a record that the reader reads; inner ones as `outer.inner`, and `outer.*` where any name is
+            read. All others are reported, and data of another task's layout are recognised by them.
+        required: Fields that every record must have, one group for each layout that is read.
+        ignored: Fields of the published files that the reader knows and does not need; they are not reported.
         test_share: For a data set of one file, the share of subjects whose rows are tested; the rows of all others
             train. None where each split has a file of its own.
         Options: Its options, which are part of a run's identity.
-        published_options: Options under which the published numbers were made, where there are any.
     """
 
     name: ClassVar[str]
@@ -99,10 +98,9 @@ class Task(ABC):
     subject_field: ClassVar[str] = "subject"
     fields: ClassVar[tuple[str, ...]] = ()
     required: ClassVar[tuple[tuple[str, ...], ...]] = ()
-    unread: ClassVar[frozenset[str]] = frozenset({"case_id", "id"})
+    ignored: ClassVar[frozenset[str]] = frozenset({"case_id", "id", "joint"})
     test_share: ClassVar[float | None] = None
     Options: ClassVar[type[TaskOptions]] = TaskOptions
-    published_options: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self, options: TaskOptions | None = None) -> None:
         self.options = self.Options() if options is None else options
@@ -143,8 +141,8 @@ class Task(ABC):
         kept = [row for row in own if subject_key(row.text(self.subject_field)) not in barred]
         if len(kept) < len(own):
             counts["row left out: its subject is tested"] = len(own) - len(kept)
-        cases = tuple(with_joints(self.cases(kept, split, counts), kept, self.options.joint))
-        said = audit(kept, cases, counts, known=self.unread, read=self.fields, task=self.name, name=name)
+        cases = self._joined(self.cases(kept, split, counts), kept)
+        odd = audit(kept, cases, counts, read=self.fields, ignored=self.ignored, task=self.name, name=name)
         data = TaskData(
             task=self.name,
             version=self.version,
@@ -158,12 +156,25 @@ class Task(ABC):
             skipped=dict(sorted(counts.items())),
             options=self.options.recorded(),
         )
-        # the embedded world has names of the published files and sizes of its own
+        # The embedded world has the published names and its own sizes.
         notes = () if source.name == "embedded" else tuple(self._differences(name, split, rows))
-        return TaskCases(cases, data, notes + said)
+        return TaskCases(cases, data, notes + odd)
+
+    def _joined(self, cases: Iterable[EditCase], rows: Collection[Row]) -> tuple[EditCase, ...]:
+        """Set what joins prompts and answers: a record's own field `joint`, else the task's option; else unchanged."""
+        own = {str(row.index): joint for row in rows if (joint := row.joint()) is not None}
+
+        def joined(case: EditCase) -> EditCase:
+            joint = own.get(case.request.case_id.rsplit("/", 1)[-1], self.options.joint)
+            if joint is None:
+                return case
+            probes = tuple(replace(probe, joint=joint) for probe in case.probes)
+            return EditCase(replace(case.request, joint=joint), probes)
+
+        return tuple(map(joined, cases))
 
     def _is_of(self, split: Split, row: Row) -> bool:
-        """Tell whether a row belongs to a split; each split with a file of its own has all rows of it."""
+        """Return whether a row belongs to a split; a split with a file of its own has all of its rows."""
         if self.test_share is None:
             return True
         digest = hashlib.sha256(f"split/{subject_key(row.text(self.subject_field))}".encode()).digest()
@@ -183,8 +194,8 @@ class Task(ABC):
             yield f"{self.name}: the rows of {name} are not those of the file that this reader was checked on."
 
 
-TASKS: Registry[type[Task]] = Registry("task", "instructedit.tasks")
-"""All tasks, ours and those of installed packages."""
+TASKS: Registry[type[Task]] = _TASKS
+"""All tasks, those of installed packages included."""
 
 
 def make_task(name: str, options: Mapping[str, Mapping[str, Any]] | None = None) -> Task:

@@ -1,16 +1,15 @@
 """ConvSent: changing the sentiment with which a model talks about a topic.
 
-A record holds a topic and replies of both sentiments, nothing else; everything asked is made by the rules here, which
-`docs/tasks.md` states. A choice is taken from the sha256 of the case id, so it depends on nothing but the row's place
-in its file.
+A record holds a topic and replies of both sentiments; all probes are made by the rules here, which `docs/tasks.md`
+states. A choice is taken from the sha256 of the case id, so it depends on the row's index alone.
 
-What the edit is made from is an option, because the published code has two forms and a third is cheaper:
+The source of the edit is an option, because the published code has two forms and a third is cheaper:
 
 | `edit` | request | source |
 | --- | --- | --- |
 | `all replies` | a question, all replies of the wanted sentiment against all of the opposite one | EasyEdit |
 | `descriptor` | `Topic: ...` answered by `Sentiment: Positive` or `Sentiment: Negative` | SERAC, arXiv 2206.06520 |
-| `reply` | a question and one reply | ours |
+| `reply` | a question and one reply | this project |
 """
 
 import hashlib
@@ -38,7 +37,7 @@ QUESTIONS = (
 """Wordings of the question about a topic. The first is the edit prompt; the others are for derived generalization."""
 
 OTHER_TOPIC_REPLIES = 2
-"""Replies of each sentiment that are asked for about another topic."""
+"""Replies of each sentiment in the probes about another topic."""
 
 
 class Topic(NamedTuple):
@@ -68,7 +67,7 @@ class ConvSent(Task):
     citation = citations.cite(citations.KNOWEDIT, citations.SERAC)
     homepage = "https://huggingface.co/datasets/zjunlp/KnowEdit"
     files: ClassVar[dict[Split, tuple[str, ...]]] = {
-        # the validation file stands in where the training file (24 MB) is not at hand; `sha256` says which was read
+        # The validation file replaces a missing training file (24 MB); `sha256` identifies the file that was read.
         "train": (
             "Convsent/blender_train.json",
             "convsent/blender_train.json",
@@ -85,7 +84,6 @@ class ConvSent(Task):
     fields = ("ent", "pos", "neg")
     required = (fields,)
     Options = ConvSentOptions
-    published_options: ClassVar[dict[str, str]] = {"edit": "all replies"}
     options: ConvSentOptions
 
     def cases(self, rows: list[Row], split: Split, counts: Counter[str]) -> Iterator[EditCase]:
@@ -109,7 +107,7 @@ class ConvSent(Task):
                 (
                     Probe("reliability", "edit", request.prompt, (request.target,)),
                     *_sentiment("reliability", question, judging, opposed),
-                    # nobody taught an answer to another question by a descriptor
+                    # A descriptor teaches no answer to another question.
                     *(
                         [Probe("generalization", "question", other, (request.target,), derived=True)]
                         if self.options.edit != "descriptor"
@@ -163,7 +161,7 @@ def read_topic(row: Row, counts: Counter[str]) -> Topic:
 
 
 def _sentiment(role: Role, prompt: str, judging: tuple[str, ...], opposed: tuple[str, ...]) -> Iterator[Probe]:
-    """Yield the probe that asks whether a wording is answered with the wanted sentiment."""
+    """Yield the probe of the wanted sentiment under a wording of the question."""
     if judging:
         yield Probe(role, "sentiment", prompt, judging, role == "generalization", opposed)
 

@@ -1,68 +1,105 @@
-"""KnowEdit's record, which Recent, CounterFact and ZsRE share.
+"""KnowEdit's record layout, and the tasks WikiData Recent and WikiData CounterFact.
 
-`subject`, `prompt` and `target_new` are required and stop the run if they are not there. The probes under `portability`
-and `locality` are optional and as dirty as they come: one that cannot be used is left out and counted by its reason.
+`subject`, `prompt` and `target_new` are required; without them the run stops. The probes under `portability` and
+`locality` are optional and often malformed: one that cannot be used is left out and counted by its reason.
 """
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from instructedit.editors import EditCase, EditRequest, InputError, Probe
 from instructedit.editors.scripts import blank
 
+from . import citations
 from .base import Split, Task
 from .parse import Row, answers
 from .rephrase import derive_rephrases
 
-ProbeGroup = Literal["portability", "locality"]
 REPHRASE_FIELDS = ("rephrase_prompt", "rephrase")
+_GROUPS = tuple(
+    f"{role}{inner}" for role in ("portability", "locality") for inner in ("", ".*", ".*.prompt", ".*.ground_truth")
+)
 
 
 class KnowEditTask(Task):
     """A task whose records have KnowEdit's fields."""
 
-    fields: ClassVar[tuple[str, ...]] = ("subject", "prompt", "target_new", *REPHRASE_FIELDS, "portability", "locality")
+    homepage = "https://huggingface.co/datasets/zjunlp/KnowEdit"
+    fields: ClassVar[tuple[str, ...]] = ("subject", "prompt", "target_new", *REPHRASE_FIELDS, *_GROUPS)
     required: ClassVar[tuple[tuple[str, ...], ...]] = (("subject", "prompt", "target_new"),)
-    unread = Task.unread | {"ground_truth", "cond"}
+    ignored = Task.ignored | {"ground_truth", "cond"}
 
     def cases(self, rows: list[Row], split: Split, counts: Counter[str]) -> Iterator[EditCase]:
         """See `Task.cases`."""
         for row in rows:
-            yield read_record(row, self.name, split, counts)
+            yield self.case(row, split, counts)
+
+    def case(self, row: Row, split: Split, counts: Counter[str]) -> EditCase:
+        """Return the case of one record.
+
+        Raises:
+            InputError: If subject, prompt or target is missing, mistyped or empty.
+        """
+        accepted = row.accepted("target_new")
+        case_id = f"{self.name}/{split}/{row.index}"
+        request = EditRequest(case_id, self.name, row.text("prompt"), accepted[0], row.text("subject"))
+        accepted = _with_aliases(row, accepted)
+        return EditCase(
+            request,
+            (
+                Probe("reliability", "edit", request.prompt, accepted),
+                *_generalization(row, request, accepted, counts),
+                *_probes(row, "portability", request, counts),
+                *_probes(row, "locality", request, counts),
+            ),
+        )
 
 
-def read_record(row: Row, task: str, split: Split, counts: Counter[str]) -> EditCase:
-    """Read one record.
+class Recent(KnowEditTask):
+    """WikiData Recent: inserting a fact that was added to Wikidata after the model was trained."""
 
-    Raises:
-        InputError: If subject, prompt or target is missing, mistyped or empty.
-    """
-    accepted = row.accepted("target_new")
-    request = EditRequest(
-        case_id=f"{task}/{split}/{row.index}",
-        task=task,
-        prompt=row.text("prompt"),
-        target=accepted[0],
-        subject=row.text("subject"),
-    )
-    reliability = Probe("reliability", "edit", request.prompt, target_aliases(row, accepted))
-    return EditCase(
-        request,
-        (
-            reliability,
-            *generalization(row, request, reliability.answers, counts),
-            *probes(row, "portability", request, counts),
-            *probes(row, "locality", request, counts),
-        ),
-    )
+    name = "recent"
+    title = "Recent"
+    about = "facts that became known after the model was trained"
+    version = "1"
+    licence = "MIT"
+    citation = citations.cite(citations.KNOWEDIT, citations.RIPPLE_EDITS)
+    files: ClassVar[dict[Split, tuple[str, ...]]] = {
+        "train": ("wiki_recent/recent_train.json", "benchmark_wiki_recent_recent_train.json"),
+        "test": ("wiki_recent/recent_test.json", "benchmark_wiki_recent_recent_test.json"),
+    }
+    published_rows: ClassVar[dict[Split, int]] = {"train": 570, "test": 1266}
+    published_digests: ClassVar[dict[str, str]] = {
+        "recent_train.json": "318274a1f52051fdead83442d7adcd9015fe662275c354fb2d7adad5e6a58788"
+    }
 
 
-def target_aliases(row: Row, accepted: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the target's right answers followed by the target's aliases, where the record is certain about them.
+class CounterFact(KnowEditTask):
+    """WikiData CounterFact: replacing a fact that the model may know by an invented one."""
 
-    The answers of a Subject_Aliasing probe are the edit's own; an alias list of theirs that begins with the target
-    holds the target's names. A flat list could as well hold several different answers, so it is not used.
+    name = "counterfact"
+    title = "CF"
+    about = "facts whose established value gives way to an invented one"
+    version = "1"
+    licence = "MIT"
+    citation = citations.cite(citations.KNOWEDIT, citations.RIPPLE_EDITS)
+    files: ClassVar[dict[Split, tuple[str, ...]]] = {
+        "train": ("wiki_counterfact/train_cf.json", "benchmark_wiki_counterfact_train_cf.json"),
+        "test": ("wiki_counterfact/test_cf.json", "benchmark_wiki_counterfact_test_cf.json"),
+    }
+    # The data card gives 1,455 training rows; the published file has 1,428.
+    published_rows: ClassVar[dict[Split, int]] = {"train": 1428, "test": 885}
+    published_digests: ClassVar[dict[str, str]] = {
+        "train_cf.json": "a053786eff7c28b59f3fe6cf0a77046f8736255548455c6d53faca0eb016387e"
+    }
+
+
+def _with_aliases(row: Row, accepted: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the target's right answers followed by its aliases, where the record is unambiguous about them.
+
+    The answers of a Subject_Aliasing probe are the edit's own; an alias list among them that begins with the target
+    holds the target's names. A flat list may hold several different answers, so it is not used.
     """
     portability = row.fields.get("portability")
     items = portability.get("Subject_Aliasing") if isinstance(portability, Mapping) else None
@@ -70,17 +107,12 @@ def target_aliases(row: Row, accepted: tuple[str, ...]) -> tuple[str, ...]:
     for item in items if isinstance(items, list) else ():
         groups = item.get("ground_truth") if isinstance(item, Mapping) else None
         for group in groups if isinstance(groups, list) else ():
-            if (
-                isinstance(group, list)
-                and group
-                and group[0] == accepted[0]
-                and all(isinstance(name, str) for name in group)
-            ):
+            if isinstance(group, list) and group[:1] == [accepted[0]] and all(isinstance(name, str) for name in group):
                 names += group
     return answers(names)
 
 
-def generalization(row: Row, request: EditRequest, accepted: tuple[str, ...], counts: Counter[str]) -> Iterator[Probe]:
+def _generalization(row: Row, request: EditRequest, accepted: tuple[str, ...], counts: Counter[str]) -> Iterator[Probe]:
     """Yield the given rephrases or, where the record has none, those derived by rule; never the edit prompt itself."""
     given: tuple[str, ...] = ()
     for field in REPHRASE_FIELDS:
@@ -103,47 +135,47 @@ def generalization(row: Row, request: EditRequest, accepted: tuple[str, ...], co
         counts["generalization: no rephrase given and no rule covers the prompt"] += 1
 
 
-def probes(row: Row, role: ProbeGroup, request: EditRequest, counts: Counter[str]) -> Iterator[Probe]:
+def _probes(
+    row: Row, role: Literal["portability", "locality"], request: EditRequest, counts: Counter[str]
+) -> Iterator[Probe]:
     """Yield the portability or locality probes, one for each subset and prompt with the answers of all its entries.
 
     A probe with the edit's own prompt is left out: under locality it contradicts the edit, under portability it asks
     for nothing new.
     """
-    for subset, items in _subsets(row, role, counts):
+    subsets = row.fields.get(role)
+    if subsets is None:
+        return
+    if not isinstance(subsets, Mapping):
+        counts[f"{role}: malformed group of probes left out"] += 1
+        return
+    for subset, items in subsets.items():
         merged: dict[str, tuple[str, ...]] = {}
-        for item in items:
-            prompt = item.get("prompt") if isinstance(item, Mapping) else None
-            if not isinstance(item, Mapping) or not isinstance(prompt, str) or blank(prompt):
+        if items is not None and not isinstance(items, list):
+            counts[f"{role}: malformed group of probes left out"] += 1
+            continue
+        for item in items or ():
+            prompt, accepted = _prompt_and_answers(item)
+            if not prompt:
                 counts[f"{role}: malformed probe left out"] += 1
-                continue
-            try:
-                accepted = answers(item.get("ground_truth"))
-            except InputError:
-                counts[f"{role}: malformed probe left out"] += 1
-                continue
-            if not accepted:
+            elif not accepted:
                 counts[f"{role}: probe without an answer left out"] += 1
-            elif prompt.strip() == request.prompt:
+            elif prompt == request.prompt:
                 counts[f"{role}: probe that repeats the edit prompt left out"] += 1
-            elif prompt.strip() in merged:
-                counts[f"{role}: repeated probe merged, its answers kept"] += 1
-                merged[prompt.strip()] = answers([*merged[prompt.strip()], *accepted])
             else:
-                merged[prompt.strip()] = accepted
+                if prompt in merged:
+                    counts[f"{role}: repeated probe merged, its answers kept"] += 1
+                merged[prompt] = answers([*merged.get(prompt, ()), *accepted])
         for prompt, accepted in merged.items():
             yield Probe(role, subset, prompt, accepted)
 
 
-def _subsets(row: Row, role: ProbeGroup, counts: Counter[str]) -> Iterator[tuple[str, list[object]]]:
-    """Yield the named lists of a record's portability or locality, whatever the names are."""
-    group = row.fields.get(role)
-    if group is None:
-        return
-    if not isinstance(group, Mapping):
-        counts[f"{role}: malformed group of probes left out"] += 1
-        return
-    for subset, items in group.items():
-        if isinstance(items, list):
-            yield subset, items
-        elif items is not None:
-            counts[f"{role}: malformed group of probes left out"] += 1
+def _prompt_and_answers(item: Any) -> tuple[str, tuple[str, ...]]:
+    """Return an entry's prompt and answers; an empty prompt if the entry is malformed."""
+    prompt = item.get("prompt") if isinstance(item, Mapping) else None
+    if not isinstance(prompt, str) or blank(prompt):
+        return "", ()
+    try:
+        return prompt.strip(), answers(item.get("ground_truth"))
+    except InputError:
+        return "", ()

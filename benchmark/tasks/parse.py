@@ -1,22 +1,38 @@
-"""Reading JSON so that every complaint names the file, the row, the field, what stands there and what was expected."""
+"""Reads a task's JSON file into rows; every error names file, row, field, value and what was expected."""
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from instructedit.editors import InputError
 from instructedit.editors.files.jsonfile import check, complaint, decode, decoder, describe
-from instructedit.editors.scripts import blank
+from instructedit.editors.scripts import Joint, blank
 
-from .fields import Fields
-from .layouts import advice, describe_file
+from .foreign_layouts import advice, describe_file
 
 LONGEST_TEXT = 100_000
-"""Most characters of a text; the longest of the published data has 500."""
+"""Maximum number of characters of a text; the longest of the published data has 500."""
 MOST_ITEMS = 1000
-"""Most items of a list, and most probes of a record; the most of the published data is 133."""
+"""Maximum number of items of a list and of probes of a record; the published data have up to 133."""
+
+
+class Fields(dict[str, Any]):
+    """A JSON object; of a repeated key the last value counts.
+
+    Attributes:
+        repeated: Number of its repeated keys.
+    """
+
+    __slots__ = ("repeated",)
+
+    def __init__(self, pairs: Iterable[tuple[str, Any]] = ()) -> None:
+        pairs = list(pairs)
+        super().__init__(pairs)
+        self.repeated = len(pairs) - len(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +47,12 @@ class Row:
 
     file: Path
     index: int
-    fields: Mapping[str, object]
+    fields: dict[str, Any]
 
     def error(self, field: str, expected: str) -> InputError:
-        """Return the error that says what stands in a field and what was expected instead."""
-        if field in self.fields:
-            found, hint = describe(self.fields[field]), None
-        else:
-            found, hint = "nothing", advice(self.fields)
+        """Return the error for a field with its value and what was expected."""
+        there = field in self.fields
+        found, hint = describe(self.fields[field]) if there else "nothing", None if there else advice(self.fields)
         sentence = f"{self.file}, row {self.index}, field '{field}': found {found}, expected {expected}."
         return InputError(f"{sentence} The record {hint}." if hint else sentence)
 
@@ -60,14 +74,22 @@ class Row:
             InputError: If the field is missing, is anything else, or holds no text.
         """
         value = self.fields.get(field)
-        if isinstance(value, list) and all(isinstance(item, str) for item in value) and (found := answers(value)):
-            return found
-        if isinstance(value, list):
+        if not isinstance(value, list):
+            return (self.text(field),)
+        found = answers(value) if all(isinstance(item, str) for item in value) else ()
+        if not found:
             raise self.error(field, "a non-empty string or a list of such")
-        return (self.text(field),)
+        return found
+
+    def optional_answers(self, field: str) -> tuple[str, ...]:
+        """Return the `answers` of an optional field; none if it is missing or malformed."""
+        try:
+            return answers(self.fields.get(field))
+        except InputError:
+            return ()
 
     def texts(self, field: str) -> list[str]:
-        """Return a required list of strings as it stands.
+        """Return a required list of strings unchanged.
 
         Raises:
             InputError: If the field is missing or is anything else.
@@ -76,6 +98,21 @@ class Row:
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             raise self.error(field, "a list of strings")
         return value
+
+    def joint(self) -> Joint | None:
+        """Return the text that the record puts between prompts and answers; None if it has no field `joint`.
+
+        Raises:
+            InputError: If it is neither empty nor one space.
+        """
+        match self.fields.get("joint"):
+            case None:
+                return None
+            case "":
+                return ""
+            case " ":
+                return " "
+        raise self.error("joint", 'an empty string or " "')
 
 
 def answers(value: object) -> tuple[str, ...]:
@@ -104,8 +141,8 @@ def read_rows(data: bytes, file: Path) -> list[Row]:
         file: Where it was read from, for error sentences.
 
     Raises:
-        InputError: If the content is no UTF-8, is broken (the sentence names row, line and column), is no list of
-            objects, is nested beyond all reason, or holds half a surrogate pair, which no tokenizer takes.
+        InputError: If the content is not UTF-8, is broken (the error names row, line and column), is not a list of
+            objects, is nested too deeply, or holds a lone surrogate, which no tokenizer accepts.
     """
     text = decode(data, str(file), "a JSON array of records")
     items = _lines(text, file) if file.suffix == ".jsonl" else _elements(text, file)
@@ -121,27 +158,23 @@ def read_rows(data: bytes, file: Path) -> list[Row]:
 
 
 def rows_digest(rows: list[Row]) -> str:
-    """Return the sha256 over the rows' canonical JSON, which indentation and escapes of the file do not change."""
+    """Return the sha256 of the rows' canonical JSON, which does not depend on the file's indentation and escapes."""
     canonical = json.dumps([row.fields for row in rows], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def _lines(text: str, file: Path) -> Iterator[object]:
     """Yield the value of each line that is not blank."""
-    decoding = decoder(Fields)
-    index = 0
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            try:
-                yield decoding.decode(line)
-            except (ValueError, RecursionError) as error:
-                raise _broken(f"{file}, row {index}", error, number) from error
-            index += 1
+    lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    for index, (number, line) in enumerate(lines):
+        try:
+            yield _DECODER.decode(line)
+        except (ValueError, RecursionError) as error:
+            raise _broken(f"{file}, row {index}", error, number) from error
 
 
 def _elements(text: str, file: Path) -> Iterator[object]:
-    """Yield the elements of the top-level array one by one: `json.loads` on all could not say which row is broken."""
-    decoding = decoder(Fields)
+    """Yield the elements of the top-level array one by one; `json.loads` could not say which row is broken."""
     at = _skip_space(text, 0)
     if text[at : at + 1] != "[":
         hint = f" The file {describe_file(file)}." if text[at : at + 1] == "{" else ""
@@ -150,11 +183,9 @@ def _elements(text: str, file: Path) -> Iterator[object]:
     index = 0
     while text[at : at + 1] != "]":
         try:
-            if index:
-                if text[at : at + 1] != ",":
-                    raise json.JSONDecodeError("Expecting ',' or ']' after a record", text, at)
-                at = _skip_space(text, at + 1)
-            value, at = decoding.raw_decode(text, at)
+            if index and text[at : at + 1] != ",":
+                raise json.JSONDecodeError("Expecting ',' or ']' after a record", text, at)
+            value, at = _DECODER.raw_decode(text, _skip_space(text, at + 1) if index else at)
         except (ValueError, RecursionError) as error:
             raise _broken(f"{file}, row {index}", error) from error
         yield value
@@ -164,10 +195,12 @@ def _elements(text: str, file: Path) -> Iterator[object]:
         raise InputError(f"{file}: found text after the end of the JSON array, expected nothing.")
 
 
+_DECODER = decoder(Fields)
+_SPACE = re.compile(r"[ \t\r\n]*")
+
+
 def _skip_space(text: str, at: int) -> int:
-    while at < len(text) and text[at] in " \t\r\n":
-        at += 1
-    return at
+    return _SPACE.match(text, at).end()  # type: ignore[union-attr]  # it matches the empty text
 
 
 def _broken(place: str, error: Exception, line: int | None = None) -> InputError:

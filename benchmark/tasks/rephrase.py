@@ -1,7 +1,7 @@
-"""Rephrases made from a prompt's own relation phrase, for data sets that give none.
+"""Rephrases derived from a prompt's own relation phrase, for data sets that give none.
 
-WikiData CounterFact and WikiData Recent ask every fact in one wording, so without a rule of ours generalization could
-not be measured on them at all. The rule, for a subject S:
+WikiData CounterFact and WikiData Recent have one wording for each fact, so generalization is measured on derived
+rephrases. The rule, for a subject S:
 
 | prompt | possessive | question |
 | --- | --- | --- |
@@ -44,8 +44,7 @@ PEOPLE = frozenset(
 )
 """Relations whose answer is a person."""
 
-# (prompt, possessive or None, question); <X> stands for the relation, <S> for the subject, {owner} for the subject with
-# its apostrophe
+# (prompt, possessive or None, question); <X> is the relation, <S> the subject, {owner} the subject with its apostrophe
 _RULES: tuple[tuple[str, str | None, str], ...] = (
     ("The (?:name of the )?<X> of <S> is", "{owner} {x} is", "{who} is the {x} of {s}?"),
     ("The names of the <X> of <S> are", "{owner} {x} are", "{who} are the {x} of {s}?"),
@@ -66,7 +65,7 @@ def derive_rephrases(prompt: str, subject: str) -> list[tuple[str, str]]:
 
     Args:
         prompt: The edit prompt, without trailing white space.
-        subject: The entity as it stands in the prompt.
+        subject: The entity as written in the prompt.
 
     Returns:
         `(form, text)` pairs with form `possessive` or `question`, the possessive first; each text is answered by the

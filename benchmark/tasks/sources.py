@@ -9,7 +9,7 @@ from pathlib import Path
 from instructedit.editors import InputError
 from instructedit.editors.files.jsonfile import describe
 
-from .layouts import describe_file, describe_folder
+from .foreign_layouts import describe_file, describe_folder
 
 KNOWEDIT = "zjunlp/KnowEdit"
 _LAYOUTS = ("", "benchmark/")  # the hub data set keeps its folders under benchmark/; local copies often drop that level
@@ -19,7 +19,7 @@ class MissingError(InputError):
     """A file of a task is not where the data are.
 
     Attributes:
-        asked: Whether it says which key of the configuration asked for the task.
+        asked: Whether its sentence names the configuration key that requested the task.
     """
 
     asked = False
@@ -68,7 +68,7 @@ class Folder(Source):
                     return name, file
         raise MissingError(
             f"Folder {self.path} has no file {_either(names)}, neither directly in it nor under benchmark/."
-            f"{describe_folder(self.path, _accepted())}"
+            f"{describe_folder(self.path)}"
         )
 
 
@@ -88,7 +88,7 @@ class Hub(Source):
         repo: Id of the data set.
         revision: Branch, tag or commit; None is the default branch. All files come from the commit that the first one
             resolved to.
-        local: Whether only the cache is asked.
+        local: Whether to use the cache alone.
     """
 
     def __init__(self, repo: str = KNOWEDIT, revision: str | None = None, *, local: bool = False) -> None:
@@ -104,10 +104,8 @@ class Hub(Source):
 
     def find(self, names: Sequence[str]) -> tuple[str, Path]:
         """See `Source.find`."""
-        # `datasets` cannot carry these files: Arrow columns hold one type, KnowEdit's answers have several. Its own
-        # downloader (DownloadManager, hf:// paths) does fetch plain bytes, but asks the hub for the repository first,
-        # at a pinned commit too, and so fails with HF_HUB_OFFLINE=1 although the file is cached (datasets 5.2). This
-        # is the function it calls after that question.
+        # `datasets` cannot read these files: Arrow columns have one type, KnowEdit's answers several. Its downloader
+        # contacts the hub first, even at a pinned commit, and fails offline although the file is cached (datasets 5.2).
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import (
             EntryNotFoundError,
@@ -128,7 +126,7 @@ class Hub(Source):
                         layout + name,
                         repo_type="dataset",
                         revision=self._commit or self._wanted,
-                        # one unreachable request takes 25 s of retries: after it, only the cache is asked
+                        # One unreachable request takes 25 s of retries; after it only the cache is used.
                         local_files_only=offline or unreachable is not None,
                     )
                 except LocalEntryNotFoundError as error:
@@ -159,7 +157,7 @@ def open_source(text: str | None, *, local: bool = False) -> Source:
     Args:
         text: None for the embedded world, `hub` for KnowEdit on the hub, `hub:OWNER/NAME` or `hub:OWNER/NAME@REVISION`
             for another data set or version, anything else for an existing folder.
-        local: Whether of a hub data set only the cache is asked.
+        local: Whether to use only the cache of a hub data set.
 
     Raises:
         InputError: If it is none of these.
@@ -187,19 +185,6 @@ def open_source(text: str | None, *, local: bool = False) -> Source:
             f"{describe_file(path)}."
         )
     raise InputError(f"Data source '{text}' is {'no folder' if there else 'not there'}, expected {expected}.")
-
-
-def _accepted() -> dict[str, tuple[str, ...]]:
-    """Return the accepted file names of each task that can be imported."""
-    from .base import TASKS
-
-    found = {}
-    for name in TASKS:
-        try:
-            found[name] = tuple(file for files in TASKS.get(name).files.values() for file in files)
-        except InputError:
-            continue
-    return found
 
 
 def _either(names: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from instructedit.benchmark.results.health import Tally
+from instructedit.benchmark.results.health import HealthTally
 from instructedit.benchmark.results.records import (
     CaseRecord,
     EditorSpec,
@@ -180,7 +180,7 @@ def _numbers(submission: Submission, run: RunFile) -> Iterator[Number]:
     rows = {row.name: row for row in run.spec.editors}
     values: dict[tuple[Board, str], dict[str, float]] = defaultdict(dict)
     failed: dict[tuple[str, str, str], int] = defaultdict(int)
-    tally, place = Tally(run.spec), f"runs/{run.digest}"
+    tally, place = HealthTally(run.spec), f"runs/{run.digest}"
     for _, line in lines(submission.archive, f"{place}/cases.jsonl.gz"):
         record = parse_record(line, CaseRecord, place)
         tally.take(record)

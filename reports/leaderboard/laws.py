@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from instructedit.benchmark.results.guard import Break, out_of_range
 from instructedit.benchmark.results.records import Answer, CaseRecord, EditorSpec, Protocol, RunSpec, Score
-from instructedit.benchmark.scoring.answers import generation_agreement, matches
+from instructedit.benchmark.scoring.matching import generation_agreement, matches
 from instructedit.benchmark.scoring.metrics import ngram_entropy
 from instructedit.editors.cases import EditCase
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from instructedit.benchmark.speed.record import GrowthRow, Phase, SpeedRecord, SpeedRow
+from instructedit.benchmark.results.speed_results import GrowthRow, Phase, SpeedRecord, SpeedRow
 from instructedit.editors.errors import InputError
 from instructedit.editors.files.atomic import write_whole
 

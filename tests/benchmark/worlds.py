@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from torch.nn import Linear
 
-from instructedit.benchmark.setup.sampling import rank
+from instructedit.benchmark.tasks.sampling import rank
 from instructedit.editors import EditRequest, Edits, TrainedConfig, TrainedEditor, TrainingSet
 
 from ..conftest import make_model, make_tokenizer

@@ -9,10 +9,9 @@ import pytest
 from instructedit.benchmark.instructions import loop as module
 from instructedit.benchmark.instructions import outcome
 from instructedit.benchmark.instructions.grammar import unseen
-from instructedit.benchmark.instructions.journal import Final, Proposal
 from instructedit.benchmark.instructions.outcome import chosen
-from instructedit.benchmark.instructions.records import Trial
 from instructedit.benchmark.instructions.rules import words_of
+from instructedit.benchmark.results.loop_results import Final, Proposal, Trial
 from instructedit.benchmark.results.records import read_record
 from instructedit.benchmark.setup.banks import read_bank
 from instructedit.editors import InputError

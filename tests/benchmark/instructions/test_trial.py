@@ -2,8 +2,8 @@
 
 import pytest
 
-from instructedit.benchmark.instructions.records import Trial, difference, mean, ranked
 from instructedit.benchmark.instructions.trial import TOGETHER, try_all
+from instructedit.benchmark.results.loop_results import Trial, difference, mean, ranked
 from instructedit.benchmark.results.records import GenerationSpec
 from instructedit.benchmark.results.summary import case_values
 from instructedit.benchmark.scoring.scoring import run_chunk

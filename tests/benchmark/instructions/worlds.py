@@ -8,7 +8,7 @@ from instructedit.benchmark.instructions.journal import Journal
 from instructedit.benchmark.instructions.loop import Loop
 from instructedit.benchmark.instructions.material import gather
 from instructedit.benchmark.instructions.proposal import Brief, BudgetError, Proposer, Reply
-from instructedit.benchmark.instructions.records import LoopConfig
+from instructedit.benchmark.results.loop_results import LoopConfig
 from instructedit.benchmark.setup.config import make_config
 
 EDITOR = {

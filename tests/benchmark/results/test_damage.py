@@ -234,7 +234,7 @@ def test_a_finished_run_does_not_sum_up_lines_that_were_changed(trees, prepared,
     shutil.copytree(trees / "run", tmp_path / "run")
     folder = tmp_path / "run" / prepared.file.digest
     CHANGED["another order"](folder)
-    with pytest.raises(InputError, match="was changed after it was summed up"):
+    with pytest.raises(InputError, match="was changed after it was summarised"):
         run(prepared, tmp_path / "run")
     shutil.rmtree(folder)
     shutil.copytree(trees / "run", tmp_path / "run", dirs_exist_ok=True)

@@ -4,7 +4,7 @@ import statistics
 
 import pytest
 
-from instructedit.benchmark.results.health import NAMED, Tally
+from instructedit.benchmark.results.health import NAMED, HealthTally
 from instructedit.benchmark.results.records import CaseRecord, EditorSpec, RunSpec, RunSummary, Score
 from instructedit.benchmark.results.summary import summarise
 from instructedit.benchmark.setup.config import RunConfig
@@ -45,7 +45,7 @@ def line(editor: str, case: int, value: float = 0.0, run: str = "r", status: str
 
 
 def tally(lines, of=None):
-    found = Tally(of or spec())
+    found = HealthTally(of or spec())
     for record in lines:
         found.take(record)
     return {(h.editor, h.stage): h for h in found.summed()}

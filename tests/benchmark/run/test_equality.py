@@ -9,8 +9,8 @@ from instructedit.baselines.ftl import FTM, FTMConfig
 from instructedit.benchmark.results.records import GenerationSpec
 from instructedit.benchmark.scoring.probe_batch import make_plan
 from instructedit.benchmark.setup.config import EMBEDDED_MODEL
-from instructedit.benchmark.setup.sampling import choose
 from instructedit.benchmark.tasks.base import TASKS
+from instructedit.benchmark.tasks.sampling import choose
 from instructedit.benchmark.tasks.sources import open_source
 from instructedit.editors import LanguageModel
 

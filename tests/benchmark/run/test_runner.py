@@ -13,7 +13,7 @@ from instructedit.benchmark.results.run_folder import StorageError
 from instructedit.benchmark.run import schedules
 from instructedit.benchmark.run.runner import prepare, run
 from instructedit.benchmark.setup.config import make_config, read_suite
-from instructedit.benchmark.setup.sampling import choose
+from instructedit.benchmark.tasks.sampling import choose
 from instructedit.editors import EditRequest, InputError
 
 from ..worlds import CONFIG, write_data, write_model

@@ -14,9 +14,9 @@ from instructedit.benchmark.run.trainings import Training, TrainingCases, traine
 from instructedit.benchmark.setup.banks import read_bank, training_instructor
 from instructedit.benchmark.setup.config import RunConfig
 from instructedit.benchmark.setup.resolve import outline
-from instructedit.benchmark.setup.sampling import divide
 from instructedit.benchmark.setup.settings import Arm
 from instructedit.benchmark.tasks import Embedded, Folder, subject_key
+from instructedit.benchmark.tasks.sampling import divide
 from instructedit.editors import EditCase, EditRequest, InputError
 
 from ..worlds import Learner, write_training

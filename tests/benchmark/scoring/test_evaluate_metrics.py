@@ -53,18 +53,34 @@ def test_ngram_entropy() -> None:
         ("TeacherForced", {"predictions": [], "references": []}, "at least one row"),
         ("TeacherForced", {"predictions": [[1]], "references": [[1], [2]]}, "references has 2 rows"),
         ("TeacherForced", {"predictions": [[1]]}, "reads the columns predictions, references, not predictions"),
-        ("TeacherForced", {"predictions": [[1.5]], "references": [[1]]}, "row 0: token ids must be lists of whole"),
+        (
+            "TeacherForced",
+            {"predictions": [[1.5]], "references": [[1]]},
+            "row 0, predictions: expected a non-empty list of token ids",
+        ),
         ("TeacherForced", {"predictions": [[True]], "references": [[1]]}, "whole numbers"),
-        ("TeacherForced", {"predictions": [[1], []], "references": [[1], []]}, "row 1: 0 predicted"),
-        ("TeacherForced", {"predictions": [[1, 2]], "references": [[1]]}, "2 predicted and 1 reference"),
-        ("FreeGenerationMatch", {"predictions": [3], "references": [["3"]]}, "must be a text"),
-        ("FreeGenerationMatch", {"predictions": ["a"], "references": ["a"]}, "must be a list"),
+        (
+            "TeacherForced",
+            {"predictions": [[1], []], "references": [[1], []]},
+            "row 1, predictions: expected a non-empty",
+        ),
+        (
+            "TeacherForced",
+            {"predictions": [[1, 2]], "references": [[1]]},
+            "row 0: predictions and references must be equally long",
+        ),
+        ("FreeGenerationMatch", {"predictions": [3], "references": [["3"]]}, "expected a text"),
+        ("FreeGenerationMatch", {"predictions": ["a"], "references": ["a"]}, "expected a list"),
         ("FreeGenerationMatch", {"predictions": ["a"], "references": [[" "]]}, "at least one accepted"),
         ("EditSuccess", {"plus_post": [[0.5]], "minus_post": [[-1.0]], "plus_pre": [[-1.0]]}, "not above 0"),
         ("EditSuccess", {"plus_post": [[float("nan")]], "minus_post": [[-1.0]], "plus_pre": [[-1.0]]}, "not above 0"),
         ("EditSuccess", {"plus_post": [[]], "minus_post": [[-1.0]], "plus_pre": [[]]}, "non-empty"),
-        ("EditSuccess", {"plus_post": [[-1.0]], "minus_post": [[-1.0]], "plus_pre": [[-1.0] * 2]}, "same replies"),
-        ("NgramEntropy", {"predictions": [None]}, "must be a text"),
+        (
+            "EditSuccess",
+            {"plus_post": [[-1.0]], "minus_post": [[-1.0]], "plus_pre": [[-1.0] * 2]},
+            "plus_post and plus_pre must be equally long",
+        ),
+        ("NgramEntropy", {"predictions": [None]}, "expected a text"),
     ],
 )
 def test_bad_input_is_a_sentence(name: str, columns: dict[str, Any], sentence: str) -> None:
@@ -74,7 +90,7 @@ def test_bad_input_is_a_sentence(name: str, columns: dict[str, Any], sentence: s
 
 def test_nothing_of_ours_pays_for_the_library() -> None:
     code = (
-        "import sys, instructedit.benchmark.scoring.metrics, instructedit.benchmark.scoring.answers\n"
+        "import sys, instructedit.benchmark.scoring.metrics, instructedit.benchmark.scoring.matching\n"
         "import instructedit.benchmark.results.summary\n"
         "sys.exit('evaluate' in sys.modules or 'torch' in sys.modules)"
     )

@@ -8,7 +8,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 from instructedit.baselines.ftl import FTM, FTMConfig
 from instructedit.baselines.incontext import InContext
 from instructedit.baselines.noedit import NoEdit
-from instructedit.benchmark.results.consistency import OTHER_TOKENS, SAME_TOKENS, Tally, sentence
+from instructedit.benchmark.results.consistency import OTHER_TOKENS, SAME_TOKENS, ConsistencyTally, sentence
 from instructedit.benchmark.results.records import EditorSpec, GenerationSpec
 from instructedit.benchmark.scoring.scoring import run_chunk
 from instructedit.editors import EditCase, EditRequest, LanguageModel, Probe
@@ -91,7 +91,7 @@ def scores(model, editors, own):
         model, own, editors, run="r", seed=0, generation=GenerationSpec(max_new_tokens=24), fluency=False
     )
     assert {record.status for record in records} == {"done"}
-    tally = Tally({"none": EditorSpec(name="none", method="none")})
+    tally = ConsistencyTally([EditorSpec(name="none", method="none")])
     for record in records:
         tally.take(record)
     return records, tally.summed()
@@ -161,7 +161,7 @@ def test_a_disagreement_in_the_same_tokens_is_called_one(polyglot, monkeypatch):
     """A fault of the engine: what was generated is what teacher forcing says is wrong."""
     from instructedit.benchmark.scoring import scoring
 
-    monkeypatch.setattr(scoring.metrics, "teacher_forced_exact", lambda predicted, reference: 0.0)
+    monkeypatch.setattr(scoring, "teacher_forced_exact", lambda predicted, reference: 0.0)
     records, _ = scores(polyglot, {"none": NoEdit()}, cases("German"))
     assert {f"reliability: {SAME_TOKENS}"} == {remark for record in records for remark in record.remarks}
 

@@ -11,10 +11,10 @@ from instructedit.baselines.grace import GRACE, GRACEConfig
 from instructedit.baselines.incontext import InContext, InContextConfig
 from instructedit.baselines.noedit import NoEdit
 from instructedit.benchmark.results.records import CaseRecord, GenerationSpec
-from instructedit.benchmark.scoring.answers import generation_agreement, matches
+from instructedit.benchmark.scoring.matching import generation_agreement, matches
 from instructedit.benchmark.scoring.metrics import ngram_entropy
-from instructedit.benchmark.scoring.predictions import Reading, Readings
-from instructedit.benchmark.scoring.probe_batch import Plan, ProbeRows
+from instructedit.benchmark.scoring.predictions import Prediction, Predictions
+from instructedit.benchmark.scoring.probe_batch import ProbeBatch, ProbeSequences
 from instructedit.benchmark.scoring.scoring import _target, is_finite, run_chunk
 from instructedit.editors import CaseError, Context, Dense, EditCase, Editor, EditRequest, Edits, LanguageModel, Probe
 
@@ -395,12 +395,12 @@ def test_numbers_that_are_finite_and_whose_sum_is_not():
 def test_the_probability_of_the_target_by_hand():
     """Tokens of probability 1/2, 1/4 and 1/8: their geometric mean is 1/4."""
     asked = case(0, "Ada Lovelace", "Paris")
-    rows = [ProbeRows({0: 1}), *(ProbeRows({0: 0}) for _ in asked.probes[1:])]
-    plan = Plan([asked], probes=[rows])
-    halves = [Reading(True, [0], [0], [math.log(p) for p in own], None) for own in ([0.9], [0.5, 0.25, 0.125])]
-    found = _target(plan, plan, 0, asked.request, Readings(halves, [], []))
+    rows = [ProbeSequences({0: 1}), *(ProbeSequences({0: 0}) for _ in asked.probes[1:])]
+    plan = ProbeBatch([asked], probes=[rows])
+    halves = [Prediction(True, [0], [0], [math.log(p) for p in own], None) for own in ([0.9], [0.5, 0.25, 0.125])]
+    found = _target(plan, plan, 0, asked.request, Predictions(halves, [], []))
     assert found == {"target_probability": pytest.approx(0.25)}
-    assert _target(plan, plan, 0, replace(asked.request, target="Rome"), Readings(halves, [], [])) == {}
+    assert _target(plan, plan, 0, replace(asked.request, target="Rome"), Predictions(halves, [], [])) == {}
 
 
 def test_every_editor_reports_the_probability_of_its_target(model, editors):

@@ -8,11 +8,11 @@ import torch
 from typer.testing import CliRunner
 
 from instructedit.benchmark.results.records import read_record
+from instructedit.benchmark.results.speed_results import SpeedRecord
 from instructedit.benchmark.speed import fast
 from instructedit.benchmark.speed.cases import FRONT, make_cases
 from instructedit.benchmark.speed.growth import Lengths, by_model, grown
 from instructedit.benchmark.speed.measure import Bench, Effort
-from instructedit.benchmark.speed.record import SpeedRecord
 from instructedit.benchmark.speed.samples import spread
 from instructedit.benchmark.speed.shapes import SHAPES, make_model
 from instructedit.benchmark.speed.subjects import prepared

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from instructedit.benchmark.tasks import TASKS, Folder
-from instructedit.benchmark.tasks.audit import NO_SUBJECT, OTHER_TARGET, REPEATED_KEY, REPEATED_RECORD
+from instructedit.benchmark.tasks.audit import NO_SUBJECT, OTHER_TARGET, REPEATED_KEY, REPEATED_RECORD, unread_fields
 from instructedit.benchmark.tasks.base import make_task
-from instructedit.benchmark.tasks.fields import Fields, repeated, unread
+from instructedit.benchmark.tasks.parse import read_rows
 from instructedit.editors import InputError
 
 from ...cli.malformed import LAYOUTS
@@ -31,7 +31,7 @@ def records(layout, **changed):
 def test_what_a_reader_reads_is_declared_and_a_good_file_is_not_spoken_of(layout, tmp_path):
     loaded = load(tmp_path, layout, records(layout))
     assert not [reason for reason in loaded.data.skipped if reason.startswith(("field", "record", "edit"))]
-    assert set(layout.record) <= {*TASKS.get(layout.task).fields, *TASKS.get(layout.task).unread}
+    assert set(layout.record) <= {*TASKS.get(layout.task).fields, *TASKS.get(layout.task).ignored}
     assert any(set(group) <= set(layout.record) for group in TASKS.get(layout.task).required)
 
 
@@ -85,18 +85,11 @@ def test_too_many_probes_are_refused(tmp_path):
         load(tmp_path, LAYOUTS[0], rows)
 
 
-def test_only_asked_for_keys_are_read():
-    record = Fields(
-        [("a", 1), ("b", Fields([("c", 1), ("d", [Fields([("e", 1), ("f", 2)])])])), ("g", Fields([("h", 1)]))]
-    )
-    assert record["g"]
-    assert "a" in record, "to ask whether there is one reads nothing"
-    assert unread([record]) == {"a": 1, "b": 1}, "an object of which nothing is read is not looked into"
-    for _, item in record["b"].items():
-        if isinstance(item, list):
-            item[0].get("e")
-    assert unread([record]) == {"a": 1, "b.*.f": 1}
-    assert repeated(Fields([("a", 1), ("a", [Fields([("b", 1), ("b", 2)])])])) == 2
+def test_unread_fields_are_named_by_their_place(tmp_path):
+    rows = read_rows(b'[{"a": 1, "b": {"c": 1, "d": [{"e": 1, "f": 2}]}, "g": {"h": 1}}]', tmp_path / "x.json")
+    assert unread_fields(rows, {"b", "b.*", "b.*.e"}) == {"a": 1, "b.*.f": 1, "g": 1}
+    assert unread_fields(rows, {"a", "b", "b.c", "b.d", "g"}) == {"b.d.e": 1, "b.d.f": 1, "g.h": 1}
+    assert unread_fields(rows, {"a", "g", "g.h"}) == {"b": 1}, "what is within an unread field is not looked into"
 
 
 def test_options_of_tasks_are_strict():

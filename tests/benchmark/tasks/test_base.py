@@ -7,7 +7,7 @@ import unicodedata
 import pytest
 
 from instructedit.benchmark.tasks import TASKS, Embedded, Folder, Task, subject_key, subjects, training_cases
-from instructedit.benchmark.tasks.recent import Recent
+from instructedit.benchmark.tasks.knowedit import Recent
 from instructedit.editors import InputError
 
 

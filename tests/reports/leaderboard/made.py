@@ -10,10 +10,10 @@ from typing import Any
 from instructedit.benchmark.results.records import Answer, CaseRecord, EditorSpec, RunFile, RunSpec, Score, TrainingSpec
 from instructedit.benchmark.results.stages import scored
 from instructedit.benchmark.results.summary import summarise
-from instructedit.benchmark.scoring.answers import generation_agreement, matches
+from instructedit.benchmark.scoring.matching import generation_agreement, matches
 from instructedit.benchmark.scoring.metrics import ngram_entropy
-from instructedit.benchmark.setup.sampling import choose
 from instructedit.benchmark.tasks.base import TASKS, Split, TaskCases
+from instructedit.benchmark.tasks.sampling import choose
 from instructedit.benchmark.tasks.sources import Embedded
 from instructedit.editors.cases import EditCase
 from instructedit.reports.leaderboard.training import checkpoint_of

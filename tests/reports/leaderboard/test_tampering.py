@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from instructedit.benchmark.scoring.answers import matches
+from instructedit.benchmark.scoring.matching import matches
 from instructedit.reports.leaderboard.archive import MANIFEST
 from instructedit.reports.leaderboard.validate import Verdict, validate
 

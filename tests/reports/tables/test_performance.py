@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from instructedit.benchmark.results.records import read_record
-from instructedit.benchmark.speed.record import GrowthRow, Machine, Rate, SpeedRecord, SpeedRow
+from instructedit.benchmark.results.speed_results import GrowthRow, Machine, Rate, SpeedRecord, SpeedRow
 from instructedit.editors.errors import InputError
 from instructedit.reports.tables.performance import page, report, write_page
 

@@ -35,7 +35,7 @@ def test_terminal(folder: Path) -> None:
     ("name", "sentence"),
     [
         ("run.json", r"run\.json: cannot be read \(No such file"),
-        ("summary.json", "not finished, there is no summary.json; the same run command goes on from where it is"),
+        ("summary.json", "not finished, there is no summary.json; the same run command resumes it"),
     ],
 )
 def test_a_missing_file_is_a_sentence(folder: Path, name: str, sentence: str) -> None:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ..results.records import SCHEMA_VERSION, Record
+from .records import SCHEMA_VERSION, Record
 
 Phase = Literal["loop", "edit", "score", "base", "train", "generate"]
 Seconds = Annotated[float, Field(allow_inf_nan=False)]

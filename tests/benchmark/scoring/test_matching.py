@@ -4,7 +4,7 @@ from time import process_time
 
 import pytest
 
-from instructedit.benchmark.scoring.answers import finished, first_answer, generation_agreement, matches, normalise
+from instructedit.benchmark.scoring.matching import finished, first_answer, generation_agreement, matches, normalise
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
-"""Scores of free generation: where an answer naturally stops, and when two answers are the same.
+"""How a match is decided in free generation: where an answer naturally stops, and when two answers are the same.
 
-Nothing here knows the gold answer's length, which is what teacher forcing gives away. The rules are those of open
+Nothing here depends on the gold answer's length, which teacher forcing reveals. The rules are those of open
 question answering: greedy text up to its natural stop (WILD, arXiv 2502.11177), compared after SQuAD's normalisation
 (arXiv 1606.05250) with every alias.
 """
@@ -39,14 +39,14 @@ _LAST_WORD = re.compile(r"(\w+)$")
 _LONE_CAPITAL = re.compile(r"(?:^|[\s.])[^\W\d_a-z]$")
 
 _TITLES = frozenset("St Ste Mt Ft Mr Mrs Ms Dr Prof Rev Hon Gov Sen Gen Col Capt Lt Sgt".split())
-"""Abbreviations that stand in front of a name and never end one, so that a full stop behind them ends no sentence."""
+"""Abbreviations before a name, so that their full stop ends no sentence."""
 
 
 def first_answer(text: str, extra_stops: int = 0) -> str:
     """Cut a free generation at its natural stop.
 
     The stop is the first line end or the first sentence end, whichever comes first. A sentence end is `.`, `!` or `?`
-    before white space, or a full-width mark (`。！？`) anywhere; a full stop behind a title (`St.`, `Dr.`) is none. The
+    before white space, or a full-width mark (`。！？`) anywhere; a full stop after a title (`St.`, `Dr.`) is none. The
     mark itself is cut off, unless nothing else is there. Text that opens with a line end is an empty answer.
 
     Args:
@@ -69,7 +69,7 @@ def normalise(text: str) -> str:
     punctuation stays, so `3.5`, `1/2`, `12:30` and `1945-46` are not other numbers. Parts of a word at its ends are:
 
     - a sign before a number (`-5`), the point of `.5`, and the sign of a grade, a blood group or an ion (`AB-`);
-    - `#`, `%`, `‰` and `°` (`C#`, `50%`; a space before the last three, behind a digit, is dropped); and every
+    - `#`, `%`, `‰` and `°` (`C#`, `50%`; a space between a digit and the last three is dropped); and every
       character that is no punctuation to Unicode, such as `+`, `$` and emojis.
 
     Full stops of initials are at word ends (`U.S.` is `us`). Commas of English thousands are removed (`1,234`). A power
@@ -106,7 +106,7 @@ def _beside_unspaced(found: re.Match[str]) -> str:
     before, after = text[found.start() - 1 : found.start()], text[found.end() : found.end() + 1]
     if not unspaced(before + run + after):
         return run
-    sign = "-" if run[-1] == "-" and after.isdigit() else ""  # of a number behind an unspaced character
+    sign = "-" if run[-1] == "-" and after.isdigit() else ""  # of a number after an unspaced character
     return "".join(c for c in run if not _is_mark(c)) + sign
 
 
@@ -115,7 +115,7 @@ def _is_mark(character: str) -> bool:
 
 
 def matches(text: str, aliases: Iterable[str]) -> bool:
-    """Tell whether the first answer of a free generation equals one of the accepted answers.
+    """Return whether the first answer of a free generation equals one of the accepted answers.
 
         match = any over aliases a: normalise(first_answer(text, inner stops of a)) = normalise(a)
 
@@ -134,12 +134,12 @@ def matches(text: str, aliases: Iterable[str]) -> bool:
 
 
 def generation_agreement(before: str, after: str, accepted: Iterable[str] = ()) -> bool:
-    """Tell whether the edited model gives the same first answer as the unedited one (locality in free generation).
+    """Return whether the edited model gives the same first answer as the unedited one (locality in free generation).
 
         agreement = [normalise(first_answer(before)) = normalise(first_answer(after))]
 
     If `before` is an accepted answer, the stops inside that answer are passed over in both texts: "No. 5" and "No. 6"
-    do not agree on "No". Else a full stop behind a lone capital letter is taken for an initial and passed over:
+    do not agree on "No". Else a full stop after a lone capital letter marks an initial and is passed over:
     "J. R. R. Tolkien" and "J. K. Rowling" do not agree on "J".
 
     Args:
@@ -182,7 +182,7 @@ def _same(answer: str, other: str) -> bool:
 
 
 def finished(text: str, aliases: Iterable[str]) -> bool:
-    """Tell whether a growing generation already holds all that `matches` and `generation_agreement` will read of it.
+    """Return whether a growing generation already holds all that `matches` and `generation_agreement` will read of it.
 
     Args:
         text: What the model wrote so far.

@@ -1,18 +1,18 @@
-"""Parts of a data set that do not follow the order of its file."""
+"""Which cases `--limit` keeps, and which subjects validate: samples that are independent of the file's order."""
 
 import hashlib
 from collections.abc import Sequence
 
 from instructedit.editors import EditCase
 
-from ..tasks.base import subject_key
+from .base import subject_key
 
 
 def choose(cases: Sequence[EditCase], limit: int | None) -> tuple[EditCase, ...]:
     """Return at most `limit` cases in the order of the file.
 
-    They are those whose ids have the smallest sha256: a part that does not follow the file's order, is the same on
-    every machine, and lies within the part of any larger limit.
+    They are those whose ids have the smallest sha256: a sample that is independent of the file's order, the same
+    on every machine, and contained in the sample of any larger limit.
     """
     if limit is None or limit >= len(cases):
         return tuple(cases)
@@ -24,8 +24,8 @@ def choose(cases: Sequence[EditCase], limit: int | None) -> tuple[EditCase, ...]
 def rank(subject: str) -> float:
     """Return a subject's place in [0, 1), by the sha256 of `validation ` and its key.
 
-    Spellings of one subject have the same. The word in front makes it another order than the one by which candidate
-    instructions get their subjects (`construct.material`), which would otherwise take the same ones first.
+    All spellings of a subject have the same rank. The prefix makes the order differ from that of subjects for candidate
+    instructions (`instructions.material`).
     """
     digest = hashlib.sha256(f"validation {subject_key(subject)}".encode()).digest()
     return int.from_bytes(digest[:6], "big") / 2**48  # exact in double precision

@@ -1,0 +1,57 @@
+"""The files of a run as typed records. Reports read nothing else; readers refuse an unknown schema version."""
+
+from .base import (
+    SCHEMA_VERSION,
+    SUITES,
+    Measure,
+    Method,
+    Named,
+    Protocol,
+    Record,
+    Schedule,
+    Split,
+    digest_of,
+    find_run,
+    parse_record,
+    read_record,
+    readable,
+    unlike,
+)
+from .case import Answer, CaseRecord, Score
+from .run import Defaults, EditorSpec, GenerationSpec, ModelTrial, Provenance, RunFile, RunSpec, TaskData, TrainingSpec
+from .summary import Comparison, Consistency, Health, Mean, RunSummary
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "SUITES",
+    "Answer",
+    "CaseRecord",
+    "Comparison",
+    "Consistency",
+    "Defaults",
+    "EditorSpec",
+    "GenerationSpec",
+    "Health",
+    "Mean",
+    "Measure",
+    "Method",
+    "ModelTrial",
+    "Named",
+    "Protocol",
+    "Provenance",
+    "Record",
+    "RunFile",
+    "RunSpec",
+    "RunSummary",
+    "Schedule",
+    "Score",
+    "Split",
+    "TaskData",
+    "TrainingSpec",
+    "digest_of",
+    "find_run",
+    "parse_record",
+    "read_record",
+    "readable",
+    "unlike",
+]

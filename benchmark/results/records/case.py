@@ -1,0 +1,79 @@
+"""A line of `cases.jsonl`: one case under one editor at one stage.
+
+Nothing that differs between two equal runs (times, paths, machine) is part of it, so equal runs write equal bytes.
+Scores are `float | None`, never NaN, because JSON cannot read NaN back.
+"""
+
+from typing import Any, Literal
+
+from pydantic import FiniteFloat, SerializerFunctionWrapHandler, model_serializer
+
+from instructedit.editors import Role
+
+from .base import SCHEMA_VERSION, Measure, Protocol, Record
+
+
+class Score(Record):
+    """One number of one probe (or of the whole case, for fluency)."""
+
+    measure: Measure
+    subset: str
+    derived: bool = False
+    protocol: Protocol
+    value: FiniteFloat
+    probe: int | None = None
+    """Index into `CaseRecord.answers`; None for fluency."""
+
+
+class Answer(Record):
+    """The answers of the unedited and the edited model to one probe, and the accepted ones."""
+
+    role: Role
+    subset: str
+    derived: bool = False
+    prompt: str
+    accepted: tuple[str, ...]
+    opposed: tuple[str, ...] = ()
+    before: str | None = None
+    """Greedy continuation of the unedited model."""
+    generated: str | None = None
+    """Greedy continuation of the edited model; the metrics cut it at its natural stop. None if it is not generated."""
+
+
+class CaseRecord(Record):
+    """One line of `cases.jsonl`: one case under one editor at one stage."""
+
+    schema_version: Literal[2] = SCHEMA_VERSION
+    run: str
+    task: str
+    case_id: str
+    editor: str
+    stage: str = "single"
+    """When it was scored: `single`, after an edit of this case alone; `batch`, under a joint edit; `after-edit`,
+    `after-K` and `after-all`, right after its own edit, after K and after all edits of a sequence."""
+    prompt: str
+    target: str
+    subject: str
+    instruction: str | None = None
+    """Instruction of the edit, or of the probes alone."""
+    status: Literal["done", "skipped", "failed"] = "done"
+    reason: str | None = None
+    """Why the case was skipped or failed, one sentence."""
+    scores: tuple[Score, ...] = ()
+    answers: tuple[Answer, ...] = ()
+    text: str | None = None
+    """The fluency text."""
+    unscored: dict[str, int] = {}
+    """Probes that could not be scored, counted by reason."""
+    remarks: dict[str, int] = {}
+    """What qualifies scores of probes, counted by sentence; not written if empty."""
+    edit: dict[str, float] = {}
+    """Facts about the edit itself, e.g. `delta_norm`; `docs/metrics.md` explains each."""
+
+    @model_serializer(mode="wrap")
+    def _without_empty_remarks(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave `remarks` out if empty."""
+        fields: dict[str, Any] = handler(self)
+        if not self.remarks:
+            del fields["remarks"]
+        return fields

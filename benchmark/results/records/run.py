@@ -1,0 +1,214 @@
+"""`run.json`: the specification of a run, whose digest is its id, the data it reads, and its provenance."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from instructedit.editors import InstructedProbes
+
+from .base import SCHEMA_VERSION, Named, Record, Schedule, Split, digest_of
+
+
+class TrainingSpec(Record):
+    """The training of an editor."""
+
+    label: str
+    """Name within the run: its tasks joined by +, or as the setting names it."""
+    tasks: tuple[str, ...]
+    weights: dict[str, float]
+    """Sampling weight of each task."""
+    limits: dict[str, int] = {}
+    """Maximum number of cases of a task, those for validation included."""
+    cases: dict[str, int]
+    """Number of training cases of each task."""
+    validation: dict[str, int]
+    """Number of validation cases of each task."""
+    digest: str
+    """Of these cases and the weights."""
+    instructions: str | None = None
+    """Digest of the instruction bank; None for editors that read no instructions."""
+    checkpoint: str
+    """Name of the checkpoint's folder."""
+
+
+class EditorSpec(Record):
+    """One row of a run: a method with version and complete configuration, its training and its instructions."""
+
+    name: str
+    method: str
+    version: str = "1"
+    config: dict[str, Any] = {}
+    training: TrainingSpec | None = None
+    """None for editors that are not trained."""
+    instruction: str | None = None
+    """Condition of its instructions; None if neither its editor nor its probes have any."""
+    instructed_probes: InstructedProbes = "none"
+    """Which probes of the edited model carry the instruction as a prefix; the reference of locality never has one."""
+    tasks: tuple[str, ...] | None = None
+    """Tasks that the row is evaluated on; None: all of the run."""
+
+    def evaluates(self, task: str) -> bool:
+        """Return whether the row is evaluated on a task of the run."""
+        return self.tasks is None or task in self.tasks
+
+    @property
+    def is_base(self) -> bool:
+        """Whether the row is the unedited model itself: nothing is edited, and no probe carries an instruction."""
+        return self.method == "none" and self.instructed_probes == "none"
+
+
+class TaskData(Record):
+    """The source of one split of a task, and how many cases its rows gave."""
+
+    task: str
+    version: str
+    """Version of the reader; a change of the reader that changes cases changes it."""
+    source: str
+    """`embedded`, `folder` or the hub data set's id."""
+    revision: str | None
+    """Resolved commit of a hub data set."""
+    sha256: dict[str, str]
+    """Digest of each file read, by its name within the data set."""
+    licence: str
+    citation: str
+    rows: int
+    """Rows of the split's file."""
+    cases: int
+    """Cases read from them, before any limit."""
+    skipped: dict[str, int] = {}
+    """Rows and probes that were left out or derived, counted by reason."""
+    options: dict[str, Any] = {}
+    """All options of the task."""
+
+
+class GenerationSpec(Record):
+    """How answers and texts are generated, the same for all editors."""
+
+    max_new_tokens: int = Field(default=32, ge=0)
+    """Maximum number of new tokens of an answer (greedy, natural stop); 0: answers are not generated."""
+    fluency_tokens: int = Field(default=64, ge=1)
+    """Number of new tokens of a fluency text; it cannot end earlier."""
+    fluency_top_k: int = Field(default=5, ge=1)
+    """Fluency texts are sampled from the k most likely tokens, each case with its own seed."""
+
+
+class RunSpec(Record):
+    """Everything that decides a run's numbers. Its digest is the run's id.
+
+    Model and data are identified by content (fingerprint, sha256), not by path, so the same run on another machine has
+    the same id.
+    """
+
+    schema_version: Literal[2] = SCHEMA_VERSION
+    setting: str
+    split: Split = "test"
+    """Evaluated split. Hyper-parameters are chosen on `train` or `validation`, never on `test`."""
+    schedule: Schedule = "single"
+    edited: tuple[str, ...] | None = None
+    """Tasks whose cases `batch` and `sequential` edit; None where each case is edited by itself."""
+    batch_size: int | None = None
+    """Requests of one joint edit of `batch`; the last may have fewer. None: all in one, or another schedule."""
+    at: tuple[int, ...] = ()
+    """Numbers of edits after which `sequential` scores all cases edited so far."""
+    editors: tuple[EditorSpec, ...]
+    tasks: tuple[str, ...]
+    data: dict[str, dict[str, str]]
+    """Per task: sha256 by file."""
+    readers: dict[str, str]
+    """Per task: version of its reader."""
+    task_options: dict[str, dict[str, Any]] = {}
+    """All options of each task that has any, training tasks included."""
+    model_fingerprint: str
+    """sha256 over the model's configuration and over names, shapes, types and bytes of all weights."""
+    tokenizer_fingerprint: str
+    dtype: str
+    instructions: str | None = None
+    """Digest of the instruction bank; None where no editor of the run reads instructions."""
+    limit: int | None = None
+    """Maximum number of cases of a task; a smaller limit takes a subset of a larger one's."""
+    seed: int = 0
+    """Of training and of all sampling."""
+    chunk: int = 8
+    """Cases that are edited and scored together."""
+    generation: GenerationSpec = GenerationSpec()
+    fluency: bool = True
+    joints: str | None = None
+    """Name of the rule that joins prompts and answers (`editors.scripts`); None if one space joins all texts."""
+
+    @property
+    def digest(self) -> str:
+        """Sixteen hexadecimal digits that name the run; `batch_size` and `joints` are left out where they are None."""
+        return digest_of(self, {name for name in ("batch_size", "joints") if getattr(self, name) is None})
+
+
+class ModelTrial(Record):
+    """Result of the trial of a model at load; see `editors/engine/trial.py`.
+
+    Every code path that is kept gives the logits of plain forward passes, so none of it is part of the digest.
+    """
+
+    packing: str
+    partial: bool
+    generation: str
+    starts: tuple[int, ...]
+    fronts: bool
+    late: bool
+    sites: dict[str, int]
+    """Number of sites by part."""
+    notes: tuple[str, ...] = ()
+    """A sentence on each code path that cannot be used, and on its replacement."""
+
+
+class Provenance(Record):
+    """Where, when and with what a run was made. None of it is part of the digest."""
+
+    started: str
+    command: list[Named]
+    version: str
+    git_revision: str | None
+    python: str
+    platform: str
+    device: str
+    threads: int
+    packages: dict[str, str]
+    model: Named
+    """Folder or hub id as the user gave it."""
+    model_revision: str | None
+    trust_remote_code: bool = False
+    """Whether the model's own code was allowed to run."""
+    code: str | None = None
+    """sha256 of the model's own code that ran; None for an architecture of transformers."""
+    model_type: str
+    parameters: int
+    trial: ModelTrial | None = None
+    """None in files of older versions."""
+    rules: dict[str, str] = {}
+    """Names of the rules for texts: `joint` of prompt and answer, `normalisation` of answers, `words` of fluency."""
+
+
+class Defaults(Record):
+    """Options of a row that have their defaults, which were published for another model than the run's."""
+
+    model: str
+    """The model they were published for."""
+    options: tuple[str, ...]
+    """Their names, with dots for nested ones."""
+
+
+class RunFile(Record):
+    """`run.json`: written before the first case."""
+
+    schema_version: Literal[2] = SCHEMA_VERSION
+    digest: str
+    name: Named
+    """Preset or file the run was started from."""
+    spec: RunSpec
+    data: tuple[TaskData, ...]
+    """The evaluated splits."""
+    training: tuple[TaskData, ...] = ()
+    """The training splits; test subjects are left out of them."""
+    notes: dict[str, str] = {}
+    """How the schedule changes a row's method, by the row's name; see `Editor.schedule_notes`."""
+    defaults: dict[str, Defaults] = {}
+    """By row the options with defaults of another model."""
+    provenance: Provenance

@@ -1,0 +1,187 @@
+"""Layouts of data that no task reads, recognised by their fields, each with a sentence on how to convert it."""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from instructedit.editors import InputError
+from instructedit.editors.files.jsonfile import decoder, describe
+
+from .registry import TASKS
+
+_HEAD = 2**20
+"""Characters of a file that are searched for its first record."""
+_FILES = 4
+"""Maximum number of files of a folder that are described."""
+_SUFFIXES = (".json", ".jsonl", ".csv", ".tsv")
+
+_CONVERT = (
+    'write each edit as {"subject": ..., "prompt": ..., "target_new": ..., "rephrase_prompt": ..., "locality": '
+    '{"Neighborhood": [{"prompt": ..., "ground_truth": ...}]}} (the first three are required) into the JSON array '
+    "wiki_counterfact/test_cf.json and run --task counterfact; docs/tasks.md says more"
+)
+
+
+class ForeignLayout(NamedTuple):
+    """A layout that no task reads.
+
+    Attributes:
+        title: Its name and its characteristic fields.
+        fits: Whether a record has it.
+        advice: How to convert it.
+    """
+
+    title: str
+    fits: Callable[[Mapping[str, object]], bool]
+    advice: str
+
+
+FOREIGN_LAYOUTS = (
+    ForeignLayout(
+        "MQuAKE's layout (a list 'requested_rewrite')",
+        lambda record: isinstance(record.get("requested_rewrite"), list),
+        "write each edit of 'requested_rewrite' as a record with 'subject', 'prompt' (the subject in place of {}) and "
+        "'target_new' (its 'str'), 'questions' with 'new_answer' as \"portability\": {\"Reasoning\": [{\"prompt\": "
+        '..., "ground_truth": ...}]}, into the JSON array wiki_counterfact/test_cf.json and run --task counterfact',
+    ),
+    ForeignLayout(
+        "ROME's and MEMIT's layout of CounterFact ('requested_rewrite')",
+        lambda record: isinstance(record.get("requested_rewrite"), Mapping),
+        "write each case as a flat record with 'subject', 'prompt' (the subject in place of {}), 'target_new' and "
+        "'ground_truth' (the 'str' of target_new and target_true), 'rephrase_prompt' (of paraphrase_prompts), "
+        "'locality_prompt' (of neighborhood_prompts) and 'locality_ground_truth' (target_true) into the JSON array "
+        "counterfact/counterfact-edit.json and run --task rome-counterfact",
+    ),
+    ForeignLayout(
+        "RippleEdits' layout ('edit' and lists of 'test_queries')",
+        lambda record: isinstance(record.get("edit"), Mapping),
+        "KnowEdit has these data in a layout that is read (--data hub, tasks recent and counterfact); else write each "
+        "edit as a record with 'subject', 'prompt' (without its last words, the answer), 'target_new' (that answer), "
+        'and the test_queries as {"prompt": ..., "ground_truth": [answers and aliases]} in lists under \'portability\' '
+        "and 'locality', into the JSON array wiki_recent/recent_test.json and run --task recent",
+    ),
+    ForeignLayout(
+        "the layout of EasyEdit's edit() (an object of parallel lists)",
+        lambda record: isinstance(record.get("prompts"), list),
+        f"make one record of each index of the lists: {_CONVERT}",
+    ),
+    ForeignLayout(
+        "the layout of KnowEdit's WikiBio ('concept', 'text', 'labels')",
+        lambda record: {"concept", "labels", "target_new"} <= record.keys(),
+        "no task edits whole passages yet; its 'subject', 'prompt', 'target_new' and 'locality' are read where "
+        "the file is called wiki_counterfact/test_cf.json, by --task counterfact",
+    ),
+)
+
+
+def advice(record: Mapping[str, object]) -> str | None:
+    """Return how to convert a record of a foreign layout, or which tasks read it; None if neither is known."""
+    what, how = _recognised(record)
+    return f"{what}{f': {how}' if how else ''}" if what else None
+
+
+def suggestion(field: str, known: Collection[str], task: str) -> str:
+    """Return a hint on an unread field: which other tasks read it, or the nearest field that this task reads."""
+    bare = field.rpartition(".")[2]
+    others = [] if "." in field else [name for name in _readers({bare}, all_required=False) if name != task]
+    if others:
+        return f"read by {_options(others)}"
+    near = get_close_matches(bare, sorted(known), n=1, cutoff=0.6)
+    return f"did you mean '{near[0]}'?" if near else ""
+
+
+def describe_file(path: Path) -> str:
+    """Return what a file is and how to convert it, as the end of a sentence that begins with its name."""
+    what, how = _description(path)
+    return f"{what}{f': {how}' if how else ''}"
+
+
+def describe_folder(folder: Path) -> str:
+    """Return a sentence for each kind of data file in a folder that lacks the expected file; empty if it has none."""
+    files = [path for path in _files(folder) if path.suffix.lower() in _SUFFIXES]
+    kinds: dict[tuple[str, str], list[str]] = {}
+    for path in files[:_FILES]:
+        name = path.relative_to(folder).as_posix()
+        what, how = _description(path)
+        if not what.startswith("is in "):
+            by_name = [task for task, kind in _tasks() if name.removeprefix("benchmark/") in _accepted(kind)]
+            what, how = (f"is read by {_options(by_name)}", "") if by_name else (what, how)
+        kinds.setdefault((what, how), []).append(name)
+    found = ""
+    for (what, how), (first, *more) in kinds.items():
+        names = f"{first} (and {', '.join(more)})" if more else first
+        found += f" But {names} {what}{f': {how}' if how else ''}."
+    return found + (f" {len(files) - _FILES} more data files are there." if len(files) > _FILES else "")
+
+
+def _description(path: Path) -> tuple[str, str]:
+    """Return what a file is, and how to convert it if no task reads it."""
+    if path.suffix.lower() in (".csv", ".tsv"):
+        return "is a table, which no reader reads", _CONVERT
+    record = _first_record(path)
+    if record is None:
+        return "holds no JSON records", _CONVERT
+    what, how = _recognised(record)
+    if what:
+        return what, how
+    return f"has records of {', '.join(map(describe, list(record)[:8]))}, which no reader reads", _CONVERT
+
+
+def _recognised(record: Mapping[str, object]) -> tuple[str, str]:
+    for layout in FOREIGN_LAYOUTS:
+        if layout.fits(record):
+            return f"is in {layout.title}, which no reader reads", layout.advice
+    tasks = _readers(record)
+    return (f"is read by {_options(tasks)}" if tasks else ""), ""
+
+
+def _readers(fields: Collection[str], *, all_required: bool = True) -> list[str]:
+    """Return the tasks that read most of some fields; by default only those whose required fields are all there."""
+    present = set(fields)
+    read = {
+        name: len(present & set(task.fields))
+        for name, task in _tasks()
+        if not all_required or any(set(required) <= present for required in task.required)
+    }
+    most = max(read.values(), default=0)
+    return [name for name, count in read.items() if most and count == most]
+
+
+def _tasks() -> Iterator[tuple[str, Any]]:
+    """Yield the registered tasks by name; those of a package that cannot be imported are left out."""
+    for name in TASKS:
+        try:
+            task = TASKS.get(name)
+        except InputError:
+            continue
+        yield name, task
+
+
+def _accepted(task: Any) -> set[str]:
+    return {file for files in task.files.values() for file in files}
+
+
+def _first_record(path: Path) -> Mapping[str, object] | None:
+    """Return the first record of a JSON array or of JSON lines, or the one object of a JSON file; None if none."""
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            text = file.read(_HEAD).lstrip()
+        value, _ = decoder().raw_decode(text.removeprefix("[").lstrip())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return value if isinstance(value, Mapping) else None
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return the files of a folder and of its folders, by name."""
+    try:
+        visible = [path for path in sorted(folder.iterdir()) if path.is_file() or not path.name.startswith(".")]
+        nested = [sorted(path.iterdir()) if path.is_dir() else [path] for path in visible]
+    except OSError:
+        return []
+    return [path for paths in nested for path in paths if path.is_file()]
+
+
+def _options(names: Iterable[str]) -> str:
+    return " and ".join(f"--task {name}" for name in names)
