@@ -76,7 +76,7 @@ def build(
 ) -> None:
     """Check all submissions of a folder and make a site of those that keep the laws."""
     from instructedit.reports.leaderboard.findings import short
-    from instructedit.reports.leaderboard.write import build
+    from instructedit.reports.leaderboard.build import build
 
     built = build(submissions, out, data, against)
     for verdict in built.refused:

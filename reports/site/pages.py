@@ -1,27 +1,21 @@
 """The pages of the site: what does not depend on the reader's choices is written in full, by templates that escape."""
 
-import re
 import shlex
 from collections.abc import Iterator, Mapping, Sized
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup, escape
-
 from ..render.table import Report, Table, build
 from ..tables.captions import AGGREGATION, PROTOCOLS, header
 from ..tables.columns import SECTIONS
 from ..tables.suite_tables import build_suite
 from .collect import Collected, SiteRun
+from .escape import environment
 from .means import NAMES
 
 HERE = Path(__file__).parent
 ASSETS = ("style.css", "table.js", "data.js", "means.js", "cases.js", "case.js")
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u2028-\u202e\u2060\u2066-\u2069\ud800-\udfff\ufeff]")
-"""Characters that are not seen, that turn the text around them, or that no file can hold: bytes below space, breaks,
-controls of direction, half pairs."""
 OVER_SEEDS = (
     "Where several seeds stand together, it is the mean over seeds and cases with an interval over both; sd is the "
     "standard deviation of the means of the seeds, and n counts the cases scored under all of them."
@@ -32,18 +26,6 @@ _LOUD = 3
 """More warnings than these stand on the overview alone, where the other pages point to."""
 
 
-def shown(text: str) -> Markup:
-    """Return a text from the data as markup that shows it literally, apart from the direction of what is around it.
-
-    A control character is shown as its code; `shown` of `assets/data.js` does the same.
-    """
-    parts = (
-        Markup('<span class="control">U+{:04X}</span>').format(ord(part)) if _CONTROL.fullmatch(part) else escape(part)
-        for part in re.split(f"({_CONTROL.pattern})", text)
-    )
-    return Markup("<bdi>{}</bdi>").format(Markup("").join(parts))
-
-
 def static_pages(site: Collected, cases: Mapping[str, Sized]) -> Iterator[tuple[str, str]]:
     """Yield every page as its file name and its HTML.
 
@@ -51,15 +33,7 @@ def static_pages(site: Collected, cases: Mapping[str, Sized]) -> Iterator[tuple[
         site: What the site shows.
         cases: By digest the cases of each run.
     """
-    pages = Environment(
-        loader=FileSystemLoader(HERE / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    pages.filters.update(shown=shown, address=quote)
+    pages = environment(HERE / "templates", address=quote)
     reports = {run.digest: build(run.file, run.summary) for run in site.runs}
     pages.globals.update(
         title=site.title,
