@@ -1,4 +1,4 @@
-"""What the panels of several figures share: a grid of tasks and measures, titles that say n, marks with intervals."""
+"""Elements of several figures: a grid of panels, titles with n, marks and bars with intervals, legends."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -9,11 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from instructedit.benchmark.results.suite_results import SeedMean, SuiteGroup
+from instructedit.benchmark.results.suite_results import SeedMean
 
 from ..tables.captions import DAGGER
 from ..tables.columns import Column
-from ..tables.versus import seeds_of
 from .results import WORDS
 from .style import Look
 
@@ -45,20 +44,9 @@ def counts(means: Iterable[SeedMean]) -> str:
     return f"n = {min(found)}" + (f" to {max(found)}" if len(found) > 1 else "")
 
 
-def top(group: SuiteGroup, task: str) -> str:
-    """Return the line over a column of panels."""
-    return f"{task} ({seeds_of(group)})\n"
-
-
 def heading(column: Column, means: Sequence[SeedMean]) -> str:
-    """Return the line over a panel: how answers are read, and how many cases there are."""
+    """Return the title of a panel: protocol and number of cases."""
     return f"{WORDS[column.protocol]}{DAGGER if column.derived else ''}, {counts(means)}"
-
-
-def inner(row: Sequence[Axes]) -> None:
-    """Leave the numbers of the vertical axis to the first panel of a row; all have the same."""
-    for axes in row[1:]:
-        axes.tick_params(labelleft=False)
 
 
 def ends(mean: SeedMean) -> list[list[float]]:
@@ -92,7 +80,7 @@ def bar(axes: Axes, x: float, width: float, mean: SeedMean, look: Look) -> BarCo
 
 def cross(axes: Axes, x: SeedMean, y: SeedMean, look: Look) -> None:
     """Draw a pair of means with both intervals."""
-    # Behind the marks and without caps: the ends of short intervals would fill a hollow mark.
+    # Below the marks and without caps: the ends of short intervals would fill a hollow mark.
     axes.errorbar(
         100 * x.mean,
         100 * y.mean,

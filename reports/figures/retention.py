@@ -9,7 +9,7 @@ from ..tables.captions import DAGGER
 from ..tables.columns import stages
 from ..tables.versus import seeds_of
 from .panels import grid, key, legend, mark, percent
-from .results import WORDS, Drawing, Number, Results, csv_rows, made_of, main_column, number
+from .results import WORDS, Drawing, Number, Results, csv_rows, main_column, number, provenance
 from .style import TWO_COLUMNS, editor_looks
 
 MEASURES: tuple[Measure, ...] = ("reliability", "locality")
@@ -86,7 +86,7 @@ def _draw(results: Results, group: SuiteGroup) -> Drawing:
             if thin
             else []
         ),
-        *made_of(results, [group]),
+        *provenance(results, [group]),
     )
     return Drawing(name, figure, caption, csv_rows(numbers))
 

@@ -8,7 +8,7 @@ from ..tables.captions import DAGGER
 from ..tables.columns import Column
 from ..tables.versus import seeds_of
 from .panels import counts, cross, grid, key, legend, percent
-from .results import WORDS, Drawing, NoDataError, Number, Results, csv_rows, made_of, main_column, number, tasks_of
+from .results import WORDS, Drawing, NoDataError, Number, Results, csv_rows, main_column, number, provenance, tasks_of
 from .style import TWO_COLUMNS, editor_looks
 
 SETTINGS = ("multi-task", "hold-out", "direct")
@@ -51,7 +51,7 @@ def tradeoff(results: Results) -> Iterator[Drawing]:
         "edited by itself. Up and to the right is better on both; the row 'none' is the model without an edit. Bars "
         "are the intervals of the two means. They are of each mean for itself: which of two editors is ahead is "
         "decided by the paired differences of the tables, not by whether bars overlap.",
-        *made_of(results, groups),
+        *provenance(results, groups),
     )
     yield Drawing("tradeoff", figure, caption, csv_rows(numbers))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from instructedit.editors.errors import InputError, did_you_mean
 from instructedit.editors.files.atomic import write_whole
 
-from . import bars, directions, retention, scaling, tradeoff
+from . import directions, retention, tradeoff, trainings
 from .results import Drawing, NoDataError, Results, read_results
 from .style import FORMATS, save, styled
 
@@ -18,9 +18,9 @@ FIGURES: dict[str, Callable[[Results], Iterator[Drawing]]] = {
     "directions": directions.editors,
     "directions-scaling": directions.scaling,
     "directions-balanced": directions.balanced,
-    "task-scaling": scaling.task_scaling,
-    "balanced": bars.balanced,
-    "instructions": bars.instructions,
+    "task-scaling": trainings.task_scaling,
+    "balanced": trainings.balanced,
+    "instructions": trainings.instructions,
     "tradeoff": tradeoff.tradeoff,
     "retention": retention.retention,
 }

@@ -1,7 +1,9 @@
 """From results to a folder of pages: everything is written beside it first, and takes its place when it is whole."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from instructedit.editors.errors import InputError
 from instructedit.editors.files.atomic import whole_folder
@@ -10,10 +12,17 @@ from .cases import Cases
 from .collect import Collected, collect
 from .means import table
 from .pages import ASSETS, HERE, overview, static_pages
-from .script import data_script
 
 MARK = "data/site.js"
 """The file by which a site is known; a folder without it is not replaced."""
+
+_ESCAPES = {
+    # A parser of HTML would end a script at </script> and change its state at <!--.
+    "<": "\\u003c",
+    # Line ends in JavaScript before 2019, but not in JSON.
+    "\u2028": "\\u2028",
+    "\u2029": "\\u2029",
+}
 
 
 def write_site(directory: Path, out: Path) -> Path:
@@ -64,3 +73,19 @@ def _files(site: Collected) -> Iterator[tuple[str, bytes]]:
     for name, text in static_pages(site, cases):
         yield name, text.encode()
     yield MARK, data_script("site", overview(site)).encode()
+
+
+def data_script(name: str, value: Any) -> str:
+    """Return a script that hands a value to the page as `siteData[name]`; `assets/data.js` loads it.
+
+    Keys of objects in the value have to be the program's own: a key `__proto__` from the data would not be a key. Texts
+    from the data are put into lists.
+
+    Args:
+        name: The file's path under `data/`, without `.js`.
+        value: Anything that JSON can say; NaN is an error.
+    """
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for character, escape in _ESCAPES.items():
+        text = text.replace(character, escape)
+    return f"siteData[{json.dumps(name)}]={text};\n"
