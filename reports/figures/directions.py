@@ -1,4 +1,4 @@
-"""Edit directions of each task (figure 4a, b and d of the InstructEdit paper): a picture, and what it cannot show."""
+"""Edit directions of each task (figure 4a, b and d of the InstructEdit paper): t-SNE, and statistics below it."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,8 +21,8 @@ from .results import Drawing, NoDataError, Results, row_of
 from .style import TWO_COLUMNS, Look, task_looks
 
 DEFINITION = (
-    "A direction is the change that one edit makes to all weights (the changes of all edited maps written behind "
-    "each other as one vector), divided by its length."
+    "A direction is the weight change of one edit (the changes of all edited layers concatenated to one vector), "
+    "divided by its length."
 )
 _SHOWN = ("silhouette", "probe accuracy", "cosine within", "cosine between")
 _RUN = "instructedit directions"
@@ -62,7 +62,7 @@ def scaling(results: Results) -> Iterator[Drawing]:
 
 
 def balanced(results: Results) -> Iterator[Drawing]:
-    """Yield the directions behind 4(d): InstructEdit trained on all of ConvSent, and on a part of it."""
+    """Yield the directions of 4(d): InstructEdit trained on all of ConvSent, and on a part of it."""
     yield from _of_setting(
         results, "balanced", "directions-balanced", "trained on all of ConvSent (full) and on a part of it (balanced)"
     )
@@ -168,14 +168,14 @@ def _draw(results: Results, name: str, panels: Sequence[Panel], opening: str) ->
         f"third of the other points if that is less (here {', '.join(perplexities)}). Each panel is a "
         "picture of its own. t-SNE shows who is whose neighbour; distances between clusters, their sizes and their "
         "shapes mean nothing.",
-        "Silhouette: on cosine distance, mean over edits; 1 is apart, 0 is mixed. Probe accuracy: share of edits "
-        "whose task a logistic regression (L2, C = 1) on all principal components names, each edit by a probe that "
-        f"has not seen it ({geometry.FOLDS} folds over cases); chance is the share of the most frequent task. Cosine "
-        "within and between: mean over pairs of edits of one task, and of two tasks, each task and pair of tasks "
-        "alike. Brackets: 95 % percentile bootstrap over cases, drawn within each task, 10,000 times; of the probe's "
-        "answers Clopper-Pearson, no probe is trained anew. It says nothing of other trainings: one training stands "
-        "behind each panel.",
-        "Where each task has an editor of its own, what parts the directions may be the editors and not the tasks.",
+        "Silhouette: on cosine distance, mean over edits; 1 is separate, 0 is mixed. Probe accuracy: accuracy of a "
+        "logistic regression (L2, C = 1) that predicts the task from all principal components, in "
+        f"{geometry.FOLDS}-fold cross-validation over cases; chance is the share of the most frequent task. Cosine "
+        "within and between: mean over pairs of edits of one task, and of two tasks, with equal weight for each task "
+        "and pair of tasks. Brackets: 95 % percentile bootstrap over cases, drawn within each task, 10,000 times; "
+        "Clopper-Pearson for the probe, which is not retrained. Each panel is one training; the intervals do not "
+        "cover other trainings.",
+        "Where each task has its own editor, the editors and not the tasks may separate the directions.",
         *_left_out(panels),
         *dict.fromkeys(
             f"Run, {panel.group.label}: {panel.group.digests[0]} (seed {panel.group.seeds[0]}). Model: "
@@ -188,7 +188,7 @@ def _draw(results: Results, name: str, panels: Sequence[Panel], opening: str) ->
 
 
 def scatter(axes: Axes, points: geometry.Array, tasks: Sequence[str], looks: dict[str, Look]) -> None:
-    """Draw points [n, 2], each task with its own mark; axes have no scale because t-SNE has none."""
+    """Draw points [n, 2], each task with its own mark; t-SNE has no scale, so the axes have none."""
     for task, look in looks.items():
         own = points[[other == task for other in tasks]]
         axes.scatter(

@@ -50,7 +50,7 @@ def heading(column: Column, means: Sequence[SeedMean]) -> str:
 
 
 def ends(mean: SeedMean) -> list[list[float]]:
-    """Return how far the interval reaches below and above the mean, in percent, as matplotlib wants it."""
+    """Return the distances from the mean to both ends of its interval, in percent, as error bars of matplotlib."""
     if mean.low is None or mean.high is None:
         return [[0.0], [0.0]]
     return [[100 * max(0.0, mean.mean - mean.low)], [100 * max(0.0, mean.high - mean.mean)]]
@@ -93,14 +93,14 @@ def cross(axes: Axes, x: SeedMean, y: SeedMean, look: Look) -> None:
 
 
 def level(axes: Axes, mean: SeedMean, look: Look) -> None:
-    """Draw a mean that holds for the whole panel as a line with its interval as a band."""
+    """Draw a mean as a horizontal line with its interval as a band."""
     axes.axhline(100 * mean.mean, color=look.colour, linestyle=look.line)
     if mean.low is not None and mean.high is not None:
         axes.axhspan(100 * mean.low, 100 * mean.high, color=look.colour, alpha=0.12, linewidth=0)
 
 
 def hollow(look: Look) -> dict[str, Any]:
-    """Return marks that show what lies below them: two editors may have the very same means."""
+    """Return the style of hollow marks: two editors may have equal means."""
     return _marked(look) | {
         "markerfacecolor": "none",
         "markeredgecolor": look.colour,

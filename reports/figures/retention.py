@@ -1,4 +1,4 @@
-"""What is left of earlier edits: scores right after each edit, after K edits, and after all of a sequence."""
+"""Retention of earlier edits: scores right after each edit, after K edits, and after all of a sequence."""
 
 from collections.abc import Iterator
 
@@ -15,7 +15,7 @@ from .style import TWO_COLUMNS, editor_looks
 MEASURES: tuple[Measure, ...] = ("reliability", "locality")
 FIRST, LAST = "after-edit", "after-all"
 _SPREAD = 0.72
-"""How wide all editors of one stage are drawn beside each other; stages are 1 apart."""
+"""Width of all editors of one stage together; stages are 1 apart."""
 
 
 def retention(results: Results) -> Iterator[Drawing]:
@@ -50,7 +50,7 @@ def _draw(results: Results, group: SuiteGroup) -> Drawing:
                 line = []
                 for at, stage in enumerate(own):
                     mean = number(group, name, task, column, stage)
-                    # A mean over few of the cases that the others have stands for other cases.
+                    # A mean over few of the cases of the others is not comparable with theirs.
                     if mean is None or 2 * mean.n < own[stage]:
                         thin[name] = None
                         continue
@@ -73,11 +73,10 @@ def _draw(results: Results, group: SuiteGroup) -> Drawing:
     several = len([other for other in results.groups if other.run.spec.schedule == "sequential"]) > 1
     name = f"retention-{group.label}" if several else "retention"
     caption = (
-        f"Edits of {', '.join(edited)} made one on top of the other ({total} in all). Left of the strong line each "
-        "case is scored right after its own edit; right of it all cases edited so far are scored after so many "
-        "edits, and all of them at the end. The stages are over different cases, as many as n says (the most of any "
-        "row), so only 'own edit' and the last stage are over the same ones. K counts the edits of all tasks "
-        "together.",
+        f"Sequential edits of {', '.join(edited)} ({total} in all). Left of the strong line each case is scored right "
+        "after its own edit; right of it all cases edited so far are scored after K edits, and all of them at the end. "
+        "The stages are over different numbers of cases n (the maximum of any row), so only 'own edit' and the last "
+        "stage are over the same ones. K counts the edits of all tasks together.",
         *(
             [
                 f"Not drawn where fewer than half of the cases of a stage could be scored: {', '.join(thin)} (the "

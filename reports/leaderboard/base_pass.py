@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from instructedit.benchmark.results.guard import Admission, read_finished
 from instructedit.benchmark.results.records import CaseRecord, Record, RunFile, parse_record
+from instructedit.benchmark.results.run_folder import Store
 from instructedit.editors.errors import InputError
 
 from .archive import MANIFEST, UnreadableError, document, lines, open_archive
@@ -49,12 +50,16 @@ class _Unedited(NamedTuple):
 class BaseReader:
     """Collects the base pass from the lines of a run, in any order.
 
+    Args:
+        run: The run.
+        records: Lines to begin with.
+
     Attributes:
         answers: Digest of the answers by task and case.
         unedited: Scores of the row without edit by task and case.
     """
 
-    def __init__(self, run: RunFile) -> None:
+    def __init__(self, run: RunFile, records: Iterable[CaseRecord] = ()) -> None:
         spec = run.spec
         self.answers: dict[str, dict[str, str]] = {task: {} for task in spec.tasks}
         self.unedited: dict[str, dict[str, _Unedited]] = {task: {} for task in spec.tasks}
@@ -64,6 +69,8 @@ class BaseReader:
             task: next((row.name for row in spec.editors if row.is_base and row.evaluates(task)), None)
             for task in spec.tasks
         }
+        for record in records:
+            self.take(record)
 
     def take(self, record: CaseRecord) -> None:
         """Add a line; a case counts once, whatever rows and stages it occurs in."""
@@ -200,29 +207,21 @@ def reference_runs(path: Path) -> Iterator[Reference]:
         if not folders:
             raise InputError(f"{path}: no finished run in it; a results folder or a submission was expected.")
         for folder in folders:
-            run, records = read_finished(folder)[0], folder / "cases.jsonl"
-            try:
-                with records.open("rb") as file:
-                    yield run, _read(run, enumerate(file, start=1), str(records))
-            except OSError as error:
-                raise InputError(f"{records}: cannot be read ({error.strerror}).") from error
+            run, _ = read_finished(folder)
+            yield run, BaseReader(run, Store(folder).records(run))
         return
     findings = Findings()
     archive = open_archive(path, findings)
     if archive is None or findings.found:
         raise InputError(f"{path}: not a readable submission. {findings.found[0]}")
     for name in archive.runs:
-        place, cases = f"runs/{name}/run.json", f"runs/{name}/cases.jsonl.gz"
+        place, cases = f"runs/{name}/run.json", f"{path}, runs/{name}/cases.jsonl.gz"
         try:
             run = parse_record(document(archive, place), RunFile, f"{path}, {place}")
-            yield run, _read(run, lines(archive, cases), f"{path}, {cases}")
+            admission = Admission(run)
+            numbered = lines(archive, f"runs/{name}/cases.jsonl.gz")
+            placed = ((line, f"{cases}, line {number}") for number, line in numbered)
+            records = (admission.checked(parse_record(line, CaseRecord, at), at) for line, at in placed)
+            yield run, BaseReader(run, records)
         except (UnreadableError, KeyError) as error:
             raise InputError(f"{path}, runs/{name}: cannot be read ({error}).") from error
-
-
-def _read(run: RunFile, numbered: Iterable[tuple[int, bytes]], place: str) -> BaseReader:
-    base, admission = BaseReader(run), Admission(run)
-    for number, line in numbered:
-        where = f"{place}, line {number}"
-        base.take(admission.checked(parse_record(line, CaseRecord, where), where))
-    return base

@@ -8,9 +8,9 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from instructedit.benchmark.results.checkpoint import RECORD
-from instructedit.benchmark.results.guard import Admission
-from instructedit.benchmark.results.records import CaseRecord, RunFile, find_run, parse_record
+from instructedit.benchmark.results.records import RunFile, find_run
 from instructedit.benchmark.results.resources import ChunkTime, Usage
+from instructedit.benchmark.results.run_folder import Store
 from instructedit.benchmark.results.suite_results import find_suite
 from instructedit.editors.errors import InputError
 
@@ -76,13 +76,9 @@ def _pack_run(folder: Path, checkpoints: Path) -> tuple[RunEntry, dict[str, byte
     if (folder / "usage.jsonl").is_file():  # older runs have none
         names.append("usage.jsonl")
     contents = {name: _read(folder / name) for name in names}
-    base, admission = BaseReader(run), Admission(run)
-    for number, line in enumerate(contents["cases.jsonl"].splitlines(), start=1):
-        place = f"{folder / 'cases.jsonl'}, line {number}"
-        base.take(admission.checked(parse_record(line, CaseRecord, place), place))
     entry = entry_of(
         run,
-        base.passes(),
+        BaseReader(run, Store(folder).records(run)).passes(),
         parse_lines(enumerate(contents["timings.jsonl"].splitlines(), 1), ChunkTime, f"{folder / 'timings.jsonl'}, "),
         parse_lines(enumerate(contents.get("usage.jsonl", b"").splitlines(), 1), Usage, f"{folder / 'usage.jsonl'}, "),
         _weights(run, checkpoints),

@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import Any
 
-from instructedit.benchmark.results.records import RunFile, RunSpec, digest_of
+from instructedit.benchmark.results.records import RunSpec, digest_of
 
 from .. import site
 from ..site.escape import environment
@@ -17,21 +17,12 @@ from ..tables.columns import deviation, interval
 from .archive import MANIFEST, document
 from .entries import Board, Entry, Submission
 from .findings import short
-from .manifest import RunEntry
 from .ranks import Line
 from .validate import Verdict
 
 SHOWN = 500
 """Maximum number of findings on the page of refused submissions; their total is given."""
 _KINDS = {"current": "current", "earlier": "earlier version", "control": "control"}
-
-
-class Fact(NamedTuple):
-    """A word and its value; `code` for digests."""
-
-    word: str
-    value: str
-    code: bool = False
 
 
 def pages(
@@ -59,7 +50,8 @@ def pages(
                 "table.html",
                 "../",
                 link=link,
-                facts=_facts(board),
+                files=json.loads(board.data),
+                edited=json.loads(board.edited or "{}"),
                 rows=rows,
                 note=PROTOCOLS[board.protocol],
                 intervals=" ".join(intervals(line.interval.method for line in tables[board])),
@@ -69,7 +61,7 @@ def pages(
     for submission in accepted:
         place = f"submissions/{submission.id}"
         versions = [other for other in newest if other.author == submission.author]
-        runs = [(run, _run_facts(run, submission.runs[run.digest])) for run in submission.manifest.runs]
+        runs = [(run, submission.runs[run.digest].provenance) for run in submission.manifest.runs]
         yield (
             f"{place}/index.html",
             page("submission.html", "../../", submission=submission, versions=versions, runs=runs),
@@ -108,24 +100,6 @@ def _link(board: Board, lines: Sequence[Line]) -> dict[str, Any]:
         "ranked": sum(line.kind == "current" for line in lines),
         "first": first[0].row.name if len(first) == 1 else f"{len(first)} tie" if first else "not ranked",
     }
-
-
-def _facts(board: Board) -> list[Fact]:
-    files = json.loads(board.data)
-    edited = json.loads(board.edited) if board.edited else {}
-    return [
-        Fact("Task", f"{board.task}, reader version {board.reader}"),
-        *(Fact("Data", f"{name}, sha256 {digest}", True) for name, digest in sorted(files.items())),
-        Fact("Cases", f"split {board.split}, " + ("all" if board.limit is None else f"at most {board.limit}")),
-        Fact("Model", f"fingerprint {board.model}, {board.dtype}", True),
-        Fact("Tokenizer", f"fingerprint {board.tokenizer}", True),
-        Fact(
-            "Schedule", f"{board.schedule}, scored {board.stage}" if board.schedule == "sequential" else board.schedule
-        ),
-        *([Fact("Edited together", ", ".join(sorted(edited)))] if edited else []),
-        *([Fact("Edits of a batch", str(board.batch_size))] if board.batch_size else []),
-        *([Fact("Decoding", board.decoding)] if board.decoding else []),
-    ]
 
 
 def _apart(entries: Sequence[Entry]) -> dict[int, str]:
@@ -203,42 +177,3 @@ def _rank(rank: tuple[int, int] | None) -> str:
     if rank is None:
         return ""
     return f"{rank[0]}" if rank[0] == rank[1] else f"{rank[0]}\N{EN DASH}{rank[1]}"
-
-
-def _run_facts(entry: RunEntry, run: RunFile) -> list[Fact]:
-    origin = run.provenance
-    return [
-        Fact("Setting", f"{entry.setting}, schedule {entry.schedule}, split {entry.split}, seed {entry.seed}"),
-        Fact("Started", entry.started),
-        *(
-            Fact(f"Data of {task}", ", ".join(f"{name} sha256 {digest}" for name, digest in files.items()), True)
-            for task, files in entry.data.items()
-        ),
-        Fact("Model", f"{origin.model_type}, {origin.parameters:,} parameters, fingerprint {entry.model_fingerprint}"),
-        *(
-            Fact(
-                f"Trained: {row.row}",
-                f"on {', '.join(row.tasks)}; training data {row.data}; checkpoint {row.checkpoint}; "
-                f"weights {'unknown' if row.weights is None else 'sha256 ' + row.weights}",
-                True,
-            )
-            for row in entry.trained
-        ),
-        *(
-            Fact(
-                f"Base pass of {task}",
-                f"{base.cases} cases; answers {base.answers or 'none'}; scores {base.scores or 'none'}",
-                True,
-            )
-            for task, base in entry.base.items()
-        ),
-        Fact("Time", f"{entry.edit_seconds:,.0f} s for edits, {entry.score_seconds:,.0f} s for scores"),
-        Fact("Peak memory", _memory(entry.memory)),
-        *([] if entry.device_memory is None else [Fact("Peak memory of cards", _memory(entry.device_memory))]),
-        Fact("Device", entry.device),
-        Fact("Versions", ", ".join(f"{name} {version}" for name, version in entry.versions.items())),
-    ]
-
-
-def _memory(count: int | None) -> str:
-    return "unknown" if count is None else f"{count / 2**30:.2f} GiB"

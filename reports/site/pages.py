@@ -1,4 +1,4 @@
-"""The pages of the site: what does not depend on the reader's choices is written in full, by templates that escape."""
+"""The pages of the site. What does not depend on the reader's choices is static HTML."""
 
 import shlex
 from collections.abc import Iterator, Mapping, Sized
@@ -17,13 +17,13 @@ from .means import NAMES
 HERE = Path(__file__).parent
 ASSETS = ("style.css", "table.js", "data.js", "means.js", "cases.js", "case.js")
 OVER_SEEDS = (
-    "Where several seeds stand together, it is the mean over seeds and cases with an interval over both; sd is the "
+    "With several seeds it is the mean over seeds and cases with an interval over both; sd is the "
     "standard deviation of the means of the seeds, and n counts the cases scored under all of them."
 )
 _MAIN = tuple(title for title, protocols in SECTIONS if {"edit_success", "teacher_forced_exact"} & set(protocols))
 """Tables of a run that the overview shows."""
 _LOUD = 3
-"""More warnings than these stand on the overview alone, where the other pages point to."""
+"""Maximum number of warnings on every page; more are on the overview only, with a link to it."""
 
 
 def static_pages(site: Collected, cases: Mapping[str, Sized]) -> Iterator[tuple[str, str]]:
@@ -78,7 +78,7 @@ def static_pages(site: Collected, cases: Mapping[str, Sized]) -> Iterator[tuple[
 
 
 def overview(site: Collected) -> dict[str, Any]:
-    """Return what the pages of cases know of the site: the runs, by digest, in the order of the site."""
+    """Return what the pages of cases need: title and runs in the order of the site."""
     return {
         "title": site.title,
         "runs": [(run.digest, run.described) for run in site.runs],
@@ -86,7 +86,7 @@ def overview(site: Collected) -> dict[str, Any]:
 
 
 def _facts(site: Collected) -> list[tuple[str, str]]:
-    """Return what was run; what several runs share is said once, and what tells them apart stands in their table."""
+    """Return what was run; lines that several runs share occur once."""
     lines = dict.fromkeys(line for run in site.runs for line in header(run.file) if line[0] not in ("Run", "Setting"))
     words = list(dict.fromkeys(word for word, _ in lines))
     return sorted(lines, key=lambda line: words.index(line[0]))

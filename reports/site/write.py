@@ -1,4 +1,4 @@
-"""From results to a folder of pages: everything is written beside it first, and takes its place when it is whole."""
+"""Write results as a folder of web pages, all or none."""
 
 import json
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from .means import table
 from .pages import ASSETS, HERE, overview, static_pages
 
 MARK = "data/site.js"
-"""The file by which a site is known; a folder without it is not replaced."""
+"""The file that identifies a site; a folder without it is not replaced."""
 
 _ESCAPES = {
     # A parser of HTML would end a script at </script> and change its state at <!--.
@@ -28,8 +28,7 @@ _ESCAPES = {
 def write_site(directory: Path, out: Path) -> Path:
     """Write the report site of a run, of all runs of a folder, or of a suite, and return its first page.
 
-    The same results give the same bytes every time. A site that is there is replaced as a whole, and only once the new
-    one is complete.
+    The same results give the same bytes. An existing site is replaced as a whole, once the new one is complete.
 
     Args:
         directory: A run's folder, a folder of runs, or the index of a suite; see `collect`.
@@ -42,7 +41,7 @@ def write_site(directory: Path, out: Path) -> Path:
         raise InputError(f"{out}: is no site that could be replaced; a new or an empty folder was expected.")
     site = collect(directory)
     try:
-        # resolved, because `.` has no name of its own in its parent's folder
+        # resolved, because `.` has no name in its parent folder
         place = out.resolve()
         place.parent.mkdir(parents=True, exist_ok=True)
         with whole_folder(place) as part:
