@@ -18,23 +18,12 @@ JUDGED: tuple[Protocol, ...] = ("teacher_forced_exact", "free_generation")
 """Protocols with scores of 0 or 1, by which the list of cases can be filtered."""
 
 
-class Texts:
+class Texts(dict[str, int]):
     """Texts of a chunk without repetition; the chunk refers to them by index."""
-
-    def __init__(self) -> None:
-        self._places: dict[str, int] = {}
 
     def number(self, text: str | None) -> int | None:
         """Return the index of a text, None for none."""
-        return None if text is None else self._places.setdefault(text, len(self._places))
-
-    def numbers(self, texts: Iterable[str]) -> list[int | None]:
-        """Return the indices of several texts."""
-        return [self.number(text) for text in texts]
-
-    def all(self) -> list[str]:
-        """Return all texts by index."""
-        return list(self._places)
+        return None if text is None else self.setdefault(text, len(self))
 
 
 class Cases:
@@ -71,7 +60,7 @@ class Cases:
         while records := list(islice(found, CHUNK)):
             texts = Texts()
             cases = [self._case(of_case, texts) for of_case in records]
-            yield {"texts": texts.all(), "cases": cases}
+            yield {"texts": list(texts), "cases": cases}
 
     def index(self) -> dict[str, Any]:
         """Return the columns of the list of cases; complete once all chunks have been made.
@@ -147,8 +136,8 @@ def _probe(answer: Answer) -> tuple[Any, ...]:
 
 def _numbered(probe: tuple[Any, ...], texts: Texts) -> tuple[Any, ...]:
     role, subset, derived, prompt, accepted, opposed, before = probe
-    one = (texts.number(text) for text in (subset, prompt, before))
-    return (role, *one, texts.numbers(accepted), texts.numbers(opposed), int(derived))
+    one = map(texts.number, (subset, prompt, before))
+    return (role, *one, [*map(texts.number, accepted)], [*map(texts.number, opposed)], int(derived))
 
 
 def _digits(protocol: Protocol) -> int:

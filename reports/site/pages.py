@@ -40,7 +40,6 @@ def static_pages(site: Collected, cases: Mapping[str, Sized]) -> Iterator[tuple[
         warnings=site.warnings,
         loud=_LOUD,
         suite=site.suite is not None,
-        only=site.runs[0] if len(site.runs) == 1 else None,
     )
 
     def page(name: str, template: str, **values: Any) -> tuple[str, str]:
@@ -51,7 +50,7 @@ def static_pages(site: Collected, cases: Mapping[str, Sized]) -> Iterator[tuple[
         "index.html",
         "index.html",
         facts=_facts(site),
-        runs=[(run, _counts(run), len(cases[run.digest]), _main(reports[run.digest])) for run in site.runs],
+        runs=[(run, len(cases[run.digest]), _main(reports[run.digest])) for run in site.runs],
         figures=site.figures,
         aggregation=AGGREGATION,
         protocols=[PROTOCOLS[protocol] for protocol in NAMES if protocol in used],
@@ -77,14 +76,6 @@ def static_pages(site: Collected, cases: Mapping[str, Sized]) -> Iterator[tuple[
     yield page("case.html", "case.html")
 
 
-def overview(site: Collected) -> dict[str, Any]:
-    """Return what the pages of cases need: title and runs in the order of the site."""
-    return {
-        "title": site.title,
-        "runs": [(run.digest, run.described) for run in site.runs],
-    }
-
-
 def _facts(site: Collected) -> list[tuple[str, str]]:
     """Return what was run; lines that several runs share occur once."""
     lines = dict.fromkeys(line for run in site.runs for line in header(run.file) if line[0] not in ("Run", "Setting"))
@@ -98,11 +89,6 @@ def _origin(run: SiteRun) -> Iterator[tuple[str, str]]:
     yield "Started", origin.started
     yield "Machine", f"{origin.platform}, {origin.device}, {origin.threads} threads"
     yield from (("Licence", f"{data.task}: {data.licence}") for data in run.file.data)
-
-
-def _counts(run: SiteRun) -> dict[str, int]:
-    counts = run.summary.counts.values()
-    return {status: sum(of_task.get(status, 0) for of_task in counts) for status in ("done", "failed", "skipped")}
 
 
 def _main(report: Report) -> list[tuple[str, list[Table], tuple[str, ...]]]:

@@ -11,7 +11,7 @@ from instructedit.editors.files.atomic import whole_folder
 from .cases import Cases
 from .collect import Collected, collect
 from .means import table
-from .pages import ASSETS, HERE, overview, static_pages
+from .pages import ASSETS, HERE, static_pages
 
 MARK = "data/site.js"
 """The file that identifies a site; a folder without it is not replaced."""
@@ -71,7 +71,8 @@ def _files(site: Collected) -> Iterator[tuple[str, bytes]]:
     yield "data/means.js", data_script("means", table(site)).encode()
     for name, text in static_pages(site, cases):
         yield name, text.encode()
-    yield MARK, data_script("site", overview(site)).encode()
+    overview = {"title": site.title, "runs": [(run.digest, run.described) for run in site.runs]}
+    yield MARK, data_script("site", overview).encode()
 
 
 def data_script(name: str, value: Any) -> str:
