@@ -1,4 +1,4 @@
-"""Kinds of tampering with a submission: what it says of model, data and training, and its files."""
+"""Kinds of tampering with a submission: model, data, training, and files."""
 
 import gzip
 import json

@@ -28,7 +28,7 @@ BOARD = Board(
 
 
 class Made(Submission):
-    """A submission of which nothing but name, authors and date are asked."""
+    """A submission with name, authors and date only."""
 
     def __init__(self, name: str, day: int = 1) -> None:
         object.__setattr__(self, "id", f"{name}-{day}")
@@ -59,7 +59,7 @@ def ranks(entries, board: Board = BOARD) -> dict[str, tuple[int, int] | None]:
 
 
 def test_entries_tie_unless_the_difference_is_clear_of_zero():
-    """80 and 78 differ in two cases, which proves nothing; 50 is far behind both."""
+    """80 and 78 differ in two cases, which proves nothing; 50 is far below both."""
     found = ranks([entry("a", 0.80), entry("b", 0.78), entry("c", 0.50)])
     assert found == {"a": (1, 2), "b": (1, 2), "c": (3, 3)}
 
@@ -112,7 +112,7 @@ def test_a_control_is_compared_and_not_ranked():
 
 
 def test_seeds_that_two_entries_do_not_share_count_for_each():
-    """Means of the seeds 100 and 0: what two of them come to says little of the next."""
+    """Means of the seeds 100 and 0: two such seeds do not predict the next."""
     first, second = entry("a", 0.5, seeds=2), entry("b", 0.2, seeds=1)
     first.seeds[0].values = dict.fromkeys(first.seeds[0].values, 1.0)
     first.seeds[1].values = dict.fromkeys(first.seeds[0].values, 0.0)
