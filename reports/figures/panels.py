@@ -56,11 +56,9 @@ def ends(mean: SeedMean) -> list[list[float]]:
     return [[100 * max(0.0, mean.mean - mean.low)], [100 * max(0.0, mean.high - mean.mean)]]
 
 
-def mark(axes: Axes, x: float, mean: SeedMean, look: Look, **options: Any) -> None:
+def mark(axes: Axes, x: float, mean: SeedMean, look: Look) -> None:
     """Draw one mean with its interval."""
-    axes.errorbar(
-        x, 100 * mean.mean, yerr=ends(mean), color=look.colour, marker=look.marker, **(_marked(look) | options)
-    )
+    axes.errorbar(x, 100 * mean.mean, yerr=ends(mean), color=look.colour, marker=look.marker, **_marked(look))
 
 
 def bar(axes: Axes, x: float, width: float, mean: SeedMean, look: Look) -> BarContainer:
