@@ -51,7 +51,7 @@ def validate(
     data: Data = None,
     against: Against = None,
 ) -> None:
-    """Compute every number of a submission again and check the laws; exit code 1 if one is broken."""
+    """Validate a submission: recompute every number and run all checks; exit code 1 if one fails."""
     from instructedit.reports.leaderboard.findings import short
     from instructedit.reports.leaderboard.validate import validate
 
@@ -74,9 +74,9 @@ def build(
     data: Data = None,
     against: Against = None,
 ) -> None:
-    """Check all submissions of a folder and make a site of those that keep the laws."""
+    """Validate all submissions of a folder and build a site of those that pass."""
+    from instructedit.reports.leaderboard.build import build
     from instructedit.reports.leaderboard.findings import short
-    from instructedit.reports.leaderboard.write import build
 
     built = build(submissions, out, data, against)
     for verdict in built.refused:

@@ -1,4 +1,4 @@
-"""Edit directions of each task (figure 4a, b and d of the InstructEdit paper): a picture, and what it cannot show."""
+"""Edit directions of each task (figure 4a, b and d of the InstructEdit paper): t-SNE, and statistics below it."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,8 +21,8 @@ from .results import Drawing, NoDataError, Results, row_of
 from .style import TWO_COLUMNS, Look, task_looks
 
 DEFINITION = (
-    "A direction is the change that one edit makes to all weights (the changes of all edited maps written behind "
-    "each other as one vector), divided by its length."
+    "A direction is the weight change of one edit (the changes of all edited layers concatenated to one vector), "
+    "divided by its length."
 )
 _SHOWN = ("silhouette", "probe accuracy", "cosine within", "cosine between")
 _RUN = "instructedit directions"
@@ -62,7 +62,7 @@ def scaling(results: Results) -> Iterator[Drawing]:
 
 
 def balanced(results: Results) -> Iterator[Drawing]:
-    """Yield the directions behind 4(d): InstructEdit trained on all of ConvSent, and on a part of it."""
+    """Yield the directions of 4(d): InstructEdit trained on all of ConvSent, and on a part of it."""
     yield from _of_setting(
         results, "balanced", "directions-balanced", "trained on all of ConvSent (full) and on a part of it (balanced)"
     )
@@ -117,7 +117,7 @@ def _mixed(panel: Panel) -> int:
 
 def _draw(results: Results, name: str, panels: Sequence[Panel], opening: str) -> Drawing:
     geometry.check_installed()
-    first = list(dict.fromkeys(panels[0].directions.about.tasks))
+    first = dict.fromkeys(panels[0].directions.about.tasks)
     tasks = [task for task in first if all(task in panel.directions.about.tasks for panel in panels)]
     if len(tasks) < 2:
         raise NoDataError("the sets of directions share fewer than two tasks.")
@@ -126,25 +126,21 @@ def _draw(results: Results, name: str, panels: Sequence[Panel], opening: str) ->
     axes = figure.subplots(2, len(panels), squeeze=False, height_ratios=(2.5, 1))
     numbers: list[dict[str, Any]] = []
     shares: list[float] = []
-    perplexities: dict[str, None] = {}
+    perplexities: list[str] = []
     for place, panel in enumerate(panels):
-        about = panel.directions.about
-        kept = [number for number, task in enumerate(about.tasks) if task in tasks]
-        cosines, own = panel.directions.cosines[np.ix_(kept, kept)], [about.tasks[number] for number in kept]
-        if few := [task for task in tasks if own.count(task) < geometry.FOLDS]:
-            raise NoDataError(f"'{about.name}' has fewer than {geometry.FOLDS} directions of '{few[0]}'.")
-        found = geometry.statistics(cosines, own, f"{panel.group.digests[0]}|{about.name}")
+        cosines, own, rows = _of_tasks(panel, tasks)
+        counts = [own.count(task) for task in tasks]
+        found = geometry.statistics(cosines, own, f"{panel.group.digests[0]}|{panel.directions.about.name}")
         shares.append(geometry.components(cosines, geometry.COMPONENTS)[1].sum())
-        perplexities[f"{geometry.perplexity(len(kept)):.1f}"] = None
+        perplexities.append(f"{geometry.perplexity(len(own)):.1f}")
         scatter(axes[0][place], geometry.tsne(cosines), own, looks)
-        counts = {task: own.count(task) for task in tasks}
-        each = f"{min(counts.values())}" + (f" to {max(counts.values())}" if len(set(counts.values())) > 1 else "")
+        each = f"{min(counts)}" + (f" to {max(counts)}" if len(set(counts)) > 1 else "")
         axes[0][place].set_title(f"{panel.title}\nn = {len(own)} edits, {each} a task, seed {panel.group.seeds[0]}")
-        table(axes[1][place], found, max(counts.values()) / len(own))
+        table(axes[1][place], found, max(counts) / len(own))
         numbers += (
             {
                 "panel": panel.title.replace("\n", " "),
-                "rows": " ".join(dict.fromkeys(about.rows[number] for number in kept)),
+                "rows": " ".join(rows),
                 "statistic": one.name,
                 "tasks": " ".join(tasks) if one.tasks == geometry.ALL else one.tasks,
                 "value": one.value,
@@ -162,20 +158,7 @@ def _draw(results: Results, name: str, panels: Sequence[Panel], opening: str) ->
     legend(figure, [key(task, look) for task, look in looks.items()], 6, note)
     caption = (
         opening,
-        DEFINITION + " The inner products of directions, their cosines, are computed exactly from the edits; principal "
-        f"components follow from them. Picture: exact t-SNE of the first {geometry.COMPONENTS} components (at least "
-        f"{100 * min(shares):.0f} % of the variance), from the first two, seed {geometry.SEED}, perplexity 30 or a "
-        f"third of the other points if that is less (here {', '.join(perplexities)}). Each panel is a "
-        "picture of its own. t-SNE shows who is whose neighbour; distances between clusters, their sizes and their "
-        "shapes mean nothing.",
-        "Silhouette: on cosine distance, mean over edits; 1 is apart, 0 is mixed. Probe accuracy: share of edits "
-        "whose task a logistic regression (L2, C = 1) on all principal components names, each edit by a probe that "
-        f"has not seen it ({geometry.FOLDS} folds over cases); chance is the share of the most frequent task. Cosine "
-        "within and between: mean over pairs of edits of one task, and of two tasks, each task and pair of tasks "
-        "alike. Brackets: 95 % percentile bootstrap over cases, drawn within each task, 10,000 times; of the probe's "
-        "answers Clopper-Pearson, no probe is trained anew. It says nothing of other trainings: one training stands "
-        "behind each panel.",
-        "Where each task has an editor of its own, what parts the directions may be the editors and not the tasks.",
+        *_method_notes(min(shares), list(dict.fromkeys(perplexities))),
         *_left_out(panels),
         *dict.fromkeys(
             f"Run, {panel.group.label}: {panel.group.digests[0]} (seed {panel.group.seeds[0]}). Model: "
@@ -187,8 +170,43 @@ def _draw(results: Results, name: str, panels: Sequence[Panel], opening: str) ->
     return Drawing(name, figure, caption, tuple(numbers))
 
 
+def _of_tasks(panel: Panel, tasks: Sequence[str]) -> tuple[geometry.Array, list[str], list[str]]:
+    """Return the cosines of the directions of some tasks [n, n], the task of each, and the rows they are from."""
+    about = panel.directions.about
+    kept = [number for number, task in enumerate(about.tasks) if task in tasks]
+    own = [about.tasks[number] for number in kept]
+    for task in tasks:
+        if own.count(task) < geometry.FOLDS:
+            raise NoDataError(f"'{about.name}' has fewer than {geometry.FOLDS} directions of '{task}'.")
+    return panel.directions.cosines[np.ix_(kept, kept)], own, list(dict.fromkeys(about.rows[n] for n in kept))
+
+
+def _method_notes(share: float, perplexities: Sequence[str]) -> tuple[str, ...]:
+    """Return the paragraphs of a caption that define the picture and the statistics.
+
+    Args:
+        share: Smallest share of the variance in the components of a panel.
+        perplexities: Of the t-SNE of the panels.
+    """
+    return (
+        DEFINITION + " The inner products of directions, their cosines, are computed exactly from the edits; principal "
+        f"components follow from them. Picture: exact t-SNE of the first {geometry.COMPONENTS} components (at least "
+        f"{100 * share:.0f} % of the variance), from the first two, seed {geometry.SEED}, perplexity 30 or a third of "
+        f"the other points if that is less (here {', '.join(perplexities)}). Each panel is computed by itself. t-SNE "
+        "shows neighbourhoods; distances between clusters, their sizes and their shapes mean nothing.",
+        "Silhouette: on cosine distance, mean over edits; 1 is separate, 0 is mixed. Probe accuracy: accuracy of a "
+        "logistic regression (L2, C = 1) that predicts the task from all principal components, in "
+        f"{geometry.FOLDS}-fold cross-validation over cases; chance is the share of the most frequent task. Cosine "
+        "within and between: mean over pairs of edits of one task, and of two tasks, with equal weight for each task "
+        "and pair of tasks. Brackets: 95 % percentile bootstrap over cases, drawn within each task, 10,000 times; "
+        "Clopper-Pearson for the probe, which is not retrained. Each panel is one training; the intervals do not "
+        "cover other trainings.",
+        "Where each task has its own editor, the editors and not the tasks may separate the directions.",
+    )
+
+
 def scatter(axes: Axes, points: geometry.Array, tasks: Sequence[str], looks: dict[str, Look]) -> None:
-    """Draw points [n, 2], each task with its own mark; axes have no scale because t-SNE has none."""
+    """Draw points [n, 2], each task with its own mark; t-SNE has no scale, so the axes have none."""
     for task, look in looks.items():
         own = points[[other == task for other in tasks]]
         axes.scatter(

@@ -1,12 +1,11 @@
-"""What directions of edits come to as numbers: principal components, a picture in two dimensions, how tasks part.
+"""Geometry of edit directions: principal components, t-SNE, and statistics of the separation of tasks.
 
-Everything follows from the matrix of cosines. Double centring makes of it the inner products around the mean
-(Schoelkopf et al. 1998), whose eigenvectors are the exact principal components of the directions, though no
-direction is known.
+Everything follows from the matrix of cosines. Double centring gives the inner products around the mean (Schoelkopf et
+al. 1998), whose eigenvectors are the exact principal components of the directions.
 
-Intervals are percentile bootstraps over cases: within each task its cases are drawn with replacement. Two copies of one
-case never make a pair, because the cosine of an edit with itself is 1 and says nothing. The probe is right or wrong on
-a case, so that its interval is Clopper and Pearson's, as everywhere for such values.
+Intervals are percentile bootstraps over cases, drawn with replacement within each task. Two copies of a case make no
+pair, because the cosine of an edit with itself is always 1. The probe is right or wrong on a case, so its interval is
+that of Clopper and Pearson.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,7 +24,7 @@ FOLDS = 5
 SEED = 0
 ALL, BETWEEN = "all", " / "
 _BLOCK = 1000
-"""Resamples that are computed together: 1.6 MB for each array of 200 edits."""
+"""Resamples computed at a time: 1.6 MB for each array of 200 edits."""
 _TINY = 1e-12
 
 
@@ -33,12 +32,12 @@ class Statistic(NamedTuple):
     """A number about directions with its 95 % interval.
 
     Attributes:
-        name: What it is.
-        tasks: The tasks it is of.
+        name: Its name.
+        tasks: Its tasks.
         value: The number.
         low: Lower end.
         high: Upper end.
-        n: Edits it is over.
+        n: Number of edits.
     """
 
     name: str
@@ -64,7 +63,7 @@ def components(cosines: Array, most: int | None = None) -> tuple[Array, Array]:
     order = [k for k in np.argsort(-values, kind="stable") if values[k] > 1e-10 * max(1e-300, values.max())]
     kept = order[:most]
     vectors = vectors[:, kept]
-    # An eigenvector has no sign; one of the two has to be chosen or the picture would flip from machine to machine.
+    # The sign of an eigenvector is arbitrary; without a convention the picture would flip between machines.
     signs = np.sign(vectors[np.abs(vectors).argmax(0), np.arange(len(kept))])
     return vectors * signs * np.sqrt(values[kept]), values[kept] / values[order].sum()
 
@@ -75,11 +74,11 @@ def perplexity(n: int) -> float:
 
 
 def tsne(cosines: Array) -> Array:
-    """Return a picture of directions in two dimensions [n, 2]: t-SNE of their first principal components.
+    """Return the t-SNE of the first principal components of directions [n, 2].
 
-    Exact t-SNE from the first two components, seed 0, on one thread: the same matrix gives the same points.
+    Exact t-SNE, initialised with the first two components, on one thread: the same matrix gives the same points.
     """
-    # Not at the top: importing it sets environment variables, and every other report does without.
+    # Imported here: the import sets environment variables, and no other report needs it.
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
 
@@ -98,7 +97,7 @@ def tsne(cosines: Array) -> Array:
 
 
 def check_installed() -> None:
-    """Make sure that scikit-learn is there.
+    """Check that scikit-learn is installed.
 
     Raises:
         InputError: If it is not.
@@ -110,18 +109,18 @@ def check_installed() -> None:
 
 
 def statistics(cosines: Array, tasks: Sequence[str], key: str) -> list[Statistic]:
-    """Return what a picture cannot show: silhouette, accuracy of a linear probe, cosines within and between tasks.
+    """Return silhouette, accuracy of a linear probe, and cosines within and between tasks, with intervals.
 
     - silhouette: mean over edits of (b - a) / max(a, b), a the mean cosine distance to the other edits of its task,
       b to those of the nearest other task; 1 is apart, 0 is mixed.
-    - probe: share of edits whose task a logistic regression (L2, C = 1) on all principal components names, each edit
-      by a probe that has not seen it (5 folds, stratified). Its interval is of the answers; no probe is trained anew.
+    - probe: accuracy of a logistic regression (L2, C = 1) that predicts the task from all principal components, in
+      stratified 5-fold cross-validation. Its interval is over the predictions; no probe is retrained.
     - within, between: mean cosine of pairs of edits of one task, and of two tasks; each task and pair of tasks alike.
 
     Args:
         cosines: Inner products of the directions [n, n].
-        tasks: Task of each [n]; two or more tasks, each with as many edits as there are folds.
-        key: Names the set; seeds the draws.
+        tasks: Task of each [n]; two or more tasks, each with at least `FOLDS` edits.
+        key: Name of the set; seeds the bootstrap.
     """
     names = list(dict.fromkeys(tasks))
     own = np.array([[float(task == name) for name in names] for task in tasks])  # [n, tasks]
@@ -165,7 +164,7 @@ def _measured(
     near = np.stack([cosines @ (weights * own[:, [t]]) for t in each])  # cosines with the drawn of a task, summed
     sums = np.stack([own.T @ (weights * near[t]) for t in each])  # [tasks, tasks, resamples]
     far = sizes[:, None] - near
-    # Copies of the edit itself are at distance 0: the sum is right with them, their number is not.
+    # Copies of the edit itself have distance 0: they do not change the sum, but must not be counted.
     a = far[mine, np.arange(len(mine))] / np.maximum(sizes[mine] - weights, _TINY)
     means = far / sizes[:, None]
     means[mine, np.arange(len(mine))] = np.inf
@@ -182,7 +181,7 @@ def _measured(
 
 
 def _probed(cosines: Array, labels: NDArray[np.intp]) -> Array:
-    """Return for each edit whether a probe that has not seen it names its task, 1 or 0."""
+    """Return for each edit whether the cross-validated probe predicts its task, 1 or 0."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
     from threadpoolctl import threadpool_limits

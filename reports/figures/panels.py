@@ -1,4 +1,4 @@
-"""What the panels of several figures share: a grid of tasks and measures, titles that say n, marks with intervals."""
+"""Elements of several figures: a grid of panels, titles with n, marks and bars with intervals, legends."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -9,11 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from instructedit.benchmark.results.suite_results import SeedMean, SuiteGroup
+from instructedit.benchmark.results.suite_results import SeedMean
 
 from ..tables.captions import DAGGER
 from ..tables.columns import Column
-from ..tables.versus import seeds_of
 from .results import WORDS
 from .style import Look
 
@@ -45,34 +44,21 @@ def counts(means: Iterable[SeedMean]) -> str:
     return f"n = {min(found)}" + (f" to {max(found)}" if len(found) > 1 else "")
 
 
-def top(group: SuiteGroup, task: str) -> str:
-    """Return the line over a column of panels."""
-    return f"{task} ({seeds_of(group)})\n"
-
-
 def heading(column: Column, means: Sequence[SeedMean]) -> str:
-    """Return the line over a panel: how answers are read, and how many cases there are."""
+    """Return the title of a panel: protocol and number of cases."""
     return f"{WORDS[column.protocol]}{DAGGER if column.derived else ''}, {counts(means)}"
 
 
-def inner(row: Sequence[Axes]) -> None:
-    """Leave the numbers of the vertical axis to the first panel of a row; all have the same."""
-    for axes in row[1:]:
-        axes.tick_params(labelleft=False)
-
-
 def ends(mean: SeedMean) -> list[list[float]]:
-    """Return how far the interval reaches below and above the mean, in percent, as matplotlib wants it."""
+    """Return the distances from the mean to both ends of its interval, in percent, as error bars of matplotlib."""
     if mean.low is None or mean.high is None:
         return [[0.0], [0.0]]
     return [[100 * max(0.0, mean.mean - mean.low)], [100 * max(0.0, mean.high - mean.mean)]]
 
 
-def mark(axes: Axes, x: float, mean: SeedMean, look: Look, **options: Any) -> None:
+def mark(axes: Axes, x: float, mean: SeedMean, look: Look) -> None:
     """Draw one mean with its interval."""
-    axes.errorbar(
-        x, 100 * mean.mean, yerr=ends(mean), color=look.colour, marker=look.marker, **(_marked(look) | options)
-    )
+    axes.errorbar(x, 100 * mean.mean, yerr=ends(mean), color=look.colour, marker=look.marker, **_marked(look))
 
 
 def bar(axes: Axes, x: float, width: float, mean: SeedMean, look: Look) -> BarContainer:
@@ -92,7 +78,7 @@ def bar(axes: Axes, x: float, width: float, mean: SeedMean, look: Look) -> BarCo
 
 def cross(axes: Axes, x: SeedMean, y: SeedMean, look: Look) -> None:
     """Draw a pair of means with both intervals."""
-    # Behind the marks and without caps: the ends of short intervals would fill a hollow mark.
+    # Below the marks and without caps: the ends of short intervals would fill a hollow mark.
     axes.errorbar(
         100 * x.mean,
         100 * y.mean,
@@ -105,14 +91,14 @@ def cross(axes: Axes, x: SeedMean, y: SeedMean, look: Look) -> None:
 
 
 def level(axes: Axes, mean: SeedMean, look: Look) -> None:
-    """Draw a mean that holds for the whole panel as a line with its interval as a band."""
+    """Draw a mean as a horizontal line with its interval as a band."""
     axes.axhline(100 * mean.mean, color=look.colour, linestyle=look.line)
     if mean.low is not None and mean.high is not None:
         axes.axhspan(100 * mean.low, 100 * mean.high, color=look.colour, alpha=0.12, linewidth=0)
 
 
 def hollow(look: Look) -> dict[str, Any]:
-    """Return marks that show what lies below them: two editors may have the very same means."""
+    """Return the style of hollow marks: two editors may have equal means."""
     return _marked(look) | {
         "markerfacecolor": "none",
         "markeredgecolor": look.colour,

@@ -1,15 +1,22 @@
-"""What figures are made of: the groups of a suite, or of one run, and the folders their runs lie in."""
+"""Data of figures: the groups of a suite or of one run, their means, and means pooled over several rows."""
 
-from collections.abc import Iterable, Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
-from instructedit.benchmark.results.guard import read_suite_summary
+from instructedit.benchmark.results.crossed import crossed_difference, crossed_mean
+from instructedit.benchmark.results.guard import read_run, read_suite_summary
 from instructedit.benchmark.results.records import EditorSpec, Measure, Protocol, find_run
+from instructedit.benchmark.results.run_folder import Store
+from instructedit.benchmark.results.statistics import Paired
 from instructedit.benchmark.results.suite_results import SeedMean, SuiteGroup, find_suite
+from instructedit.benchmark.results.summary import case_values
 from instructedit.editors.errors import InputError
 
 from ..tables.captions import model, warnings
@@ -17,26 +24,24 @@ from ..tables.columns import Column, column_of
 from ..tables.load import load
 
 MAIN: tuple[Protocol, ...] = ("edit_success", "teacher_forced_exact")
-"""What stands for a measure: SERAC's edit success where a task has it, else exact match under teacher forcing."""
+"""Protocol shown for a measure: SERAC's edit success where a task has it, else exact match under teacher forcing."""
 WORDS: Mapping[Protocol, str] = {"edit_success": "edit success", "teacher_forced_exact": "exact match"}
 
 
 class NoDataError(InputError):
-    """The results hold nothing for a figure; the sentence says what is missing."""
+    """The results do not support a figure; the message names what is missing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """The results that figures are made of.
+    """The results of a suite or run.
 
     Attributes:
-        name: Of the suite or run.
-        groups: Runs that differ in the seed alone, together.
+        groups: Runs that differ only in the seed, as one group each.
         folders: Folder of each run, by its digest.
-        warnings: What makes the numbers unfit for use.
+        warnings: Why the numbers should not be used.
     """
 
-    name: str
     groups: tuple[SuiteGroup, ...]
     folders: Mapping[str, Path]
     warnings: tuple[str, ...]
@@ -55,7 +60,7 @@ class Results:
 
 
 class Number(NamedTuple):
-    """A number of a figure, with what it is drawn as."""
+    """A number of a figure, with its series and position."""
 
     series: str
     x: str
@@ -65,13 +70,13 @@ class Number(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """A figure with all that is said of it.
+    """A figure with its caption and numbers.
 
     Attributes:
-        name: Of its files.
+        name: Name of its files.
         figure: The picture.
         caption: What it shows and how to read it, paragraphs of Markdown.
-        numbers: Every number in it, a row of the CSV file each.
+        numbers: Every number in it, one per row of the CSV file.
     """
 
     name: str
@@ -80,7 +85,7 @@ class Drawing:
     numbers: tuple[Mapping[str, Any], ...]
 
     def __post_init__(self) -> None:
-        # Laid out once, for all formats: a layout that starts from another one ends a little elsewhere.
+        # One layout for all formats: a second layout starts from the first and ends slightly elsewhere.
         self.figure.draw_without_rendering()
         self.figure.set_layout_engine("none")
 
@@ -97,9 +102,7 @@ def read_results(directory: Path) -> Results:
     if suite := find_suite(directory):
         out, index = suite
         summary = read_suite_summary(out / "suite.json")
-        return Results(
-            summary.name, summary.groups, {run.digest: out / run.digest for run in index.runs}, summary.warnings
-        )
+        return Results(summary.groups, {run.digest: out / run.digest for run in index.runs}, summary.warnings)
     folder = find_run(directory)
     run, of_run = load(folder)
     if not of_run.valid:
@@ -118,11 +121,11 @@ def read_results(directory: Path) -> Results:
         means=means,
         comparisons=(),
     )
-    return Results(run.digest, (group,), {run.digest: folder}, warnings(run, of_run))
+    return Results((group,), {run.digest: folder}, warnings(run, of_run))
 
 
 def main_column(group: SuiteGroup, task: str, measure: Measure) -> Column | None:
-    """Return the column that stands for a measure on a task: by `MAIN`, given prompts before derived ones."""
+    """Return the column shown for a measure on a task: by `MAIN`, dataset prompts before rule-generated ones."""
     found = {column_of(mean) for mean in group.means if mean.task == task and mean.measure == measure}
     for protocol in MAIN:
         for derived in (False, True):
@@ -170,8 +173,8 @@ def csv_rows(numbers: Iterable[Number]) -> tuple[dict[str, Any], ...]:
     )
 
 
-def made_of(results: Results, groups: Iterable[SuiteGroup]) -> Iterator[str]:
-    """Yield the paragraphs that every caption ends with: what the numbers are, and of which runs and model."""
+def provenance(results: Results, groups: Iterable[SuiteGroup]) -> Iterator[str]:
+    """Yield the last paragraphs of every caption: what the numbers are, and their runs and model."""
     once = {group.digests: group for group in groups}
     yield (
         "Numbers are means over n test cases, percent, with their 95 % interval over cases (and over seeds where there "
@@ -182,3 +185,68 @@ def made_of(results: Results, groups: Iterable[SuiteGroup]) -> Iterator[str]:
         runs = ", ".join(f"{digest} (seed {seed})" for seed, digest in zip(group.seeds, group.digests, strict=True))
         yield f"Run, {group.label}: {runs}. Model: {model(group.run)}."
     yield from (f"**{warning}**" for warning in results.warnings)
+
+
+class PooledMeans:
+    """Means over several rows of a group and their paired differences, from the cases of its runs.
+
+    Args:
+        results: The results of the group.
+        group: Whose rows.
+    """
+
+    def __init__(self, results: Results, group: SuiteGroup) -> None:
+        self._group = group
+        self._folders = [results.folders[digest] for digest in group.digests]
+        self._cases: dict[tuple[str, str, Column], list[dict[str, float]]] = {}
+
+    def mean(self, rows: Sequence[str], task: str, column: Column) -> SeedMean | None:
+        """Return the mean over rows and cases with its interval; that of one row is the one in the summary.
+
+        The value of a case is its mean over the rows; it has to be scored in all of them under every seed.
+        """
+        if len(rows) < 2:
+            return number(self._group, rows[0], task, column) if rows else None
+        values = _array(self._values(rows, task, column))
+        if values is None:
+            return None
+        found = crossed_mean(values, "|".join((*rows, task, *map(str, column))))
+        per_seed = tuple(math.fsum(of_seed) / len(of_seed) for of_seed in values)
+        return SeedMean(row=", ".join(rows), task=task, **column._asdict(), **found._asdict(), per_seed=per_seed)
+
+    def difference(self, first: Sequence[str], second: Sequence[str], task: str, column: Column) -> Paired | None:
+        """Return the mean of the differences, `first` minus `second`, paired by case and seed."""
+        sides = zip(self._values(first, task, column), self._values(second, task, column), strict=True)
+        values = _array([{case: ours[case] - theirs[case] for case in ours.keys() & theirs} for ours, theirs in sides])
+        return None if values is None else crossed_difference(values)
+
+    def _values(self, rows: Sequence[str], task: str, column: Column) -> list[dict[str, float]]:
+        """Return per seed the mean over rows of each case."""
+        if not self._cases:
+            self._read()
+        nothing: list[dict[str, float]] = [{} for _ in self._folders]
+        found = []
+        for parts in zip(*(self._cases.get((row, task, column), nothing) for row in rows), strict=True):
+            shared = set[str].intersection(*(set(part) for part in parts))
+            found.append({case: math.fsum(part[case] for part in parts) / len(parts) for case in shared})
+        return found
+
+    def _read(self) -> None:
+        for seed, folder in enumerate(self._folders):
+            for record in Store(folder).records(read_run(folder / "run.json")):
+                for key, value in case_values(record) if record.status == "done" else ():
+                    if key.subset is None:
+                        place = (record.editor, record.task, Column(key.measure, key.derived, key.protocol))
+                        self._cases.setdefault(place, [{} for _ in self._folders])[seed][record.case_id] = value
+
+
+def _array(by_seed: Sequence[Mapping[str, float]]) -> NDArray[np.float64] | None:
+    """Return the values by seed and case `[S, N]`, of the cases that all seeds have; None if there is none."""
+    cases = sorted(set[str].intersection(*(set(of_seed) for of_seed in by_seed)))
+    return np.array([[of_seed[case] for case in cases] for of_seed in by_seed]) if cases else None
+
+
+def points(found: Paired) -> str:
+    """Return a difference in points with its interval."""
+    value, low, high = (round(100 * (part or 0.0), 1) + 0.0 for part in found[:3])
+    return f"{value:+.1f} [{low:+.1f}, {high:+.1f}]"

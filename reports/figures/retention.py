@@ -1,21 +1,23 @@
-"""What is left of earlier edits: scores right after each edit, after K edits, and after all of a sequence."""
+"""Retention of earlier edits: scores right after each edit, after K edits, and after all of a sequence."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+
+from matplotlib.axes import Axes
 
 from instructedit.benchmark.results.records import Measure
-from instructedit.benchmark.results.suite_results import SuiteGroup
+from instructedit.benchmark.results.suite_results import SeedMean, SuiteGroup
 
 from ..tables.captions import DAGGER
-from ..tables.columns import stages
+from ..tables.columns import Column, stages
 from ..tables.versus import seeds_of
 from .panels import grid, key, legend, mark, percent
-from .results import WORDS, Drawing, Number, Results, csv_rows, made_of, main_column, number
-from .style import TWO_COLUMNS, editor_looks
+from .results import WORDS, Drawing, Number, Results, csv_rows, main_column, number, provenance
+from .style import TWO_COLUMNS, Look, editor_looks
 
 MEASURES: tuple[Measure, ...] = ("reliability", "locality")
 FIRST, LAST = "after-edit", "after-all"
 _SPREAD = 0.72
-"""How wide all editors of one stage are drawn beside each other; stages are 1 apart."""
+"""Width of all editors of one stage together; stages are 1 apart."""
 
 
 def retention(results: Results) -> Iterator[Drawing]:
@@ -29,66 +31,82 @@ def _draw(results: Results, group: SuiteGroup) -> Drawing:
     spec = group.run.spec
     edited = [task for task in spec.tasks if task in (spec.edited or spec.tasks)]
     total = sum(min(data.cases, spec.limit or data.cases) for data in group.run.data if data.task in edited)
-    known = [stage for stage, _ in stages(group.means)]
-    rows = [(row.name, row.method) for row in spec.editors]
-    looks = editor_looks(rows)
+    looks = editor_looks((row.name, row.method) for row in spec.editors)
     figure, panels = grid(len(edited), len(MEASURES), TWO_COLUMNS, 1.75)
     numbers: list[Number] = []
-    thin: dict[str, None] = {}
+    left_out: list[str] = []
     for axes_row, task in zip(panels, edited, strict=True):
         for axes, measure in zip(axes_row, MEASURES, strict=True):
             if (column := main_column(group, task, measure)) is None:
                 axes.set_axis_off()
                 continue
-            most = {
-                stage: max((m.n for name, _ in rows if (m := number(group, name, task, column, stage))), default=0)
-                for stage in known
+            means = _means(group, task, column)
+            n = {stage: max(mean.n for mean in of_stage.values()) for stage, of_stage in means.items()}
+            # A mean over few of the cases of the others is not comparable with theirs.
+            drawn = {
+                stage: {row: mean for row, mean in of_stage.items() if 2 * mean.n >= n[stage]}
+                for stage, of_stage in means.items()
             }
-            own = {stage: n for stage, n in most.items() if n}
-            for place, (name, _) in enumerate(rows):
-                shift = _SPREAD * (place / max(1, len(rows) - 1) - 0.5)
-                line = []
-                for at, stage in enumerate(own):
-                    mean = number(group, name, task, column, stage)
-                    # A mean over few of the cases that the others have stands for other cases.
-                    if mean is None or 2 * mean.n < own[stage]:
-                        thin[name] = None
-                        continue
-                    mark(axes, at + shift, mean, looks[name])
-                    numbers.append(Number(name, stage, group, mean))
-                    if stage != FIRST:
-                        line.append((at + shift, 100 * mean.mean))
-                at_k, values = [x for x, _ in line], [value for _, value in line]
-                axes.plot(at_k, values, looks[name].line, color=looks[name].colour, linewidth=0.7)
-            axes.set_xticks(range(len(own)), [f"{_words(stage, total)}\nn = {n}" for stage, n in own.items()])
+            left_out += [row for row in looks if any(row not in of_stage for of_stage in drawn.values())]
+            numbers += _draw_rows(axes, group, drawn, looks)
+            axes.set_xticks(range(len(n)), [f"{_words(stage, total)}\nn = {count}" for stage, count in n.items()])
             axes.grid(visible=False, axis="x")
-            for at in range(1, len(own)):
-                axes.axvline(at - 0.5, color="#bbbbbb", linewidth=0.9 if list(own)[at - 1] == FIRST else 0.4)
-            axes.set_xlim(-0.5, len(own) - 0.5)
+            for at in range(1, len(n)):
+                axes.axvline(at - 0.5, color="#bbbbbb", linewidth=0.9 if list(n)[at - 1] == FIRST else 0.4)
+            axes.set_xlim(-0.5, len(n) - 0.5)
             axes.set_title(f"{task}, {WORDS[column.protocol]}{DAGGER if column.derived else ''}, {seeds_of(group)}")
             axes.set_ylabel(f"{measure.capitalize()} (%)")
             percent(axes)
-    drawn = {one.series for one in numbers}
-    legend(figure, [key(name, looks[name], line=True) for name, _ in rows if name in drawn], 5)
+    series = {one.series for one in numbers}
+    legend(figure, [key(name, look, line=True) for name, look in looks.items() if name in series], 5)
     several = len([other for other in results.groups if other.run.spec.schedule == "sequential"]) > 1
     name = f"retention-{group.label}" if several else "retention"
-    caption = (
-        f"Edits of {', '.join(edited)} made one on top of the other ({total} in all). Left of the strong line each "
-        "case is scored right after its own edit; right of it all cases edited so far are scored after so many "
-        "edits, and all of them at the end. The stages are over different cases, as many as n says (the most of any "
-        "row), so only 'own edit' and the last stage are over the same ones. K counts the edits of all tasks "
-        "together.",
-        *(
-            [
-                f"Not drawn where fewer than half of the cases of a stage could be scored: {', '.join(thin)} (the "
-                "others failed; the tables have the numbers)."
-            ]
-            if thin
-            else []
-        ),
-        *made_of(results, [group]),
-    )
+    caption = (*_caption(edited, total, list(dict.fromkeys(left_out))), *provenance(results, [group]))
     return Drawing(name, figure, caption, csv_rows(numbers))
+
+
+def _means(group: SuiteGroup, task: str, column: Column) -> dict[str, dict[str, SeedMean]]:
+    """Return the means of a column by stage and row; only stages that have any."""
+    found = {
+        stage: {
+            row.name: mean
+            for row in group.run.spec.editors
+            if (mean := number(group, row.name, task, column, stage)) is not None
+        }
+        for stage, _ in stages(group.means)
+    }
+    return {stage: of_stage for stage, of_stage in found.items() if of_stage}
+
+
+def _draw_rows(
+    axes: Axes, group: SuiteGroup, means: Mapping[str, Mapping[str, SeedMean]], looks: Mapping[str, Look]
+) -> Iterator[Number]:
+    """Draw the means of each row at each stage, joined by a line except for the first stage, and yield them."""
+    for place, (row, look) in enumerate(looks.items()):
+        shift = _SPREAD * (place / max(1, len(looks) - 1) - 0.5)
+        line = []
+        for at, (stage, of_stage) in enumerate(means.items()):
+            if (mean := of_stage.get(row)) is None:
+                continue
+            mark(axes, at + shift, mean, look)
+            yield Number(row, stage, group, mean)
+            if stage != FIRST:
+                line.append((at + shift, 100 * mean.mean))
+        axes.plot([x for x, _ in line], [y for _, y in line], look.line, color=look.colour, linewidth=0.7)
+
+
+def _caption(edited: Sequence[str], total: int, left_out: Sequence[str]) -> Iterator[str]:
+    yield (
+        f"Sequential edits of {', '.join(edited)} ({total} in all). Left of the strong line each case is scored right "
+        "after its own edit; right of it all cases edited so far are scored after K edits, and all of them at the end. "
+        "The stages are over different numbers of cases n (the maximum of any row), so only 'own edit' and the last "
+        "stage are over the same ones. K counts the edits of all tasks together."
+    )
+    if left_out:
+        yield (
+            f"Not drawn where fewer than half of the cases of a stage could be scored: {', '.join(left_out)} (the "
+            "others failed; the tables have the numbers)."
+        )
 
 
 def _words(stage: str, total: int) -> str:

@@ -1,8 +1,8 @@
-"""How every figure looks: sizes, colours, markers, hatches, and files that come out the same bytes.
+"""The style of all figures: sizes, colours, markers, hatches, and reproducible files.
 
-The colours are those of Okabe and Ito (Color Universal Design, 2008), which people with any common colour blindness
-tell apart. No figure rests on colour alone: each series has a marker or a hatch of its own as well, so a grey print
-reads the same.
+The colours are those of Okabe and Ito (Color Universal Design, 2008), which are distinct under all
+common forms of colour blindness. No figure depends on colour alone: each series has its own marker or hatch as well,
+for grey prints.
 """
 
 import itertools
@@ -24,7 +24,7 @@ _METADATA: Mapping[str, dict[str, None]] = {
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
     "png": {"Software": None},
 }
-"""What would differ from day to day, or from version to version; None leaves it out."""
+"""Metadata that would differ between days or versions; None omits it."""
 _STYLE: Mapping[str, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so it is the same one everywhere
     "font.size": 7,

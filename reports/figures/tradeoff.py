@@ -8,11 +8,11 @@ from ..tables.captions import DAGGER
 from ..tables.columns import Column
 from ..tables.versus import seeds_of
 from .panels import counts, cross, grid, key, legend, percent
-from .results import WORDS, Drawing, NoDataError, Number, Results, csv_rows, made_of, main_column, number, tasks_of
+from .results import WORDS, Drawing, NoDataError, Number, Results, csv_rows, main_column, number, provenance, tasks_of
 from .style import TWO_COLUMNS, editor_looks
 
 SETTINGS = ("multi-task", "hold-out", "direct")
-"""Settings whose rows are editors as a table lists them, and not one editor under many trainings."""
+"""Settings whose rows are different editors, and not one editor under several trainings."""
 _COLUMNS = 2
 
 
@@ -47,11 +47,11 @@ def tradeoff(results: Results) -> Iterator[Drawing]:
         axes.set_axis_off()
     legend(figure, [key(name, looks[name], open_=True) for name, _ in rows], 9)
     caption = (
-        "Reliability (the edit took) against locality (everything else stayed as it was) of every editor, each case "
-        "edited by itself. Up and to the right is better on both; the row 'none' is the model without an edit. Bars "
-        "are the intervals of the two means. They are of each mean for itself: which of two editors is ahead is "
-        "decided by the paired differences of the tables, not by whether bars overlap.",
-        *made_of(results, groups),
+        "Reliability (success of the edit) against locality (everything else is unchanged) of every editor, one edit "
+        "at a time. Up and to the right is better on both; the row 'none' is the model without an edit. Bars are the "
+        "intervals of the two means. To compare two editors, use the paired differences of the tables, not the overlap "
+        "of bars.",
+        *provenance(results, groups),
     )
     yield Drawing("tradeoff", figure, caption, csv_rows(numbers))
 

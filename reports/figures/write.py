@@ -1,4 +1,4 @@
-"""From a results folder to its figures: pictures, captions, and the numbers behind them."""
+"""Write the figures of a results folder: pictures, captions, and their numbers."""
 
 import csv
 import io
@@ -10,7 +10,7 @@ from pathlib import Path
 from instructedit.editors.errors import InputError, did_you_mean
 from instructedit.editors.files.atomic import write_whole
 
-from . import bars, directions, retention, scaling, tradeoff
+from . import directions, retention, tradeoff, trainings
 from .results import Drawing, NoDataError, Results, read_results
 from .style import FORMATS, save, styled
 
@@ -18,19 +18,19 @@ FIGURES: dict[str, Callable[[Results], Iterator[Drawing]]] = {
     "directions": directions.editors,
     "directions-scaling": directions.scaling,
     "directions-balanced": directions.balanced,
-    "task-scaling": scaling.task_scaling,
-    "balanced": bars.balanced,
-    "instructions": bars.instructions,
+    "task-scaling": trainings.task_scaling,
+    "balanced": trainings.balanced,
+    "instructions": trainings.instructions,
     "tradeoff": tradeoff.tradeoff,
     "retention": retention.retention,
 }
-"""Every figure by its name; one of them may come in several files where a suite has several such runs."""
+"""All figures by name; a suite with several such runs has several files of a figure."""
 
 
 def write_figures(
     directory: Path, out: Path, only: Sequence[str] = (), formats: Sequence[str] = FORMATS
 ) -> tuple[list[Path], list[str]]:
-    """Write the figures that the results hold data for: NAME.svg, .pdf, .png, the caption .md and the numbers .csv.
+    """Write the figures that the results support: NAME.svg, .pdf, .png, the caption .md and the numbers .csv.
 
     Args:
         directory: As `instructedit report` takes it; a suite has to have its `suite.json`.
@@ -39,20 +39,20 @@ def write_figures(
         formats: Some of `FORMATS`.
 
     Returns:
-        The paths, and a sentence for each figure that the results hold no data for.
+        The paths, and a sentence for each figure that lacks data.
 
     Raises:
-        InputError: If a name or format is unknown, there is no data for a figure that was asked for by its name, or
+        InputError: If a name or format is unknown, there is no data for a figure given by name, or
             nothing can be written.
     """
-    for what, asked, known in (("figure", only, FIGURES), ("format", formats, FORMATS)):
-        for name in asked:
+    for what, names, known in (("figure", only, FIGURES), ("format", formats, FORMATS)):
+        for name in names:
             if name not in known:
                 raise InputError(f"Unknown {what} '{name}'.{did_you_mean(name, list(known))}")
     results = read_results(directory)
     paths: list[Path] = []
     without: list[str] = []
-    names = Counter[str]()
+    counts = Counter[str]()
     with styled():
         for name in only or FIGURES:
             try:
@@ -63,9 +63,9 @@ def write_figures(
                 without.append(f"No figure '{name}': {error}")
                 continue
             for drawing in drawings:
-                # two runs of one label, unlike in something else, have a figure each
-                names[drawing.name] += 1
-                count = names[drawing.name]
+                # Runs with the same label that differ otherwise have a figure each.
+                counts[drawing.name] += 1
+                count = counts[drawing.name]
                 own = drawing if count == 1 else replace(drawing, name=f"{drawing.name}-{count}")
                 paths += _write(own, out, formats)
     return paths, without

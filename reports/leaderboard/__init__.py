@@ -1,1 +1,1 @@
-"""The leaderboard: results packed as submissions, submissions checked by laws, a site of those that keep them."""
+"""The leaderboard: results packed as submissions, submissions validated, a site of those that pass."""

@@ -1,4 +1,4 @@
-"""From accepted submissions to the entries of tables: one table for each thing that may be compared, and no other."""
+"""From accepted submissions to the entries of tables. A table holds only numbers that may be compared."""
 
 import json
 from collections import defaultdict
@@ -29,7 +29,7 @@ from .training import Exposure, exposure
 
 
 class Board(NamedTuple):
-    """What all entries of a table have in common. Two numbers that differ in any of it are never set side by side."""
+    """What all entries of a table have in common. Numbers that differ in any of it are never in one table."""
 
     task: str
     data: str
@@ -60,7 +60,7 @@ class Board(NamedTuple):
         return Column(self.measure, self.derived, self.protocol)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Submission:
     """An accepted submission.
 
@@ -69,7 +69,7 @@ class Submission:
         manifest: The manifest.
         archive: Its files.
         runs: Its runs by digest.
-        notes: What the check has to say besides.
+        notes: Notes of the validation.
     """
 
     id: str
@@ -85,98 +85,105 @@ class Submission:
 
     @property
     def date(self) -> datetime:
-        """When its last run was begun."""
-        return max(_date(run) for run in self.runs.values())
+        """Start of its last run; UTC where no offset is given."""
+        starts = [datetime.fromisoformat(run.provenance.started) for run in self.runs.values()]
+        return max(start if start.tzinfo else start.replace(tzinfo=UTC) for start in starts)
 
 
-@dataclass(slots=True)
+@dataclass
+class SeedResult:
+    """A column of a row of one run.
+
+    Attributes:
+        run: Digest of the run.
+        values: Value by case.
+        failed: Cases that failed or were skipped.
+        mean: Mean and interval, from the run's summary.
+        findings: Warnings about the edits, computed from the records and not read from the summary.
+    """
+
+    run: str
+    values: dict[str, float]
+    failed: int
+    mean: Interval
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass
 class Entry:
     """One row of a submission in one table.
 
     Attributes:
         submission: The submission.
         row: The row, as in the run.
-        setting: Setting of its runs.
         exposure: Whether it was trained on the task.
-        runs: The run of each seed.
+        seeds: Its result under each seed.
         again: Further runs of a seed, which are not counted.
-        values: Value of each case under each seed.
-        failed: Cases that failed or were skipped, over all seeds.
-        summary: Mean and interval by seed, from the run's summary.
-        findings: What is to be said of its edits, by seed; computed from the records, whatever the summary says.
     """
 
     submission: Submission
     row: EditorSpec
-    setting: str
     exposure: Exposure
-    runs: dict[int, str] = field(default_factory=dict)
+    seeds: dict[int, SeedResult] = field(default_factory=dict)
     again: dict[int, list[str]] = field(default_factory=dict)
-    values: dict[int, dict[str, float]] = field(default_factory=dict)
-    failed: int = 0
-    summary: dict[int, Interval] = field(default_factory=dict)
-    findings: dict[int, tuple[Finding, ...]] = field(default_factory=dict)
+
+    @property
+    def failed(self) -> int:
+        """Cases that failed or were skipped, over all seeds."""
+        return sum(result.failed for result in self.seeds.values())
 
     @property
     def flag(self) -> str:
-        """What is to be said of its edits in a few words; empty if nothing is."""
-        return ", ".join(dict.fromkeys(f.flag for found in self.findings.values() for f in found if f.flag))
+        """Warnings about its edits in a few words; empty if there are none."""
+        return ", ".join(dict.fromkeys(f.flag for result in self.seeds.values() for f in result.findings if f.flag))
 
     @property
     def flag_sentence(self) -> str:
-        """The same in a sentence, seed by seed where there are several."""
-        told = {seed: "; ".join(f.sentence for f in found) for seed, found in sorted(self.findings.items()) if found}
-        several = len(self.runs) > 1
-        return " ".join(f"Seed {seed}: {words}." if several else f"{words}." for seed, words in told.items())
+        """The same as sentences, seed by seed where there are several."""
+        texts = {seed: "; ".join(f.sentence for f in self.seeds[seed].findings) for seed in sorted(self.seeds)}
+        several = len(self.seeds) > 1
+        return " ".join(f"Seed {seed}: {text}." if several else f"{text}." for seed, text in texts.items() if text)
 
     @property
     def control(self) -> bool:
         """Whether it edits nothing and so is never ranked."""
         return self.row.method == "none"
 
+    def cases(self) -> tuple[str, ...]:
+        """Return the cases that were scored under every seed, sorted."""
+        return tuple(sorted(set[str].intersection(*(set(result.values) for result in self.seeds.values()))))
+
 
 def entries_of(submissions: Iterable[Submission]) -> dict[Board, list[Entry]]:
     """Return the entries of each table, in the order of submissions and rows.
 
-    A row that stands in several runs of a submission, with the same training and options, is one entry if nothing but
-    the seed and the other rows tells the runs apart. Where two have the same seed too, the first run by digest counts
-    and the others are named.
+    Runs of a submission that differ only in the seed and in other rows make one entry of a row with the same training
+    and options. Where two have the same seed too, the first run by digest counts and the others are named.
     """
     found: dict[Board, dict[tuple[str, str, str, str], Entry]] = defaultdict(dict)
     for submission in submissions:
-        for digest in sorted(submission.runs):
-            run = submission.runs[digest]
-            # What two runs of one entry have in common: all of the specification but the seed and the other rows.
+        for digest, run in sorted(submission.runs.items()):
+            # What the runs of one entry have in common: all of the specification but the seed and the other rows.
             common = run.spec.model_copy(update={"seed": 0, "editors": ()}).digest
-            for board, row, values, failed, mean, told in _numbers(submission, run):
+            for board, row, result in _results(submission, run):
                 key = (submission.id, row.name, _identity(row), common)
-                entry = found[board].get(key)
-                if entry is None:
-                    exposed = exposure(row, board.task)
-                    entry = found[board][key] = Entry(submission, row, run.spec.setting, exposed)
-                if run.spec.seed in entry.runs:
+                entry = found[board].setdefault(key, Entry(submission, row, exposure(row, board.task)))
+                if run.spec.seed in entry.seeds:
                     entry.again.setdefault(run.spec.seed, []).append(digest)
-                    continue
-                entry.runs[run.spec.seed] = digest
-                entry.values[run.spec.seed] = values
-                entry.summary[run.spec.seed] = mean
-                entry.findings[run.spec.seed] = told
-                entry.failed += failed
+                else:
+                    entry.seeds[run.spec.seed] = result
     return {board: list(entries.values()) for board, entries in found.items()}
 
 
 def _identity(row: EditorSpec) -> str:
-    """Return what a row has in common under all seeds; the seed is part of a checkpoint's name."""
+    """Return the digest of a row without the seed, which is part of a checkpoint's name."""
     if row.training is None:
         return digest_of(row)
     return digest_of(row.model_copy(update={"training": row.training.model_copy(update={"checkpoint": ""})}))
 
 
-Number = tuple[Board, EditorSpec, dict[str, float], int, Interval, tuple[Finding, ...]]
-
-
-def _numbers(submission: Submission, run: RunFile) -> Iterator[Number]:
-    """Yield each column of each row of a run: values by case, failed lines, mean with interval, what its edits were."""
+def _results(submission: Submission, run: RunFile) -> Iterator[tuple[Board, EditorSpec, SeedResult]]:
+    """Yield each column of each row of a run."""
     rows = {row.name: row for row in run.spec.editors}
     values: dict[tuple[Board, str], dict[str, float]] = defaultdict(dict)
     failed: dict[tuple[str, str, str], int] = defaultdict(int)
@@ -184,9 +191,8 @@ def _numbers(submission: Submission, run: RunFile) -> Iterator[Number]:
     for _, line in lines(submission.archive, f"{place}/cases.jsonl.gz"):
         record = parse_record(line, CaseRecord, place)
         tally.take(record)
-        at = (record.editor, record.task, record.stage)
         if record.status != "done":
-            failed[at] += 1
+            failed[record.editor, record.task, record.stage] += 1
             continue
         for column, value in case_values(record):
             if column.subset is None:
@@ -200,7 +206,7 @@ def _numbers(submission: Submission, run: RunFile) -> Iterator[Number]:
         for m in summary.means
         if m.subset is None
     }
-    told = {
+    warnings = {
         (health.editor, health.task, health.stage): tuple(
             findings(
                 rows[health.editor],
@@ -212,12 +218,13 @@ def _numbers(submission: Submission, run: RunFile) -> Iterator[Number]:
         for health in tally.summed()
     }
     for (board, name), by_case in values.items():
-        at = (name, board.task, board.stage)
-        yield board, rows[name], by_case, failed[at], means[board, name], told.get(at, ())
+        key = (name, board.task, board.stage)
+        result = SeedResult(run.digest, by_case, failed[key], means[board, name], warnings.get(key, ()))
+        yield board, rows[name], result
 
 
 def board_of(run: RunFile, task: str, stage: str, measure: Measure, derived: bool, protocol: Protocol) -> Board:
-    """Return the table that a number of a run stands in."""
+    """Return the table of a number of a run."""
     spec, decoding = run.spec, ""
     if protocol == "free_generation":
         decoding = f"greedy, at most {spec.generation.max_new_tokens} new tokens"
@@ -241,12 +248,6 @@ def board_of(run: RunFile, task: str, stage: str, measure: Measure, derived: boo
         protocol=protocol,
         batch_size=spec.batch_size,
     )
-
-
-def _date(run: RunFile) -> datetime:
-    found = datetime.fromisoformat(run.provenance.started)
-    # The runner writes the offset; without one it is taken for UTC, so that any two can be compared.
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _json(value: Any) -> str:

@@ -1,32 +1,24 @@
-"""What is wrong with a submission, each as a sentence that says where, what was expected and what was found."""
+"""Findings about a submission: where, what was expected and what was found."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from instructedit.editors.errors import InputError
 
 MOST = 10_000
-"""Findings after which a submission is read no further: it is refused anyway, and could go on for ever."""
+"""Findings after which a submission is read no further: it is refused anyway, and its files may be endless."""
 _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ud800-\udfff\ufeff]")
-"""Control characters of terminals and of writing directions, and half pairs, which no encoding can write."""
-_LONGEST = 300
-"""Characters of a found or expected value that are shown."""
+"""Control characters of terminals and of writing directions, and lone surrogates, which no encoding can write."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One broken law.
-
-    Attributes:
-        file: Name of the file within the submission.
-        place: Line, row, case or cell; empty for the whole file.
-        field: What is wrong.
-        expected: What was expected.
-        found: What stands there.
-    """
+class Finding(NamedTuple):
+    """One failed check."""
 
     file: str
     place: str
+    """Line, row, case or cell; empty for the whole file."""
     field: str
     expected: str
     found: str
@@ -37,31 +29,36 @@ class Finding:
         return f"{where}: {self.field}: {self.expected} was expected, found {self.found}."
 
 
-class EnoughError(Exception):
-    """So many findings that the rest is not looked at."""
+class TooManyError(Exception):
+    """The rest of the submission is not checked."""
 
 
-@dataclass(slots=True)
 class Findings:
-    """The findings and the notes of a submission.
+    """The failed checks of a submission, and notes for its readers.
 
     Attributes:
-        found: Why it is refused; empty if it is not.
-        notes: What a reader has to know besides, which refuses nothing.
+        found: Why the submission is refused; empty if it is accepted.
+        notes: What could not be checked, and what a reader should know.
     """
 
-    found: list[Finding] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.found: list[Finding] = []
+        self.notes: list[str] = []
 
-    def add(self, file: str, what: str, expected: object, found: object, place: str = "") -> None:
-        """Add a finding.
+    def add(self, file: str, field: str, expected: object, found: object, place: str = "") -> None:
+        """Add a failed check.
 
         Raises:
-            EnoughError: If there are too many.
+            TooManyError: If there are too many.
         """
-        self.found.append(Finding(*map(short, (file, place, what, expected, found))))
+        self.found.append(Finding(*map(short, (file, place, field, expected, found))))
         if len(self.found) >= MOST:
-            raise EnoughError
+            raise TooManyError
+
+    def equal(self, file: str, field: str, expected: object, found: object, place: str = "") -> None:
+        """Add a failed check if two values differ."""
+        if expected != found:
+            self.add(file, field, expected, found, place)
 
     def note(self, text: str) -> None:
         """Add a note, once."""
@@ -69,30 +66,26 @@ class Findings:
             self.notes.append(shown)
 
     @contextmanager
-    def caught(self, file: str) -> Iterator[None]:
-        """Make a finding of what a file does to the check that nobody thought of: others have still to be checked."""
+    def reading(self, file: str, expected: str) -> Iterator[None]:
+        """Turn an error of the block into a failed check of a file; later files are still checked."""
         try:
             yield
+        except InputError as error:
+            self.add(file, "content", expected, str(error).removesuffix("."))
         except (ValueError, ArithmeticError, LookupError, RecursionError) as error:
-            self.add(file, "content", "what can be checked", f"{type(error).__name__}: {error}")
-
-    @contextmanager
-    def limited(self) -> Iterator[None]:
-        """Stop what is done inside once there are too many findings, and say so."""
-        try:
-            yield
-        except EnoughError:
-            self.note(f"Nothing was looked at behind the first {MOST:,} findings.")
+            # Nobody foresaw this one: hostile values can make any computation fail.
+            self.add(file, "content", expected, f"{type(error).__name__}: {error}")
 
 
-def short(value: object, longest: int = _LONGEST) -> str:
-    """Return a value as text of a bounded length, without characters that a terminal would obey."""
+def short(value: object, longest: int = 300) -> str:
+    """Return a value as text of bounded length, with characters that would control a terminal escaped."""
     text = str(value)
     shown = text if len(text) <= longest else f"{text[:longest]}... ({len(text):,} characters)"
     return _UNSEEN.sub(lambda found: f"\\u{ord(found.group()):04x}", shown)
 
 
-def listed(names: list[str], most: int = 5) -> str:
-    """Return a number of names: how many there are, and the first ones."""
-    more = ", ..." if len(names) > most else ""
-    return f"{len(names)} ({', '.join(names[:most])}{more})"
+def listed(names: Iterable[str], most: int = 5) -> str:
+    """Return how many names there are, and the first ones in order."""
+    ordered = sorted(names)
+    more = ", ..." if len(ordered) > most else ""
+    return f"{len(ordered)} ({', '.join(ordered[:most])}{more})"

@@ -1,15 +1,20 @@
-"""`manifest.json`: what a submission says of itself. All of it but names, notes and weights follows from its files."""
+"""`manifest.json`: the description of a submission. All but names, notes and weights follows from its files."""
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from instructedit.benchmark.results.records import SCHEMA_VERSION, Record, RunFile, Schedule, Split, digest_of
 from instructedit.benchmark.results.resources import Bytes, ChunkTime, Usage
 
-from .base import BasePass
+from .base_pass import BasePass
+
+_Name = Annotated[str, Field(pattern=r"\S")]
+_Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+_OF_SPEC = ("setting", "split", "schedule", "seed", "limit", "data", "model_fingerprint", "tokenizer_fingerprint")
+"""Fields of a run's entry that are fields of its specification."""
 
 
 class PackedFile(Record):
@@ -20,16 +25,16 @@ class PackedFile(Record):
 
 
 class TrainedRow(Record):
-    """What a trained editor came from."""
+    """The training of a row."""
 
     row: str
     tasks: tuple[str, ...]
     data: str
-    """Digest of the cases and weights that it learnt from."""
+    """Digest of the training cases and weights."""
     checkpoint: str
-    """Name of the trained editor's folder: digests of base model, training set, and all that decides the weights."""
-    weights: str | None
-    """sha256 of the trained network's file, where it lay beside the run when this was packed."""
+    """Name of the checkpoint's folder: digests of base model, training set, and all else that decides the weights."""
+    weights: _Sha256 | None
+    """sha256 of the trained network's file, if it was beside the run when the run was packed."""
 
 
 class RunEntry(Record):
@@ -57,22 +62,22 @@ class RunEntry(Record):
     edit_seconds: float = Field(ge=0, allow_inf_nan=False)
     score_seconds: float = Field(ge=0, allow_inf_nan=False)
     memory: Bytes | None
-    """Largest resident memory, in bytes; None: unknown, the run did not write it down."""
+    """Peak resident memory, in bytes; None: not recorded."""
     device_memory: Bytes | None
-    """Largest memory allocated on the cards, in bytes; None: unknown or on a CPU."""
+    """Peak memory allocated on the GPUs, in bytes; None: not recorded, or on a CPU."""
 
 
 class Manifest(Record):
     """`manifest.json`."""
 
     schema_version: Literal[2] = SCHEMA_VERSION
-    name: str
-    """Name of the submission. Submissions of one name and the same authors are versions of each other."""
-    authors: tuple[str, ...]
+    name: _Name
+    """Name of the submission. Submissions of the same name and authors are versions of each other."""
+    authors: Annotated[tuple[_Name, ...], Field(min_length=1)]
     notes: str = ""
     runs: tuple[RunEntry, ...]
     files: dict[str, PackedFile]
-    """All others of the submission."""
+    """All files but the manifest."""
 
 
 def entry_of(
@@ -82,7 +87,7 @@ def entry_of(
     usage: Iterable[Usage],
     weights: Mapping[str, str],
 ) -> RunEntry:
-    """Return what a manifest says of a run.
+    """Return the entry of a run in a manifest.
 
     Args:
         run: The run.
@@ -92,19 +97,10 @@ def entry_of(
         weights: sha256 of the trained network's file by checkpoint, as far as they are known.
     """
     spec, origin = run.spec, run.provenance
-    seconds = [(time.edit_seconds, time.score_seconds) for time in times]
-    starts = list(usage)
-    cards = [start.device_memory for start in starts if start.device_memory is not None]
+    times, usage = list(times), list(usage)
     return RunEntry(
         digest=run.digest,
-        setting=spec.setting,
-        split=spec.split,
-        schedule=spec.schedule,
-        seed=spec.seed,
-        limit=spec.limit,
-        data=spec.data,
-        model_fingerprint=spec.model_fingerprint,
-        tokenizer_fingerprint=spec.tokenizer_fingerprint,
+        **{name: getattr(spec, name) for name in _OF_SPEC},
         rows={row.name: digest_of(row) for row in spec.editors},
         trained=tuple(
             TrainedRow(
@@ -125,8 +121,8 @@ def entry_of(
             **origin.packages,
         },
         device=origin.device,
-        edit_seconds=math.fsum(edit for edit, _ in seconds),
-        score_seconds=math.fsum(score for _, score in seconds),
-        memory=max((start.memory for start in starts), default=None),
-        device_memory=max(cards, default=None),
+        edit_seconds=math.fsum(time.edit_seconds for time in times),
+        score_seconds=math.fsum(time.score_seconds for time in times),
+        memory=max((start.memory for start in usage), default=None),
+        device_memory=max((start.device_memory for start in usage if start.device_memory is not None), default=None),
     )

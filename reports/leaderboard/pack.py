@@ -1,26 +1,25 @@
-"""From a results folder to a submission: the files of its runs, and a manifest that says what they are."""
+"""Pack a results folder as a submission: the files of its runs, and a manifest that describes them."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from instructedit.benchmark.results.checkpoint import RECORD
-from instructedit.benchmark.results.guard import Admission
-from instructedit.benchmark.results.records import CaseRecord, RunFile, find_run, parse_record
+from instructedit.benchmark.results.records import RunFile, find_run
 from instructedit.benchmark.results.resources import ChunkTime, Usage
+from instructedit.benchmark.results.run_folder import Store
 from instructedit.benchmark.results.suite_results import find_suite
 from instructedit.editors.errors import InputError
 
 from ..tables.load import load
 from .archive import MANIFEST, compress, write
-from .base import BaseReader
+from .base_pass import BaseReader
 from .manifest import Manifest, PackedFile, RunEntry, entry_of
 
 L = TypeVar("L", ChunkTime, Usage)
-
 WEIGHTS = "state.safetensors"
 """The trained network in the folder of its checkpoint."""
 
@@ -40,8 +39,8 @@ def pack(
         directory: A run's folder, the folder of all runs, or a suite in it.
         out: A new file, if its name ends in `.zip`, or a new folder.
         name: Name of the submission.
-        authors: Who made it.
-        notes: What they want to say.
+        authors: Its authors.
+        notes: Free text for its readers.
         checkpoints: Folder of trained editors; by default `checkpoints` beside the runs.
 
     Raises:
@@ -49,12 +48,14 @@ def pack(
     """
     if not name.strip() or not authors or not all(author.strip() for author in authors):
         raise InputError("A submission needs a name and its authors; an empty one was given.")
+    suite = find_suite(directory)
+    folders = [suite[0] / run.digest for run in suite[1].runs] if suite else [find_run(directory)]
     files: dict[str, bytes] = {}
     entries = []
-    for folder in _folders(directory):
-        entry, own = _run(folder, checkpoints or folder.parent / "checkpoints")
+    for folder in dict.fromkeys(folders):
+        entry, of_run = _pack_run(folder, checkpoints or folder.parent / "checkpoints")
         entries.append(entry)
-        files |= own
+        files |= of_run
     manifest = Manifest(
         name=name.strip(),
         authors=tuple(author.strip() for author in authors),
@@ -65,69 +66,49 @@ def pack(
             for name, content in sorted(files.items())
         },
     )
-    write({**files, MANIFEST: _json(manifest)}, out)
+    write({**files, MANIFEST: (manifest.model_dump_json(indent=1) + "\n").encode()}, out)
     return manifest
 
 
-def _json(record: BaseModel) -> bytes:
-    return (record.model_dump_json(indent=1) + "\n").encode()
-
-
-def _folders(directory: Path) -> list[Path]:
-    suite = find_suite(directory)
-    if suite is None:
-        return [find_run(directory)]
-    out, index = suite
-    return [out / digest for digest in dict.fromkeys(run.digest for run in index.runs)]
-
-
-def _run(folder: Path, checkpoints: Path) -> tuple[RunEntry, dict[str, bytes]]:
+def _pack_run(folder: Path, checkpoints: Path) -> tuple[RunEntry, dict[str, bytes]]:
     run, _ = load(folder)
-    base, admission = BaseReader(run), Admission(run)
-    records = _bytes(folder / "cases.jsonl")
-    for number, line in enumerate(records.splitlines(), start=1):
-        place = f"{folder / 'cases.jsonl'}, line {number}"
-        base.take(admission.checked(parse_record(line, CaseRecord, place), place))
-    times = _bytes(folder / "timings.jsonl")
-    usage = _bytes(folder / "usage.jsonl") if (folder / "usage.jsonl").is_file() else None
-    place = f"runs/{run.digest}"
-    files = {
-        f"{place}/run.json": _bytes(folder / "run.json"),
-        f"{place}/summary.json": _bytes(folder / "summary.json"),
-        f"{place}/cases.jsonl.gz": compress(records),
-        f"{place}/timings.jsonl.gz": compress(times),
-    }
-    if usage is not None:
-        files[f"{place}/usage.jsonl.gz"] = compress(usage)
+    names = ["run.json", "summary.json", "cases.jsonl", "timings.jsonl"]
+    if (folder / "usage.jsonl").is_file():  # older runs have none
+        names.append("usage.jsonl")
+    contents = {name: _read(folder / name) for name in names}
     entry = entry_of(
         run,
-        base.passes(),
-        [parse_line(line, ChunkTime, str(folder / "timings.jsonl")) for line in times.splitlines()],
-        [parse_line(line, Usage, str(folder / "usage.jsonl")) for line in (usage or b"").splitlines()],
+        BaseReader(run, Store(folder).records(run)).passes(),
+        parse_lines(enumerate(contents["timings.jsonl"].splitlines(), 1), ChunkTime, f"{folder / 'timings.jsonl'}, "),
+        parse_lines(enumerate(contents.get("usage.jsonl", b"").splitlines(), 1), Usage, f"{folder / 'usage.jsonl'}, "),
         _weights(run, checkpoints),
     )
-    return entry, files
+    packed = {f"{name}.gz": compress(contents.pop(name)) for name in names if name.endswith(".jsonl")}
+    return entry, {f"runs/{run.digest}/{name}": content for name, content in {**contents, **packed}.items()}
 
 
-def _bytes(path: Path) -> bytes:
+def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); a finished run has this file.") from error
 
 
-def parse_line(line: bytes, kind: type[L], place: str) -> L:
-    """Read a line of `timings.jsonl` or `usage.jsonl`.
+def parse_lines(numbered: Iterable[tuple[int, bytes]], kind: type[L], place: str = "") -> list[L]:
+    """Parse the numbered lines of `timings.jsonl` or `usage.jsonl`.
 
     Raises:
-        InputError: If it is none.
+        InputError: If a line is invalid; the message begins with `place`.
     """
-    try:
-        return kind.model_validate_json(line)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"{place}: field '{key}': {first['msg']}.") from error
+    found = []
+    for number, line in numbered:
+        try:
+            found.append(kind.model_validate_json(line))
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(part) for part in first["loc"])
+            raise InputError(f"{place}line {number}: field '{key}': {first['msg']}.") from error
+    return found
 
 
 def _weights(run: RunFile, checkpoints: Path) -> dict[str, str]:

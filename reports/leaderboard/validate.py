@@ -1,4 +1,4 @@
-"""A submission against the laws: every number is computed again from its records, and every finding is listed."""
+"""Validate a submission: every number is computed again from its records, and every failed check is listed."""
 
 import hashlib
 from collections import Counter, defaultdict
@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
-from instructedit.benchmark.results.guard import Admission, Break, Content
+from instructedit.benchmark.results.guard import Admission, Break
 from instructedit.benchmark.results.records import CaseRecord, Record, RunFile, RunSummary, parse_record
 from instructedit.benchmark.results.resources import ChunkTime, Usage
 from instructedit.benchmark.results.summary import summarise
@@ -16,99 +16,102 @@ from instructedit.benchmark.tasks.sources import Source, open_source
 from instructedit.editors.errors import InputError
 
 from .archive import MANIFEST, Archive, UnreadableError, digest, document, lines, open_archive
-from .base import BaseReader, Reference, compare_base, reference_runs
+from .base_pass import BaseReader, Reference, compare_base, reference_runs
 from .claims import compare_entry, compare_summary
-from .coverage import SHA256, Expected, check_coverage, expected_cases
-from .findings import Findings
-from .laws import SAME, Sheet, asked, check_beside, check_line, forced_and_free, sheet_of
+from .data_checks import Expected, check_coverage, expected_cases
+from .findings import Findings, TooManyError
 from .manifest import Manifest, RunEntry, entry_of
-from .pack import L, parse_line
-from .training import check_training, note_exposure
+from .pack import L, parse_lines
+from .record_checks import LARGEST, UNCHANGED, CaseText, check_record, check_text, forced_and_free
+from .training import check_training
 
 R = TypeVar("R", bound=Record)
 ROWS = 200
-"""Most rows of a run: what is computed of their pairs grows with the square. `unseen-instruction` has 16."""
+"""Maximum number of rows of a run: pairs of rows are compared. `unseen-instruction` has 16."""
 LINES = 2_000_000
-"""Most lines of a run; each that is counted takes some 500 bytes."""
+"""Maximum number of lines of a run; each line takes some 500 bytes of memory."""
 KEPT = 2**30
-"""Most bytes that are kept of what all cases of a run ask: a line of each. The largest published split has 0.5 GB."""
-LARGEST = 1_000_000
-"""Largest score; KL and entropy are some bits or nats."""
+"""Maximum number of bytes kept of the texts of all cases: one line of each. The largest published split has 0.5 GB."""
 TIES = 1_000
-"""One in so many answers of a row that are right under teacher forcing may be written in another way: two tokens tie by
-rounding. Of 5,455 such answers of the embedded model none is."""
+"""One in so many correct answers under teacher forcing may be generated differently: two tokens tie by rounding.
+Of 5,455 such answers of the embedded model none is."""
 HALF_TIES = 50
-"""The same in half precision, where a step of rounding is ten thousand times as large. Not measured."""
+"""The same in half precision, where a rounding step is ten thousand times as large. Not measured."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass
 class Verdict:
-    """What became of a submission.
+    """The result of a validation.
 
     Attributes:
-        path: Where it lies.
+        path: The submission.
         manifest: Its manifest; None if it cannot be read.
-        findings: Why it is refused, and notes.
+        findings: Failed checks, and notes.
         runs: The runs whose `run.json` could be read, by digest.
     """
 
     path: Path
-    manifest: Manifest | None
-    findings: Findings
+    manifest: Manifest | None = None
+    findings: Findings = field(default_factory=Findings)
     runs: dict[str, RunFile] = field(default_factory=dict)
 
     @property
     def accepted(self) -> bool:
-        """Whether no law is broken."""
+        """Whether all checks pass."""
         return not self.findings.found
 
 
 def validate(path: Path, data: str | None = None, against: Path | Sequence[Reference] = ()) -> Verdict:
     """Check a submission.
 
-    Nothing of it is run or unpacked to disk. Its data are read again where they are part of the package, or are given.
+    Nothing in it is executed or unpacked to disk. Its data are read again where they are part of the package, or are
+    given.
 
     Args:
         path: A zip file or a folder.
         data: Where the data are: a folder in KnowEdit's layout, or `hub[:OWNER/NAME[@REVISION]]`.
-        against: A results folder or a submission that is trusted, of the same data and model, or what `reference_runs`
-            read of it: the unedited model has to say the same there.
+        against: A trusted results folder or submission of the same data and model, or what `reference_runs` read
+            from it: the base pass has to be the same there.
 
     Raises:
         InputError: If there is no submission, no such data, or nothing to compare with.
     """
     source = open_source(data) if data is not None else None
-    references = tuple(reference_runs(against)) if isinstance(against, Path) else tuple(against)
-    findings = Findings()
-    verdict = Verdict(path, None, findings)
-    with findings.limited():
-        archive = open_archive(path, findings)
-        if archive is not None:
-            with findings.caught(MANIFEST):
-                manifest = _record(archive, MANIFEST, Manifest, findings)
-                verdict = Verdict(path, manifest, findings)
-                _check_files(archive, manifest, findings)
-            for name in sorted({name.split("/")[1] for name in archive.sizes if name.startswith("runs/")}):
-                with findings.caught(f"runs/{name}"):
-                    _Run(name, archive, verdict.manifest, findings, source, references).check(verdict.runs)
+    references = list(reference_runs(against)) if isinstance(against, Path) else against
+    verdict = Verdict(path)
+    findings = verdict.findings
+    try:
+        if (archive := open_archive(path, findings)) is None:
+            return verdict
+        with findings.reading(MANIFEST, "what can be checked"):
+            verdict.manifest = _read_record(archive, MANIFEST, Manifest, findings)
+            if verdict.manifest is not None:
+                _check_files(archive, verdict.manifest, findings)
+        entries = {entry.digest: entry for entry in verdict.manifest.runs} if verdict.manifest else {}
+        for name in archive.runs:
+            with findings.reading(f"runs/{name}", "what can be checked"):
+                run = _read_record(archive, f"runs/{name}/run.json", RunFile, findings)
+                if run is not None:
+                    verdict.runs[name] = run
+                    if _check_run(run, name, findings):
+                        _check_results(run, name, archive, entries.get(name), source, references, findings)
+    except TooManyError:
+        findings.note(f"Nothing was checked after the first {len(findings.found):,} findings.")
     return verdict
 
 
-def _record(archive: Archive, name: str, kind: type[R], findings: Findings) -> R | None:
+def _read_record(archive: Archive, name: str, kind: type[R], findings: Findings) -> R | None:
     if name not in archive.sizes:
         findings.add(name, "file", f"a {kind.__name__}", "no such file")
         return None
-    try:
-        return parse_record(document(archive, name), kind, name)
-    except (UnreadableError, InputError) as error:
-        findings.add(name, "content", f"a {kind.__name__}", str(error).removesuffix("."))
-        return None
+    record: R | None = None
+    with findings.reading(name, f"a {kind.__name__}"):
+        record = parse_record(document(archive, name), kind, name)
+    return record
 
 
-def _check_files(archive: Archive, manifest: Manifest | None, findings: Findings) -> None:
-    if manifest is None:
-        return
-    _check_names(manifest, findings)
+def _check_files(archive: Archive, manifest: Manifest, findings: Findings) -> None:
+    """Check that the manifest lists exactly the files and runs that are there, with their digests."""
     for name in sorted((archive.sizes.keys() | manifest.files.keys()) - {MANIFEST}):
         listed = manifest.files.get(name)
         if listed is None:
@@ -116,234 +119,199 @@ def _check_files(archive: Archive, manifest: Manifest | None, findings: Findings
         elif name not in archive.sizes:
             findings.add(name, "file", f"the file that {MANIFEST} lists", "no such file")
         else:
-            try:
+            with findings.reading(name, "a readable file"):
                 found, size = digest(archive, name)
-            except UnreadableError as error:
-                findings.add(name, "content", "a readable file", error)
-                continue
-            if (found, size) != (listed.sha256, listed.bytes):
-                expected = f"{listed.sha256} of {listed.bytes:,} bytes, from {MANIFEST}"
-                findings.add(name, "sha256", expected, f"{found} of {size:,} bytes")
+                if (found, size) != (listed.sha256, listed.bytes):
+                    expected = f"{listed.sha256} of {listed.bytes:,} bytes, from {MANIFEST}"
+                    findings.add(name, "sha256", expected, f"{found} of {size:,} bytes")
     digests = Counter(entry.digest for entry in manifest.runs)
-    there = {name.split("/")[1] for name in archive.sizes if name.startswith("runs/")}
     if not digests:
         findings.add(MANIFEST, "runs", "at least one run", "none")
-    for run in sorted(digests.keys() | there):
+    for run in sorted(digests.keys() | set(archive.runs)):
         if digests[run] != 1:
             findings.add(MANIFEST, f"runs, {run}", "one entry", digests[run])
-        if run not in there:
+        if run not in archive.runs:
             findings.add(MANIFEST, f"runs, {run}", f"the files of runs/{run}", "none")
 
 
-def _check_names(manifest: Manifest, findings: Findings) -> None:
-    if not manifest.name.strip():
-        findings.add(MANIFEST, "name", "a name", f"'{manifest.name}'")
-    if not manifest.authors or not all(author.strip() for author in manifest.authors):
-        findings.add(MANIFEST, "authors", "who made it", ", ".join(f"'{a}'" for a in manifest.authors) or "nobody")
-    for entry in manifest.runs:
-        for trained in entry.trained:
-            if trained.weights is not None and not SHA256.fullmatch(trained.weights):
-                findings.add(
-                    MANIFEST, f"trained, '{trained.row}', weights", "a sha256", trained.weights, f"run {entry.digest}"
-                )
+def _check_run(run: RunFile, name: str, findings: Findings) -> bool:
+    """Check `run.json` by itself; return whether its results can be checked within bounds."""
+    file, spec = f"runs/{name}/run.json", run.spec
+    for what, found, unit in (("spec.editors", spec.editors, "rows"), ("spec.at", spec.at, "stages")):
+        if len(found) > ROWS:
+            findings.add(file, what, f"at most {ROWS} {unit}", len(found))
+            return False
+    if run.digest != name:
+        findings.add(file, "digest", f"{name}, the name of its folder", run.digest)
+    if spec.digest != run.digest:
+        findings.add(file, "digest", f"{spec.digest}, the digest of its specification", run.digest)
+    if spec.limit is not None and spec.limit < 1:
+        findings.add(file, "spec.limit", "at least 1", spec.limit)
+    for row, count in Counter(row.name for row in spec.editors).items():
+        if count > 1:
+            findings.add(file, "spec.editors", "each name once", f"{count} rows '{row}'")
+    named = [(f"spec.editors, '{row.name}', tasks", row.tasks or ()) for row in spec.editors]
+    for what, tasks in [*named, ("spec.edited", spec.edited or ())]:
+        for task in tasks:
+            if task not in spec.tasks:
+                findings.add(file, what, ", ".join(spec.tasks), task)
+    try:
+        datetime.fromisoformat(run.provenance.started)
+    except ValueError:
+        findings.add(file, "provenance.started", "a date and time of ISO 8601", f"'{run.provenance.started}'")
+    if not any(row.is_base for row in spec.editors):
+        findings.note(f"Run {name} has no row without edit: less of its base pass can be checked.")
+    return True
 
 
-class _Run:
-    """The check of one run of a submission."""
+def _check_results(
+    run: RunFile,
+    name: str,
+    archive: Archive,
+    entry: RunEntry | None,
+    source: Source | None,
+    references: Sequence[Reference],
+    findings: Findings,
+) -> None:
+    """Check the results of a run: its trainings and data, each line, the summary, and its entry in the manifest."""
+    folder = f"runs/{name}"
+    check_training(run, f"{folder}/run.json", findings)
+    expected = expected_cases(run, f"{folder}/run.json", source, findings)
+    reader = _Lines(run, archive, f"{folder}/cases.jsonl.gz", expected, findings)
+    summary = summarise(run, reader.records(), expected=0)
+    reader.check_forced()
+    total = check_coverage(run, reader.seen, expected, reader.file, findings)
+    claimed = _read_record(archive, f"{folder}/summary.json", RunSummary, findings)
+    if claimed is not None:
+        complete = sum(map(len, reader.seen.values())) == total
+        computed = summary.model_copy(update={"complete": complete, "valid": True})
+        compare_summary(claimed, computed, f"{folder}/summary.json", findings)
+        reader.check_content(claimed, f"{folder}/summary.json")
+        if not complete and claimed.complete == complete:
+            findings.add(f"{folder}/summary.json", "complete", "a finished run", "one that is not")
+    if entry is not None:
+        weights = {row.checkpoint: row.weights for row in entry.trained if row.weights is not None}
+        if f"{folder}/timings.jsonl.gz" not in archive.sizes:
+            findings.add(f"{folder}/timings.jsonl.gz", "file", "the times of the run", "no such file")
+        times = _parse(archive, f"{folder}/timings.jsonl.gz", ChunkTime, findings)
+        usage = _parse(archive, f"{folder}/usage.jsonl.gz", Usage, findings)
+        compare_entry(entry, entry_of(run, reader.base.passes(), times, usage, weights), MANIFEST, findings)
+    if references:
+        compare_base(run, reader.base, references, reader.file, findings)
+
+
+def _parse(archive: Archive, name: str, kind: type[L], findings: Findings) -> list[L]:
+    """Parse a file of lines beside the records; older runs lack `usage`."""
+    if name in archive.sizes:
+        with findings.reading(name, f"lines of a {kind.__name__}"):
+            return parse_lines(lines(archive, name), kind)
+    return []
+
+
+class _Lines:
+    """Reads and checks the lines of a run.
+
+    Attributes:
+        seen: The ids of the cases by row, task and stage.
+        base: The base pass.
+    """
 
     def __init__(
-        self,
-        name: str,
-        archive: Archive,
-        manifest: Manifest | None,
-        findings: Findings,
-        source: Source | None,
-        references: tuple[Reference, ...],
+        self, run: RunFile, archive: Archive, file: str, expected: dict[str, Expected], findings: Findings
     ) -> None:
-        self.name = name
-        self.archive = archive
-        self.entry = next((entry for entry in manifest.runs if entry.digest == name), None) if manifest else None
-        self.findings = findings
-        self.source = source
-        self.references = references
-        self.cases = f"runs/{name}/cases.jsonl.gz"
+        self.run, self.archive, self.file, self.findings = run, archive, file, findings
+        self.expected = expected
         self.seen: dict[tuple[str, str, str], set[str]] = {}
-        self.sheets: dict[str, Sheet] = {}
-        self.forced: Counter[tuple[str, str]] = Counter()
-        self.untold: dict[tuple[str, str], list[str]] = defaultdict(list)
-        self.kept = 0
-        self.content: Content | None = None
+        self.base = BaseReader(run)
+        self._texts: dict[str, CaseText] = {}
+        self._implied: Counter[tuple[str, str]] = Counter()
+        self._contradicted: dict[tuple[str, str], list[str]] = defaultdict(list)
+        self._content: tuple[str, int] | None = None
 
-    def check(self, runs: dict[str, RunFile]) -> None:
-        """Check everything that can be read; add the run to `runs`."""
-        findings, file = self.findings, f"runs/{self.name}/run.json"
-        run = _record(self.archive, file, RunFile, findings)
-        if run is None:
+    def records(self) -> Iterator[CaseRecord]:
+        """Yield the lines that the run can have, each checked; what is wrong with the others is a finding."""
+        if self.file not in self.archive.sizes:
+            self.findings.add(self.file, "file", "the records of the run", "no such file")
             return
-        runs[self.name] = run
-        if len(run.spec.editors) > ROWS:
-            findings.add(file, "spec.editors", f"at most {ROWS} rows", len(run.spec.editors))
-            return
-        if len(run.spec.at) > ROWS:
-            findings.add(file, "spec.at", f"at most {ROWS} stages", len(run.spec.at))
-            return
-        self._check_identity(run, file)
-        check_training(run, file, findings)
-        note_exposure(run, findings)
-        expected = expected_cases(run, file, self.source, findings)
-        base = BaseReader(run)
-        summary = summarise(run, self._records(run, expected, base), expected=0)
-        self._check_forced(run)
-        total = check_coverage(run, self.seen, expected, self.cases, findings)
-        claimed = _record(self.archive, f"runs/{self.name}/summary.json", RunSummary, findings)
-        if claimed is not None:
-            complete = sum(map(len, self.seen.values())) == total
-            computed = summary.model_copy(update={"complete": complete, "valid": True})
-            compare_summary(claimed, computed, f"runs/{self.name}/summary.json", findings)
-            self._check_content(claimed)
-            if not complete and claimed.complete == complete:
-                findings.add(f"runs/{self.name}/summary.json", "complete", "a finished run", "one that is not")
-        if self.entry is not None:
-            compare_entry(self.entry, self._entry(run, base, self.entry), MANIFEST, findings)
-        if self.references:
-            compare_base(run, base, self.references, self.cases, findings)
-
-    def _check_content(self, claimed: RunSummary) -> None:
-        """Check that the summary was made of these records; one of an older version does not say of which."""
-        file, said = f"runs/{self.name}/summary.json", (claimed.cases_sha256, claimed.lines)
-        if said == (None, None):
-            self.findings.note(f"{file}: sha256 and lines of cases.jsonl not recorded, an older version wrote it.")
-        elif self.content is not None and said != self.content:
-            expected = f"{self.content.sha256} of {self.content.lines:,} lines, from the records"
-            self.findings.add(file, "cases_sha256", expected, f"{said[0]} of {said[1]} lines")
-
-    def _check_identity(self, run: RunFile, file: str) -> None:
-        add = self.findings.add
-        if run.digest != self.name:
-            add(file, "digest", f"{self.name}, the name of its folder", run.digest)
-        if run.spec.digest != run.digest:
-            add(file, "digest", f"{run.spec.digest}, the digest of its specification", run.digest)
-        if run.spec.limit is not None and run.spec.limit < 1:
-            add(file, "spec.limit", "at least 1", run.spec.limit)
-        names = Counter(row.name for row in run.spec.editors)
-        for name, count in names.items():
-            if count > 1:
-                add(file, "spec.editors", "each name once", f"{count} rows '{name}'")
-        for row in run.spec.editors:
-            for task in row.tasks or ():
-                if task not in run.spec.tasks:
-                    add(file, f"spec.editors, '{row.name}', tasks", ", ".join(run.spec.tasks), task)
-        for task in run.spec.edited or ():
-            if task not in run.spec.tasks:
-                add(file, "spec.edited", ", ".join(run.spec.tasks), task)
-        try:
-            datetime.fromisoformat(run.provenance.started)
-        except ValueError:
-            add(file, "provenance.started", "a date and time of ISO 8601", f"'{run.provenance.started}'")
-        if not any(row.is_base for row in run.spec.editors):
-            self.findings.note(f"Run {self.name} has no row without edit: less of its base pass can be checked.")
-
-    def _records(self, run: RunFile, expected: dict[str, Expected], base: BaseReader) -> Iterator[CaseRecord]:
-        """Yield the lines that can be counted, each checked; what is wrong with the others is a finding."""
-        if self.cases not in self.archive.sizes:
-            self.findings.add(self.cases, "file", "the records of the run", "no such file")
-            return
-        rows = {row.name: row for row in run.spec.editors}
         admission = Admission(
-            run,
-            {task: of_task.ids for task, of_task in expected.items()},
-            {task: of_task.count for task, of_task in expected.items()},
+            self.run,
+            {task: of_task.ids for task, of_task in self.expected.items()},
+            {task: of_task.size for task, of_task in self.expected.items()},
         )
-        content, count = hashlib.sha256(), 0
+        rows = {row.name: row for row in self.run.spec.editors}
+        content, number, kept = hashlib.sha256(), 0, 0
         try:
-            for number, line in lines(self.archive, self.cases):
+            for number, line in lines(self.archive, self.file):
                 content.update(line)
-                count = number
                 try:
                     record = parse_record(line, CaseRecord, "the line")
                 except InputError as error:
-                    self.findings.add(self.cases, "content", "a CaseRecord", str(error)[:-1], f"line {number}")
+                    self.findings.add(self.file, "content", "a CaseRecord", str(error)[:-1], f"line {number}")
                     continue
                 place = f"line {number}, case '{record.case_id}', row '{record.editor}'"
                 place += f", stage '{record.stage}'" if record.stage != "single" else ""
                 # Nothing is kept of a line before it is known to be one that the run can have.
                 if refused := _too_large(record) or admission.refused(record):
-                    self.findings.add(self.cases, *refused, place)
+                    self.findings.add(self.file, *refused, place)
                     continue
-                self.kept += sum(map(len, record.unscored)) + (0 if record.case_id in self.sheets else len(line))
-                if self.kept > KEPT or number > LINES:
-                    expected_size = f"at most {LINES:,} lines, and {KEPT:,} bytes of one line of each case"
-                    self.findings.add(self.cases, "size", expected_size, f"more, up to line {number}")
+                kept += sum(map(len, record.unscored)) + (0 if record.case_id in self._texts else len(line))
+                if kept > KEPT or number > LINES:
+                    limits = f"at most {LINES:,} lines, and {KEPT:,} bytes of one line of each case"
+                    self.findings.add(self.file, "size", limits, f"more, up to line {number}")
                     return
                 self.seen.setdefault((record.editor, record.task, record.stage), set()).add(record.case_id)
-                for broken in check_line(record, rows[record.editor], run.spec):
-                    self.findings.add(self.cases, *broken, place)
-                self._check_sheets(record, expected.get(record.task), place)
-                for law, probe, agree in forced_and_free(record, run.spec.generation.max_new_tokens):
-                    self.forced[law, record.editor] += 1
-                    if not agree:
-                        self.untold[law, record.editor].append(f"{place}, probe {probe}")
-                base.take(record)
+                for failed in (*check_record(record, rows[record.editor], self.run.spec), *self._check_text(record)):
+                    self.findings.add(self.file, *failed, place)
+                for implied, probe, agrees in forced_and_free(record, self.run.spec.generation.max_new_tokens):
+                    self._implied[implied, record.editor] += 1
+                    if not agrees:
+                        self._contradicted[implied, record.editor].append(f"{place}, probe {probe}")
+                self.base.take(record)
                 yield record
-            self.content = Content(content.hexdigest(), count)
+            self._content = content.hexdigest(), number
         except UnreadableError as error:
-            self.findings.add(self.cases, "content", "a whole file of lines", error)
+            self.findings.add(self.file, "content", "a whole file of lines", error)
 
-    def _check_sheets(self, record: CaseRecord, expected: Expected | None, place: str) -> None:
-        """Check a line beside the data, and beside the first line of its case."""
-        broken: list[Break] = []
-        if expected is not None and expected.cases is not None and record.case_id in expected.cases:
-            broken += check_beside(record, sheet_of(expected.cases[record.case_id], "in the data"), before=False)
-        sheet = self.sheets.get(record.case_id)
-        if sheet is not None:
-            broken += check_beside(record, sheet)
-        if sheet is None or (sheet.asked is None and record.status == "done"):
-            probes = tuple(map(asked, record.answers)) if record.status == "done" else None
-            whence = f"as under row '{record.editor}'"
-            self.sheets[record.case_id] = Sheet((record.prompt, record.target, record.subject), probes, whence)
-        for found in broken:
-            self.findings.add(self.cases, *found, place)
+    def _check_text(self, record: CaseRecord) -> Iterator[Break]:
+        """Yield where a line differs from the data, or from the first line of its case."""
+        if of_task := self.expected.get(record.task):
+            if case := of_task.cases.get(record.case_id):
+                yield from check_text(record, CaseText.of_data(case))
+        known = self._texts.get(record.case_id)
+        if known is not None:
+            yield from check_text(record, known)
+        if known is None or (known.probes is None and record.status == "done"):
+            self._texts[record.case_id] = CaseText.of_record(record)
 
-    def _check_forced(self, run: RunFile) -> None:
-        # Row by row: rows that are always right would else pay for one that is not.
-        for (law, row), places in self.untold.items():
-            total = self.forced[law, row]
-            if law == SAME:
-                # no law: an edit may act behind the answer, where no KL is read
+    def check_forced(self) -> None:
+        """Check that generated texts agree with teacher forcing, but for ties; the last thing after all lines."""
+        ties = TIES if self.run.spec.dtype == "float32" else HALF_TIES
+        # Row by row: rows that are always right would else make up for one that is not.
+        for (implied, row), places in self._contradicted.items():
+            total = self._implied[implied, row]
+            if implied == UNCHANGED:  # no failed check: an edit may act after the answer, where no KL is read
                 self.findings.note(
-                    f"In run {run.digest}, row '{row}', {len(places)} of {total} texts are not those of before, though "
-                    "the KL of their answers is exactly 0."
+                    f"In run {self.run.digest}, row '{row}', {len(places)} of {total} texts are not those of before, "
+                    "though the KL of their answers is exactly 0."
                 )
-            elif len(places) * (TIES if run.spec.dtype == "float32" else HALF_TIES) > total:
+            elif len(places) * ties > total:
                 for place in places:
-                    self.findings.add(self.cases, "generated", law, "another text", place)
+                    self.findings.add(self.file, "generated", implied, "another text", place)
             else:
                 self.findings.note(
-                    f"In run {run.digest}, row '{row}', {len(places)} of {total} texts are not as teacher forcing has "
-                    f"it ({law}): two tokens may have tied."
+                    f"In run {self.run.digest}, row '{row}', {len(places)} of {total} texts do not agree with teacher "
+                    f"forcing ({implied}): two tokens may have tied."
                 )
 
-    def _entry(self, run: RunFile, base: BaseReader, claimed: RunEntry) -> RunEntry:
-        weights = {row.checkpoint: row.weights for row in claimed.trained if row.weights is not None}
-        return entry_of(run, base.passes(), self._lines("timings", ChunkTime), self._lines("usage", Usage), weights)
-
-    def _lines(self, what: str, kind: type[L]) -> list[L]:
-        """Return the lines of a file beside the records; none if there is no `usage`, which older runs lack."""
-        name = f"runs/{self.name}/{what}.jsonl.gz"
-        if name not in self.archive.sizes:
-            if kind is ChunkTime:
-                self.findings.add(name, "file", "the times of the run", "no such file")
-            return []
-        found = []
-        try:
-            for number, line in lines(self.archive, name):
-                found.append(parse_line(line, kind, f"line {number}"))
-        except (UnreadableError, InputError) as error:
-            self.findings.add(name, "content", f"lines of a {kind.__name__}", str(error).removesuffix("."))
-        return found
+    def check_content(self, claimed: RunSummary, file: str) -> None:
+        """Check that the summary was made of these records; older versions did not record of which."""
+        if (claimed.cases_sha256, claimed.lines) == (None, None):
+            self.findings.note(f"{file}: sha256 and lines of cases.jsonl not recorded, an older version wrote it.")
+        elif self._content is not None and (claimed.cases_sha256, claimed.lines) != self._content:
+            expected = "{} of {:,} lines, from the records".format(*self._content)
+            self.findings.add(file, "cases_sha256", expected, f"{claimed.cases_sha256} of {claimed.lines} lines")
 
 
 def _too_large(record: CaseRecord) -> Break | None:
-    """Return why a line cannot be counted whosever it is: a sum of such numbers may be beyond any float."""
     large = [score.value for score in record.scores if abs(score.value) > LARGEST]
     return Break("value", f"at most {LARGEST:,}", str(large[0])) if large else None

@@ -15,26 +15,15 @@ from .means import NAMES
 CHUNK = 50
 """Cases of a data file: a third of a megabyte under nine editors, which a browser reads in some 10 ms."""
 JUDGED: tuple[Protocol, ...] = ("teacher_forced_exact", "free_generation")
-"""Protocols whose scores are right or wrong, so that a list of cases can be filtered by them."""
+"""Protocols with scores of 0 or 1, by which the list of cases can be filtered."""
 
 
-class Texts:
-    """Texts of a chunk, each once: most stand in it several times, and a number takes their place."""
-
-    def __init__(self) -> None:
-        self._places: dict[str, int] = {}
+class Texts(dict[str, int]):
+    """Texts of a chunk without repetition; the chunk refers to them by index."""
 
     def number(self, text: str | None) -> int | None:
-        """Return the place of a text, None for none."""
-        return None if text is None else self._places.setdefault(text, len(self._places))
-
-    def numbers(self, texts: Iterable[str]) -> list[int | None]:
-        """Return the places of several."""
-        return [self.number(text) for text in texts]
-
-    def all(self) -> list[str]:
-        """Return all texts by place."""
-        return list(self._places)
+        """Return the index of a text, None for none."""
+        return None if text is None else self.setdefault(text, len(self))
 
 
 class Cases:
@@ -44,7 +33,7 @@ class Cases:
         run: The run.
 
     Raises:
-        InputError: If its lines cannot be read, are of another run, or one stands twice.
+        InputError: If its lines cannot be read.
     """
 
     def __init__(self, run: SiteRun) -> None:
@@ -62,7 +51,7 @@ class Cases:
     def chunks(self) -> Iterator[dict[str, Any]]:
         """Yield the content of each data file, `CHUNK` cases in each, and fill the index.
 
-        Numbers in `cases` are places in the chunk's `texts`, and in the `rows` and `kinds` of the index.
+        Numbers in `cases` are indices into the chunk's `texts`, and into `rows` and `kinds` of the index.
 
         Raises:
             InputError: If a line is no case record, or two lines of a case differ in what all of them share.
@@ -71,7 +60,7 @@ class Cases:
         while records := list(islice(found, CHUNK)):
             texts = Texts()
             cases = [self._case(of_case, texts) for of_case in records]
-            yield {"texts": texts.all(), "cases": cases}
+            yield {"texts": list(texts), "cases": cases}
 
     def index(self) -> dict[str, Any]:
         """Return the columns of the list of cases; complete once all chunks have been made.
@@ -115,7 +104,7 @@ class Cases:
         return {"probes": [_numbered(probe, texts) for probe in probes], "rows": rows}
 
     def _line(self, record: CaseRecord, probes: dict[tuple[Any, ...], int], texts: Texts) -> dict[str, Any]:
-        """Return what a line adds to its case; what is not there is left out."""
+        """Return what a line adds to its case; empty fields are omitted."""
         scores: dict[int | None, list[float]] = defaultdict(list)
         for score in record.scores:
             scores[score.probe] += (self._kind(score), _rounded(score))
@@ -141,14 +130,14 @@ class Cases:
 
 
 def _probe(answer: Answer) -> tuple[Any, ...]:
-    """Return what is asked, without what was said: rows that were asked the same share it."""
+    """Return a probe without the row's answer: rows with the same probe share it."""
     return (answer.role, answer.subset, answer.derived, answer.prompt, answer.accepted, answer.opposed, answer.before)
 
 
 def _numbered(probe: tuple[Any, ...], texts: Texts) -> tuple[Any, ...]:
     role, subset, derived, prompt, accepted, opposed, before = probe
-    one = (texts.number(text) for text in (subset, prompt, before))
-    return (role, *one, texts.numbers(accepted), texts.numbers(opposed), int(derived))
+    one = map(texts.number, (subset, prompt, before))
+    return (role, *one, [*map(texts.number, accepted)], [*map(texts.number, opposed)], int(derived))
 
 
 def _digits(protocol: Protocol) -> int:

@@ -1,6 +1,5 @@
-"""Which runs a site shows: one, all of a folder, or those of a suite."""
+"""The runs of a site: one, all of a folder, or those of a suite."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,16 +11,14 @@ from instructedit.editors.errors import InputError
 from ..tables.captions import warnings
 from ..tables.load import load
 
-_DIGEST = re.compile(r"[0-9a-f]{16}")
-
 
 @dataclass(frozen=True, slots=True)
 class SiteRun:
     """One finished run.
 
     Attributes:
-        folder: Where its files lie.
-        label: What its suite calls it; without a suite its setting.
+        folder: Folder of its files.
+        label: Its label in its suite; without a suite its setting.
         file: Its `run.json`.
         summary: Its `summary.json`.
     """
@@ -33,17 +30,17 @@ class SiteRun:
 
     @property
     def digest(self) -> str:
-        """The run's name, sixteen hexadecimal digits: safe in a path and in an address."""
+        """The run's digest, sixteen hexadecimal digits."""
         return self.file.digest
 
     @property
     def described(self) -> str:
-        """What tells it from the others, in words."""
+        """Its label, schedule and seed."""
         return ", ".join(dict.fromkeys([self.label, self.file.spec.schedule, f"seed {self.file.spec.seed}"]))
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What makes its numbers unfit for use."""
+        """Why its numbers should not be used."""
         return warnings(self.file, self.summary)
 
 
@@ -67,11 +64,11 @@ class Collected:
     """What a site is made from.
 
     Attributes:
-        title: Names it.
+        title: Its title.
         runs: At least one.
         suite: Statistics over the seeds of the runs, if they are of a suite.
-        warnings: What is left out, and what is wrong with what is not; each names its run where there are several.
-        figures: In the order of their names.
+        warnings: Runs that are left out, and warnings of the others; each names its run if there are several.
+        figures: Ordered by name.
     """
 
     title: str
@@ -109,7 +106,7 @@ def collect(directory: Path) -> Collected:
         folder = directory
         alone = (directory / "run.json").is_file()
         folders = [directory] if alone else sorted(path.parent for path in directory.glob("*/run.json"))
-        # The one run that is asked for has to be there; of a folder's runs those that are not finished are left out.
+        # A run given by itself has to be finished; unfinished runs of a folder are left out.
         unfinished = [] if alone else [place for place in folders if not (place / "summary.json").is_file()]
         left_out += [f"Run {place.name} is left out: it is not finished." for place in unfinished]
         runs = [_run(place) for place in folders if place not in unfinished]
@@ -118,7 +115,6 @@ def collect(directory: Path) -> Collected:
         raise InputError(
             f"{directory}: no finished run in it; a folder with a run.json and a summary.json was expected."
         )
-    _different(runs)
     several = len(runs) > 1
     own = [f"Run {run.digest}: {warning}" if several else warning for run in runs for warning in run.warnings]
     pictures = sorted(path for path in (folder / "figures").glob("*.svg") if path.is_file())
@@ -128,12 +124,6 @@ def collect(directory: Path) -> Collected:
 
 def _run(folder: Path, entry: SuiteEntry | None = None) -> SiteRun:
     file, summary = load(folder)
-    if not _DIGEST.fullmatch(file.digest):
-        raise InputError(
-            f"{folder / 'run.json'}: field 'digest': {file.digest!r}, sixteen hexadecimal digits were expected."
-        )
-    if entry is not None and entry.digest != file.digest:
-        raise InputError(f"{folder / 'run.json'}: holds the run {file.digest}, {entry.digest} was expected.")
     return SiteRun(folder, entry.label if entry else file.spec.setting, file, summary)
 
 
@@ -149,11 +139,3 @@ def _figure(picture: Path) -> Figure:
         tuple(paragraph for paragraph in paragraphs if paragraph and not paragraph.startswith("#")),
         numbers if numbers.is_file() else None,
     )
-
-
-def _different(runs: list[SiteRun]) -> None:
-    known: dict[str, Path] = {}
-    for run in runs:
-        if other := known.get(run.digest):
-            raise InputError(f"{run.folder}: holds the run {run.digest}, and {other} holds it too.")
-        known[run.digest] = run.folder

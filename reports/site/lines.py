@@ -1,7 +1,7 @@
 """The lines of `cases.jsonl` case by case, in constant memory.
 
-The file is ordered by editor as much as by case, so it is read twice: once for where the lines of each case stand, then
-case by case. Between the two there are an offset and a number for each line, some 30 MB for 180,000 lines.
+The file is ordered by editor as much as by case, so it is read twice: first for the offset of each line, then case by
+case. An offset and a number are kept for each line, some 30 MB for 180,000 lines.
 """
 
 from collections import defaultdict
@@ -18,30 +18,24 @@ from ..tables.columns import stages
 from .collect import SiteRun
 
 SHARED = ("task", "prompt", "target", "subject")
-"""Fields that all lines of a case agree in."""
+"""Fields in which all lines of a case agree."""
 
 
 class Row(NamedTuple):
-    """A row of a run at a stage: what a case has one line of."""
+    """A row of a run at a stage; a case has one line of each."""
 
     editor: str
     stage: str
 
 
-class _Whose(Record):
-    """The part of a line that says whose it is."""
+class _Key(Record):
+    """The fields of a line that identify it."""
 
     model_config = ConfigDict(extra="ignore")
 
-    run: str
     case_id: str
     editor: str
     stage: str = "single"
-
-
-class _Place(NamedTuple):
-    offset: int
-    line: int
 
 
 class Lines:
@@ -54,17 +48,22 @@ class Lines:
         rows: The rows that have lines, stage by stage, editors in the order of the run.
 
     Raises:
-        InputError: If a line cannot be read, is of another run, or stands twice.
+        InputError: If a line cannot be read.
     """
 
     def __init__(self, run: SiteRun) -> None:
         self.run = run
         self.path = run.folder / "cases.jsonl"
-        self._places: dict[str, list[_Place]] = defaultdict(list)
-        self._editors = {row.name: number for number, row in enumerate(run.file.spec.editors)}
-        found = self._look()
+        self._places: dict[str, list[tuple[int, int]]] = defaultdict(list)  # offset and number of the lines of a case
+        found, offset = set[Row](), 0
+        with self._open() as file:
+            for number, content in enumerate(file, start=1):
+                key = parse_record(content, _Key, f"{self.path}, line {number}")
+                found.add(Row(key.editor, key.stage))
+                self._places[key.case_id].append((offset, number))
+                offset += len(content)
         ordered = dict.fromkeys([*(name for name, _ in stages(run.summary.means)), *sorted(row.stage for row in found)])
-        every = [Row(editor, stage) for stage in ordered for editor in self._editors]
+        every = [Row(row.name, stage) for stage in ordered for row in run.file.spec.editors]
         self.rows = [row for row in every if row in found]
 
     def __len__(self) -> int:
@@ -72,15 +71,16 @@ class Lines:
         return len(self._places)
 
     def cases(self) -> Iterator[list[CaseRecord]]:
-        """Yield the lines of each case, cases in the order in which they first come in the file.
+        """Yield the lines of each case, cases in the order of their first lines.
 
         Raises:
-            InputError: If a line is no case record, or two lines of a case differ in what all of them share.
+            InputError: If a line is no case record or cannot be one of the run, or two lines of a case differ in what
+                all of them share.
         """
         admission = Admission(self.run.file)
         with self._open() as file:
             for places in self._places.values():
-                yield list(self._records(file, places, admission))
+                yield list(self._read(file, places, admission))
 
     def _open(self) -> BinaryIO:
         try:
@@ -90,38 +90,18 @@ class Lines:
                 f"{self.path}: cannot be read ({error.strerror}); the case records of a run were expected."
             ) from error
 
-    def _look(self) -> set[Row]:
-        """Find where the lines of each case stand, and return which rows there are."""
-        seen: set[tuple[str, Row]] = set()
-        offset = 0
-        with self._open() as file:
-            for number, content in enumerate(file, start=1):
-                whose = parse_record(content, _Whose, f"{self.path}, line {number}")
-                where = f"{self.path}, line {number}: case '{whose.case_id}' under '{whose.editor}'"
-                if whose.run != self.run.digest:
-                    raise InputError(f"{where}: field 'run': {whose.run}, {self.run.digest} was expected.")
-                if whose.editor not in self._editors:
-                    raise InputError(f"{where}: field 'editor': no such row in run.json.")
-                key = (whose.case_id, Row(whose.editor, whose.stage))
-                if key in seen:
-                    raise InputError(f"{where}: stands twice; one line per case, editor and stage was expected.")
-                seen.add(key)
-                self._places[whose.case_id].append(_Place(offset, number))
-                offset += len(content)
-        return {row for _, row in seen}
-
-    def _records(self, file: BinaryIO, places: list[_Place], admission: Admission) -> Iterator[CaseRecord]:
+    def _read(self, file: BinaryIO, places: list[tuple[int, int]], admission: Admission) -> Iterator[CaseRecord]:
         first: CaseRecord | None = None
-        for place in places:
-            file.seek(place.offset)
-            where = f"{self.path}, line {place.line}"
+        for offset, number in places:
+            file.seek(offset)
+            where = f"{self.path}, line {number}"
             record = admission.checked(parse_record(file.readline(), CaseRecord, where), where)
             first = first or record
             for field in SHARED:
                 if (value := getattr(record, field)) != (expected := getattr(first, field)):
                     raise InputError(
-                        f"{where}: field '{field}': {value!r}, {expected!r} was expected, as in line "
-                        f"{places[0].line} of the same case."
+                        f"{where}: field '{field}': {value!r}, {expected!r} was expected, as in line {places[0][1]} of "
+                        "the same case."
                     )
             for score in record.scores:
                 if score.probe is not None and not 0 <= score.probe < len(record.answers):

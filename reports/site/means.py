@@ -1,4 +1,4 @@
-"""All means of all runs as one table in columns, which the browser sorts and filters."""
+"""All means of all runs as one columnar table, which the browser sorts and filters."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -28,7 +28,7 @@ UNITS: dict[Protocol, str] = {
     "ngram_entropy": "bits times 100",
 }
 OVER = "over subsets"
-"""Stands for the mean over the subsets of a case."""
+"""The subset of means over the subsets of a case."""
 TEXTS = (
     "runs",
     "label",
@@ -43,17 +43,17 @@ TEXTS = (
     "editor",
     "interval",
 )
-"""`interval` says in words why there is none; it is empty where there is one."""
+"""`interval` is the reason why there is none; empty if there is one."""
 NUMBERS = ("mean", "low", "high", "sd", "n")
 """`low` and `high` are null where there is no interval, `sd` where there is one seed."""
 _ROW = tuple[tuple[str, ...], tuple[float | None, ...]]
 
 
 def table(site: Collected) -> dict[str, Any]:
-    """Return the table: texts as numbers of their place in `values`, numbers as every other report prints them.
+    """Return the table: texts as indices into `values`, numbers rounded as in every other report.
 
     A row is a mean over the cases of a run, or over the seeds and cases of a suite's runs. Its `runs` are the digests
-    it comes from, with spaces between them.
+    it comes from, separated by spaces.
     """
     places: list[dict[str, int]] = [{} for _ in TEXTS]
     codes: list[list[int]] = [[] for _ in TEXTS]
@@ -88,7 +88,7 @@ def _rows(site: Collected) -> Iterator[_ROW]:
         spec = run.file.spec
         label = run.label if run.summary.valid else f"{run.label} (INVALID)"
         shared = (run.digest, label, run.file.provenance.model, spec.split, str(spec.seed))
-        # The rows of one column one below the other, as in the other tables; within it as in the run.
+        # The rows of one column are adjacent, as in the other tables, and in the order of the run.
         for number in sorted(run.summary.means, key=partial(_place, spec)):
             yield _row(shared, spec, number, number.editor)
 
@@ -104,7 +104,7 @@ def _row(shared: Sequence[str], spec: RunSpec, mean: Mean | SeedMean, editor: st
     measure = f"{mean.measure}{DAGGER if mean.derived else ''}"
     ends = interval(column, mean.low, mean.high, method=mean.method) if mean.low is None else ""
     texts = (*shared, stage(spec, mean.stage), mean.task, measure, subset, NAMES[mean.protocol], editor, ends)
-    # As printed, so that no page says 6.2 where a table says 6.3.
+    # Rounded as in the tables, so that no page shows 6.2 where a table shows 6.3.
     sd = seed_sd(mean.per_seed) if isinstance(mean, SeedMean) else None
     found = (mean.mean, mean.low, mean.high, sd)
     values = (None if value is None else float(column.number(value)) for value in found)
@@ -112,7 +112,7 @@ def _row(shared: Sequence[str], spec: RunSpec, mean: Mean | SeedMean, editor: st
 
 
 def stage(spec: RunSpec, name: str) -> str:
-    """Return schedule and stage in one; where they are called the same, once."""
+    """Return schedule and stage, or one of them if they have the same name."""
     return name if name == spec.schedule else f"{spec.schedule}, {name}"
 
 

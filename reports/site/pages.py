@@ -1,47 +1,29 @@
-"""The pages of the site: what does not depend on the reader's choices is written in full, by templates that escape."""
+"""The pages of the site. What does not depend on the reader's choices is static HTML."""
 
-import re
 import shlex
 from collections.abc import Iterator, Mapping, Sized
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup, escape
-
 from ..render.table import Report, Table, build
 from ..tables.captions import AGGREGATION, PROTOCOLS, header
 from ..tables.columns import SECTIONS
 from ..tables.suite_tables import build_suite
 from .collect import Collected, SiteRun
+from .escape import environment
 from .means import NAMES
 
 HERE = Path(__file__).parent
 ASSETS = ("style.css", "table.js", "data.js", "means.js", "cases.js", "case.js")
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u2028-\u202e\u2060\u2066-\u2069\ud800-\udfff\ufeff]")
-"""Characters that are not seen, that turn the text around them, or that no file can hold: bytes below space, breaks,
-controls of direction, half pairs."""
 OVER_SEEDS = (
-    "Where several seeds stand together, it is the mean over seeds and cases with an interval over both; sd is the "
+    "With several seeds it is the mean over seeds and cases with an interval over both; sd is the "
     "standard deviation of the means of the seeds, and n counts the cases scored under all of them."
 )
 _MAIN = tuple(title for title, protocols in SECTIONS if {"edit_success", "teacher_forced_exact"} & set(protocols))
 """Tables of a run that the overview shows."""
 _LOUD = 3
-"""More warnings than these stand on the overview alone, where the other pages point to."""
-
-
-def shown(text: str) -> Markup:
-    """Return a text from the data as markup that shows it literally, apart from the direction of what is around it.
-
-    A control character is shown as its code; `shown` of `assets/data.js` does the same.
-    """
-    parts = (
-        Markup('<span class="control">U+{:04X}</span>').format(ord(part)) if _CONTROL.fullmatch(part) else escape(part)
-        for part in re.split(f"({_CONTROL.pattern})", text)
-    )
-    return Markup("<bdi>{}</bdi>").format(Markup("").join(parts))
+"""Maximum number of warnings on every page; more are on the overview only, with a link to it."""
 
 
 def static_pages(site: Collected, cases: Mapping[str, Sized]) -> Iterator[tuple[str, str]]:
@@ -51,22 +33,13 @@ def static_pages(site: Collected, cases: Mapping[str, Sized]) -> Iterator[tuple[
         site: What the site shows.
         cases: By digest the cases of each run.
     """
-    pages = Environment(
-        loader=FileSystemLoader(HERE / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    pages.filters.update(shown=shown, address=quote)
+    pages = environment(HERE / "templates", address=quote)
     reports = {run.digest: build(run.file, run.summary) for run in site.runs}
     pages.globals.update(
         title=site.title,
         warnings=site.warnings,
         loud=_LOUD,
         suite=site.suite is not None,
-        only=site.runs[0] if len(site.runs) == 1 else None,
     )
 
     def page(name: str, template: str, **values: Any) -> tuple[str, str]:
@@ -77,7 +50,7 @@ def static_pages(site: Collected, cases: Mapping[str, Sized]) -> Iterator[tuple[
         "index.html",
         "index.html",
         facts=_facts(site),
-        runs=[(run, _counts(run), len(cases[run.digest]), _main(reports[run.digest])) for run in site.runs],
+        runs=[(run, len(cases[run.digest]), _main(reports[run.digest])) for run in site.runs],
         figures=site.figures,
         aggregation=AGGREGATION,
         protocols=[PROTOCOLS[protocol] for protocol in NAMES if protocol in used],
@@ -103,16 +76,8 @@ def static_pages(site: Collected, cases: Mapping[str, Sized]) -> Iterator[tuple[
     yield page("case.html", "case.html")
 
 
-def overview(site: Collected) -> dict[str, Any]:
-    """Return what the pages of cases know of the site: the runs, by digest, in the order of the site."""
-    return {
-        "title": site.title,
-        "runs": [(run.digest, run.described) for run in site.runs],
-    }
-
-
 def _facts(site: Collected) -> list[tuple[str, str]]:
-    """Return what was run; what several runs share is said once, and what tells them apart stands in their table."""
+    """Return what was run; lines that several runs share occur once."""
     lines = dict.fromkeys(line for run in site.runs for line in header(run.file) if line[0] not in ("Run", "Setting"))
     words = list(dict.fromkeys(word for word, _ in lines))
     return sorted(lines, key=lambda line: words.index(line[0]))
@@ -124,11 +89,6 @@ def _origin(run: SiteRun) -> Iterator[tuple[str, str]]:
     yield "Started", origin.started
     yield "Machine", f"{origin.platform}, {origin.device}, {origin.threads} threads"
     yield from (("Licence", f"{data.task}: {data.licence}") for data in run.file.data)
-
-
-def _counts(run: SiteRun) -> dict[str, int]:
-    counts = run.summary.counts.values()
-    return {status: sum(of_task.get(status, 0) for of_task in counts) for status in ("done", "failed", "skipped")}
 
 
 def _main(report: Report) -> list[tuple[str, list[Table], tuple[str, ...]]]:

@@ -1,7 +1,9 @@
-"""From results to a folder of pages: everything is written beside it first, and takes its place when it is whole."""
+"""Write results as a folder of web pages, all or none."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from instructedit.editors.errors import InputError
 from instructedit.editors.files.atomic import whole_folder
@@ -9,18 +11,24 @@ from instructedit.editors.files.atomic import whole_folder
 from .cases import Cases
 from .collect import Collected, collect
 from .means import table
-from .pages import ASSETS, HERE, overview, static_pages
-from .script import data_script
+from .pages import ASSETS, HERE, static_pages
 
 MARK = "data/site.js"
-"""The file by which a site is known; a folder without it is not replaced."""
+"""The file that identifies a site; a folder without it is not replaced."""
+
+_ESCAPES = {
+    # A parser of HTML would end a script at </script> and change its state at <!--.
+    "<": "\\u003c",
+    # Line ends in JavaScript before 2019, but not in JSON.
+    "\u2028": "\\u2028",
+    "\u2029": "\\u2029",
+}
 
 
 def write_site(directory: Path, out: Path) -> Path:
     """Write the report site of a run, of all runs of a folder, or of a suite, and return its first page.
 
-    The same results give the same bytes every time. A site that is there is replaced as a whole, and only once the new
-    one is complete.
+    The same results give the same bytes. An existing site is replaced as a whole, once the new one is complete.
 
     Args:
         directory: A run's folder, a folder of runs, or the index of a suite; see `collect`.
@@ -33,7 +41,7 @@ def write_site(directory: Path, out: Path) -> Path:
         raise InputError(f"{out}: is no site that could be replaced; a new or an empty folder was expected.")
     site = collect(directory)
     try:
-        # resolved, because `.` has no name of its own in its parent's folder
+        # resolved, because `.` has no name in its parent folder
         place = out.resolve()
         place.parent.mkdir(parents=True, exist_ok=True)
         with whole_folder(place) as part:
@@ -63,4 +71,21 @@ def _files(site: Collected) -> Iterator[tuple[str, bytes]]:
     yield "data/means.js", data_script("means", table(site)).encode()
     for name, text in static_pages(site, cases):
         yield name, text.encode()
-    yield MARK, data_script("site", overview(site)).encode()
+    overview = {"title": site.title, "runs": [(run.digest, run.described) for run in site.runs]}
+    yield MARK, data_script("site", overview).encode()
+
+
+def data_script(name: str, value: Any) -> str:
+    """Return a script that hands a value to the page as `siteData[name]`; `assets/data.js` loads it.
+
+    Keys of objects in the value have to be the program's own: a key `__proto__` from the data would not be a key. Texts
+    from the data are put into lists.
+
+    Args:
+        name: The file's path under `data/`, without `.js`.
+        value: Anything that JSON can say; NaN is an error.
+    """
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for character, escape in _ESCAPES.items():
+        text = text.replace(character, escape)
+    return f"siteData[{json.dumps(name)}]={text};\n"

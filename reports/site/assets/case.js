@@ -1,6 +1,6 @@
-/* One case: the edit, every probe, and what the model says before the edit and under each editor.
+/* One case: the edit, every probe, and the answers before the edit and under each editor.
  *
- * The address says which: case.html#RUN/CASE. The index of the run says in which chunk the case stands; see cases.py.
+ * The address is case.html#RUN/CASE. The index of the run gives the chunk of the case; see cases.py.
  */
 
 "use strict";
@@ -154,7 +154,7 @@
       return make("td", { className: "number", title: String(value) }, written);
     }
 
-    /** Return the rows of the case: what each was told, what became of it, facts about its edit. */
+    /** Return the rows of the case: instruction, status, and statistics of the edit. */
     function editors() {
       const facts = [...new Set(found.rows.flatMap(({ edit = [] }) => edit.map(([name]) => text(name))))];
       const trained = index.trained.some(Boolean);
@@ -177,20 +177,20 @@
         ...facts.map((name) => [FACTS[name] ?? capital(name.replaceAll("_", " ")), "number"]),
         ...(trained ? [["Trained on", "id"]] : []),
       ];
-      // Below the table, each once: a column of texts would push the facts off the page.
-      const told = new Map();
+      // Below the table, without repetition: a column of texts would push the facts off the page.
+      const instructed = new Map();
       for (const row of found.rows) {
         const words = text(row.instruction);
-        if (words !== null) told.set(words, [...(told.get(words) ?? []), label(row.row)]);
+        if (words !== null) instructed.set(words, [...(instructed.get(words) ?? []), label(row.row)]);
       }
-      const instructions = [...told].map(([words, names]) =>
+      const instructions = [...instructed].map(([words, names]) =>
         make("p", {}, "Instruction of ", shown(names.join(", ")), ": ", shown(words)));
       const summary = make("summary", {}, `Edits, ${found.rows.length} rows`);
       return make("details", {}, summary, grid("Edits", heads, rows), ...instructions);
     }
 
-    /** Return a probe: what is asked, what is accepted, and each row's answer with its scores. */
-    function probe([role, subset, asked, before, accepted, opposed, derived], number) {
+    /** Return a probe: prompt, accepted answers, and each row's answer with its scores. */
+    function probe([role, subset, prompt, before, accepted, opposed, derived], number) {
       const rows = found.rows.flatMap((row) =>
         (row.answers ?? []).filter((answer) => answer[0] === number).map((answer) => [row.row, text(answer[1]), pairs(answer.slice(2))]));
       const kinds = [...new Set(rows.flatMap(([, , scores]) => scores.map(([kind]) => kind)))].sort(byProtocol);
@@ -232,7 +232,7 @@
         "section",
         { className: "probe" },
         make("h3", {}, shown(title)),
-        make("p", { className: "prompt" }, shown(text(asked))),
+        make("p", { className: "prompt" }, shown(text(prompt))),
         list(role === "locality" ? "Answer in the data" : "Accepted", accepted),
         list("Opposed", opposed),
         grid(title, heads, lines),

@@ -20,7 +20,7 @@
  *   </table></div>                                                                   filtered by; else the text
  *
  * The first press on a head sorts numbers from high to low and words from A to Z, the second the other way round. Heads
- * are buttons, so Tab, Enter and Space work; the order is told by aria-sort and the number of rows in a status line.
+ * are buttons, so Tab, Enter and Space work; aria-sort gives the order, a status line the number of rows.
  * Filters are kept in the address (`#task=zsre`), so that a link can choose them.
  *
  * Rows that are not markup come from a source, an object as `markupSource` returns:
@@ -53,7 +53,7 @@ class DataTable {
     this.filter();
   }
 
-  /** Filter anew and show the first page. */
+  /** Apply the filters and show the first page. */
   filter() {
     this.source.before?.();
     if (this.sorted && this.source.changing?.includes(this.sorted[0])) this.#order(...this.sorted);

@@ -10,7 +10,7 @@ from instructedit.benchmark.run.runner import prepare
 from instructedit.benchmark.setup.config import make_config, read_suite
 from instructedit.editors import InputError
 from instructedit.reports.leaderboard.findings import Findings
-from instructedit.reports.leaderboard.training import _check_data
+from instructedit.reports.leaderboard.training import check_training_data
 from instructedit.reports.tables.captions import header, runs_header, task_options
 
 from ..worlds import write_data, write_model, write_training
@@ -162,9 +162,9 @@ def test_a_data_set_of_one_file_trains_and_tests_on_two_parts_of_it(ready):
     file = prepared.file
     assert file.data[0].sha256 == file.training[0].sha256
     findings = Findings()
-    _check_data(file, file.training[0], "run.json", findings)
+    check_training_data(file, file.training[0], "run.json", findings)
     assert not findings.found
     # a task with a file for each split may not do that
     findings = Findings()
-    _check_data(file, file.training[0].model_copy(update={"task": "recent"}), "run.json", findings)
+    check_training_data(file, file.training[0].model_copy(update={"task": "recent"}), "run.json", findings)
     assert [finding for finding in findings.found if "another file than a tested one" in str(finding)]

@@ -72,7 +72,7 @@ def group(
 
 
 def results(*groups: SuiteGroup, folders: Mapping[str, Path] | None = None, warnings: Sequence[str] = ()) -> Results:
-    return Results("full", groups, folders or {g.digests[0]: Path(g.digests[0]) for g in groups}, tuple(warnings))
+    return Results(groups, folders or {g.digests[0]: Path(g.digests[0]) for g in groups}, tuple(warnings))
 
 
 def scaling() -> SuiteGroup:

@@ -15,7 +15,7 @@ from instructedit.benchmark.results.records import CaseRecord, RunFile
 from instructedit.benchmark.results.resources import ChunkTime, Usage
 from instructedit.benchmark.results.summary import summarise
 from instructedit.reports.leaderboard.archive import MANIFEST, compress
-from instructedit.reports.leaderboard.base import BaseReader
+from instructedit.reports.leaderboard.base_pass import BaseReader
 from instructedit.reports.leaderboard.manifest import entry_of
 from instructedit.reports.leaderboard.pack import pack
 

@@ -1,4 +1,4 @@
-"""A finished run on embedded cases without any model: what was said is made up, every score follows from it."""
+"""A finished run on embedded cases without any model: answers are invented, every score follows from them."""
 
 import hashlib
 import json
@@ -78,7 +78,7 @@ def with_checkpoints(spec: RunSpec) -> RunSpec:
 def write(
     out: Path, spec: RunSpec, right: dict[str, int] | None = None, started: str = "2026-01-02T03:04:05+00:00"
 ) -> Path:
-    """Write the run of a specification; `right` says how many cases of a task a row gets right, all by default."""
+    """Write the run of a specification; `right` is the number of correct cases per task by row, all by default."""
     training = read_once("recent", "train").data
     base = run_file()
     run = RunFile(
@@ -124,7 +124,7 @@ def write(
 
 
 def record_of(run: RunFile, row: EditorSpec, case: EditCase, stage: str, right: bool) -> CaseRecord:
-    """A line: without edit the model says the name of a colour; an editor that is right says what is asked."""
+    """A line: without edit the model generates the name of a colour; an editor that is right generates the target."""
     edits = not row.is_base
     colour = ("red", "green", "blue")[int(hashlib.sha256(case.request.case_id.encode()).hexdigest(), 16) % 3]
     answers, scores = [], []

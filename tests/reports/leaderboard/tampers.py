@@ -1,4 +1,4 @@
-"""Kinds of tampering with a submission: what it says of numbers, cases, answers and questions."""
+"""Kinds of tampering with a submission: numbers, cases, answers and probes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -334,7 +334,7 @@ def divergences_whose_sum_is_beyond_any_number(files: Files) -> None:
     files.seal()
 
 
-# What was asked.
+# Probes.
 
 
 @tampering("target: '", "(in the data) was expected, found 'red'")

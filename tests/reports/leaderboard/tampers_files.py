@@ -1,4 +1,4 @@
-"""Kinds of tampering with a submission: what it says of model, data and training, and its files."""
+"""Kinds of tampering with a submission: model, data, training, and files."""
 
 import gzip
 import json
@@ -293,17 +293,17 @@ def a_removed_summary(files: Files) -> None:
     del files.files[files.name("summary.json")]
 
 
-@tampering("manifest.json: name: a name was expected, found ' '", "manifest.json: authors: who made it was expected")
+@tampering("content: a Manifest was expected", "field 'name': String should match pattern")
 def a_manifest_without_names(files: Files) -> None:
     files.change(MANIFEST, lambda manifest: manifest.update(name=" ", authors=[]))
 
 
-@tampering("manifest.json: authors: who made it was expected, found 'Ada', ''")
+@tampering("content: a Manifest was expected", "field 'authors.1': String should match pattern")
 def a_blank_author(files: Files) -> None:
     files.change(MANIFEST, lambda manifest: manifest.update(authors=["Ada", ""]))
 
 
-@tampering("trained, 'mend', weights: a sha256 was expected, found yes, verified")
+@tampering("field 'runs.0.trained.0.weights': String should match pattern")
 def weights_that_are_no_digest(files: Files) -> None:
     files.change(MANIFEST, lambda manifest: manifest["runs"][0]["trained"][0].update(weights="yes, verified"))
 

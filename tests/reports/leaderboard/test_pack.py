@@ -15,7 +15,7 @@ from instructedit.benchmark.tasks.sources import Embedded
 from instructedit.editors import EDITORS, InputError, TrainedEditor
 from instructedit.reports.leaderboard import archive
 from instructedit.reports.leaderboard.archive import MANIFEST, open_archive
-from instructedit.reports.leaderboard.base import BaseReader
+from instructedit.reports.leaderboard.base_pass import BaseReader
 from instructedit.reports.leaderboard.findings import MOST, Findings
 from instructedit.reports.leaderboard.pack import pack
 from instructedit.reports.leaderboard.training import TRAINED, UNTRAINED
@@ -279,7 +279,7 @@ def test_a_submission_that_is_wrong_everywhere_is_not_read_for_ever(files: Files
     files.files[files.name("cases.jsonl.gz")] = archive.compress(b"{}\n" * (MOST + 10))
     verdict = validate(files.write(tmp_path / "s"))
     assert len(verdict.findings.found) == MOST
-    assert f"Nothing was looked at behind the first {MOST:,} findings." in verdict.findings.notes
+    assert f"Nothing was checked after the first {MOST:,} findings." in verdict.findings.notes
 
 
 def test_of_lines_that_a_run_cannot_have_nothing_is_kept(files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -1,14 +1,12 @@
 """Ranks: who is ahead of whom, on which cases, and by what right."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
 from instructedit.benchmark.results.records import EditorSpec
 from instructedit.benchmark.results.statistics import Interval
-from instructedit.reports.leaderboard.entries import Board, Entry, Submission, entries_of
-from instructedit.reports.leaderboard.ranks import Line, decisions, table_of
+from instructedit.reports.leaderboard.entries import Board, Entry, SeedResult, Submission
+from instructedit.reports.leaderboard.ranks import decisions, table_of
 
 BOARD = Board(
     task="t",
@@ -30,7 +28,7 @@ BOARD = Board(
 
 
 class Made(Submission):
-    """A submission of which nothing but name, authors and date are asked."""
+    """A submission with name, authors and date only."""
 
     def __init__(self, name: str, day: int = 1) -> None:
         object.__setattr__(self, "id", f"{name}-{day}")
@@ -50,9 +48,9 @@ def entry(
 ) -> Entry:
     """An entry that has the first cases right, as large a share of them as is said."""
     values = {seed: {f"c{i:03}": float(i < round(right * n)) for i in range(n)} for seed in range(seeds)}
-    made = Entry(Made(name, day), EditorSpec(name="row", method=method), "direct", exposure)
-    made.values, made.runs = values, {seed: f"{seed}" for seed in values}
-    made.summary = {seed: Interval(right, right - 0.1, right + 0.1, n, "bootstrap") for seed in values}
+    made = Entry(Made(name, day), EditorSpec(name="row", method=method), exposure)
+    interval = Interval(right, right - 0.1, right + 0.1, n, "bootstrap")
+    made.seeds = {seed: SeedResult(f"{seed}", of_seed, 0, interval) for seed, of_seed in values.items()}
     return made
 
 
@@ -61,7 +59,7 @@ def ranks(entries, board: Board = BOARD) -> dict[str, tuple[int, int] | None]:
 
 
 def test_entries_tie_unless_the_difference_is_clear_of_zero():
-    """80 and 78 differ in two cases, which proves nothing; 50 is far behind both."""
+    """80 and 78 differ in two cases, which proves nothing; 50 is far below both."""
     found = ranks([entry("a", 0.80), entry("b", 0.78), entry("c", 0.50)])
     assert found == {"a": (1, 2), "b": (1, 2), "c": (3, 3)}
 
@@ -77,7 +75,7 @@ def test_an_interval_of_ranks_counts_who_is_better_and_who_is_worse():
     """a beats c; b ties with both: 1 + 0 .. 3 - 1, 1 + 0 .. 3 - 0, 1 + 1 .. 3 - 0."""
     first, second, third = entry("a", 0.60), entry("b", 0.5), entry("c", 0.50)
     # b is right on the first 50 cases with 7 less and 3 more elsewhere than c: ten differ, in both directions
-    own = second.values[0]
+    own = second.seeds[0].values
     own.update({f"c{i:03}": 0.0 for i in range(43, 50)} | {f"c{i:03}": 1.0 for i in range(60, 70)})
     assert np.isclose(sum(own.values()), 53)
     assert ranks([first, second, third]) == {"a": (1, 2), "b": (1, 3), "c": (2, 3)}
@@ -92,7 +90,7 @@ def test_less_divergence_is_better_and_fluency_has_no_winner():
 def test_entries_are_compared_on_the_cases_that_both_have():
     """b failed on the cases that a has wrong, so its mean is 1; on the 50 cases of both the two are equal."""
     first, second = entry("a", 0.5), entry("b", 0.5)
-    second.values[0] = {case: value for case, value in second.values[0].items() if value}
+    second.seeds[0].values = {case: value for case, value in second.seeds[0].values.items() if value}
     assert {line.n for line in table_of(BOARD, [first, second])} == {50, 100}
     assert ranks([first, second]) == {"a": (1, 2), "b": (1, 2)}
 
@@ -108,16 +106,16 @@ def test_the_more_pairs_the_more_it_takes():
 def test_a_control_is_compared_and_not_ranked():
     """Its pairs belong to the family of the run's own summary, and it has no rank."""
     entries = [entry("a", 1.0, n=20), entry("b", 0.70, n=20), entry("c", 0.70, n=20, method="none")]
-    shown = decisions(BOARD, [(made, tuple(sorted(made.values[0]))) for made in entries])
+    shown = decisions(BOARD, [(made, tuple(sorted(made.seeds[0].values))) for made in entries])
     assert len(shown) == 6
     assert ranks(entries) == {"a": (1, 2), "b": (1, 2), "c": None}  # 0.031 * 3
 
 
 def test_seeds_that_two_entries_do_not_share_count_for_each():
-    """Means of the seeds 100 and 0: what two of them come to says little of the next."""
+    """Means of the seeds 100 and 0: two such seeds do not predict the next."""
     first, second = entry("a", 0.5, seeds=2), entry("b", 0.2, seeds=1)
-    first.values[0] = dict.fromkeys(first.values[0], 1.0)
-    first.values[1] = dict.fromkeys(first.values[0], 0.0)
+    first.seeds[0].values = dict.fromkeys(first.seeds[0].values, 1.0)
+    first.seeds[1].values = dict.fromkeys(first.seeds[0].values, 0.0)
     assert ranks([first, second]) == {"a": (1, 2), "b": (1, 2)}
     assert ranks([entry("a", 0.5, seeds=2), second]) == {"a": (1, 1), "b": (2, 2)}
 
@@ -141,13 +139,7 @@ def test_with_one_seed_the_interval_is_that_of_the_run_and_with_several_over_bot
     (one,) = table_of(BOARD, [entry("a", 0.5)])
     assert (one.interval.low, one.interval.high) == (0.4, 0.6)
     several = entry("a", 0.5, seeds=3)
-    several.values[2] = dict.fromkeys(several.values[2], 1.0)
+    several.seeds[2].values = dict.fromkeys(several.seeds[2].values, 1.0)
     (line,) = table_of(BOARD, [several])
     assert line.mean == pytest.approx((0.5 + 0.5 + 1.0) / 3)
     assert line.interval.low < 0.6 < line.interval.high
-
-
-def test_lines_and_entries_are_plain_values():
-    line = Line(entry("a", 0.5), 0.5, Interval(0.5, 0.4, 0.6, 10, "bootstrap"), 10, "current")
-    assert replace(line, rank=(1, 1)).rank == (1, 1)
-    assert entries_of([]) == {}

@@ -14,9 +14,9 @@ from instructedit.benchmark.results.summary import summarise
 from instructedit.cli.main import app
 from instructedit.editors import InputError
 from instructedit.reports.leaderboard.archive import MANIFEST
+from instructedit.reports.leaderboard.build import build
 from instructedit.reports.leaderboard.entries import Board, board_of
 from instructedit.reports.leaderboard.pack import pack
-from instructedit.reports.leaderboard.write import build
 
 from ..conftest import run_file
 from .conftest import Files

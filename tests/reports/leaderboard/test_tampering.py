@@ -1,6 +1,5 @@
 """Each kind of tampering is refused with its reason; what is not tampered with passes."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +58,7 @@ def test_all_findings_are_listed_and_not_the_first_one(files: Files, tmp_path: P
 
 
 def test_a_base_model_that_says_something_else_is_found_by_a_reference(files: Files, results: Path, tmp_path: Path):
-    """Answers before the edit that are changed in every row break no law of the submission itself."""
+    """Changing the answers before the edit in every row fails no check of the submission itself."""
 
     def change(line: Any) -> None:
         if line["task"] == "counterfact":
@@ -125,7 +124,7 @@ def test_a_reference_of_another_model_is_said_to_say_nothing(files: Files, resul
 
 
 def test_another_text_beside_a_divergence_of_zero_is_said(files: Files, tmp_path: Path) -> None:
-    """An honest edit may act behind the answer, where no divergence is read."""
+    """An honest edit may act after the answer, where no divergence is read."""
 
     def change(line: Any) -> None:
         kept = next(s for s in line["scores"] if (s["protocol"], s["value"]) == ("kl_divergence", 0.0))["probe"]
@@ -207,9 +206,3 @@ def test_findings_have_no_characters_that_a_terminal_obeys(files: Files, tmp_pat
     found = reasons(validate(files.write(tmp_path / "s")))
     assert "\\u001b[2J\\u202eevil" in found
     assert "\x1b" not in found
-
-
-def test_each_kind_is_tried_once():
-    names = [case.id for case in CASES]
-    assert len(names) == len(set(names)) >= 20
-    assert json.dumps(names)

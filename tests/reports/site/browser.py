@@ -26,7 +26,7 @@ class Browser:
         self.driver = driver
 
     def open(self, site: Path, address: str) -> None:
-        """Open a page anew and wait until it has drawn what it loads."""
+        """Open a new page and wait until it has drawn what it loads."""
         self.driver.get("about:blank")
         self.driver.get(f"{site.as_uri()}/{address}")
         self.wait("document.querySelector('script[src]') === null || document.querySelector('[data-drawn], .failed')")
@@ -42,11 +42,11 @@ class Browser:
         return self.driver.execute_script(script, *arguments)
 
     def texts(self, selector: str) -> list[str]:
-        """Texts of all elements that match, as they stand in the page."""
+        """Texts of all elements that match."""
         return self.run("return [...document.querySelectorAll(arguments[0])].map((e) => e.textContent)", selector)
 
     def errors(self) -> list[str]:
-        """What the console has complained of since this was last asked."""
+        """Messages of the console since the last call."""
         return [entry["message"] for entry in self.driver.get_log("browser")]
 
     def resize(self, width: int, height: int = 900) -> None:

@@ -29,7 +29,7 @@ HOSTILE = (
     "&lt;b&gt; & <!-- ' ` \\ \\u003c",
     "W" * 600,
 )
-"""What a page must show as it stands. `__hit` is set if any of it is run."""
+"""Texts that a page must show literally. `__hit` is set if any of them is executed."""
 
 
 def make_run(
@@ -126,7 +126,7 @@ def ordinary(folder: Path) -> Path:
 
 
 def hostile(folder: Path) -> Path:
-    """One case for each hostile text, which stands in every field that is free: names, prompts, answers, reasons."""
+    """One case for each hostile text, in every free field: names, prompts, answers, reasons."""
     editors = tuple(f"editor {text}" for text in HOSTILE[:3])
     run = make_run(editors=editors, tasks=HOSTILE[:2], cases=len(HOSTILE))
     trained = TrainingSpec(

@@ -210,7 +210,7 @@ def test_list_of_cases_has_pages_and_is_searched(browser, many):
     assert column(browser, "cases", "right") == ["right" if n % 3 == 0 else "wrong" for n in range(0, 120, 10)]
     browser.run("document.querySelector('th[data-column=right] button').click()")
     assert column(browser, "cases", "right") == ["right"] * 4 + ["wrong"] * 8
-    # Sorted anew by what the other editor makes of it: none is right under it, so the order of the run stays.
+    # Sorted again by the outcomes of the other editor: none is right under it, so the order of the run stays.
     choose(browser, "editor", "none")
     assert column(browser, "cases", "id") == [f"zsre/test/{number}" for number in range(0, 120, 10)]
 

@@ -10,7 +10,7 @@ from instructedit.reports.site import cases as cases_module
 from instructedit.reports.site.cases import Cases
 from instructedit.reports.site.collect import collect
 from instructedit.reports.site.means import table
-from instructedit.reports.site.script import data_script
+from instructedit.reports.site.write import data_script
 
 from ..suites import trained, write_index
 from ..suites import write_run as write_suite_run
@@ -129,9 +129,15 @@ def changed(lines, **changes):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda lines: changed(lines, run="f" * 16), "line 2: case 'zsre/test/0' under 'grace': field 'run': ffff"),
-        (lambda lines: changed(lines, editor="mend"), "line 2: case 'zsre/test/0' under 'mend': field 'editor'"),
-        (lambda lines: changed(lines, editor="ft-l"), "line 2: case 'zsre/test/0' under 'ft-l': stands twice"),
+        (
+            lambda lines: changed(lines, run="f" * 16),
+            "run: 0123456789abcdef was expected, found ffff",
+        ),
+        (lambda lines: changed(lines, editor="mend"), "row: a row and task of run.json was expected, found row 'mend'"),
+        (
+            lambda lines: changed(lines, editor="ft-l"),
+            "'ft-l': case: one line for each case, row and stage",
+        ),
         (
             lambda lines: changed(lines, target="Oslo"),
             "line 2: field 'target': 'Oslo', 'Paris' was expected, as in line 1",

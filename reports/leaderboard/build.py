@@ -1,15 +1,13 @@
-"""From a folder of submissions to a site: each checked first, the refused ones listed with their reasons."""
+"""Build a site from a folder of submissions: each is validated first, the refused ones are listed with the reasons."""
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from instructedit.editors.errors import InputError
-from instructedit.editors.files.atomic import whole_folder
 
-from .archive import MANIFEST, document, open_archive
-from .base import reference_runs
+from .archive import MANIFEST, document, open_archive, write_folder
+from .base_pass import reference_runs
 from .entries import Submission, entries_of
 from .findings import Findings
 from .pages import pages
@@ -17,14 +15,14 @@ from .ranks import table_of
 from .validate import Verdict, validate
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Built:
-    """What a site was made of.
+    """What a site was built from.
 
     Attributes:
-        accepted: Submissions on it.
-        refused: Those that broke a law.
-        tables: Its tables.
+        accepted: Number of submissions on it.
+        refused: Submissions with failed checks.
+        tables: Number of tables.
     """
 
     accepted: int
@@ -33,13 +31,13 @@ class Built:
 
 
 def build(folder: Path, out: Path, data: str | None = None, against: Path | None = None) -> Built:
-    """Make a site of the submissions in a folder: its zip files and its folders, those that begin with a dot aside.
+    """Build a site from the zip files and folders of a folder, except those whose names begin with a dot.
 
     The same submissions give the same bytes.
 
     Args:
         folder: The submissions.
-        out: Folder of the site; must not be there.
+        out: Folder of the site; must not exist.
         data: See `validate`.
         against: See `validate`.
 
@@ -55,29 +53,28 @@ def build(folder: Path, out: Path, data: str | None = None, against: Path | None
         try:
             verdict = validate(path, data, references)
         except InputError as error:
-            verdict = Verdict(path, None, Findings())
+            verdict = Verdict(path)
             verdict.findings.add(path.name, "content", "a readable submission", str(error).removesuffix("."))
         submission = _submission(verdict) if verdict.accepted else None
         if submission is not None and (known := accepted.get(submission.id)):
             verdict.findings.add(path.name, "manifest", "each submission once", f"'{known.manifest.name}' once more")
-            submission = None
-        if submission is None:
-            refused.append(verdict)
-        else:
+        elif submission is not None:
             accepted[submission.id] = submission
+        if not verdict.accepted:
+            refused.append(verdict)
     tables = {board: table_of(board, entries) for board, entries in entries_of(accepted.values()).items()}
-    _write(out, dict(pages(tables, tuple(accepted.values()), tuple(refused))))
+    try:
+        write_folder(dict(pages(tables, tuple(accepted.values()), tuple(refused))), out)
+    except OSError as error:
+        raise InputError(f"{error.filename or out}: the site cannot be written ({error.strerror}).") from error
     return Built(len(accepted), tuple(refused), len(tables))
 
 
 def _paths(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; a folder of submissions was expected.")
-    found = sorted(
-        path
-        for path in folder.iterdir()
-        if not path.name.startswith(".") and (path.is_dir() or path.suffix.lower() == ".zip")
-    )
+    found = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    found = [path for path in found if path.is_dir() or path.suffix.lower() == ".zip"]
     if not found:
         raise InputError(
             f"{folder}: no submission in it; zip files or folders that `leaderboard pack` made were expected."
@@ -91,24 +88,3 @@ def _submission(verdict: Verdict) -> Submission:
     assert verdict.manifest is not None
     name = hashlib.sha256(document(archive, MANIFEST)).hexdigest()[:12]
     return Submission(name, verdict.manifest, archive, verdict.runs, tuple(verdict.findings.notes))
-
-
-def _write(out: Path, files: dict[str, bytes]) -> None:
-    try:
-        place = out.resolve()
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with whole_folder(place) as part:
-            for name, content in _safe(files):
-                path = part / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(content)
-    except OSError as error:
-        raise InputError(f"{error.filename or out}: the site cannot be written ({error.strerror}).") from error
-
-
-def _safe(files: dict[str, bytes]) -> Iterator[tuple[str, bytes]]:
-    for name in sorted(files):
-        # Names are made of digests alone; this holds whoever changes that to it.
-        assert ".." not in name, name
-        assert not name.startswith("/"), name
-        yield name, files[name]

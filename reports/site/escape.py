@@ -1,0 +1,38 @@
+"""Templates that escape everything, and texts from results as markup that shows them literally."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u2028-\u202e\u2060\u2066-\u2069\ud800-\udfff\ufeff]")
+"""Characters that are invisible, that turn the text around them, or that no file can hold: control characters,
+breaks, direction marks, lone surrogates."""
+
+
+def shown(text: str) -> Markup:
+    """Return a text as markup that shows it literally, isolated from the direction of the text around it.
+
+    A control character is shown by its code; `shown` of `assets/data.js` does the same.
+    """
+    parts = (
+        Markup('<span class="control">U+{:04X}</span>').format(ord(part)) if _CONTROL.fullmatch(part) else escape(part)
+        for part in re.split(f"({_CONTROL.pattern})", text)
+    )
+    return Markup("<bdi>{}</bdi>").format(Markup("").join(parts))
+
+
+def environment(folder: Path, **filters: Callable[..., str]) -> Environment:
+    """Return the templates of a folder, with `shown` and further filters."""
+    templates = Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    templates.filters.update(shown=shown, **filters)
+    return templates
