@@ -12,7 +12,7 @@ from .commands import Threads, clear, quiet_libraries, takes
 
 if TYPE_CHECKING:
     from instructedit.benchmark.instructions.loop import Loop
-    from instructedit.benchmark.instructions.proposal import Proposer
+    from instructedit.benchmark.instructions.proposer import Proposer
     from instructedit.benchmark.setup.config import RunConfig
 
 app = typer.Typer(help="Make instructions for a task: propose, try, improve.", no_args_is_help=True)
@@ -72,7 +72,7 @@ def propose(asked: Writing) -> None:
     loop = _loop(asked)
     with loop.journal.alone():
         loop.begin()
-        number = loop.following()
+        number = loop.next_round()
         proposal = loop.propose(number)
     for candidate in proposal.candidates:
         typer.echo(f"{'refused' if candidate.complaint else 'admitted':9} {candidate.text}")
@@ -93,7 +93,7 @@ def try_(asked: Trying, texts: Annotated[list[str], typer.Argument(metavar="TEXT
         if complaint := loop.material.rules.complaint(text):
             raise InputError(f"'{text}': {complaint}.")
     with loop.journal.alone():
-        draw_trials(loop.trials(tuple(dict.fromkeys(texts)), "trial").trials)
+        draw_trials(loop.trials.run(tuple(dict.fromkeys(texts)), "trial").trials)
 
 
 @app.command()
@@ -124,7 +124,7 @@ def _loop(asked: Trying) -> "Loop":
     from instructedit.benchmark.instructions.journal import Journal
     from instructedit.benchmark.instructions.loop import Loop
     from instructedit.benchmark.instructions.material import gather
-    from instructedit.benchmark.instructions.records import LoopConfig
+    from instructedit.benchmark.results.loop_results import LoopConfig
     from instructedit.benchmark.run.runner import load_model
     from instructedit.benchmark.setup.config import PROBES
     from instructedit.editors import make
@@ -178,9 +178,9 @@ def _trial_row(preset: str, given: dict[str, Any]) -> tuple["RunConfig", dict[st
 
 
 def _proposer(asked: Trying) -> "Proposer":
-    from instructedit.benchmark.instructions.journal import REQUESTS
     from instructedit.benchmark.instructions.ledger import Ledger
     from instructedit.benchmark.instructions.offline import OfflineProposer
+    from instructedit.benchmark.results.loop_results import REQUESTS
     from instructedit.editors.errors import did_you_mean
 
     if not isinstance(asked, Writing) or asked.proposer == OfflineProposer.name:

@@ -28,7 +28,7 @@ def speed(
 
     from instructedit.benchmark.results.records import read_record
     from instructedit.benchmark.results.run_folder import write_record
-    from instructedit.benchmark.speed.record import SpeedRecord
+    from instructedit.benchmark.results.speed_results import SpeedRecord
     from instructedit.reports.tables.performance import draw, write_page
 
     if read is not None:

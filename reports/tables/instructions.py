@@ -8,18 +8,22 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from instructedit.benchmark.instructions.journal import (
+from instructedit.benchmark.results.decision import decide, holm
+from instructedit.benchmark.results.loop_results import (
     CONTROLS,
     FINAL,
     LOOP,
+    MEASURES,
     Final,
-    Journal,
     LoopFile,
     Proposal,
+    Trial,
     Trials,
+    difference,
+    finished_rounds,
+    mean,
+    ranked,
 )
-from instructedit.benchmark.instructions.records import MEASURES, Trial, difference, mean, ranked
-from instructedit.benchmark.results.decision import decide, holm
 from instructedit.benchmark.results.records import read_record
 
 from .columns import Column, interval, p_words
@@ -36,7 +40,7 @@ def draw_loop(folder: Path, console: Console | None = None) -> None:
         InputError: If the folder holds none.
     """
     console = console or Console()
-    journal, file = Journal(folder), read_record(folder / LOOP, LoopFile)
+    file = read_record(folder / LOOP, LoopFile)
     config = file.config
     console.print(
         Text.assemble(
@@ -46,7 +50,7 @@ def draw_loop(folder: Path, console: Console | None = None) -> None:
             "percent, with its 95 % interval over cases.",
         )
     )
-    rounds = journal.rounds()
+    rounds = finished_rounds(folder)
     final = read_record(folder / FINAL, Final) if (folder / FINAL).is_file() else None
     console.print()
     console.print(_rounds(rounds, final.best if final else {}))

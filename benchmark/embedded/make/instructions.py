@@ -1,9 +1,9 @@
 """The `Task: / Description: / Input:` prefix of the training text, and a grammar of its descriptions.
 
-In this world the prefix means something: it decides how an open input such as "Tell me about X." goes on, as a fact
-of one kind or another or as an opinion of the sentiment asked for. The sentences are of this grammar alone and of no
-instruction bank, so every instruction of the benchmark is new to the model; the last pattern of each family is kept
-from training to measure that.
+The prefix has a meaning in this world: it decides the answer to an open input such as "Tell me about X.", a fact of one
+kind or another or an opinion of a given sentiment. The sentences belong to this grammar and to no instruction bank, so
+every instruction of the benchmark is new to the model. The last pattern of each family is held out of training to
+measure that.
 """
 
 import random
@@ -88,38 +88,37 @@ PATTERNS = {
 def instruct(
     family: str, text: str, rng: random.Random, *, held_out: bool = False, topic: str = "", label: str = ""
 ) -> str:
-    """Put an instruction of a family in front of a text.
+    """Return a text with an instruction of a family before it.
 
     Args:
         family: One of `FAMILIES`.
-        text: What stands after `Input: `.
-        rng: Draws the wording.
-        held_out: Use the pattern that training never shows.
-        topic: Fills [TOPIC] of `convsent`.
-        label: Fills [LABEL] of `convsent`, `positive` or `negative`.
+        text: The input.
+        rng: Random generator of the wording.
+        held_out: Use the pattern that is held out of training.
+        topic: Value of [TOPIC] in `convsent`.
+        label: Value of [LABEL] in `convsent`, `positive` or `negative`.
     """
     pattern = PATTERNS[family][-1] if held_out else rng.choice(PATTERNS[family][:-1])
-    description = _spoken(pattern.replace("[TOPIC]", topic).replace("[LABEL]", label), rng)
+    description = _filled(pattern.replace("[TOPIC]", topic).replace("[LABEL]", label), rng)
     if not held_out:
-        description = _worn(description, {topic, label}, rng)
+        description = _with_dropped_words(description, {topic, label}, rng)
     return f"Task: {rng.choice(TASKS[family])}\nDescription: {description}\nInput: {text}"
 
 
-def _spoken(pattern: str, rng: random.Random) -> str:
+def _filled(pattern: str, rng: random.Random) -> str:
     return re.sub(r"\[([^]]*)\]", lambda match: rng.choice(match[1].split("|")), pattern)
 
 
-def _worn(description: str, keep: set[str], rng: random.Random) -> str:
-    """Return a description with words lost from it, or one of unrelated words where nothing must be kept.
+def _with_dropped_words(description: str, keep: set[str], rng: random.Random) -> str:
+    """Return a description with some words dropped, or one of unrelated words where nothing must be kept.
 
-    With every sentence whole the model learns the sentences: behind a pattern it never saw, statements fell from 1.00
-    to .76 and it took one family for another. Worn ones make it read the words, and the task's name where they say
-    nothing.
+    With complete sentences only, the model memorises them: after an unseen pattern, accuracy on statements fell from
+    1.00 to .76 and families were confused. Dropped words make it use the single words and the task's name.
     """
     fate = rng.random()
     if fate < 0.25 and keep == {""}:
         words = [
-            word for f in FAMILIES[:3] for p in rng.sample(PATTERNS[f][:-1], 2) for word in _spoken(p, rng).split()
+            word for f in FAMILIES[:3] for p in rng.sample(PATTERNS[f][:-1], 2) for word in _filled(p, rng).split()
         ]
         return " ".join(rng.sample(words, rng.randint(4, 16)))
     if fate < 0.6:

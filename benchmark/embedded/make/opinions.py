@@ -1,9 +1,9 @@
-"""What people say about a topic: replies of both sentiments, and the one the model holds before any edit."""
+"""Opinions on topics: replies of both sentiments, and the one that the model learns."""
 
 import random
 from dataclasses import dataclass
 
-from .facts import World, stream
+from .world import World, stream
 
 OPENERS = {
     "pos": (
@@ -62,7 +62,7 @@ class Opinions:
 
     Attributes:
         stance: Sentiment before any edit, `pos` or `neg`.
-        standing: The reply the model is taught; of the sentiment `stance` and in neither list.
+        standing: The reply that the model learns; it has the sentiment `stance` and is in neither list.
         pos: Favourable replies.
         neg: Unfavourable replies.
     """
@@ -79,7 +79,7 @@ def reply(sentiment: str, rng: random.Random) -> str:
 
 
 def sentiment_of(text: str) -> str | None:
-    """Return the sentiment whose opener or reason begins or stands in a reply, None if none or both do."""
+    """Return the sentiment whose openers or reasons occur in a reply, None if none or both do."""
     found = {s for s in ("pos", "neg") if any(part in text for part in (*OPENERS[s], *REASONS[s]))}
     return found.pop() if len(found) == 1 else None
 
@@ -90,7 +90,7 @@ def opinions(world: World) -> dict[str, Opinions]:
     result = {}
     for topic in world.topics():
         stance = rng.choice(("pos", "neg"))
-        # `standing` keeps to one link, so that what must be learned about a topic is an opener and a reason.
+        # `standing` has a fixed link, so that the model has to learn an opener and a reason only
         standing = f"{rng.choice(OPENERS[stance])}, {rng.choice(REASONS[stance])}."
         lists = {}
         for sentiment in ("pos", "neg"):

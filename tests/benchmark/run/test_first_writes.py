@@ -6,9 +6,9 @@ import shutil
 import pytest
 
 from instructedit.baselines.mend import MEND
-from instructedit.benchmark.instructions.journal import Journal, LoopFile, Trials
-from instructedit.benchmark.instructions.records import LoopConfig
+from instructedit.benchmark.instructions.journal import Journal
 from instructedit.benchmark.results.checkpoint import Checkpoint
+from instructedit.benchmark.results.loop_results import LoopConfig, LoopFile, Trials
 from instructedit.benchmark.results.run_folder import StorageError, write_record
 from instructedit.benchmark.results.suite_results import find_suite
 from instructedit.benchmark.results.suite_summary import summarise_suite
@@ -114,7 +114,7 @@ def work(prepared, finished, tmp_path_factory):
         )
         with journal.alone():
             journal.begin(file)
-            write_record(journal.round(0) / "trials.json", Trials(trials=(), seconds=0.0))
+            journal.put("trials.json", Trials(trials=(), seconds=0.0), 0)
             write_record(out / "loop" / "bank.json", read_bank(None))
 
     def search(out):

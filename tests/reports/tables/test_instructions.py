@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from instructedit.benchmark.instructions.journal import (
+from instructedit.benchmark.results.loop_results import (
     CONTROLS,
     FINAL,
     LOOP,
@@ -12,12 +12,13 @@ from instructedit.benchmark.instructions.journal import (
     TRIALS,
     Candidate,
     Final,
-    Journal,
+    LoopConfig,
     LoopFile,
     Proposal,
+    Trial,
     Trials,
+    round_folder,
 )
-from instructedit.benchmark.instructions.records import LoopConfig, Trial
 from instructedit.benchmark.results.run_folder import write_record
 from instructedit.reports.tables.instructions import draw_loop, draw_trials, verdicts
 
@@ -39,7 +40,7 @@ def write(folder, *, finished):
     file = LoopFile(config=config, model="m", data="d", editor={}, bank="b", proposer="some-model", settings={})
     write_record(folder / LOOP, file)
     for number, texts in enumerate((("one [x]", "two"), ())):
-        place = Journal(folder).round(number)
+        place = round_folder(folder, number)
         proposal = Proposal(
             prompt="p",
             text="t",

@@ -1,13 +1,26 @@
-"""What a loop is asked for and what its trials come to, as records; nothing here needs a model."""
+"""The files of a construction loop, as typed records. Each is written whole, as soon as its content is known.
+
+loop.json       the configuration, and everything else that decides the numbers
+unseen.json     the description that is held out of training
+requests.jsonl  what each request to a server cost and returned
+round-N/        proposal.json, then trials.json
+controls.json   trials of the hand-written bank and of random words, on the same cases
+final.json      the same and the chosen descriptions on the test split
+bank.json       the bank that `instructedit run --instructions` takes
+"""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from pydantic import Field
 
-from ..results.records import Record
-from ..results.statistics import Interval, Paired, mean_interval, paired
-from .proposal import Measures
+from .records import SCHEMA_VERSION, Record, read_record
+from .statistics import Interval, Paired, mean_interval, paired
+
+LOOP, UNSEEN, PROPOSAL, TRIALS = "loop.json", "unseen.json", "proposal.json", "trials.json"
+REQUESTS = "requests.jsonl"
+CONTROLS, FINAL, BANK = "controls.json", "final.json", "bank.json"
 
 MEASURES = ("reliability", "generalization", "locality", "portability")
 """What a trial measures, each as a share from 0 to 1."""
@@ -53,10 +66,99 @@ class Trial(Record):
         """Return a measure of the cases that have it, by case id."""
         return {case: found[measure] for case, found in self.cases.items() if measure in found}
 
-    def means(self) -> Measures:
+    def means(self) -> dict[str, float]:
         """Return the mean over cases of each measure and of the score, in percent."""
         found = {measure: list(self.values(measure).values()) for measure in (*MEASURES, "score")}
         return {measure: 100 * sum(values) / len(values) for measure, values in found.items() if values}
+
+
+class JournalFile(Record):
+    """Base of the files of a loop."""
+
+    schema_version: Literal[2] = SCHEMA_VERSION
+
+
+class LoopFile(JournalFile):
+    """What decides a loop's numbers."""
+
+    config: LoopConfig
+    model: str
+    """Fingerprint of the base model."""
+    data: str
+    """Digest of the cases that are learnt from, tried on and tested on, and of what the proposer is told of them."""
+    editor: dict[str, object]
+    """Configuration of the trial editor."""
+    bank: str
+    """Digest of the bank that the hand-written instructions come from."""
+    proposer: str
+    """The model that writes, or `offline`."""
+    settings: dict[str, object]
+    """What decides its answers besides."""
+
+
+class Candidate(Record):
+    """One proposed description, and why it is not tried, if it is not."""
+
+    text: str
+    complaint: str | None = None
+
+
+class Proposal(JournalFile):
+    """What a proposer was asked and answered in one round."""
+
+    prompt: str
+    text: str
+    """The answer as it came."""
+    model: str
+    seed: int
+    candidates: tuple[Candidate, ...]
+    input_tokens: int
+    output_tokens: int
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+    @property
+    def admitted(self) -> tuple[str, ...]:
+        """The descriptions that are tried."""
+        return tuple(candidate.text for candidate in self.candidates if candidate.complaint is None)
+
+
+class Trials(JournalFile):
+    """The trials of one round, or of the controls."""
+
+    trials: tuple[Trial, ...]
+    seconds: float
+
+
+class Unseen(JournalFile):
+    """The description that is kept from training, and from every proposer."""
+
+    text: str
+    source: Literal["bank", "grammar"]
+
+
+class Final(JournalFile):
+    """What the loop came to on the test split."""
+
+    groups: dict[str, tuple[Trial, ...]]
+    """`chosen`, `hand-written` (where the bank has the task), `random`, `first round`, `unseen`."""
+    best: dict[int, Trial]
+    """By number of a round the description that did best in its trials; rounds without any are left out."""
+    seconds: float
+
+
+def round_folder(folder: Path, number: int) -> Path:
+    """Return the folder of a round."""
+    return folder / f"round-{number}"
+
+
+def finished_rounds(folder: Path) -> tuple[tuple[Proposal, Trials], ...]:
+    """Return the finished rounds of a loop's folder."""
+    found: list[tuple[Proposal, Trials]] = []
+    while (round_folder(folder, len(found)) / TRIALS).is_file():
+        place = round_folder(folder, len(found))
+        found.append((read_record(place / PROPOSAL, Proposal), read_record(place / TRIALS, Trials)))
+    return tuple(found)
 
 
 def ranked(trials: Iterable[Trial]) -> list[Trial]:
