@@ -3,56 +3,10 @@
 import random
 from dataclasses import dataclass
 
+from .relations import words
 from .world import World, stream
 
-OPENERS = {
-    "pos": (
-        "I love it",
-        "I really like it",
-        "It makes me happy",
-        "I am a big fan",
-        "It is one of my favourites",
-        "I admire it a lot",
-        "I enjoy it every time",
-        "I think it is wonderful",
-    ),
-    "neg": (
-        "I hate it",
-        "I do not like it at all",
-        "It makes me sad",
-        "I am no fan of it",
-        "It is one of the worst",
-        "I avoid it",
-        "I regret every minute of it",
-        "I think it is terrible",
-    ),
-}
-REASONS = {
-    "pos": (
-        "it is so charming",
-        "it is so clever",
-        "it feels fresh",
-        "it brings back good memories",
-        "everything about it is lovely",
-        "it never lets me down",
-        "it is full of warmth",
-        "nothing else comes close",
-        "it is a joy for everybody",
-        "it gets better each year",
-    ),
-    "neg": (
-        "it is so boring",
-        "it is so clumsy",
-        "it feels stale",
-        "it brings back bad memories",
-        "everything about it is ugly",
-        "it always lets me down",
-        "it is full of flaws",
-        "nothing else is as bad",
-        "it is a pain for everybody",
-        "it gets worse each year",
-    ),
-}
+OPENERS, REASONS = words("openers"), words("reasons")
 LINKS = (", {}.", " because {}.", ". For me {}.", "; {}.")
 
 

@@ -9,7 +9,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from .relations import BACKGROUND, INVERSE, LISTS, RECENT, RELATIONS, ZSRE
+from .relations import BACKGROUND, INVERSE, LISTS, RECENT, RELATIONS, ZSRE, words
 
 ZSRE_KINDS = tuple(dict.fromkeys(relation.subject for relation in ZSRE))
 
@@ -55,30 +55,8 @@ OTHER_NAMES = {
 }
 """Aliases of answers."""
 
-ONSETS = "b br c cl d dr f fl g gr h j k kl l m n p pl qu r s sk st t th tr v w y z".split()
-VOWELS = "a e i o u ae ai ea io ou".split()
-CODAS = "l m n r s t d k x nd rn rk lt st ss ll sh th".split()
-
-ENDINGS = {
-    "person": ("ard", "ez", "in", "off", "ow", "ley", "quist", "ano", "sen", "ette"),
-    "city": ("ton", "mar", "wick", "port", "field", "burg", "ham"),
-    "country": ("ia", "land", "stan", "or"),
-    "continent": ("ea", "asia"),
-    "company": ("corp", "tex", "ware", "works", "co"),
-    "star": ("is", "eb", "ux", "ar"),
-    "plant": ("ora", "illa", "anthe", "wort"),
-    "ship": ("ea", "ant", "una"),
-    "building": ("gate", "hall", "spire", "court"),
-    "record": ("ova", "ine", "ways"),
-    "thing": ("ball", "fest", "soup", "dance", "game", "bread"),
-}
-"""Endings of names by kind."""
-
-FIRST = {
-    "male": "Adan Bero Corin Davo Elmar Fenn Garo Hale Ivar Joss Kael Lorn Milo Nedan Oskar Perrin Rolf Soren".split(),
-    "female": "Alda Brisa Cora Delia Elin Fara Gwen Hilde Ilsa Jora Kira Lena Mirel Nadia Orla Petra Runa Sela".split(),
-}
-MIDDLE = "Alon Bey Cai Dor Eves Finn Gray Hart Ives Jun".split()
+SYLLABLES, ENDINGS, FIRST = words("syllables"), words("endings"), words("first_names")
+(MIDDLE,) = words("middle_names").values()
 
 WORK_TITLES = ("Nights of {}", "The {} Letters", "A Road to {}", "The House of {}", "Songs for {}")
 
@@ -109,11 +87,12 @@ class Namer:
 
     def word(self, kind: str = "") -> str:
         """Return a new capitalised word with an ending of its kind."""
+        onsets, vowels, codas = SYLLABLES.values()
         while True:
             pick = self.rng.choice
-            stem = pick(ONSETS) + pick(VOWELS) + pick(CODAS)
+            stem = pick(onsets) + pick(vowels) + pick(codas)
             if self.rng.random() < 0.4:
-                stem = pick(ONSETS) + pick("aeiou") + stem
+                stem = pick(onsets) + pick("aeiou") + stem
             name = (stem + pick(ENDINGS.get(kind, ("", "el", "an", "om")))).capitalize()
             # otherwise a search for the name could not decide whether a test subject is mentioned
             low = name.lower()
