@@ -228,14 +228,14 @@ class ShapeBenchmark:
             return {}
         share = 1 / self.effort.reference_cases
         for number, case in enumerate(self.cases[: self.effort.reference_cases]):
-            before, seconds = self.clock.time(partial(reference.predict, model, case))
+            before, seconds = self.clock.time(partial(reference.probe_predictions, model, case))
             found[ALL].score += share * seconds
             edits = {ALL: reference.UNEDITED}
             for name in names:
                 editor, own = self.editors[name]
                 edits[name], seconds = self.clock.time(partial(REFERENCES[name], model, editor, own[number].request, 0))
                 found[name].edit += share * seconds
-                after, seconds = self.clock.time(partial(reference.predict, model, case, edits[name]))
+                after, seconds = self.clock.time(partial(reference.probe_predictions, model, case, edits[name]))
                 found[name].score += share * seconds
                 values = [value for _, value in reference.scores(case, before, after)]
                 found[name].numbers.append([*values, statistics.fmean(after[0].log_p)])

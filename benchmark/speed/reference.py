@@ -43,7 +43,7 @@ UNEDITED = ReferenceEdit()
 
 
 @dataclass(frozen=True, slots=True)
-class Prediction:
+class ReferencePrediction:
     """What a model predicts at the scored positions of one probe.
 
     Attributes:
@@ -112,7 +112,9 @@ class ReferenceModel:
 
 
 @torch.no_grad()
-def predict(reference: ReferenceModel, case: EditCase, edit: ReferenceEdit = UNEDITED) -> list[Prediction]:
+def probe_predictions(
+    reference: ReferenceModel, case: EditCase, edit: ReferenceEdit = UNEDITED
+) -> list[ReferencePrediction]:
     """Return the predictions for each probe of a case, one forward pass each."""
     rows = [reference.base.encode(probe.prompt, probe.answers[0], probe.joint) for probe in case.probes]
     found = []
@@ -122,11 +124,13 @@ def predict(reference: ReferenceModel, case: EditCase, edit: ReferenceEdit = UNE
             distribution = logits.float().log_softmax(dim=-1)
             log_p = distribution.gather(1, labels[:, None])[:, 0]
             predicted = logits.argmax(dim=-1).tolist()
-            found.append(Prediction(labels.tolist(), predicted, log_p.tolist(), distribution))
+            found.append(ReferencePrediction(labels.tolist(), predicted, log_p.tolist(), distribution))
     return found
 
 
-def scores(case: EditCase, before: Sequence[Prediction], after: Sequence[Prediction]) -> list[tuple[Protocol, float]]:
+def scores(
+    case: EditCase, before: Sequence[ReferencePrediction], after: Sequence[ReferencePrediction]
+) -> list[tuple[Protocol, float]]:
     """Return the teacher-forced scores of a case, probe by probe, in the order of the engine's records.
 
     Args:

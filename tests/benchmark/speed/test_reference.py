@@ -10,7 +10,7 @@ from instructedit.benchmark.results.records import GenerationSpec
 from instructedit.benchmark.scoring.scoring import Made, edit_each, score_chunk
 from instructedit.benchmark.speed.cases import make_cases, prepare
 from instructedit.benchmark.speed.measure import numbers, texts
-from instructedit.benchmark.speed.reference import ReferenceModel, predict, scores
+from instructedit.benchmark.speed.reference import ReferenceModel, probe_predictions, scores
 from instructedit.benchmark.speed.reference_edits import REFERENCES
 from instructedit.benchmark.speed.reference_generation import continuations
 from instructedit.benchmark.speed.shapes import SHAPES, make_model
@@ -43,7 +43,7 @@ def test_engine_and_reference_predict_the_same_under_an_edit(reference, name):
     for number, (case, record) in enumerate(zip(cases, records, strict=True)):
         edit = REFERENCES[name](reference, editor, own[number].request, 0)
         assert edit.steps == edits.facts[number].get("steps", 0)
-        before, after = predict(reference, case), predict(reference, case, edit)
+        before, after = probe_predictions(reference, case), probe_predictions(reference, case, edit)
         values = [value for _, value in scores(case, before, after)]
         assert [score.protocol for score in record.scores] == [protocol for protocol, _ in scores(case, before, after)]
         assert numbers(record)[:-1] == pytest.approx(values, abs=1e-6)
@@ -59,9 +59,9 @@ def test_engine_and_reference_predict_the_same_under_an_edit(reference, name):
 @pytest.mark.parametrize("name", ["ft-l", "mend", "grace", "calinet"])
 def test_an_edit_is_undone_completely(reference, name):
     editor, (case,) = prepare(name, reference.base, make_cases(1, TINY.vocabulary))
-    before = [found.log_p for found in predict(reference, case)]
-    predict(reference, case, REFERENCES[name](reference, editor, case.request, 0))
-    assert [found.log_p for found in predict(reference, case)] == before
+    before = [found.log_p for found in probe_predictions(reference, case)]
+    probe_predictions(reference, case, REFERENCES[name](reference, editor, case.request, 0))
+    assert [found.log_p for found in probe_predictions(reference, case)] == before
     for own, base in zip(reference.model.parameters(), reference.base.model.parameters(), strict=True):
         assert torch.equal(own, base)
         assert not own.requires_grad and own.grad is None
@@ -109,5 +109,5 @@ def test_the_log_probability_of_the_target_is_compared(reference):
     cases = make_cases(1, TINY.vocabulary)
     editor, own = prepare("mend", reference.base, cases)
     _, (record,) = engine(reference.base, cases, own, editor, GenerationSpec(max_new_tokens=0))
-    after = predict(reference, cases[0], REFERENCES["mend"](reference, editor, own[0].request, 0))
+    after = probe_predictions(reference, cases[0], REFERENCES["mend"](reference, editor, own[0].request, 0))
     assert numbers(record)[-1] == pytest.approx(math.fsum(after[0].log_p) / len(after[0].log_p), abs=1e-5)
