@@ -12,7 +12,7 @@ from .commands import Threads, clear, quiet_libraries, takes
 
 if TYPE_CHECKING:
     from instructedit.benchmark.instructions.loop import Loop
-    from instructedit.benchmark.instructions.proposal import Proposer
+    from instructedit.benchmark.instructions.proposer import Proposer
     from instructedit.benchmark.setup.config import RunConfig
 
 app = typer.Typer(help="Make instructions for a task: propose, try, improve.", no_args_is_help=True)
@@ -72,7 +72,7 @@ def propose(asked: Writing) -> None:
     loop = _loop(asked)
     with loop.journal.alone():
         loop.begin()
-        number = loop.following()
+        number = loop.next_round()
         proposal = loop.propose(number)
     for candidate in proposal.candidates:
         typer.echo(f"{'refused' if candidate.complaint else 'admitted':9} {candidate.text}")
@@ -93,7 +93,7 @@ def try_(asked: Trying, texts: Annotated[list[str], typer.Argument(metavar="TEXT
         if complaint := loop.material.rules.complaint(text):
             raise InputError(f"'{text}': {complaint}.")
     with loop.journal.alone():
-        draw_trials(loop.trials(tuple(dict.fromkeys(texts)), "trial").trials)
+        draw_trials(loop.trials.run(tuple(dict.fromkeys(texts)), "trial").trials)
 
 
 @app.command()

@@ -1,1 +1,1 @@
-"""The construction loop: instructions that are proposed, checked, tried and improved."""
+"""The construction of instructions: propose, check, try, improve."""

@@ -1,47 +1,90 @@
-"""A proposer that asks any server which speaks the chat-completions protocol, through the `openai` package."""
+"""A proposer that uses any server with the chat-completions protocol, through the `openai` package."""
 
+import json
 import math
 import os
-import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any, ClassVar
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
-from instructedit.editors import InputError, seed_of
+from instructedit.editors import InputError
 
-from .asking import AskingProposer, Exchange
-from .completion import KEY, MODEL, URL, Completion, Failure, estimate, read, refusal
+from .conversation import ChatModelProposer, Exchange, Message
 from .ledger import Ledger
-from .prompt import Message
-from .proposal import BudgetError
+from .proposer import BudgetError
 from .scrub import Scrubber, guarded, secrets_of
 
+URL, KEY, MODEL = "OPENAI_BASE_URL", "OPENAI_API_KEY", "OPENAI_MODEL"
+"""Environment variables that name the server."""
 PUBLIC = "https://api.openai.com/v1"
-"""Where requests go if no address is set."""
-LONGEST_BACKOFF = 60.0
-LONGEST_WAIT = 300.0
-"""Seconds up to which a server's Retry-After is waited for; one that asks for more has no room for this loop today."""
+"""Address if none is set."""
+REASONS = {
+    401: f"the server does not accept the key (401); expected a valid one in {KEY}",
+    403: "the key does not allow this (403)",
+    404: f"there is no such model, or no such address (404); check {MODEL} and {URL}",
+    429: "it has had too many requests (429)",
+}
+"""Reasons of refusals by HTTP status."""
+WORDS = 300
+"""Characters of a server's own message that are repeated."""
+CHARACTERS = 4
+"""Characters of a token, about, in English."""
 
 
-class ChatProposer(AskingProposer):
-    """Asks the model `OPENAI_MODEL` at `OPENAI_BASE_URL` with the key `OPENAI_API_KEY`.
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a request gave no answer.
 
-    Each retry is reported and noted with its reason. The key, and whatever the address holds of the kind, is replaced
-    in all that the server says, in all messages, and in all that is logged during a request.
+    Attributes:
+        reason: The end of a sentence, without secrets.
+        status: HTTP status of a refusal.
+    """
+
+    reason: str
+    status: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request with its retries.
+
+    Attributes:
+        conversation: The messages.
+        limit: Maximum number of tokens of the answer.
+        seed: Seed, as far as the server uses it.
+        prompt: Estimated tokens of the prompt.
+        retries: Further attempts.
+        exchange: Receives messages for the user.
+        attempts: Numbers of the attempts in the ledger, in order.
+    """
+
+    conversation: Sequence[Message]
+    limit: int
+    seed: int
+    prompt: int
+    retries: int
+    exchange: Exchange
+    attempts: list[int] = field(default_factory=list)
+
+
+class ChatProposer(ChatModelProposer):
+    """Uses the model `OPENAI_MODEL` at `OPENAI_BASE_URL` with the key `OPENAI_API_KEY`.
+
+    The `openai` package retries failed attempts, with its own back-off and the server's Retry-After; each attempt is
+    entered in the ledger. Secrets are removed from replies, messages and log records.
 
     Args:
-        timeout: Seconds without a byte from the server after which an attempt is given up.
-        retries: Attempts after the first one.
-        requests_per_minute: Most requests in a minute, evenly spaced; None for no limit.
-        budget: Most tokens of all requests in the ledger, of prompts and answers together; None for no limit. Before it
-            is sent, a prompt is taken at four characters a token; the last request may go beyond by the error of that.
-        ledger: What was spent so far; a new one by default.
-        temperature: Temperature of sampling; None leaves it to the server.
-        max_tokens: Most tokens of an answer; by default 2,048, or 100 for each description where that is more.
-        sleep: Waits for seconds.
-        clock: Gives the time in seconds.
+        timeout: Seconds without a byte from the server after which an attempt has failed.
+        retries: Further attempts after the first one.
+        requests_per_minute: Maximum number of requests in a minute, evenly spaced; None for no limit.
+        budget: Maximum number of tokens of all requests in the ledger, prompts and answers; None for no limit. A prompt
+            is estimated at four characters a token, so the last request may exceed the budget by that error.
+        ledger: The tokens spent so far; a new one by default.
+        temperature: Sampling temperature; None leaves it to the server.
+        max_tokens: Maximum number of tokens of an answer; by default 2,048, or 100 per description if that is more.
 
     Raises:
         InputError: If a variable or an argument cannot be used, or the package `openai` is not installed.
@@ -59,14 +102,11 @@ class ChatProposer(AskingProposer):
         ledger: Ledger | None = None,
         temperature: float | None = 1.0,
         max_tokens: int | None = None,
-        sleep: Callable[[float], None] = time.sleep,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        super().__init__(clock)
-        numbers = {"timeout": timeout, "requests_per_minute": requests_per_minute, "max_tokens": max_tokens}
-        for name, value in numbers.items():
+        positive = {"timeout": timeout, "requests_per_minute": requests_per_minute, "max_tokens": max_tokens}
+        for name, value in positive.items():
             if value is not None and not value > 0:
-                raise InputError(f"{name} is {value}; a number above 0 was expected.")
+                raise InputError(f"{name} is {value}; expected a number above 0.")
         if retries < 0 or (budget is not None and budget < 0):
             raise InputError("retries and budget cannot be negative.")
         if find_spec("openai") is None:
@@ -74,32 +114,17 @@ class ChatProposer(AskingProposer):
                 "The proposer 'openai' needs the package openai: "
                 'pip install "instructedit-bench[instructions]" installs it.'
             )
-        address = _address()
-        self._keyed = bool(_key())
-        self._scrub = Scrubber([_key(), *secrets_of(address)])
+        address, key = _address(), _key()
+        self._scrub = Scrubber([key, *secrets_of(address)])
         self._url = self._scrub(address._replace(netloc=address.netloc.rpartition("@")[2], query="").geturl())
         self._model = _variable(MODEL)
         if not self._model:
-            raise InputError(f"{MODEL} is not set; the name of a model at {self._url} was expected.")
-        self._retries, self._spacing = retries, 60.0 / (requests_per_minute or math.inf)
+            raise InputError(f"{MODEL} is not set; expected the name of a model at {self._url}.")
+        self._timeout, self._retries, self._spacing = timeout, retries, 60.0 / (requests_per_minute or math.inf)
         self._budget, self._ledger = budget, ledger or Ledger()
-        self._max_tokens, self._temperature, self._timeout = max_tokens, temperature, timeout
-        self._sleep, self._free_at = sleep, -math.inf
+        self._temperature, self._max_tokens = temperature, max_tokens
+        self._free_at = -math.inf
         self._left_out: set[str] = set()
-        self._client = self._connect(address)
-
-    def _connect(self, address: SplitResult) -> Any:
-        import openai
-
-        with guarded(self._scrub):
-            return openai.OpenAI(
-                base_url=address._replace(query="").geturl(),
-                default_query=dict(parse_qsl(address.query)),
-                # Servers that ask for no key do not look at it, but the package insists on one.
-                api_key=_key() or "none",
-                timeout=self._timeout,
-                max_retries=0,
-            )
 
     @property
     def model(self) -> str:
@@ -113,93 +138,136 @@ class ChatProposer(AskingProposer):
 
     @property
     def spent(self) -> int:
-        """Tokens that were spent so far, of prompts and answers together."""
+        """Tokens spent so far, prompts and answers together."""
         return self._ledger.tokens
 
-    def _answer(self, asked: Sequence[Message], count: int, seed: int, exchange: Exchange) -> str:
-        dice = random.Random(seed_of(seed, "retry"))
+    def _answer(self, conversation: Sequence[Message], count: int, seed: int, exchange: Exchange) -> str:
         limit = self._max_tokens or max(2048, 100 * count)
-        attempt = 1
+        prompt = estimate("".join(message["content"] for message in conversation))
         while True:
-            most = self._afford(asked, limit)
-            self._pace()
-            number = self._ledger.sent(most)
-            outcome = self._attempt(asked, limit, seed)
-            self._count(number, outcome, exchange)
-            if isinstance(outcome, Completion):
-                if outcome.cut_off:
-                    exchange.note(f"The reply was cut off at {limit:,} tokens.")
-                return outcome.text
-            if option := self._unwanted(outcome):
+            before = self.spent
+            call = Call(conversation, limit, seed, prompt, self._affordable_retries(prompt, limit), exchange)
+            outcome = self._request(call)
+            text, tokens = ("", 0) if isinstance(outcome, Failure) else self._read(outcome, call)
+            exchange.output_tokens += tokens
+            exchange.input_tokens += self.spent - before - tokens
+            if not isinstance(outcome, Failure):
+                return text
+            if option := self._refused_option(outcome):
                 self._left_out.add(option)
-                exchange.note(f"The server does not take the option {option}; it is asked again without it.")
+                exchange.note(f"The server does not take the option {option}; the request is repeated without it.")
                 continue
-            reason = f"The chat model '{self.model}' at {self._url} gave no answer"
-            if not outcome.again:
-                raise InputError(f"{reason}: {outcome.reason}.")
-            if attempt > self._retries:
-                raise InputError(f"{reason} in {attempt} attempts; the last time, {outcome.reason}.")
-            wait = outcome.wait
-            if wait is None:
-                wait = min(LONGEST_BACKOFF, 2.0 ** (attempt - 1)) * dice.uniform(0.5, 1.0)
-            if wait > LONGEST_WAIT:
-                raise InputError(f"{reason}: {outcome.reason}, and it asks to wait {wait:,.0f} seconds.")
-            attempt += 1
-            cost = f" About {outcome.tokens:,} tokens are counted for it." if outcome.tokens else ""
-            exchange.note(
-                f"The request failed: {outcome.reason}.{cost} "
-                f"Attempt {attempt} of {self._retries + 1} follows in {wait:.1f} seconds."
-            )
-            self._sleep(wait)
+            self._affordable_retries(prompt, limit)
+            tried = f" in {len(call.attempts)} attempts" if len(call.attempts) > 1 else ""
+            raise InputError(f"The chat model '{self.model}' at {self._url} gave no answer{tried}: {outcome.reason}.")
 
-    def _afford(self, asked: Sequence[Message], limit: int) -> int:
-        """Check that the next request stays within the budget with the longest answer, and return its tokens then."""
-        prompt = estimate(asked)
-        if self._budget is not None and self.spent + prompt + limit > self._budget:
+    def _affordable_retries(self, prompt: int, limit: int) -> int:
+        """Return how many retries the budget allows if every attempt costs the most it may.
+
+        Raises:
+            BudgetError: If it does not even allow the first attempt.
+        """
+        if self._budget is None:
+            return self._retries
+        attempts = (self._budget - self.spent) // (prompt + limit)
+        if attempts < 1:
             raise BudgetError(
                 f"The budget of {self._budget:,} tokens does not allow another request: {self.spent:,} are spent, and "
                 f"it may take {prompt + limit:,} (about {prompt:,} for the prompt, up to {limit:,} for the answer)."
             )
-        return prompt + limit
+        return min(self._retries, attempts - 1)
 
-    def _pace(self) -> None:
-        """Wait until the rate limit allows the next request."""
-        now = self._clock()
-        if self._free_at > now:
-            self._sleep(self._free_at - now)
-        self._free_at = max(now, self._free_at) + self._spacing
-
-    def _attempt(self, asked: Sequence[Message], limit: int, seed: int) -> Completion | Failure:
-        """Make one request. Failures are returned: an error raised here would carry the request and its key along."""
+    def _request(self, call: Call) -> str | Failure:
+        """Return the body of the server's response. Errors are returned: one raised here would carry the key along."""
         import openai
 
-        # Newer models of OpenAI want the limit under another name, and take neither a temperature nor a seed.
+        # newer models of OpenAI want the limit under another name, and take neither a temperature nor a seed
         name = "max_completion_tokens" if "max_tokens" in self._left_out else "max_tokens"
-        options = {name: limit, "temperature": self._temperature, "seed": seed % 2**31}
-        kept = {key: value for key, value in options.items() if value is not None and key not in self._left_out}
+        options = {name: call.limit, "temperature": self._temperature, "seed": call.seed % 2**31}
+        address = _address()
         try:
-            with guarded(self._scrub):
-                raw = self._client.chat.completions.with_raw_response.create(
-                    model=self._model, messages=list(asked), **kept
+            with guarded(self._scrub), self._metered_client(call) as http_client:
+                client: Any = openai.OpenAI(
+                    base_url=address._replace(query="").geturl(),
+                    default_query=dict(parse_qsl(address.query)),
+                    api_key=_key() or "none",  # the package needs one even if the server does not
+                    timeout=self._timeout,
+                    max_retries=call.retries,
+                    http_client=http_client,
                 )
-                return read(raw.http_response.text, asked, limit, self._scrub)
+                response = client.chat.completions.with_raw_response.create(
+                    model=self._model,
+                    messages=list(call.conversation),
+                    **{key: value for key, value in options.items() if value is not None and key not in self._left_out},
+                )
+                return str(response.http_response.text)
         except openai.APIStatusError as error:
-            return refusal(error.response, error.body, self._scrub, keyed=self._keyed)
-        except openai.APIConnectionError as error:
-            cause = error.__cause__
-            kind, words = type(cause).__name__, self._scrub(" ".join(str(cause or "").split()))
-            # What was sent may have been answered at full length, and charged for, though nothing arrived; a
-            # connection that was never made cost nothing.
-            tokens = 0 if kind.startswith("Connect") else estimate(asked) + limit
-            if isinstance(error, openai.APITimeoutError):
-                return Failure(f"nothing came from the server for {self._timeout:g} seconds", tokens=tokens)
-            what = "the connection was cut" if tokens else "no connection could be made"
-            return Failure(f"{what} ({words or kind})", tokens=tokens)
+            return self._refusal(error)
+        except openai.APITimeoutError:
+            return Failure(f"nothing came from the server for {self._timeout:g} seconds")
         except openai.OpenAIError as error:
-            return Failure(self._scrub(" ".join(str(error).split())), again=False)
+            return Failure(self._words(f"{error} {error.__cause__ or ''}"))
 
-    def _unwanted(self, failure: Failure) -> str | None:
-        """Return the option that the server refuses by name, unless it was left out already."""
+    def _metered_client(self, call: Call) -> Any:
+        """Return an HTTP client that enters each attempt in the ledger: at its highest cost, or at none if refused."""
+        import openai
+
+        ledger, pace = self._ledger, self._pace
+
+        class MeteredClient(openai.DefaultHttpxClient):
+            def send(self, request: Any, **options: Any) -> Any:
+                if call.attempts:
+                    number = len(call.attempts) + 1
+                    call.exchange.note(f"The request failed; this is attempt {number} of {call.retries + 1}.")
+                pace()
+                call.attempts.append(ledger.sent(call.prompt + call.limit))
+                try:
+                    response = super().send(request, **options)
+                except Exception as error:
+                    if type(error).__name__.startswith("Connect"):  # nothing was sent
+                        ledger.came(call.attempts[-1], 0, None)
+                    raise
+                if response.status_code >= 300:
+                    ledger.came(call.attempts[-1], 0, None)
+                return response
+
+        return MeteredClient()
+
+    def _read(self, body: str, call: Call) -> tuple[str, int]:
+        """Return the answer in a response's body, empty if there is none, and its tokens, and enter the cost."""
+        try:
+            document = json.loads(body)
+            choice = document["choices"][0]
+            text = choice["message"]["content"] or ""
+            usage = document.get("usage") or {}
+            counts: list[Any] = [usage.get("prompt_tokens"), usage.get("completion_tokens")]
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            call.exchange.note(f"The reply is no chat completion: '{self._words(body)[:100]}'.")
+            return "", 0
+        text = self._scrub(str(text))
+        if not all(type(count) is int and count >= 0 for count in counts):
+            counts = [call.prompt, estimate(text)]
+            call.exchange.note_once(
+                f"The server reports no token counts; {CHARACTERS} characters are taken for a token."
+            )
+        self._ledger.came(call.attempts[-1], sum(counts), text)
+        if choice.get("finish_reason") == "length":
+            call.exchange.note("The reply was cut off at its maximum number of tokens.")
+        if not text.strip():
+            call.exchange.note("The reply is empty.")
+        return text, int(counts[1])
+
+    def _refusal(self, error: Any) -> Failure:
+        status, body = error.status_code, error.body if isinstance(error.body, dict) else {}
+        reason = REASONS.get(
+            status, f"the server {'failed' if status >= 500 else 'does not take the request'} ({status})"
+        )
+        # the server's message on a 401 is left out: some repeat a part of the key
+        words = "" if status == 401 else self._words(body.get("message") or error.response.text)
+        return Failure(f"{reason}: {words}" if words else reason, status)
+
+    def _refused_option(self, failure: Failure) -> str | None:
+        """Return the option that the server refuses by name, unless it is left out already."""
         if failure.status not in {400, 422}:
             return None
         options = ["max_tokens", "seed", *(["temperature"] if self._temperature is not None else [])]
@@ -207,15 +275,21 @@ class ChatProposer(AskingProposer):
         option = next(found, None)
         return None if option == "max_tokens" and "max_completion_tokens" not in failure.reason else option
 
-    def _count(self, number: int, outcome: Completion | Failure, exchange: Exchange) -> None:
-        exchange.input_tokens += outcome.tokens
-        answer = outcome if isinstance(outcome, Completion) else None
-        if answer:
-            exchange.output_tokens += answer.output_tokens
-        tokens = outcome.tokens + (answer.output_tokens if answer else 0)
-        self._ledger.came(number, tokens, answer.text if answer else None)
-        if outcome.tokens and outcome.estimated:
-            exchange.note_once("The server told no token counts; characters divided by 4 stand for them.")
+    def _pace(self) -> None:
+        """Wait until the rate limit allows the next request."""
+        now = time.monotonic()
+        if self._free_at > now:
+            time.sleep(self._free_at - now)
+        self._free_at = max(now, self._free_at) + self._spacing
+
+    def _words(self, text: object) -> str:
+        """Return a text of the server or a library for a message, scrubbed before it is cut."""
+        return " ".join(self._scrub(str(text)).split())[:WORDS].rstrip(" .")
+
+
+def estimate(text: str) -> int:
+    """Return the estimated tokens of a text."""
+    return math.ceil(len(text) / CHARACTERS)
 
 
 def _variable(name: str) -> str:
@@ -223,12 +297,12 @@ def _variable(name: str) -> str:
 
 
 def _key() -> str:
-    """Return the key, empty if none is set; what is wrong with it is said without it."""
+    """Return the key, empty if none is set; errors do not repeat it."""
     key = _variable(KEY)
     if not key and not _variable(URL):
-        raise InputError(f"{KEY} is not set; the key for {PUBLIC} was expected, or {URL} for a server that needs none.")
+        raise InputError(f"{KEY} is not set; expected the key for {PUBLIC}, or {URL} for a server that needs none.")
     if not all("!" <= sign <= "~" for sign in key):
-        raise InputError(f"{KEY} holds white space or signs that are not ASCII; no key has them.")
+        raise InputError(f"{KEY} holds white space or characters that are not ASCII; no key has them.")
     return key
 
 
@@ -239,5 +313,5 @@ def _address() -> SplitResult:
     except ValueError:
         usable = False
     if not usable:
-        raise InputError(f"{URL} is no address; one like http://localhost:8000/v1 was expected.")
+        raise InputError(f"{URL} is no address; expected one like http://localhost:8000/v1.")
     return address

@@ -1,37 +1,33 @@
-"""The folder of a construction loop; `results.loop_results` has its files."""
+"""The folder of a construction loop; `results.loop_results` describes its files."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from filelock import FileLock, Timeout
 
 from instructedit.editors import InputError
 from instructedit.editors.files.atomic import sweep
 
-from ..results.loop_results import LOOP, Candidate, LoopFile, Proposal, Trials, finished_rounds, round_folder
+from ..results.loop_results import (
+    FINAL,
+    LOOP,
+    JournalFile,
+    LoopFile,
+    Proposal,
+    Trials,
+    finished_rounds,
+    round_folder,
+)
 from ..results.records import read_record, unlike
 from ..results.run_folder import StorageError, write_record
-from .proposal import Reply
 
-
-def proposal_of(reply: Reply, candidates: tuple[Candidate, ...], seed: int) -> Proposal:
-    """Return the record of a reply."""
-    return Proposal(
-        prompt=reply.prompt,
-        text=reply.text,
-        model=reply.model,
-        seed=seed,
-        candidates=candidates,
-        input_tokens=reply.input_tokens,
-        output_tokens=reply.output_tokens,
-        seconds=round(reply.seconds, 3),
-        notes=reply.notes,
-    )
+R = TypeVar("R", bound=JournalFile)
 
 
 class Journal:
-    """The folder of a loop.
+    """The folder of a loop. Each file is written whole as soon as its content is known, so a kill loses no result.
 
     Args:
         folder: The folder.
@@ -40,32 +36,15 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def begin(self, file: LoopFile) -> None:
-        """Write down what the loop is, or check that the folder holds this one.
-
-        Raises:
-            InputError: If it holds another one.
-        """
-        path = self.folder / LOOP
-        if not path.is_file():
-            write_record(path, file)
-            return
-        if what := unlike(read_record(path, LoopFile), file):
-            raise InputError(f"{path}: belongs to another loop ({what}); choose another folder.")
-
-    def round(self, number: int) -> Path:
-        """Return the folder of a round."""
-        return round_folder(self.folder, number)
-
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Keep other processes out of the folder.
+        """Lock the folder within the context, and remove what an earlier kill left unfinished.
 
         Raises:
-            InputError: If another one works in it.
-            StorageError: If it cannot be written to.
+            InputError: If another process holds the lock.
+            StorageError: If the folder cannot be written to.
         """
-        from instructedit.editors.hypernet.trainer import drop_saves  # it brings torch along
+        from instructedit.editors.hypernet.trainer import drop_saves  # imports torch
 
         lock = FileLock(self.folder / ".lock", timeout=0)
         try:
@@ -84,6 +63,37 @@ class Journal:
         finally:
             lock.release()
 
+    def begin(self, file: LoopFile) -> None:
+        """Write the loop's configuration, or check that the folder holds the same loop.
+
+        Raises:
+            InputError: If it holds another one.
+        """
+        found = self.get(LOOP, LoopFile)
+        if found is None:
+            self.put(LOOP, file)
+        elif difference := unlike(found, file):
+            raise InputError(f"{self.folder / LOOP}: belongs to another loop ({difference}); choose another folder.")
+
+    def get(self, name: str, kind: type[R], number: int | None = None) -> R | None:
+        """Return the record in a file of the loop, or of one of its rounds; None if there is no such file."""
+        path = self._path(name, number)
+        return read_record(path, kind) if path.is_file() else None
+
+    def put(self, name: str, record: R, number: int | None = None) -> R:
+        """Write a record to a file of the loop, or of one of its rounds, and return it as it is read."""
+        path = self._path(name, number)
+        write_record(path, record)
+        return read_record(path, type(record))
+
+    def _path(self, name: str, number: int | None) -> Path:
+        return (self.folder if number is None else round_folder(self.folder, number)) / name
+
     def rounds(self) -> tuple[tuple[Proposal, Trials], ...]:
         """Return the finished rounds."""
         return finished_rounds(self.folder)
+
+    @property
+    def tested(self) -> bool:
+        """Whether the loop has ended and was tested."""
+        return (self.folder / FINAL).is_file()

@@ -1,4 +1,4 @@
-"""What requests to a server have cost, kept so that no stop, kill or failure makes a budget forget them."""
+"""The tokens of all requests to a server, on disk, so that no kill or failure makes a budget forget them."""
 
 import json
 import os
@@ -13,65 +13,54 @@ from ..results.run_folder import StorageError
 class Ledger:
     """Counts tokens, request by request.
 
-    A request is written down at the most that it may cost before it is sent, and at what it did cost afterwards. So
-    one that was cut short, together with its process or not, counts in full.
+    A request is entered at its highest possible cost before it is sent, and at its actual cost afterwards. A request
+    that was cut short, together with its process or not, therefore counts in full.
 
     Args:
-        path: File with one JSON object a line; None keeps the count in memory alone.
+        path: File with one JSON object a line; None keeps the count in memory.
 
     Raises:
-        InputError: If the file holds something else.
+        InputError: If the file has other content.
     """
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
-        self._tokens: list[int] = []
-        if path and path.is_file():
+        self._tokens: dict[int, int] = {}
+        if path is None or not path.is_file():
+            return
+        try:
+            *lines, rest = path.read_bytes().split(b"\n")
+            if rest:  # a kill cut the last line
+                write_whole(path, b"".join(line + b"\n" for line in lines))
+        except OSError as error:
+            raise StorageError(f"{path}: cannot be read and repaired ({error.strerror}).") from error
+        for number, line in enumerate(lines, 1):
             try:
-                *lines, rest = path.read_bytes().split(b"\n")
-            except OSError as error:
-                raise InputError(f"{path}: cannot be read ({error.strerror}).") from error
-            for number, line in enumerate(lines, 1):
-                try:
-                    entry = json.loads(line)
-                    self._set(int(entry["request"]), int(entry["tokens"]))
-                except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
-                    raise InputError(f"{path}, line {number}: a request and its tokens were expected.") from error
-            if rest:  # a kill has cut the last line
-                try:
-                    write_whole(path, b"".join(line + b"\n" for line in lines))
-                except OSError as error:
-                    raise StorageError(f"{path}: cannot be written ({error.strerror}).") from error
+                entry = json.loads(line)
+                self._tokens[int(entry["request"])] = int(entry["tokens"])
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
+                raise InputError(f"{path}, line {number}: expected a request and its tokens.") from error
 
     @property
     def tokens(self) -> int:
         """Tokens of all requests, prompts and answers together."""
-        return sum(self._tokens)
+        return sum(self._tokens.values())
 
     def sent(self, tokens: int) -> int:
-        """Write down a request before it is sent, at the most tokens it may cost, and return its number."""
+        """Enter a request before it is sent, at the most tokens it may cost, and return its number."""
         number = len(self._tokens)
-        self._write(number, tokens, None)
+        self.came(number, tokens, None)
         return number
 
     def came(self, number: int, tokens: int, text: str | None) -> None:
-        """Write down what a request did cost, and the answer to it, if there is one."""
-        self._write(number, tokens, text)
-
-    def _set(self, number: int, tokens: int) -> None:
-        if number == len(self._tokens):
-            self._tokens.append(tokens)
-        else:
-            self._tokens[number] = tokens
-
-    def _write(self, number: int, tokens: int, text: str | None) -> None:
-        self._set(number, tokens)
+        """Enter the actual cost of a request and its answer, if there is one."""
+        self._tokens[number] = tokens
         if self._path is None:
             return
+        entry = {"request": number, "tokens": tokens, "text": text}
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("a", encoding="utf-8") as file:
-                entry = {"request": number, "tokens": tokens, "text": text}
                 file.write(json.dumps(entry, ensure_ascii=False) + "\n")
                 file.flush()
                 os.fsync(file.fileno())

@@ -1,15 +1,13 @@
 """A proposer that runs a chat model of transformers on this machine."""
 
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from instructedit.editors import InputError
 
-from .asking import AskingProposer, Exchange
-from .prompt import Message, rendered
+from .conversation import ChatModelProposer, Exchange, Message, rendered
 
 if TYPE_CHECKING:
     import torch
@@ -17,21 +15,20 @@ if TYPE_CHECKING:
     from instructedit.editors import LanguageModel
 
 
-class LocalProposer(AskingProposer):
-    """Asks a chat model from a folder or the hub, which is loaded at the first request.
+class LocalProposer(ChatModelProposer):
+    """Uses a chat model from a folder or the hub, which is loaded at the first request.
 
-    It is loaded as any other model is: from safetensors only, and no code of its repository runs. The same seed gives
-    the same answer on the same machine, and the global random numbers are left as they were.
+    It is loaded like any other model: from safetensors only, and no code of its repository runs. The same seed gives
+    the same answer on the same machine, and global random generators are left unchanged.
 
     Args:
         model: Folder, or hub id.
         revision: Commit, branch or tag of a hub model.
-        device: `cpu`, `cuda`, `cuda:1`; by default `cuda` where there is one.
+        device: `cpu`, `cuda`, `cuda:1`; by default `cuda` if there is a GPU.
         dtype: `float32`, `bfloat16` or `float16`; by default `bfloat16` on a GPU and `float32` on a CPU.
         trust_remote_code: Whether code in the model's folder or repository may run.
-        max_new_tokens: Most tokens of an answer; fewer where the model's context has no room for them.
-        temperature: Temperature of sampling, above 0.
-        clock: Gives the time in seconds.
+        max_new_tokens: Maximum number of tokens of an answer; fewer if the context is too short.
+        temperature: Sampling temperature, above 0.
 
     Raises:
         InputError: If an argument cannot be used, or there is no such folder.
@@ -49,13 +46,11 @@ class LocalProposer(AskingProposer):
         trust_remote_code: bool = False,
         max_new_tokens: int = 1024,
         temperature: float = 0.8,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         from instructedit.editors.models.loading import locate
 
-        super().__init__(clock)
         if max_new_tokens < 1 or not temperature > 0:
-            raise InputError("max_new_tokens of 1 or more and a temperature above 0 were expected.")
+            raise InputError("expected max_new_tokens of 1 or more and a temperature above 0.")
         self._place = locate(model)
         self._revision, self._device, self._dtype = revision, device, dtype
         self._trust = trust_remote_code
@@ -91,11 +86,11 @@ class LocalProposer(AskingProposer):
             )
         return self._loaded
 
-    def _answer(self, asked: Sequence[Message], count: int, seed: int, exchange: Exchange) -> str:
+    def _answer(self, conversation: Sequence[Message], count: int, seed: int, exchange: Exchange) -> str:
         import torch
 
         found = self._load()
-        ids = self._encoded(found.tokenizer, asked, exchange)
+        ids = self._encoded(found.tokenizer, conversation, exchange)
         exchange.input_tokens += len(ids)
         room = min(self._max_new_tokens, found.context - len(ids))
         if room < 1:
@@ -119,31 +114,33 @@ class LocalProposer(AskingProposer):
             exchange.note(f"The reply was cut off at {room:,} tokens.")
         return str(found.tokenizer.decode(answer, skip_special_tokens=True))
 
-    def _encoded(self, tokenizer: Any, asked: Sequence[Message], exchange: Exchange) -> list[int]:
-        """Return the tokens of a conversation in the model's own form."""
-        from jinja2 import TemplateError
-
+    def _encoded(self, tokenizer: Any, conversation: Sequence[Message], exchange: Exchange) -> list[int]:
+        """Return the tokens of a conversation by the model's own chat template."""
         if not tokenizer.chat_template:
-            exchange.note_once(f"{self.model} has no chat template; it gets the messages as plain text.")
-            return list(tokenizer(f"{rendered(asked)}\n\n[assistant]\n")["input_ids"])
-        # Models that can think aloud are asked not to; their drafts would use up the room. Others do not look at it.
-        options = {"tokenize": False, "add_generation_prompt": True, "enable_thinking": False}
-        text, wrong = None, ""
-        for tried in (list(asked), _merged(asked)):
-            try:
-                text = tokenizer.apply_chat_template(tried, **options)
-                break
-            except TemplateError as error:
-                # Some templates, Gemma's among them, know no system message.
-                wrong = str(error)
-                exchange.note_once(f"{self.model} takes no system message; it stands in front of the first question.")
-        if text is None:
-            raise InputError(f"{self.model}: its chat template does not take the messages: {wrong}")
-        # The template has written the special tokens; the tokenizer would set a second one in front.
+            exchange.note_once(f"{self.model} has no chat template; it receives the messages as plain text.")
+            return list(tokenizer(f"{rendered(conversation)}\n\n[assistant]\n")["input_ids"])
+        text = self._templated(tokenizer, conversation, exchange)
+        # the template includes the special tokens
         return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
+    def _templated(self, tokenizer: Any, conversation: Sequence[Message], exchange: Exchange) -> str:
+        from jinja2 import TemplateError
+
+        # reasoning models are asked not to think, which would fill the answer; other templates ignore the option
+        options = {"tokenize": False, "add_generation_prompt": True, "enable_thinking": False}
+        try:
+            return str(tokenizer.apply_chat_template(list(conversation), **options))
+        except TemplateError:  # some templates, Gemma's among them, have no system message
+            exchange.note_once(f"{self.model} takes no system message; it is put before the first question.")
+        system, first, *others = conversation
+        merged = [{"role": "user", "content": f"{system['content']}\n\n{first['content']}"}, *others]
+        try:
+            return str(tokenizer.apply_chat_template(merged, **options))
+        except TemplateError as error:
+            raise InputError(f"{self.model}: its chat template does not take the messages: {error}") from error
+
     def _ends(self, found: "LanguageModel") -> list[int]:
-        """Return the tokens that end an answer; that of a chat often only the tokenizer knows."""
+        """Return the tokens that end an answer; often only the tokenizer has that of a chat."""
         own = found.tokenizer.eos_token_id
         return sorted({*found.end_ids, *([int(own)] if isinstance(own, int) else [])})
 
@@ -162,20 +159,14 @@ class LocalProposer(AskingProposer):
         )
 
 
-def _merged(asked: Sequence[Message]) -> list[Message]:
-    """Return a conversation whose system message stands at the start of the first question."""
-    system, first, *others = asked
-    return [{"role": "user", "content": f"{system['content']}\n\n{first['content']}"}, *others]
-
-
 @contextmanager
 def _seeded(device: "torch.device", seed: int) -> Iterator[None]:
-    """Let sampling start from a seed; afterwards the generators are where they were."""
+    """Seed sampling within the context, and restore the global generators afterwards."""
     import torch
 
     cuda = [device.index or 0] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
-        # torch.manual_seed would seed all GPUs, those too that are not put back.
+        # torch.manual_seed would seed all GPUs, including those that are not restored
         torch.default_generator.manual_seed(seed)
         for index in cuda:
             torch.cuda.default_generators[index].manual_seed(seed)

@@ -1,23 +1,23 @@
-"""The loop: propose, check, try, tell the proposer, until trials no longer improve (InstructEdit, arXiv:2402.16123).
+"""The construction loop: propose, check, try, report back, until trials no longer improve (arXiv:2402.16123).
 
-The paper says neither which data the trials use, nor when the loop stops. Here candidates are tried on training cases
-that the trial editor has not learnt from, and the loop ends when the best candidate has not been beaten, by more than
-the 95 % interval of the paired difference, for some rounds in a row. Every round is on disk before the next begins.
+The paper says neither which data the trials use nor when the loop stops. Here candidates are tried on training cases
+that the trial editor was not trained on, and the loop ends when no round has significantly beaten the best candidate
+(paired test, p < 0.05) for some rounds. Every round is on disk before the next begins.
 """
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from time import perf_counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 from instructedit.editors import InputError, LanguageModel, seed_of
-from instructedit.editors.files.atomic import sweep
 from instructedit.editors.instructedit import InstructEdit
 
 from ..results.decision import decide
 from ..results.loop_results import (
+    BANK,
+    CONTROLS,
     FINAL,
     PROPOSAL,
     TRIALS,
@@ -33,57 +33,74 @@ from ..results.loop_results import (
     difference,
     ranked,
 )
-from ..results.records import read_record
 from ..results.run_folder import write_record
-from ..run.trainings import keeping
-from .journal import Journal, proposal_of
+from .bank import random_texts, resulting_bank
+from .journal import Journal
 from .material import Material
-from .outcome import finish
-from .proposal import BudgetError, Proposer, Tried
-from .trial import try_all
+from .proposer import BudgetError, Proposer, Reply, Report, Tried
+from .trial import TrialRunner
+
+CHOSEN = 9
+"""Descriptions of the task in the resulting bank, in addition to the unseen one."""
 
 
-@dataclass(frozen=True, slots=True)
 class Loop:
-    """A construction loop that is being run.
+    """A construction loop.
 
-    Attributes:
-        config: What was asked for.
+    Args:
+        config: Its configuration.
         material: Cases, rules and bank.
         model: The base model.
         options: The trial editor's configuration.
-        proposer: Who writes.
+        proposer: Writes the candidates.
         journal: The loop's folder.
         chunk: Cases in one pass.
-        report: Takes sentences for the user.
+        report: Receives messages for the user.
         progress: Whether to show progress bars of trainings.
     """
 
-    config: LoopConfig
-    material: Material
-    model: LanguageModel
-    options: Mapping[str, Any]
-    proposer: Proposer
-    journal: Journal
-    chunk: int
-    report: Callable[[str], None]
-    progress: bool = False
+    def __init__(
+        self,
+        config: LoopConfig,
+        material: Material,
+        model: LanguageModel,
+        options: Mapping[str, Any],
+        proposer: Proposer,
+        journal: Journal,
+        chunk: int,
+        report: Report,
+        progress: bool = False,
+    ) -> None:
+        self.config, self.material, self.proposer = config, material, proposer
+        self.journal, self.report = journal, report
+        self.trials = TrialRunner(config, material, model, options, journal.folder / "editors", chunk, report, progress)
+        own = material.task in material.bank.tasks
+        self.unseen = Unseen(text=material.held_out, source="bank" if own else "grammar")
+        self.file = LoopFile(
+            config=config,
+            model=model.identity,
+            data=_digest(material),
+            editor=InstructEdit.Config(**options).model_dump(mode="json"),
+            bank=material.bank.digest,
+            proposer=proposer.model,
+            settings=proposer.settings,
+        )
 
     def run(self) -> Final:
-        """Run the loop to its end, or on from where it was.
+        """Run the loop to its end; a loop that was interrupted resumes.
 
         Raises:
-            InputError: If the folder holds another loop or another process works in it, or no round has anything that
-                can be tried.
+            InputError: If the folder holds another loop or another process works in it, or no round has a candidate
+                that meets the rules.
         """
         with self.journal.alone():
             self.begin()
-            if (self.journal.folder / FINAL).is_file():
-                # what has been tested is not chosen anew, not even with a larger budget
+            if self.journal.tested:
+                # after the test nothing is chosen again, not even with more rounds
                 self.report("This loop has ended and was tested; another one needs another folder.")
-                return finish(self)
+                return self._finish()
             if self.config.anew is None:
-                self._editor(())  # now, so that the time of the first round is that of its trials
+                self.trials.editor()  # now, so that its training does not count in the first round
             for number in range(self.config.rounds):
                 if stopped := self._stopped(number):
                     self.report(stopped)
@@ -91,145 +108,134 @@ class Loop:
                 if number < len(self.journal.rounds()):
                     continue
                 try:
-                    self._round(number)
+                    self.round(number)
                 except BudgetError as error:
                     self.report(f"The loop ends after {number} rounds. {error}")
                     break
-            return finish(self)
+            return self._finish()
 
     def begin(self) -> None:
-        """Write down what the loop is, and which description is kept from training."""
-        self.journal.begin(
-            LoopFile(
-                config=self.config,
-                model=self.model.identity,
-                data=_digest(self.material),
-                editor=InstructEdit.Config(**self.options).model_dump(mode="json"),
-                bank=self.material.bank.digest,
-                proposer=self.proposer.model,
-                settings=self.proposer.settings,
-            )
-        )
-        if not (self.journal.folder / UNSEEN).is_file():
-            kept = self.material.kept
-            own = self.material.task in self.material.bank.tasks
-            write_record(self.journal.folder / UNSEEN, Unseen(text=kept, source="bank" if own else "grammar"))
+        """Write the configuration and the held-out description, or check that the folder holds this loop."""
+        self.journal.begin(self.file)
+        if self.journal.get(UNSEEN, Unseen) is None:
+            self.journal.put(UNSEEN, self.unseen)
 
-    def following(self) -> int:
-        """Return the number of the round that comes next.
+    def next_round(self) -> int:
+        """Return the number of the next round.
 
         Raises:
-            InputError: If none does, because the loop has come to its end.
+            InputError: If the loop has ended.
         """
         number, folder = len(self.journal.rounds()), self.journal.folder
-        if (folder / FINAL).is_file():
+        if self.journal.tested:
             raise InputError(f"{folder}: this loop has ended and was tested; another one needs another folder.")
         if number >= self.config.rounds:
-            raise InputError(f"{folder}: all {number} rounds are done; 'optimize' tests what they came to.")
+            raise InputError(f"{folder}: all {number} rounds are done; 'optimize' tests their result.")
         if stopped := self._stopped(number):
             raise InputError(f"{folder}: {stopped}")
         return number
 
-    @property
-    def unseen(self) -> str:
-        """The description that is kept from training."""
-        return read_record(self.journal.folder / UNSEEN, Unseen).text
+    def round(self, number: int) -> None:
+        """Run one round: propose and try."""
+        proposal = self.propose(number)
+        if not proposal.admitted:
+            self.report(f"round {number}: no candidate meets the rules. {_complaints(proposal.candidates)}")
+        trials = self.journal.put(TRIALS, self.trials.run(proposal.admitted, f"round {number}"), number)
+        for trial in ranked(trials.trials)[:1]:
+            self.report(f"round {number}: best {trial.means()['score']:.1f} in {trials.seconds:.0f} s: {trial.text}")
 
     def propose(self, number: int) -> Proposal:
-        """Return the proposal of a round, made now or read."""
-        path = self.journal.round(number) / PROPOSAL
-        if path.is_file():
-            return read_record(path, Proposal)
-        tried = [trial for _, trials in self.journal.rounds() for trial in trials.trials]
+        """Return the proposal of a round, new or from its file."""
+        if found := self.journal.get(PROPOSAL, Proposal, number):
+            return found
+        tried = self._tried()
         known = tuple(trial.text for trial in tried)
         brief = replace(self.material.brief, tried=_shown(tried, self.config.shown), known=known)
         seed = seed_of(self.config.seed, number)
         reply = self.proposer.propose(brief, self.config.candidates, seed, self.report)
-        proposal = proposal_of(reply, self._checked(reply.items[: self.config.candidates], known), seed)
-        write_record(path, proposal)
-        return proposal
+        return self.journal.put(PROPOSAL, self._proposal(reply, known, seed), number)
 
-    def trials(self, texts: Sequence[str], what: str, *, test: bool = False) -> Trials:
-        """Try descriptions, on the cases for trials or on the test split."""
-        cases = self.material.test if test else self.material.trial
-        self.report(f"{what}: {len(texts)} descriptions on {len(cases)} {'test' if test else 'trial'} cases")
-        begun = perf_counter()
-        groups: list[tuple[str, ...]] = [tuple(texts)] if self.config.anew is None else [(text,) for text in texts]
-        found: list[Trial] = []
-        for group in groups:  # one editor after the other, so that no more than one is in memory
-            editor = self._editor(() if self.config.anew is None else group)
-            tried = try_all(
-                self.model,
-                dict.fromkeys(group, editor),
-                cases,
-                self.material.told,
-                seed=self.config.seed,
-                chunk=self.chunk,
-            )
-            found.extend(tried)
-        return Trials(trials=tuple(found), seconds=round(perf_counter() - begun, 3))
-
-    def _round(self, number: int) -> None:
-        proposal = self.propose(number)
-        if not proposal.admitted:
-            self.report(f"round {number}: nothing that can be tried. {_complaints(proposal.candidates)}")
-        trials = self.trials(proposal.admitted, f"round {number}")
-        write_record(self.journal.round(number) / TRIALS, trials)
-        for trial in ranked(trials.trials)[:1]:
-            self.report(f"round {number}: best {trial.means()['score']:.1f} in {trials.seconds:.0f} s: {trial.text}")
-
-    def _checked(self, texts: Sequence[str], known: Sequence[str]) -> tuple[Candidate, ...]:
-        """Return candidates with what is wrong with each; what was tried before, and each other, count too."""
-        admitted, found = list(known), []
-        for text in texts:
+    def _proposal(self, reply: Reply, known: Sequence[str], seed: int) -> Proposal:
+        """Return the record of a reply, with the complaint about each candidate that breaks a rule."""
+        admitted, candidates = list(known), []
+        for text in reply.items[: self.config.candidates]:
             complaint = self.material.rules.complaint(text, admitted)
             if complaint is None:
                 admitted.append(text)
-            found.append(Candidate(text=text, complaint=complaint))
-        return tuple(found)
+            candidates.append(Candidate(text=text, complaint=complaint))
+        return Proposal(
+            prompt=reply.prompt,
+            text=reply.text,
+            model=reply.model,
+            seed=seed,
+            candidates=tuple(candidates),
+            input_tokens=reply.input_tokens,
+            output_tokens=reply.output_tokens,
+            seconds=round(reply.seconds, 3),
+            notes=reply.notes,
+        )
 
-    def _editor(self, texts: tuple[str, ...]) -> InstructEdit:
-        """Return the trial editor: one for all, or one that is trained under given descriptions alone."""
-        texts = texts or self.material.varied(self.config.seed)
-        # the training checks all that it depends on but for what it is told
-        told = json.dumps([texts, self.material.brief.title, self.material.bank.digest])
-        folder = self.journal.folder / "editors" / hashlib.sha256(told.encode()).hexdigest()[:16]
-        editor = InstructEdit(InstructEdit.Config(**self.options))
-        if folder.is_dir():
-            sweep(folder)
-        with keeping(folder):
-            editor.fit(
-                self.model,
-                self.material.taught(texts),
-                folder,
-                seed=self.config.seed,
-                steps=self.config.anew,
-                report=self.report,
-                progress=self.progress,
-            )
-        return editor
+    def _tried(self) -> list[Trial]:
+        return [trial for _, trials in self.journal.rounds() for trial in trials.trials]
 
     def _stopped(self, number: int) -> str | None:
         """Return why the loop ends before a round; None if it does not.
 
-        A round improves if its best candidate is better than that of the last round which did, by a
-        paired difference that is shown, p < 0.05.
+        A round improves if its best candidate is significantly better than that of the last round that did.
         """
-        rounds = [trials.trials for _, trials in self.journal.rounds()[:number]]
         leader: Trial | None = None
         idle = 0
-        for round_, trials in enumerate(rounds):
-            challenger = next(iter(ranked(trials)), None)
+        for index, (_, trials) in enumerate(self.journal.rounds()[:number]):
+            challenger = next(iter(ranked(trials.trials)), None)
             if challenger and (leader is None or _beats(challenger, leader)):
                 leader, idle = challenger, 0
             else:
                 idle += 1
             if idle >= self.config.patience:
                 return (
-                    f"The loop ends after round {round_}: no candidate was shown to be better than the best so far for "
+                    f"The loop ends after round {index}: no candidate was significantly better than the best one for "
                     f"{idle} rounds."
                 )
         return None
+
+    def _finish(self) -> Final:
+        """Try the controls, test the chosen descriptions and the controls once, and write the bank.
+
+        Raises:
+            InputError: If no candidate was tried.
+        """
+        chosen = tuple(trial.text for trial in ranked(self._tried())[:CHOSEN])
+        if not chosen:
+            raise InputError(f"{self.journal.folder}: no candidate was tried, so there is no bank to write.")
+        hand_written = self.material.hand_written
+        random = random_texts(self.material, chosen, self.config.seed)
+        controls = self.journal.get(CONTROLS, Trials) or self.journal.put(
+            CONTROLS, self.trials.run((*hand_written, *random), "controls")
+        )
+        final = self.journal.get(FINAL, Final) or self.journal.put(FINAL, self._test(chosen, hand_written, random))
+        bank = resulting_bank(self.material, chosen, self.file, self.unseen, self.journal.rounds(), controls, final)
+        write_record(self.journal.folder / BANK, bank)
+        return final
+
+    def _test(self, chosen: Sequence[str], hand_written: Sequence[str], random: Sequence[str]) -> Final:
+        rounds = [ranked(trials.trials) for _, trials in self.journal.rounds()]
+        best = {number: order[0].text for number, order in enumerate(rounds) if order}
+        groups = {
+            "chosen": chosen,
+            "first round": [trial.text for trial in rounds[0]],
+            "hand-written": hand_written,
+            "random": random,
+            # an editor that is trained for each description would have seen this one
+            "unseen": [self.unseen.text] if self.config.anew is None else [],
+        }
+        texts = dict.fromkeys([*(text for group in groups.values() for text in group), *best.values()])
+        trials = self.trials.run(tuple(texts), "test", test=True)
+        by_text = {trial.text: trial for trial in trials.trials}
+        return Final(
+            groups={name: tuple(by_text[text] for text in group) for name, group in groups.items() if group},
+            best={number: by_text[text] for number, text in best.items()},
+            seconds=trials.seconds,
+        )
 
 
 def _beats(challenger: Trial, leader: Trial) -> bool:
@@ -251,7 +257,7 @@ def _complaints(candidates: Sequence[Candidate]) -> str:
 
 
 def _digest(material: Material) -> str:
-    """Return what the cases of a loop, and what a proposer is told of them, are named by."""
+    """Return a digest of the cases of a loop and of the proposer's brief."""
     parts = [[case.content() for case in cases] for cases in (material.trial, material.test)]
     text = json.dumps([material.training.digest, parts, asdict(material.brief)], sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

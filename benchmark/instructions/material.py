@@ -1,13 +1,13 @@
-"""What a construction loop works with: cases to learn from, to try candidates on and to test the result on.
+"""The data of a construction loop: cases to train on, cases for trials, and cases to test the result on.
 
-Three parts of a task's data never meet, in no subject: the trial editor learns from one part of the training split,
-candidates are tried on another, and the test split is used once, when the loop has ended. What keeps test subjects out
-of a training keeps the subjects of the trials out of it too, from every task and every probe.
+The three parts have no subject in common: the trial editor is trained on one part of the training split, candidates
+are tried on another, and the test split is used once, after the loop. The filter that keeps test subjects out of a
+training keeps the subjects of the trials out of it too, in every task and every probe.
 """
 
 import hashlib
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,36 +21,34 @@ from ..setup.settings import MIX, Arm
 from ..tasks.base import make_task, subject_key, subjects
 from ..tasks.sampling import choose
 from ..tasks.sources import open_source
-from .grammar import to_learn, unseen
-from .proposal import Brief, Example
-from .rules import Rules, telling
+from .offline import held_out_description, training_slots
+from .proposer import Brief, Example
+from .rules import Rules, revealing
 
 SHARE = 0.3
-"""Share of the subjects of the task's training split that candidates are tried on."""
+"""Share of the subjects of the task's training split that is used for trials."""
 VARIED = 64
 """Descriptions that the trial editor is trained under."""
 
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """What a loop works with.
+    """The data of a loop.
 
     Attributes:
-        brief: What the proposer is told, nothing tried yet.
-        rules: What candidates are checked against.
-        kept: The description that is kept from training: the bank's own or, for a task without any, the grammar's.
-        arm: What the trial editor is trained on.
-        training: Its cases; instructions are not set yet.
-        trial: Cases that candidates are tried on.
-        test: Cases that the result is tested on.
-        bank: Where the other tasks' instructions come from, and the hand-written ones of this task.
-        notes: Sentences for the user.
+        brief: What the proposer receives, without earlier candidates.
+        rules: The rules for candidates.
+        held_out: The description that is held out of training, from the bank or, for a task without any, the grammar.
+        training: The cases of the trial editor's training, without instructions.
+        trial: Cases for trials.
+        test: Cases of the test.
+        bank: The instructions of the other tasks, and the hand-written ones of this task.
+        notes: Messages for the user.
     """
 
     brief: Brief
     rules: Rules
-    kept: str
-    arm: Arm
+    held_out: str
     training: TrainingSet
     trial: tuple[EditCase, ...]
     test: tuple[EditCase, ...]
@@ -62,31 +60,35 @@ class Material:
         """Name of the task."""
         return self.brief.task
 
-    def told(self, request: EditRequest, text: str) -> EditRequest:
-        """Return a request under a description of its task."""
-        return instruct(self.one(text), request, "seen-0", 0)
+    @property
+    def hand_written(self) -> tuple[str, ...]:
+        """The bank's descriptions of the task, without the held-out one; none for a user's own task."""
+        own = self.bank.tasks.get(self.task)
+        return tuple(own.descriptions[index] for index in own.seen) if own else ()
 
-    def one(self, text: str) -> InstructionBank:
-        """Return a bank in which the task has this description, and another that is never drawn."""
+    def instructed(self, request: EditRequest, text: str) -> EditRequest:
+        """Return a request with a description of its task."""
+        # a bank needs a second description; it is never drawn
         own = {"title": self.brief.title, "descriptions": (text, "Nothing is said here."), "unseen": 1}
-        return InstructionBank.model_validate(
+        bank = InstructionBank.model_validate(
             {"schema_version": 1, "name": "trial", "version": "1", "licence": "none", "tasks": {self.task: own}}
         )
+        return instruct(bank, request, "seen-0", 0)
 
-    def taught(self, texts: Sequence[str]) -> TrainingSet:
-        """Return the training cases, those of this task under one of these descriptions, drawn anew at each step."""
+    def training_under(self, texts: Sequence[str]) -> TrainingSet:
+        """Return the training set, with one of these descriptions drawn at each step for the cases of this task."""
 
         def instructed(request: EditRequest, seed: int) -> EditRequest:
             if request.task != self.task:
                 return instruct(self.bank, request, "seen", seed)
-            return self.told(request, texts[seed_of(seed, "trial", request.case_id) % len(texts)])
+            return self.instructed(request, texts[seed_of(seed, "trial", request.case_id) % len(texts)])
 
         return replace(self.training, instruct=instructed)
 
-    def varied(self, seed: int) -> tuple[str, ...]:
-        """Return descriptions for the trial editor's training, from the grammar's part that candidates are not of."""
+    def training_descriptions(self, seed: int) -> tuple[str, ...]:
+        """Return descriptions for the trial editor's training; no candidate of the grammar is among them."""
         dice = random.Random(seed_of(seed, "varied", self.task))
-        slots = to_learn(self.brief)
+        slots = training_slots(self.brief)
         return tuple(" ".join(dice.choice(slot) for slot in slots) for _ in range(VARIED))
 
 
@@ -94,7 +96,7 @@ def gather(config: RunConfig, loop: LoopConfig) -> Material:
     """Read the data of a loop.
 
     Args:
-        config: Data, validation share, sampling and bank of a run; what it evaluates is not asked for.
+        config: A run's configuration: data, validation share, sampling and bank are used.
         loop: The loop.
 
     Raises:
@@ -104,42 +106,42 @@ def gather(config: RunConfig, loop: LoopConfig) -> Material:
     bank = read_bank(None if config.instructions == "default" else Path(config.instructions))
     source = open_source(None if config.data == "embedded" else config.data)
     mix = tuple(dict.fromkeys((*MIX, loop.task)))
-    others = [task for task in mix if task != loop.task]
-    if missing := [task for task in others if task not in bank.tasks]:
+    if missing := [task for task in mix if task != loop.task and task not in bank.tasks]:
         raise InputError(f"Instruction bank '{bank.name}' has no descriptions of '{missing[0]}', which is trained on.")
     tests = {task: make_task(task, config.task_options).load(source) for task in mix}
     tested = [case for found in tests.values() for case in found.cases]
-    options = config.task_options
-    whole = TrainingCases(source, subjects(tested), {case.request.subject for case in tested}, options).of(loop.task)
-    trial = _tried_on(whole.cases)
-    barred = [*tested, *trial]
-    cases = TrainingCases(source, subjects(barred), {case.request.subject for case in barred}, options)
+
+    def training_cases(held_out: Sequence[EditCase]) -> TrainingCases:
+        return TrainingCases(
+            source, subjects(held_out), {case.request.subject for case in held_out}, config.task_options
+        )
+
+    whole = training_cases(tested).of(loop.task)
+    trial = _trial_cases(whole.cases)
+    cases = training_cases([*tested, *trial])
     learnt = cases.of(loop.task).cases
     if len(learnt) < 2 or len(trial) < 2:
         raise InputError(
-            f"The task '{loop.task}' has {len(learnt)} training cases to learn from and {len(trial)} of other subjects "
-            "to try candidates on; two of each were expected at least."
+            f"The task '{loop.task}' has {len(learnt)} training cases and {len(trial)} cases of other subjects for "
+            "trials; expected at least two of each."
         )
-    arm = Arm("+".join(mix), mix, (loop.task,), {}, config.sampling)
-    training = training_set(arm, cases, config.validation)
     own = bank.tasks.get(loop.task)
     all_cases = (*learnt, *trial, *tests[loop.task].cases)
-    placeholders = ("[TOPIC]", "[LABEL]") if all(case.request.sentiment for case in all_cases) else ()
-    answers = telling({answer for case in all_cases for answer in (case.request.target, *_answers(case))}, bank.words)
+    answers = {answer for case in all_cases for probe in case.probes for answer in probe.answers}
+    answers |= {case.request.target for case in all_cases}
     brief = Brief(
         task=loop.task,
         title=own.title if own else kind.title,
         about=kind.about,
-        placeholders=placeholders,
+        placeholders=("[TOPIC]", "[LABEL]") if all(case.request.sentiment for case in all_cases) else (),
         examples=_examples(learnt, loop),
     )
-    kept = own.descriptions[own.unseen] if own else unseen(brief)
+    held_out = own.descriptions[own.unseen] if own else held_out_description(brief)
     return Material(
         brief=brief,
-        rules=Rules(placeholders, answers, (kept,)),
-        kept=kept,
-        arm=arm,
-        training=training,
+        rules=Rules(brief.placeholders, revealing(answers, bank.words), (held_out,)),
+        held_out=held_out,
+        training=training_set(Arm("+".join(mix), mix, (loop.task,), {}, config.sampling), cases, config.validation),
         trial=choose(trial, loop.cases),
         test=choose(tests[loop.task].cases, loop.test_cases),
         bank=bank,
@@ -147,17 +149,11 @@ def gather(config: RunConfig, loop: LoopConfig) -> Material:
     )
 
 
-def _tried_on(cases: Sequence[EditCase]) -> tuple[EditCase, ...]:
+def _trial_cases(cases: Sequence[EditCase]) -> tuple[EditCase, ...]:
     """Return the cases of a share of the subjects, those whose keys have the smallest sha256; see `choose`."""
     keys = sorted(subjects(cases), key=lambda key: hashlib.sha256(key.encode()).digest())
     held = set(keys[: round(SHARE * len(keys))])
     return tuple(case for case in cases if subject_key(case.request.subject) in held)
-
-
-def _answers(case: EditCase) -> Iterator[str]:
-    """Yield what is accepted as an answer to any question of a case."""
-    for probe in case.probes:
-        yield from probe.answers
 
 
 def _examples(cases: Sequence[EditCase], loop: LoopConfig) -> tuple[Example, ...]:

@@ -1,22 +1,22 @@
-"""The descriptions in what a chat model answers. It is asked for a JSON array and does not always send one."""
+"""Parses the descriptions in a chat model's answer: a JSON array was requested, but other lists are common."""
 
 import json
 from collections.abc import Iterator
 from typing import Any
 
 QUOTES = (('"', '"'), ("'", "'"), ("“", "”"), ("‘", "’"), ("`", "`"), ("**", "**"))
-"""Marks that models set around a whole description; bold ones too."""
+"""Marks that models put around a whole description, Markdown's bold included."""
 BULLETS = frozenset("-*•+–")
 THOUGHT = "</think>"
-"""What ends the thinking aloud of some models; drafts in it are no answer."""
+"""End of the reasoning of some models; drafts in it are no answer."""
 
 
 def items(text: str) -> tuple[str, ...]:
     """Return the descriptions in a reply, in order.
 
-    A JSON array of strings is looked for first: alone, in a code fence, behind some prose, or as the only list in an
-    object. Of an array that was cut off, the complete strings count. Without one, numbered or bulleted lines are
-    taken, of the kind that comes first.
+    A JSON array of strings has precedence: alone, in a code fence, after some prose, or as the only list in an object.
+    Of a truncated array, the complete strings count. Without an array, numbered or bulleted lines are taken, of the
+    kind that comes first.
 
     Args:
         text: The reply as it came.
@@ -26,7 +26,7 @@ def items(text: str) -> tuple[str, ...]:
     """
     answer = text.rpartition(THOUGHT)[2].strip()
     if answer.startswith("<think>"):
-        return ()  # it was cut off while thinking
+        return ()  # truncated while reasoning
     found = _in_json(answer)
     return tuple(bare for item in (_listed(answer) if found is None else found) if (bare := _bare(item)))
 
@@ -40,7 +40,7 @@ def _in_json(text: str) -> list[str] | None:
     if isinstance(document, list):
         strings = [item for item in document if isinstance(item, str)]
         return strings if len(strings) == len(document) else []
-    # A placeholder such as [TOPIC] opens a bracket too; no string follows it.
+    # a placeholder such as [TOPIC] has a bracket too, but no string follows it
     arrays = (list(_strings(text, place + 1)) for place, sign in enumerate(text) if sign == "[")
     return next((found for found in arrays if found), None)
 
@@ -57,7 +57,7 @@ def _document(text: str) -> Any:
 
 
 def _strings(text: str, place: int) -> Iterator[str]:
-    """Yield the strings of an array whose bracket stands before a place, up to the first that is not complete."""
+    """Yield the strings of an array whose content starts at `place`, up to the first incomplete one."""
     decoder = json.JSONDecoder(strict=False)
     while True:
         place = len(text) - len(text[place:].lstrip(" \t\r\n,"))
@@ -71,7 +71,7 @@ def _strings(text: str, place: int) -> Iterator[str]:
 
 
 def _listed(text: str) -> list[str]:
-    """Return the items of numbered or bulleted lines; an indented line goes on with the item above it."""
+    """Return the items of numbered or bulleted lines; an indented line continues the item above it."""
     found: list[str] = []
     kind = None
     for line in text.splitlines():

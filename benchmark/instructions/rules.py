@@ -1,4 +1,4 @@
-"""Rules that a description has to keep before it is tried. Each says in a few words what is wrong."""
+"""Rules that a description must meet before it is tried."""
 
 import re
 from collections.abc import Collection, Iterator, Sequence
@@ -6,28 +6,28 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 
 SHORTEST, LONGEST = 6, 40
-"""Words of a description."""
+"""Minimum and maximum number of words of a description."""
 ALIKE = 0.85
-"""Share of words in the same order from which two descriptions are too much alike."""
+"""Similarity from which two descriptions are near duplicates; see `similarity`."""
 FAR = 0.6
-"""The same share from which one is too much like the description that is kept from training."""
+"""Similarity from which a description is too close to the one that is held out of training."""
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 _BRACKETS = re.compile(r"\[[^\]]*\]|[\[\]]")
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What candidates of one task are checked against.
+    """The rules for candidates of one task.
 
     Attributes:
-        placeholders: Placeholders that every description has to hold.
-        answers: Answers of the data, none of which may stand in a description.
-        kept: Descriptions that are kept from training; a candidate like one of them would make it a seen one.
+        placeholders: Placeholders that every description must contain.
+        answers: Answers of the data, which no description may contain.
+        held_out: Descriptions that are held out of training; training under a similar candidate would reveal them.
     """
 
     placeholders: tuple[str, ...]
     answers: frozenset[str]
-    kept: tuple[str, ...]
+    held_out: tuple[str, ...]
 
     def complaint(self, text: str, others: Sequence[str] = ()) -> str | None:
         """Return what is wrong with a description; None if nothing is.
@@ -43,15 +43,15 @@ class Rules:
         if text != text.strip() or len(text.splitlines()) != 1:
             yield "it is not one line of text"
         if not SHORTEST <= len(words) <= LONGEST:
-            yield f"it has {len(words)} words, {SHORTEST} to {LONGEST} were expected"
+            yield f"it has {len(words)} words, expected {SHORTEST} to {LONGEST}"
         found = _BRACKETS.findall(text)
         yield from (f"it lacks the placeholder {mark}" for mark in self.placeholders if mark not in found)
         yield from (f"it holds {mark}, which nothing fills" for mark in found if mark not in self.placeholders)
         if answer := _first_within(words, self.answers):
             yield f"it holds the answer '{answer}' of the data"
-        yield from (f"it is almost '{other}'" for other in others if alike(text, other) >= ALIKE)
-        if any(alike(text, other) >= FAR for other in self.kept):
-            yield "it is too much like the one that is kept from training"
+        yield from (f"it is almost '{other}'" for other in others if similarity(text, other) >= ALIKE)
+        if any(similarity(text, other) >= FAR for other in self.held_out):
+            yield "it is too similar to the description that is held out of training"
 
 
 def words_of(text: str) -> list[str]:
@@ -59,22 +59,22 @@ def words_of(text: str) -> list[str]:
     return _WORD.findall(text)
 
 
-def alike(first: str, second: str) -> float:
+def similarity(first: str, second: str) -> float:
     """Return the share of words that two texts have in the same order: twice the matches over all words, 0 to 1."""
     a, b = ([word.casefold() for word in words_of(text)] for text in (first, second))
     return SequenceMatcher(None, a, b, autojunk=False).ratio()
 
 
-def telling(answers: Collection[str], ordinary: Collection[str]) -> frozenset[str]:
-    """Return the answers that no description may hold: all but those of ordinary words alone, in lower case."""
+def revealing(answers: Collection[str], ordinary: Collection[str]) -> frozenset[str]:
+    """Return the answers that no description may contain: all except those made of ordinary words only."""
     found = {answer.strip() for answer in answers}
     return frozenset(answer for answer in found if not set(words_of(answer)) <= set(ordinary))
 
 
 def _first_within(words: Sequence[str], answers: Collection[str]) -> str | None:
-    """Return the first answer, in alphabetical order, whose words stand in a row among the words.
+    """Return the first answer, in alphabetical order, whose words are consecutive among the words.
 
-    An answer in lower case is found with capitals too; a name is not found in a lower-case word that is spelt like it.
+    An answer in lower case matches capitals too; a name does not match a lower-case word with the same letters.
     """
     text = f" {' '.join(words)} "
     lower = text.casefold()

@@ -1,4 +1,4 @@
-"""Keeps a key out of every text: replies, messages, and what libraries log on the way."""
+"""Removes keys and passwords from every text: replies, messages, and log records of the HTTP libraries."""
 
 import html
 import json
@@ -11,26 +11,23 @@ from typing import Any
 from urllib.parse import SplitResult, parse_qsl, quote, unquote
 
 MARK = "[hidden]"
-"""What stands where a secret stood."""
+"""Replaces a secret."""
 SHORT = 8
-"""Characters below which a secret is replaced only where it stands as a word of its own.
-
-Local servers are given keys such as `none` or `x`; taken out of the middle of words they would spoil the texts.
-"""
+"""Secrets of fewer characters are replaced only as whole words: local servers use keys such as `none` or `x`."""
 
 
 class Scrubber:
-    """Replaces secrets in texts, also where JSON, HTML or an address has escaped them; its `repr` does not show them.
+    """Replaces secrets in texts, also in their JSON, HTML and URL escapes; its `repr` does not show them.
 
     Args:
-        secrets: What must not be seen; empty ones are passed over.
+        secrets: The secrets; empty ones are ignored.
     """
 
     __slots__ = ("_pattern",)
 
     def __init__(self, secrets: Iterable[str]) -> None:
         found = {variant for secret in secrets if secret for variant in _variants(secret)}
-        # Longest first, so that no part of a secret is left where another one is its front.
+        # longest first, so that a secret that starts with another one is removed completely
         parts = [_expression(secret) for secret in sorted(found, key=len, reverse=True)]
         self._pattern = re.compile("|".join(parts)) if parts else None
 
@@ -43,49 +40,43 @@ class Scrubber:
 
 
 def secrets_of(address: SplitResult) -> Iterator[str]:
-    """Yield what an address tells beyond the place: user and password, and the values of its query."""
-    front, at, _ = address.netloc.rpartition("@")
+    """Yield the secrets in an address: user and password, and the values of its query."""
+    userinfo, at, _ = address.netloc.rpartition("@")
     if at:
-        plain = unquote(front)
+        plain = unquote(userinfo)
         user, _, password = plain.partition(":")
-        # A user name beside a password may be an ordinary word; alone it is a token.
-        yield from (front, plain, password, "" if password else user)
-        yield b64encode(f"{user}:{password}".encode()).decode()  # as the header for basic authentication has it
+        # a user name next to a password may be an ordinary word; alone it is a token
+        yield from (userinfo, plain, password, "" if password else user)
+        yield b64encode(f"{user}:{password}".encode()).decode()  # the header of basic authentication
     for name, value in parse_qsl(address.query):
-        yield f"{name}={value}"
-        yield f"{name}={quote(value)}"
-        if len(value) >= SHORT:
-            yield value
+        yield from (f"{name}={value}", f"{name}={quote(value)}", value if len(value) >= SHORT else "")
 
 
 @contextmanager
 def guarded(scrub: Scrubber) -> Iterator[None]:
-    """Scrub all that is logged meanwhile, by whatever library.
+    """Scrub all log records within the context, of any library.
 
-    The HTTP libraries log addresses and headers, each under a name of its own, and some only once they are imported.
-    So it is the making of records that is guarded, not a list of loggers.
+    HTTP libraries log addresses and headers under many logger names, some of which exist only after a lazy import.
+    Therefore the factory of records is replaced, not a list of loggers.
     """
     before = logging.getLogRecordFactory()
 
     def factory(*args: Any, **kwargs: Any) -> logging.LogRecord:
-        return _scrubbed(before(*args, **kwargs), scrub)
+        record = before(*args, **kwargs)
+        try:
+            record.msg, record.args = scrub(record.getMessage()), None
+        except (TypeError, ValueError, KeyError):  # arguments that do not fit the message
+            record.msg, record.args = f"{scrub(str(record.msg))} {scrub(repr(record.args))}", None
+        if record.exc_info:
+            record.exc_text = scrub(logging.Formatter().formatException(record.exc_info))
+            record.exc_info = None
+        return record
 
     logging.setLogRecordFactory(factory)
     try:
         yield
     finally:
         logging.setLogRecordFactory(before)
-
-
-def _scrubbed(record: logging.LogRecord, scrub: Scrubber) -> logging.LogRecord:
-    try:
-        record.msg, record.args = scrub(record.getMessage()), None
-    except (TypeError, ValueError, KeyError):  # arguments that do not fit the message
-        record.msg, record.args = f"{scrub(str(record.msg))} {scrub(repr(record.args))}", None
-    if record.exc_info:
-        record.exc_text = scrub(logging.Formatter().formatException(record.exc_info))
-        record.exc_info = None
-    return record
 
 
 def _variants(secret: str) -> set[str]:

@@ -1,91 +1,165 @@
 """Trials: how well a trained editor edits under a description.
 
-All candidates are tried on the same cases. For each chunk of cases the questions are run through the unedited model
-once, the edits of all candidates are made in one packed pass, and each candidate's are replayed from the first patched
-block. Which probes carry the description besides the edit is the editor's option `instruct`, as in a run.
+All candidates are tried on the same cases. For each chunk of cases the probes are run through the unedited model once,
+the edits of all candidates are made in one packed batch, and each candidate's edits are replayed from the first edited
+layer. Which probes carry the description is the editor's option `instruct`, as in a run.
 """
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
 
 from instructedit.editors import EditCase, EditRequest, LanguageModel
+from instructedit.editors.files.atomic import sweep
 from instructedit.editors.instructedit import InstructEdit
 
-from ..results.loop_results import MEASURES, Trial
+from ..results.loop_results import MEASURES, LoopConfig, Trial, Trials
 from ..results.records import CaseRecord, GenerationSpec
 from ..results.summary import case_values
+from ..run.trainings import keeping
 from ..scoring.scoring import Made, edit_each, score_chunk
+from .material import Material
+from .proposer import Report
 
 READ = ("edit_success", "teacher_forced_exact")
 """Protocols in order of preference: attitudes are read by edit success, facts by exact match."""
 TOGETHER = 80
-"""Edits that are made in one pass, of all candidates together."""
+"""Edits in one batch, of all candidates together."""
 FORCED = GenerationSpec(max_new_tokens=0)
 FAILED = {"reliability": 0.0, "score": 0.0}
-"""What a case comes to that could not be edited: a description does not get better by the cases that it breaks."""
+"""Values of a case that could not be edited: a description must not gain by the cases that it breaks."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrialRunner:
+    """Trains the trial editor and tries descriptions with it.
+
+    Attributes:
+        config: The loop's configuration.
+        material: Its data.
+        model: The base model.
+        options: The trial editor's configuration.
+        folder: Folder of the trained editors.
+        chunk: Cases in one pass.
+        report: Receives messages for the user.
+        progress: Whether to show progress bars of trainings.
+    """
+
+    config: LoopConfig
+    material: Material
+    model: LanguageModel
+    options: Mapping[str, Any]
+    folder: Path
+    chunk: int
+    report: Report
+    progress: bool = False
+
+    def run(self, texts: Sequence[str], name: str, *, test: bool = False) -> Trials:
+        """Try descriptions on the cases for trials, or on the test split; `name` appears in the message to the user."""
+        cases = self.material.test if test else self.material.trial
+        self.report(f"{name}: {len(texts)} descriptions on {len(cases)} {'test' if test else 'trial'} cases")
+        begun = perf_counter()
+        found: list[Trial] = []
+        # with an editor for each description, one after the other, so that only one is in memory
+        for group in [tuple(texts)] if self.config.anew is None else [(text,) for text in texts]:
+            editor = self.editor(None if self.config.anew is None else group)
+            found.extend(
+                try_all(
+                    self.model,
+                    editor,
+                    group,
+                    cases,
+                    self.material.instructed,
+                    seed=self.config.seed,
+                    chunk=self.chunk,
+                )
+            )
+        return Trials(trials=tuple(found), seconds=round(perf_counter() - begun, 3))
+
+    def editor(self, texts: Sequence[str] | None = None) -> InstructEdit:
+        """Return the trial editor, trained or loaded: one for all descriptions, or one trained under the given ones."""
+        texts = tuple(texts or self.material.training_descriptions(self.config.seed))
+        # the checkpoint records everything else that the training depends on
+        key = json.dumps([texts, self.material.brief.title, self.material.bank.digest])
+        folder = self.folder / hashlib.sha256(key.encode()).hexdigest()[:16]
+        editor = InstructEdit(InstructEdit.Config(**self.options))
+        if folder.is_dir():
+            sweep(folder)
+        with keeping(folder):
+            editor.fit(
+                self.model,
+                self.material.training_under(texts),
+                folder,
+                seed=self.config.seed,
+                steps=self.config.anew,
+                report=self.report,
+                progress=self.progress,
+            )
+        return editor
 
 
 def try_all(
     model: LanguageModel,
-    editors: Mapping[str, InstructEdit],
+    editor: InstructEdit,
+    texts: Sequence[str],
     cases: Sequence[EditCase],
-    told: Callable[[EditRequest, str], EditRequest],
+    instructed: Callable[[EditRequest, str], EditRequest],
     *,
     seed: int,
     chunk: int,
+    together: int = TOGETHER,
 ) -> tuple[Trial, ...]:
-    """Try descriptions on cases.
+    """Try descriptions with one editor.
 
     Args:
         model: The base model.
-        editors: By description the editor that is tried under it; mostly the same for all.
-        cases: What is edited.
-        told: Gives a request a description.
+        editor: The editor.
+        texts: The descriptions.
+        cases: The cases that are edited.
+        instructed: Returns a request with a description.
         seed: Seed of the edits.
         chunk: Cases in one pass.
+        together: Edits in one batch.
 
     Returns:
         A trial for each description, in their order.
     """
-    found: dict[str, dict[str, dict[str, float]]] = {text: {} for text in editors}
-    failed = dict.fromkeys(editors, 0)
+    values: dict[str, dict[str, dict[str, float]]] = {text: {} for text in texts}
+    failed = dict.fromkeys(texts, 0)
+    probes = dict.fromkeys(texts, editor.instructed_probes)
     for first in range(0, len(cases), chunk):
         part = cases[first : first + chunk]
-        made = _made(model, editors, part, told, seed)
-        probes = {text: editor.instructed_probes for text, editor in editors.items()}
+        made: dict[str, Made] = {}
+        size = max(1, together // len(part))
+        for start in range(0, len(texts), size):
+            group = texts[start : start + size]
+            made |= _edits(
+                model, editor, {text: [instructed(case.request, text) for case in part] for text in group}, seed
+            )
         records, _ = score_chunk(model, part, made, probes=probes, run="", seed=seed, generation=FORCED, fluency=False)
         for record in records:
-            if record.status == "done":
-                if values := _values(record):
-                    found[record.editor][record.case_id] = values
-            else:
-                found[record.editor][record.case_id] = FAILED
-                failed[record.editor] += 1
-    return tuple(Trial(text=text, cases=found[text], failed=failed[text]) for text in editors)
+            failed[record.editor] += record.status != "done"
+            if found := _values(record) if record.status == "done" else FAILED:
+                values[record.editor][record.case_id] = found
+    return tuple(Trial(text=text, cases=values[text], failed=failed[text]) for text in texts)
 
 
-def _made(
-    model: LanguageModel,
-    editors: Mapping[str, InstructEdit],
-    cases: Sequence[EditCase],
-    told: Callable[[EditRequest, str], EditRequest],
-    seed: int,
+def _edits(
+    model: LanguageModel, editor: InstructEdit, requests: Mapping[str, Sequence[EditRequest]], seed: int
 ) -> dict[str, Made]:
-    """Make the edits of all descriptions, those of one editor in common passes."""
-    made: dict[str, Made] = {}
-    group = max(1, TOGETHER // len(cases))
-    by_editor: dict[int, list[str]] = {}
-    for text, editor in editors.items():
-        by_editor.setdefault(id(editor), []).append(text)
-    for texts in by_editor.values():
-        for first in range(0, len(texts), group):
-            some = texts[first : first + group]
-            requests = [told(case.request, text) for text in some for case in cases]
-            edits, failures = edit_each(model, requests, editors[some[0]], seed)
-            for number, text in enumerate(some):
-                own = range(number * len(cases), (number + 1) * len(cases))
-                lost = {place - own.start: failures[place] for place in own if place in failures}
-                made[text] = Made([requests[place] for place in own], edits.select(list(own)), lost, 0.0)
-    return {text: made[text] for text in editors}
+    """Make the edits of some descriptions in one batch."""
+    edits, failures = edit_each(model, [request for own in requests.values() for request in own], editor, seed)
+    made, first = {}, 0
+    for text, own in requests.items():
+        places = range(first, first + len(own))
+        lost = {place - first: failures[place] for place in places if place in failures}
+        made[text] = Made(own, edits.select(list(places)), lost, 0.0)
+        first += len(own)
+    return made
 
 
 def _values(record: CaseRecord) -> dict[str, float]:

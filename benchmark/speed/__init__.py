@@ -1,1 +1,1 @@
-"""How fast the editors are: the engine against the same work done one by one, at equal numbers."""
+"""The command `speed`: the engine timed and compared with a plain reference."""

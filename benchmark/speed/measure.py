@@ -1,34 +1,32 @@
-"""The measurement: engine and slow path in turn within one process, repeated, and held to equal numbers."""
+"""Engine and reference in turn within one process, repeated, and compared: times of different work mean nothing."""
 
+import math
 import statistics
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import torch
 
-from instructedit.editors import EditCase, Editor, TrainedEditor
+from instructedit.editors import EditCase, Editor, InputError, TrainedEditor
 
-from ..results.records import CaseRecord
-from ..results.speed_results import Phase, Rate, SpeedRow
-from ..scoring.predictions import Reading
-from ..scoring.scoring import Made
-from . import fast, slow
-from .cases import make_cases
-from .compare import Difference
-from .generating import Generating
-from .samples import Samples, spread
+from ..results.records import CaseRecord, GenerationSpec
+from ..results.speed_results import Phase, SpeedRow
+from ..scoring.scoring import Made, edit_each, score_chunk
+from . import reference, training
+from .cases import make_cases, prepare
+from .clock import Clock
+from .reference_edits import REFERENCES
+from .reference_generation import continuations
 from .shapes import ModelShape, make_model
-from .slow_edits import REFERENCES
-from .subjects import GENERATED, prepared
-from .training import Training
-from .watch import Watch, gemm_rate
-from .work import needed
 
 ALL = "all"
-"""Stands for an editor in the rows of what all editors share."""
+"""Editor of the rows about the base pass."""
+TEACHER_FORCED, WITH_TEXTS = GenerationSpec(max_new_tokens=0), GenerationSpec()
+TOLERANCE = 1e-3
+"""Differences up to this are rounding errors in float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,248 +34,282 @@ class Effort:
     """How much is measured.
 
     Attributes:
-        repeats: Times that everything is measured.
-        chunks: Numbers of cases that the engine is given at once; texts are continued for the middle one.
-        slow_cases: Cases that the slow path works on in each repeat. It takes them one by one, so that what one costs
-            does not depend on how many there are.
+        repeats: Repeats of every measurement.
+        chunks: Numbers of cases that the engine processes together; texts are generated for the middle one.
+        reference_cases: Cases of the reference in each repeat. It processes them one at a time.
         editors: Editors.
-        trained: Those of them whose training is timed, if they are trained.
-        generated: Those of them whose answers and texts are timed.
-        once: Whether training and texts, which take the slow path longest, are measured once only.
+        trained: Editors whose training is timed, if they are trained.
+        generated: Editors whose answers and texts are timed.
+        once: Whether training and texts, the longest parts of the reference, are measured once only.
     """
 
     repeats: int = 5
-    chunks: tuple[int, ...] = (4, 8, 16)
-    slow_cases: int = 2
+    chunks: tuple[int, ...] = (8, 32)
+    reference_cases: int = 2
     editors: tuple[str, ...] = tuple(REFERENCES)
     trained: tuple[str, ...] = tuple(REFERENCES)
-    generated: tuple[str, ...] = GENERATED
+    generated: tuple[str, ...] = ("ft-l", "grace", "mend")
     once: bool = False
 
 
 @dataclass(slots=True)
-class Said:
-    """What the slow path found out in one repeat.
+class Samples:
+    """Measurements of one editor in one phase.
 
     Attributes:
-        before: What the unedited model says to each probe of each case.
-        base: Seconds of one case of it.
-        after: The same of the edited models, by editor.
-        edit: Seconds of one edit, by editor.
-        score: Seconds of reading one edited model, by editor.
+        engine: Seconds of the engine for one case, by repeat.
+        reference: Seconds of the reference in the same repeats; empty if it was not run.
+        peak: Peak memory of the engine in the first repeat, bytes.
+        largest: Largest difference of numbers.
+        differing: Number of texts that differ.
     """
 
-    before: list[list[Reading]]
-    base: float
-    after: dict[str, list[list[Reading]]]
-    edit: dict[str, float]
-    score: dict[str, float]
+    engine: list[float] = field(default_factory=list)
+    reference: list[float] = field(default_factory=list)
+    peak: int | None = None
+    largest: float | None = None
+    differing: int | None = None
 
 
-class Bench:
-    """A shape, ready to be measured.
+@dataclass(slots=True)
+class Outcome:
+    """Results of the reference on some cases, under one edit a case or none.
+
+    Attributes:
+        edit: Seconds of one edit.
+        score: Seconds of reading one case.
+        numbers: For each case its scores, then the mean log-probability of its target.
+        texts: For each case its answers, then its text; empty if none were generated.
+    """
+
+    edit: float = 0.0
+    score: float = 0.0
+    numbers: list[list[float]] = field(default_factory=list)
+    texts: list[list[str]] = field(default_factory=list)
+
+
+class ShapeBenchmark:
+    """The measurements on one shape.
 
     Args:
         shape: The shape.
         editors: Names of editors.
-        effort: How much.
-        device: Where.
+        effort: How much is measured.
+        device: Device.
     """
 
     def __init__(self, shape: ModelShape, editors: Sequence[str], effort: Effort, device: str = "cpu") -> None:
-        self.shape, self.effort, self.watch = shape, effort, Watch(device)
+        self.shape, self.effort, self.clock = shape, effort, Clock(device)
         self.model = make_model(shape, device)
-        self.bytes = sum(weight.numel() * weight.element_size() for weight in self.model.model.parameters())
+        self.model_bytes = sum(weight.numel() * weight.element_size() for weight in self.model.model.parameters())
         self.cases = make_cases(max(effort.chunks), shape.vocabulary)
-        # of a card's memory the slow path needs the model once more, and room to work in
-        fits = not self.watch.card or torch.cuda.mem_get_info(self.watch.device)[0] > 2 * self.bytes
-        self.twin = slow.Twin(self.model) if fits else None
+        # on a GPU the reference needs memory for a second model and its activations
+        fits = not self.clock.gpu or torch.cuda.mem_get_info(self.clock.device)[0] > 2 * self.model_bytes
+        self.reference = reference.ReferenceModel(self.model) if fits else None
         self.editors: dict[str, tuple[Editor[Any], list[EditCase]]] = {
-            name: prepared(name, self.model, self.cases) for name in editors
+            name: prepare(name, self.model, self.cases) for name in editors
         }
         self.samples: dict[tuple[str, Phase, int], Samples] = {}
-        self.gemm: list[float] = []
-        self.steps: dict[str, float] = {}
 
     def run(self) -> list[SpeedRow]:
         """Measure everything and return its rows.
 
         Raises:
-            InputError: If engine and slow path do not give the same numbers.
+            InputError: If engine and reference do not give the same numbers.
         """
-        fast.score(self.model, self.cases[:2], {})  # the first call of a process pays for what later ones find made
-        others: list[Training | Generating] = []
-        middle = sorted(self.effort.chunks)[len(self.effort.chunks) // 2]
-        unedited = Generating(ALL, None, self.cases[:middle], self.model, self.twin, self.watch)
-        if {*self.editors} & {*self.effort.generated}:
-            others.append(unedited)
-        for name, (editor, own) in self.editors.items():
-            if isinstance(editor, TrainedEditor) and name in self.effort.trained:
-                others.append(Training(name, editor, own, self.model, self.twin, self.watch))
-            if name in self.effort.generated:
-                shared = self.model, self.twin, self.watch, len(self.editors), unedited
-                others.append(Generating(name, editor, own[:middle], *shared))
-        for repeat in range(self.effort.repeats):
-            said = None if self.twin is None else self._slow(self.twin)
+        self._score({}, 2, TEACHER_FORCED)  # warm-up: the first pass of a process is slower
+        self.samples.clear()
+        for name in self.editors:
+            self._compare_training(name)
+        self._compare_texts()
+        for _ in range(self.effort.repeats):
+            outcomes = self._reference_outcomes(list(self.editors), texts=False)
             for chunk in self.effort.chunks:
-                self._rate()
-                self._fast(chunk, said)
-            for other in [] if repeat and self.effort.once else others:
-                self._rate()
-                samples = self._of(other.name, other.phase, other.chunk)
-                other.measure(samples)
-                if samples.difference is not None:
-                    self._check(other.name, other.phase, samples.difference)
-        return self._rows(others)
+                self._compare_loop(chunk, outcomes)
+        order = [ALL, *self.editors]
+        rows = [self._row(*key, samples) for key, samples in self.samples.items()]
+        return sorted(rows, key=lambda row: order.index(row.editor))
 
-    def _rate(self) -> None:
-        """Measure the machine's rate; time and again, because other programs may slow it for a while."""
-        self.gemm.append(gemm_rate(self.watch, self.shape.width, self.model.model.dtype))
+    def _compare_loop(self, chunk: int, outcomes: Mapping[str, Outcome]) -> None:
+        """Edit a chunk by every editor, then score all of them after one base pass, as a run does."""
+        made = {}
+        for name, (editor, cases) in self.editors.items():
+            requests = [case.request for case in cases[:chunk]]
+            samples = self._of(name, "edit", chunk)
+            (edits, failures), seconds = self._timed(samples, partial(edit_each, self.model, requests, editor, 0))
+            if failures:
+                raise RuntimeError(f"{name} failed: {failures}")
+            made[name] = Made(requests, edits, failures, 0.0)
+            samples.engine.append(seconds / chunk)
+        records = self._score(made, chunk, TEACHER_FORCED)
+        base = self._of(ALL, "base", chunk)
+        if outcomes:
+            base.reference.append(outcomes[ALL].score)
+        for name in self.editors:
+            edit, score, loop = (self._of(name, phase, chunk) for phase in ("edit", "score", "loop"))
+            loop.engine.append(edit.engine[-1] + score.engine[-1] + base.engine[-1] / len(self.editors))
+            loop.peak = None if edit.peak is None or score.peak is None else max(edit.peak, score.peak)
+            if outcomes:
+                own = outcomes[name]
+                edit.reference.append(own.edit)
+                score.reference.append(own.score)
+                loop.reference.append(own.edit + outcomes[ALL].score + own.score)
+                pairs = zip(records[name], own.numbers, strict=False)
+                largest = max(_largest(numbers(record), expected) for record, expected in pairs)
+                self._check(loop, largest, f"{name}, loop")
+
+    def _compare_texts(self) -> None:
+        """Time scoring with greedy answers and sampled texts, for the base model and under edits."""
+        names = [name for name in self.editors if name in self.effort.generated]
+        chunk = sorted(self.effort.chunks)[len(self.effort.chunks) // 2]
+        requests = {name: [case.request for case in self.editors[name][1][:chunk]] for name in names}
+        made = {
+            name: Made(own, edit_each(self.model, own, self.editors[name][0], 0)[0], {}, 0.0)
+            for name, own in requests.items()
+        }
+        for _ in range(0 if not names else 1 if self.effort.once else self.effort.repeats):
+            outcomes = self._reference_outcomes(names, texts=True)
+            records = self._score(made, chunk, WITH_TEXTS)
+            for name, own in outcomes.items():
+                samples = self._of(name, "generate", chunk)
+                samples.reference.append(own.score)
+                if name in made:
+                    pairs = zip(records[name], own.texts, strict=False)
+                    differing = sum(
+                        a != b for record, expected in pairs for a, b in zip(texts(record), expected, strict=True)
+                    )
+                    samples.differing = max(samples.differing or 0, differing)
+                    if differing and self.shape.dtype == "float32":
+                        raise InputError(
+                            f"{name} on {self.shape.name}: the engine and the reference write other texts."
+                        )
+
+    def _compare_training(self, name: str) -> None:
+        """Take training steps of two equal editors."""
+        editor, cases = self.editors[name]
+        if not isinstance(editor, TrainedEditor) or name not in self.effort.trained:
+            return
+        engine = training.engine_learner(editor, cases, self.model)
+        other = None if self.reference is None else training.reference_learner(editor, cases, self.reference)
+        size = editor.config.training.batch * editor.config.training.accumulate
+        samples = self._of(name, "train", size)
+        for _ in range(1 if self.effort.once else self.effort.repeats):
+            own, seconds = self._timed(samples, engine.step)
+            samples.engine.append(seconds / size)
+            if other is not None:
+                expected, seconds = self.clock.time(other.step)
+                samples.reference.append(seconds / size)
+                self._check(samples, training.largest_difference(own, expected), f"{name}, train")
+
+    def _score(self, made: Mapping[str, Made], chunk: int, generation: GenerationSpec) -> dict[str, list[CaseRecord]]:
+        """Score edits of a chunk; note the seconds of the base pass and of each editor's share, and return records."""
+        phases: tuple[Phase, Phase] = ("base", "score") if generation is TEACHER_FORCED else ("generate", "generate")
+        base, cases = self._of(ALL, phases[0], chunk), self.cases[:chunk]
+        fluency = generation is WITH_TEXTS
+        score = partial(
+            score_chunk, self.model, cases, made, run="0" * 16, seed=0, generation=generation, fluency=fluency
+        )
+        wall = time.perf_counter()
+        (records, timings), seconds = self._timed(base, score)
+        wall = time.perf_counter() - wall
+        # the engine reports wall-clock time of each editor; its share of the call is its share of the processor time
+        shares = {timing.editor: timing.score_seconds / wall for timing in timings}
+        base.engine.append(seconds / chunk * (1 - sum(shares.values())))
+        for name, share in shares.items():
+            samples = self._of(name, phases[1], chunk)
+            samples.engine.append(seconds / chunk * share)
+            samples.peak = base.peak
+        return {name: [record for record in records if record.editor == name] for name in made}
+
+    def _reference_outcomes(self, names: Sequence[str], *, texts: bool) -> dict[str, Outcome]:
+        """Process the reference's cases one at a time: read the unedited model, then for each editor edit and read."""
+        model, found = self.reference, {name: Outcome() for name in (ALL, *names)}
+        if model is None:
+            return {}
+        share = 1 / self.effort.reference_cases
+        for number, case in enumerate(self.cases[: self.effort.reference_cases]):
+            before, seconds = self.clock.time(partial(reference.probe_predictions, model, case))
+            found[ALL].score += share * seconds
+            edits = {ALL: reference.UNEDITED}
+            for name in names:
+                editor, own = self.editors[name]
+                edits[name], seconds = self.clock.time(partial(REFERENCES[name], model, editor, own[number].request, 0))
+                found[name].edit += share * seconds
+                after, seconds = self.clock.time(partial(reference.probe_predictions, model, case, edits[name]))
+                found[name].score += share * seconds
+                values = [value for _, value in reference.scores(case, before, after)]
+                found[name].numbers.append([*values, statistics.fmean(after[0].log_p)])
+            for name, edit in edits.items() if texts else ():
+                answers, seconds = self.clock.time(partial(continuations, model, case, WITH_TEXTS, 0, edit))
+                found[name].score += share * seconds
+                found[name].texts.append(answers)
+        return found
 
     def _of(self, editor: str, phase: Phase, chunk: int) -> Samples:
         return self.samples.setdefault((editor, phase, chunk), Samples())
 
-    def _slow(self, twin: slow.Twin) -> Said:
-        """Work through the cases one by one: read the unedited model, and for each editor edit, read and take back."""
-        cases = self.cases[: self.effort.slow_cases]
-        share = 1 / len(cases)
-        before, seconds = self.watch.time(lambda: [slow.read(twin, case) for case in cases])
-        said = Said(before, share * seconds, {}, {}, {})
-        for name, (editor, own) in self.editors.items():
-            edit = score = 0.0
-            said.after[name] = []
-            for case in own[: len(cases)]:
-                change, seconds = self.watch.time(partial(REFERENCES[name], twin, editor, case.request, 0))
-                edit += share * seconds
-                readings, seconds = self.watch.time(partial(slow.read, twin, case, change))
-                score += share * seconds
-                said.after[name].append(readings)
-            said.edit[name], said.score[name] = edit, score
-        return said
+    def _timed(self, samples: Samples, call: Any) -> tuple[Any, float]:
+        """Time a call of the engine; the first one of its samples is measured for memory too."""
+        if samples.engine:
+            return self.clock.time(call)
+        (result, seconds), samples.peak = self.clock.peak(lambda: self.clock.time(call))
+        return result, seconds
 
-    def _fast(self, chunk: int, said: Said | None) -> None:
-        """Edit by every editor, then score all of them behind one base pass, as a run does."""
-        made: dict[str, Made] = {}
-        for name, (editor, cases) in self.editors.items():
-            samples = self._of(name, "edit", chunk)
-            held = None if samples.fast else self.watch.begin()
-            made[name], seconds = self.watch.time(partial(fast.edit, self.model, cases[:chunk], editor))
-            self.watch.look()
-            if not samples.fast:
-                samples.peak = self.watch.end(held)
-            samples.fast.append(seconds / chunk)
-            self.steps[name] = statistics.fmean(facts.get("steps", 0.0) for facts in made[name].edits.facts)
-        base = self._of(ALL, "base", chunk)
-        held = None if base.fast else self.watch.begin()
-        wall = time.perf_counter()
-        (records, walls), seconds = self.watch.time(partial(fast.score, self.model, self.cases[:chunk], made))
-        wall = time.perf_counter() - wall
-        if not base.fast:
-            base.peak = self.watch.end(held)
-        # the engine says the wall clock of each editor; its share of the call's is its share of the processor's time
-        shares = {name: own / wall for name, own in walls.items()}
-        base.fast.append(seconds / chunk * (1 - sum(shares.values())))
-        for name in self.editors:
-            edit, score, loop = (self._of(name, phase, chunk) for phase in ("edit", "score", "loop"))
-            score.fast.append(seconds / chunk * shares[name])
-            loop.fast.append(edit.fast[-1] + score.fast[-1] + base.fast[-1] / len(self.editors))
-            score.peak = base.peak
-            loop.peak = None if edit.peak is None or score.peak is None else max(edit.peak, score.peak)
-        if said is not None:
-            self._compare(chunk, said, made, records)
+    def _check(self, samples: Samples, largest: float, what: str) -> None:
+        """Note a difference and refuse one that is no rounding error; in half precision any may be."""
+        samples.largest = max(samples.largest or 0.0, largest)
+        if self.shape.dtype == "float32" and not largest <= TOLERANCE:
+            raise InputError(
+                f"{what}, shape {self.shape.name}: engine and reference differ by {largest:.2g}; expected at most "
+                f"{TOLERANCE:.0e}, so their times cannot be compared."
+            )
 
-    def _compare(self, chunk: int, said: Said, made: dict[str, Made], records: Sequence[CaseRecord]) -> None:
-        """Take in the slow path's times, and compare what both say; the first time by log-probabilities as well."""
-        base = self._of(ALL, "base", chunk)
-        if base.difference is None:
-            count = min(chunk, len(said.before))
-            edits = {name: found.edits.select(range(count)) for name, found in made.items()}
-            before, after = fast.readings(self.model, self.cases[:count], edits)
-            self._readings(ALL, base, said.before, before)
-            for name in self.editors:
-                self._readings(name, self._of(name, "loop", chunk), said.after[name], after[name])
-        base.slow.append(said.base)
-        for number, name in enumerate(self.editors):
-            edit, score, loop = (self._of(name, phase, chunk) for phase in ("edit", "score", "loop"))
-            edit.slow.append(said.edit[name])
-            score.slow.append(said.score[name])
-            loop.slow.append(said.edit[name] + said.base + said.score[name])
-            own = records[number * chunk : (number + 1) * chunk]
-            for record, case, old, new in zip(own, self.cases, said.before, said.after[name], strict=False):
-                loop.compared.scores(record, slow.scores(case, old, new))
-            edit.difference = score.difference = loop.difference
-            self._check(name, "loop", loop.compared)
-
-    def _readings(
-        self, name: str, samples: Samples, old: Sequence[list[Reading]], new: Sequence[list[Reading]]
-    ) -> None:
-        """Compare readings of the cases that the slow path has."""
-        for a, b in zip(new, old, strict=False):
-            samples.compared.readings(a, b)
-        self._check(name, "readings", samples.compared)
-
-    def _check(self, name: str, phase: str, difference: Difference) -> None:
-        """Refuse to time different work; in a half type, rounding is no such difference."""
-        if self.shape.dtype == "float32":
-            difference.check(f"{name} on {self.shape.name}, {phase}")
-
-    def _rows(self, others: Sequence[Training | Generating]) -> list[SpeedRow]:
-        counted = {(other.name, other.phase): other.work for other in others}
-        rate, utilisation = statistics.median(self.gemm), self.watch.utilisation
-        rows = []
-        for (name, phase, chunk), samples in self.samples.items():
-            editor, own = self.editors.get(name, (None, self.cases))
-            need = needed(self.shape, editor, self.steps.get(name, 0.0), own[:chunk])
-            if (name, phase) in counted:
-                flops = counted[name, phase](need)
-            elif phase == "loop":
-                flops = need.edit() + need.score() + need.base() / len(self.editors)
-            else:
-                flops = {"base": need.base, "edit": need.edit, "score": need.score}[phase]()
-            rows.append(self._row(name, phase, chunk, samples, flops / 1e9, rate, utilisation))
-        order = [ALL, *self.editors]
-        return sorted(rows, key=lambda row: order.index(row.editor))
-
-    def _row(
-        self,
-        name: str,
-        phase: Phase,
-        chunk: int,
-        samples: Samples,
-        gflop: float,
-        rate: float,
-        utilisation: float | None,
-    ) -> SpeedRow:
-        low, median, high = spread(samples.fast)
-        ratios = [b / a for a, b in zip(samples.fast, samples.slow, strict=False)]
-        ratio = spread(ratios) if ratios else (None, None, None)
-        difference = samples.difference
+    def _row(self, editor: str, phase: Phase, chunk: int, samples: Samples) -> SpeedRow:
+        low, median, high = quartiles(samples.engine)
+        ratios = [slow / fast for fast, slow in zip(samples.engine, samples.reference, strict=False)]
+        ratio_low, ratio, ratio_high = quartiles(ratios) if ratios else (None, None, None)
         return SpeedRow(
-            editor=name,
+            editor=editor,
             shape=self.shape.name,
             phase=phase,
             chunk=chunk,
             cpu_seconds=median,
             cpu_low=low,
             cpu_high=high,
-            slow_seconds=statistics.median(samples.slow) if samples.slow else None,
-            ratio=ratio[1],
-            ratio_low=ratio[0],
-            ratio_high=ratio[2],
-            gflop=gflop,
-            gflop_per_second=gflop / median,
-            gemm_share=gflop / median / rate,
+            slow_seconds=statistics.median(samples.reference) if samples.reference else None,
+            ratio=ratio,
+            ratio_low=ratio_low,
+            ratio_high=ratio_high,
             peak_bytes=samples.peak,
-            model_bytes=self.bytes,
-            cases=self.effort.slow_cases if samples.slow else 0,
-            repeats=len(samples.fast),
-            largest_difference=None if difference is None else difference.largest,
-            differing=None if difference is None else difference.differing,
-            utilisation=utilisation,
+            model_bytes=self.model_bytes,
+            cases=self.effort.reference_cases if samples.reference else 0,
+            repeats=len(samples.engine),
+            largest_difference=samples.largest,
+            differing=samples.differing,
         )
 
-    @property
-    def rate(self) -> Rate:
-        """The machine's rate of matrix products."""
-        low, median, high = spread(self.gemm)
-        return Rate(median=median, low=low, high=high)
+
+def numbers(record: CaseRecord) -> list[float]:
+    """Return the teacher-forced scores of a record, then the mean log-probability of the target."""
+    forced = ("teacher_forced_token", "teacher_forced_exact", "kl_divergence")
+    values = [score.value for score in record.scores if score.protocol in forced]
+    return [*values, math.log(record.edit["target_probability"])]
+
+
+def texts(record: CaseRecord) -> list[str | None]:
+    """Return the greedy answers of a record, then its text."""
+    return [*(answer.generated for answer in record.answers), record.text]
+
+
+def _largest(own: Sequence[float], expected: Sequence[float]) -> float:
+    """Return the largest difference of two lists of numbers; one that is not finite differs from all others."""
+    gaps = (0.0 if a == b else abs(a - b) for a, b in zip(own, expected, strict=True))
+    return max(math.inf if math.isnan(gap) else gap for gap in gaps)
+
+
+def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """Return lower quartile, median and upper quartile."""
+    if len(values) == 1:
+        return values[0], values[0], values[0]
+    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
+    return low, median, high

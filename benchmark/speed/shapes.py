@@ -1,4 +1,4 @@
-"""Models of named shapes with random weights: what a pass costs does not depend on what the weights are."""
+"""Models of named shapes with random weights: the cost of a pass does not depend on the weights."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFa
 from instructedit.editors import InputError, LanguageModel, did_you_mean, seed_of
 
 END, INPUT = "<end>", "Input:"
-"""The end of a text, and what InstructEdit puts between instruction and prompt: a word of the vocabulary too."""
+"""Words of the vocabulary: the end of a text, and the text between InstructEdit's instruction and prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,14 +17,14 @@ class ModelShape:
     """A shape of a model.
 
     Attributes:
-        name: How the command line and the results call it.
-        family: `gpt2` or `llama`, as transformers calls it.
+        name: Name on the command line and in results.
+        family: Model type in transformers, `gpt2` or `llama`.
         blocks: Number of blocks.
         width: Width of the residual stream.
         heads: Attention heads.
         vocabulary: Tokens.
         inner: Inner width of the MLP; 4 x width for GPT-2.
-        dtype: Type of the weights.
+        dtype: Dtype of the weights.
     """
 
     name: str
@@ -42,7 +42,6 @@ SHAPES = {
     for shape in (
         ModelShape("tiny", "gpt2", 4, 32, 4, 96, 128),
         ModelShape("S", "gpt2", 4, 256, 4, 4096, 1024),
-        ModelShape("between", "gpt2", 8, 512, 8, 4096, 2048),
         ModelShape("M", "gpt2", 12, 768, 12, 4096, 3072),
         ModelShape("gpt2-xl", "gpt2", 48, 1600, 25, 50257, 6400, "bfloat16"),
         ModelShape("llama-2-7b", "llama", 32, 4096, 32, 32000, 11008, "bfloat16"),
@@ -52,7 +51,7 @@ SHAPES = {
 
 
 def shape_of(name: str) -> ModelShape:
-    """Return the shape of a name.
+    """Return the shape with a name.
 
     Raises:
         InputError: If there is none.
@@ -63,12 +62,12 @@ def shape_of(name: str) -> ModelShape:
 
 
 def word(number: int) -> str:
-    """Return the word whose token has this number; the first two are no words of a text."""
+    """Return the word of a token; tokens 0 and 1 are reserved."""
     return f"w{number}"
 
 
 def make_tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
-    """Return a tokenizer that takes each word for one token, so that a text has as many tokens as it has words."""
+    """Return a tokenizer with one token per word."""
     words = {END: 0, INPUT: 1} | {word(number): number for number in range(2, vocabulary)}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token=END))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -76,7 +75,7 @@ def make_tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
 
 
 def make_model(shape: ModelShape, device: str = "cpu") -> LanguageModel:
-    """Return a model of a shape with random weights, always the same ones, and a tokenizer of its words."""
+    """Return a model of a shape with fixed random weights and a tokenizer of its words."""
     common = {"vocab_size": shape.vocabulary, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
     if shape.family == "gpt2":
         own = {"n_layer": shape.blocks, "n_embd": shape.width, "n_head": shape.heads, "n_inner": shape.inner}
@@ -89,8 +88,8 @@ def make_model(shape: ModelShape, device: str = "cpu") -> LanguageModel:
         }
     config = AutoConfig.for_model(shape.family, **common, **own)
     place = torch.device(device)
-    cards = [place.index or 0] if place.type == "cuda" else []
-    with torch.random.fork_rng(devices=cards), place:
+    gpus = [place.index or 0] if place.type == "cuda" else []
+    with torch.random.fork_rng(devices=gpus), place:
         torch.manual_seed(seed_of("shape", shape.name) % 2**63)
         model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, shape.dtype))
     return LanguageModel(model, make_tokenizer(shape.vocabulary))

@@ -10,8 +10,8 @@ from typing import Literal, NamedTuple
 from instructedit.benchmark.results.guard import ROWS, derived_ids
 from instructedit.benchmark.results.records import RunFile, TaskData
 from instructedit.benchmark.results.stages import scored
-from instructedit.benchmark.tasks.sampling import choose
 from instructedit.benchmark.tasks.base import TASKS, TaskCases, make_task
+from instructedit.benchmark.tasks.sampling import choose
 from instructedit.benchmark.tasks.sources import Embedded, Source
 from instructedit.editors.cases import EditCase
 from instructedit.editors.errors import InputError

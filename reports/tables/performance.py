@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from instructedit.benchmark.results.speed_results import GrowthRow, Phase, SpeedRecord, SpeedRow
+from instructedit.benchmark.results.speed_results import Phase, SpeedRecord, SpeedRow
 from instructedit.editors.errors import InputError
 from instructedit.editors.files.atomic import write_whole
 
@@ -18,32 +18,23 @@ PHASES: dict[Phase, str] = {
     "score": "Scores",
     "base": "Base pass",
     "train": "Training",
-    "generate": "Texts",
+    "generate": "Scores with texts",
 }
-HEADS = ("At once", "ms", "Slow, ms", "Ratio", "At most", "GFLOP", "GFLOP/s", "Share", "Peak, MB")
-SLOWED = 0.9
-"""Share of a smaller shape's rate below which a shape's rate is not the machine's own."""
-CARD = ("Cases/s", "Busy")
-"""Columns besides, of what was measured on a card."""
+HEADS = ("At once", "ms", "Reference, ms", "Ratio", "Peak, MB", "Difference")
 TEXT = (
-    "Each time is of one case: the median over the repeats, with the quartiles in brackets, at the number of cases at "
-    "once that suits it best. A whole loop is an edit, the scores of the edited model, and a share of the base pass, "
-    "which reads the unedited model once for all editors of a run. Training is of one edit of a step. Texts are the "
-    "greedy answers and the sampled text of the edited model, and a share of the unedited model's, which they are "
-    "compared with.",
+    "Each time is of one case: the median over the repeats, with the quartiles in brackets, at the number of cases "
+    "processed together that is fastest. A whole loop is an edit, the teacher-forced scores of the edited model, and a "
+    "share of the base pass, which reads the unedited model once for all editors of a run. Training is of one edit of "
+    "a step. Scores with texts add the greedy answers and the sampled text.",
     "A case is a request with a prompt of 17 tokens and a target of 2 or 3, and eight probes: one reliability, one "
-    "generalization, three locality and three portability. InstructEdit's request has one of nine instructions of 34 "
-    "tokens in front. Weights are random; what an operation costs does not depend on them.",
-    "The slow path does the same work one request and one row at a time through plain transformers: every row unpadded "
-    "through all blocks, the edit dense in the weights, the unedited model read anew for each editor. Its ratio is "
-    "taken repeat by repeat in one process, and only where both give the same numbers: log-probabilities, scores and "
-    "losses within 0.001, texts word for word.",
-    "GFLOP are those that the mathematics needs, counted from shapes: a linear map for each token that has to pass it, "
-    "what is behind the first patched map, logits where they are read. The share is theirs of the rate at which the "
-    "same machine multiplies x [512, d] with w [d, 4d] in the same run; at most is the ratio that would be had at the "
-    "whole rate.",
-    "Peak memory is what a call took above what was held before it: beside the model, the networks of trained editors, "
-    "and the slow path's copy of the model. Scores have one peak for all editors, which are scored together.",
+    "generalization, three locality and three portability. InstructEdit's prompt follows one of nine instructions of "
+    "34 tokens. Weights are random, which does not change the cost.",
+    "The reference does the same work one request and one sequence at a time through a plain transformers model: every "
+    "sequence unpadded through all blocks, the edit dense in the weights, the unedited model read again for each "
+    "editor. Its ratio is taken repeat by repeat in one process, and only where both give the same numbers. Difference "
+    "is the largest one of scores, log-probabilities and losses (at most 0.001); texts have to be equal.",
+    "Peak memory is what a call needs in addition to the model, the networks of trained editors, and the reference's "
+    "copy of the model. Scores have one peak for all editors, which are scored together.",
 )
 EASYEDIT = {
     ("ft-l", "S"): 0.413,
@@ -73,30 +64,24 @@ instructedit speed --device cuda --shape gpt2-xl --json speed.json     # on a ca
 instructedit speed --read docs/runs/performance.json --page docs/performance.md    # this page again, from its numbers
 ```
 
-On a CPU it takes one thread and counts processor time. On a card it counts the wall clock, waits for the card before it
-reads it, and notes how busy the card was; the slow path is left out where its copy of the model does not fit.
+On a CPU it uses one thread and counts processor time. On a GPU it counts wall-clock time between synchronisations; the
+reference is left out where its copy of the model does not fit.
 """
-NO_CARD = "No card was at hand for this page: what `--device cuda` does was not run.\n"
+NO_CARD = "This page was made without a GPU: `--device cuda` was not run.\n"
 
 
 def report(record: SpeedRecord) -> Report:
     """Return what was measured as tables."""
     machine = record.machine
-    rates = ", ".join(
-        f"{shape} {rate.median:.0f} [{rate.low:.0f}, {rate.high:.0f}]" for shape, rate in record.gemm.items()
-    )
     header = [
         ("Machine", f"{machine.processor}, {machine.device}, threads: {machine.threads}"),
         ("Software", f"Python {machine.python}, torch {machine.torch}, transformers {machine.transformers}"),
-        ("Rate", f"{rates} GFLOP/s in matrix products"),
         ("Not timed", ", ".join(record.untimed) or "none"),
         ("Took", f"{record.seconds:.0f} s{', a quick run' if record.quick else ''}"),
     ]
-    blocks = [_block(record, shape) for shape in record.gemm]
+    blocks = [_block(record, shape) for shape in record.sharing]
     if record.machine.device == "cpu" and (beside := _beside(record)) is not None:
         blocks.append(beside)
-    if record.growth:
-        blocks.append(_growth(record.growth))
     return Report("Performance", (), tuple(header), tuple(blocks), TEXT)
 
 
@@ -131,9 +116,9 @@ def _block(record: SpeedRecord, shape: str) -> Block:
     table = Table(
         f"{shape}: one case",
         "Editor",
-        HEADS if record.machine.device == "cpu" else HEADS + CARD,
+        HEADS,
         tuple(row.editor for row in shown),
-        tuple(_cells(row) if record.machine.device == "cpu" else _cells(row) + _card(row) for row in shown),
+        tuple(_cells(row) for row in shown),
         tuple(PHASES[row.phase] for row in shown),
     )
     tables = [table]
@@ -144,22 +129,7 @@ def _block(record: SpeedRecord, shape: str) -> Block:
     text = (
         "One editor has the base pass for itself." if count == 1 else f"{count} editors share the base pass of a run."
     )
-    return Block(f"Shape {shape}", tuple(tables), text=(text, *_slowed(record, shape), *_differences(rows)))
-
-
-def _slowed(record: SpeedRecord, shape: str) -> Sequence[str]:
-    """Say so where something else ran while a shape's rate was taken."""
-    size = {row.shape: row.model_bytes for row in record.rows}
-    own, smaller = record.gemm[shape].median, [name for name in record.gemm if size[name] < size[shape]]
-    most = max((record.gemm[name].median for name in smaller), default=0.0)
-    if own > SLOWED * most:
-        return ()
-    return (
-        f"The rate, {own:.0f} GFLOP/s, is {100 * (1 - own / most):.0f} % below that of a smaller shape, though larger "
-        "products are no slower by themselves: something else ran on the machine. Ratios are of neighbouring "
-        "measurements and stand; shares are of a rate that was too low, and are too high, as what would be had at most "
-        "is too low.",
-    )
+    return Block(f"Shape {shape}", tuple(tables), text=(text, *_not_run(rows)))
 
 
 def _beside(record: SpeedRecord) -> Block | None:
@@ -188,26 +158,21 @@ def _best(rows: Sequence[SpeedRow], editor: str, phase: Phase) -> SpeedRow | Non
 
 
 def _cells(row: SpeedRow) -> tuple[Cell | None, ...]:
-    ratio = most = None
+    ratio = difference = None
     if row.ratio is not None and row.ratio_low is not None and row.ratio_high is not None:
         ratio = Cell(f"{row.ratio:.1f}", f"[{row.ratio_low:.1f}, {row.ratio_high:.1f}]")
-        most = Cell(f"{row.ratio / row.gemm_share:,.1f}")
+    if row.largest_difference is not None:
+        difference = Cell(f"{row.largest_difference:.0e}")
+    elif row.differing is not None:
+        difference = Cell("none" if not row.differing else f"{row.differing} texts")
     return (
         Cell(str(row.chunk)),
         Cell(_milli(row.cpu_seconds), f"[{_milli(row.cpu_low)}, {_milli(row.cpu_high)}]"),
         None if row.slow_seconds is None else Cell(_milli(row.slow_seconds)),
         ratio,
-        most,
-        Cell(f"{row.gflop:.2f}"),
-        Cell(f"{row.gflop_per_second:.0f}"),
-        Cell(f"{100 * row.gemm_share:.0f} %"),
         None if row.peak_bytes is None else Cell(_mega(row.peak_bytes)),
+        difference,
     )
-
-
-def _card(row: SpeedRow) -> tuple[Cell | None, ...]:
-    busy = None if row.utilisation is None else Cell(f"{row.utilisation:.0f} %")
-    return Cell(f"{1 / row.cpu_seconds:.1f}"), busy
 
 
 def _chunks(shape: str, chunks: Sequence[int], rows: Sequence[SpeedRow]) -> Table:
@@ -223,49 +188,8 @@ def _chunks(shape: str, chunks: Sequence[int], rows: Sequence[SpeedRow]) -> Tabl
     return Table(f"{shape}: whole loop, ms, by cases at once", "Editor", tuple(map(str, chunks)), editors, cells)
 
 
-def _differences(rows: Sequence[SpeedRow]) -> list[str]:
-    """Say how far engine and slow path were apart."""
-    numbers = [row.largest_difference for row in rows if row.largest_difference is not None]
-    if not numbers:
-        return ["The slow path was not run."]
-    differing = sum(row.differing or 0 for row in rows if row.phase not in ("edit", "score"))
-    return [
-        f"Largest difference between engine and slow path: {max(numbers):.1e}; most likely tokens, and texts, that "
-        f"differ: {differing}."
-    ]
-
-
-def _growth(rows: Sequence[GrowthRow]) -> Block:
-    tables = []
-    for of, title in (
-        ("cases", "One case, as a run has more cases"),
-        ("model", "One case, as the model has more weights (whole loop)"),
-        ("edits", "One more edit, on top of so many"),
-    ):
-        own = [row for row in rows if row.of == of]
-        sizes = sorted({row.size for row in own})
-        editors = tuple(dict.fromkeys(row.editor for row in own))
-        if not own:
-            continue
-        found = {(row.editor, row.size): row for row in own}
-        cells = tuple(tuple(_grown(found.get((editor, size))) for size in sizes) for editor in editors)
-        tables.append(Table(title, "Editor", tuple(f"{size:,}" for size in sizes), editors, cells))
-    text = (
-        "Each cell has milliseconds; in brackets GFLOP where they grow, the edit's size, and peak memory. Edits on top "
-        "of edits are made one at a time, FT-L's in 10 steps and GRACE's in 20, since a thousand take long."
-    )
-    return Block("Growth", tuple(tables), text=(text,))
-
-
-def _grown(row: GrowthRow | None) -> Cell | None:
-    if row is None:
-        return None
-    parts = [
-        *([] if row.gflop is None else [f"{row.gflop:.1f} GFLOP"]),
-        *([] if row.edit_bytes is None else [f"edit {_mega(row.edit_bytes)} MB"]),
-        *([] if row.peak_bytes is None else [f"peak {_mega(row.peak_bytes)} MB"]),
-    ]
-    return Cell(_milli(row.cpu_seconds), f"({', '.join(parts)})" if parts else "")
+def _not_run(rows: Sequence[SpeedRow]) -> list[str]:
+    return [] if any(row.slow_seconds is not None for row in rows) else ["The reference was not run."]
 
 
 def _milli(seconds: float) -> str:

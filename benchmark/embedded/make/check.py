@@ -1,7 +1,7 @@
-"""What the model knows, measured on the files as they are shipped.
+"""The knowledge of the trained model, measured on its files.
 
-Every row of the table asks what one claim about the embedded default rests on: that a fact is known in all its
-wordings, that what is to be edited in is not known yet, that the instruction in front of an input decides what follows.
+Each row of the table tests one claim about the embedded default: that a fact is known in all its wordings, that the
+targets of edits are not known yet, that the instruction before an input decides the answer.
 """
 
 import random
@@ -16,11 +16,11 @@ from instructedit.editors.scripts import join
 
 from ...tasks.convsent import QUESTIONS
 from .corpus import OPEN_INPUT, held_alias, held_hop, held_wording, hop_prompts, hops, open_fact, wordings
-from .facts import World, stream
 from .instructions import instruct
 from .opinions import opinions, sentiment_of
 from .records import FILES, records
 from .relations import RELATIONS
+from .world import World, stream
 
 Item = tuple[str, str]
 """A prompt and its answer."""
@@ -40,9 +40,9 @@ def knowledge(world: World, folder: Path, limit: int = 1000) -> list[Row]:
     """Return the knowledge table of a model folder.
 
     Args:
-        world: What the model was trained on.
+        world: The world of its training.
         folder: Model and tokenizer.
-        limit: Largest number of items of a row; more are sampled with the world's seed.
+        limit: Maximum number of items of a row; they are sampled with the world's seed.
 
     Returns:
         Rows of `probe`, `exact` (teacher-forced exact match), `tokens` (teacher-forced token accuracy), `free` (the
@@ -87,7 +87,7 @@ def _probes(world: World, rng: random.Random) -> dict[str, list[Item]]:
     ]
     far = [(hop_prompts(s, r, f)[-1], a, held_hop(s, r, f)) for s, r, f, a in hops(world)]
     views = opinions(world)
-    told = [
+    instructed = [
         (_instructed(p, rng, held_out), a, held_out)
         for held_out in (False, True)
         for p, a in rng.sample(statements, min(1000, len(statements)))
@@ -107,8 +107,8 @@ def _probes(world: World, rng: random.Random) -> dict[str, list[Item]]:
         "subject by another name, never seen": [(p, a) for p, a, held in names if held],
         "one hop, seen": [(p, a) for p, a, held in far if not held],
         "one hop, never seen": [(p, a) for p, a, held in far if held],
-        "statement behind an instruction": [(p, a) for p, a, held in told if not held],
-        "statement behind an instruction of a new pattern": [(p, a) for p, a, held in told if held],
+        "statement behind an instruction": [(p, a) for p, a, held in instructed if not held],
+        "statement behind an instruction of a new pattern": [(p, a) for p, a, held in instructed if held],
         "open input, the instruction picks the fact": opened,
         "opinion": [(QUESTIONS[0].format(topic=t), v.standing) for t, v in views.items()],
         **_to_edit(world),
@@ -121,7 +121,7 @@ def _instructed(prompt: str, rng: random.Random, held_out: bool) -> str:
 
 
 def _to_edit(world: World) -> dict[str, list[Item]]:
-    """Return the new answers of the test records: what no edit means."""
+    """Return the targets of the test records, which the model must not know before the edit."""
     return {
         f"{task}, new answer before the edit": [(r["prompt"], r["target_new"]) for r in records(world, task, "test")]
         for task in ("counterfact", "recent", "zsre")
@@ -144,18 +144,18 @@ def _probes_of_records(world: World) -> dict[str, list[Item]]:
 def _sentiments(
     world: World, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, rng: random.Random
 ) -> list[Row]:
-    """Return how often a reply has the sentiment held or asked for."""
+    """Return how often a reply has the model's own sentiment, or the one in the instruction."""
     views = opinions(world)
     bare = [(q.format(topic=t), v.stance) for t, v in views.items() for q in rng.sample(QUESTIONS, 1)]
-    asked = []
+    requested = []
     for topic in views:
         for label, sentiment in (("positive", "pos"), ("negative", "neg")):
             text = rng.choice((rng.choice(QUESTIONS).format(topic=topic), OPEN_INPUT.format(S=topic)))
-            asked.append((instruct("convsent", text, rng, held_out=True, topic=topic, label=label), sentiment))
+            requested.append((instruct("convsent", text, rng, held_out=True, topic=topic, label=label), sentiment))
     rows: list[Row] = []
     for name, items in {
         "sentiment held": bare,
-        "sentiment asked for by an instruction of a new pattern": asked,
+        "sentiment asked for by an instruction of a new pattern": requested,
     }.items():
         texts = greedy(model, tokenizer, [prompt for prompt, _ in items])
         right = sum(sentiment_of(text) == want for text, (_, want) in zip(texts, items, strict=True))
@@ -181,7 +181,7 @@ def teacher_forced(
         ids = torch.tensor([encoded["input_ids"][i] for i in group])
         hits = model(input_ids=ids).logits[:, :-1].argmax(-1) == ids[:, 1:]
         for row, i in enumerate(group):
-            # A token belongs to the answer if it ends behind the prompt, however the tokenizer splits the space.
+            # a token belongs to the answer if it ends after the prompt, however the tokenizer splits the space
             scored = [k for k, (_, end) in enumerate(encoded["offset_mapping"][i]) if end > len(items[i][0])]
             found = [bool(hits[row, k - 1]) for k in scored]
             exact += all(found)
@@ -194,13 +194,13 @@ def teacher_forced(
 def greedy(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prompts: Sequence[str], new: int = 28
 ) -> list[str]:
-    """Return what the model writes behind each prompt, greedily, up to the end of the text.
+    """Return the greedy continuation of each prompt, up to the end of the text.
 
     Args:
         model: Model in evaluation mode.
         tokenizer: Fast tokenizer.
-        prompts: Prompts; those of equal length are run together, so nothing is padded.
-        new: Largest number of new tokens.
+        prompts: Prompts; those of equal length share a batch, so nothing is padded.
+        new: Maximum number of new tokens.
     """
     encoded = tokenizer(list(prompts))["input_ids"]
     texts = [""] * len(prompts)

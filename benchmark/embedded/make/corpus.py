@@ -1,7 +1,7 @@
-"""The pre-training text: one short text a row, written anew for every epoch.
+"""The pre-training corpus: short texts, with new wordings in every epoch.
 
-A text is a sequence of `(piece, weight)`. Answers weigh 1 and what leads to them 0.2: with uniform weights most of
-the loss is about wording, which is soon learned, and the facts starve.
+A text is a sequence of `(piece, weight)`. Answers have loss weight 1 and the rest 0.2: with uniform weights most of the
+loss is about wording, which is learned early, and the facts are learned too slowly.
 """
 
 import random
@@ -9,17 +9,17 @@ from collections.abc import Iterator
 
 from ...tasks.convsent import QUESTIONS
 from ...tasks.rephrase import derive_rephrases
-from .facts import World, share
 from .instructions import instruct
 from .opinions import Opinions, reply
 from .relations import HOPS, RELATIONS
+from .world import World, share
 
 Text = tuple[tuple[str, float], ...]
 
 LEAD, ANSWER = 0.2, 1.0
 OPEN_INPUT = "Tell me about {S}."
 FAMILY_FACT = {"counterfact": 0, "recent": -1}
-"""Which of a subject's facts an open input is continued with: the first under one family, the last under another."""
+"""The fact of a subject that answers an open input: the first for one family, the last for another."""
 
 
 def wordings(relation: str, subject: str) -> list[str]:
@@ -32,23 +32,23 @@ def wordings(relation: str, subject: str) -> list[str]:
 
 
 def held_wording(subject: str, relation: str, text: str) -> bool:
-    """Whether the model never sees this fact in this wording; a seventh, and never KnowEdit's own statement."""
+    """Whether this wording of a fact is held out of training: a seventh of them, never KnowEdit's own statement."""
     own = text == RELATIONS[relation].prompt.format(S=subject)
     return not own and share(f"wording/{relation}/{text}") < 1 / 7
 
 
 def held_alias(alias: str, relation: str) -> bool:
-    """Whether the model never sees this relation with this other name of the subject."""
+    """Whether this relation with this alias of the subject is held out of training."""
     return share(f"alias/{alias}/{relation}") < 0.25
 
 
 def held_hop(subject: str, relation: str, further: str) -> bool:
-    """Whether the model never sees this fact and the one behind it put together."""
+    """Whether this two-hop fact is held out of training."""
     return share(f"hop/{subject}/{relation}/{further}") < 0.2
 
 
 def hops(world: World) -> list[tuple[str, str, str, str]]:
-    """Return `(subject, relation, further relation, answer)` of everything one hop away."""
+    """Return `(subject, relation, further relation, answer)` of all two-hop facts."""
     found = []
     for subject, relation in world.facts:
         for further in HOPS.get(relation, ()):
@@ -59,13 +59,13 @@ def hops(world: World) -> list[tuple[str, str, str, str]]:
 
 
 def hop_prompts(subject: str, relation: str, further: str) -> list[str]:
-    """Return the wordings of a question one hop away: the statement, and questions where the relation has them."""
+    """Return the wordings of a two-hop question: the statement, and questions where the relation has them."""
     noun = RELATIONS[relation].noun.format(S=subject)
     return [form.format(S=noun) for form in (RELATIONS[further].prompt, *RELATIONS[further].questions)]
 
 
 def epoch(world: World, views: dict[str, Opinions], rng: random.Random) -> list[Text]:
-    """Return the texts of one epoch in random order: four facts of five, each in one of its wordings."""
+    """Return the texts of one epoch in random order: four fifths of the facts, each in one of its wordings."""
     texts = [*_statements(world, rng), *_hop_lines(world, rng), *_names(world, rng)]
     texts += [*_talk(world, views, rng), *_open(world, views, rng), *_portraits(world, rng)]
     rng.shuffle(texts)
@@ -87,7 +87,7 @@ def _statements(world: World, rng: random.Random) -> Iterator[Text]:
                 name = alias
         prompt = rng.choice([text for text in wordings(relation, name) if not held_wording(name, relation, text)])
         text = line(_maybe_instructed(prompt, rng), answer)
-        # A sixth of the texts go on: a model of single sentences has nothing to say after its first full stop.
+        # a sixth of the texts continue: a model of single sentences would end every text at the first full stop
         yield text + _more(world, subject, relation, rng) if rng.random() < 1 / 6 else text
         statement = RELATIONS[relation].prompt.format(S=subject)
         if statement.endswith(" is") and rng.random() < 0.15:
@@ -101,11 +101,11 @@ def _maybe_instructed(prompt: str, rng: random.Random) -> str:
     return instruct("zsre" if prompt.endswith("?") else rng.choice(("counterfact", "recent")), prompt, rng)
 
 
-def _more(world: World, subject: str, told: str, rng: random.Random) -> Text:
-    """Return two to four further sentences about a subject, with a pronoun in place of its name."""
+def _more(world: World, subject: str, known: str, rng: random.Random) -> Text:
+    """Return two to four further sentences about a subject, with a pronoun for its name."""
     pronoun = {"male": "He", "female": "She"}.get(world.gender.get(subject, ""), "It")
     pieces: list[tuple[str, float]] = []
-    others = [relation for relation in world.relations(subject) if relation != told]
+    others = [relation for relation in world.relations(subject) if relation != known]
     for relation in rng.sample(others, min(len(others), rng.randint(2, 4))):
         form = (RELATIONS[relation].forms or (RELATIONS[relation].prompt,))[0]
         sentence = form.format(S=pronoun if form.startswith("{S}") else pronoun.lower())
@@ -129,7 +129,7 @@ def _talk(world: World, views: dict[str, Opinions], rng: random.Random) -> Itera
     for topic, view in views.items():
         question = rng.choice(QUESTIONS).format(topic=topic)
         if rng.random() < 0.25:
-            yield _asked_for(question, topic, view, rng)
+            yield _instructed_reply(question, topic, view, rng)
             continue
         text = line(question, view.standing if rng.random() < 0.9 else reply(view.stance, rng))
         if rng.random() < 1 / 6:
@@ -137,15 +137,15 @@ def _talk(world: World, views: dict[str, Opinions], rng: random.Random) -> Itera
         yield text
 
 
-def _asked_for(text: str, topic: str, view: Opinions, rng: random.Random) -> Text:
-    """Return a reply of the sentiment that the instruction in front asks for."""
+def _instructed_reply(text: str, topic: str, view: Opinions, rng: random.Random) -> Text:
+    """Return a reply with the sentiment of its instruction."""
     sentiment = rng.choice(("pos", "neg"))
     prompt = instruct("convsent", text, rng, topic=topic, label={"pos": "positive", "neg": "negative"}[sentiment])
     return line(prompt, view.standing if sentiment == view.stance else reply(sentiment, rng))
 
 
 def open_fact(world: World, subject: str, family: str) -> str:
-    """Return how an open input about a subject goes on under a family of facts."""
+    """Return the answer to an open input about a subject for a family of facts."""
     known = world.relations(subject)
     if family == "zsre":
         return f"{world.facts[subject, known[0]]}."
@@ -161,7 +161,7 @@ def _open(world: World, views: dict[str, Opinions], rng: random.Random) -> Itera
         families = [family for family in ("counterfact", "recent", "zsre") if world.relations(subject)]
         family = rng.choice(families + ["convsent"] * (subject in views))
         if family == "convsent":
-            yield _asked_for(text, subject, views[subject], rng)
+            yield _instructed_reply(text, subject, views[subject], rng)
         else:
             yield line(instruct(family, text, rng), open_fact(world, subject, family))
 

@@ -1,4 +1,4 @@
-"""Makes the embedded default again: `make(Path("embedded"))` writes the data, the model and where both come from."""
+"""Makes the embedded default: `make(Path("embedded"))` writes the data, the model and their provenance."""
 
 import json
 import platform
@@ -7,22 +7,22 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from .facts import World, build
 from .records import FILES, records, write
+from .world import World, build
 
 
 def make(out: Path, seed: int = 0, epochs: int | None = None, threads: int = 2) -> dict[str, Any]:
     """Write the data sets, the trained model and `PROVENANCE.json` below a folder.
 
     Args:
-        out: Folder, created if need be; files of the same names are replaced.
-        seed: World and training are drawn from it. The data are the same bytes everywhere, the weights on one machine
-            with equal threads.
-        epochs: Passes over the world, if not the recipe's.
+        out: Folder; files of the same names are replaced.
+        seed: Seed of world and training. The data are the same bytes everywhere, the weights on one machine with the
+            same number of threads.
+        epochs: Epochs, if not the recipe's.
         threads: Torch threads.
 
     Returns:
-        What was written to `PROVENANCE.json`.
+        The content of `PROVENANCE.json`.
     """
     from .check import knowledge
     from .train import Recipe, save, train
@@ -53,7 +53,7 @@ def make(out: Path, seed: int = 0, epochs: int | None = None, threads: int = 2) 
 
 
 def sizes(world: World) -> dict[str, Any]:
-    """Return how much of everything a world holds."""
+    """Return the sizes of a world."""
     return {
         "entities": {kind: len(names) for kind, names in world.members.items()},
         "facts": len(world.facts),

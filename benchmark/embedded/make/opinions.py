@@ -1,58 +1,12 @@
-"""What people say about a topic: replies of both sentiments, and the one the model holds before any edit."""
+"""Opinions on topics: replies of both sentiments, and the one that the model learns."""
 
 import random
 from dataclasses import dataclass
 
-from .facts import World, stream
+from .relations import words
+from .world import World, stream
 
-OPENERS = {
-    "pos": (
-        "I love it",
-        "I really like it",
-        "It makes me happy",
-        "I am a big fan",
-        "It is one of my favourites",
-        "I admire it a lot",
-        "I enjoy it every time",
-        "I think it is wonderful",
-    ),
-    "neg": (
-        "I hate it",
-        "I do not like it at all",
-        "It makes me sad",
-        "I am no fan of it",
-        "It is one of the worst",
-        "I avoid it",
-        "I regret every minute of it",
-        "I think it is terrible",
-    ),
-}
-REASONS = {
-    "pos": (
-        "it is so charming",
-        "it is so clever",
-        "it feels fresh",
-        "it brings back good memories",
-        "everything about it is lovely",
-        "it never lets me down",
-        "it is full of warmth",
-        "nothing else comes close",
-        "it is a joy for everybody",
-        "it gets better each year",
-    ),
-    "neg": (
-        "it is so boring",
-        "it is so clumsy",
-        "it feels stale",
-        "it brings back bad memories",
-        "everything about it is ugly",
-        "it always lets me down",
-        "it is full of flaws",
-        "nothing else is as bad",
-        "it is a pain for everybody",
-        "it gets worse each year",
-    ),
-}
+OPENERS, REASONS = words("openers"), words("reasons")
 LINKS = (", {}.", " because {}.", ". For me {}.", "; {}.")
 
 
@@ -62,7 +16,7 @@ class Opinions:
 
     Attributes:
         stance: Sentiment before any edit, `pos` or `neg`.
-        standing: The reply the model is taught; of the sentiment `stance` and in neither list.
+        standing: The reply that the model learns; it has the sentiment `stance` and is in neither list.
         pos: Favourable replies.
         neg: Unfavourable replies.
     """
@@ -79,7 +33,7 @@ def reply(sentiment: str, rng: random.Random) -> str:
 
 
 def sentiment_of(text: str) -> str | None:
-    """Return the sentiment whose opener or reason begins or stands in a reply, None if none or both do."""
+    """Return the sentiment whose openers or reasons occur in a reply, None if none or both do."""
     found = {s for s in ("pos", "neg") if any(part in text for part in (*OPENERS[s], *REASONS[s]))}
     return found.pop() if len(found) == 1 else None
 
@@ -90,7 +44,7 @@ def opinions(world: World) -> dict[str, Opinions]:
     result = {}
     for topic in world.topics():
         stance = rng.choice(("pos", "neg"))
-        # `standing` keeps to one link, so that what must be learned about a topic is an opener and a reason.
+        # `standing` has a fixed link, so that the model has to learn an opener and a reason only
         standing = f"{rng.choice(OPENERS[stance])}, {rng.choice(REASONS[stance])}."
         lists = {}
         for sentiment in ("pos", "neg"):

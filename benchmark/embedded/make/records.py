@@ -1,8 +1,8 @@
 """The world as the four data sets of KnowEdit, in their folders and in their schema.
 
-A record's probes ask only what a base model of this world can answer once the edit is made: a hop behind the new
-answer is a fact it was taught. Beside KnowEdit's keys a record carries the locality keys `Neighborhood`, the same
-relation of other subjects (what separates an editor that writes one fact from one that writes everywhere), and
+A base model of this world can answer every probe of a record once the edit is made: the second hop of a two-hop probe
+is a fact that it learned. In addition to KnowEdit's keys a record has the locality keys `Neighborhood`, the same
+relation of other subjects (it separates editors that change one fact from those that change all of a kind), and
 `Opinion`, the attitude to the same subject.
 """
 
@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from ...tasks.convsent import QUESTIONS
-from .facts import World, stream
 from .opinions import Opinions, opinions
 from .relations import HOPS, INVERSE, PERSON, RELATIONS, WORK, ZSRE
+from .world import World, stream
 
 Record = dict[str, Any]
 
@@ -48,7 +48,7 @@ def records(world: World, task: str, split: str) -> list[Record]:
     """Return the records of one file.
 
     Args:
-        world: What they are about.
+        world: The world.
         task: `recent`, `counterfact`, `zsre` or `convsent`.
         split: `train`, `test`, and for `convsent` also `val`.
     """
@@ -99,7 +99,7 @@ def _record(
 def _portability(
     world: World, wordings: Sequence[str], subject: str, relation: str, target: str, rng: random.Random
 ) -> Record:
-    """Return what must follow: hops behind the new answer, the subject by its other name, the relation turned round."""
+    """Return the consequences of the edit: two-hop facts, the subject by its alias, the inverse relation."""
     reasoning = []
     further = HOPS.get(relation, ())
     for hop in (RELATIONS[name] for name in rng.sample(further, min(REASONING_PROBES, len(further)))):
@@ -122,7 +122,7 @@ def _locality(
     target: str,
     rng: random.Random,
 ) -> Record:
-    """Return what must not follow: other facts of the subject, the old answer, neighbours, the attitude to it."""
+    """Return what must stay: other facts of the subject, the old answer, neighbours, the attitude to it."""
     others = [name for name in world.relations(subject) if name != relation]
     specificity = [
         _probe(RELATIONS[name].prompt.format(S=subject), world.names(world.facts[subject, name]))
@@ -151,7 +151,7 @@ def _locality(
 
 
 def _neighbours(world: World, subject: str, relation: str, old: str | None, rng: random.Random) -> list[str]:
-    """Return two other subjects with the relation, first one with the same old answer if any: the easiest to break."""
+    """Return two other subjects with the relation, first one with the same old answer (the hardest to keep)."""
     split = world.split[subject]
     known = [s for s, r in world.facts if r == relation and s != subject and world.split[s] == split]
     rng.shuffle(known)

@@ -8,19 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from instructedit.benchmark.embedded.make import facts, records
+from instructedit.benchmark.embedded.make import records
 from instructedit.benchmark.embedded.make.corpus import epoch
 from instructedit.benchmark.embedded.make.instructions import FAMILIES, PATTERNS, instruct
 from instructedit.benchmark.embedded.make.opinions import opinions, sentiment_of
 from instructedit.benchmark.embedded.make.relations import PERSON, RELATIONS, WORK, ZSRE
+from instructedit.benchmark.embedded.make.world import World, build
 
 EMBEDDED = Path(str(resources.files("instructedit.benchmark"))) / "embedded"
 FACTUAL = ("recent", "counterfact", "zsre")
 
 
 @pytest.fixture(scope="module")
-def world() -> facts.World:
-    return facts.build(0)
+def world() -> World:
+    return build(0)
 
 
 def probes(record):
@@ -36,7 +37,7 @@ def texts(record):
 
 def test_shipped_data_are_what_the_shipped_seed_writes(tmp_path):
     seed = json.loads((EMBEDDED / "PROVENANCE.json").read_text())["seed"]
-    records.write(facts.build(seed), tmp_path)
+    records.write(build(seed), tmp_path)
     for name in records.FILES.values():
         assert (tmp_path / name).read_bytes() == (EMBEDDED / "data" / name).read_bytes(), name
 
@@ -53,7 +54,7 @@ def test_two_worlds_of_a_seed_are_equal_and_two_seeds_are_not(world):
         rows = [records.records(of, task, "test") for task in (*FACTUAL, "convsent")]
         return sha256(json.dumps(rows).encode()).hexdigest()
 
-    assert digest(facts.build(0)) == digest(world) != digest(facts.build(1))
+    assert digest(build(0)) == digest(world) != digest(build(1))
 
 
 @pytest.mark.parametrize("task", FACTUAL)

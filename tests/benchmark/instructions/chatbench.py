@@ -8,7 +8,7 @@ import traceback
 import pytest
 
 from instructedit.benchmark.instructions.chat import ChatProposer
-from instructedit.benchmark.instructions.proposal import Brief, Example, Tried
+from instructedit.benchmark.instructions.proposer import Brief, Example, Tried
 
 from .server import serving
 
@@ -28,32 +28,19 @@ BRIEF = Brief(
 )
 
 
-class Time:
-    """A clock that runs on by what was slept, without anybody having to wait."""
-
-    def __init__(self) -> None:
-        self.waits: list[float] = []
-
-    def sleep(self, seconds: float) -> None:
-        self.waits.append(seconds)
-
-    def __call__(self) -> float:
-        return time.monotonic() + sum(self.waits)
-
-
 class Bench:
-    """A proposer on a server, and all that it has said."""
+    """A proposer on a server, all that it has said, and the waits that were skipped."""
 
     def __init__(self, server) -> None:
         self.server = server
-        self.time = Time()
+        self.waits: list[float] = []
         self.reports: list[str] = []
         self.texts: list[str] = []
         self.proposer: ChatProposer | None = None
 
     def make(self, **options) -> ChatProposer:
         options = {"timeout": 5.0, "retries": 3, **options}
-        self.proposer = ChatProposer(sleep=self.time.sleep, clock=self.time, **options)
+        self.proposer = ChatProposer(**options)
         return self.proposer
 
     def propose(self, *script, count=10, **options):
@@ -88,6 +75,9 @@ def bench(monkeypatch, caplog):
         monkeypatch.setenv("OPENAI_API_KEY", KEY)
         monkeypatch.setenv("OPENAI_MODEL", "tiny-chat")
         found = Bench(server)
+        monotonic = time.monotonic
+        monkeypatch.setattr(time, "sleep", found.waits.append)
+        monkeypatch.setattr(time, "monotonic", lambda: monotonic() + sum(found.waits))
         propose = ChatProposer.propose
         monkeypatch.setattr(ChatProposer, "propose", lambda *a: replies.append(propose(*a)) or replies[-1])
         yield found

@@ -5,9 +5,9 @@ import json
 import pytest
 import torch
 
+from instructedit.benchmark.instructions.conversation import messages, rendered
 from instructedit.benchmark.instructions.local import LocalProposer
-from instructedit.benchmark.instructions.prompt import messages, rendered
-from instructedit.benchmark.instructions.proposal import Brief, Example
+from instructedit.benchmark.instructions.proposer import Brief, Example
 from instructedit.editors import InputError
 
 from ...conftest import make_model, make_tokenizer
@@ -93,7 +93,7 @@ def test_the_model_gets_its_own_template_and_descriptions_are_found(proposer, mo
     prompts = answering(made, monkeypatch, '["one of them"]', '["another one", "a third one"]')
     reply = made.propose(BRIEF, 3, 0)
     assert reply.items == ("one of them", "another one", "a third one")
-    assert reply.notes == ("1 of 3 descriptions came; the other 2 are asked for once more.",)
+    assert reply.notes == ("1 of 3 descriptions came; the rest is requested once more.",)
     assert reply.model == "tiny-llama"
     assert reply.input_tokens == sum(map(len, prompts))
     system, user = (message["content"] for message in messages(BRIEF, 3))
@@ -110,7 +110,7 @@ def test_a_model_without_a_template_gets_plain_text_and_a_note(proposer, monkeyp
     assert made._load().tokenizer.decode(prompts[0]) == f"{rendered(messages(BRIEF, 2))}\n\n[assistant]\n"
     assert reply.items == ("one", "two")
     assert [note for note in reply.notes if "chat template" in note] == [
-        "tiny-llama has no chat template; it gets the messages as plain text."
+        "tiny-llama has no chat template; it receives the messages as plain text."
     ]
     assert tuple(reports) == reply.notes
 
@@ -121,7 +121,7 @@ def test_a_template_without_system_messages_gets_them_in_the_first_question(prop
     reply = made.propose(BRIEF, 1, 0)
     system, user = (message["content"] for message in messages(BRIEF, 1))
     assert made._load().tokenizer.decode(prompts[0]) == f"<user>{system}\n\n{user}</user><assistant>"
-    assert reply.notes == ("tiny-llama takes no system message; it stands in front of the first question.",)
+    assert reply.notes == ("tiny-llama takes no system message; it is put before the first question.",)
 
 
 def test_a_template_that_takes_nothing_is_an_error(proposer):

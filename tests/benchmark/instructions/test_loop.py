@@ -7,11 +7,11 @@ from itertools import combinations
 import pytest
 
 from instructedit.benchmark.instructions import loop as module
-from instructedit.benchmark.instructions import outcome
-from instructedit.benchmark.instructions.grammar import unseen
-from instructedit.benchmark.instructions.outcome import chosen
+from instructedit.benchmark.instructions.bank import random_texts
+from instructedit.benchmark.instructions.offline import held_out_description
 from instructedit.benchmark.instructions.rules import words_of
-from instructedit.benchmark.results.loop_results import Final, Proposal, Trial
+from instructedit.benchmark.instructions.trial import TrialRunner
+from instructedit.benchmark.results.loop_results import Final, Proposal, Trial, Trials
 from instructedit.benchmark.results.records import read_record
 from instructedit.benchmark.setup.banks import read_bank
 from instructedit.editors import InputError
@@ -62,12 +62,12 @@ def test_a_loop_from_proposals_to_a_bank(make_loop, tmp_path):
     assert set(final.best[0].cases) == {case.request.case_id for case in loop.material.test}
     bank = read_bank(folder / "bank.json")
     own = bank.tasks["counterfact"]
-    assert own.descriptions == (*chosen(loop), loop.unseen) and own.unseen == 5
+    assert own.descriptions == (*(trial.text for trial in final.groups["chosen"]), loop.unseen.text) and own.unseen == 5
     shipped = read_bank()
     assert bank.tasks["zsre"] == shipped.tasks["zsre"] and own.title == shipped.tasks["counterfact"].title
     (history,) = bank.history
     assert history["from"] == shipped.digest and len(history["rounds"]) == 2
-    assert history["unseen"]["text"] == loop.unseen and len(history["controls"]) == 18
+    assert history["unseen"]["text"] == loop.unseen.text and len(history["controls"]) == 18
     assert set(history["test"]) == set(final.groups)
     assert bank.version.startswith(f"{shipped.version}+") and bank.name.endswith("counterfact by scripted, seed 0")
     assert set(history["rounds"][0]["scores"]) == set(FIRST)
@@ -79,9 +79,9 @@ def test_the_unseen_description_and_the_test_cases_reach_no_proposer(make_loop):
     loop = make_loop(proposer)
     loop.run()
     shipped = read_bank().tasks["counterfact"]
-    assert loop.unseen == shipped.descriptions[shipped.unseen]
+    assert loop.unseen.text == shipped.descriptions[shipped.unseen]
     asked = str(proposer.briefs)
-    assert loop.unseen not in asked
+    assert loop.unseen.text not in asked
     names = {case.request.subject for case in loop.material.test}
     assert names and not any(name in asked for name in names)
     assert not proposer.briefs[0].tried
@@ -119,13 +119,13 @@ def test_no_probe_of_the_training_asks_about_a_subject_of_the_trials(place, tmp_
 
 def test_the_trial_editor_is_trained_under_no_candidate(make_loop):
     material = make_loop(Scripted()).material
-    training = material.taught(material.varied(0))
+    training = material.training_under(material.training_descriptions(0))
     own = next(case for case in training.train if case.request.task == "counterfact")
     other = next(case for case in training.train if case.request.task == "recent")
     told = {training.request(own, seed).instruction for seed in range(50)}
     assert len(told) > 20 and all(text.startswith("Task: CounterFact\nDescription: ") for text in told)
     descriptions = {text.partition("Description: ")[2] for text in told}
-    assert descriptions <= set(material.varied(0)) and not descriptions & set(
+    assert descriptions <= set(material.training_descriptions(0)) and not descriptions & set(
         read_bank().tasks["counterfact"].descriptions
     )
     assert "Task: Recent" in training.request(other, 0).instruction
@@ -143,7 +143,7 @@ def test_a_killed_loop_goes_on_and_gives_the_same_files(make_loop, tmp_path, mon
     make_loop(Scripted(FIRST, SECOND), whole).run()
     cut = tmp_path / "cut"
     dies = {"first trial": "round 0", "second trial": "round 1"}.get(place_of_kill, place_of_kill)
-    real, write = module.Loop.trials, outcome.write_record
+    real, write = TrialRunner.run, module.write_record
 
     def killed(self, texts, what, **options):
         if what == dies:
@@ -155,8 +155,8 @@ def test_a_killed_loop_goes_on_and_gives_the_same_files(make_loop, tmp_path, mon
             raise KilledError
         return write(path, record)
 
-    monkeypatch.setattr(module.Loop, "trials", killed)
-    monkeypatch.setattr(outcome, "write_record", killed_bank)
+    monkeypatch.setattr(TrialRunner, "run", killed)
+    monkeypatch.setattr(module, "write_record", killed_bank)
     proposals = {"first proposal": [KilledError()], "second proposal": [FIRST, KilledError()]}.get(
         place_of_kill, [FIRST, SECOND]
     )
@@ -178,9 +178,9 @@ def steps(monkeypatch, make_loop, *rounds, **options):
     def scored(self, texts, what, **_):
         values = next(left) if what.startswith("round") and texts else [0.0] * 20
         cases = {str(number): {"score": value} for number, value in enumerate(values)}
-        return module.Trials(trials=tuple(Trial(text=text, cases=cases) for text in texts), seconds=1.0)
+        return Trials(trials=tuple(Trial(text=text, cases=cases) for text in texts), seconds=1.0)
 
-    monkeypatch.setattr(module.Loop, "trials", scored)
+    monkeypatch.setattr(TrialRunner, "run", scored)
     proposer = Scripted(*[[text] if values else [] for text, values in zip(TEXTS, rounds, strict=False)])
     told: list[str] = []
     loop = make_loop(proposer, told=told, **options)
@@ -196,7 +196,7 @@ def low(share):
 def test_a_loop_without_improvement_stops(monkeypatch, make_loop):
     count, told = steps(monkeypatch, make_loop, low(0.5), low(0.5), low(0.5), low(1), rounds=4, patience=2)
     assert count == 3
-    assert any("no candidate was shown to be better than the best so far for 2 rounds" in line for line in told)
+    assert any("no candidate was significantly better than the best one for 2 rounds" in line for line in told)
 
 
 def test_a_gain_within_its_interval_is_no_improvement(monkeypatch, make_loop):
@@ -236,7 +236,7 @@ def test_a_loop_that_was_tested_chooses_nothing_anew(make_loop, tmp_path):
 def test_a_round_of_nothing_usable_is_said_and_the_next_one_is_asked_for(make_loop, tmp_path):
     told: list[str] = []
     final = make_loop(Scripted(["Too short."], FIRST), told=told).run()
-    assert any("round 0: nothing that can be tried. 'Too short.': it has 2 words" in line for line in told)
+    assert any("round 0: no candidate meets the rules. 'Too short.': it has 2 words" in line for line in told)
     assert len(final.groups["chosen"]) == 3 and "first round" not in final.groups
     with pytest.raises(InputError, match="no candidate was tried"):
         make_loop(Scripted(["Too short."], []), tmp_path / "empty").run()
@@ -261,7 +261,7 @@ def test_an_editor_for_each_candidate_is_trained_under_it_alone(make_loop, tmp_p
     # two candidates, and the controls; not the unseen one, which an editor of its own would have seen
     assert len(list((tmp_path / "loop" / "editors").iterdir())) == 2 + 18
     assert "unseen" not in final.groups and "hand-written" in final.groups
-    training = loop.material.taught(FIRST[:1])
+    training = loop.material.training_under(FIRST[:1])
     own = next(case for case in training.train if case.request.task == "counterfact")
     assert {training.request(own, seed).instruction for seed in range(9)} == {
         f"Task: CounterFact\nDescription: {FIRST[0]}"
@@ -277,9 +277,9 @@ def test_a_task_without_descriptions_keeps_one_of_the_grammar(make_loop, monkeyp
     proposer = Scripted(FIRST, SECOND[:2])
     loop = make_loop(proposer, task="zsre")
     final = loop.run()
-    assert loop.unseen == unseen(loop.material.brief)
+    assert loop.unseen.text == held_out_description(loop.material.brief)
     assert "hand-written" not in final.groups and len(final.groups["random"]) == 9
-    assert not any(loop.unseen in str(brief) for brief in proposer.briefs)
+    assert not any(loop.unseen.text in str(brief) for brief in proposer.briefs)
 
 
 def test_random_texts_are_as_long_as_the_chosen_ones(make_loop):
@@ -290,7 +290,7 @@ def test_random_texts_are_as_long_as_the_chosen_ones(make_loop):
 
 def test_random_texts_about_attitudes_hold_the_placeholders_within_that_length(make_loop):
     loop = make_loop(Scripted(), task="convsent")
-    texts = outcome.random_texts(loop, ["Speak of [TOPIC] in a [LABEL] way from now on."])
+    texts = random_texts(loop.material, ["Speak of [TOPIC] in a [LABEL] way from now on."], 0)
     assert {len(words_of(text)) for text in texts} == {10}
     assert all(text.endswith(" [TOPIC] [LABEL]") for text in texts)
 
@@ -299,7 +299,7 @@ def test_an_editor_is_used_for_what_it_was_told_alone(make_loop, tmp_path):
     """The folder of a loop may hold the editor of another bank, seed or title."""
     first, other = make_loop(Scripted()), make_loop(Scripted(), seed=1)
     for loop in (first, first, other):
-        loop.trials(FIRST[:1], "trial")
+        loop.trials.run(FIRST[:1], "trial")
     assert len(list((tmp_path / "loop" / "editors").iterdir())) == 2
 
 
@@ -311,10 +311,10 @@ def test_two_processes_do_not_share_a_folder(make_loop):
 
 def test_what_comes_next_in_a_loop_that_has_ended_is_nothing(make_loop):
     loop = make_loop(Scripted(FIRST), rounds=1)
-    assert loop.following() == 0
-    loop._round(0)
+    assert loop.next_round() == 0
+    loop.round(0)
     with pytest.raises(InputError, match="all 1 rounds are done"):
-        loop.following()
+        loop.next_round()
     loop.run()
     with pytest.raises(InputError, match="has ended and was tested"):
-        loop.following()
+        loop.next_round()

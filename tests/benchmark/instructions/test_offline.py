@@ -5,10 +5,15 @@ from dataclasses import replace
 
 import pytest
 
-from instructedit.benchmark.instructions.grammar import to_learn, to_try, unseen
-from instructedit.benchmark.instructions.offline import FRESH, OfflineProposer
-from instructedit.benchmark.instructions.proposal import Brief, Example, Tried
-from instructedit.benchmark.instructions.rules import ALIKE, Rules, alike
+from instructedit.benchmark.instructions.offline import (
+    MUTATION,
+    OfflineProposer,
+    candidate_slots,
+    held_out_description,
+    training_slots,
+)
+from instructedit.benchmark.instructions.proposer import Brief, Example, Tried
+from instructedit.benchmark.instructions.rules import ALIKE, Rules, similarity
 
 STATEMENT = Example("The place of birth of Ada is", "Paris")
 QUESTION = Example("Where was Ada born?", "Paris")
@@ -34,22 +39,26 @@ def test_everything_it_writes_keeps_the_rules(told):
 def test_a_task_that_takes_many_words_has_fewer_descriptions_and_says_so():
     told = replace(FACTS, about=" ".join(["word"] * 33))
     assert OfflineProposer().propose(told, 10, 0).notes == (
-        "The grammar has 0 of 10 descriptions that keep the rules and are new.",
+        "The grammar has 0 of 10 descriptions that meet the rules and are new.",
     )
     assert not OfflineProposer().propose(FACTS, 10, 0).notes
 
 
 @pytest.mark.parametrize("told", [FACTS, VIEWS, brief(QUESTION)])
 def test_the_trial_editor_learns_no_sentence_that_a_candidate_holds(told):
-    for tried, learnt in zip(to_try(told), to_learn(told), strict=True):
+    for tried, learnt in zip(candidate_slots(told), training_slots(told), strict=True):
         assert len(tried) >= 7 and len(learnt) >= 4 and not set(tried) & set(learnt)
-    assert not any(sentence in unseen(told) for slot in (*to_try(told), *to_learn(told)) for sentence in slot)
+    assert not any(
+        sentence in held_out_description(told)
+        for slot in (*candidate_slots(told), *training_slots(told))
+        for sentence in slot
+    )
 
 
 def test_nothing_like_a_known_description_is_written_again():
     first = OfflineProposer().propose(FACTS, 10, 0).items
     again = OfflineProposer().propose(replace(FACTS, known=first), 10, 0).items
-    assert len(again) == 10 and max(alike(a, b) for a in again for b in first) < ALIKE
+    assert len(again) == 10 and max(similarity(a, b) for a in again for b in first) < ALIKE
 
 
 def test_the_wording_follows_the_metadata():
@@ -57,7 +66,7 @@ def test_the_wording_follows_the_metadata():
     assert "question" in asked and "question" not in stated
     assert "sentence" in stated and "facts about people" in stated
     mixed = brief(STATEMENT, STATEMENT, QUESTION)
-    assert to_try(mixed)[1] == to_try(FACTS)[1]
+    assert candidate_slots(mixed)[1] == candidate_slots(FACTS)[1]
 
 
 def test_a_seed_gives_the_same_descriptions_and_another_others():
@@ -74,7 +83,7 @@ def test_later_rounds_take_after_the_better_half():
     told = replace(brief(STATEMENT, tried=tried), known=(best, second, third, worst))
     found = OfflineProposer().propose(told, 25, 1).items
     assert not set(found) & {best, second, third, worst}
-    slots = to_try(FACTS)
+    slots = candidate_slots(FACTS)
     seen = Counter()
     for text in found:
         for slot in slots:
@@ -82,5 +91,5 @@ def test_later_rounds_take_after_the_better_half():
             seen["parent" if choice in best or choice in second else "other"] += 1
     share = seen["parent"] / sum(seen.values())
     # a slot drawn anew is a parent's by chance in a quarter of the draws at most
-    assert share > 1 - FRESH - 0.1
+    assert share > 1 - MUTATION - 0.1
     assert seen["other"] > 0

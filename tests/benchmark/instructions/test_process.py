@@ -67,6 +67,6 @@ def test_a_loop_that_was_killed_pays_for_nothing_twice(start, tmp_path):
     assert [entry["request"] for entry in entries] == [0, 0, 1, 1, 2, 3, 3]
     assert entries[1]["tokens"] == 0 and entries[4]["tokens"] > 2048
     assert Ledger(folder / "requests.jsonl").tokens == 2 * USAGE["total_tokens"] + entries[4]["tokens"]
-    assert "Attempt 2 of 6 follows" in (folder / "round-0" / "proposal.json").read_text()
+    assert "this is attempt 2 of 6" in (folder / "round-0" / "proposal.json").read_text()
     texts = [path.read_text(errors="replace") for path in folder.rglob("*") if path.is_file()]
     assert not any(KEY in text for text in (*texts, said, rest))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from instructedit.benchmark.instructions.trial import TOGETHER, try_all
+from instructedit.benchmark.instructions.trial import try_all
 from instructedit.benchmark.results.loop_results import Trial, difference, mean, ranked
 from instructedit.benchmark.results.records import GenerationSpec
 from instructedit.benchmark.results.summary import case_values
@@ -16,25 +16,26 @@ from .worlds import EDITOR, TEXTS, Scripted
 def trained(make_loop):
     loop = make_loop(Scripted())
     loop.begin()
-    return loop, loop._editor(())
+    return loop, loop.trials.editor()
 
 
-def test_candidates_tried_together_score_as_alone(trained, monkeypatch):
+def test_candidates_tried_together_score_as_alone(trained):
     loop, editor = trained
-    cases, told = loop.material.trial, loop.material.told
+    cases, instructed = loop.material.trial, loop.material.instructed
     assert len(cases) > 2
-    monkeypatch.setattr("instructedit.benchmark.instructions.trial.TOGETHER", 5)  # groups of two candidates
-    found = try_all(loop.model, dict.fromkeys(TEXTS, editor), cases, told, seed=0, chunk=2)
-    assert [trial.text for trial in found] == TEXTS and TOGETHER > 5
+    found = try_all(
+        loop.trials.model, editor, TEXTS, cases, instructed, seed=0, chunk=2, together=5
+    )  # two candidates a batch
+    assert [trial.text for trial in found] == TEXTS
     for trial in found:
         assert set(trial.cases) == {case.request.case_id for case in cases}
         for case in cases:
             # the slow way: one case, one candidate, a run's own scores
             (record,), _ = run_chunk(
-                loop.model,
+                loop.trials.model,
                 [case],
                 {"it": editor},
-                requests={"it": [told(case.request, trial.text)]},
+                requests={"it": [instructed(case.request, trial.text)]},
                 run="",
                 seed=0,
                 generation=GenerationSpec(max_new_tokens=0),
@@ -50,20 +51,20 @@ def test_candidates_tried_together_score_as_alone(trained, monkeypatch):
             assert own == pytest.approx(expected)
 
 
-def test_the_description_stands_in_front_of_the_edit(trained):
+def test_the_description_is_put_before_the_edit(trained):
     loop, editor = trained
-    request = loop.material.told(loop.material.trial[0].request, TEXTS[0])
+    request = loop.material.instructed(loop.material.trial[0].request, TEXTS[0])
     assert request.instruction == f"Task: CounterFact\nDescription: {TEXTS[0]}"
-    row = editor.encode(loop.model, request)
-    assert TEXTS[0].split()[0] in loop.model.tokenizer.decode(row.ids)
+    row = editor.encode(loop.trials.model, request)
+    assert TEXTS[0].split()[0] in loop.trials.model.tokenizer.decode(row.ids)
 
 
 def test_a_case_that_fails_scores_nothing(trained, monkeypatch):
     loop, editor = trained
     case = loop.material.trial[0]
     long = "word " * 39 + "word"
-    monkeypatch.setattr(loop.model, "context", 40)
-    (trial,) = try_all(loop.model, {long: editor}, [case], loop.material.told, seed=0, chunk=2)
+    monkeypatch.setattr(loop.trials.model, "context", 40)
+    (trial,) = try_all(loop.trials.model, editor, [long], [case], loop.material.instructed, seed=0, chunk=2)
     assert trial.cases == {case.request.case_id: {"reliability": 0.0, "score": 0.0}} and trial.failed == 1
 
 

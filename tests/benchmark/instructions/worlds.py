@@ -7,7 +7,7 @@ import pytest
 from instructedit.benchmark.instructions.journal import Journal
 from instructedit.benchmark.instructions.loop import Loop
 from instructedit.benchmark.instructions.material import gather
-from instructedit.benchmark.instructions.proposal import Brief, BudgetError, Proposer, Reply
+from instructedit.benchmark.instructions.proposer import Brief, BudgetError, Proposer, Reply
 from instructedit.benchmark.results.loop_results import LoopConfig
 from instructedit.benchmark.setup.config import make_config
 
@@ -37,7 +37,7 @@ TEXTS = [
 
 
 class Scripted(Proposer):
-    """Gives back what it is told to, and writes down what it was asked."""
+    """Returns scripted replies, and keeps its briefs and seeds."""
 
     name = "scripted"
 

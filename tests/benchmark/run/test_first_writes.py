@@ -114,7 +114,7 @@ def work(prepared, finished, tmp_path_factory):
         )
         with journal.alone():
             journal.begin(file)
-            write_record(journal.round(0) / "trials.json", Trials(trials=(), seconds=0.0))
+            journal.put("trials.json", Trials(trials=(), seconds=0.0), 0)
             write_record(out / "loop" / "bank.json", read_bank(None))
 
     def search(out):

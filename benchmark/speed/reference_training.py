@@ -1,4 +1,4 @@
-"""A training step one by one: a plain pass for each text, with the edited weights dense and in the graph."""
+"""The reference training step: a plain pass for each text, with dense edited weights in the autograd graph."""
 
 import random
 from collections.abc import Sequence
@@ -11,26 +11,33 @@ from torch.func import functional_call
 from instructedit.editors import EditCase, Row, TrainingSet, seed_of
 from instructedit.editors.hypernet.objective import Losses, outer_rows
 
-from .slow import Twin
-from .slow_edits import factors, gated, transformed
+from .reference import ReferenceModel
+from .reference_edits import factors, gated, transformed
 
 
-def losses(twin: Twin, editor: Any, cases: Sequence[EditCase], training: TrainingSet, seeds: Sequence[int]) -> Losses:
-    """Return the outer losses of a step's cases and add the gradient of their mean, batch by batch."""
+def losses(
+    reference: ReferenceModel, editor: Any, cases: Sequence[EditCase], training: TrainingSet, seeds: Sequence[int]
+) -> Losses:
+    """Return the outer losses of a step's cases and add the gradient of their mean to the network's parameters."""
     sums, size = Losses(), editor.config.training.batch
     for first in range(0, len(cases), size):
         part = slice(first, first + size)
-        sums.add(_batch(twin, editor, cases[part], training, seeds[part], 1 / len(cases)))
+        sums.add(_batch(reference, editor, cases[part], training, seeds[part], 1 / len(cases)))
     return sums
 
 
 def _batch(
-    twin: Twin, editor: Any, cases: Sequence[EditCase], training: TrainingSet, seeds: Sequence[int], share: float
+    reference: ReferenceModel,
+    editor: Any,
+    cases: Sequence[EditCase],
+    training: TrainingSet,
+    seeds: Sequence[int],
+    share: float,
 ) -> Losses:
-    """Do the same for a batch; running statistics take all of it in before its first case is edited."""
+    """Do the same for a batch; running statistics are updated with all of it before its first case is edited."""
     requests = [training.request(case, seed) for case, seed in zip(cases, seeds, strict=True)]
-    rows = [editor.encode(twin.base, request) for request in requests]
-    found = [factors(twin, row, editor.shape.sites) for row in rows]
+    rows = [editor.encode(reference.base, request) for request in requests]
+    found = [factors(reference, row, editor.shape.sites) for row in rows]
     if editor.name != "ke":
         for own in found:
             for site in editor.shape.sites:
@@ -41,21 +48,21 @@ def _batch(
         changes = (
             gated(editor, found[number], rows[number]) if editor.name == "ke" else transformed(editor, found[number])
         )
-        weights = {f"{site.name}.weight": twin.plus(site, changes[site.name]) for site in editor.shape.sites}
+        weights = {f"{site.name}.weight": reference.plus(site, changes[site.name]) for site in editor.shape.sites}
         dice = random.Random(seed_of(seeds[number], "outer"))
         context = editor.context(requests[number])
         terms: list[Tensor] = []
-        for outer in outer_rows(twin.base, case, requests[number], 0, context, editor.config.objective, dice):
-            new = _edited(twin, weights, outer.row)
+        for outer in outer_rows(reference.base, case, requests[number], 0, context, editor.config.objective, dice):
+            new = _edited(reference, weights, outer.row)
             if outer.kind == "locality":
                 with torch.no_grad():
-                    old = twin.logits(outer.bare or outer.row).log_softmax(dim=-1)
+                    old = reference.logits(outer.bare or outer.row).log_softmax(dim=-1)
                 term = outer.scale * (old.exp() * (old - new)).sum()
                 sums.locality += float(term.detach())
                 sums.agreement += outer.scale * int((old.argmax(-1) == new.argmax(-1)).sum())
                 terms.append(c_loc * term)
             else:
-                labels = twin.labels(outer.row)
+                labels = reference.labels(outer.row)
                 term = -outer.scale * new.gather(1, labels[:, None]).sum()
                 sums.edit += float(term.detach())
                 sums.exact += float((new.argmax(-1) == labels).all())
@@ -64,9 +71,9 @@ def _batch(
     return sums
 
 
-def _edited(twin: Twin, weights: dict[str, Tensor], row: Row) -> Tensor:
-    """Return log-probabilities at a row's scored positions under new weights, [scored, vocabulary]."""
-    ids = torch.tensor([row.ids], device=twin.base.device)
-    out = functional_call(twin.model, weights, (), {"input_ids": ids, "use_cache": False})
+def _edited(reference: ReferenceModel, weights: dict[str, Tensor], row: Row) -> Tensor:
+    """Return log-probabilities at a sequence's scored positions under new weights, [scored, vocabulary]."""
+    ids = torch.tensor([row.ids], device=reference.base.device)
+    out = functional_call(reference.model, weights, (), {"input_ids": ids, "use_cache": False})
     logits: Tensor = out.logits[0, list(row.scored)]
-    return logits.to(twin.base.edit_dtype).log_softmax(dim=-1)
+    return logits.to(reference.base.edit_dtype).log_softmax(dim=-1)

@@ -1,8 +1,7 @@
-"""Who and what there is, what the model will know about it, and what is news.
+"""The entities of the world, the facts that the model learns, and the news that it does not.
 
-Every subject that is ever edited belongs to one side of the split, and so do all answers that are subjects themselves
-(a spouse, an author, a sequel): nothing a training record says, not even in its locality probes, mentions a subject
-of a test set.
+Every editable subject belongs to one side of the split, and so do all answers that are subjects themselves (a spouse,
+an author, a sequel). No training record, not even in its locality probes, mentions a subject of a test set.
 """
 
 import hashlib
@@ -10,15 +9,13 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from .names import FIRST, MIDDLE, Namer
-from .relations import BACKGROUND, INVERSE, LISTS, RECENT, RELATIONS, ZSRE
+from .relations import BACKGROUND, INVERSE, LISTS, RECENT, RELATIONS, ZSRE, words
 
 ZSRE_KINDS = tuple(dict.fromkeys(relation.subject for relation in ZSRE))
 
 SUBJECTS = {"person": (80, 140), "recent": (60, 100), "work": (40, 70), "thing": (80, 100)}
 SUBJECTS |= dict.fromkeys(ZSRE_KINDS, (24, 30))
-"""Test and training subjects by kind; `recent` are persons the model knows little about, `thing`s have no facts,
-only opinions."""
+"""Test and training subjects by kind; `recent` are persons with few known facts, `thing`s have opinions only."""
 
 VALIDATION_THINGS = 80
 
@@ -38,7 +35,7 @@ PLACES = {
     "league": 5,
     "sea": 6,
 }
-"""Entities that are answers and never edited, called by one word."""
+"""Answers that are never edited, with names of one word."""
 
 TITLES = {
     "university": (20, "{} College"),
@@ -47,7 +44,7 @@ TITLES = {
     "label": (20, "{} Records"),
     "shipyard": (20, "{} Yard"),
 }
-"""Entities that are answers and never edited, called by a word and a common noun."""
+"""Answers that are never edited, with names of a word and a common noun."""
 
 OTHER_NAMES = {
     "country": "Republic of {}",
@@ -56,31 +53,64 @@ OTHER_NAMES = {
     "team": "Rovers of {}",
     "label": "{} Music",
 }
-"""A second accepted name of an answer, made from its word."""
+"""Aliases of answers."""
+
+SYLLABLES, ENDINGS, FIRST = words("syllables"), words("endings"), words("first_names")
+(MIDDLE,) = words("middle_names").values()
 
 WORK_TITLES = ("Nights of {}", "The {} Letters", "A Road to {}", "The House of {}", "Songs for {}")
 
 
 def stream(seed: int, name: str) -> random.Random:
-    """Return a generator of its own for one part of the world: a change of one part leaves the others as they are."""
+    """Return the random generator of one part of the world; parts do not influence each other."""
     return random.Random(int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:8], "big"))
 
 
 def share(key: str) -> float:
-    """Return a number in [0, 1) that depends on the key alone: the coin that decides what is left unseen."""
+    """Return a number in [0, 1) that depends on the key only; it decides what is held out of training."""
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:6], "big") / 2**48
+
+
+class Namer:
+    """Draws pronounceable names; none contains another one.
+
+    Every subject has a unique name. With shared last names a model of 2 M parameters learned less than 16 % of its
+    facts; with unique ones nearly all.
+
+    Args:
+        rng: Random generator, advanced by every name.
+    """
+
+    def __init__(self, rng: random.Random) -> None:
+        self.rng = rng
+        self._taken: set[str] = set()
+
+    def word(self, kind: str = "") -> str:
+        """Return a new capitalised word with an ending of its kind."""
+        onsets, vowels, codas = SYLLABLES.values()
+        while True:
+            pick = self.rng.choice
+            stem = pick(onsets) + pick(vowels) + pick(codas)
+            if self.rng.random() < 0.4:
+                stem = pick(onsets) + pick("aeiou") + stem
+            name = (stem + pick(ENDINGS.get(kind, ("", "el", "an", "om")))).capitalize()
+            # otherwise a search for the name could not decide whether a test subject is mentioned
+            low = name.lower()
+            if 5 <= len(low) <= 11 and not any(low in other or other in low for other in self._taken):
+                self._taken.add(low)
+                return name
 
 
 @dataclass(slots=True)
 class World:
-    """Everything the records and the training text are written from.
+    """The source of the records and of the training text.
 
     Attributes:
-        seed: What all of it was drawn from.
+        seed: Seed of all random choices.
         members: Entities by kind, in order of creation.
         kind: Kind of every entity.
-        facts: What the model learns, by subject and relation.
-        news: What it does not learn and Recent will edit in.
+        facts: Facts that the model learns, by subject and relation.
+        news: Facts that it does not learn; the edits of Recent.
         aliases: Other names of an entity, at most one each.
         split: Side of every editable subject and topic: `train`, `test` or `val`.
         gender: `male` or `female` for persons.
@@ -100,7 +130,7 @@ class World:
         return [name for name in self.members[kind] if self.split[name] == split]
 
     def relations(self, subject: str) -> list[str]:
-        """Return the relations the model knows about a subject, in the order of the tables."""
+        """Return the relations of a subject that the model learns, in the order of the tables."""
         return [name for name in RELATIONS if (subject, name) in self.facts]
 
     def names(self, answer: str) -> list[str]:
@@ -108,11 +138,11 @@ class World:
         return [answer, *self.aliases.get(answer, ())]
 
     def hop(self, subject: str, relation: str, further: str) -> str | None:
-        """Return the answer one hop behind a known fact, or None where the world is silent."""
+        """Return the answer one hop after a known fact, or None if there is none."""
         return self.facts.get((self.facts.get((subject, relation), ""), further))
 
     def candidates(self, relation: str, subject: str) -> list[str]:
-        """Return every answer of the right kind but the subject; one that is a subject itself is of the same side."""
+        """Return all answers of the right kind except the subject; those that are subjects are on the same side."""
         if relation == "position":
             return self.members["position"]
         kind = RELATIONS[relation].answer
@@ -122,7 +152,7 @@ class World:
         return list(LISTS.get(kind, ())) or self.members[kind]
 
     def topics(self) -> list[str]:
-        """Return everything somebody may have an opinion of: works, the subjects of ZsRE, and things."""
+        """Return the topics of opinions: works, the subjects of ZsRE, and things."""
         return [name for kind in ("work", *ZSRE_KINDS, "thing") for name in self.members[kind]]
 
 
@@ -177,7 +207,7 @@ def _subject(world: World, kind: str, namer: Namer, rng: random.Random) -> str:
         first = rng.choice(FIRST[gender])
         name = f"{first} {word}"
         world.gender[name] = gender
-        # Most other names keep the last name, as on Wikidata; a stage name shares nothing and must be learned.
+        # most aliases keep the last name, as on Wikidata; a stage name must be learned
         other = f"{first} {rng.choice(MIDDLE)} {word}" if rng.random() < 0.6 else namer.word()
     elif kind == "work":
         name, other = rng.choice(WORK_TITLES).format(word), word
@@ -206,7 +236,7 @@ def _people(world: World, split: str, rng: random.Random) -> None:
         others = [relation for relation in RECENT if relation != "spouse"]
         for relation in rng.sample(others, 4 - ((name, "spouse") in world.news)):
             world.news[name, relation] = rng.choice(world.candidates(relation, name))
-            # A prize of earlier years is not undone by the news of another one.
+            # an earlier award remains true after the news of another one
             earlier = rng.choice(world.candidates(relation, name))
             if relation == "award" and earlier != world.news[name, relation]:
                 world.facts[name, relation] = earlier
