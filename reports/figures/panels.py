@@ -13,7 +13,7 @@ from instructedit.benchmark.results.suite_results import SeedMean, SuiteGroup
 
 from ..tables.captions import DAGGER
 from ..tables.columns import Column
-from ..tables.versus import seeds_of
+from ..tables.suite_comparisons import seeds_of
 from .results import WORDS
 from .style import Look
 

@@ -7,7 +7,7 @@ from instructedit.benchmark.results.suite_results import SuiteGroup
 
 from ..tables.captions import DAGGER
 from ..tables.columns import stages
-from ..tables.versus import seeds_of
+from ..tables.suite_comparisons import seeds_of
 from .panels import grid, key, legend, mark, percent
 from .results import WORDS, Drawing, Number, Results, csv_rows, made_of, main_column, number
 from .style import TWO_COLUMNS, editor_looks

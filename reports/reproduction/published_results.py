@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from instructedit.benchmark.results.records import Measure, RunFile
 
-from ..tables.entries import Address
+from ..tables.paper_numbers import Address
 
 
 class Fact(BaseModel):

@@ -9,16 +9,15 @@ from typing import Any
 from instructedit.benchmark.results.forms import OURS
 from instructedit.editors.errors import InputError
 
-from ..render.sheet import Sheet
-from ..render.table import Block, Cell, Report, Table
-from ..tables.captions import model as model_words
+from ..render.report import Block, Cell, Report, Sheet, Table
 from ..tables.captions import paper_footer
 from ..tables.columns import interval, stages
-from ..tables.entries import SETTINGS, TABLE3, Entry, Gaps, entries
-from ..tables.paper import TITLES
+from ..tables.paper_numbers import SETTINGS, TABLE3, Entry, Gaps, entries
+from ..tables.paper_tables import TITLES
 from ..tables.protocol_choice import PUBLISHED, WORDS, label
+from ..tables.run_facts import model as model_words
+from ..tables.run_facts import suite_header
 from ..tables.sources import Choice, read_groups
-from ..tables.suite_tables import suite_header
 from .published_results import Published, PublishedCell, published
 from .verdicts import Line, Verdict, as_published, directions, given, pairs, scale, scaled, values
 
@@ -47,9 +46,9 @@ def reproduce(
             table.
     """
     if table not in SETTINGS:
-        raise InputError(f"'{table}' is nothing to reproduce; one of {', '.join(SETTINGS)} was expected.")
+        raise InputError(f"'{table}' is nothing to reproduce; expected one of {', '.join(SETTINGS)}.")
     if not 0 <= tolerance < math.inf:
-        raise InputError(f"--tolerance: found {tolerance}; a number of points from 0 was expected.")
+        raise InputError(f"--tolerance: found {tolerance}, expected a number of points from 0.")
     choice, facts = protocol or PUBLISHED, published()
     groups, warnings = read_groups(directories, Choice(SETTINGS[table], schedule))
     every = entries(table, groups, choice)

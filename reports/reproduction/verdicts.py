@@ -8,7 +8,7 @@ from typing import Literal
 from instructedit.benchmark.results.forms import OURS
 
 from ..tables.columns import Column
-from ..tables.entries import FIGURE4C, SEEN_UNSEEN, TABLE1, TABLE3, Address, Entry, Gap, Gaps
+from ..tables.paper_numbers import FIGURE4C, SEEN_UNSEEN, TABLE1, TABLE3, Address, Entry, Gap, Gaps
 from .published_results import Published, PublishedCell
 
 SCALING = ("recent", "counterfact", "convsent")
@@ -160,7 +160,7 @@ def given(cell: PublishedCell) -> bool:
 
 def at(entry: Entry) -> Address:
     """Return an entry's address by its method: the paper knows no names of ours."""
-    return entry.address._replace(editor=entry.method)
+    return entry.address._replace(editor=entry.editor.method)
 
 
 def scale(column: Column) -> float:

@@ -13,7 +13,7 @@ from instructedit.benchmark.results.guard import Admission, read_run
 from instructedit.benchmark.results.records import CaseRecord, Score, parse_record
 from instructedit.editors.errors import InputError
 
-from .captions import controls
+from .run_facts import controls
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,7 +75,7 @@ def verdicts(groups: dict[str, tuple[Trial, ...]]) -> Iterator[str]:
         for other in (HAND_WRITTEN, RANDOM, FIRST)
         if other in groups and (found := difference(groups[CHOSEN], groups[other]))
     }
-    words = {"better": "better", "behind": "worse", "tie": "no difference shown"}
+    words = {"better": "better", "worse": "worse", "tie": "no difference shown"}
     for (other, found), p in zip(tested.items(), holm([found.p for found in tested.values()]), strict=True):
         word = words[decide(found.difference, p, SCORE.protocol)]
         ends = interval(SCORE, found.low, found.high, "+")

@@ -55,7 +55,7 @@ def test_descriptions_of_ones_own_are_tried(call):
     [
         ("try", ["Too short."], "'Too short.': it has 2 words, 6 to 40 were expected."),
         ("optimize", ["--proposer", "ofline"], "Unknown proposer 'ofline'. Did you mean 'offline'?"),
-        ("optimize", ["--proposer", "local"], "--writer was expected"),
+        ("optimize", ["--proposer", "local"], "expected --writer"),
         ("optimize", ["--candidates", 0], "--candidates: Input should be greater than or equal to 1, found 0."),
     ],
 )

@@ -238,7 +238,7 @@ def test_a_stopped_run_says_that_nothing_is_lost(place, tmp_path, monkeypatch):
     monkeypatch.setattr(schedules, "run_chunk", stop)
     code, _, err = start(place, "--out", tmp_path)
     assert code == 130
-    assert "the same command goes on from it" in err
+    assert "re-running the same command resumes" in err
 
 
 def test_an_invalid_run_does_not_end_well(place, tmp_path, monkeypatch):
@@ -259,7 +259,7 @@ def test_an_invalid_run_does_not_end_well(place, tmp_path, monkeypatch):
 
 def test_the_embedded_world_needs_a_folder(tmp_path):
     (tmp_path / "file").write_text("")
-    assert "a folder was expected" in refused(call("embedded", "--out", tmp_path / "file"))
+    assert "expected a folder" in refused(call("embedded", "--out", tmp_path / "file"))
 
 
 SUITE = """
