@@ -31,21 +31,9 @@ Anew = Annotated[
     int | None, Option(metavar="STEPS", help="Train an editor for each candidate, for STEPS steps, not one for all.")
 ]
 Seed = Annotated[int, Option(help="Seed of all sampling.")]
-ProposerName = Annotated[str, Option(metavar="offline|openai|local", help="Who writes descriptions.")]
-Candidates = Annotated[int, Option(help="Descriptions per round.")]
-Rounds = Annotated[int, Option(help="Maximum number of rounds.")]
-Patience = Annotated[int, Option(help="Rounds without a better candidate after which the loop ends.")]
-Examples = Annotated[int, Option(help="Training cases shown to the writer.")]
-Shown = Annotated[int, Option(help="Earlier candidates shown to the writer, the best and the worst.")]
-Writer = Annotated[str | None, Option(metavar="DIR_OR_HUB_ID", help="Chat model of the proposer 'local'.")]
-Budget = Annotated[int | None, Option(help="Maximum number of tokens for 'openai', prompts and answers.")]
-Timeout = Annotated[float, Option(help="Seconds without a byte after which 'openai' retries.")]
-Retries = Annotated[int, Option(help="Maximum number of retries of 'openai' per request.")]
-Rate = Annotated[float | None, Option(help="Maximum number of requests of 'openai' per minute.")]
 
 
-@app.command()
-def propose(  # typer reads the options from the parameters; `_loop` reads the values from the context
+def _write(
     context: typer.Context,
     task: Task,
     out: Out,
@@ -61,20 +49,36 @@ def propose(  # typer reads the options from the parameters; `_loop` reads the v
     trust_remote_code: TrustRemoteCode = False,
     device: Device = None,
     threads: Threads = None,
-    proposer: ProposerName = "offline",
-    candidates: Candidates = 10,
-    rounds: Rounds = 5,
-    patience: Patience = 2,
-    examples: Examples = 4,
-    shown: Shown = 6,
-    writer: Writer = None,
-    budget: Budget = None,
-    timeout: Timeout = 120.0,
-    retries: Retries = 5,
-    requests_per_minute: Rate = None,
+    proposer: Annotated[str, Option(metavar="offline|openai|local", help="Who writes descriptions.")] = "offline",
+    candidates: Annotated[int, Option(help="Descriptions per round.")] = 10,
+    rounds: Annotated[int, Option(help="Maximum number of rounds.")] = 5,
+    patience: Annotated[int, Option(help="Rounds without a better candidate after which the loop ends.")] = 2,
+    examples: Annotated[int, Option(help="Training cases shown to the writer.")] = 4,
+    shown: Annotated[int, Option(help="Earlier candidates shown to the writer, the best and the worst.")] = 6,
+    writer: Annotated[str | None, Option(metavar="DIR_OR_HUB_ID", help="Chat model of the proposer 'local'.")] = None,
+    budget: Annotated[int | None, Option(help="Maximum number of tokens for 'openai', prompts and answers.")] = None,
+    timeout: Annotated[float, Option(help="Seconds without a byte after which 'openai' retries.")] = 120.0,
+    retries: Annotated[int, Option(help="Maximum number of retries of 'openai' per request.")] = 5,
+    requests_per_minute: Annotated[
+        float | None, Option(help="Maximum number of requests of 'openai' per minute.")
+    ] = None,
 ) -> None:
-    """Write, check and print the descriptions of the next round; nothing is tried."""
+    """Run `propose` or `optimize`: they share all options, whose values are read from the context."""
     loop = _loop(context.params)
+    if context.info_name == "propose":
+        _propose(loop, out)
+        return
+    from instructedit.reports.tables.instructions import draw_loop
+
+    loop.run()
+    draw_loop(out)
+    typer.echo(f"Bank: {out / 'bank.json'}, for instructedit run --instructions")
+
+
+app.command("propose", help="Write, check and print the descriptions of the next round; nothing is tried.")(_write)
+
+
+def _propose(loop: "Loop", out: Path) -> None:
     with loop.journal.alone():
         loop.begin()
         number = loop.following()
@@ -116,41 +120,9 @@ def try_(
         draw_trials(loop.trials(tuple(dict.fromkeys(texts)), "trial").trials)
 
 
-@app.command()
-def optimize(
-    context: typer.Context,
-    task: Task,
-    out: Out,
-    preset: Preset = "quickstart",
-    model: Model = None,
-    data: Data = None,
-    instructions: Bank = None,
-    cases: Cases = 100,
-    test_cases: TestCases = 100,
-    anew: Anew = None,
-    seed: Seed = 0,
-    dtype: Dtype = None,
-    trust_remote_code: TrustRemoteCode = False,
-    device: Device = None,
-    threads: Threads = None,
-    proposer: ProposerName = "offline",
-    candidates: Candidates = 10,
-    rounds: Rounds = 5,
-    patience: Patience = 2,
-    examples: Examples = 4,
-    shown: Shown = 6,
-    writer: Writer = None,
-    budget: Budget = None,
-    timeout: Timeout = 120.0,
-    retries: Retries = 5,
-    requests_per_minute: Rate = None,
-) -> None:
-    """Propose and try until trials no longer improve, then test once and write the bank."""
-    from instructedit.reports.tables.instructions import draw_loop
-
-    _loop(context.params).run()
-    draw_loop(out)
-    typer.echo(f"Bank: {out / 'bank.json'}, for instructedit run --instructions")
+app.command("optimize", help="Propose and try until trials no longer improve, then test once and write the bank.")(
+    _write
+)
 
 
 @app.command()

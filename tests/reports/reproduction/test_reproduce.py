@@ -250,8 +250,8 @@ def test_reasons_are_named_where_they_concern_a_cell(paper_suite: Path) -> None:
 @pytest.mark.parametrize(
     ("table", "options", "words"),
     [
-        ("tasks", {}, "'tasks' is nothing to reproduce; one of paper:table3"),
-        ("paper:table3", {"tolerance": -1.0}, "--tolerance: found -1.0; a number of points from 0"),
+        ("tasks", {}, "'tasks' is nothing to reproduce; expected one of paper:table3"),
+        ("paper:table3", {"tolerance": -1.0}, "--tolerance: found -1.0, expected a number of points from 0"),
         ("paper:table3", {"tolerance": float("nan")}, "--tolerance: found nan"),
         ("paper:table3", {"schedule": "sequential"}, "no run with setting multi-task or hold-out, schedule sequential"),
     ],
