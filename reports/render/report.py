@@ -63,7 +63,7 @@ class Table:
         columns = [list(column) for column in zip(*self.cells, strict=True)]
         for number, column in enumerate(columns):
             counts = {cell.n for cell in column if cell}
-            if len(counts) == 1:
+            if len(counts) == 1 and None not in counts:
                 heads[number] += f"\nn = {counts.pop()}"
                 columns[number] = [cell and replace(cell, n=None) for cell in column]
         return replace(self, heads=tuple(heads), cells=tuple(zip(*columns, strict=True)))

@@ -1,4 +1,4 @@
-"""What `instructedit speed` measured: on the terminal, and as the page docs/performance.md."""
+"""The measurements of `instructedit speed`, on the terminal and as the page docs/performance.md."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +11,7 @@ from instructedit.editors.files.atomic import write_whole
 
 from ..render import markdown, terminal
 from ..render.report import Block, Cell, Report, Table
+from .scores import cell_table
 
 PHASES: dict[Phase, str] = {
     "loop": "Whole loop",
@@ -22,27 +23,26 @@ PHASES: dict[Phase, str] = {
 }
 HEADS = ("At once", "ms", "Slow, ms", "Ratio", "At most", "GFLOP", "GFLOP/s", "Share", "Peak, MB")
 SLOWED = 0.9
-"""Share of a smaller shape's rate below which a shape's rate is not the machine's own."""
+"""Share of a smaller shape's rate below which something else must have slowed a shape's rate."""
 CARD = ("Cases/s", "Busy")
-"""Columns besides, of what was measured on a card."""
+"""Further columns, of measurements on a GPU."""
 TEXT = (
-    "Each time is of one case: the median over the repeats, with the quartiles in brackets, at the number of cases at "
-    "once that suits it best. A whole loop is an edit, the scores of the edited model, and a share of the base pass, "
-    "which reads the unedited model once for all editors of a run. Training is of one edit of a step. Texts are the "
-    "greedy answers and the sampled text of the edited model, and a share of the unedited model's, which they are "
-    "compared with.",
+    "Each time is per case: the median over the repeats, with the quartiles in brackets, at the fastest chunk size. "
+    "A whole loop is an edit, the scores of the edited model, and a share of the base pass, which runs the unedited "
+    "model once for all editors of a run. Training is one edit of a step. Texts are the greedy answers and the "
+    "sampled text of the edited model, and a share of those of the unedited model.",
     "A case is a request with a prompt of 17 tokens and a target of 2 or 3, and eight probes: one reliability, one "
     "generalization, three locality and three portability. InstructEdit's request has one of nine instructions of 34 "
-    "tokens in front. Weights are random; what an operation costs does not depend on them.",
-    "The slow path does the same work one request and one row at a time through plain transformers: every row unpadded "
-    "through all blocks, the edit dense in the weights, the unedited model read anew for each editor. Its ratio is "
+    "tokens as a prefix. Weights are random; the cost of an operation does not depend on them.",
+    "The slow path does the same work one request and one sequence at a time through plain transformers: every "
+    "sequence unpadded through all blocks, the edit dense in the weights, a base pass for each editor. Its ratio is "
     "taken repeat by repeat in one process, and only where both give the same numbers: log-probabilities, scores and "
     "losses within 0.001, texts word for word.",
-    "GFLOP are those that the mathematics needs, counted from shapes: a linear map for each token that has to pass it, "
-    "what is behind the first patched map, logits where they are read. The share is theirs of the rate at which the "
-    "same machine multiplies x [512, d] with w [d, 4d] in the same run; at most is the ratio that would be had at the "
-    "whole rate.",
-    "Peak memory is what a call took above what was held before it: beside the model, the networks of trained editors, "
+    "GFLOP are the operations that the mathematics needs, counted from shapes: a linear layer for each token that "
+    "has to pass it, everything after the first patched layer, logits at scored positions. The share is their rate "
+    "relative to the rate at which the same machine multiplies x [512, d] with w [d, 4d] in the same run; at most is "
+    "the ratio that the full rate would give.",
+    "Peak memory is what a call took above what was allocated before it: the model, the networks of trained editors, "
     "and the slow path's copy of the model. Scores have one peak for all editors, which are scored together.",
 )
 EASYEDIT = {
@@ -55,12 +55,12 @@ EASYEDIT = {
     ("grace", "S"): 2.55,
     ("grace", "M"): 28.6,
 }
-"""CPU seconds of one request in EasyEdit, whole loop, one request at a time: the same shapes and questions, one thread,
-measured once for this project on a machine of the kind that docs/performance.md was made on."""
+"""CPU seconds per request in EasyEdit, whole loop, one request at a time: the same shapes and questions, one thread,
+measured once on a machine of the kind of docs/performance.md."""
 BESIDE = (
-    "EasyEdit's seconds are of one request at a time with the same shapes and questions on one thread, measured once "
-    "on a machine of this kind and not in this run, so that the quotient is a projection. GRACE takes 200 steps in "
-    "both."
+    "EasyEdit's seconds are per request, one at a time, with the same shapes and questions on one thread. They were "
+    "measured once on a machine of this kind and not in this run, so the quotient is a projection. GRACE takes 200 "
+    "steps in both."
 )
 HOW = """
 ## How to run it
@@ -69,18 +69,18 @@ HOW = """
 instructedit speed --quick                                             # S and a part of M, within a minute
 instructedit speed --json speed.json --page speed.md                   # everything
 instructedit speed --shape S --editor mend --editor grace              # a shape, some editors
-instructedit speed --device cuda --shape gpt2-xl --json speed.json     # on a card, in bfloat16
+instructedit speed --device cuda --shape gpt2-xl --json speed.json     # on a GPU, in bfloat16
 instructedit speed --read docs/runs/performance.json --page docs/performance.md    # this page again, from its numbers
 ```
 
-On a CPU it takes one thread and counts processor time. On a card it counts the wall clock, waits for the card before it
-reads it, and notes how busy the card was; the slow path is left out where its copy of the model does not fit.
+On a CPU it uses one thread and counts processor time. On a GPU it synchronises, counts wall-clock time and records the
+utilisation; the slow path is left out where its copy of the model does not fit.
 """
-NO_CARD = "No card was at hand for this page: what `--device cuda` does was not run.\n"
+NO_CARD = "No GPU was available for this page: `--device cuda` was not run.\n"
 
 
 def report(record: SpeedRecord) -> Report:
-    """Return what was measured as tables."""
+    """Return the measurements as tables."""
     machine = record.machine
     rates = ", ".join(
         f"{shape} {rate.median:.0f} [{rate.low:.0f}, {rate.high:.0f}]" for shape, rate in record.gemm.items()
@@ -106,7 +106,7 @@ def draw(record: SpeedRecord, console: Console) -> None:
 
 
 def page(record: SpeedRecord) -> str:
-    """Return the page in Markdown; all numbers on it are the record's."""
+    """Return the Markdown page; all its numbers are the record's."""
     return markdown.render(report(record)) + HOW + (NO_CARD if record.machine.device == "cpu" else "")
 
 
@@ -141,14 +141,12 @@ def _block(record: SpeedRecord, shape: str) -> Block:
     if len(chunks) > 1:
         tables.append(_chunks(shape, chunks, [row for row in rows if row.phase == "loop"]))
     count = record.sharing[shape]
-    text = (
-        "One editor has the base pass for itself." if count == 1 else f"{count} editors share the base pass of a run."
-    )
+    text = "One editor has its own base pass." if count == 1 else f"{count} editors share the base pass of a run."
     return Block(f"Shape {shape}", tuple(tables), text=(text, *_slowed(record, shape), *_differences(rows)))
 
 
 def _slowed(record: SpeedRecord, shape: str) -> Sequence[str]:
-    """Say so where something else ran while a shape's rate was taken."""
+    """Return a warning where another process ran while a shape's rate was taken."""
     size = {row.shape: row.model_bytes for row in record.rows}
     own, smaller = record.gemm[shape].median, [name for name in record.gemm if size[name] < size[shape]]
     most = max((record.gemm[name].median for name in smaller), default=0.0)
@@ -156,14 +154,13 @@ def _slowed(record: SpeedRecord, shape: str) -> Sequence[str]:
         return ()
     return (
         f"The rate, {own:.0f} GFLOP/s, is {100 * (1 - own / most):.0f} % below that of a smaller shape, though larger "
-        "products are no slower by themselves: something else ran on the machine. Ratios are of neighbouring "
-        "measurements and stand; shares are of a rate that was too low, and are too high, as what would be had at most "
-        "is too low.",
+        "products are no slower by themselves: another process ran on the machine. Ratios compare neighbouring "
+        "measurements and hold; shares are too high, because the rate was too low, and 'at most' is too low.",
     )
 
 
 def _beside(record: SpeedRecord) -> Block | None:
-    """Return whole loops beside EasyEdit's."""
+    """Return whole loops beside those of EasyEdit."""
     found = [
         (f"{editor}, {shape}", seconds, row)
         for (editor, shape), seconds in EASYEDIT.items()
@@ -182,7 +179,7 @@ def _beside(record: SpeedRecord) -> Block | None:
 
 
 def _best(rows: Sequence[SpeedRow], editor: str, phase: Phase) -> SpeedRow | None:
-    """Return an editor's row of the number of cases at once that takes least."""
+    """Return an editor's row of the fastest chunk size."""
     found = [row for row in rows if (row.editor, row.phase) == (editor, phase)]
     return min(found, key=lambda row: row.cpu_seconds, default=None)
 
@@ -211,20 +208,17 @@ def _card(row: SpeedRow) -> tuple[Cell | None, ...]:
 
 
 def _chunks(shape: str, chunks: Sequence[int], rows: Sequence[SpeedRow]) -> Table:
-    editors = tuple(dict.fromkeys(row.editor for row in rows))
-    found = {(row.editor, row.chunk): row for row in rows}
-    cells = tuple(
-        tuple(
-            None if row is None else Cell(_milli(row.cpu_seconds), f"[{_milli(row.cpu_low)}, {_milli(row.cpu_high)}]")
-            for row in (found.get((editor, chunk)) for chunk in chunks)
-        )
-        for editor in editors
-    )
-    return Table(f"{shape}: whole loop, ms, by cases at once", "Editor", tuple(map(str, chunks)), editors, cells)
+    editors = list(dict.fromkeys(row.editor for row in rows))
+    cells = {
+        (row.chunk, row.editor): Cell(_milli(row.cpu_seconds), f"[{_milli(row.cpu_low)}, {_milli(row.cpu_high)}]")
+        for row in rows
+    }
+    heads = {chunk: str(chunk) for chunk in chunks}
+    return cell_table(f"{shape}: whole loop, ms, by cases at once", "Editor", heads, editors, cells)
 
 
 def _differences(rows: Sequence[SpeedRow]) -> list[str]:
-    """Say how far engine and slow path were apart."""
+    """Return the largest differences between engine and slow path."""
     numbers = [row.largest_difference for row in rows if row.largest_difference is not None]
     if not numbers:
         return ["The slow path was not run."]
@@ -240,26 +234,22 @@ def _growth(rows: Sequence[GrowthRow]) -> Block:
     for of, title in (
         ("cases", "One case, as a run has more cases"),
         ("model", "One case, as the model has more weights (whole loop)"),
-        ("edits", "One more edit, on top of so many"),
+        ("edits", "One more edit, after so many"),
     ):
         own = [row for row in rows if row.of == of]
-        sizes = sorted({row.size for row in own})
-        editors = tuple(dict.fromkeys(row.editor for row in own))
-        if not own:
-            continue
-        found = {(row.editor, row.size): row for row in own}
-        cells = tuple(tuple(_grown(found.get((editor, size))) for size in sizes) for editor in editors)
-        tables.append(Table(title, "Editor", tuple(f"{size:,}" for size in sizes), editors, cells))
+        if own:
+            heads = {size: f"{size:,}" for size in sorted({row.size for row in own})}
+            editors = list(dict.fromkeys(row.editor for row in own))
+            cells = {(row.size, row.editor): _grown(row) for row in own}
+            tables.append(cell_table(title, "Editor", heads, editors, cells))
     text = (
-        "Each cell has milliseconds; in brackets GFLOP where they grow, the edit's size, and peak memory. Edits on top "
-        "of edits are made one at a time, FT-L's in 10 steps and GRACE's in 20, since a thousand take long."
+        "Each cell has milliseconds; in brackets GFLOP where they grow, the edit's size, and peak memory. Accumulated "
+        "edits are made one at a time, FT-L's in 10 steps and GRACE's in 20, because a thousand take long."
     )
     return Block("Growth", tuple(tables), text=(text,))
 
 
-def _grown(row: GrowthRow | None) -> Cell | None:
-    if row is None:
-        return None
+def _grown(row: GrowthRow) -> Cell:
     parts = [
         *([] if row.gflop is None else [f"{row.gflop:.1f} GFLOP"]),
         *([] if row.edit_bytes is None else [f"edit {_mega(row.edit_bytes)} MB"]),
