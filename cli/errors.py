@@ -19,13 +19,6 @@ class Commands(TyperGroup):
     Ctrl-C, 143 for SIGTERM. An error of the program keeps its traceback.
     """
 
-    ORDER: tuple[str, ...] = ()
-    """Commands in the order of `--help`; typer alone would list groups first."""
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        """Return the names of the commands in the order of `--help`."""
-        return sorted(self.commands, key=self.ORDER.index) if self.ORDER else list(self.commands)
-
     def invoke(self, ctx: Any) -> Any:
         """Run a command."""
         try:

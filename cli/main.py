@@ -37,9 +37,11 @@ PANELS: dict[str, dict[str, Callable[..., Any] | typer.Typer]] = {
 
 
 class Ordered(Commands):
-    """The commands in the order of `PANELS`."""
+    """The commands in the order of `PANELS`; typer alone would list groups of commands first."""
 
-    ORDER = tuple(name for panel in PANELS.values() for name in panel)
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of the commands in the order of `--help`."""
+        return [name for commands in PANELS.values() for name in commands]
 
 
 app = typer.Typer(

@@ -1,6 +1,7 @@
 """The command line: what it prints, and one clear sentence for each kind of bad input."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from typer.testing import CliRunner
 from instructedit.benchmark.forecast import preflight
 from instructedit.benchmark.results.records import find_run
 from instructedit.benchmark.setup.listing import lines
-from instructedit.cli.main import app
+from instructedit.cli.main import PANELS, app
 
 from ..benchmark.worlds import CONFIG, write_data, write_model
 
@@ -93,6 +94,14 @@ def test_list(what, words):
     code, out, _ = call("list", what)
     assert code == 0
     assert all(word in out for word in words)
+
+
+def test_help_groups_the_commands_and_starts_with_run():
+    code, out, _ = call("--help")
+    assert code == 0
+    named = re.findall(r"^│ ([a-z]+) ", out, re.MULTILINE)
+    assert named == [name for commands in PANELS.values() for name in commands]
+    assert named[0] == "run" and all(f" {panel} " in out for panel in PANELS)
 
 
 def test_list_without_a_name_lists_everything():

@@ -110,6 +110,13 @@ def test_rows_of_two_runs_are_told_apart(tmp_path: Path, folder: Path, run: RunF
     assert any("Rows of two runs are not compared" in note for note in sheet.report.footer)
 
 
+def test_a_shared_n_goes_into_the_head_of_its_column() -> None:
+    cells = ((Cell("1", n=5), Cell("2", n=5), None), (Cell("3", n=5), Cell("4", n=6), Cell("5")))
+    table = Table("title", "stub", ("a", "b", "c"), ("x", "y"), cells).share_n()
+    assert table.heads == ("a\nn = 5", "b", "c")
+    assert [[cell and cell.n for cell in line] for line in table.cells] == [[None, 5, None], [None, 6, None]]
+
+
 def test_html_shows_text_of_the_data_and_never_obeys_it() -> None:
     evil = '<script>alert("1")</script>&\'<b>'
     table = Table(evil, evil, (f"{evil}\n{evil}",), (evil,), ((Cell(evil, evil, 1, evil),),), (evil,))
