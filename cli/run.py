@@ -10,31 +10,17 @@ from typer import Option
 
 from instructedit.editors.errors import InputError
 
-from .options import (
-    Checkpoints,
-    Data,
-    Device,
-    DeviceMap,
-    DryRun,
-    Dtype,
-    Model,
-    Out,
-    Preset,
-    Threads,
-    TrustRemoteCode,
-    given,
-    quiet_libraries,
-    say,
-)
+from . import options
+from .options import given, quiet_libraries, say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
 def run(
-    preset: Preset,
-    data: Data = None,
-    model: Model = None,
+    preset: options.Preset,
+    data: options.Data = None,
+    model: options.Model = None,
     editor: Annotated[
         list[str] | None,
         Option(help="Only this row of the preset, or another editor with its defaults (repeatable)."),
@@ -51,17 +37,17 @@ def run(
     seed: Annotated[int | None, Option(help="Seed of the training and of all sampling.")] = None,
     seeds: Annotated[str | None, Option(metavar="N,N,...", help="Several seeds, a run for each.")] = None,
     instructions: Annotated[str | None, Option(metavar="FILE", help="Instruction bank, or 'default'.")] = None,
-    out: Out = Path("results"),
-    checkpoints: Checkpoints = None,
+    out: options.Out = Path("results"),
+    checkpoints: options.Checkpoints = None,
     track: Annotated[
         str | None, Option(metavar="wandb|trackio", help="Also log training metrics to wandb or trackio.")
     ] = None,
-    dtype: Dtype = None,
-    trust_remote_code: TrustRemoteCode = False,
-    device: Device = None,
-    threads: Threads = None,
-    device_map: DeviceMap = None,
-    dry_run: DryRun = False,
+    dtype: options.Dtype = None,
+    trust_remote_code: options.TrustRemoteCode = False,
+    device: options.Device = None,
+    threads: options.Threads = None,
+    device_map: options.DeviceMap = None,
+    dry_run: options.DryRun = False,
 ) -> None:
     """Train and run editors; write results, a summary and a report. Re-running the same command resumes."""
     from rich.console import Console
@@ -73,7 +59,7 @@ def run(
     from instructedit.reports.tables.build import report_run
 
     quiet_libraries()
-    options: dict[str, Any] = given(
+    changes = given(
         data=data,
         model=model,
         limit=limit,
@@ -85,9 +71,9 @@ def run(
         trust_remote_code=trust_remote_code,
     )
     if model is not None:
-        options["revision"] = None
+        changes["revision"] = None
     place = Place(out, checkpoints, device, device_map)
-    suite = read_suite(preset, options, setting=setting, seeds=_seeds(seed, seeds), editors=editor or ())
+    suite = read_suite(preset, changes, setting=setting, seeds=_seeds(seed, seeds), editors=editor or ())
     suite, checked = check_all(suite, preset, say, place=place, local=dry_run)
     _look_ahead(tuple(checked.values()), [run.label for run in suite], place, dry_run=dry_run)
     if dry_run:

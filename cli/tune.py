@@ -9,32 +9,20 @@ from typer import Option
 
 from instructedit.editors.errors import InputError
 
-from .options import (
-    Data,
-    Device,
-    DeviceMap,
-    DryRun,
-    Dtype,
-    Model,
-    Preset,
-    Threads,
-    TrustRemoteCode,
-    given,
-    quiet_libraries,
-    say,
-)
+from . import options
+from .options import given, quiet_libraries, say
 
 
 def tune(
-    preset: Preset,
+    preset: options.Preset,
     editor: Annotated[
         list[str], Option(metavar="ROW", help="Row of the preset to tune, or another editor (repeatable).")
     ],
     budget: Annotated[
         int, Option(metavar="N", help="Number of trials per row; the first has the current options.")
     ] = 24,
-    data: Data = None,
-    model: Model = None,
+    data: options.Data = None,
+    model: options.Model = None,
     task: Annotated[
         list[str] | None,
         Option(help="Score on this task (repeatable); by default the preset's factual tasks not held out."),
@@ -42,12 +30,12 @@ def tune(
     limit: Annotated[int, Option(help="Maximum number of scored cases per task.")] = 32,
     seed: Annotated[int, Option(help="Seed of the sampled options, the trainings and the edits.")] = 0,
     out: Annotated[Path, Option(metavar="DIR", help="Folder of all runs; results go to DIR/tune.")] = Path("results"),
-    dtype: Dtype = None,
-    trust_remote_code: TrustRemoteCode = False,
-    device: Device = None,
-    threads: Threads = None,
-    device_map: DeviceMap = None,
-    dry_run: DryRun = False,
+    dtype: options.Dtype = None,
+    trust_remote_code: options.TrustRemoteCode = False,
+    device: options.Device = None,
+    threads: options.Threads = None,
+    device_map: options.DeviceMap = None,
+    dry_run: options.DryRun = False,
 ) -> None:
     """Search the options of editors on training or validation cases. Re-running the same command resumes.
 
@@ -65,8 +53,8 @@ def tune(
 
     quiet_libraries()
     Place(out, device=device, device_map=device_map)  # refuses a device that does not exist
-    options = given(model=model, data=data, dtype=dtype, trust_remote_code=trust_remote_code)
-    wanted = Wanted(preset, tuple(editor), budget, options, tuple(task) if task else None, limit, seed)
+    changes = given(model=model, data=data, dtype=dtype, trust_remote_code=trust_remote_code)
+    wanted = Wanted(preset, tuple(editor), budget, changes, tuple(task) if task else None, limit, seed)
     rows = searches(wanted)
     if dry_run:
         for row in rows:
