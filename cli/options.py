@@ -27,7 +27,7 @@ ResultFolders = Annotated[
 
 Data = Annotated[
     str | None,
-    Option(metavar="DIR", help="KnowEdit folder, 'hub', 'hub:OWNER/NAME[@REVISION]' or 'embedded'."),
+    Option(metavar="DIR", help="KnowEdit folder, 'hub', 'hub:OWNER/NAME', 'hub:OWNER/NAME@REVISION' or 'embedded'."),
 ]
 Model = Annotated[str | None, Option(metavar="DIR_OR_HUB_ID", help="Model folder, hub id or 'embedded'.")]
 Out = Annotated[Path, Option(metavar="DIR", help="Folder of all runs.")]

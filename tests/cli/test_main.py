@@ -104,6 +104,10 @@ def test_help_groups_the_commands_and_starts_with_run():
     assert named[0] == "run" and all(f" {panel} " in out for panel in PANELS)
 
 
+def test_help_shows_the_revision_of_hub_data_which_rich_would_read_as_markup_in_brackets():
+    assert "@REVISION" in call("run", "--help")[1]
+
+
 def test_list_without_a_name_lists_everything():
     code, out, _ = call("list")
     assert code == 0
