@@ -1,75 +1,84 @@
-"""The commands `instructedit instructions ...`."""
+"""The commands `instructions ...`: the construction loop for instructions of a task."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Option
 
 from instructedit.editors.errors import InputError
 
-from .commands import Threads, clear, quiet_libraries, takes
+from .options import Device, Dtype, Threads, TrustRemoteCode, given, quiet_libraries, say
 
 if TYPE_CHECKING:
     from instructedit.benchmark.instructions.loop import Loop
     from instructedit.benchmark.instructions.proposer import Proposer
     from instructedit.benchmark.setup.config import RunConfig
 
-app = typer.Typer(help="Make instructions for a task: propose, try, improve.", no_args_is_help=True)
-Option = typer.Option
+app = typer.Typer(help="Make instructions for a task: propose, try, optimize.", no_args_is_help=True)
+
+Task = Annotated[str, Option(help="Task that descriptions are made for: built-in or your own.")]
+Out = Annotated[Path, Option(metavar="DIR", help="Folder of the loop; re-running the same command resumes.")]
+Preset = Annotated[
+    str, Option(metavar="PRESET_OR_TOML", help="Base model, data and options of the editor 'instructedit'.")
+]
+Model = Annotated[str | None, Option(metavar="DIR_OR_HUB_ID", help="Base model, instead of the preset's.")]
+Data = Annotated[str | None, Option(metavar="DIR", help="Data, instead of the preset's.")]
+Bank = Annotated[str | None, Option(metavar="FILE", help="Instruction bank to start from, or 'default'.")]
+Cases = Annotated[int, Option(help="Maximum number of training cases that candidates are tried on.")]
+TestCases = Annotated[int, Option(help="Maximum number of test cases that the result is tested on.")]
+Anew = Annotated[
+    int | None, Option(metavar="STEPS", help="Train an editor for each candidate, for STEPS steps, not one for all.")
+]
+Seed = Annotated[int, Option(help="Seed of all sampling.")]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trying:
-    """What descriptions are tried on."""
+def _write(
+    context: typer.Context,
+    task: Task,
+    out: Out,
+    preset: Preset = "quickstart",
+    model: Model = None,
+    data: Data = None,
+    instructions: Bank = None,
+    cases: Cases = 100,
+    test_cases: TestCases = 100,
+    anew: Anew = None,
+    seed: Seed = 0,
+    dtype: Dtype = None,
+    trust_remote_code: TrustRemoteCode = False,
+    device: Device = None,
+    threads: Threads = None,
+    proposer: Annotated[str, Option(metavar="offline|openai|local", help="Who writes descriptions.")] = "offline",
+    candidates: Annotated[int, Option(help="Descriptions per round.")] = 10,
+    rounds: Annotated[int, Option(help="Maximum number of rounds.")] = 5,
+    patience: Annotated[int, Option(help="Rounds without a better candidate after which the loop ends.")] = 2,
+    examples: Annotated[int, Option(help="Training cases shown to the writer.")] = 4,
+    shown: Annotated[int, Option(help="Earlier candidates shown to the writer, the best and the worst.")] = 6,
+    writer: Annotated[str | None, Option(metavar="DIR_OR_HUB_ID", help="Chat model of the proposer 'local'.")] = None,
+    budget: Annotated[int | None, Option(help="Maximum number of tokens for 'openai', prompts and answers.")] = None,
+    timeout: Annotated[float, Option(help="Seconds without a byte after which 'openai' retries.")] = 120.0,
+    retries: Annotated[int, Option(help="Maximum number of retries of 'openai' per request.")] = 5,
+    requests_per_minute: Annotated[
+        float | None, Option(help="Maximum number of requests of 'openai' per minute.")
+    ] = None,
+) -> None:
+    """Run `propose` or `optimize`: they share all options, whose values are read from the context."""
+    loop = _loop(context.params)
+    if context.info_name == "propose":
+        _propose(loop, out)
+        return
+    from instructedit.reports.tables.instructions import draw_loop
 
-    task: Annotated[str, Option(help="Task that descriptions are made for: a built-in one or your own.")]
-    out: Annotated[Path, Option(metavar="DIR", help="Folder of the loop; the same command goes on in it.")]
-    preset: Annotated[
-        str, Option(metavar="PRESET_OR_TOML", help="Base model, data and options of the editor 'instructedit'.")
-    ] = "quickstart"
-    model: Annotated[str | None, Option(metavar="DIR_OR_HUB_ID", help="Base model, instead of the preset's.")] = None
-    data: Annotated[str | None, Option(metavar="DIR", help="Data, instead of the preset's.")] = None
-    instructions: Annotated[str | None, Option(metavar="FILE", help="Bank to start from, or 'default'.")] = None
-    cases: Annotated[int, Option(help="Most training cases that candidates are tried on.")] = 100
-    test_cases: Annotated[int, Option(help="Most test cases that the result is tested on.")] = 100
-    anew: Annotated[
-        int | None, Option(metavar="STEPS", help="Train an editor for each candidate, so many steps, not one for all.")
-    ] = None
-    seed: Annotated[int, Option(help="Seed of all that is drawn.")] = 0
-    dtype: Annotated[
-        str | None, Option(help="Type of the weights: float32, bfloat16 or float16; by default the preset's.")
-    ] = None
-    trust_remote_code: Annotated[
-        bool, Option("--trust-remote-code", help="Let code in the folders or repositories of models run.")
-    ] = False
-    device: Annotated[str | None, Option(help="cpu, cuda, cuda:1; by default a GPU if there is one.")] = None
-    threads: Threads = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Writing(Trying):
-    """Who writes descriptions besides, and how many."""
-
-    proposer: Annotated[str, Option(metavar="offline|openai|local", help="Who writes.")] = "offline"
-    candidates: Annotated[int, Option(help="Descriptions in each round.")] = 10
-    rounds: Annotated[int, Option(help="Most rounds.")] = 5
-    patience: Annotated[int, Option(help="Rounds without a better candidate after which the loop ends.")] = 2
-    examples: Annotated[int, Option(help="Training cases that the writer is shown.")] = 4
-    shown: Annotated[int, Option(help="Earlier candidates that it is shown, the best and the worst ones.")] = 6
-    writer: Annotated[str | None, Option(metavar="DIR_OR_HUB_ID", help="Chat model of the proposer 'local'.")] = None
-    budget: Annotated[int | None, Option(help="Most tokens that 'openai' may cost, prompts and answers.")] = None
-    timeout: Annotated[float, Option(help="Seconds without a byte after which 'openai' tries again.")] = 120.0
-    retries: Annotated[int, Option(help="Further attempts of 'openai' at one request.")] = 5
-    requests_per_minute: Annotated[float | None, Option(help="Most requests of 'openai' in a minute.")] = None
+    loop.run()
+    draw_loop(out)
+    typer.echo(f"Bank: {out / 'bank.json'}, for instructedit run --instructions")
 
 
-@app.command()
-@clear
-@takes(Writing)
-def propose(asked: Writing) -> None:
-    """Have the next round's descriptions written and checked, and print them; nothing is tried."""
-    loop = _loop(asked)
+app.command("propose", help="Write, check and print the descriptions of the next round; nothing is tried.")(_write)
+
+
+def _propose(loop: "Loop", out: Path) -> None:
     with loop.journal.alone():
         loop.begin()
         number = loop.next_round()
@@ -78,17 +87,32 @@ def propose(asked: Writing) -> None:
         typer.echo(f"{'refused' if candidate.complaint else 'admitted':9} {candidate.text}")
         if candidate.complaint:
             typer.echo(f"{'':9} {candidate.complaint}")
-    typer.echo(f"Round {number} of {asked.out}; 'instructedit instructions optimize' with the same options tries them.")
+    typer.echo(f"Round {number} of {out}; 'instructedit instructions optimize' with the same options tries them.")
 
 
 @app.command("try")
-@clear
-@takes(Trying)
-def try_(asked: Trying, texts: Annotated[list[str], typer.Argument(metavar="TEXT...")]) -> None:
-    """Try descriptions of your own on the cases for trials, and print what they came to."""
+def try_(
+    context: typer.Context,
+    texts: Annotated[list[str], typer.Argument(metavar="TEXT...")],
+    task: Task,
+    out: Out,
+    preset: Preset = "quickstart",
+    model: Model = None,
+    data: Data = None,
+    instructions: Bank = None,
+    cases: Cases = 100,
+    test_cases: TestCases = 100,
+    anew: Anew = None,
+    seed: Seed = 0,
+    dtype: Dtype = None,
+    trust_remote_code: TrustRemoteCode = False,
+    device: Device = None,
+    threads: Threads = None,
+) -> None:
+    """Try your own descriptions on the cases for trials, and print their scores."""
     from instructedit.reports.tables.instructions import draw_trials
 
-    loop = _loop(asked)
+    loop = _loop(context.params)
     for text in texts:
         if complaint := loop.material.rules.complaint(text):
             raise InputError(f"'{text}': {complaint}.")
@@ -96,29 +120,21 @@ def try_(asked: Trying, texts: Annotated[list[str], typer.Argument(metavar="TEXT
         draw_trials(loop.trials.run(tuple(dict.fromkeys(texts)), "trial").trials)
 
 
-@app.command()
-@clear
-@takes(Writing)
-def optimize(asked: Writing) -> None:
-    """Propose and try until trials no longer improve, then test once and write the bank."""
-    from instructedit.reports.tables.instructions import draw_loop
-
-    _loop(asked).run()
-    draw_loop(asked.out)
-    typer.echo(f"Bank: {asked.out / 'bank.json'}, for instructedit run --instructions")
+app.command("optimize", help="Propose and try until trials no longer improve, then test once and write the bank.")(
+    _write
+)
 
 
 @app.command()
-@clear
 def show(directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a loop.")]) -> None:
-    """Show a loop: its rounds, its best descriptions, and what they came to on the test split."""
+    """Show a loop: its rounds, its best descriptions, and their scores on the test split."""
     from instructedit.reports.tables.instructions import draw_loop
 
     draw_loop(directory)
 
 
-def _loop(asked: Trying) -> "Loop":
-    """Read the data, load the base model and return the loop."""
+def _loop(options: dict[str, Any]) -> "Loop":
+    """Read the data, load the base model and return the loop of a command's options."""
     from pydantic import ValidationError
 
     from instructedit.benchmark.instructions.journal import Journal
@@ -132,19 +148,14 @@ def _loop(asked: Trying) -> "Loop":
     from instructedit.editors.models.devices import check_device
 
     quiet_libraries()
-    given = {
-        key: value for key in ("model", "data", "instructions", "dtype") if (value := getattr(asked, key)) is not None
-    }
-    if asked.model is not None:
-        given["revision"] = None
-    if asked.trust_remote_code:
-        given["trust_remote_code"] = True
-    check_device(asked.device)
-    proposer = _proposer(asked)
-    config, row = _trial_row(asked.preset, given)
-    decides = {field: getattr(asked, field) for field in LoopConfig.model_fields if hasattr(asked, field)}
+    changes = given(**{name: options[name] for name in ("model", "data", "instructions", "dtype", "trust_remote_code")})
+    if options["model"] is not None:
+        changes["revision"] = None
+    check_device(options["device"])
+    proposer = _proposer(options)
+    config, row = _trial_row(options["preset"], changes)
     try:
-        loop = LoopConfig(**decides)
+        loop = LoopConfig(**{name: options[name] for name in LoopConfig.model_fields if name in options})
     except ValidationError as error:
         first = error.errors()[0]
         raise InputError(
@@ -152,55 +163,51 @@ def _loop(asked: Trying) -> "Loop":
         ) from error
     material = gather(config, loop)
     for note in material.notes:
-        typer.echo(note, err=True)
+        say(note)
     return Loop(
         config=loop,
         material=material,
-        model=load_model(config, device=asked.device),
+        model=load_model(config, device=options["device"]),
         options=make(InstructEdit, {k: v for k, v in row.items() if k not in ("method", PROBES)}).config.model_dump(),
         proposer=proposer,
-        journal=Journal(asked.out),
+        journal=Journal(options["out"]),
         chunk=config.chunk,
-        report=lambda text: typer.echo(text, err=True),
+        report=say,
         progress=True,
     )
 
 
-def _trial_row(preset: str, given: dict[str, Any]) -> tuple["RunConfig", dict[str, Any]]:
+def _trial_row(preset: str, changes: dict[str, Any]) -> tuple["RunConfig", dict[str, Any]]:
     """Return the first run of a preset that has a row of the editor 'instructedit', and that row."""
     from instructedit.benchmark.setup.config import read_suite
 
-    for _, config in read_suite(preset, given):
+    for _, config in read_suite(preset, changes):
         for name, row in config.editors.items():
             if row.get("method", name) == "instructedit":
                 return config, row
-    raise InputError(f"{preset}: no run has a row of the editor 'instructedit', whose options were expected.")
+    raise InputError(f"{preset}: expected a run with a row of the editor 'instructedit', found none.")
 
 
-def _proposer(asked: Trying) -> "Proposer":
+def _proposer(options: dict[str, Any]) -> "Proposer":
     from instructedit.benchmark.instructions.ledger import Ledger
     from instructedit.benchmark.instructions.offline import OfflineProposer
     from instructedit.benchmark.results.loop_results import REQUESTS
     from instructedit.editors.errors import did_you_mean
 
-    if not isinstance(asked, Writing) or asked.proposer == OfflineProposer.name:
+    name = options.get("proposer", OfflineProposer.name)
+    if name == OfflineProposer.name:
         return OfflineProposer()
-    match asked.proposer:
-        case "openai":
-            from instructedit.benchmark.instructions.chat import ChatProposer
+    if name == "openai":
+        from instructedit.benchmark.instructions.chat import ChatProposer
 
-            return ChatProposer(
-                timeout=asked.timeout,
-                retries=asked.retries,
-                requests_per_minute=asked.requests_per_minute,
-                budget=asked.budget,
-                ledger=Ledger(asked.out / REQUESTS),
-            )
-        case "local":
-            from instructedit.benchmark.instructions.local import LocalProposer
+        chosen = {key: options[key] for key in ("timeout", "retries", "requests_per_minute", "budget")}
+        return ChatProposer(**chosen, ledger=Ledger(options["out"] / REQUESTS))
+    if name == "local":
+        from instructedit.benchmark.instructions.local import LocalProposer
 
-            if asked.writer is None:
-                raise InputError("--proposer local: --writer was expected, a folder or hub id of a chat model.")
-            return LocalProposer(asked.writer, device=asked.device, trust_remote_code=asked.trust_remote_code)
-    known = ["offline", "openai", "local"]
-    raise InputError(f"Unknown proposer '{asked.proposer}'.{did_you_mean(asked.proposer, known)}")
+        if options["writer"] is None:
+            raise InputError("--proposer local: expected --writer, a folder or hub id of a chat model.")
+        return LocalProposer(
+            options["writer"], device=options["device"], trust_remote_code=options["trust_remote_code"]
+        )
+    raise InputError(f"Unknown proposer '{name}'.{did_you_mean(name, ['offline', 'openai', 'local'])}")

@@ -1,43 +1,40 @@
-"""The commands `instructedit leaderboard ...`."""
+"""The commands `leaderboard ...`: submissions of results, and a site of them."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .commands import clear
+from .options import Checkpoints, Results
 
-app = typer.Typer(help="Pack results as a submission, check submissions, make a site of them.", no_args_is_help=True)
+app = typer.Typer(help="Pack results as a submission, check submissions, build a site.", no_args_is_help=True)
 Data = Annotated[
     str | None,
     typer.Option(
         metavar="DIR",
-        help="Data to read again: KnowEdit folder, 'hub' or 'hub:OWNER/NAME@REVISION'.",
+        help="Data to check against: KnowEdit folder, 'hub' or 'hub:OWNER/NAME@REVISION'.",
         show_default=False,
     ),
 ]
 Against = Annotated[
     Path | None,
-    typer.Option(metavar="DIR_OR_FILE", help="Trusted results or submission: the unedited model has to say the same."),
+    typer.Option(
+        metavar="DIR_OR_FILE",
+        help="Trusted results or submission; the unedited model must have the same answers there.",
+    ),
 ]
 
 
 @app.command()
-@clear
 def pack(
-    directory: Annotated[
-        Path,
-        typer.Argument(metavar="DIR", help="A run's folder, the folder of all runs, or a suite in it: suites/NAME."),
-    ],
+    directory: Results,
     out: Annotated[Path, typer.Option(metavar="FILE.zip", help="A new zip file, or a new folder.")],
     name: Annotated[str, typer.Option(help="Name of the submission.")],
-    authors: Annotated[list[str], typer.Option(help="Who made it (again for more).")],
-    notes: Annotated[str, typer.Option(help="What its readers should know.")] = "",
-    checkpoints: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder of trained editors; by default beside the runs.")
-    ] = None,
+    authors: Annotated[list[str], typer.Option(help="An author (repeatable).")],
+    notes: Annotated[str, typer.Option(help="Notes for readers.")] = "",
+    checkpoints: Checkpoints = None,
 ) -> None:
-    """Pack finished runs as a submission: their records, and a manifest of what they are."""
+    """Pack finished runs as a submission: their records and a manifest."""
     from instructedit.reports.leaderboard.pack import pack
 
     manifest = pack(directory, out, name=name, authors=authors, notes=notes, checkpoints=checkpoints)
@@ -45,7 +42,6 @@ def pack(
 
 
 @app.command()
-@clear
 def validate(
     submission: Annotated[Path, typer.Argument(metavar="SUBMISSION", help="A zip file or a folder.")],
     data: Data = None,
@@ -67,14 +63,13 @@ def validate(
 
 
 @app.command()
-@clear
 def build(
     submissions: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of submissions.")],
-    out: Annotated[Path, typer.Option(metavar="SITE", help="Folder of the site; made anew.")],
+    out: Annotated[Path, typer.Option(metavar="SITE", help="Folder of the site; replaced.")],
     data: Data = None,
     against: Against = None,
 ) -> None:
-    """Validate all submissions of a folder and build a site of those that pass."""
+    """Check all submissions of a folder and build a site of those that pass."""
     from instructedit.reports.leaderboard.build import build
     from instructedit.reports.leaderboard.findings import short
 

@@ -1,9 +1,9 @@
 """Ctrl-C and SIGTERM: one sentence and the exit code of the signal, never a traceback.
 
-What is finished is on disk at any time, so a process may end anywhere. In a command the handler raises, so that the
-line that is being written is finished and bars are closed. Before a command, and while a module is imported, nothing
-is being written, and a library may swallow or reword what is raised there: the process ends at once. So it does at a
-second signal, and where what was raised is swallowed by a callback.
+Finished results are always on disk, so a process may end anywhere. During a command the handler raises, so that the
+current line is completed and progress bars are closed. Before a command and during an import a library might swallow
+the exception, and nothing is being written: the process ends at once. It also ends at once at a second signal, and
+where a callback swallows the exception.
 """
 
 import os
@@ -12,24 +12,24 @@ import sys
 from types import FrameType
 from typing import NoReturn
 
-SENTENCE = "instructedit: stopped; what is finished is on disk, the same command goes on from it."
+SENTENCE = "instructedit: stopped; finished results are on disk, re-running the same command resumes."
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, raised where Ctrl-C would be."""
+    """Raised for SIGTERM."""
 
 
 class _State:
-    """What the handler has to know of the process."""
+    """State that the signal handler reads; a handler has no other way to receive it."""
 
     working = False
-    """Whether a command runs."""
+    """Whether a command is running."""
     signal = 0
-    """The signal that was raised; 0 for none."""
+    """The signal that was raised; 0 if none was."""
 
 
 def install() -> None:
-    """Handle SIGINT and SIGTERM from now on, by leaving at once."""
+    """Handle SIGINT and SIGTERM from now on; until `work` is called they end the process at once."""
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup or in a shell's background
             signal.signal(number, _handle)
@@ -44,19 +44,19 @@ def install() -> None:
 
 
 def work() -> None:
-    """A command runs from now on: signals are raised in it."""
+    """Raise signals as exceptions from now on: a command is running."""
     _State.working = True
 
 
 def rest() -> None:
-    """All work is done: a signal ends the process as the system does."""
+    """Restore the system's handling of signals: all work is done."""
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is _handle:
             signal.signal(number, signal.SIG_DFL)
 
 
 def stopped_by(error: BaseException) -> int:
-    """Return the signal that an exception comes from, also where a library made another exception of it; 0 for none."""
+    """Return the signal that caused an exception, even if a library replaced the exception; 0 for none."""
     if isinstance(error, Terminated):
         return signal.SIGTERM
     if isinstance(error, KeyboardInterrupt):
@@ -65,7 +65,7 @@ def stopped_by(error: BaseException) -> int:
 
 
 def leave(number: int) -> NoReturn:
-    """Say the sentence and end the process at once, with 128 and the signal's number as shells count it."""
+    """Print the sentence and end the process at once, with exit code 128 plus the signal's number."""
     try:
         os.write(2, f"{SENTENCE}\n".encode())
     finally:

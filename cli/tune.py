@@ -1,49 +1,41 @@
-"""The command `tune`: options of editors, searched on cases that no run tests."""
+"""The command `tune`: hyper-parameter search on cases that no run tests."""
 
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Option
 
 from instructedit.editors.errors import InputError
 
-from .commands import Threads, clear, quiet_libraries
+from . import options
+from .options import given, quiet_libraries, say
 
 
-@clear
 def tune(
-    preset: Annotated[str, typer.Argument(metavar="PRESET_OR_TOML", help="Name of a preset, or path of a TOML file.")],
+    preset: options.Preset,
     editor: Annotated[
-        list[str], typer.Option(metavar="ROW", help="Row of the preset to tune, or another editor (repeatable).")
+        list[str], Option(metavar="ROW", help="Row of the preset to tune, or another editor (repeatable).")
     ],
-    budget: Annotated[int, typer.Option(metavar="N", help="Number of trials of each row; the first is as it is.")] = 24,
-    data: Annotated[
-        str | None,
-        typer.Option(metavar="DIR", help="KnowEdit folder, 'hub', 'hub:OWNER/NAME[@REVISION]' or 'embedded'."),
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option(metavar="DIR_OR_HUB_ID", help="Model folder, hub id or 'embedded'.")
-    ] = None,
+    budget: Annotated[
+        int, Option(metavar="N", help="Number of trials per row; the first has the current options.")
+    ] = 24,
+    data: options.Data = None,
+    model: options.Model = None,
     task: Annotated[
         list[str] | None,
-        typer.Option(help="Score on this task (repeatable); by default the preset's factual tasks not held out."),
+        Option(help="Score on this task (repeatable); by default the preset's factual tasks not held out."),
     ] = None,
-    limit: Annotated[int, typer.Option(help="Maximum number of scored cases per task.")] = 32,
-    seed: Annotated[int, typer.Option(help="Seed of the drawn options, the trainings and the edits.")] = 0,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of all runs; results go to DIR/tune.")] = Path(
-        "results"
-    ),
-    dtype: Annotated[
-        str | None, typer.Option(help="Type of the weights: float32, bfloat16 or float16; by default the preset's.")
-    ] = None,
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Let code in the model's folder or repository run.")
-    ] = False,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; by default a GPU if there is one.")] = None,
-    threads: Threads = None,
-    device_map: Annotated[str | None, typer.Option(help="'auto' spreads a model over all cards.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print every trial's options and stop.")] = False,
+    limit: Annotated[int, Option(help="Maximum number of scored cases per task.")] = 32,
+    seed: Annotated[int, Option(help="Seed of the sampled options, the trainings and the edits.")] = 0,
+    out: Annotated[Path, Option(metavar="DIR", help="Folder of all runs; results go to DIR/tune.")] = Path("results"),
+    dtype: options.Dtype = None,
+    trust_remote_code: options.TrustRemoteCode = False,
+    device: options.Device = None,
+    threads: options.Threads = None,
+    device_map: options.DeviceMap = None,
+    dry_run: options.DryRun = False,
 ) -> None:
     """Search the options of editors on training or validation cases. Re-running the same command resumes.
 
@@ -60,29 +52,25 @@ def tune(
     from instructedit.reports.tables.tuning import draw, write_markdown
 
     quiet_libraries()
-    Place(out, device=device, device_map=device_map)  # refuses a device that is not there
-    asked_for = {"model": model, "data": data, "dtype": dtype, "trust_remote_code": trust_remote_code or None}
-    given = {key: value for key, value in asked_for.items() if value is not None}
-    wanted = Wanted(preset, tuple(editor), budget, given, tuple(task) if task else None, limit, seed)
-    asked = searches(wanted)
+    Place(out, device=device, device_map=device_map)  # refuses a device that does not exist
+    changes = given(model=model, data=data, dtype=dtype, trust_remote_code=trust_remote_code)
+    wanted = Wanted(preset, tuple(editor), budget, changes, tuple(task) if task else None, limit, seed)
+    rows = searches(wanted)
     if dry_run:
-        for one in asked:
-            if lacks := sketch_of(one.config).lacks:
+        for row in rows:
+            if lacks := sketch_of(row.config).lacks:
                 raise InputError(lacks)
-            scored = ", ".join(f"{name} {count}" for name, count in one.counts.items())
-            typer.echo(f"{one.row}: {budget} trials on the split {one.config.split} ({scored})")
+            scored = ", ".join(f"{name} {count}" for name, count in row.counts.items())
+            typer.echo(f"{row.row}: {budget} trials on the split {row.config.split} ({scored})")
             for number in range(budget):
-                typer.echo(f"  {number:3}  {one.shown(number)}")
+                typer.echo(f"  {number:3}  {row.shown(number)}")
         return
-
-    def tell(text: str) -> None:
-        typer.echo(text, err=True)
 
     def finished(path: Path) -> None:
         trail = read_record(path, Trail)
         draw(trail, Console())
         typer.echo(f"Trail: {path}, {write_markdown(trail, path.with_suffix('.md'))}")
 
-    place = Workplace(out, Path(preset).stem, sys.argv, tell, progress=True)
-    run(asked, wanted, place, device=device, device_map=device_map, finished=finished)
+    place = Workplace(out, Path(preset).stem, sys.argv, say, progress=True)
+    run(rows, wanted, place, device=device, device_map=device_map, finished=finished)
     typer.echo(f"Options: {place.file}")

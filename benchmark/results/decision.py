@@ -19,8 +19,8 @@ from .suite_results import SeedComparison, SeedPair
 ALPHA = 0.05
 """Share of columns without any difference in which some pair is still decided (family-wise error rate)."""
 
-Decision = Literal["better", "tie", "behind"]
-"""Of two rows: the first is better, no difference is shown, the first is worse."""
+Decision = Literal["better", "tie", "worse"]
+"""Of two rows: the first is shown to be better, no difference is shown, the first is shown to be worse."""
 Tested = Comparison | SeedPair | SeedComparison
 T = TypeVar("T", Comparison, SeedPair, SeedComparison)
 
@@ -35,7 +35,7 @@ def decide(difference: float, p: float | None, protocol: Protocol) -> Decision:
     """
     if protocol == "ngram_entropy" or p is None or p >= ALPHA or difference == 0:
         return "tie"
-    return "better" if (difference > 0) != (protocol == "kl_divergence") else "behind"
+    return "better" if (difference > 0) != (protocol == "kl_divergence") else "worse"
 
 
 def decided(found: Tested) -> Decision:

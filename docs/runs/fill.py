@@ -24,8 +24,8 @@ from instructedit.benchmark.results.suite_results import SuiteSummary, find_suit
 from instructedit.benchmark.results.suite_summary import summarise_suite
 from instructedit.editors.errors import InputError
 from instructedit.reports.render.markdown import escape, grid
-from instructedit.reports.render.table import Block, Report, Table
-from instructedit.reports.tables.suite_tables import build_suite
+from instructedit.reports.render.report import Block, Report, Table
+from instructedit.reports.tables.suite_report import suite_report
 
 MARKER = re.compile(r"(<!-- fill: ([^>]*?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
@@ -50,7 +50,7 @@ class Suites:
             summary = summarise_suite(*suite)
             if summary.warnings:
                 raise InputError(f"Suite '{name}': {summary.warnings[0]}")
-            self._found[name] = summary, build_suite(summary)
+            self._found[name] = summary, suite_report(summary)
         return self._found[name]
 
 

@@ -14,7 +14,7 @@ from instructedit.benchmark.results.forms import OURS
 from instructedit.benchmark.results.suite_results import SuiteGroup
 from instructedit.editors.errors import InputError
 
-from ..tables.captions import model
+from ..tables.run_facts import model
 from . import geometry
 from .panels import EDGE, key, legend
 from .results import Drawing, NoDataError, Results, row_of

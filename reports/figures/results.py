@@ -19,9 +19,9 @@ from instructedit.benchmark.results.suite_results import SeedMean, SuiteGroup, f
 from instructedit.benchmark.results.summary import case_values
 from instructedit.editors.errors import InputError
 
-from ..tables.captions import model, warnings
 from ..tables.columns import Column, column_of
-from ..tables.load import load
+from ..tables.run_facts import model, warnings
+from ..tables.sources import load
 
 MAIN: tuple[Protocol, ...] = ("edit_success", "teacher_forced_exact")
 """Protocol shown for a measure: SERAC's edit success where a task has it, else exact match under teacher forcing."""

@@ -9,7 +9,7 @@ from instructedit.benchmark.results.suite_results import SeedMean, SuiteGroup
 
 from ..tables.captions import DAGGER
 from ..tables.columns import Column, stages
-from ..tables.versus import seeds_of
+from ..tables.suite_comparisons import seeds_of
 from .panels import grid, key, legend, mark, percent
 from .results import WORDS, Drawing, Number, Results, csv_rows, main_column, number, provenance
 from .style import TWO_COLUMNS, Look, editor_looks

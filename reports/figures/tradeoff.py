@@ -6,7 +6,7 @@ from instructedit.benchmark.results.suite_results import SuiteGroup
 
 from ..tables.captions import DAGGER
 from ..tables.columns import Column
-from ..tables.versus import seeds_of
+from ..tables.suite_comparisons import seeds_of
 from .panels import counts, cross, grid, key, legend, percent
 from .results import WORDS, Drawing, NoDataError, Number, Results, csv_rows, main_column, number, provenance, tasks_of
 from .style import TWO_COLUMNS, editor_looks

@@ -14,7 +14,7 @@ from instructedit.benchmark.results.records import EditorSpec, Measure
 from instructedit.benchmark.results.suite_results import SuiteGroup
 
 from ..tables.columns import Column
-from ..tables.versus import seeds_of
+from ..tables.suite_comparisons import seeds_of
 from .panels import bar, grid, heading, key, legend, level, mark, percent, swatch
 from .results import (
     Drawing,

@@ -14,7 +14,7 @@ from instructedit.benchmark.results.run_folder import Store
 from instructedit.benchmark.results.suite_results import find_suite
 from instructedit.editors.errors import InputError
 
-from ..tables.load import load
+from ..tables.sources import load
 from .archive import MANIFEST, compress, write
 from .base_pass import BaseReader
 from .manifest import Manifest, PackedFile, RunEntry, entry_of

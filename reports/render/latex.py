@@ -1,9 +1,9 @@
-r"""Tables as LaTeX, to be taken in with `\input{table}`; needs the packages booktabs and graphicx."""
+r"""Tables as LaTeX, for `\input{table}`; needs the packages booktabs and graphicx."""
 
 import re
 from collections.abc import Iterator, Sequence
 
-from .table import Cell, Report, Table
+from .report import Cell, Report, Table
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -18,25 +18,25 @@ _SPECIAL = {
 }
 
 _SHRINK = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
-"""Fits a tabular into the line if it is wider, and leaves it alone if it is not."""
+"""Shrinks a tabular that is wider than the line."""
 
 _RANKS = ("{}", r"\mathbf{{{}}}", r"\underline{{{}}}")
-"""Of a rank, in math mode."""
+"""Markup of each rank, in math mode."""
 
 _PAGE = 50
-"""Lines of tables that a float may have: what is longer than a page would be cut off."""
+"""Maximum number of table lines in a float; LaTeX cuts off what is longer than a page."""
 _HEAD = 5
-"""Lines that a table has besides its rows."""
+"""Lines of a table that are not rows."""
 
 _WIDE = 100
-"""Letters of a row beyond which intervals go below their numbers: the table would be shrunk past reading."""
+"""Characters of a row beyond which intervals go below their numbers; the table would become too small to read."""
 
 _HELD = 12
-"""Floats after which a page is forced out: LaTeX holds back few."""
+"""Number of floats after which a page is forced out; LaTeX queues only a few."""
 
 
 def render(report: Report) -> str:
-    r"""Return a report as floats, for each block its scores and then its comparisons, followed by the notes."""
+    """Return a report as floats, for each block its scores and then its comparisons, followed by the notes."""
     lines = [f"% {report.title}. Needs \\usepackage{{booktabs,graphicx}}."]
     lines += [rf"\par\noindent\textbf{{{_escape(warning)}}}" for warning in report.warnings]
     count = 0
@@ -57,12 +57,12 @@ def render(report: Report) -> str:
 
 
 def _loose(sentences: Sequence[str]) -> list[str]:
-    """Return paragraphs that may have wide spaces: a long name, which has no place to break, else passes the margin."""
+    """Return paragraphs with loose spacing; a long name without a break would pass the margin."""
     return [r"{\sloppy", *(rf"{_escape(sentence)}\par" for sentence in sentences), "}"]
 
 
 def _pages(tables: Sequence[Table]) -> Iterator[list[Table]]:
-    """Yield tables as many as a page holds; one that is longer than a page goes on in the next."""
+    """Yield the tables of each page; a table that is longer than a page is split."""
     page: list[Table] = []
     for piece in (piece for table in tables for piece in _pieces(table)):
         if page and sum(sum(_lines(other)) + _HEAD for other in (*page, piece)) > _PAGE:
@@ -85,14 +85,12 @@ def _pieces(table: Table) -> Iterator[Table]:
 
 
 def _lines(table: Table) -> list[float]:
-    """Return how many lines each row takes, with that of its group above it; a small line counts half."""
-    groups = table.groups or ("",) * len(table.rows)
-    starts = [bool(group) and (row == 0 or groups[row - 1] != group) for row, group in enumerate(groups)]
-    return [(1.5 if _is_wide(table) else 1.0) + starts_group for starts_group in starts]
+    """Return how many lines each row takes, including the head of its group; a small line counts half."""
+    return [(1.5 if _is_wide(table) else 1.0) + table.starts_group(row) for row in range(len(table.rows))]
 
 
 def _is_wide(table: Table) -> bool:
-    """Tell whether a table has to be stacked: its longest cells in a row are wider than the page."""
+    """Tell whether the longest cells of a row are wider than the page."""
     words = (
         max(
             (len(f"{cell.value} {cell.interval} {cell.note}") + (8 if cell.n else 0) for cell in column if cell),
@@ -104,7 +102,7 @@ def _is_wide(table: Table) -> bool:
 
 
 def _float(heading: str, tables: Sequence[Table], report: Report) -> list[str]:
-    # The warning goes into every caption: a float travels alone.
+    # Every caption repeats the warning: floats move apart.
     caption = " ".join([f"{heading}, {report.title[0].lower()}{report.title[1:]}.", *report.warnings])
     lines = [r"\begin{table}[tp]", r"\centering\footnotesize", rf"\caption{{{_escape(caption)}}}"]
     for table in tables:
@@ -121,12 +119,11 @@ def _tabular(table: Table) -> list[str]:
     if any(ends):
         lines.append(_row(["", *(f"${end}$" if end else "" for end in ends)]))
     lines.append(r"\midrule")
-    group = ""
     for number, (row, cells) in enumerate(zip(table.rows, table.cells, strict=True)):
-        if table.groups and table.groups[number] != group:
-            group = table.groups[number]
+        if table.starts_group(number):
             lines += [r"\midrule"] * bool(number)
-            lines.append(rf"\multicolumn{{{len(table.heads) + 1}}}{{l}}{{\textit{{{_escape(group)}}}}} \\")
+            group = _escape(table.groups[number])
+            lines.append(rf"\multicolumn{{{len(table.heads) + 1}}}{{l}}{{\textit{{{group}}}}} \\")
         lines.append(_row([_escape(row), *(_text(cell, _is_wide(table)) for cell in cells)]))
     return [*lines, r"\bottomrule", r"\end{tabular}}"]
 
@@ -152,7 +149,7 @@ def _text(cell: Cell | None, wide: bool) -> str:
 
 
 def _ends(cell: Cell) -> str:
-    """Return an interval, or the words that stand for it, in math mode."""
+    """Return an interval, or the words that replace it, in math mode."""
     words = cell.interval.replace(" ", "\\ ")
     return cell.interval if cell.interval.startswith("[") else rf"\mathrm{{{words}}}"
 

@@ -2,10 +2,10 @@
 
 import re
 
-from .table import Cell, Report, Table
+from .report import Cell, Report, Table
 
 _RANKS = ("{}", "**{}**", "<ins>{}</ins>")
-"""Of a rank; GitHub shows `ins` underlined, and lets `u` not pass."""
+"""Markup of each rank. GitHub underlines `ins` and drops `u`."""
 
 
 def render(report: Report) -> str:
@@ -27,11 +27,9 @@ def grid(table: Table) -> str:
     """Return a table without its title."""
     heads = [table.stub, *(escape(head.replace("\n", ", ")) for head in table.heads)]
     lines = [heads, ["---", *["---:"] * len(table.heads)]]
-    group = ""
     for number, (row, cells) in enumerate(zip(table.rows, table.cells, strict=True)):
-        if table.groups and table.groups[number] != group:
-            group = table.groups[number]
-            lines.append([f"*{escape(group)}*", *[""] * len(table.heads)])
+        if table.starts_group(number):
+            lines.append([f"*{escape(table.groups[number])}*", *[""] * len(table.heads)])
         lines.append([escape(row), *map(_text, cells)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -45,5 +43,5 @@ def _text(cell: Cell | None) -> str:
 
 
 def escape(text: str) -> str:
-    """Keep a name from being read as markup; an underscore inside a word is none."""
+    """Escape markup; an underscore inside a word needs no escape."""
     return re.sub(r"([\\`*|<>])", r"\\\1", text)

@@ -1,4 +1,4 @@
-"""Tables for the terminal, one small one per task and protocol: they fit 100 to 120 columns."""
+"""Tables for the terminal. A table that is too wide is stacked, then split in halves; nothing is cut off."""
 
 from collections.abc import Iterator
 
@@ -8,19 +8,19 @@ from rich.rule import Rule
 from rich.table import Table as Grid
 from rich.text import Text
 
-from .table import Cell, Report, Table
+from .report import Cell, Report, Table
 
 _STUB = 36
-"""Width of the column of row names where longer ones have to be folded."""
+"""Width of the column of row names where longer names are folded."""
 _STYLES = ("", "bold", "underline")
-"""Of a rank: never a colour, which not everybody sees."""
+"""Style of each rank; not a colour, for colour-blind readers."""
 _SIGNS = ("", "*", "_")
-"""Of a rank, for a terminal, a file or a reader without styles."""
+"""Sign of each rank, for output without styles."""
 
 
 def draw(report: Report, console: Console) -> None:
-    """Print a report, but for the tables of blocks that are details."""
-    # Everything is a Text: in a plain string rich would read an interval such as [97.0, 99.6] as markup.
+    """Print a report, without the tables of blocks that are details."""
+    # Always Text: rich would parse an interval such as [97.0, 99.6] in a plain string as markup.
     _warn(report, console)
     width = max((len(word) + 1 for word, _ in report.header), default=0)
     for word, value in report.header:
@@ -53,7 +53,7 @@ def _warn(report: Report, console: Console) -> None:
 
 
 def _fitting(table: Table, console: Console) -> Iterator[Grid]:
-    """Yield the table as it fits the console: intervals beside the numbers, or below them, or in two halves."""
+    """Yield the table as it fits the console: intervals beside the numbers, else below them, else in two halves."""
     for fold in (None, _STUB):
         for between in (" ", "\n"):
             grid = _grid(table, between, fold)
@@ -73,13 +73,11 @@ def _grid(table: Table, between: str, fold: int | None) -> Grid:
     grid.add_column(Text(table.stub), no_wrap=fold is None, max_width=fold)
     for head in table.heads:
         grid.add_column(Text(head), justify="right", overflow="fold")
-    group = ""
     for number, (row, cells) in enumerate(zip(table.rows, table.cells, strict=True)):
-        if table.groups and table.groups[number] != group:
-            group = table.groups[number]
+        if table.starts_group(number):
             if number:
                 grid.add_section()
-            grid.add_row(Text(group, "italic"))
+            grid.add_row(Text(table.groups[number], "italic"))
         grid.add_row(Text(row), *(_text(cell, between) for cell in cells))
     return grid
 
@@ -87,7 +85,7 @@ def _grid(table: Table, between: str, fold: int | None) -> Grid:
 def _text(cell: Cell | None, between: str) -> Text:
     if cell is None:
         return Text("-", "dim")
-    beside = " ".join([*([cell.interval] if cell.interval else []), *([] if cell.n is None else [f"n={cell.n}"])])
+    beside = " ".join(filter(None, (cell.interval, "" if cell.n is None else f"n={cell.n}")))
     return Text.assemble(
         (cell.value, _STYLES[cell.mark.rank]),
         _SIGNS[cell.mark.rank] + ("=" if cell.mark.tied else ""),

@@ -1,4 +1,4 @@
-"""The published values as shipped data, each with its source and reading error, and why one may differ from ours."""
+"""The published values as shipped data, each with its reading error, and known reasons for differences from ours."""
 
 import json
 from functools import cache
@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from instructedit.benchmark.results.records import Measure, RunFile
 
-from ..tables.entries import Address
+from ..tables.paper_numbers import Address
 
 
 class Fact(BaseModel):
@@ -18,7 +18,7 @@ class Fact(BaseModel):
 
 
 class PublishedModel(Fact):
-    """A model of the paper, known in results by its type and exact number of parameters."""
+    """A model of the paper, recognised in results by its type and exact number of parameters."""
 
     title: str
     model_type: str
@@ -33,17 +33,17 @@ class PublishedCell(Fact):
     task: str
     measure: Measure
     editor: str
-    """Method as it is registered here; `none` is the paper's Base."""
+    """Registered name of the method; `none` is the paper's Base."""
     variant: str
     model: str
     value: float
     """Percent; fluency is 100 times n-gram entropy."""
     error: float
-    """How far the printed or read-off value may be from the exact one."""
+    """Reading error: maximum distance of the transcribed value from the exact one."""
 
     @property
     def address(self) -> Address:
-        """Where it stands; see `entries.Address`."""
+        """The address of the cell; see `paper_numbers.Address`."""
         return Address(self.setting, self.task, self.measure, self.editor, self.variant)
 
 
@@ -63,7 +63,7 @@ class Where(Fact):
 
 
 class Reason(Fact):
-    """A known reason why a published value may differ from one of ours."""
+    """A known reason why a published value may differ from a measured one."""
 
     text: str
     where: Where
@@ -81,8 +81,12 @@ class Published(Fact):
     reasons: tuple[Reason, ...]
     cells: tuple[PublishedCell, ...]
 
+    def reasons_for(self, *cells: PublishedCell) -> tuple[int, ...]:
+        """Return the numbers, from 1, of the reasons that concern any of some cells."""
+        return tuple(n for n, reason in enumerate(self.reasons, 1) if any(map(reason.concerns, cells)))
+
     def model_of(self, run: RunFile) -> str | None:
-        """Return which of the paper's models a run edits, by type and number of parameters; None if none of them."""
+        """Return the paper's model that a run edits, by type and number of parameters; None if it is another model."""
         kind = run.provenance.model_type, run.provenance.parameters
         return next((name for name, model in self.models.items() if (model.model_type, model.parameters) == kind), None)
 

@@ -1,29 +1,29 @@
-"""Our results beside the published ones: values where the base model is the paper's, else directions alone."""
+"""Measured beside published numbers: values on the paper's base models, on others only which editor is better."""
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from instructedit.benchmark.results.forms import OURS
 from instructedit.editors.errors import InputError
 
-from ..render.sheet import Sheet
-from ..render.table import Block, Cell, Report, Table
-from ..tables.captions import model as model_words
+from ..render.report import Block, Cell, Report, Sheet, Table
 from ..tables.captions import paper_footer
 from ..tables.columns import interval, stages
-from ..tables.entries import SETTINGS, TABLE3, Entry, Gaps, entries
-from ..tables.paper import TITLES
+from ..tables.paper_numbers import SETTINGS, TABLE3, Entry, Gaps, entries
+from ..tables.paper_tables import TITLES
 from ..tables.protocol_choice import PUBLISHED, WORDS, label
+from ..tables.run_facts import model as model_words
+from ..tables.run_facts import suite_header
 from ..tables.sources import Choice, read_groups
-from ..tables.suite_tables import suite_header
 from .published_results import Published, PublishedCell, published
-from .verdicts import Line, Verdict, as_published, directions, given, pairs, scale, scaled, values
+from .verdicts import Line, Verdict, as_published, by_definition, directions, pairs, scale, scaled, values
 
 TOLERANCE = 5.0
-"""Points within which a value is near a published one: about the half width of an interval over 400 cases."""
+"""Points within which a value is near the published one: about half the width of an interval over 400 cases."""
+_VALUE_VERDICTS, _DIRECTION_VERDICTS = get_args(Verdict)[:3], get_args(Verdict)[3:]
 
 
 def reproduce(
@@ -37,29 +37,24 @@ def reproduce(
 
     Args:
         table: `paper:table3`, `paper:table1`, `paper:seen-unseen` or `paper:figure4c`.
-        directories: Folders of runs, or of a run, or indices of suites.
-        protocol: How answers are read; None for `published`, each measure as the paper's table seems to read it.
+        directories: Folders of runs, folders of one run, or indices of suites.
+        protocol: How answers are read; None for `published`, each measure as the paper's table appears to read it.
         schedule: Which schedule; None for `single` of a folder of several runs.
         tolerance: Points within which a value is `near`.
 
     Raises:
-        InputError: If there is no such table, or the results have no cell in common with it, or may not stand in one
-            table.
+        InputError: If there is no such table, or the results have no cell in common with it, or may not share a table.
     """
     if table not in SETTINGS:
-        raise InputError(f"'{table}' is nothing to reproduce; one of {', '.join(SETTINGS)} was expected.")
+        raise InputError(f"'{table}' is nothing to reproduce; expected one of {', '.join(SETTINGS)}.")
     if not 0 <= tolerance < math.inf:
-        raise InputError(f"--tolerance: found {tolerance}; a number of points from 0 was expected.")
+        raise InputError(f"--tolerance: found {tolerance}, expected a number of points from 0.")
     choice, facts = protocol or PUBLISHED, published()
     groups, warnings = read_groups(directories, Choice(SETTINGS[table], schedule))
     every = entries(table, groups, choice)
     found = [entry for entry in every if as_published(table, entry)]
-    others = sorted({f"'{entry.row}' on {entry.trained}" for entry in every if not as_published(table, entry)})
-    if others:
-        warnings = (
-            *warnings,
-            f"Left out, trained on other tasks than the published ones: {', '.join(others)}.",
-        )
+    if others := sorted({f"'{entry.row}' on {entry.trained}" for entry in every if not as_published(table, entry)}):
+        warnings += (f"Left out, trained on other tasks than the published ones: {', '.join(others)}.",)
     model = facts.model_of(groups[0].run)
     cells = [cell for cell in facts.cells if cell.table == table and model in (None, cell.model)]
     if model is None:
@@ -68,17 +63,27 @@ def reproduce(
         lines = list(values(found, cells, facts, tolerance))
     if not lines:
         raise InputError(
-            f"{table}: none of its cells has a counterpart in these results; no editor or task is the same."
+            f"{table}: none of its cells has a counterpart in these results; they share no editor or no task."
         )
     used = [group for group in groups if any(line.entry.group is group for line in lines)]
+    model_text = model_words(used[0].run)
+    blocks: list[Block] = []
+    for name in dict.fromkeys(line.cell.model for line in lines if line.verdict):
+        own = [line for line in lines if line.verdict and line.cell.model == name]
+        missing = _missing(own, [cell for cell in cells if cell.model == name])
+        title = facts.models[name].title
+        if model is None:
+            blocks += _direction_blocks(table, title, own, choice, model_text, missing)
+        else:
+            blocks.append(_value_block(title, own, choice, model_text, missing, tolerance))
+    for name in dict.fromkeys(line.cell.model for line in lines if not line.verdict):
+        own = [line for line in lines if not line.verdict and line.cell.model == name]
+        blocks.append(_other_forms(facts.models[name].title, own, choice))
     report = Report(
         title=f"{TITLES[table]}, ours beside the published {'directions' if model is None else 'values'}",
         warnings=warnings,
         header=(*suite_header(used), ("Published", facts.source)),
-        blocks=(
-            *_blocks(table, [x for x in lines if x.verdict], cells, facts, choice, tolerance, model_words(used[0].run)),
-            *_other_forms([line for line in lines if line.verdict is None], facts, choice),
-        ),
+        blocks=tuple(blocks),
         footer=(
             *paper_footer(
                 used,
@@ -91,78 +96,62 @@ def reproduce(
     return Sheet(report, tuple(_record(line) for line in lines))
 
 
-def _blocks(
-    table: str,
-    lines: Sequence[Line],
-    cells: Sequence[PublishedCell],
-    facts: Published,
-    choice: str,
-    tolerance: float,
-    model: str,
+def _value_block(title: str, lines: Sequence[Line], choice: str, model: str, missing: str, tolerance: float) -> Block:
+    text = (
+        f"The base model ({model}) is taken for {title} by its type and number of parameters, which other weights of "
+        "the same shape share.",
+        f"In all, {len(lines)} values: {_counts(lines, _VALUE_VERDICTS)}. {missing}.",
+        "Reproduced: our 95 % interval, whose width depends on the number of cases, holds the published value. Near: "
+        f"no more than {tolerance:g} points apart. Differs: all else. The unedited model's locality is 100 by "
+        "definition and left out.",
+    )
+    return Block(f"{title}: published values", tuple(_tables(lines, choice)), text=text)
+
+
+def _direction_blocks(
+    table: str, title: str, lines: Sequence[Line], choice: str, model: str, missing: str
 ) -> Iterator[Block]:
-    for title, name, own in _by_model(lines, facts):
-        if own[0].other is None:
-            text = (
-                f"The base model ({model}) is taken for {title} by its type and number of parameters, which other "
-                "weights of the same shape share.",
-                f"In all, {len(own)} values: {_counts(own)}. {_missing(own, cells, name)}.",
-                "Reproduced: our 95 % interval, which the number of cases makes wide or narrow, holds the published "
-                f"value. Near: no more than {tolerance:g} points apart. Differs: all else. The unedited model's "
-                "locality is 100 by definition and left out.",
-            )
-            yield Block(f"{title}: published values", tuple(_tables(own, choice)), text=text)
-            continue
-        first = [line for line in own if line.cell.editor == OURS or table != TABLE3]
-        rest = [line for line in own if line.cell.editor != OURS] if first and table == TABLE3 else []
-        first = first or own
-        count = len({line.entry.stage for line in own})
-        over = f", over {count} stages" if count > 1 else ""
-        text = (
-            f"DIRECTIONS ONLY. The base model ({model}) is none of the paper's, so no value is compared with a "
-            "published one: what is compared is which of two is better, by the sign of the published difference and by "
-            "our paired difference.",
-            f"{'InstructEdit against the others' if rest else 'In all'}, {len(first)} comparisons{over}: "
-            f"{_counts(first)}."
-            + (f" All pairs of editors, {len(own)} comparisons{over}: {_counts(own)}." if rest else "")
-            + f" {_missing(own, cells, name)}.",
-            "Agrees, contradicts: our difference is shown (p < 0.05, adjusted by Holm over the pairs of rows of a "
-            "column) and has the sign of the published one, or the other. No difference shown: it is not. No published "
-            "difference: the two are no farther apart than they are known. Fluency has no better or worse and is left "
-            "out, and so is the unedited model's locality, which is 100 by definition.",
-        )
-        yield Block(f"Directions published for {title}", tuple(_tables(first, choice)), text=text)
-        if rest:
-            yield Block(f"Directions published for {title}: the other pairs", tuple(_tables(rest, choice)), detail=True)
+    """Yield the comparisons of InstructEdit in Table 3, then the other pairs as a detail; of other tables all."""
+    first = [line for line in lines if line.cell.editor == OURS or table != TABLE3] or lines
+    rest = [line for line in lines if line not in first]
+    count = len({line.entry.stage for line in lines})
+    over = f", over {count} stages" if count > 1 else ""
+    totals = [(f"{'InstructEdit against the others' if rest else 'In all'}", first)]
+    totals += [("All pairs of editors", list(lines))] if rest else []
+    sums = [f"{what}, {len(own)} comparisons{over}: {_counts(own, _DIRECTION_VERDICTS)}." for what, own in totals]
+    text = (
+        f"DIRECTIONS ONLY. The base model ({model}) is none of the paper's, so no value is compared with a published "
+        "one. The comparison is which of two is better, by the sign of the published difference and our paired "
+        "difference.",
+        " ".join([*sums, f"{missing}."]),
+        "Agrees, contradicts: our difference is shown (p < 0.05, adjusted by Holm over the pairs of rows of a column) "
+        "and has the sign of the published one, or the other sign. No difference shown: p is larger. No published "
+        "difference: the published values differ by no more than their reading errors. Fluency has no better or worse "
+        "and is left out; so is the unedited model's locality, which is 100 by definition.",
+    )
+    yield Block(f"Directions published for {title}", tuple(_tables(first, choice)), text=text)
+    if rest:
+        yield Block(f"Directions published for {title}: the other pairs", tuple(_tables(rest, choice)), detail=True)
 
 
-def _by_model(lines: Sequence[Line], facts: Published) -> Iterator[tuple[str, str, list[Line]]]:
-    """Yield the lines of each of the paper's models, with its title and its name."""
-    for name in dict.fromkeys(line.cell.model for line in lines):
-        yield facts.models[name].title, name, [line for line in lines if line.cell.model == name]
-
-
-def _other_forms(lines: Sequence[Line], facts: Published, choice: str) -> Iterator[Block]:
-    """Yield the lines without a verdict, each with the form that is not the published one."""
-    for title, _, own in _by_model(lines, facts):
-        forms = dict.fromkeys(words for line in own for words in line.forms)
-        what = "values" if own[0].other is None else "comparisons"
-        text = (
-            f"NO VERDICT. {len(own)} {what} are of rows whose form is not the published one. They answer another "
-            "question than the published numbers, so agreement would confirm nothing and disagreement refute nothing. "
-            f"The forms: {'; '.join(forms)}.",
-        )
-        yield Block(f"{title}: other forms than the published one", tuple(_tables(own, choice)), text=text)
+def _other_forms(title: str, lines: Sequence[Line], choice: str) -> Block:
+    """Return the lines without a verdict, each with the form that is not the published one."""
+    forms = dict.fromkeys(words for line in lines for words in line.forms)
+    text = (
+        f"NO VERDICT. {len(lines)} {'comparisons' if lines[0].other else 'values'} are of rows whose form is not the "
+        "published one. They answer another question than the published numbers, so agreement would confirm nothing "
+        f"and disagreement refute nothing. The forms: {'; '.join(forms)}.",
+    )
+    return Block(f"{title}: other forms than the published one", tuple(_tables(lines, choice)), text=text)
 
 
 def _tables(lines: Sequence[Line], choice: str) -> Iterator[Table]:
     """Yield a table for each stage: lines are cells or pairs of cells, with the protocol, n and the runs of each."""
-    by_direction = lines[0].other is not None
-    what = "difference" if by_direction else "value"
-    gap = () if by_direction else ("Ours minus paper",)
-    for stage, mark in stages([line.entry for line in lines]):
+    what, gap = ("difference", ()) if lines[0].other else ("value", ("Ours minus paper",))
+    for stage, suffix in stages([line.entry for line in lines]):
         own = [line for line in lines if line.entry.stage == stage]
         yield Table(
-            title=f"Published {what} and ours, {WORDS[choice]} (points){mark}",
+            title=f"Published {what} and ours, {WORDS[choice]} (points){suffix}",
             stub="Number",
             heads=("Paper", "Ours", *gap, "Verdict" if own[0].verdict else "Form", "Reasons", "Runs"),
             rows=tuple(_name(line) for line in own),
@@ -175,13 +164,12 @@ def _tables(lines: Sequence[Line], choice: str) -> Iterator[Table]:
 
 
 def _name(line: Line) -> str:
-    """Return what a line is of: editor and, where the table has several of its numbers, which."""
+    """Return the editor of a line, with its variant and what is subtracted."""
     own = _side(line.entry)
     if line.minus is None:
         return own
-    if line.minus.address.editor == line.entry.address.editor:
-        return f"{own} minus {_variant(line.minus)}"
-    return f"{own} minus {_side(line.minus)}"
+    same = line.minus.address.editor == line.entry.address.editor
+    return f"{own} minus {_variant(line.minus) if same else _side(line.minus)}"
 
 
 def _side(entry: Entry) -> str:
@@ -190,7 +178,7 @@ def _side(entry: Entry) -> str:
 
 def _variant(entry: Entry) -> str:
     address = entry.address
-    words: Mapping[str, str] = {
+    words = {
         "single-task": f"trained on {address.variant}",
         "unseen-instruction": address.variant,
         "task-scaling": f"{address.variant} task{'' if address.variant == '1' else 's'}",
@@ -199,11 +187,12 @@ def _variant(entry: Entry) -> str:
 
 
 def _cells(line: Line) -> Iterator[Cell]:
-    sign = "" if line.other is None else "+"
-    column, unit = line.entry.column, scale(line.entry.column)
+    column, sign = line.entry.column, "+" if line.other else ""
+    unit = scale(column)
     digits = 0 if line.cell.error >= 1 else 1 if line.cell.error >= 0.05 else 2
+    ends = interval(column, scaled(1 / unit, line.low), scaled(1 / unit, line.high), sign)
     yield Cell(f"{line.paper + 0.0:{sign}.{digits}f}")
-    yield Cell(column.number(line.ours / unit, sign), _ends(line, sign), line.n)
+    yield Cell(column.number(line.ours / unit, sign), ends, line.n)
     if line.other is None:
         yield Cell(f"{round(line.ours - line.paper, 1) + 0.0:+.1f}")
     yield Cell(line.verdict or "; ".join(line.forms))
@@ -211,33 +200,24 @@ def _cells(line: Line) -> Iterator[Cell]:
     yield Cell(" ".join(digest[:8] for digest in line.entry.group.digests))
 
 
-def _ends(line: Line, sign: str) -> str:
-    unit = 1 / scale(line.entry.column)
-    return interval(line.entry.column, scaled(unit, line.low), scaled(unit, line.high), sign)
-
-
-def _counts(lines: Sequence[Line]) -> str:
+def _counts(lines: Sequence[Line], verdicts: Sequence[str]) -> str:
     counts = Counter(line.verdict for line in lines)
-    kinds: tuple[Verdict, ...] = ("reproduced", "near", "differs")
-    if lines[0].other is not None:
-        kinds = ("agrees", "contradicts", "no difference shown", "no published difference")
-    return ", ".join(f"{kind} {counts[kind]}" for kind in kinds)
+    return ", ".join(f"{verdict} {counts[verdict]}" for verdict in verdicts)  # type: ignore[index]
 
 
-def _missing(lines: Sequence[Line], cells: Sequence[PublishedCell], model: str) -> str:
-    """Return how many published values, or comparisons of two, our results do not have."""
-    of_model = [cell for cell in cells if cell.model == model]
+def _missing(lines: Sequence[Line], cells: Sequence[PublishedCell]) -> str:
+    """Return how many published values, or comparisons of two, have no counterpart in the results."""
     if lines[0].other is None:
-        known, what = sum(not given(cell) for cell in of_model), "values"
+        known, what = sum(not by_definition(cell) for cell in cells), "values"
     else:
-        known, what = sum(1 for _ in pairs(of_model)), "comparisons"
+        known, what = sum(1 for _ in pairs(cells)), "comparisons"
     found = len({(line.cell.address, line.other and line.other.address) for line in lines})
     return f"{known - found} of {known} published {what} have no counterpart in these results"
 
 
 def _reasons(lines: Sequence[Line], facts: Published) -> Iterator[str]:
-    """Yield the known reasons that concern any line, with the cells each concerns."""
-    yield "Reasons are known ways in which a published number is another than what is measured here:"
+    """Yield the known reasons that concern any line, with the cells of each."""
+    yield "Reasons are known ways in which a published number differs from what is measured here:"
     used = {number for line in lines for number in line.reasons}
     for number, reason in enumerate(facts.reasons, 1):
         if number in used:

@@ -7,7 +7,7 @@ from typing import Any
 
 from instructedit.benchmark.results.records import Answer, CaseRecord, Protocol, Score
 
-from ..tables.captions import controls
+from ..tables.run_facts import controls
 from .collect import SiteRun
 from .lines import SHARED, Lines, Row
 from .means import NAMES

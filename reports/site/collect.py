@@ -8,8 +8,8 @@ from instructedit.benchmark.results.records import RunFile, RunSummary
 from instructedit.benchmark.results.suite_results import SuiteEntry, SuiteSummary, find_suite
 from instructedit.editors.errors import InputError
 
-from ..tables.captions import warnings
-from ..tables.load import load
+from ..tables.run_facts import warnings
+from ..tables.sources import load
 
 
 @dataclass(frozen=True, slots=True)

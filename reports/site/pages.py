@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from ..render.table import Report, Table, build
-from ..tables.captions import AGGREGATION, PROTOCOLS, header
+from ..render.report import Report, Table
+from ..tables.captions import AGGREGATION, PROTOCOLS
 from ..tables.columns import SECTIONS
-from ..tables.suite_tables import build_suite
+from ..tables.run_facts import header
+from ..tables.run_tables import run_report
+from ..tables.suite_report import suite_report
 from .collect import Collected, SiteRun
 from .escape import environment
 from .means import NAMES
@@ -34,7 +36,7 @@ def static_pages(site: Collected, cases: Mapping[str, Sized]) -> Iterator[tuple[
         cases: By digest the cases of each run.
     """
     pages = environment(HERE / "templates", address=quote)
-    reports = {run.digest: build(run.file, run.summary) for run in site.runs}
+    reports = {run.digest: run_report(run.file, run.summary) for run in site.runs}
     pages.globals.update(
         title=site.title,
         warnings=site.warnings,
@@ -60,7 +62,7 @@ def static_pages(site: Collected, cases: Mapping[str, Sized]) -> Iterator[tuple[
         facts = [*report.header, *_origin(run)]
         yield page(f"run-{run.digest}.html", "report.html", report=report, facts=facts, run=run)
     if site.suite is not None:
-        report = build_suite(site.suite)
+        report = suite_report(site.suite)
         yield page("suite.html", "report.html", report=report, facts=report.header, run=None)
     several = {
         "models": len({run.file.provenance.model for run in site.runs}) > 1,

@@ -1,16 +1,27 @@
-"""A table by its name."""
+"""Tables of result folders: one table by its name, or the whole report, printed and written beside the results."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from instructedit.editors.errors import InputError
+from rich.console import Console
 
-from ..render.sheet import Sheet
-from .entries import SETTINGS
-from .paper import paper_table
+from instructedit.benchmark.results.guard import read_suite_summary
+from instructedit.benchmark.results.records import find_run
+from instructedit.benchmark.results.run_folder import write_record
+from instructedit.benchmark.results.suite_results import find_suite
+from instructedit.benchmark.results.suite_summary import summarise_suite
+from instructedit.editors.errors import InputError
+from instructedit.editors.files.atomic import write_whole
+
+from ..render import latex, markdown, terminal
+from ..render.report import Report, Sheet
+from .longform import run_csv, suite_csv
+from .paper_numbers import SETTINGS
+from .paper_tables import paper_table
 from .protocol_choice import protocol_for
-from .run_tables import TABLES, run_table
-from .sources import Choice, read_groups, read_runs
+from .run_tables import TABLES, run_report, run_table
+from .sources import Choice, load, read_groups, read_runs
+from .suite_report import suite_report
 
 
 def make_table(
@@ -24,20 +35,83 @@ def make_table(
 
     Args:
         name: One of the paper's tables (`paper:table3`), or a table of runs: `tasks`, `subsets` or `protocols`.
-        directories: Folders of runs, or of a run, or indices of suites.
-        protocol: How answers are read, one of `reading.CHOICES`; None for exact match under teacher forcing.
+        directories: Folders of runs, folders of one run, or indices of suites.
+        protocol: How answers are read, one of `protocol_choice.CHOICES`; None for exact match under teacher forcing.
         schedule: Which schedule; None for `single` of a folder of several runs.
         settings: Only runs of these settings.
 
     Raises:
-        InputError: If there is no such table, protocol, or run, or the runs may not stand side by side.
+        InputError: If there is no such table, protocol, or run, or the runs may not share a table.
     """
     if name not in (*SETTINGS, *TABLES):
-        raise InputError(f"'{name}' is no table; one of {', '.join((*SETTINGS, *TABLES))} was expected.")
-    protocol_for(protocol or "teacher_forced_exact", "reliability", attitude=False)
+        raise InputError(f"'{name}' is no table; expected one of {', '.join((*SETTINGS, *TABLES))}.")
+    protocol_for(protocol or "teacher_forced_exact", "reliability", attitude=False)  # refuses an unknown protocol
     if name in TABLES:
         return run_table(name, read_runs(directories, Choice(settings, schedule)), protocol)
     if settings is not None:
-        raise InputError(f"--setting: {name} is made of {' and '.join(SETTINGS[name])}; no choice was expected.")
+        raise InputError(f"--setting: {name} is made of {' and '.join(SETTINGS[name])}; expected none.")
     groups, warnings = read_groups(directories, Choice(SETTINGS[name], schedule))
     return paper_table(name, groups, protocol or "teacher_forced_exact", warnings)
+
+
+def report_folder(directory: Path, console: Console) -> list[Path]:
+    """Write and print the report of a run, or of a suite over its seeds and settings; return the written files.
+
+    Raises:
+        InputError: If the folder holds no readable results, or the files cannot be written.
+    """
+    folder = summarise_folder(directory)
+    if (folder / "run.json").is_file():
+        return report_run(folder, console)
+    return report_suite(folder / "suite.json", console)
+
+
+def summarise_folder(directory: Path) -> Path:
+    """Return the folder of a run, or that of a suite's runs after writing its `suite.json`.
+
+    Raises:
+        InputError: If the folder holds no readable results.
+    """
+    suite = find_suite(directory)
+    if suite is None:
+        return find_run(directory)
+    write_record(suite[0] / "suite.json", summarise_suite(*suite))
+    return suite[0]
+
+
+def report_run(directory: Path, console: Console | None = None) -> list[Path]:
+    """Write `report/table.md`, `table.csv` and `table.tex` into a run's folder, and print the report if asked to.
+
+    The same results give the same bytes.
+
+    Raises:
+        InputError: If the folder holds no readable results, or its `report/` cannot be written.
+    """
+    run, summary = load(directory)
+    report = run_report(run, summary)
+    return _write(directory / "report", "table", report, run_csv(run, summary), console)
+
+
+def report_suite(path: Path, console: Console | None = None) -> list[Path]:
+    """Write `suite.md`, `suite.csv` and `suite.tex` beside a `suite.json`, and print the report if asked to.
+
+    Raises:
+        InputError: If it cannot be read, or they cannot be written.
+    """
+    summary = read_suite_summary(path)
+    return _write(path.parent, "suite", suite_report(summary), suite_csv(summary), console)
+
+
+def _write(folder: Path, name: str, report: Report, csv: str, console: Console | None) -> list[Path]:
+    texts = {".md": markdown.render(report), ".csv": csv, ".tex": latex.render(report)}
+    try:
+        folder.mkdir(exist_ok=True)
+        for suffix, text in texts.items():
+            write_whole(folder / f"{name}{suffix}", text)
+    except OSError as error:
+        raise InputError(
+            f"{error.filename}: the report cannot be written ({error.strerror}); {folder} has to be a writable folder."
+        ) from error
+    if console is not None:
+        terminal.draw(report, console)
+    return [folder / f"{name}{suffix}" for suffix in texts]

@@ -1,4 +1,4 @@
-"""One case in the terminal: what was asked, and what the model says before the edit and under each editor."""
+"""One case in the terminal: its prompts, and the model's answers before the edit and under each editor."""
 
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -13,12 +13,12 @@ from instructedit.benchmark.results.guard import Admission, read_run
 from instructedit.benchmark.results.records import CaseRecord, Score, parse_record
 from instructedit.editors.errors import InputError
 
-from .captions import controls
+from .run_facts import controls
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What a run holds of one case.
+    """The records of one case of a run.
 
     Attributes:
         records: Its records, editor by editor in the order of the file.
@@ -29,7 +29,7 @@ class Case:
     controls: frozenset[str]
 
     def label(self, record: CaseRecord) -> str:
-        """Return what tells a record from the others: its editor and, where the case has several, its stage."""
+        """Return the name of a record: its editor and, where the case has several stages, its stage."""
         several = len({other.stage for other in self.records}) > 1
         return f"{record.editor}, {record.stage}" if several else record.editor
 
@@ -43,12 +43,12 @@ def load_case(directory: Path, case: str) -> Case:
     run = read_run(directory / "run.json")
     path = directory / "cases.jsonl"
     if not path.is_file():
-        raise InputError(f"{path}: no such file; the case records of a run were expected.")
+        raise InputError(f"{path}: no such file; expected the case records of a run.")
     try:
         content = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}).") from error
-    # What stands behind the last line end is a line that a killed run did not finish.
+    # The text after the last line end is an unfinished line of a killed run.
     lines = content.split(b"\n")[:-1]
     admission = Admission(run)
     places = ((f"{path}, line {number}", line) for number, line in enumerate(lines, start=1))
@@ -63,9 +63,9 @@ def load_case(directory: Path, case: str) -> Case:
 
 
 def draw_case(case: Case, console: Console) -> None:
-    """Print a case's edit, then for each question the accepted answer and what each editor's model says and scores.
+    """Print a case's edit, then for each probe the accepted answers, and the answer and scores of each edited model.
 
-    Where no row of the case is a control, a row `before` shows what the unedited model says, without scores.
+    Where no row of the case is a control, a row `before` shows the answer of the unedited model, without scores.
     """
     records = case.records
     first = records[0]
@@ -84,7 +84,7 @@ def draw_case(case: Case, console: Console) -> None:
             console.print()
             console.print(
                 Text.assemble(
-                    (f"{case.label(record)} goes on (entropy {entropy}): ", "bold"), " ".join(record.text.split())
+                    (f"{case.label(record)} continues (entropy {entropy}): ", "bold"), " ".join(record.text.split())
                 )
             )
 

@@ -1,4 +1,4 @@
-"""What a column of numbers is, how its numbers are written, and in which order columns and stages stand."""
+"""Columns of numbers: what identifies one, how its numbers are written, and the order of columns and stages."""
 
 import re
 import statistics
@@ -12,7 +12,7 @@ from instructedit.benchmark.results.suite_results import SeedComparison, SeedMea
 from .captions import DAGGER
 
 Number = Mean | Comparison | SeedMean | SeedComparison | SeedPair
-"""What a column is made of: means, or paired differences, of a run or over seeds."""
+"""A number of a column: a mean or a paired difference, of a run or over seeds."""
 
 SECTIONS: tuple[tuple[str, tuple[Protocol, ...]], ...] = (
     ("Sentiment (%)", ("edit_success", "z_sent", "z_topic")),
@@ -28,50 +28,49 @@ _SHORT: dict[Protocol, str] = {
     "kl_divergence": " KL (nats, lower is better)",
     "ngram_entropy": " (n-gram entropy)",
 }
-"""What a column's head adds to the measure where the table's title does not name one protocol."""
+"""Added to the measure in a column's head where the table's title does not name the protocol."""
 
 
 class Staged(typing.Protocol):
-    """Whatever is of one stage."""
+    """Anything that belongs to one stage."""
 
     @property
     def stage(self) -> str:
-        """When it was scored."""
+        """When it was scored: see `CaseRecord.stage`."""
 
 
 class Column(NamedTuple):
-    """What a column of numbers is: never more than one protocol, never derived and given together."""
+    """Identity of a column: one measure, one protocol, either derived or dataset-provided prompts."""
 
     measure: Measure
     derived: bool
     protocol: Protocol
 
     def order(self) -> tuple[int, bool, int]:
-        """Sort key: as the records list measures and protocols, given before derived."""
+        """Return the sort key: order of the records, dataset-provided prompts before derived ones."""
         return get_args(Measure).index(self.measure), self.derived, get_args(Protocol).index(self.protocol)
 
     @property
     def head(self) -> str:
-        """Words above the column."""
+        """Text above the column."""
         return f"{self.measure.capitalize()}{DAGGER if self.derived else ''}{_SHORT.get(self.protocol, '')}"
 
     def number(self, value: float, sign: str = "") -> str:
-        """Return a value as the table shows it: percent, but nats and entropy as they are."""
+        """Return a value as tables show it: percent, except KL (nats) and entropy."""
         scale, digits = {"kl_divergence": (1, 3), "ngram_entropy": (1, 1)}.get(self.protocol, (100, 1))
         # Adding zero turns -0.0 into 0.0.
         return f"{round(scale * value, digits) + 0.0:{sign}.{digits}f}"
 
 
 def column_of(number: Number) -> Column:
-    """Return the column a number stands in."""
+    """Return the column of a number."""
     return Column(number.measure, number.derived, number.protocol)
 
 
 def stages(numbers: Iterable[Staged]) -> list[tuple[str, str]]:
-    """Return the stages that numbers are of, each with what it adds to the title of its tables.
+    """Return the stages of numbers, each with the suffix that it adds to titles.
 
-    Right after the edit comes first, then numbers of edits as people count, `after-10` behind `after-9`, then all. An
-    edit on its own, the rule, is not named.
+    `after-edit` comes first, then numbers of edits in numerical order, then the rest. `single` has no suffix.
     """
     found = {number.stage for number in numbers}
     counts = {stage: int(number[0]) for stage in found if (number := re.findall(r"\d+", stage))}
@@ -82,7 +81,7 @@ def stages(numbers: Iterable[Staged]) -> list[tuple[str, str]]:
 def interval(
     column: Column, low: float | None, high: float | None, sign: str = "", method: Method | None = None
 ) -> str:
-    """Return an interval in the units of its column, or in words why there is none."""
+    """Return an interval in the units of its column, or words why there is none."""
     if low is None or high is None:
         return "by definition" if method == "definition" else "no interval"
     return f"[{column.number(low, sign)}, {column.number(high, sign)}]"
@@ -99,11 +98,11 @@ def spread(column: Column, values: Sequence[float], sign: str = "") -> str:
 
 
 def deviation(column: Column, values: Sequence[float]) -> str:
-    """Return the standard deviation of the means of several seeds; empty for one."""
+    """Return the standard deviation over seeds in words; empty for one seed."""
     found = seed_sd(values)
     return "" if found is None else f"sd {column.number(found)}"
 
 
 def seed_sd(values: Sequence[float]) -> float | None:
-    """Return the standard deviation of the means of several seeds; None for one."""
+    """Return the standard deviation of the means of several seeds; None for one seed."""
     return statistics.stdev(values) if len(values) > 1 else None

@@ -1,43 +1,32 @@
-"""Sentences on edits that did not take, did too much, or all did the same; every page reads them from here.
+"""Sentences on edits that failed, changed too much, or all changed the same; for every table, page and leaderboard.
 
-The thresholds are those of `instructedit.benchmark.results.health`, each with a sentence why.
+The thresholds and their reasons are those of `instructedit.benchmark.results.health`.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from instructedit.benchmark.results.decision import ALPHA
 from instructedit.benchmark.results.health import ALIKE, BOUND, LARGE, MANY, REACHED
 from instructedit.benchmark.results.records import Defaults, EditorSpec, Health, Mean, RunFile
 from instructedit.benchmark.results.suite_results import SeedMean
 
-from .columns import Column, stages
-from .marks import Difference, leads
+from .best_and_ties import NO_DIFFERENCE, SMALL_N
+from .columns import stages
 
-CHANGED = ("reliability", "generalization", "portability")
-"""Measures that an edit is to change: that a row does not differ from the unedited model in locality is no fault."""
-SILENT = "No row is shown to differ from"
-SMALL = "n is too small to show, adjusted for all pairs of rows, which rows differ from"
-MATCHED = {
-    "teacher_forced_token": "token share",
-    "teacher_forced_exact": "exact match",
-    "free_generation": "free generation",
-}
-"""Protocols that a column's head does not name: the title of its table does."""
 EXPLAINED = (
-    "The lines under a table are of rows whose edits missed their target (its probability p, the geometric mean over "
+    "The lines under a table name rows whose edits missed their target (its probability p, the geometric mean over "
     f"its tokens, is below {REACHED:g} in more than {100 * MANY:.0f} % of the cases), changed nothing, changed more "
     f"than {100 * LARGE:.0f} % of the weights' norm, or point the same way in different cases (mean cosine above "
-    f"{ALIKE:g}). Their numbers are medians over cases; |dW| and |W| are over the edited maps."
+    f"{ALIKE:g}). Their numbers are medians over cases; |dW| and |W| are over the edited layers."
 )
 
 
 class Finding(NamedTuple):
-    """One thing that is to be said of a row's edits.
+    """One remark on a row's edits.
 
     Attributes:
-        flag: A word or two.
-        sentence: The same as a part of a sentence.
+        flag: One or two words; empty for a possible reason.
+        sentence: The remark as part of a sentence.
     """
 
     flag: str
@@ -45,14 +34,14 @@ class Finding(NamedTuple):
 
 
 def findings(row: EditorSpec, health: Health, defaults: Defaults | None, *, attitude: bool) -> Iterator[Finding]:
-    """Yield what is to be said of a row's edits of a task.
+    """Yield the remarks on a row's edits of a task.
 
     Args:
         row: The row.
-        health: What its edits came to.
-        defaults: Its options that were left at defaults of another model, if any were.
-        attitude: Whether the task is about attitudes. There an edit that no loss on its target made need not make that
-            one reply likely.
+        health: Summary of its edits.
+        defaults: Its options that were left at defaults of another model, if any.
+        attitude: Whether the task is about attitudes. There an edit that was not optimised on its target need not make
+            that one reply likely.
     """
     facts = health.medians
     aimed = health.optimised > 0 or not attitude
@@ -74,7 +63,7 @@ def findings(row: EditorSpec, health: Health, defaults: Defaults | None, *, atti
 
 
 def _reasons(row: EditorSpec, facts: Mapping[str, float], defaults: Defaults | None) -> Iterator[str]:
-    """Yield what may be the reason for edits that did not take."""
+    """Yield possible reasons for edits that failed."""
     if (share := facts.get("at_bound", 0.0)) >= BOUND:
         bound = row.config.get("clamp")
         much = "every weight at its" if share > 0.995 else f"{100 * share:.0f} % of the changed weights at their"
@@ -92,13 +81,11 @@ def health_lines(
     task: str,
     name: Callable[[str], str] = str,
 ) -> Iterator[str]:
-    """Yield a line for each stage and row of a task of whose edits there is something to say.
-
-    Rows of which the very same is to be said share a line: an edit may be asked in several ways.
+    """Yield a line for each stage and row of a task whose edits have remarks; rows with the same remarks share a line.
 
     Args:
         run: The run.
-        health: What the edits of its rows came to.
+        health: Summaries of the edits of its rows.
         means: Its means, of any task.
         task: The task.
         name: From the name of a row to that in the table.
@@ -116,71 +103,11 @@ def health_lines(
 
 
 def is_attitude(means: Iterable[Mean | SeedMean], task: str) -> bool:
-    """Tell whether a task is scored by sentiment."""
+    """Tell whether a task is scored by edit success."""
     return any(mean.task == task and mean.protocol == "edit_success" for mean in means)
 
 
-def column_note(
-    means: Mapping[tuple[Column, str], float],
-    controls: Sequence[str],
-    rivals: Sequence[str],
-    pairs: Mapping[tuple[Column, str, str], Difference],
-    mark: str,
-) -> Iterator[str]:
-    """Yield a line on the columns in which no row is shown to differ from the unedited model, if there are any.
-
-    Columns in which some row would be shown to differ if it alone had been compared get a line of their own: there it
-    is n that is too small, and the edits may well have done something.
-
-    Args:
-        means: By column and row, of one task and stage.
-        controls: The rows that edit nothing; the first one stands for the unedited model.
-        rivals: The rows that edit.
-        pairs: The comparisons by column and rows; two rows that were not compared differ if their means do.
-        mark: What the stage adds to a title.
-    """
-    columns = sorted({column for column, _ in means if column.measure in CHANGED}, key=Column.order)
-    silent = [column for column in columns if controls and _is_silent(column, means, controls[0], rivals, pairs)]
-    small = [column for column in silent if _is_small(column, controls[0], rivals, pairs)]
-    for words, found in ((SMALL, small), (SILENT, [column for column in silent if column not in small])):
-        if found:
-            yield f"{words} '{controls[0]}'{mark}: {_listed(found)}."
-
-
-def _is_silent(
-    column: Column,
-    means: Mapping[tuple[Column, str], float],
-    control: str,
-    rivals: Sequence[str],
-    pairs: Mapping[tuple[Column, str, str], Difference],
-) -> bool:
-    rows = [row for row in rivals if (column, row) in means]
-    if not rows or (column, control) not in means:
-        return False
-    plain, lead = means[column, control], leads(pairs)
-    shown = ((row, lead(column, row, control)) for row in rows)
-    return not any(means[column, row] != plain if found is None else found != "tie" for row, found in shown)
-
-
-def _is_small(
-    column: Column, control: str, rivals: Sequence[str], pairs: Mapping[tuple[Column, str, str], Difference]
-) -> bool:
-    found = (pairs.get((column, *rows)) for row in rivals for rows in ((row, control), (control, row)))
-    return any(pair is not None and pair.p is not None and pair.p < ALPHA for pair in found)
-
-
-def _listed(columns: Sequence[Column]) -> str:
-    """Return columns in words; measures that share their protocols stand together, with these behind them."""
-    protocols: dict[str, list[str]] = {}
-    for column in columns:
-        protocols.setdefault(column.head, []).extend(filter(None, [MATCHED.get(column.protocol)]))
-    heads: dict[str, list[str]] = {}
-    for head, names in protocols.items():
-        heads.setdefault(f" ({', '.join(names)})" if names else "", []).append(head)
-    return "; ".join(f"{', '.join(names)}{read}" for read, names in heads.items())
-
-
 def explained(notes: Iterable[Sequence[str]]) -> Iterator[str]:
-    """Yield how the lines on rows under tables are to be read, if there are any."""
-    if any(not note.startswith((SILENT, SMALL)) for of_block in notes for note in of_block):
+    """Yield how to read the lines on rows under tables, if there are any."""
+    if any(not note.startswith((NO_DIFFERENCE, SMALL_N)) for of_block in notes for note in of_block):
         yield EXPLAINED

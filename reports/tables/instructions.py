@@ -27,14 +27,15 @@ from instructedit.benchmark.results.loop_results import (
 from instructedit.benchmark.results.records import read_record
 
 from .columns import Column, interval, p_words
+from .suite_comparisons import VERDICTS
 
 SCORE = Column("reliability", False, "teacher_forced_exact")
-"""A score is written as reliability is: percent, more is better."""
+"""A score is written like reliability: percent, higher is better."""
 HAND_WRITTEN, RANDOM, CHOSEN, FIRST = "hand-written", "random", "chosen", "first round"
 
 
 def draw_loop(folder: Path, console: Console | None = None) -> None:
-    """Print a loop, as far as it has come.
+    """Print a loop, finished or not.
 
     Raises:
         InputError: If the folder holds none.
@@ -73,15 +74,14 @@ def draw_trials(trials: Sequence[Trial], console: Console | None = None) -> None
 
 
 def verdicts(groups: dict[str, tuple[Trial, ...]]) -> Iterator[str]:
-    """Yield what the test says of the chosen descriptions against each other group."""
+    """Yield the test's verdict on the chosen descriptions against each other group."""
     tested = {
         other: found
         for other in (HAND_WRITTEN, RANDOM, FIRST)
         if other in groups and (found := difference(groups[CHOSEN], groups[other]))
     }
-    words = {"better": "better", "behind": "worse", "tie": "no difference shown"}
     for (other, found), p in zip(tested.items(), holm([found.p for found in tested.values()]), strict=True):
-        word = words[decide(found.difference, p, SCORE.protocol)]
+        word = VERDICTS[decide(found.difference, p, SCORE.protocol)]
         ends = interval(SCORE, found.low, found.high, "+")
         yield (
             f"Test: chosen against {other}: {word}, {100 * found.difference:+.1f} points {ends}, n = {found.n} cases, "
@@ -106,7 +106,7 @@ def _rounds(rounds: Sequence[tuple[Proposal, Trials]], tested: dict[int, Trial])
 
 
 def _trials(trials: Sequence[Trial], title: str) -> Group:
-    """Return the numbers of trials, and under them the descriptions."""
+    """Return the scores of trials, and below them the descriptions."""
     table = _table(title, ("No.", "Score", *(measure.capitalize() for measure in MEASURES)))
     for number, trial in enumerate(trials, 1):
         means = trial.means()

@@ -1,20 +1,21 @@
-"""Every mean of a run as one CSV row with all its keys, in the units of the records (shares, not percent)."""
+"""Every mean of a run or suite as one CSV row with all its keys, in the units of the records (shares, not percent)."""
 
-import csv
-import io
+from collections.abc import Iterator
+from typing import Any
 
 from instructedit.benchmark.results.records import RunFile, RunSummary
 from instructedit.benchmark.results.suite_results import SeedComparison, SeedMean, SuiteSummary
 
+from ..render.formats import csv_text
 from .columns import seed_sd
-from .versus import verdict
+from .suite_comparisons import verdict
 
 FIELDS = (
     *("run", "valid", "complete", "model", "weights", "setting", "split", "schedule"),
     *("seed", "editor", "task", "reader"),
     *("stage", "measure", "subset", "derived", "protocol", "mean", "low", "high", "method", "n"),
 )
-"""Columns; an empty `subset` is the mean over subsets."""
+"""Columns of a run; an empty `subset` is the mean over subsets."""
 SUITE_FIELDS = (
     *("suite", "label", "setting", "schedule", "split", "model", "weights", "seeds", "question", "row", "other"),
     *("trained_on", "instruction", "task", "stage", "measure", "derived", "protocol"),
@@ -23,52 +24,27 @@ SUITE_FIELDS = (
 """Columns of a suite; a mean has no `question`, no `other` and no `verdict`, and one seed no `seed_sd`."""
 
 
-def render(run: RunFile, summary: RunSummary) -> str:
-    """Return the CSV file: numbers with all their digits, so that they read back as they were."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, FIELDS, lineterminator="\n")
-    writer.writeheader()
+def run_csv(run: RunFile, summary: RunSummary) -> str:
+    """Return the means of a run as CSV."""
     shared = {
-        "run": run.digest,
-        "valid": summary.valid,
-        "complete": summary.complete,
-        "model": run.provenance.model,
-        "weights": run.spec.model_fingerprint,
-        "setting": run.spec.setting,
-        "split": run.spec.split,
-        "schedule": run.spec.schedule,
-        "seed": run.spec.seed,
+        **{"run": run.digest, "valid": summary.valid, "complete": summary.complete, "seed": run.spec.seed},
+        **_of_run(run),
     }
-    for mean in summary.means:
-        writer.writerow({**shared, "reader": run.spec.readers.get(mean.task), **mean.model_dump()})
-    return text.getvalue()
+    rows = [{**shared, "reader": run.spec.readers.get(mean.task), **mean.model_dump()} for mean in summary.means]
+    return csv_text(rows, FIELDS)
 
 
-def render_suite(summary: SuiteSummary) -> str:
-    """Return the CSV file of a suite: every mean over seeds, then every comparison, group by group."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, SUITE_FIELDS, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
+def suite_csv(summary: SuiteSummary) -> str:
+    """Return the means over seeds and the comparisons of a suite as CSV, group by group."""
+    return csv_text(list(_suite_rows(summary)), SUITE_FIELDS)
+
+
+def _suite_rows(summary: SuiteSummary) -> Iterator[dict[str, Any]]:
     for group in summary.groups:
-        spec = group.run.spec
-        shared = {
-            "suite": summary.name,
-            "label": group.label,
-            "setting": spec.setting,
-            "schedule": spec.schedule,
-            "split": spec.split,
-            "model": group.run.provenance.model,
-            "weights": spec.model_fingerprint,
-            "seeds": " ".join(map(str, group.seeds)),
-        }
-        rows = {row.name: row for row in spec.editors}
+        shared = {"suite": summary.name, "label": group.label, **_of_run(group.run), "seeds": group.seeds}
+        rows = {row.name: row for row in group.run.spec.editors}
         numbers: tuple[SeedMean | SeedComparison, ...] = (*group.means, *group.comparisons)
         for number in numbers:
-            ends = {
-                "lowest_seed": min(number.per_seed),
-                "highest_seed": max(number.per_seed),
-                "seed_sd": seed_sd(number.per_seed),
-            }
             if isinstance(number, SeedMean):
                 row = rows[number.row]
                 named = {"row": number.row, "value": number.mean, "instruction": row.instruction}
@@ -76,6 +52,18 @@ def render_suite(summary: SuiteSummary) -> str:
                 row = rows[number.rows[0]]
                 named = {"row": number.first, "other": number.second, "value": number.difference}
                 named["verdict"] = verdict(number)
-            trained = row.training.label if row.training else None
-            writer.writerow({**shared, **number.model_dump(), **named, **ends, "trained_on": trained})
-    return text.getvalue()
+            yield {
+                **shared,
+                **number.model_dump(),
+                **named,
+                "trained_on": row.training.label if row.training else None,
+                "lowest_seed": min(number.per_seed),
+                "highest_seed": max(number.per_seed),
+                "seed_sd": seed_sd(number.per_seed),
+            }
+
+
+def _of_run(run: RunFile) -> dict[str, Any]:
+    spec = run.spec
+    names = {"setting": spec.setting, "split": spec.split, "schedule": spec.schedule}
+    return {"model": run.provenance.model, "weights": spec.model_fingerprint, **names}

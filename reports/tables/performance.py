@@ -10,7 +10,7 @@ from instructedit.editors.errors import InputError
 from instructedit.editors.files.atomic import write_whole
 
 from ..render import markdown, terminal
-from ..render.table import Block, Cell, Report, Table
+from ..render.report import Block, Cell, Report, Table
 
 PHASES: dict[Phase, str] = {
     "loop": "Whole loop",

@@ -1,4 +1,4 @@
-"""By which protocol each measure of a table is read, where the reader of the table chooses one."""
+"""Which protocol each measure of a table is read by, from the choice `--protocol`."""
 
 from instructedit.benchmark.results.records import Measure, Protocol
 from instructedit.editors.errors import InputError
@@ -6,9 +6,9 @@ from instructedit.editors.errors import InputError
 from .columns import Column
 
 PUBLISHED = "published"
-"""The mix that the paper's main table seems to have: see `protocol_for`."""
+"""The mix of protocols that the paper's main table appears to use: see `protocol_for`."""
 CHOICES = ("teacher_forced_exact", "teacher_forced_token", "free_generation", PUBLISHED)
-"""What `--protocol` takes."""
+"""Values of `--protocol`."""
 WORDS: dict[str, str] = {
     "teacher_forced_exact": "exact match, teacher forced",
     "teacher_forced_token": "token share, teacher forced",
@@ -18,16 +18,16 @@ WORDS: dict[str, str] = {
     "z_topic": "z_topic",
     "kl_divergence": "KL",
     "ngram_entropy": "n-gram entropy",
-    PUBLISHED: "each measure read as the published table seems to read it",
+    PUBLISHED: "each measure read as the published table appears to read it",
 }
 """Protocols and choices in words."""
 
 
 def protocol_for(choice: str, measure: Measure, *, attitude: bool) -> Protocol:
-    """Return the one protocol that a measure of a task is read by.
+    """Return the protocol of a measure of a task.
 
-    Edits of an attitude are read by edit success, as in the paper's table, and fluency by its entropy, whatever is
-    chosen. `published` reads reliability and generalization by exact match, portability and locality by token share.
+    Edits of an attitude are always read by edit success, as in the paper's table, and fluency by its entropy.
+    `published` reads reliability and generalization by exact match, portability and locality by token share.
 
     Args:
         choice: One of `CHOICES`.
@@ -38,7 +38,7 @@ def protocol_for(choice: str, measure: Measure, *, attitude: bool) -> Protocol:
         InputError: If there is no such choice.
     """
     if choice not in CHOICES:
-        raise InputError(f"--protocol: '{choice}' is not known; one of {', '.join(CHOICES)} was expected.")
+        raise InputError(f"--protocol: '{choice}' is not known; expected one of {', '.join(CHOICES)}.")
     if measure == "fluency":
         return "ngram_entropy"
     if attitude:
@@ -58,6 +58,6 @@ def protocol_for(choice: str, measure: Measure, *, attitude: bool) -> Protocol:
 
 
 def label(column: Column, choice: str) -> str:
-    """Return the measure in words, with its protocol where the title, which names the choice, does not say it."""
+    """Return the measure in words, with its protocol where that is not the choice, which the title names."""
     head = f"{column.measure.capitalize()}{'†' if column.derived else ''}"
     return head if column.protocol == choice else f"{head}, {WORDS[column.protocol]}"

@@ -1,219 +1,175 @@
-"""Tables of runs as they are, no seeds put together: by task, by subset of the probes, and by protocol."""
+"""Tables of runs without seeds put together: the report of a run, and the tables by task, subset and protocol."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-from instructedit.benchmark.results.records import Comparison, Mean, RunFile, RunSummary
+from instructedit.benchmark.results.records import Mean, RunFile, RunSummary
 from instructedit.editors.errors import InputError
 
-from ..render.sheet import Sheet
-from ..render.table import Block, Cell, Report, Table, grid
-from .captions import controls, header, run_footer, runs_header, warnings
-from .columns import SECTIONS, Column, column_of, interval, stages
-from .health import column_note, explained, health_lines
-from .marks import NO_MARKS, Mark, Marks, crowded, leads, mark_columns
+from ..render.report import UNMARKED, Block, Mark, Report, Sheet, Table
+from .captions import DAGGER, footer, runs_footer
+from .columns import Column, column_of, stages
+from .health import explained, health_lines
 from .protocol_choice import CHOICES, PUBLISHED, WORDS, label, protocol_for
+from .run_facts import header, runs_header, warnings
+from .scores import Scores, cell_table, mean_cell, merged, run_scores, score_table
 
 TABLES = ("tasks", "subsets", "protocols")
-"""`tasks`: every measure by one protocol; `subsets`: every subset of the probes; `protocols`: every way of reading a
-measure, each in a column of its own."""
+"""`tasks`: every measure by one protocol; `subsets`: every subset of the probes; `protocols`: every protocol of a
+measure, each in its own column."""
+Run = tuple[RunFile, RunSummary]
+_Record = dict[str, Any]
 
 
-_Key = tuple[Column, str | None]
-"""A column and the subset it is of; None is the mean over subsets."""
+def run_report(run: RunFile, summary: RunSummary) -> Report:
+    """Return all tables of a run, a block for each task; the numbers are means over subsets."""
+    blocks = tuple(_report_block(run, summary, task) for task in run.spec.tasks)
+    return Report(
+        title=f"Run {run.digest}",
+        warnings=warnings(run, summary),
+        header=header(run),
+        blocks=blocks,
+        footer=(*footer(run, summary), *explained(block.notes for block in blocks)),
+    )
 
 
-class _Row(NamedTuple):
-    """A row of a run: its name in the table, the run, and whether it may be marked."""
-
-    name: str
-    run: RunFile
-    rival: bool
-
-
-class _Found(NamedTuple):
-    """The means of one task and stage by row, those that a table shows, and the pairs of rows that were compared."""
-
-    rows: list[_Row]
-    means: dict[tuple[Column, str | None, str], Mean]
-    pairs: dict[tuple[Column, str, str], Comparison]
+def _report_block(run: RunFile, summary: RunSummary, task: str) -> Block:
+    tables: list[Table] = []
+    differences: list[Table] = []
+    notes = [*health_lines(run, summary.health, summary.means, task)]
+    for stage, suffix in stages([mean for mean in summary.means if mean.task == task and mean.subset is None]):
+        scores = run_scores(run, summary, task, stage)
+        tables += scores.tables(suffix)
+        differences += scores.differences(suffix)
+        notes += scores.contest().without_difference(suffix)
+    return Block(task, tuple(tables), tuple(differences), notes=tuple(notes))
 
 
-def run_table(name: str, runs: Sequence[tuple[RunFile, RunSummary]], protocol: str | None) -> Sheet:
-    """Lay out one table of runs, a block for each task, the rows of all runs side by side.
+def run_table(name: str, runs: Sequence[Run], protocol: str | None) -> Sheet:
+    """Return one table of runs, a block for each task, the rows of all runs one below the other.
 
     Args:
         name: One of `TABLES`.
-        runs: The runs, alike in what a column must not mix.
+        runs: The runs, equal in what a column must not mix.
         protocol: How answers are read; None for exact match under teacher forcing. `protocols` shows all.
 
     Raises:
-        InputError: If there is nothing to show, or a protocol is named where all are shown.
+        InputError: If there is nothing to show, or a protocol is given for `protocols`.
     """
     choice = protocol or "teacher_forced_exact"
     if name == "protocols" and protocol:
-        raise InputError("--protocol: the table 'protocols' shows each of them; none was expected.")
+        raise InputError("--protocol: the table 'protocols' shows all of them; expected none.")
     if choice == PUBLISHED:
-        raise InputError(f"--protocol: '{PUBLISHED}' is for the paper's tables; one of {', '.join(CHOICES[:-1])}.")
-    make = {"tasks": _tasks, "subsets": _subsets, "protocols": _protocols}[name]
-    records: list[dict[str, Any]] = []
-    blocks = []
-    for task in dict.fromkeys(task for run, _ in runs for task in run.spec.tasks):
-        tables: list[Table] = []
-        notes = [note for run, summary in runs for note in _health(runs, run, summary, task)]
-        of_task = [mean for _, summary in runs for mean in summary.means if mean.task == task]
-        for stage, mark in stages(of_task):
-            tables += make(_find(runs, task, stage), choice, mark, records)
-            if name != "subsets":
-                notes += _columns(_find(runs, task, stage), {record["protocol"] for record in records}, mark)
-        if tables:
-            blocks.append(Block(task, tuple(tables), notes=tuple(notes)))
+        raise InputError(
+            f"--protocol: '{PUBLISHED}' is for the paper's tables; expected one of {', '.join(CHOICES[:-1])}."
+        )
+    files, summaries = [run for run, _ in runs], [summary for _, summary in runs]
+    records: list[_Record] = []
+    tasks = dict.fromkeys(task for run in files for task in run.spec.tasks)
+    blocks = [block for task in tasks if (block := _block(name, runs, task, choice, records)).tables]
+    digests = ", ".join(run.digest for run in files)
     if not blocks:
-        raise InputError(f"{', '.join(run.digest for run, _ in runs)}: nothing to show in a table '{name}'.")
+        raise InputError(f"{digests}: nothing to show in a table '{name}'.")
     several = len(runs) > 1
+    used, derived = {record["protocol"] for record in records}, any(record["derived"] for record in records)
     report = Report(
-        title=f"{name.capitalize()} of {'runs' if several else 'run'} {', '.join(run.digest for run, _ in runs)}",
+        title=f"{name.capitalize()} of {'runs' if several else 'run'} {digests}",
         warnings=tuple(f"{run.digest}: {text}" for run, summary in runs for text in warnings(run, summary)),
-        header=tuple(runs_header([run for run, _ in runs])) if several else header(runs[0][0]),
+        header=tuple(runs_header(files)) if several else header(files[0]),
         blocks=tuple(blocks),
         footer=(
-            *run_footer(
-                [summary for _, summary in runs],
-                {record["protocol"] for record in records},
-                derived=any(record["derived"] for record in records),
-                ranked=name != "subsets",
-                several=several,
-            ),
+            *runs_footer(summaries, used, derived=derived, ranked=name != "subsets"),
             *explained(block.notes for block in blocks),
         ),
     )
     return Sheet(report, tuple(records))
 
 
-def _find(runs: Sequence[tuple[RunFile, RunSummary]], task: str, stage: str) -> _Found:
-    """Return the numbers of a task and stage; a name that several runs have gets the run's digest behind it."""
-    found = _Found([], {}, {})
-    for run, summary in runs:
-        names = _names(runs, run, task)
-        found.rows.extend(
-            _Row(names[row.name], run, row.name not in controls(run))
-            for row in run.spec.editors
-            if task in run.spec.tasks and row.evaluates(task)
-        )
-        for mean in summary.means:
-            if (mean.task, mean.stage) == (task, stage):
-                found.means[column_of(mean), mean.subset, names[mean.editor]] = mean
-        for pair in summary.comparisons:
-            if (pair.task, pair.stage) == (task, stage):
-                found.pairs[column_of(pair), names[pair.editor], names[pair.other]] = pair
-    return found
+def _block(name: str, runs: Sequence[Run], task: str, choice: str, records: list[_Record]) -> Block:
+    """Return the tables of a task, and add their numbers to the records."""
+    names = [_names([run for run, _ in runs], run, task) for run, _ in runs]
+    run_of = {own[row]: run for (run, _), own in zip(runs, names, strict=True) for row in own}
+    notes = [
+        line
+        for (run, summary), own in zip(runs, names, strict=True)
+        for line in health_lines(run, summary.health, summary.means, task, own.__getitem__)
+    ]
+    tables: list[Table] = []
+    for stage, suffix in stages([mean for _, summary in runs for mean in summary.means if mean.task == task]):
+        parts = [
+            run_scores(run, summary, task, stage, own.__getitem__)
+            for (run, summary), own in zip(runs, names, strict=True)
+        ]
+        scores = merged(parts)
+        if name == "subsets":
+            means = [
+                (own[mean.editor], mean)
+                for (_, summary), own in zip(runs, names, strict=True)
+                for mean in summary.means
+                if (mean.task, mean.stage) == (task, stage)
+            ]
+            shown = list(_subsets(means, scores.rows, choice, suffix))
+            tables += (table for table, _ in shown)
+            records += (_record(run_of[row], mean) for _, own in shown for row, mean in own)
+            continue
+        marks = scores.contest().marks()
+        for title, heads in _sections(scores, choice) if name == "tasks" else _by_protocol(scores):
+            tables.append(score_table(f"{title}{suffix}", heads, scores.rows, scores.means, marks))
+            records += (
+                _record(run_of[row], mean, marks[column].get(row))
+                for (column, row), mean in scores.means.items()
+                if column in heads and isinstance(mean, Mean)
+            )
+        protocols = {record["protocol"] for record in records}
+        for part in parts:
+            notes += part.contest(protocols).without_difference(suffix)
+    return Block(task, tuple(tables), notes=tuple(notes))
 
 
-def _names(runs: Sequence[tuple[RunFile, RunSummary]], run: RunFile, task: str) -> dict[str, str]:
-    """Return what the rows of a run are called in a table."""
-    counts = Counter(row.name for other, _ in runs for row in other.spec.editors if row.evaluates(task))
+def _names(runs: Sequence[RunFile], run: RunFile, task: str) -> dict[str, str]:
+    """Return the names of a run's rows in a table; a name that several runs have is followed by the run's digest."""
+    counts = Counter(row.name for other in runs for row in other.spec.editors if row.evaluates(task))
     return {
         row.name: f"{row.name} ({run.digest[:8]})" if counts[row.name] > 1 else row.name for row in run.spec.editors
     }
 
 
-def _health(runs: Sequence[tuple[RunFile, RunSummary]], run: RunFile, summary: RunSummary, task: str) -> Iterator[str]:
-    return health_lines(run, summary.health, summary.means, task, _names(runs, run, task).__getitem__)
-
-
-def _columns(found: _Found, protocols: Collection[str], mark: str) -> Iterator[str]:
-    """Yield what is to be said of the columns of a stage; rows of two runs are not compared with each other."""
-    means = {
-        (column, row): mean.mean
-        for (column, subset, row), mean in found.means.items()
-        if subset is None and column.protocol in protocols
-    }
-    for run in {row.run.digest: row.run for row in found.rows}.values():
-        own = [row for row in found.rows if row.run is run]
-        names = {row.name for row in own}
-        yield from column_note(
-            {key: mean for key, mean in means.items() if key[1] in names},
-            [row.name for row in own if not row.rival],
-            [row.name for row in own if row.rival],
-            found.pairs,
-            mark,
-        )
-
-
-def _tasks(found: _Found, choice: str, stage: str, records: list[dict[str, Any]]) -> Iterator[Table]:
-    """Yield a table of the chosen protocol, and one of each kind of number that no choice changes."""
+def _sections(scores: Scores, choice: str) -> Iterator[tuple[str, dict[Column, str]]]:
+    """Yield the chosen protocol, and the sections that no choice changes, as titles and heads."""
     others = {"teacher_forced_exact", "teacher_forced_token", "free_generation"} - {choice}
-    for title, protocols in SECTIONS:
-        columns = [
-            column
-            for column in sorted({column for column, subset, _ in found.means if subset is None}, key=Column.order)
-            if column.protocol in protocols and column.protocol not in others
-        ]
-        yield from _table(
-            title + stage, {(column, None): column.head for column in columns}, found, records, _marked(found)
-        )
+    for title, columns in scores.sections():
+        if heads := {column: column.head for column in columns if column.protocol not in others}:
+            yield title, heads
 
 
-def _subsets(found: _Found, choice: str, stage: str, records: list[dict[str, Any]]) -> Iterator[Table]:
-    """Yield a table for each measure whose probes are of more than one subset."""
-    attitudes = {column.measure for column, _, _ in found.means if column.protocol == "edit_success"}
-    for column in sorted({column for column, _, _ in found.means}, key=Column.order):
-        subsets = sorted({subset for other, subset, _ in found.means if other == column and subset is not None})
-        wanted = protocol_for(choice, column.measure, attitude=column.measure in attitudes)
-        if column.protocol == wanted and len(subsets) > 1:
-            title = f"{label(column, '')} (%), by subset of the probes{stage}"
-            yield from _table(title, {(column, subset): subset for subset in subsets}, found, records, {})
-
-
-def _protocols(found: _Found, _: str, stage: str, records: list[dict[str, Any]]) -> Iterator[Table]:
-    """Yield a table for each measure that is read in more than one way."""
-    columns = sorted({column for column, subset, _ in found.means if subset is None}, key=Column.order)
-    columns = [column for column in columns if column.protocol not in ("ngram_entropy", "kl_divergence")]
+def _by_protocol(scores: Scores) -> Iterator[tuple[str, dict[Column, str]]]:
+    """Yield each measure that has several protocols, as title and heads."""
+    columns = [column for column in scores.columns() if column.protocol not in ("ngram_entropy", "kl_divergence")]
     for measure, derived in dict.fromkeys((column.measure, column.derived) for column in columns):
         own = [column for column in columns if (column.measure, column.derived) == (measure, derived)]
         if len(own) > 1:
-            heads: dict[_Key, str] = {(column, None): WORDS[column.protocol].capitalize() for column in own}
-            title = f"{measure.capitalize()}{'†' if derived else ''} (%), each way of reading{stage}"
-            yield from _table(title, heads, found, records, _marked(found))
+            heads = {column: WORDS[column.protocol].capitalize() for column in own}
+            yield f"{measure.capitalize()}{DAGGER if derived else ''} (%), each protocol", heads
 
 
-def _table(
-    title: str,
-    heads: Mapping[_Key, str],
-    found: _Found,
-    records: list[dict[str, Any]],
-    marked: Mapping[Column, Marks],
-) -> Iterator[Table]:
-    """Yield the table of the given columns, if there are any, and add its numbers to the records."""
-    if not heads:
-        return
-    numbers = {
-        ((column, subset), row): mean
-        for (column, subset, row), mean in found.means.items()
-        if (column, subset) in heads
-    }
-    runs = {row.name: row.run for row in found.rows}
-    for ((column, _), row), mean in numbers.items():
-        records.append(_record(runs[row], mean, marked.get(column, NO_MARKS).get(row)))
-
-    def cell(key: _Key, row: str, mean: Mean, show_n: bool) -> Cell:
-        column, _ = key
-        ends, mark = interval(column, mean.low, mean.high, method=mean.method), marked.get(column, NO_MARKS).get(row)
-        return Cell(column.number(mean.mean), ends, mean.n if show_n else None, "", mark)
-
-    note = crowded({column: head for (column, _), head in heads.items()}, marked)
-    yield replace(grid(title, "Editor", heads, [row.name for row in found.rows], numbers, cell), note=note)
+def _subsets(
+    means: Sequence[tuple[str, Mean]], rows: Sequence[str], choice: str, suffix: str
+) -> Iterator[tuple[Table, list[tuple[str, Mean]]]]:
+    """Yield a table for each measure whose probes have more than one subset, with its means by row."""
+    columns = {column_of(mean) for _, mean in means}
+    attitudes = {column.measure for column in columns if column.protocol == "edit_success"}
+    for column in sorted(columns, key=Column.order):
+        own = [(row, mean) for row, mean in means if column_of(mean) == column and mean.subset is not None]
+        heads = {subset: subset for subset in sorted({mean.subset or "" for _, mean in own})}
+        wanted = protocol_for(choice, column.measure, attitude=column.measure in attitudes)
+        if column.protocol == wanted and len(heads) > 1:
+            title = f"{label(column, '')} (%), by subset of the probes{suffix}"
+            cells = {(mean.subset or "", row): mean_cell(mean) for row, mean in own}
+            yield cell_table(title, "Editor", heads, rows, cells), own
 
 
-def _marked(found: _Found) -> dict[Column, Marks]:
-    means = {(column, row): mean.mean for (column, subset, row), mean in found.means.items() if subset is None}
-    rivals = [row.name for row in found.rows if row.rival]
-    return mark_columns(means, rivals, [row.name for row in found.rows if not row.rival], leads(found.pairs))
-
-
-def _record(run: RunFile, mean: Mean, mark: Mark) -> dict[str, Any]:
+def _record(run: RunFile, mean: Mean, mark: Mark = UNMARKED) -> _Record:
     spec = run.spec
     shared = {"run": run.digest, "setting": spec.setting, "schedule": spec.schedule, "split": spec.split}
     origin = {"seed": spec.seed, "model": run.provenance.model, "weights": spec.model_fingerprint}

@@ -1,17 +1,16 @@
-"""From folders to the results that a table is made of: which runs, and whether their numbers may stand side by side."""
+"""From folders to the results of a table: which runs, and whether their numbers may share a column."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from instructedit.benchmark.results.guard import read_run
+from instructedit.benchmark.results.decision import adjust
+from instructedit.benchmark.results.guard import read_finished, read_run
 from instructedit.benchmark.results.records import RunFile, RunSummary, find_run
 from instructedit.benchmark.results.suite_results import SuiteEntry, SuiteFile, SuiteGroup, find_suite
 from instructedit.benchmark.results.suite_summary import summarise_suite
 from instructedit.editors.errors import InputError
-
-from .load import load
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +19,7 @@ class Choice:
 
     Attributes:
         settings: Settings; None takes all.
-        schedule: The one schedule; None takes `single` of a folder of several runs, and a run's own folder as it is.
+        schedule: Schedule; None takes `single` of a folder of several runs, and any of a run's own folder.
     """
 
     settings: tuple[str, ...] | None = None
@@ -32,18 +31,30 @@ class Choice:
         return ", ".join([*words, f"schedule {self.schedule}"] if self.schedule else words)
 
 
-def read_groups(directories: Sequence[Path], choice: Choice) -> tuple[list[SuiteGroup], tuple[str, ...]]:
-    """Read the chosen runs from their cases, those that differ in the seed alone put together.
-
-    Args:
-        directories: Folders of runs, or of a run, or indices of suites.
-        choice: What is wanted of them.
-
-    Returns:
-        The groups, alike in all that a column must not mix, and warnings of what is missing or unlike in them.
+def load(directory: Path) -> tuple[RunFile, RunSummary]:
+    """Read `run.json` and `summary.json` of a run.
 
     Raises:
-        InputError: If there is no such run, a file cannot be read, or two runs may not stand side by side.
+        InputError: As `guard.read_finished`.
+    """
+    run, summary = read_finished(directory)
+    if any(pair.p_holm is None for pair in summary.comparisons):  # a file of an older version
+        summary = summary.model_copy(update={"comparisons": adjust(summary.comparisons)})
+    return run, summary
+
+
+def read_groups(directories: Sequence[Path], choice: Choice) -> tuple[list[SuiteGroup], tuple[str, ...]]:
+    """Read the chosen runs from their cases; runs that differ only in the seed form a group.
+
+    Args:
+        directories: Folders of runs, folders of one run, or indices of suites.
+        choice: Which runs.
+
+    Returns:
+        The groups, equal in all that a column must not mix, and warnings of what is missing or unequal in them.
+
+    Raises:
+        InputError: If there is no such run, a file cannot be read, or two runs may not share a column.
     """
     groups: list[SuiteGroup] = []
     warnings: list[str] = []
@@ -51,102 +62,85 @@ def read_groups(directories: Sequence[Path], choice: Choice) -> tuple[list[Suite
         summary = summarise_suite(out, suite)
         groups += summary.groups
         warnings += summary.warnings
-    check_alike([group.run for group in groups])
+    check_comparable([group.run for group in groups])
     return groups, tuple(dict.fromkeys(warnings))
 
 
 def read_runs(directories: Sequence[Path], choice: Choice) -> list[tuple[RunFile, RunSummary]]:
-    """Read the chosen runs, each by itself, from their summaries.
-
-    Args:
-        directories: Folders of runs, or of a run, or indices of suites.
-        choice: What is wanted of them.
-
-    Raises:
-        InputError: As `read_groups`.
-    """
+    """Read the chosen runs, each separately, from their summaries; arguments and errors as `read_groups`."""
     runs = [load(out / entry.digest) for out, suite in _chosen(directories, choice) for entry in suite.runs]
-    check_alike([run for run, _ in runs])
+    check_comparable([run for run, _ in runs])
     return runs
 
 
-def check_alike(runs: Sequence[RunFile]) -> None:
-    """Refuse runs whose numbers may not share a column: see `_decides`.
+def check_comparable(runs: Sequence[RunFile]) -> None:
+    """Refuse runs whose numbers may not share a column.
 
     Raises:
-        InputError: If two differ, with the two, the field and both values.
+        InputError: If two runs differ in one of `_conditions`, with both values.
     """
     for number, run in enumerate(runs):
-        ours = _decides(run)
+        own = _conditions(run)
         for other in runs[:number]:
-            for what, value in _decides(other).items():
-                if what in ours and ours[what] != value:
+            for what, value in _conditions(other).items():
+                if what in own and own[what] != value:
                     raise InputError(
                         f"Run {other.digest} ({other.spec.setting}) and run {run.digest} ({run.spec.setting}) differ "
-                        f"in {what}: {value}, {ours[what]}. A column never mixes the two; make a table of each, or "
+                        f"in {what}: {value}, {own[what]}. A column never mixes the two; make a table of each, or "
                         "choose with --setting and --schedule."
                     )
 
 
-def _decides(run: RunFile) -> dict[str, Any]:
-    """Return what numbers must share to stand in one column; of data, only what two runs both have is compared."""
+def _conditions(run: RunFile) -> dict[str, Any]:
+    """Return what the numbers of a column must share. Of two runs only conditions that both have are compared."""
     spec = run.spec
-    return {
+    found: dict[str, Any] = {
         "schedule": spec.schedule,
         "split": spec.split,
         "base model": spec.model_fingerprint[:12],
         "tokenizer": spec.tokenizer_fingerprint[:12],
-        "number type": spec.dtype,
-        **(
-            {}
-            if spec.schedule == "single"
-            else {"edited tasks": spec.edited, "numbers of edits": spec.at, "edits of a batch": spec.batch_size}
-        ),
-        **{
-            f"data of {task}": {name: of[:12] for name, of in sorted(files.items())}
-            for task, files in spec.data.items()
-        },
-        **{f"reader of {task}": version for task, version in spec.readers.items()},
-        "limit": spec.limit,
-        "decoding": spec.generation.model_dump(),
-        **({"bank of instructions": spec.instructions[:12]} if spec.instructions else {}),
+        "dtype": spec.dtype,
     }
+    if spec.schedule != "single":
+        found |= {"edited tasks": spec.edited, "numbers of edits": spec.at, "edits of a batch": spec.batch_size}
+    for task, files in spec.data.items():
+        found[f"data of {task}"] = {name: digest[:12] for name, digest in sorted(files.items())}
+    found |= {f"reader of {task}": version for task, version in spec.readers.items()}
+    found |= {"limit": spec.limit, "decoding": spec.generation.model_dump()}
+    if spec.instructions:
+        found["bank of instructions"] = spec.instructions[:12]
+    return found
 
 
 def _chosen(directories: Sequence[Path], choice: Choice) -> Iterator[tuple[Path, SuiteFile]]:
-    """Yield the chosen runs of each folder; a run that was met before is passed over."""
+    """Yield the chosen runs of each folder, each run once."""
     seen: set[str] = set()
     refused: list[SuiteEntry] = []
-    found = False
     for directory in directories:
         out, suite, named = _runs(directory)
-        # A folder of several runs is searched; a run that is named itself is never passed over in silence.
+        # A folder of several runs is searched; a run that is named itself is never skipped silently.
         schedule = choice.schedule or (None if named else "single")
         taken = []
         for entry in suite.runs:
-            fits = entry.setting in (choice.settings or (entry.setting,)) and entry.schedule == (
-                schedule or entry.schedule
-            )
-            if named and not fits:
-                raise InputError(
-                    f"{directory}: run {entry.digest} has setting {entry.setting} and schedule {entry.schedule}; "
-                    f"{choice} was expected."
-                )
-            if not fits:
+            if (choice.settings and entry.setting not in choice.settings) or (schedule and entry.schedule != schedule):
+                if named:
+                    raise InputError(
+                        f"{directory}: run {entry.digest} has setting {entry.setting} and schedule {entry.schedule}; "
+                        f"expected {choice}."
+                    )
                 refused.append(entry)
             elif entry.digest not in seen:
                 taken.append(entry)
                 seen.add(entry.digest)
         if taken:
-            found = True
             yield out, suite.model_copy(update={"runs": tuple(taken)})
-    if not found:
+    if not seen:
         wanted = Choice(choice.settings, choice.schedule or "single")
-        raise InputError(f"{', '.join(map(str, directories))}: no run with {wanted}; there is {_listed(refused)}.")
+        raise InputError(f"{', '.join(map(str, directories))}: no run with {wanted}; found {_listed(refused)}.")
 
 
 def _runs(directory: Path) -> tuple[Path, SuiteFile, bool]:
-    """Return the folder of runs, the runs in it, and whether it is one run."""
+    """Return the folder of runs, the runs in it, and whether a single run was named."""
     if suite := find_suite(directory):
         return *suite, False
     folder = find_run(directory)

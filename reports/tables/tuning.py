@@ -1,4 +1,4 @@
-"""A search over an editor's options as a table, on the terminal or as Markdown."""
+"""A hyper-parameter search as a table, on the terminal or as Markdown."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +28,7 @@ def write_markdown(trail: Trail, path: Path) -> Path:
 
 
 def markdown(trail: Trail) -> str:
-    """Return a search as a Markdown page: what was searched, the result, and every trial."""
+    """Return a search as a Markdown page: the result, the searched ranges, and every trial."""
     heads, *rows = _grid(trail)
     lines = [heads, ["---", "---", *["---:"] * (len(heads) - 2)], *rows]
     table = "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
@@ -56,7 +56,7 @@ def _title(trail: Trail) -> str:
 def _sentences(trail: Trail) -> Iterator[str]:
     first, best = trail.trials[0], trail.winner
     if trail.best == 0:
-        yield f"No trial scores higher than the options that {trail.row} has: {_percent(first.score)}."
+        yield f"No trial scores higher than the current options of {trail.row}: {_percent(first.score)}."
     else:
         interval = ""
         if trail.gain is not None:

@@ -1,6 +1,7 @@
 """The command line: what it prints, and one clear sentence for each kind of bad input."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from typer.testing import CliRunner
 from instructedit.benchmark.forecast import preflight
 from instructedit.benchmark.results.records import find_run
 from instructedit.benchmark.setup.listing import lines
-from instructedit.cli.main import app
+from instructedit.cli.main import PANELS, app
 
 from ..benchmark.worlds import CONFIG, write_data, write_model
 
@@ -93,6 +94,18 @@ def test_list(what, words):
     code, out, _ = call("list", what)
     assert code == 0
     assert all(word in out for word in words)
+
+
+def test_help_groups_the_commands_and_starts_with_run():
+    code, out, _ = call("--help")
+    assert code == 0
+    named = re.findall(r"^│ ([a-z]+) ", out, re.MULTILINE)
+    assert named == [name for commands in PANELS.values() for name in commands]
+    assert named[0] == "run" and all(f" {panel} " in out for panel in PANELS)
+
+
+def test_help_shows_the_revision_of_hub_data_which_rich_would_read_as_markup_in_brackets():
+    assert "@REVISION" in call("run", "--help")[1]
 
 
 def test_list_without_a_name_lists_everything():
@@ -238,7 +251,7 @@ def test_a_stopped_run_says_that_nothing_is_lost(place, tmp_path, monkeypatch):
     monkeypatch.setattr(schedules, "run_chunk", stop)
     code, _, err = start(place, "--out", tmp_path)
     assert code == 130
-    assert "the same command goes on from it" in err
+    assert "re-running the same command resumes" in err
 
 
 def test_an_invalid_run_does_not_end_well(place, tmp_path, monkeypatch):
@@ -259,7 +272,7 @@ def test_an_invalid_run_does_not_end_well(place, tmp_path, monkeypatch):
 
 def test_the_embedded_world_needs_a_folder(tmp_path):
     (tmp_path / "file").write_text("")
-    assert "a folder was expected" in refused(call("embedded", "--out", tmp_path / "file"))
+    assert "expected a folder" in refused(call("embedded", "--out", tmp_path / "file"))
 
 
 SUITE = """

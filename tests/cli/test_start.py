@@ -15,7 +15,7 @@ from instructedit.cli.main import app
 
 from ..benchmark.worlds import CONFIG, write_data, write_model
 
-SENTENCE = "instructedit: stopped; what is finished is on disk, the same command goes on from it.\n"
+SENTENCE = "instructedit: stopped; finished results are on disk, re-running the same command resumes.\n"
 MAIN = "import sys; from instructedit.cli.start import main; sys.argv[0] = 'instructedit'; main()"
 CORES = os.cpu_count() or 1
 
@@ -151,7 +151,7 @@ def test_standard_output_that_takes_nothing_ends_no_work(line, code, said, tmp_p
 
 def test_characters_that_the_terminal_lacks_are_replaced():
     code = r"""
-from instructedit.cli.streams import Streams
+from instructedit.cli.start import Streams
 Streams()
 import typer
 from rich.console import Console

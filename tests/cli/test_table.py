@@ -47,16 +47,16 @@ def test_results_are_held_against_the_published_ones(place):
     [
         (
             ("table", "tasks", "--protocol", "free_generation", "--protocol", "teacher_forced_exact"),
-            "--protocol: found free_generation and teacher_forced_exact; a column never mixes protocols, which count "
-            "different things, so one was expected. Make a table of each.",
+            "--protocol: found free_generation and teacher_forced_exact, expected one: a column never mixes protocols, "
+            "which measure different things. Make a table of each.",
         ),
         (
             ("reproduce", "paper:table3", "--schedule", "single", "--schedule", "batch"),
-            "--schedule: found single and batch; a column never mixes schedules, which edit different models, so one "
-            "was expected. Make a table of each.",
+            "--schedule: found single and batch, expected one: a column never mixes schedules, which edit different "
+            "models. Make a table of each.",
         ),
-        (("table", "nothing"), "'nothing' is no table; one of paper:table3, "),
-        (("reproduce", "tasks"), "'tasks' is nothing to reproduce; one of paper:table3, "),
+        (("table", "nothing"), "'nothing' is no table; expected one of paper:table3, "),
+        (("reproduce", "tasks"), "'tasks' is nothing to reproduce; expected one of paper:table3, "),
     ],
 )
 def test_what_cannot_be_shown_is_one_sentence(place, words, sentence):

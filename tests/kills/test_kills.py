@@ -8,7 +8,7 @@ from zlib import crc32
 import pytest
 
 from ..benchmark.instructions.server import says, serving
-from ..benchmark.instructions.test_command import PRESET
+from ..cli.test_instructions import PRESET
 from ..benchmark.instructions.worlds import TEXTS
 from ..benchmark.worlds import CONFIG, write_data, write_model, write_training
 from .campaign import Campaign, Job, Warm

@@ -20,7 +20,7 @@ MODULES = (
     "instructedit.benchmark.instructions.loop",
     "instructedit.baselines.ftl",
     "instructedit.baselines.mend",
-    "instructedit.reports.tables.write",
+    "instructedit.reports.tables.build",
     "instructedit.reports.site.write",
     "instructedit.reports.leaderboard.pack",
     "matplotlib.figure",

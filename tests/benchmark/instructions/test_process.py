@@ -13,7 +13,7 @@ from instructedit.benchmark.instructions.ledger import Ledger
 from instructedit.benchmark.setup.banks import read_bank
 
 from .server import USAGE, ok, serving, stall, status
-from .test_command import PRESET
+from ...cli.test_instructions import PRESET
 from .worlds import TEXTS
 
 KEY = "sk-loop-back-0123456789abcdef"

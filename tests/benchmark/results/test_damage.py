@@ -21,7 +21,7 @@ from instructedit.editors import InputError, TrainingSet
 from instructedit.editors.hypernet.trainer import Trainer
 from instructedit.reports.leaderboard.pack import pack
 from instructedit.reports.site.write import write_site
-from instructedit.reports.tables.write import write_report
+from instructedit.reports.tables.build import report_run
 
 from ...editors.cases import facts
 from ..worlds import write_data, write_model
@@ -199,7 +199,7 @@ def test_results_that_were_changed_are_refused_by_whoever_reads_them(how, trees,
     CHANGED[how](folder)
     for read in (
         read_finished,
-        write_report,
+        report_run,
         lambda folder: write_site(folder, tmp_path / "site"),
         lambda folder: pack(folder, tmp_path / "s.zip", name="Made", authors=["Ada"]),
     ):

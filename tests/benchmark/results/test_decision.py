@@ -10,11 +10,11 @@ from instructedit.benchmark.results.records import Comparison
     ("difference", "p", "protocol", "word"),
     [
         (0.2, 0.049, "teacher_forced_exact", "better"),
-        (-0.2, 0.049, "teacher_forced_exact", "behind"),
+        (-0.2, 0.049, "teacher_forced_exact", "worse"),
         (0.2, 0.05, "teacher_forced_exact", "tie"),
         (0.0, 0.0, "edit_success", "tie"),
         (0.2, None, "edit_success", "tie"),
-        (0.2, 0.001, "kl_divergence", "behind"),
+        (0.2, 0.001, "kl_divergence", "worse"),
         (-0.2, 0.001, "kl_divergence", "better"),
         (10.0, 0.001, "ngram_entropy", "tie"),
     ],

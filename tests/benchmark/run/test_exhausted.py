@@ -12,7 +12,7 @@ from instructedit.benchmark.run import schedules
 from instructedit.benchmark.run.exhausted import in_halves, is_exhausted
 from instructedit.benchmark.run.runner import prepare, run
 from instructedit.benchmark.setup.config import make_config, read_suite
-from instructedit.cli.commands import clear
+from instructedit.cli.errors import Commands
 from instructedit.editors import InputError
 
 from ..worlds import CONFIG, write_data, write_model
@@ -37,14 +37,14 @@ ERRORS = {
 
 @pytest.mark.parametrize("make", ERRORS.values(), ids=ERRORS)
 def test_every_kind_is_one_sentence(make):
-    app = typer.Typer()
+    app = typer.Typer(cls=Commands)
+    app.callback()(lambda: None)
 
     @app.command()
-    @clear
     def work() -> None:
         raise make()
 
-    found = CliRunner().invoke(app)
+    found = CliRunner().invoke(app, ["work"])
     assert found.exit_code == 2 and found.stderr.startswith("instructedit: out of memory (")
     assert found.stderr.count("\n") == 1 and "'chunk'" in found.stderr
 

@@ -22,7 +22,7 @@ from instructedit.benchmark.tuning.tune import Workplace, tune
 from instructedit.editors import InputError, TrainingSet
 from instructedit.reports.leaderboard.pack import pack
 from instructedit.reports.site.write import write_site
-from instructedit.reports.tables.write import write_report
+from instructedit.reports.tables.build import report_run
 
 from ...cli.faults import KilledError, kinds_of, strike
 from ...editors.cases import facts
@@ -95,7 +95,7 @@ def work(prepared, finished, tmp_path_factory):
         folder = out / finished.name
         _register(out, "made", "one", prepared.file, lambda _: None)
         write_record(out / "suite.json", summarise_suite(out, find_suite(out / "suites" / "made")[1]))
-        write_report(folder)
+        report_run(folder)
 
     def site(out):
         write_site(finished, out / "site")

@@ -11,7 +11,7 @@ from instructedit.benchmark.setup.config import make_config, read_suite
 from instructedit.editors import InputError
 from instructedit.reports.leaderboard.findings import Findings
 from instructedit.reports.leaderboard.training import check_training_data
-from instructedit.reports.tables.captions import header, runs_header, task_options
+from instructedit.reports.tables.run_facts import header, runs_header, task_options
 
 from ..worlds import write_data, write_model, write_training
 

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from instructedit.reports.render.sheet import FORMATS, Sheet
+from instructedit.reports.render.formats import FORMATS, Sheet
 from instructedit.reports.reproduction.reproduce import reproduce
-from instructedit.reports.tables.build import make_table
-from instructedit.reports.tables.write import write_report
+from instructedit.reports.tables.build import make_table, report_run
 
 pytestmark = pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
 
@@ -49,5 +48,5 @@ def test_a_comparison_of_several_pages_is_typeset(paper_suite: Path, tmp_path: P
 
 
 def test_the_report_of_a_run_is_typeset(folder: Path) -> None:
-    write_report(folder)
+    report_run(folder)
     assert "Overfull" not in typeset(folder / "report")

@@ -15,9 +15,11 @@ from rich.console import Console
 from instructedit.benchmark.results.records import Consistency, Mean, Method, RunFile, RunSummary
 from instructedit.benchmark.results.summary import summarise
 from instructedit.reports.render import latex, markdown, terminal
-from instructedit.reports.render.table import Report, Table, build
+from instructedit.reports.render.report import Report, Table
 from instructedit.reports.tables import longform
-from instructedit.reports.tables.captions import METHODS, intervals, rows
+from instructedit.reports.tables.captions import METHODS, intervals
+from instructedit.reports.tables.run_facts import rows
+from instructedit.reports.tables.run_tables import run_report
 
 from ..conftest import records
 from ..suites import trained
@@ -25,7 +27,7 @@ from ..suites import trained
 
 @pytest.fixture
 def report(run: RunFile, summary: RunSummary) -> Report:
-    return build(run, summary)
+    return run_report(run, summary)
 
 
 def section(report: Report, task: str, title: str) -> Table:
@@ -93,14 +95,14 @@ def test_a_tie_and_a_second_are_marked_as_such(report: Report) -> None:
 def test_one_editing_row_wins_against_nobody(run: RunFile) -> None:
     spec = run.spec.model_copy(update={"editors": run.spec.editors[:2]})
     alone = run.model_copy(update={"spec": spec})
-    report = build(alone, summarise(alone, [r for r in records(run) if r.editor != "grace"]))
+    report = run_report(alone, summarise(alone, [r for r in records(run) if r.editor != "grace"]))
     assert not any(c and c.mark.rank for b in report.blocks for t in b.tables for row in t.cells for c in row)
     assert report.blocks[0].comparisons == ()  # no pair without the control
 
 
 def test_a_missing_number_is_a_dash(run: RunFile) -> None:
     kept = [r for r in records(run) if (r.editor, r.task) != ("ft-l", "convsent")]
-    report = build(run, summarise(run, kept))
+    report = run_report(run, summarise(run, kept))
     assert section(report, "convsent", "Sentiment").cells[1] == (None, None, None)
     assert "| ft-l | - | - | - |" in markdown.render(report)
     assert "ft-l & -- & -- & -- \\\\" in latex.render(report)
@@ -109,7 +111,7 @@ def test_a_missing_number_is_a_dash(run: RunFile) -> None:
 def test_the_control_is_known_by_its_method(run: RunFile, summary: RunSummary) -> None:
     methods = {"none": "grace", "ft-l": "none", "grace": "grace"}
     editors = tuple(e.model_copy(update={"method": methods[e.name]}) for e in run.spec.editors)
-    report = build(run.model_copy(update={"spec": run.spec.model_copy(update={"editors": editors})}), summary)
+    report = run_report(run.model_copy(update={"spec": run.spec.model_copy(update={"editors": editors})}), summary)
     assert section(report, "counterfact", "Paired").rows == ("none vs grace",)
     exact = section(report, "counterfact", "Exact")
     words = [[cell and cell.mark.word for cell in row] for row in exact.cells]
@@ -120,22 +122,22 @@ def test_the_control_is_known_by_its_method(run: RunFile, summary: RunSummary) -
 
 def test_the_split_is_named_everywhere(run: RunFile, summary: RunSummary) -> None:
     run = run.model_copy(update={"spec": run.spec.model_copy(update={"split": "train"})})
-    report = build(run, summary)
+    report = run_report(run, summary)
     words = "single-task, split train, schedule single"
     assert all(words in page for page in (markdown.render(report), latex.render(report), text_of(report, 110)))
-    assert set(pd.read_csv(io.StringIO(longform.render(run, summary)))["split"]) == {"train"}
+    assert set(pd.read_csv(io.StringIO(longform.run_csv(run, summary)))["split"]) == {"train"}
 
 
 def test_failed_cases_are_named_under_their_editor(run: RunFile, summary: RunSummary) -> None:
     counts = summary.counts | {"counterfact": {"done": 59, "failed": 1, "failed under grace": 1, "skipped": 0}}
-    notes = build(run, summary.model_copy(update={"counts": counts})).footer
+    notes = run_report(run, summary.model_copy(update={"counts": counts})).footer
     assert "counterfact, lines (a case under an editor): done 59, failed 1, failed under grace 1, skipped 0." in notes
-    assert any("failed or skipped case takes no part in its editor's means" in note for note in notes)
+    assert any("failed or skipped case is left out of its editor's means" in note for note in notes)
     assert (
         "counterfact, rows or probes left out or derived, of the whole file, before any limit: no rephrase 1." in notes
     )
     sound = summary.model_copy(update={"counts": {"counterfact": {"done": 60, "failed": 0, "skipped": 0}}})
-    assert not any("takes no part" in note for note in build(run, sound).footer)
+    assert not any("is left out of" in note for note in run_report(run, sound).footer)
 
 
 def test_a_row_without_any_number_is_a_warning(run: RunFile) -> None:
@@ -143,7 +145,7 @@ def test_a_row_without_any_number_is_a_warning(run: RunFile) -> None:
         r.model_copy(update={"status": "failed", "reason": "No.", "scores": ()}) if r.editor == "ft-l" else r
         for r in records(run)
     ]
-    assert build(run, summarise(run, lost)).warnings == (
+    assert run_report(run, summarise(run, lost)).warnings == (
         "'ft-l' has no number for counterfact: 20 cases failed, none was scored.",
         "'ft-l' has no number for convsent: 20 cases failed, none was scored.",
     )
@@ -163,7 +165,7 @@ def test_training_and_instruction_of_a_row_are_named(run: RunFile) -> None:
             "instructedit#*: recent 90 (and 10 for validation), 50 % of draws, zsre 90 (and 10 for validation), 50 % "
             "of draws",
         ),
-        ("Trained for", "mend@recent, instructedit#*: one request an edit"),
+        ("Trained for", "mend@recent, instructedit#*: one request per edit"),
         ("Form", "instructedit#*: instruction on edit and probes"),
         ("Tested on", "mend@recent: convsent; instructedit#none: counterfact"),
     ]
@@ -178,7 +180,7 @@ def test_stages_never_share_a_table(run: RunFile, summary: RunSummary) -> None:
         )
         for field in ("means", "comparisons")
     }
-    block = build(run, summary.model_copy(update=staged)).blocks[0]
+    block = run_report(run, summary.model_copy(update=staged)).blocks[0]
     exact = [table for table in block.tables if table.title.startswith("Exact")]
     assert [table.title for table in exact] == [
         "Exact match, teacher forced (%), stage after-9",
@@ -195,7 +197,7 @@ def test_stages_never_share_a_table(run: RunFile, summary: RunSummary) -> None:
 
 def test_small_negative_numbers_are_not_minus_zero(run: RunFile, summary: RunSummary) -> None:
     changed = [c.model_copy(update={"difference": -1e-9}) for c in summary.comparisons]
-    report = build(run, summary.model_copy(update={"comparisons": tuple(changed)}))
+    report = run_report(run, summary.model_copy(update={"comparisons": tuple(changed)}))
     cell = section(report, "counterfact", "Paired").cells[0][0]
     assert cell is not None
     assert cell.value == "+0.0"
@@ -280,7 +282,7 @@ def test_latex_is_balanced_and_escaped(report: Report) -> None:
 def test_latex_names_cannot_break_out(run: RunFile, summary: RunSummary) -> None:
     evil = r"50% a_b & \input{x} #1 $y$ [z] <~^|>"
     provenance = run.provenance.model_copy(update={"model": evil})
-    page = latex.render(build(run.model_copy(update={"provenance": provenance}), summary))
+    page = latex.render(run_report(run.model_copy(update={"provenance": provenance}), summary))
     assert (
         r"50\% a\_b \& \textbackslash{}input\{x\} \#1 \$y\$ {[}z] "
         r"\textless{}\textasciitilde{}\textasciicircum{}\textbar{}\textgreater{}"
@@ -298,7 +300,7 @@ def test_latex_compiles(report: Report, tmp_path: Path) -> None:
 
 
 def test_csv_reads_back_as_it_was(run: RunFile, summary: RunSummary) -> None:
-    frame = pd.read_csv(io.StringIO(longform.render(run, summary)), keep_default_na=False)
+    frame = pd.read_csv(io.StringIO(longform.run_csv(run, summary)), keep_default_na=False)
     assert tuple(frame.columns) == longform.FIELDS
     assert set(frame["run"]) == {run.digest}
     rows = frame[list(Mean.model_fields)].to_dict("records")
@@ -314,14 +316,14 @@ def test_csv_reads_back_as_it_was(run: RunFile, summary: RunSummary) -> None:
 
 def test_trouble_is_loud_everywhere(run: RunFile, summary: RunSummary) -> None:
     broken = summary.model_copy(update={"valid": False, "invalid_reason": "The weights changed.", "complete": False})
-    report = build(run, broken)
+    report = run_report(run, broken)
     page = text_of(report, 120)
     assert page.startswith("!!! INVALID RUN, DO NOT USE THESE NUMBERS: The weights changed.\n!!! INCOMPLETE RUN")
     assert page.count("INVALID RUN") == 2
     assert "> **INVALID RUN, DO NOT USE THESE NUMBERS: The weights changed.**" in markdown.render(report)
     floats = latex.render(report).split(r"\begin{table}")[1:]
     assert all("INVALID RUN" in part for part in floats)
-    assert ",False,False," in longform.render(run, broken)
+    assert ",False,False," in longform.run_csv(run, broken)
 
 
 def test_a_sound_run_warns_of_nothing(report: Report) -> None:
@@ -344,15 +346,15 @@ def test_what_teacher_forcing_does_not_find_is_said(run: RunFile, summary: RunSu
     sound = Consistency(editor="none", task="counterfact", probes=9, free=5, otherwise=0)
     example = {"case_id": "counterfact/test/7", "prompt": "丁国的首都是", "accepted": "黑山", "generated": "黑山。"}
     broken = sound.model_copy(update={"otherwise": 4, **example})
-    notes = build(run, summary.model_copy(update={"consistency": (sound,)})).footer
+    notes = run_report(run, summary.model_copy(update={"consistency": (sound,)})).footer
     assert not any("teacher forcing" in note and "counterfact" in note for note in notes)
-    notes = build(run, summary.model_copy(update={"consistency": (broken,)})).footer
+    notes = run_report(run, summary.model_copy(update={"consistency": (broken,)})).footer
     (said,) = (note for note in notes if note.startswith("counterfact, 'none': 4 of 5 probes with one accepted answer"))
     assert all(repr(text) in said for text in ("丁国的首都是", "黑山", "黑山。")) and "(counterfact/test/7)" in said
 
 
 def test_the_rule_that_joins_texts_is_named_where_it_decides(run: RunFile, summary: RunSummary) -> None:
-    assert "Texts" not in dict(build(run, summary).header)
+    assert "Texts" not in dict(run_report(run, summary).header)
     spec = run.spec.model_copy(update={"joints": "scripts-1"})
     assert spec.digest != run.spec.digest
-    assert "scripts-1" in dict(build(run.model_copy(update={"spec": spec}), summary).header)["Texts"]
+    assert "scripts-1" in dict(run_report(run.model_copy(update={"spec": spec}), summary).header)["Texts"]

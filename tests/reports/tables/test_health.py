@@ -8,12 +8,13 @@ from instructedit.benchmark.results.records import Comparison, Defaults, EditorS
 from instructedit.benchmark.results.suite_results import SuiteGroup, SuiteSummary
 from instructedit.benchmark.results.summary import summarise
 from instructedit.reports.render import html, latex, markdown
-from instructedit.reports.render.table import build
 from instructedit.reports.site.write import write_site
+from instructedit.reports.tables.best_and_ties import Contest
 from instructedit.reports.tables.build import make_table
 from instructedit.reports.tables.columns import Column
-from instructedit.reports.tables.health import column_note, findings, health_lines
-from instructedit.reports.tables.suite_tables import build_suite
+from instructedit.reports.tables.health import findings, health_lines
+from instructedit.reports.tables.run_tables import run_report
+from instructedit.reports.tables.suite_report import suite_report
 
 from ..conftest import records
 from ..render.test_table import text_of
@@ -130,7 +131,7 @@ def test_where_n_is_too_small_it_is_said_so_and_not_that_nothing_differs():
         (share, "none", "ft-m"): pair(share, 1.0, 1.0, 0.0),
         (free, "none", "ft-m"): pair(free, least, 102 * least, -1.0),
     }
-    assert list(column_note(means, ["none"], ["ft-m"], pairs, "")) == [
+    assert list(Contest(means, ["ft-m"], ["none"], pairs).without_difference("")) == [
         "n is too small to show, adjusted for all pairs of rows, which rows differ from 'none': Reliability (token "
         "share, exact match).",
         "No row is shown to differ from 'none': Generalization†, Portability (token share).",
@@ -167,7 +168,7 @@ LINES = {
 
 def test_the_same_lines_stand_under_the_tables_of_every_page(missed, tmp_path: Path):
     run, summary = missed
-    report = build(run, summary)
+    report = run_report(run, summary)
     assert {block.heading: list(block.notes) for block in report.blocks} == LINES
     folder = tmp_path / run.digest
     folder.mkdir()
@@ -181,7 +182,7 @@ def test_the_same_lines_stand_under_the_tables_of_every_page(missed, tmp_path: P
         text_of(report, 300),
         text_of(table, 300),
         markdown.render(report).replace("\\|", "|").replace("\\<", "<"),
-        html.render(report).replace("&lt;", "<").replace("&#x27;", "'"),
+        html.render(report).replace("&lt;", "<").replace("&#39;", "'"),
         latex.render(report).replace("\\textless{}", "<").replace("\\_", "_"),
         *(
             (tmp_path / "site" / page).read_text(encoding="utf-8").replace("&lt;", "<").replace("&#39;", "'")
@@ -197,7 +198,7 @@ def test_the_same_lines_stand_under_the_tables_of_every_page(missed, tmp_path: P
 
 
 def test_rows_of_which_nothing_is_to_be_said_have_no_line(run: RunFile, summary: RunSummary):
-    report = build(run, summary)
+    report = run_report(run, summary)
     assert [block.notes for block in report.blocks] == [(), (LINES["convsent"][1],)]
     assert not any("medians" in note for note in report.footer)
 
@@ -212,14 +213,14 @@ def test_a_table_of_subsets_says_nothing_of_columns_that_it_does_not_show(missed
 
 def test_without_comparisons_equal_means_are_no_difference(run: RunFile, summary: RunSummary):
     bare = summary.model_copy(update={"comparisons": ()})
-    notes = {block.heading: block.notes for block in build(run, bare).blocks}
+    notes = {block.heading: block.notes for block in run_report(run, bare).blocks}
     assert notes == {"counterfact": (), "convsent": ("No row is shown to differ from 'none': Reliability z_sent.",)}
 
 
 def test_without_the_control_nobody_can_say(run: RunFile):
     spec = run.spec.model_copy(update={"editors": run.spec.editors[1:]})
     alone = run.model_copy(update={"spec": spec})
-    report = build(alone, summarise(alone, [r for r in records(run) if r.editor != "none"]))
+    report = run_report(alone, summarise(alone, [r for r in records(run) if r.editor != "none"]))
     assert not any(block.notes for block in report.blocks)
 
 
@@ -248,7 +249,7 @@ def test_the_tables_of_a_suite_have_the_lines_over_its_seeds(missed):
             "health": summary.health,
         }
     )
-    report = build_suite(SuiteSummary(name="s", warnings=(), groups=(group,)))
+    report = suite_report(SuiteSummary(name="s", warnings=(), groups=(group,)))
     found = {block.heading.removeprefix("x: "): list(block.notes) for block in report.blocks}
     assert found == LINES
     assert all(line in text_of(report, 300) for lines in LINES.values() for line in lines)

@@ -16,14 +16,15 @@ from instructedit.benchmark.results.suite_summary import summarise_suite
 from instructedit.benchmark.results.summary import case_values
 from instructedit.reports.leaderboard.entries import Entry, board_of
 from instructedit.reports.leaderboard.ranks import decisions
-from instructedit.reports.render.table import Report, build
+from instructedit.reports.render.report import Report
 from instructedit.reports.reproduction.reproduce import reproduce
+from instructedit.reports.tables.best_and_ties import TURNED, Contest
 from instructedit.reports.tables.build import make_table
 from instructedit.reports.tables.columns import Column, column_of
-from instructedit.reports.tables.load import load
-from instructedit.reports.tables.marks import TURNED, leads
-from instructedit.reports.tables.suite_tables import build_suite
-from instructedit.reports.tables.versus import verdict
+from instructedit.reports.tables.run_tables import run_report
+from instructedit.reports.tables.sources import load
+from instructedit.reports.tables.suite_comparisons import verdict
+from instructedit.reports.tables.suite_report import suite_report
 
 from ..papers import READS
 from ..suites import trained, write_index, write_run
@@ -73,7 +74,7 @@ def by_run(out: Path, suite: SuiteFile) -> Shown:
     _, summary = load(out / suite.runs[0].digest)
     found = {}
     for pair in summary.comparisons:
-        lead = leads({(column_of(pair), pair.editor, pair.other): pair})
+        lead = Contest({}, (), (), {(column_of(pair), pair.editor, pair.other): pair}).decision
         found[pair.task, column_of(pair), pair.editor, pair.other] = lead(column_of(pair), pair.editor, pair.other)
     return both_ways(found)
 
@@ -83,14 +84,14 @@ def by_suite(out: Path, suite: SuiteFile) -> Shown:
     (group,) = summarise_suite(out, suite).groups
     found = {}
     for pair in group.pairs:
-        lead = leads({(column_of(pair), pair.row, pair.other): pair})
+        lead = Contest({}, (), (), {(column_of(pair), pair.row, pair.other): pair}).decision
         found[pair.task, column_of(pair), pair.row, pair.other] = lead(column_of(pair), pair.row, pair.other)
     return both_ways(found)
 
 
 def by_sentences(out: Path, suite: SuiteFile) -> Shown:
     """'Does InstructEdit beat MEND?'"""
-    words: dict[str, Decision] = {"ahead": "better", "behind": "behind", "no difference shown": "tie", "": "tie"}
+    words: dict[str, Decision] = {"better": "better", "worse": "worse", "no difference shown": "tie", "": "tie"}
     (group,) = summarise_suite(out, suite).groups
     return both_ways({(c.task, column_of(c), c.first, c.second): words[verdict(c)] for c in group.comparisons})
 
@@ -101,7 +102,7 @@ def by_reproduce(out: Path) -> Shown:
     for record in reproduce("paper:table3", [out], protocol="teacher_forced_exact").records:
         if record["verdict"] != "no published difference":
             agrees = (record["verdict"] == "agrees") == (record["paper"] > 0)
-            shown = "tie" if record["verdict"] == "no difference shown" else "better" if agrees else "behind"
+            shown = "tie" if record["verdict"] == "no difference shown" else "better" if agrees else "worse"
             column = Column(record["measure"], record["derived"], record["protocol"])
             found[record["task"], column, record["editor"], record["minus_editor"]] = shown
     return both_ways(found)
@@ -144,7 +145,7 @@ def test_every_page_says_the_same_of_every_pair(place: tuple[Path, int, SuiteFil
         assert shown == {key: of_suite[key] for key in shown}, page
     # All rows are compared on all of these pages, those that ask about pairs of their own aside.
     assert pages["leaderboard"].keys() == of_suite.keys()
-    assert {"better", "tie", "behind"} == set(of_suite.values())
+    assert {"better", "tie", "worse"} == set(of_suite.values())
 
 
 def test_some_pairs_are_told_apart_by_p_alone_and_not_by_holm(place: tuple[Path, int, SuiteFile]) -> None:
@@ -167,8 +168,8 @@ def test_one_seed_is_its_run_on_every_page(tmp_path: Path) -> None:
     """Numbers, intervals and marks of the suite's page are those of the run's page, and of `table tasks`."""
     suite = write(tmp_path, 1)
     run, summary = load(tmp_path / suite.runs[0].digest)
-    of_run = set(marked(build(run, summary)))
-    assert of_run == set(marked(build_suite(summarise_suite(tmp_path, suite))))
+    of_run = set(marked(run_report(run, summary)))
+    assert of_run == set(marked(suite_report(summarise_suite(tmp_path, suite))))
     assert set(marked(make_table("tasks", [tmp_path]).report)) <= of_run
     (group,) = summarise_suite(tmp_path, suite).groups
     own = {
@@ -195,4 +196,4 @@ def test_a_summary_of_an_older_version_is_adjusted_when_it_is_read(tmp_path: Pat
     _, older = load(folder)
     assert [pair.p_holm for pair in older.comparisons] == [pair.p_holm for pair in summary.comparisons]
     assert {mean.method for mean in older.means} == {"bootstrap"}
-    assert build(run, older).blocks
+    assert run_report(run, older).blocks

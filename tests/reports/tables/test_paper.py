@@ -9,7 +9,7 @@ from statistics import fmean
 import pytest
 
 from instructedit.editors import InputError
-from instructedit.reports.render.table import Table
+from instructedit.reports.render.report import Table
 from instructedit.reports.reproduction.reproduce import reproduce
 from instructedit.reports.tables.build import make_table
 
@@ -219,7 +219,7 @@ def test_rows_of_two_runs_stand_side_by_side_and_are_not_ranked_across(tmp_path:
         ({"split": "validation"}, "differ in split: test, validation"),
         ({"model_fingerprint": "00" * 32}, "differ in base model: cdcdcdcdcdcd, 000000000000"),
         ({"tokenizer_fingerprint": "00" * 32}, "differ in tokenizer"),
-        ({"dtype": "float64"}, "differ in number type: float32, float64"),
+        ({"dtype": "float64"}, "differ in dtype: float32, float64"),
         ({"readers": {"counterfact": "2"}}, "differ in reader of counterfact: 1, 2"),
         ({"data": {"counterfact": {"f.json": "11" * 32}}}, "differ in data of counterfact: .*f.json"),
         ({"schedule": "batch"}, "differ in schedule: single, batch"),
@@ -266,21 +266,25 @@ def test_two_numbers_for_one_cell_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "words"),
     [
-        ("table3", {}, "'table3' is no table; one of paper:table3, paper:table1"),
-        ("paper:table3", {"protocol": "exact"}, "--protocol: 'exact' is not known; one of teacher_forced_exact"),
+        ("table3", {}, "'table3' is no table; expected one of paper:table3, paper:table1"),
+        (
+            "paper:table3",
+            {"protocol": "exact"},
+            "--protocol: 'exact' is not known; expected one of teacher_forced_exact",
+        ),
         (
             "paper:table3",
             {"schedule": "batch"},
-            r"no run with setting multi-task or hold-out, schedule batch; there is mul",
+            r"no run with setting multi-task or hold-out, schedule batch; found mul",
         ),
         ("paper:table3", {"settings": ("direct",)}, "--setting: paper:table3 is made of multi-task and hold-out"),
         ("paper:table3", {"protocol": "free_generation"}, None),
         (
             "tasks",
             {"settings": ("balanced",)},
-            r"no run with setting balanced, .* there is multi-task \(single\), hold-out",
+            r"no run with setting balanced, .* found multi-task \(single\), hold-out",
         ),
-        ("protocols", {"protocol": "free_generation"}, "the table 'protocols' shows each of them"),
+        ("protocols", {"protocol": "free_generation"}, "the table 'protocols' shows all of them"),
         ("tasks", {"protocol": "published"}, "'published' is for the paper's tables"),
         ("subsets", {}, "nothing to show in a table 'subsets'"),
     ],
@@ -295,7 +299,7 @@ def test_what_cannot_be_made_is_a_sentence(paper_suite: Path, name, options, wor
 
 def test_a_named_run_is_never_passed_over(paper_suite: Path) -> None:
     folder = next(path.parent for path in paper_suite.glob("*/run.json") if '"setting":"hold-out"' in path.read_text())
-    with pytest.raises(InputError, match=r"has setting hold-out and schedule single; setting single-task was expected"):
+    with pytest.raises(InputError, match=r"has setting hold-out and schedule single; expected setting single-task"):
         make_table("paper:table1", [paper_suite, folder])
     # The same run twice is one run.
     assert len(make_table("paper:table3", [paper_suite, folder]).records) == 60

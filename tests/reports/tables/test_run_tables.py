@@ -10,9 +10,9 @@ from rich.console import Console
 from instructedit.benchmark.results.records import CaseRecord, RunFile, Score
 from instructedit.benchmark.results.summary import summarise
 from instructedit.editors import InputError
+from instructedit.reports.render.formats import write
 from instructedit.reports.render.html import render
-from instructedit.reports.render.sheet import write
-from instructedit.reports.render.table import Block, Cell, Report, Table
+from instructedit.reports.render.report import Block, Cell, Report, Table
 from instructedit.reports.tables.build import make_table
 
 GOLDEN = Path(__file__).with_name("golden")
@@ -54,7 +54,7 @@ def test_tasks_shows_the_chosen_protocol_alone(folder: Path) -> None:
 def test_protocols_of_one_measure_stand_in_columns_of_their_own(folder: Path) -> None:
     facts, attitude = make_table("protocols", [folder]).report.blocks
     (table,) = facts.tables
-    assert table.title == "Reliability (%), each way of reading"
+    assert table.title == "Reliability (%), each protocol"
     assert table.heads == ("Exact match, teacher forced", "Free generation")
     # ft-l is right in 10 of 20, and half as right when it speaks freely.
     assert [cell.value for cell in table.cells[1] if cell] == ["50.0", "25.0"]
@@ -110,6 +110,13 @@ def test_rows_of_two_runs_are_told_apart(tmp_path: Path, folder: Path, run: RunF
     assert any("Rows of two runs are not compared" in note for note in sheet.report.footer)
 
 
+def test_a_shared_n_goes_into_the_head_of_its_column() -> None:
+    cells = ((Cell("1", n=5), Cell("2", n=5), None), (Cell("3", n=5), Cell("4", n=6), Cell("5")))
+    table = Table("title", "stub", ("a", "b", "c"), ("x", "y"), cells).share_n()
+    assert table.heads == ("a\nn = 5", "b", "c")
+    assert [[cell and cell.n for cell in line] for line in table.cells] == [[None, 5, None], [None, 6, None]]
+
+
 def test_html_shows_text_of_the_data_and_never_obeys_it() -> None:
     evil = '<script>alert("1")</script>&\'<b>'
     table = Table(evil, evil, (f"{evil}\n{evil}",), (evil,), ((Cell(evil, evil, 1, evil),),), (evil,))
@@ -118,14 +125,14 @@ def test_html_shows_text_of_the_data_and_never_obeys_it() -> None:
     assert "<script" not in page
     assert "<b>" not in page
     # Title, heading, warning, header (2), block (2), caption, stub, head (2), group, row, cell (3), footer.
-    assert page.count("&lt;script&gt;alert(&quot;1&quot;)&lt;/script&gt;&amp;&#x27;&lt;b&gt;") == 17
+    assert page.count("&lt;script&gt;alert(&#34;1&#34;)&lt;/script&gt;&amp;&#39;&lt;b&gt;") == 17
     assert "http" not in page
 
 
 @pytest.mark.parametrize(
     ("form", "out", "words"),
     [
-        ("pdf", None, "--format: 'pdf' is not known; one of terminal, markdown, csv, json, html, latex was expected"),
+        ("pdf", None, "--format: 'pdf' is not known; expected one of terminal, markdown, csv, json, html, latex"),
         ("terminal", "x.txt", "a file needs --format markdown, csv"),
         ("csv", "no/such/x.csv", r"x\.csv: cannot be written \(No such file"),
     ],

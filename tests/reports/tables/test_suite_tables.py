@@ -14,11 +14,11 @@ from instructedit.benchmark.results.suite_results import SeedComparison, SuiteSu
 from instructedit.benchmark.results.suite_summary import summarise_suite
 from instructedit.editors import InputError
 from instructedit.reports.render import latex, markdown, terminal
-from instructedit.reports.render.table import Block, Cell, Report, Table
+from instructedit.reports.render.report import Block, Cell, Report, Table
 from instructedit.reports.tables import longform
-from instructedit.reports.tables.suite_tables import build_suite
-from instructedit.reports.tables.versus import verdict
-from instructedit.reports.tables.write import render_suite, write_suite
+from instructedit.reports.tables.build import report_suite
+from instructedit.reports.tables.suite_comparisons import verdict
+from instructedit.reports.tables.suite_report import suite_report
 
 from ..suites import trained, write_index, write_run
 
@@ -74,7 +74,7 @@ def suite(place: Path) -> SuiteSummary:
 
 @pytest.fixture(scope="module")
 def report(suite: SuiteSummary) -> Report:
-    return build_suite(suite)
+    return suite_report(suite)
 
 
 def block(report: Report, heading: str) -> Block:
@@ -103,12 +103,12 @@ def words(table: Table) -> list[list[str]]:
 @pytest.mark.parametrize(
     ("difference", "p", "protocol", "word"),
     [
-        (0.1, 0.049, "teacher_forced_exact", "ahead"),
-        (-0.1, 0.049, "teacher_forced_exact", "behind"),
+        (0.1, 0.049, "teacher_forced_exact", "better"),
+        (-0.1, 0.049, "teacher_forced_exact", "worse"),
         (0.1, 0.05, "teacher_forced_exact", "no difference shown"),
         (0.1, None, "edit_success", "not tested"),
-        (0.1, 0.001, "kl_divergence", "behind"),
-        (-0.1, 0.001, "kl_divergence", "ahead"),
+        (0.1, 0.001, "kl_divergence", "worse"),
+        (-0.1, 0.001, "kl_divergence", "better"),
         (1.5, 0.001, "ngram_entropy", ""),
     ],
 )
@@ -127,19 +127,19 @@ def test_the_question_is_answered_setting_by_setting(report: Report) -> None:
     answers = block(report, "Does InstructEdit beat MEND?")
     ours, theirs = "instructedit (instruction on edit and probes)", "mend (bare probes)"
     assert tuple(map(ends_out, answers.text)) == (
-        f"multi-task: {ours} against {theirs}: ahead in 0, behind in 0, no difference shown in 2 of 2 comparisons "
+        f"multi-task: {ours} against {theirs}: better in 0, worse in 0, no difference shown in 2 of 2 comparisons "
         "(n = 10 cases, 2 seeds).",
-        f"single-task: {ours} against {theirs}: ahead in 4, behind in 0, no difference shown in 0 of 4 comparisons "
-        "(n = 10 cases, 2 seeds). Farthest ahead: reliability on recent, trained on recent, +5.0 points, "
+        f"single-task: {ours} against {theirs}: better in 4, worse in 0, no difference shown in 0 of 4 comparisons "
+        "(n = 10 cases, 2 seeds). Largest difference, better: reliability on recent, trained on recent, +5.0 points, "
         "n = 10.",
-        f"unseen-instruction: {ours}, seen descriptions against {theirs}: ahead in 1, behind in 0, no difference "
-        "shown in 0 of 1 comparisons (n = 10 cases, 2 seeds). Farthest ahead: reliability on counterfact, "
+        f"unseen-instruction: {ours}, seen descriptions against {theirs}: better in 1, worse in 0, no difference "
+        "shown in 0 of 1 comparisons (n = 10 cases, 2 seeds). Largest difference, better: reliability on counterfact, "
         "+25.0 points, n = 10.",
-        f"unseen-instruction: {ours}, unseen description against {theirs}: ahead in 1, behind in 0, no difference "
-        "shown in 0 of 1 comparisons (n = 10 cases, 2 seeds). Farthest ahead: reliability on counterfact, "
+        f"unseen-instruction: {ours}, unseen description against {theirs}: better in 1, worse in 0, no difference "
+        "shown in 0 of 1 comparisons (n = 10 cases, 2 seeds). Largest difference, better: reliability on counterfact, "
         "+10.0 points, n = 10.",
-        f"task-scaling: {ours} against {theirs}: ahead in 4, behind in 0, no difference shown in 0 of 4 comparisons "
-        "(n = 10 cases, 2 seeds). Farthest ahead: reliability on recent, trained on 1 task, +5.0 points, "
+        f"task-scaling: {ours} against {theirs}: better in 4, worse in 0, no difference shown in 0 of 4 comparisons "
+        "(n = 10 cases, 2 seeds). Largest difference, better: reliability on recent, trained on 1 task, +5.0 points, "
         "n = 10.",
     )
     assert [table.title for table in answers.tables] == [
@@ -164,7 +164,7 @@ def test_each_form_is_named_and_held_against_what_it_answers(tmp_path: Path) -> 
     ]
     entry = write_run(tmp_path, "multi-task", rows, 0, lambda row, _task, _seed, case: float(case < right[row]))
     answers = block(
-        build_suite(summarise_suite(tmp_path, write_index(tmp_path, entry))), "Does InstructEdit beat MEND?"
+        suite_report(summarise_suite(tmp_path, write_index(tmp_path, entry))), "Does InstructEdit beat MEND?"
     )
     published, edited = (
         "instructedit (instruction on edit and probes)",
@@ -175,7 +175,7 @@ def test_each_form_is_named_and_held_against_what_it_answers(tmp_path: Path) -> 
     assert [(table.title.split(", exact")[0], table.cells[0][0].value) for table in answers.tables] == [
         (f"multi-task: {first} minus {second}", difference) for first, second, difference in wanted
     ]
-    assert [text.split(": ahead in")[0] for text in answers.text] == [
+    assert [text.split(": better in")[0] for text in answers.text] == [
         f"multi-task: {first} against {second}" for first, second, _ in wanted
     ]
     assert {table.rows for table in answers.tables} == {("Reliability: counterfact",)}
@@ -206,10 +206,10 @@ def test_spread_over_descriptions_and_controls(report: Report) -> None:
     assert words(spread) == [["counterfact", "50.5 40.5..60.5 sd 10.0"]]
     unseen, control = found.comparisons
     assert words(unseen) == [
-        ["Reliability: counterfact", "-15.0", "", "10", "p=0.006", "sd 0.0", "behind"],
+        ["Reliability: counterfact", "-15.0", "", "10", "p=0.006", "sd 0.0", "worse"],
     ]
     assert words(control) == [
-        ["Reliability: counterfact, none", "-35.0", "", "10", "p=0.006", "sd 0.0", "behind"],
+        ["Reliability: counterfact, none", "-35.0", "", "10", "p=0.006", "sd 0.0", "worse"],
     ]
 
 
@@ -222,11 +222,12 @@ def test_a_task_table_has_the_deviation_of_the_seeds(report: Report) -> None:
 def test_one_seed_is_said_to_be_one(tmp_path: Path) -> None:
     rows = [trained("mend", "recent"), trained("instructedit", "recent")]
     entry = write_run(tmp_path, "multi-task", rows, 0, lambda row, *_: 0.5 * (row == "mend"))
-    report = build_suite(summarise_suite(tmp_path, write_index(tmp_path, entry)))
+    report = suite_report(summarise_suite(tmp_path, write_index(tmp_path, entry)))
     (sentence,) = report.blocks[0].text
-    assert "behind in 1" in sentence
+    assert "worse in 1" in sentence
     assert ends_out(sentence).endswith(
-        "Farthest behind: reliability on counterfact, -50.0 points, n = 10. One seed says nothing of other trainings."
+        "Largest difference, worse: reliability on counterfact, -50.0 points, n = 10. One seed does not "
+        "cover other trainings."
     )
     (table,) = block(report, "multi-task: counterfact").tables
     assert table.title.endswith(", 1 seed")
@@ -237,7 +238,7 @@ def test_one_seed_is_said_to_be_one(tmp_path: Path) -> None:
 def test_rows_that_never_differ_are_said_to_be_equal(tmp_path: Path) -> None:
     rows = [trained("mend", "recent"), trained("instructedit", "recent")]
     entry = write_run(tmp_path, "multi-task", rows, 0, lambda _row, _task, _seed, case: float(case % 2))
-    (sentence,) = build_suite(summarise_suite(tmp_path, write_index(tmp_path, entry))).blocks[0].text
+    (sentence,) = suite_report(summarise_suite(tmp_path, write_index(tmp_path, entry))).blocks[0].text
     assert "no difference shown in 1 of 1 comparisons" in sentence
     assert "In 1 both have the same value in every case." in sentence
 
@@ -246,7 +247,7 @@ def test_stages_have_tables_of_their_own(suite: SuiteSummary) -> None:
     group = suite.groups[0]
     staged = [m.model_copy(update={"stage": s}) for s in ("after-10", "after-edit", "after-9") for m in group.means]
     changed = group.model_copy(update={"means": tuple(staged), "comparisons": ()})
-    report = build_suite(suite.model_copy(update={"groups": (changed,)}))
+    report = suite_report(suite.model_copy(update={"groups": (changed,)}))
     assert [table.title for table in block(report, "multi-task: recent").tables] == [
         "Exact match, teacher forced (%), 2 seeds, stage after-edit",
         "Exact match, teacher forced (%), 2 seeds, stage after-9",
@@ -255,28 +256,28 @@ def test_stages_have_tables_of_their_own(suite: SuiteSummary) -> None:
 
 
 def test_files_and_terminal(place: Path, report: Report) -> None:
-    paths = write_suite(place / "suite.json")
+    paths = report_suite(place / "suite.json")
     assert [path.name for path in paths] == ["suite.md", "suite.csv", "suite.tex"]
     page = paths[0].read_text(encoding="utf-8")
     assert page.startswith("# Suite full\n")
     assert (
-        "\n\nmulti-task: instructedit (instruction on edit and probes) against mend (bare probes): ahead in 0" in page
+        "\n\nmulti-task: instructedit (instruction on edit and probes) against mend (bare probes): better in 0" in page
     )
-    assert "| sd 0.0 | behind |" in page and "| Reliability: counterfact, none | -35.0 | [" in page
+    assert "| sd 0.0 | worse |" in page and "| Reliability: counterfact, none | -35.0 | [" in page
     before = [path.read_bytes() for path in paths]
-    assert [path.read_bytes() for path in write_suite(place / "suite.json")] == before
+    assert [path.read_bytes() for path in report_suite(place / "suite.json")] == before
     console = Console(width=100, file=io.StringIO(), record=True)
-    render_suite(place / "suite.json", console)
+    report_suite(place / "suite.json", console)
     lines = console.export_text().splitlines()
     assert max(map(len, lines)) <= 100
     assert any("Does InstructEdit beat MEND?" in line for line in lines)
     assert not any(line.startswith("single-task: recent ") for line in lines)  # in the files alone
     with pytest.raises(InputError, match=r"absent\.json: cannot be read"):
-        write_suite(place / "absent.json")
+        report_suite(place / "absent.json")
 
 
 def test_every_number_is_a_row_of_the_csv_file(suite: SuiteSummary) -> None:
-    rows = list(csv.DictReader(io.StringIO(longform.render_suite(suite))))
+    rows = list(csv.DictReader(io.StringIO(longform.suite_csv(suite))))
     assert len(rows) == sum(len(group.means) + len(group.comparisons) for group in suite.groups)
     mean = next(row for row in rows if row["row"] == "mend@recent" and not row["question"])
     assert (mean["seeds"], mean["trained_on"], mean["n"], mean["verdict"]) == ("0 1", "recent", "10", "")
@@ -284,7 +285,7 @@ def test_every_number_is_a_row_of_the_csv_file(suite: SuiteSummary) -> None:
     assert (float(mean["lowest_seed"]), float(mean["highest_seed"])) == pytest.approx((0.6, 0.7))
     assert float(mean["seed_sd"]) == pytest.approx(0.1 / 2**0.5)
     drop = next(row for row in rows if row["question"] == "drop")
-    assert (drop["row"], drop["other"], drop["verdict"]) == ("mend@zsre", "mend@recent", "behind")
+    assert (drop["row"], drop["other"], drop["verdict"]) == ("mend@zsre", "mend@recent", "worse")
 
 
 def test_a_wide_table_is_halved_rather_than_broken(report: Report) -> None:
@@ -299,13 +300,13 @@ def test_a_wide_table_is_halved_rather_than_broken(report: Report) -> None:
 
 
 def test_warnings_come_first(suite: SuiteSummary) -> None:
-    warned = build_suite(suite.model_copy(update={"warnings": ("Run x is left out.",)}))
+    warned = suite_report(suite.model_copy(update={"warnings": ("Run x is left out.",)}))
     assert markdown.render(warned).startswith("# Suite full\n\n> **Run x is left out.**")
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")
 def test_the_latex_file_is_typeset(place: Path, tmp_path: Path) -> None:
-    write_suite(place / "suite.json")
+    report_suite(place / "suite.json")
     text = (place / "suite.tex").read_text(encoding="utf-8")
     page = rf"\documentclass{{article}}\usepackage{{booktabs,graphicx}}\begin{{document}}{text}\end{{document}}"
     (tmp_path / "page.tex").write_text(page, encoding="utf-8")

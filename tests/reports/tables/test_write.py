@@ -9,11 +9,11 @@ import pytest
 from rich.console import Console
 
 from instructedit.editors import InputError
-from instructedit.reports.tables.write import render_terminal, write_report
+from instructedit.reports.tables.build import report_run
 
 
 def test_three_files_with_the_same_bytes_each_time(folder: Path) -> None:
-    paths = write_report(folder)
+    paths = report_run(folder)
     assert [path.relative_to(folder).as_posix() for path in paths] == [
         "report/table.md",
         "report/table.csv",
@@ -22,12 +22,12 @@ def test_three_files_with_the_same_bytes_each_time(folder: Path) -> None:
     first = [path.read_bytes() for path in paths]
     assert all(first)
     assert not any(b"\r" in content for content in first)
-    assert [path.read_bytes() for path in write_report(folder)] == first
+    assert [path.read_bytes() for path in report_run(folder)] == first
 
 
 def test_terminal(folder: Path) -> None:
     console = Console(width=110, record=True, quiet=False, file=(folder / "out").open("w"))
-    render_terminal(folder, console)
+    report_run(folder, console)
     assert "grace    94.7* [74.0, 99.9] n=19" in console.export_text()
 
 
@@ -41,18 +41,18 @@ def test_terminal(folder: Path) -> None:
 def test_a_missing_file_is_a_sentence(folder: Path, name: str, sentence: str) -> None:
     (folder / name).unlink()
     with pytest.raises(InputError, match=sentence):
-        write_report(folder)
+        report_run(folder)
     assert not (folder / "report").exists()
 
 
 def test_a_report_that_cannot_be_written_is_a_sentence(folder: Path) -> None:
     (folder / "report").write_text("mine")
     with pytest.raises(InputError, match=r"report: the report cannot be written \(File exists\)"):
-        write_report(folder)
+        report_run(folder)
     (folder / "report").unlink()
     (folder / "report" / "table.csv").mkdir(parents=True)
     with pytest.raises(InputError, match=r"table\.csv: the report cannot be written \(Is a directory\)"):
-        write_report(folder)
+        report_run(folder)
 
 
 @pytest.mark.parametrize(
@@ -68,20 +68,20 @@ def test_a_strange_summary_is_a_sentence(folder: Path, changes: dict[str, object
     path = folder / "summary.json"
     path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | changes), encoding="utf-8")
     with pytest.raises(InputError, match=sentence):
-        write_report(folder)
+        report_run(folder)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]"])
 def test_what_is_no_record_is_a_sentence(folder: Path, text: str) -> None:
     (folder / "run.json").write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match=r"run\.json"):
-        write_report(folder)
+        report_run(folder)
 
 
 def test_a_report_needs_no_torch(folder: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from instructedit.benchmark.results import guard\n"
-        "from instructedit.reports.tables.write import write_report; guard.check_identity = lambda *_, **__: None\n"
-        "write_report(Path(sys.argv[1])); sys.exit('torch' in sys.modules)"
+        "from instructedit.reports.tables.build import report_run; guard.check_identity = lambda *_, **__: None\n"
+        "report_run(Path(sys.argv[1])); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code, str(folder)], check=False).returncode == 0

@@ -1,12 +1,14 @@
 """Who is best, who is second, and who ties: by decisions that are written down by hand."""
 
+from itertools import combinations
+
 import pytest
 
 from instructedit.benchmark.results.decision import Decision
 from instructedit.benchmark.results.records import Protocol
 from instructedit.benchmark.results.suite_results import SeedPair
+from instructedit.reports.tables.best_and_ties import NO_MARKS, TURNED, Contest, crowded
 from instructedit.reports.tables.columns import Column
-from instructedit.reports.tables.marks import NO_MARKS, TURNED, crowded, leads, mark_columns
 
 EXACT = Column("reliability", False, "teacher_forced_exact")
 LOCALITY = Column("locality", False, "teacher_forced_exact")
@@ -19,9 +21,27 @@ def lead_of(**better: str):
     def lead(_column: Column, row: str, other: str) -> Decision | None:
         if other in better.get(row, "").split():
             return "better"
-        return "behind" if row in better.get(other, "").split() else "tie"
+        return "worse" if row in better.get(other, "").split() else "tie"
 
     return lead
+
+
+def contest(means: dict[tuple[Column, str], float], rivals, controls, lead) -> Contest:
+    """The paired differences that lead to the given decisions."""
+    pairs = {}
+    for column in {column for column, _ in means}:
+        for row, other in combinations(dict.fromkeys(row for _, row in means), 2):
+            if (shown := lead(column, row, other)) is not None:
+                sign = -1 if (shown == "worse") != (column.protocol == "kl_divergence") else 1
+                fields = {"row": row, "other": other, "task": "zsre", "low": None, "high": None, "n": 10}
+                p = {"p": 0.01, "p_holm": 0.9 if shown == "tie" else 0.01}
+                found = {**fields, **column._asdict(), "difference": 0.2 * sign, **p}
+                pairs[column, row, other] = SeedPair.model_validate(found)
+    return Contest(means, list(rivals), list(controls), pairs)
+
+
+def mark_columns(means, rivals, controls, lead):
+    return contest(means, rivals, controls, lead).marks()
 
 
 def words(means: dict[str, float], lead, *, column: Column = EXACT, controls=()) -> dict[str, str]:
@@ -110,7 +130,7 @@ def test_locality_that_is_read_otherwise_asks_the_reliability_that_there_is(prot
 
 def test_who_was_not_compared_leaves_the_marks_open():
     def lead(_column: Column, row: str, other: str) -> Decision | None:
-        return {("a", "b"): "better", ("b", "a"): "behind"}.get((row, other))
+        return {("a", "b"): "better", ("b", "a"): "worse"}.get((row, other))
 
     assert words({"a": 0.9, "b": 0.8, "c": 0.7}, lead) == {}
     # Not compared with the control: not shown to be better than it.
@@ -135,7 +155,7 @@ def test_of_kl_the_lowest_is_best_and_a_pair_is_read_from_both_sides():
     fields = {"row": "a", "other": "b", "task": "zsre", "measure": "locality", "derived": False}
     numbers = {"difference": 0.2, "low": 0.1, "high": 0.3, "n": 10, "p": 0.01, "p_holm": 0.01}
     pairs = {(KL, "a", "b"): SeedPair.model_validate({**fields, **numbers, "protocol": "kl_divergence"})}
-    lead = leads(pairs)
-    assert (lead(KL, "a", "b"), lead(KL, "b", "a"), lead(EXACT, "a", "b")) == ("behind", "better", None)
+    lead = Contest({}, (), (), pairs).decision
+    assert (lead(KL, "a", "b"), lead(KL, "b", "a"), lead(EXACT, "a", "b")) == ("worse", "better", None)
     assert words({"a": 0.5, "b": 0.3}, lead, column=KL) == {"b": "best", "a": "second"}
-    assert {turned: TURNED[turned] for turned in TURNED} == {"better": "behind", "tie": "tie", "behind": "better"}
+    assert {turned: TURNED[turned] for turned in TURNED} == {"better": "worse", "tie": "tie", "worse": "better"}

@@ -1,7 +1,7 @@
-"""The numbers of the paper's tables: which number of a suite stands in which cell, and what two cells differ by.
+"""The numbers of the paper's tables: which number of a suite belongs into which cell, and how two cells differ.
 
-A cell has the same address in the paper and in our results (`Address`), so a table is laid out from the entries, and a
-published value finds its counterpart, by the address alone.
+A cell has the same address in the paper and in our results (`Address`), so a published value finds its counterpart by
+its address alone.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,8 +15,9 @@ from instructedit.benchmark.results.records import EditorSpec, Measure, Method
 from instructedit.benchmark.results.suite_results import SeedComparison, SeedMean, SeedPair, SideMean, SuiteGroup
 from instructedit.editors.errors import InputError
 
+from ..render.report import UNMARKED, Mark
+from .best_and_ties import TURNED
 from .columns import Column, column_of, seed_sd
-from .marks import TURNED, UNMARKED, Mark
 from .protocol_choice import protocol_for
 
 TABLE3, TABLE1, SEEN_UNSEEN, FIGURE4C = "paper:table3", "paper:table1", "paper:seen-unseen", "paper:figure4c"
@@ -26,18 +27,18 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     SEEN_UNSEEN: ("unseen-instruction",),
     FIGURE4C: ("task-scaling",),
 }
-"""The tables of the paper, and the settings that each is made of."""
+"""The tables of the paper, and the settings of each."""
 
 
 class Address(NamedTuple):
-    """Where a number stands in the paper's tables.
+    """Place of a number in the paper's tables.
 
     Attributes:
         setting: `multi-task`, `hold-out`, `single-task`, `unseen-instruction` or `task-scaling`.
         task: The tested task.
         measure: What is measured.
         editor: The editor's name in the configuration; `none` is the paper's Base.
-        variant: What tells two numbers of one editor apart: the trained task (Table 1), `seen` or `unseen`, the number
+        variant: Distinguishes several numbers of one editor: the trained task (Table 1), `seen` or `unseen`, the number
             of trained tasks (Figure 4c); empty in Table 3.
     """
 
@@ -50,34 +51,40 @@ class Address(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One number over seeds and cases, with its address, its column and the runs it is from."""
+    """One number over seeds and cases, with its address, its column and the runs it comes from."""
 
     address: Address
-    method: str
+    editor: EditorSpec
     row: str
-    """Row of the runs, or the side of a comparison that several rows make up."""
-    trained: str
-    """Label of the row's training; empty where there is none."""
+    """Row of the runs, or the side of a comparison that combines several rows."""
     stage: str
     column: Column
     number: SeedMean | SideMean
     n: int
     group: SuiteGroup
-    departures: tuple[str, ...] = ()
-    """In what the row's form is not the published one; see `forms.departures`."""
+
+    @property
+    def trained(self) -> str:
+        """Label of the row's training; empty for editors that are not trained."""
+        return self.editor.training.label if self.editor.training else ""
+
+    @property
+    def departures(self) -> tuple[str, ...]:
+        """How the row's form differs from the published one; see `forms.departures`."""
+        return departures(self.group.run.spec, self.editor, self.address.task)
 
     @property
     def form(self) -> str:
-        """The row's form where it is not the published one, in words."""
+        """The departures in words; empty for the published form."""
         return "; ".join(self.departures)
 
     def record(self, table: str, mark: Mark = UNMARKED) -> dict[str, Any]:
-        """Return the entry with all its keys, as CSV and JSON hold it; shares, not percent."""
+        """Return the entry as CSV and JSON hold it: shares, not percent."""
         group = self.group
         return {
             "table": table,
             **self.address._asdict(),
-            "method": self.method,
+            "method": self.editor.method,
             "trained_on": self.trained,
             "form": self.form,
             "schedule": group.run.spec.schedule,
@@ -102,7 +109,7 @@ class Entry:
 
 
 class Gap(NamedTuple):
-    """What one entry has more than another: the mean paired difference, and which of the two is shown to be better."""
+    """The mean paired difference between two entries, and the decision on the first one."""
 
     difference: float
     low: float | None
@@ -110,8 +117,37 @@ class Gap(NamedTuple):
     method: Method
     n: int
     p: float | None
-    """Adjusted over the pairs of its column."""
+    """Adjusted over the pairs of the column."""
     decision: Decision
+
+
+class Gaps:
+    """The paired differences between all entries of some groups."""
+
+    def __init__(self, groups: Sequence[SuiteGroup]) -> None:
+        self._pairs: dict[tuple[Any, ...], SeedPair | SeedComparison] = {}
+        for group in groups:
+            for pair in group.pairs:
+                self._pairs[id(group), pair.task, pair.stage, column_of(pair), pair.row, pair.other] = pair
+            for found in group.comparisons:
+                if found.question == "unseen":
+                    self._pairs[id(group), found.task, found.stage, column_of(found), found.first, found.second] = found
+
+    def pair(self, entry: Entry, other: Entry) -> SeedPair | SeedComparison | None:
+        """Return the comparison of two entries in this order; None if there is none."""
+        place = id(entry.group), entry.address.task, entry.stage, entry.column
+        if place != (id(other.group), other.address.task, other.stage, other.column):
+            return None
+        return self._pairs.get((*place, entry.row, other.row))
+
+    def between(self, entry: Entry, other: Entry) -> Gap | None:
+        """Return the first entry less the second, paired by case; None if they were not compared."""
+        if pair := self.pair(entry, other):
+            return Gap(pair.difference, pair.low, pair.high, pair.method, pair.n, pair.p_holm, decided(pair))
+        if pair := self.pair(other, entry):
+            low, high = (None if end is None else -end for end in (pair.high, pair.low))
+            return Gap(-pair.difference, low, high, pair.method, pair.n, pair.p_holm, TURNED[decided(pair)])
+        return None
 
 
 def entries(table: str, groups: Sequence[SuiteGroup], choice: str) -> list[Entry]:
@@ -119,8 +155,8 @@ def entries(table: str, groups: Sequence[SuiteGroup], choice: str) -> list[Entry
 
     Args:
         table: A key of `SETTINGS`.
-        groups: Runs of the settings of the table, alike in what a column must not mix.
-        choice: How answers are read, one of `reading.CHOICES`.
+        groups: Runs of the settings of the table, equal in what a column must not mix.
+        choice: How answers are read, one of `protocol_choice.CHOICES`.
 
     Raises:
         InputError: If there is none, or two runs have a number for the same cell.
@@ -142,8 +178,9 @@ def entries(table: str, groups: Sequence[SuiteGroup], choice: str) -> list[Entry
             key = address, entry.stage, entry.column
             if key in found:
                 raise InputError(
-                    f"{table}: {_runs(found[key])} and {_runs(entry)} both have a number for the editor "
-                    f"'{address.editor}' on {address.task}, of which a cell takes one; name one of them."
+                    f"{table}: run {' '.join(found[key].group.digests)} and run {' '.join(group.digests)} both have a "
+                    f"number for the editor '{address.editor}' on {address.task}, and a cell takes one; name one of "
+                    "the runs."
                 )
             found[key] = entry
     if not found:
@@ -151,65 +188,36 @@ def entries(table: str, groups: Sequence[SuiteGroup], choice: str) -> list[Entry
     return list(found.values())
 
 
-class Gaps:
-    """The paired differences of all entries of some groups."""
-
-    def __init__(self, groups: Sequence[SuiteGroup]) -> None:
-        self._of: dict[tuple[Any, ...], Gap] = {}
-        for group in groups:
-            compared: list[SeedPair | SeedComparison] = [*group.pairs]
-            compared += [comparison for comparison in group.comparisons if comparison.question == "unseen"]
-            for pair in compared:
-                first, second = (pair.row, pair.other) if isinstance(pair, SeedPair) else (pair.first, pair.second)
-                cell, shown = (id(group), pair.task, pair.stage, column_of(pair)), decided(pair)
-                low, high = (None if end is None else -end for end in (pair.high, pair.low))
-                shared = (pair.method, pair.n, pair.p_holm)
-                self._of[*cell, first, second] = Gap(pair.difference, pair.low, pair.high, *shared, shown)
-                self._of[*cell, second, first] = Gap(-pair.difference, low, high, *shared, TURNED[shown])
-
-    def between(self, entry: Entry, other: Entry) -> Gap | None:
-        """Return what the first entry has more than the second, case by case; None where they were not compared."""
-        if entry.group is not other.group or (entry.stage, entry.column) != (other.stage, other.column):
-            return None
-        return self._of.get((id(entry.group), entry.address.task, entry.stage, entry.column, entry.row, other.row))
-
-
 def _main(group: SuiteGroup) -> Iterator[Entry]:
-    """Table 3: a task that the editors were trained on, or whose cases were edited, is multi-task, others hold-out."""
+    """Yield Table 3: multi-task for tasks that were trained on, or whose cases were edited; hold-out for others."""
     spec = group.run.spec
     learnt = {task for row in spec.editors if row.training for task in row.training.tasks}
     for row, mean in _means(group):
         outside = (spec.edited is not None and mean.task not in spec.edited) or (learnt and mean.task not in learnt)
-        setting = "hold-out" if spec.setting == "hold-out" or outside else "multi-task"
-        yield _entry(group, row, mean, Address(setting, mean.task, mean.measure, base_name(row)))
+        yield _entry(group, row, mean, "hold-out" if spec.setting == "hold-out" or outside else "multi-task")
 
 
 def _single_task(group: SuiteGroup) -> Iterator[Entry]:
     for row, mean in _means(group):
         if row.training and mean.measure != "fluency":
-            address = Address("single-task", mean.task, mean.measure, base_name(row), row.training.label)
-            yield _entry(group, row, mean, address)
+            yield _entry(group, row, mean, "single-task", row.training.label)
 
 
 def _scaling(group: SuiteGroup) -> Iterator[Entry]:
     for row, mean in _means(group):
         if row.training and mean.measure in ("reliability", "generalization"):
-            count = str(len(row.training.tasks))
-            yield _entry(group, row, mean, Address("task-scaling", mean.task, mean.measure, base_name(row), count))
+            yield _entry(group, row, mean, "task-scaling", str(len(row.training.tasks)))
 
 
 def _descriptions(group: SuiteGroup) -> Iterator[Entry]:
-    """Seen and unseen: both sides of the comparison of the unseen description with the mean of the seen ones."""
+    """Yield both sides of the comparison of the unseen description with the mean of the seen ones."""
     rows = {row.name: row for row in group.run.spec.editors}
     for found in group.comparisons:
         if found.question == "unseen" and found.sides is not None:
             row = rows[found.rows[0]]
             for variant, side, name in zip(("unseen", "seen"), found.sides, (found.first, found.second), strict=True):
                 address = Address("unseen-instruction", found.task, found.measure, base_name(row), variant)
-                label = row.training.label if row.training else ""
-                other = departures(group.run.spec, row, found.task)
-                column = column_of(found)
-                yield Entry(address, row.method, name, label, found.stage, column, side, found.n, group, other)
+                yield Entry(address, row, name, found.stage, column_of(found), side, found.n, group)
 
 
 def _means(group: SuiteGroup) -> Iterator[tuple[EditorSpec, SeedMean]]:
@@ -217,11 +225,6 @@ def _means(group: SuiteGroup) -> Iterator[tuple[EditorSpec, SeedMean]]:
     return ((rows[mean.row], mean) for mean in group.means)
 
 
-def _entry(group: SuiteGroup, row: EditorSpec, mean: SeedMean, address: Address) -> Entry:
-    label = row.training.label if row.training else ""
-    other = departures(group.run.spec, row, mean.task)
-    return Entry(address, row.method, row.name, label, mean.stage, column_of(mean), mean, mean.n, group, other)
-
-
-def _runs(entry: Entry) -> str:
-    return f"run {' '.join(entry.group.digests)}"
+def _entry(group: SuiteGroup, row: EditorSpec, mean: SeedMean, setting: str, variant: str = "") -> Entry:
+    address = Address(setting, mean.task, mean.measure, base_name(row), variant)
+    return Entry(address, row, row.name, mean.stage, column_of(mean), mean, mean.n, group)

@@ -2,10 +2,9 @@
 
 import pytest
 
+from instructedit.benchmark.results.forms import trained_for
 from instructedit.benchmark.results.records import EditorSpec, RunFile, TrainingSpec
-from instructedit.reports.tables.captions import header, rows, runs_header
-from instructedit.reports.tables.joint import sizes, trained_for
-from instructedit.reports.tables.suite_tables import suite_header
+from instructedit.reports.tables.run_facts import header, rows, runs_header, sizes, suite_header
 
 from ..conftest import CASES, run_file
 
@@ -33,7 +32,7 @@ def test_the_number_a_row_was_trained_for_is_named():
     assert trained_for(EditorSpec(name="old", method="mend", config={"rank": 8})) == 1
     (line,) = [text for word, text in rows(ROWS) if word == "Trained for"]
     assert line == (
-        "mend: one request an edit; mend-12: joint edits of 12 requests (mean loss); mend-12-sum: joint edits of 12 "
+        "mend: one request per edit; mend-12: joint edits of 12 requests (mean loss); mend-12-sum: joint edits of 12 "
         "requests (sum)"
     )
     assert not [word for word, _ in rows([EditorSpec(name="none", method="none")]) if word == "Trained for"]
@@ -42,8 +41,8 @@ def test_the_number_a_row_was_trained_for_is_named():
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({}, "Each case is edited by itself. Trained for another number of requests than the 1 of an edit: mend-12 (for"
-         " 12), mend-12-sum (for 12)."),
+        ({}, "Each case is edited separately. Trained for another number of requests than the 1 of an edit: mend-12 "
+         "(for 12), mend-12-sum (for 12)."),
         ({"schedule": "batch", "batch_size": 12},
          "The 40 edited cases make 3 joint edits of 12, and one of the last 4. Trained for another number of requests "
          "than the 12 of a joint edit: mend (for 1)."),

@@ -1,10 +1,9 @@
-"""A report together with the records behind it, in the format that is asked for."""
+"""One sheet in any format: on the terminal, as Markdown, CSV, JSON, HTML or LaTeX."""
 
 import csv
 import io
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,29 +13,17 @@ from instructedit.editors.errors import InputError
 from instructedit.editors.files.atomic import write_whole
 
 from . import html, latex, markdown, terminal
-from .table import Report
+from .report import Sheet
 
 
-@dataclass(frozen=True, slots=True)
-class Sheet:
-    """Tables as a reader sees them, and their numbers with all digits and keys.
-
-    Attributes:
-        report: The tables.
-        records: One record for each number, all with the same keys; what CSV and JSON hold.
-    """
-
-    report: Report
-    records: tuple[dict[str, Any], ...]
-
-
-def _csv(sheet: Sheet) -> str:
+def csv_text(records: Sequence[dict[str, Any]], fields: Sequence[str]) -> str:
+    """Return records as CSV with the given columns; numbers keep all digits, tuples are joined by spaces."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, sheet.records[0], lineterminator="\n")
+    writer = csv.DictWriter(text, fields, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    for record in sheet.records:
-        lists = {key: " ".join(map(str, value)) for key, value in record.items() if isinstance(value, tuple)}
-        writer.writerow(record | lists)
+    for record in records:
+        joined = {key: " ".join(map(str, value)) for key, value in record.items() if isinstance(value, tuple)}
+        writer.writerow(record | joined)
     return text.getvalue()
 
 
@@ -56,16 +43,16 @@ def _json(sheet: Sheet) -> str:
 
 FORMATS: dict[str, Callable[[Sheet], str]] = {
     "markdown": lambda sheet: markdown.render(sheet.report),
-    "csv": _csv,
+    "csv": lambda sheet: csv_text(sheet.records, list(sheet.records[0])),
     "json": _json,
     "html": lambda sheet: html.render(sheet.report),
     "latex": lambda sheet: latex.render(sheet.report),
 }
-"""Formats besides `terminal`."""
+"""Formats of files; `terminal` is not one of them."""
 
 
 def write(sheet: Sheet, name: str, out: Path | None, console: Console) -> None:
-    """Print a sheet, or write it to a file. The same sheet gives the same bytes every time.
+    """Print a sheet, or write it to a file. The same sheet gives the same bytes.
 
     Args:
         sheet: What to write; it has at least one record.
@@ -74,20 +61,18 @@ def write(sheet: Sheet, name: str, out: Path | None, console: Console) -> None:
         console: Where to print.
 
     Raises:
-        InputError: If there is no such format, `terminal` is to go into a file, or the file cannot be written.
+        InputError: If the format is unknown, `terminal` is given with a file, or the file cannot be written.
     """
     if name not in ("terminal", *FORMATS):
-        raise InputError(f"--format: '{name}' is not known; one of terminal, {', '.join(FORMATS)} was expected.")
+        raise InputError(f"--format: '{name}' is not known; expected one of terminal, {', '.join(FORMATS)}.")
     if name == "terminal":
         if out is not None:
             raise InputError(f"--out {out}: a file needs --format {', '.join(FORMATS)}; 'terminal' only prints.")
         terminal.draw(sheet.report, console)
-        return
-    text = FORMATS[name](sheet)
-    if out is None:
-        console.file.write(text)
-        return
-    try:
-        write_whole(out, text)
-    except OSError as error:
-        raise InputError(f"{out}: cannot be written ({error.strerror}); a file in a folder was expected.") from error
+    elif out is None:
+        console.file.write(FORMATS[name](sheet))
+    else:
+        try:
+            write_whole(out, FORMATS[name](sheet))
+        except OSError as error:
+            raise InputError(f"{out}: cannot be written ({error.strerror}); expected a file in a folder.") from error

@@ -1,10 +1,12 @@
-"""The commands: from the command line to files, and one sentence for what cannot be done."""
+"""The commands `instructions ...`: from the command line to files, and one sentence for bad input."""
 
 import pytest
 from typer.testing import CliRunner
 
 from instructedit.benchmark.setup.banks import read_bank
 from instructedit.cli.main import app
+
+from ..benchmark.worlds import write_data, write_model, write_training
 
 PRESET = """
 chunk = 2
@@ -14,6 +16,14 @@ rank = 8
 blocks = [-1]
 training = { steps = 2, batch = 2, accumulate = 1, warmup = 2, validate_every = 2, validation_cases = 4, patience = 2 }
 """
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("loop")
+    write_training(write_data(folder / "data"), counterfact=12, recent=6, convsent=30, zsre=6)
+    write_model(folder / "model", "llama")  # its context is long enough for real instructions
+    return folder
 
 
 @pytest.fixture
@@ -55,7 +65,7 @@ def test_descriptions_of_ones_own_are_tried(call):
     [
         ("try", ["Too short."], "'Too short.': it has 2 words, expected 6 to 40."),
         ("optimize", ["--proposer", "ofline"], "Unknown proposer 'ofline'. Did you mean 'offline'?"),
-        ("optimize", ["--proposer", "local"], "--writer was expected"),
+        ("optimize", ["--proposer", "local"], "expected --writer"),
         ("optimize", ["--candidates", 0], "--candidates: Input should be greater than or equal to 1, found 0."),
     ],
 )

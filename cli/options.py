@@ -1,0 +1,102 @@
+"""Options that several commands share, each declared once, and what they have in common."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer import Argument, Option
+
+from instructedit.editors.errors import InputError
+from instructedit.editors.models.threads import use_threads
+
+
+def _threads(count: int | None) -> int | None:
+    if count is not None:
+        use_threads(count)  # before the command imports torch
+    return count
+
+
+Preset = Annotated[str, Argument(metavar="PRESET_OR_TOML", help="Name of a preset, or path of a TOML file.")]
+Results = Annotated[
+    Path, Argument(metavar="DIR", help="Folder of a run, folder of all runs, or a suite in it: suites/NAME.")
+]
+ResultFolders = Annotated[
+    list[Path], Argument(metavar="DIR...", help="Folders of runs, folders of one run, or suites in them: suites/NAME.")
+]
+
+Data = Annotated[
+    str | None,
+    Option(metavar="DIR", help="KnowEdit folder, 'hub', 'hub:OWNER/NAME', 'hub:OWNER/NAME@REVISION' or 'embedded'."),
+]
+Model = Annotated[str | None, Option(metavar="DIR_OR_HUB_ID", help="Model folder, hub id or 'embedded'.")]
+Out = Annotated[Path, Option(metavar="DIR", help="Folder of all runs.")]
+Checkpoints = Annotated[
+    Path | None, Option(metavar="DIR", help="Folder of trained editors; by default 'checkpoints' beside the runs.")
+]
+Dtype = Annotated[
+    str | None, Option(help="dtype of the weights: float32, bfloat16 or float16; by default the preset's.")
+]
+TrustRemoteCode = Annotated[
+    bool, Option("--trust-remote-code", help="Allow code in the model's folder or repository to run.")
+]
+Device = Annotated[str | None, Option(help="cpu, cuda, cuda:1; by default a GPU if there is one.")]
+DeviceMap = Annotated[str | None, Option(help="'auto' spreads a model over all GPUs.")]
+Threads = Annotated[
+    int | None,
+    Option(
+        metavar="N",
+        min=1,
+        callback=_threads,
+        help="CPU threads; by default OMP_NUM_THREADS, else one, which other processes cannot slow down.",
+    ),
+]
+"""Its callback does all that is needed."""
+DryRun = Annotated[bool, Option("--dry-run", help="Check everything, print what would run, and stop.")]
+
+Schedule = Annotated[
+    list[str] | None, Option(help="single, batch or sequential; by default single where a folder has several.")
+]
+Format = Annotated[str, Option("--format", help="terminal, markdown, csv, json, html or latex.")]
+OutFile = Annotated[Path | None, Option(metavar="FILE", help="Write to this file instead of printing.")]
+
+
+def given(**options: Any) -> dict[str, Any]:
+    """Return the options that were given: those that are neither None nor False."""
+    return {name: value for name, value in options.items() if value is not None and value is not False}
+
+
+def single_value(name: str, values: list[str] | None, why: str) -> str | None:
+    """Return the value of an option that may be given once; typer alone would silently take the last one.
+
+    Raises:
+        InputError: If there are several.
+    """
+    if values and len(set(values)) > 1:
+        raise InputError(f"--{name}: found {' and '.join(values)}, expected one: {why}. Make a table of each.")
+    return values[0] if values else None
+
+
+def one_protocol(values: list[str] | None) -> str | None:
+    """Return the value of `--protocol`."""
+    return single_value("protocol", values, "a column never mixes protocols, which measure different things")
+
+
+def one_schedule(values: list[str] | None) -> str | None:
+    """Return the value of `--schedule`."""
+    return single_value("schedule", values, "a column never mixes schedules, which edit different models")
+
+
+def say(text: str) -> None:
+    """Print a line on standard error."""
+    typer.echo(text, err=True)
+
+
+def quiet_libraries() -> None:
+    """Keep libraries from printing their own progress; a user's own setting wins."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()

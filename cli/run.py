@@ -1,0 +1,147 @@
+"""The command `run`: train and run editors."""
+
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer import Option
+
+from instructedit.editors.errors import InputError
+
+from . import options
+from .options import given, quiet_libraries, say
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def run(
+    preset: options.Preset,
+    data: options.Data = None,
+    model: options.Model = None,
+    editor: Annotated[
+        list[str] | None,
+        Option(help="Only this row of the preset, or another editor with its defaults (repeatable)."),
+    ] = None,
+    task: Annotated[list[str] | None, Option(help="Only this task (repeatable).")] = None,
+    limit: Annotated[int | None, Option(help="Maximum number of cases per task.")] = None,
+    setting: Annotated[
+        str | None, Option(help="Only the preset's runs of this setting; if it has none, a run of this setting.")
+    ] = None,
+    schedule: Annotated[str | None, Option(help="single, batch or sequential, for every run.")] = None,
+    batch_size: Annotated[
+        int | None, Option(help="Edits per joint edit of the schedule batch; by default all in one.")
+    ] = None,
+    seed: Annotated[int | None, Option(help="Seed of the training and of all sampling.")] = None,
+    seeds: Annotated[str | None, Option(metavar="N,N,...", help="Several seeds, a run for each.")] = None,
+    instructions: Annotated[str | None, Option(metavar="FILE", help="Instruction bank, or 'default'.")] = None,
+    out: options.Out = Path("results"),
+    checkpoints: options.Checkpoints = None,
+    track: Annotated[
+        str | None, Option(metavar="wandb|trackio", help="Also log training metrics to wandb or trackio.")
+    ] = None,
+    dtype: options.Dtype = None,
+    trust_remote_code: options.TrustRemoteCode = False,
+    device: options.Device = None,
+    threads: options.Threads = None,
+    device_map: options.DeviceMap = None,
+    dry_run: options.DryRun = False,
+) -> None:
+    """Train and run editors; write results, a summary and a report. Re-running the same command resumes."""
+    from rich.console import Console
+
+    from instructedit.benchmark.forecast.preflight import Place
+    from instructedit.benchmark.results.records import RunSummary, read_record
+    from instructedit.benchmark.run.suite import check_all, run_suite
+    from instructedit.benchmark.setup.config import read_suite
+    from instructedit.reports.tables.build import report_run
+
+    quiet_libraries()
+    changes = given(
+        data=data,
+        model=model,
+        limit=limit,
+        schedule=schedule,
+        batch_size=batch_size,
+        instructions=instructions,
+        tasks=tuple(task) if task else None,
+        dtype=dtype,
+        trust_remote_code=trust_remote_code,
+    )
+    if model is not None:
+        changes["revision"] = None
+    place = Place(out, checkpoints, device, device_map)
+    suite = read_suite(preset, changes, setting=setting, seeds=_seeds(seed, seeds), editors=editor or ())
+    suite, checked = check_all(suite, preset, say, place=place, local=dry_run)
+    _look_ahead(tuple(checked.values()), [run.label for run in suite], place, dry_run=dry_run)
+    if dry_run:
+        return
+
+    def finished(folder: Path) -> None:
+        paths = report_run(folder, Console())
+        typer.echo(f"Results: {folder}\nReport:  {', '.join(map(str, paths))}")
+
+    folders = run_suite(
+        suite,
+        preset,
+        out,
+        checkpoints=checkpoints,
+        command=sys.argv,
+        device=device,
+        device_map=device_map,
+        report=say,
+        finished=finished,
+        progress=True,
+        track=track,
+    )
+    if len(folders) > 1:
+        typer.echo(f"All {len(folders)} runs in one report: instructedit report {out}")
+    if not all(read_record(folder / "summary.json", RunSummary).valid for folder in folders):
+        raise typer.Exit(1)
+
+
+def _look_ahead(kinds: "Sequence[Any]", labels: "Sequence[str]", place: Any, *, dry_run: bool) -> None:
+    """Print the forecast of time and memory, with `dry_run` in full; refuse a run that cannot fit.
+
+    Raises:
+        InputError: If the run would be refused.
+    """
+    from rich.console import Console
+
+    from instructedit.benchmark.forecast.preflight import draw, lines, refuse, room
+
+    there = room(place)
+    if dry_run:
+        repeats = Counter(labels)
+        for found in kinds:
+            draw(found, repeats[found.label], there, Console())
+        typer.echo("")
+        for note in dict.fromkeys(note for found in kinds for note in found.data):
+            typer.echo(f"data: {note}")
+    for note in dict.fromkeys(note for found in kinds for note in found.notes):
+        typer.echo(f"note: {note}", err=not dry_run)
+    for line in lines(kinds, len(labels), there):
+        typer.echo(line, err=not dry_run)
+    if not dry_run:
+        refuse(kinds, place, there)
+        return
+    if any(found.forecast.published for found in kinds):
+        typer.echo("The data are not available here; published sizes are used instead.")
+    try:
+        refuse(kinds, place, there)
+    except InputError as error:
+        typer.echo(f"It would be refused. {error}")
+    if lacking := dict.fromkeys(found.lacks for found in kinds if found.lacks is not None):
+        raise InputError(f"It would be refused. {' '.join(lacking)}")
+
+
+def _seeds(seed: int | None, seeds: str | None) -> list[int]:
+    """Return the seeds of the command line."""
+    if seeds is None:
+        return [] if seed is None else [seed]
+    numbers = seeds.split(",")
+    if seed is not None or not all(number.strip().lstrip("-").isdecimal() for number in numbers):
+        raise InputError(f"--seeds: found '{seeds}', expected whole numbers separated by commas, and no --seed.")
+    return list(dict.fromkeys(int(number) for number in numbers))

@@ -1,0 +1,246 @@
+"""What was run, from `run.json` alone: model, data, settings and rows, as pairs of a word and a value."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from instructedit.benchmark.results.forms import form, trained_for
+from instructedit.benchmark.results.records import EditorSpec, RunFile, RunSpec, RunSummary, TaskData, TrainingSpec
+from instructedit.benchmark.results.suite_results import SuiteGroup
+
+CONTROL = "none"
+"""The method that edits nothing. Its rows are controls and never marked as best, whatever their names."""
+Facts = Iterator[tuple[str, str]]
+
+
+def controls(run: RunFile) -> frozenset[str]:
+    """Return the names of the rows that edit nothing."""
+    return frozenset(editor.name for editor in run.spec.editors if editor.method == CONTROL)
+
+
+def warnings(run: RunFile, summary: RunSummary) -> tuple[str, ...]:
+    """Return what makes the numbers unfit for use, most serious first."""
+    found = []
+    if not summary.valid:
+        found.append(f"INVALID RUN, DO NOT USE THESE NUMBERS: {summary.invalid_reason or 'no reason was recorded.'}")
+    if not summary.complete:
+        found.append("INCOMPLETE RUN: not every case has been run under every editor.")
+    scored = {(mean.editor, mean.task) for mean in summary.means}
+    for editor in run.spec.editors:
+        for task in run.spec.tasks:
+            if editor.evaluates(task) and (editor.name, task) not in scored:
+                failed = summary.counts.get(task, {}).get(f"failed under {editor.name}", 0)
+                found.append(f"'{editor.name}' has no number for {task}: {failed} cases failed, none was scored.")
+    return tuple(found)
+
+
+def header(run: RunFile) -> tuple[tuple[str, str], ...]:
+    """Return the facts of one run."""
+    spec, origin = run.spec, run.provenance
+    settings = [
+        spec.setting,
+        f"split {spec.split}",
+        *_schedule(spec),
+        *([f"scored after {', '.join(map(str, spec.at))} edits"] if spec.at else []),
+        *([f"edits of {', '.join(spec.edited)} alone"] if spec.edited else []),
+        f"seed {spec.seed}",
+        f"chunk {spec.chunk}",
+        _limit(spec),
+    ]
+    commit = origin.git_revision
+    revision = "" if commit is None else f" (git {commit[:12]}{'+' if commit.endswith('+') else ''})"
+    versions = [
+        f"instructedit-bench {origin.version}{revision}",
+        f"python {origin.python}",
+        *(f"{name} {version}" for name, version in sorted(origin.packages.items())),
+    ]
+    return (
+        ("Run", f"{run.digest} ({run.name})"),
+        ("Model", model(run)),
+        *(("Data", _data(data)) for data in run.data),
+        ("Setting", ", ".join(settings)),
+        *([("Edits", text)] if (text := sizes(run)) else []),
+        *([("Texts", f"prompt and answer joined by the rule {spec.joints}")] if spec.joints else []),
+        *rows(spec.editors),
+        *row_notes([run]),
+        ("Versions", ", ".join(versions)),
+    )
+
+
+def runs_header(runs: Sequence[RunFile]) -> Facts:
+    """Yield the facts of several runs; shared facts once."""
+    yield from _once("Model", (model(run) for run in runs))
+    yield from _once("Data", (_data(data) for run in runs for data in run.data))
+    for run in runs:
+        spec = run.spec
+        words = f"{spec.setting}, split {spec.split}, schedule {spec.schedule}, seed {spec.seed}, {_limit(spec)}"
+        yield "Run", f"{run.digest} ({run.name}): {words}"
+        if text := sizes(run):
+            yield "Edits", f"{run.digest}: {text}"
+    yield from _all_rows(runs)
+    yield from row_notes(runs)
+
+
+def suite_header(groups: Sequence[SuiteGroup]) -> Facts:
+    """Yield the facts of the settings of a suite; shared facts once."""
+    runs = [group.run for group in groups]
+    origins = (run.provenance for run in runs)
+    yield from _once("Model", map(model, runs))
+    yield from _once("Made by", (f"instructedit-bench {origin.version}, {origin.device}" for origin in origins))
+    for group in groups:
+        spec = group.run.spec
+        words = [
+            group.label if group.label == spec.setting else f"{group.label}: {spec.setting}",
+            f"split {spec.split}",
+            *_schedule(spec),
+            _limit(spec),
+            *(f"seed {seed} run {digest}" for seed, digest in zip(group.seeds, group.digests, strict=True)),
+        ]
+        yield "Setting", ", ".join(words)
+        if text := sizes(group.run):
+            yield "Edits", f"{group.label}: {text}"
+    yield from task_options(runs)
+    yield from _all_rows(runs)
+    yield from row_notes(runs)
+
+
+def model(run: RunFile) -> str:
+    """Return which model a run edits."""
+    spec, origin = run.spec, run.provenance
+    parts = [
+        origin.model,
+        *([f"revision {origin.model_revision}"] if origin.model_revision else []),
+        f"{origin.model_type} with {origin.parameters:,} parameters in {spec.dtype}",
+        f"weights {spec.model_fingerprint[:12]}",
+    ]
+    return ", ".join(parts)
+
+
+def task_options(runs: Sequence[RunFile]) -> Facts:
+    """Yield the options of tasks, as one pair."""
+    found = dict.fromkeys(
+        f"{task}: {', '.join(f'{key} = {value}' for key, value in options.items())}"
+        for run in runs
+        for task, options in run.spec.task_options.items()
+    )
+    if found:
+        yield "Task options", "; ".join(found)
+
+
+def row_notes(runs: Sequence[RunFile]) -> Facts:
+    """Yield the notes of the model trial, and what the schedule of each run means for its methods."""
+    yield from _once("Note", (line for run in runs if run.provenance.trial for line in run.provenance.trial.notes))
+    found: dict[tuple[str, str], dict[str, None]] = {}
+    for run in runs:
+        for row, note in run.notes.items():
+            found.setdefault((run.spec.schedule, note), {})[row] = None
+    for (schedule, note), names in found.items():
+        yield "Note", f"{', '.join(names)}, schedule {schedule}: {note}"
+
+
+def rows(editors: Sequence[EditorSpec]) -> Facts:
+    """Yield the training, instructions, form and tested tasks of rows.
+
+    Rows of one training that differ in their instruction are written as one, `NAME#*`.
+    """
+    trained, joint, instructions, forms, tested = _Named(), _Named(), _Named(), _Named(), _Named()
+    for row in editors:
+        name, has_mark, mark = row.name.partition("#")
+        name += "#*" if has_mark else ""
+        if row.training:
+            trained.add(_training(row.training), name)
+            joint.add(_joint(row), name)
+        if row.instruction:
+            forms.add(form(row), name)
+            if not (has_mark and row.instruction == mark):  # the row's name is not the name of its instruction
+                instructions.add(row.instruction, row.name)
+        if row.tasks is not None:
+            tested.add(", ".join(row.tasks), row.name)
+    yield from (("Training", line) for line in trained.lines())
+    for word, named in (("Trained for", joint), ("Instruction", instructions), ("Form", forms)):
+        if named:
+            yield word, "; ".join(named.lines())
+    if len(tested) > 1:
+        yield "Tested on", "; ".join(tested.lines())
+
+
+def sizes(run: RunFile) -> str | None:
+    """Return how many requests one edit of the run carries, and which rows were trained for another number.
+
+    None where each case is edited separately and every row was trained for that.
+    """
+    spec = run.spec
+    total = edited_cases(run)
+    if spec.schedule == "single":
+        size, what, text = 1, "an edit", "Each case is edited separately."
+    elif spec.schedule == "sequential":
+        size, what, text = total, "the sequence", f"{total} edits follow one another on one model."
+    else:
+        size, what = min(spec.batch_size or total, total), "a joint edit"
+        count, rest = divmod(total, size) if size else (0, 0)
+        joint = f"{count} joint edits of {size}" if count != 1 else f"one joint edit of {size}"
+        text = f"The {total} edited cases make {joint}{f', and one of the last {rest}' if rest else ''}."
+    others = [
+        f"{row.name} (for {trained_for(row)})" for row in spec.editors if row.training and trained_for(row) != size
+    ]
+    if others:
+        return f"{text} Trained for another number of requests than the {size} of {what}: {', '.join(others)}."
+    return text if spec.schedule != "single" else None
+
+
+def edited_cases(run: RunFile) -> int:
+    """Return how many cases the joint or accumulated edits of a run carry."""
+    spec = run.spec
+    edited = [data for data in run.data if data.task in (spec.edited or spec.tasks)]
+    return sum(min(data.cases, spec.limit or data.cases) for data in edited)
+
+
+class _Named(dict[str, dict[str, None]]):
+    """Names by what they share."""
+
+    def add(self, words: str, name: str) -> None:
+        self.setdefault(words, {})[name] = None
+
+    def lines(self) -> Iterator[str]:
+        return (f"{', '.join(names)}: {words}" for words, names in self.items())
+
+
+def _once(word: str, lines: Iterable[str]) -> Facts:
+    return ((word, line) for line in dict.fromkeys(lines))
+
+
+def _all_rows(runs: Sequence[RunFile]) -> Facts:
+    """Yield the facts of all rows, without tested tasks: the tables show these."""
+    return rows([row.model_copy(update={"tasks": None}) for run in runs for row in run.spec.editors])
+
+
+def _schedule(spec: RunSpec) -> list[str]:
+    return [f"schedule {spec.schedule}", *([f"batches of {spec.batch_size}"] if spec.batch_size else [])]
+
+
+def _limit(spec: RunSpec) -> str:
+    return f"limit {'none' if spec.limit is None else spec.limit}"
+
+
+def _joint(row: EditorSpec) -> str:
+    count = trained_for(row)
+    return "one request per edit" if count == 1 else f"joint edits of {count} requests ({row.config.get('joint')})"
+
+
+def _training(training: TrainingSpec) -> str:
+    tasks = ", ".join(
+        f"{task} {training.cases[task]:,} (and {training.validation[task]:,} for validation), "
+        f"{100 * training.weights[task]:.0f} % of draws"
+        for task in training.tasks
+    )
+    return tasks if training.label == "+".join(training.tasks) else f"{training.label}: {tasks}"
+
+
+def _data(data: TaskData) -> str:
+    parts = [
+        f"{data.task} from {data.source}",
+        *([f"revision {data.revision}"] if data.revision else []),
+        f"reader {data.version}",
+        *(f"{key} = {value}" for key, value in data.options.items()),
+        f"{data.cases} cases of {data.rows} rows",
+        *(f"{name} {digest[:12]}" for name, digest in sorted(data.sha256.items())),
+    ]
+    return ", ".join(parts)
