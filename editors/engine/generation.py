@@ -186,9 +186,9 @@ def generate(
             stack.callback(model.model.register_forward_pre_hook(lambda *_, passes=passes: passes.add()).remove)
             if model.standing is not None:
                 everywhere = _padded(lengths, [0] * len(lengths), width, passes)
-                stack.enter_context(patched(model.model, model.standing, everywhere))
+                stack.enter_context(patched(model.model, model.standing, everywhere, model.structure.routers))
             own = _padded(lengths, [owners[i] for i in chosen], width, passes)
-            stack.enter_context(patched(model.model, edits, own))
+            stack.enter_context(patched(model.model, edits, own, model.structure.routers))
             out = model.model.generate(
                 input_ids=ids.to(model.device),
                 attention_mask=mask.to(model.device),

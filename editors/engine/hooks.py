@@ -11,22 +11,26 @@ from transformers import PreTrainedModel
 
 from ..edits import Edits
 from ..models.experts import Hook, group, routed
-from ..models.structure import routers_of
 from ..patches import Patch
 from .block_view import Halt
 from .packed_batch import Segment
 
 
 @contextmanager
-def patched(model: PreTrainedModel, edits: Edits, layout: Callable[[int], Sequence[Segment]]) -> Iterator[None]:
+def patched(
+    model: PreTrainedModel,
+    edits: Edits,
+    layout: Callable[[int], Sequence[Segment]],
+    routers: Mapping[str, str],
+) -> Iterator[None]:
     """Let the model compute with the edits' patches as long as the context is open.
 
     Args:
         model: The base model; its weights are not touched.
         edits: The edits.
         layout: From the number of tokens of a pass (a module may flatten the batch), the segments that edits own.
+        routers: For each layer of a routed expert, the module that routes tokens to it (`Structure.routers`).
     """
-    routers = routers_of(model)
     by_site: dict[str, dict[int, list[Patch]]] = {}
     for number, edit in enumerate(edits.patches):
         for patch in edit:

@@ -13,7 +13,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from ..activations import replace_activations
 from ..edits import Edits
-from ..models.experts import device_of, plain_experts, require_maps, weight_of
+from ..models.experts import device_of, drop_unhookable, plain_experts, weight_of
 from ..models.loading import Origin, code_of, load
 from ..models.structure import Site, Structure, execution_device
 from ..models.threads import settle_threads
@@ -64,7 +64,7 @@ class LanguageModel(Taps):
         self.vocabulary = int(self.model.get_input_embeddings().weight.shape[0])
         self.device = execution_device(model.get_input_embeddings())
         plain_experts(self.model)
-        require_maps(self.model, self.structure, self.device)
+        drop_unhookable(self.model, self.structure, self.device)
         self.context = context_of(model)
         special = model.generation_config or GenerationConfig()
         end = special.eos_token_id if special.eos_token_id is not None else tokenizer.eos_token_id

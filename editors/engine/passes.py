@@ -267,12 +267,13 @@ class Passes:
     @contextmanager
     def _patched(self, layout: Layout, edits: Edits | None = None, owners: Sequence[int | None] = ()) -> Iterator[None]:
         """Let the model compute a layout with what stands and with edits, as long as the context is open."""
+        routers = self.structure.routers
         with ExitStack() as stack:
             if self.standing is not None:  # first, so that the edits at hand see what it leaves
-                stack.enter_context(patched(self.model, self.standing, layout.segments([0] * len(layout.rows))))
+                stack.enter_context(patched(self.model, self.standing, layout.segments([0] * len(layout.rows)), routers))
             if edits is not None and len(edits):
                 own = [owners[index] for index in layout.rows]
-                stack.enter_context(patched(self.model, edits, layout.segments(own)))
+                stack.enter_context(patched(self.model, edits, layout.segments(own), routers))
             yield
 
     @contextmanager
@@ -283,10 +284,11 @@ class Passes:
         def everywhere(tokens: int) -> Sequence[Segment]:
             return [Segment(0, 0, tokens, (Span(0, 1, None),))]
 
+        routers = self.structure.routers
         with ExitStack() as stack:
             if self.standing is not None:
-                stack.enter_context(patched(self.model, self.standing, everywhere))
-            stack.enter_context(patched(self.model, edits, lambda _: lines))
+                stack.enter_context(patched(self.model, self.standing, everywhere, routers))
+            stack.enter_context(patched(self.model, edits, lambda _: lines, routers))
             yield lines
 
 
