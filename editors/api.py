@@ -1,4 +1,5 @@
 """The public names that need torch; import them from `instructedit.editors`."""
+# ruff: noqa: PLC0414 - the form in which type checkers take an import as public
 
 from .cost import Cost as Cost
 from .descent.optimise import Descent as Descent

@@ -270,7 +270,8 @@ class Passes:
         routers = self.structure.routers
         with ExitStack() as stack:
             if self.standing is not None:  # first, so that the edits at hand see what it leaves
-                stack.enter_context(patched(self.model, self.standing, layout.segments([0] * len(layout.rows)), routers))
+                standing = layout.segments([0] * len(layout.rows))
+                stack.enter_context(patched(self.model, self.standing, standing, routers))
             if edits is not None and len(edits):
                 own = [owners[index] for index in layout.rows]
                 stack.enter_context(patched(self.model, edits, layout.segments(own), routers))

@@ -1,4 +1,4 @@
-"""The blocks of a decoder and the linear layers in each, found from the model's structure and not from names of classes.
+"""The blocks of a decoder and the linear layers in each, found from the model's structure and not by class names.
 
 Editors select layers by part and block ("up and down of the last three blocks"); `parts.py` finds the parts of one
 block. Blocks need not be alike: each has the parts it has.
@@ -97,7 +97,8 @@ class Structure:
         self.routers: dict[str, str] = {}
         seen = _tied(model)
         for index, block in enumerate(self.blocks):
-            self.sites.append([self._site(index, found) for found in _unseen(block, layers_of(block, self.width), seen)])
+            layers = _unseen(block, layers_of(block, self.width), seen)
+            self.sites.append([self._site(index, found) for found in layers])
         if not any(self.sites):
             raise InputError(
                 f"{self.kind} has no linear layer that is recognised by shape or by name: neither an MLP (one layer "
@@ -173,7 +174,7 @@ class Structure:
         self.sites = [[site for site in own if site.name not in sites] for own in self.sites]
 
     def router(self, site: str) -> str | None:
-        """Return the module that routes tokens to a layer, or the router that the layer is in; None if there is none."""
+        """Return the module that routes tokens to a layer, or the router that a layer is in; None if there is none."""
         around = (router for router in {*self.routers.values()} if site.startswith(f"{router}."))
         return self.routers.get(site) or next(around, None)
 
