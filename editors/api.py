@@ -14,9 +14,9 @@ from .editor import Published as Published
 from .editor import make as make
 from .edits import Context as Context
 from .edits import Edits as Edits
+from .engine.engine import BasePass as BasePass
 from .engine.model import LanguageModel as LanguageModel
-from .engine.passes import BasePass as BasePass
-from .engine.sketch import Sketch as Sketch
+from .engine.meta_model import Sketch as Sketch
 from .hypernet.gradient_editor import GradientConfig as GradientConfig
 from .hypernet.gradient_editor import GradientEditor as GradientEditor
 from .hypernet.gradient_editor import gradient_factors as gradient_factors

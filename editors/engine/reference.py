@@ -92,7 +92,7 @@ class Reference:
         """
         with self._hooked(hooks or {}):
             try:
-                options = {"use_cache": False} if "use_cache" in self.model.engine.named else {}
+                options = {"use_cache": False} if "use_cache" in self.model.engine.runner.named else {}
                 line = torch.tensor([ids], device=self.model.device)
                 logits: Tensor = self.model.model(input_ids=line, **options).logits[0].float()
             except Exception as error:
@@ -118,14 +118,14 @@ class Reference:
     def _watched(self) -> tuple[set[nn.Module], Tensor]:
         """Run the first sequence; return the modules that were run and the logits.
 
-        The engine learns which sites run more than once, and the form of the blocks' outputs.
+        The runner learns which sites run more than once, and the form of the blocks' outputs.
         """
         ran: set[nn.Module] = set()
-        model, engine = self.model, self.model.engine
+        model, runner = self.model, self.model.engine.runner
 
         def measure(name: str, _: nn.Module, given: Any, output: Any) -> None:
             if name in self.inputs:
-                engine.repeated.add(name)
+                runner.repeated.add(name)
             self.inputs[name], self.outputs[name] = (_rms(t) for t in (given[0], output))
 
         with ExitStack() as stack:
@@ -133,7 +133,7 @@ class Reference:
                 stack.callback(module.register_forward_hook(lambda module, _x, _y: ran.add(module)).remove)
             for site in (site for own in model.structure.sites for site in own if site.name in self.modules):
                 stack.callback(self.modules[site.name].register_forward_hook(partial(measure, site.name)).remove)
-            for block, passing in zip(model.structure.blocks, engine.passing, strict=True):
+            for block, passing in zip(model.structure.blocks, runner.passing, strict=True):
                 stack.callback(block.register_forward_hook(partial(_set_form, passing)).remove)
             logits = self.run(self.rows[0].ids)
         return ran, logits
@@ -146,7 +146,8 @@ class Reference:
         unread = [index for index, block in enumerate(structure.blocks) if block not in ran]
         structure.forget({site.name for index in unread for site in structure.sites[index]})
         idle = [part for block in structure.blocks for part in block.children() if not ran.intersection(part.modules())]
-        if any(name.startswith("encoder_") for name in self.model.engine.named) and any(map(_is_attention, idle)):
+        takes_encoder = any(name.startswith("encoder_") for name in self.model.engine.runner.named)
+        if takes_encoder and any(map(_is_attention, idle)):
             raise InputError(
                 f"{self.kind} is the decoder of an encoder-decoder model: its blocks attend to an encoder that is not "
                 "there; instructedit edits decoder-only language models."

@@ -24,9 +24,9 @@ from ..models.structure import Cut
 from ..models.tokens import Row
 from ..patches import Codebook
 from .decoding import decode, read_prompts
-from .engine import Generation, Packing, Ways
 from .generation import generate
 from .reference import Reference, Tried
+from .runner import Generation, Packing, Ways
 
 if TYPE_CHECKING:
     from .model import LanguageModel
@@ -46,7 +46,7 @@ class Trial(Ways):
 
 
 def try_out(model: "LanguageModel") -> Trial:
-    """Try a model and set `model.engine.ways` to the fastest ways that are right.
+    """Try a model and set `model.engine.runner.ways` to the fastest ways that are right.
 
     Raises:
         InputError: If weights or logits are not finite, tokens have no embedding, a plain forward pass fails, a later
@@ -60,26 +60,26 @@ def try_out(model: "LanguageModel") -> Trial:
         reference.check_causal()
         tried = reference.random_edits()
         middle = tried[len(tried) // 2]
-        model.engine.ways = find_packing(reference, tried)
+        model.engine.runner.ways = find_packing(reference, tried)
         use(model, starts=find_starts(reference, tried))
-        reached = [one for one in tried if one.block in model.engine.ways.starts]
-        use(model, fronts=bool(reached) and replays(reference, reached, [one.cut for one in reached], fronts=True))
-        use(model, late=model.engine.packing == "rows" and middle in reached and replays_late(reference, middle))
+        reached = [one for one in tried if one.block in model.engine.runner.ways.starts]
+        late = model.engine.runner.ways.packing == "rows" and middle in reached and replays_late(reference, middle)
+        use(model, late=late)
         use(model, generation=find_generation(reference, middle))
         sites = Counter(site.part for own in model.structure.sites for site in own)
-        trial = Trial(**asdict(model.engine.ways), sites=tuple(sites.items()), notes=tuple(notes(reference)))
-        model.engine.ways = trial
+        trial = Trial(**asdict(model.engine.runner.ways), sites=tuple(sites.items()), notes=tuple(notes(reference)))
+        model.engine.runner.ways = trial
         return trial
 
 
 def use(model: "LanguageModel", **changed: Any) -> None:
     """Let the engine compute in other ways."""
-    model.engine.ways = replace(model.engine.ways, **changed)
+    model.engine.runner.ways = replace(model.engine.runner.ways, **changed)
 
 
 def notes(reference: Reference) -> Iterator[str]:
     """Yield a sentence on each fast way that is not used."""
-    ways, kind, unread = reference.model.engine.ways, reference.kind, reference.unread
+    ways, kind, unread = reference.model.engine.runner.ways, reference.kind, reference.unread
     count, usable = len(reference.model.structure), len({*ways.starts, *unread})
     if unread:
         yield f"{kind}: {len(unread)} of its {count} blocks are not run on text and have no parts."
@@ -123,12 +123,12 @@ def check_vocabulary(model: "LanguageModel") -> None:
 
 def find_packing(reference: Reference, tried: Sequence[Tried]) -> Ways:
     """Return the fastest way of sharing a pass that is right, with and without edits."""
-    engine = reference.model.engine
+    runner = reference.model.engine.runner
     ways: tuple[tuple[Packing, bool], ...] = (("rows", True), ("rows", False), ("mask", False), ("single", False))
     for packing, partial_ in ways:
-        engine.ways = Ways(packing, partial_)
-        if engine.can_pack(packing) and packs(reference) and packs_edits(reference, tried):
-            return engine.ways
+        runner.ways = Ways(packing, partial_)
+        if runner.can_pack(packing) and packs(reference) and packs_edits(reference, tried):
+            return runner.ways
     raise InputError(
         f"{reference.kind}: no way of running its blocks, not even one row at a time, gives the logits of plain "
         "forward passes with and without an edit."
@@ -141,11 +141,11 @@ def packs(reference: Reference) -> bool:
     A mask may depend on the length of a pass (Doge's lets a token attend to the best of all others only), so such
     passes are as long as they may become.
     """
-    engine = reference.model.engine
+    runner = reference.model.engine.runner
     first, other, last = reference.rows
     whole = replace(last, scored=tuple(range(len(last))))
-    masked = engine.packing == "mask"
-    copies = (engine.limit - len(last)) // len(first) if masked else 1
+    masked = runner.ways.packing == "mask"
+    copies = (runner.limit - len(last)) // len(first) if masked else 1
     read = tuple(range(0 if masked else len(first) - 1, len(first)))  # few, for the last block that treats what is read
 
     def packed(before: Row) -> list[Tensor]:
@@ -178,9 +178,8 @@ def find_starts(reference: Reference, tried: Sequence[Tried]) -> tuple[int, ...]
     return tuple(block for block in every[: last.block + 1] if replays(reference, [last], [Cut(block)]))
 
 
-def replays(reference: Reference, tried: Sequence[Tried], cuts: Sequence[Cut], fronts: bool = False) -> bool:
+def replays(reference: Reference, tried: Sequence[Tried], cuts: Sequence[Cut]) -> bool:
     """Tell whether replays after one base pass equal plain passes, of edited and unedited sequences."""
-    use(reference.model, fronts=fronts)
     rows, owners = [reference.rows[0], reference.rows[2], reference.rows[0]], [0, None, None]
     wanted = [logits for one in tried for logits in (one.wanted, reference.logits[2], reference.logits[0])]
 
@@ -220,7 +219,8 @@ def replays_late(reference: Reference, tried: Tried) -> bool:
 
 def find_generation(reference: Reference, tried: Tried) -> Generation:
     """Return the fastest kind of generation whose logits at each step are those of plain passes."""
-    kinds: tuple[Generation, ...] = ("cache",) if reference.model.engine.packing == "rows" else ("batch", "alone")
+    packing = reference.model.engine.runner.ways.packing
+    kinds: tuple[Generation, ...] = ("cache",) if packing == "rows" else ("batch", "alone")
     for kind in kinds:
         use(reference.model, generation=kind)
         if generates(reference, tried):
@@ -230,7 +230,7 @@ def find_generation(reference: Reference, tried: Tried) -> Generation:
 
 def generates(reference: Reference, tried: Tried) -> bool:
     """Tell whether two sequences of different length, one edited, have plain logits as they grow by their tokens."""
-    model, ways = reference.model, reference.model.engine.ways
+    model, ways = reference.model, reference.model.engine.runner.ways
     full, owners = [reference.rows[0], reference.rows[2]], [0, None]
     ends = [reference.rows[0].prompt_end, 0]  # the second prompt has one token
     steps = min(3, *(len(row) - end - 1 for row, end in zip(full, ends, strict=True)))

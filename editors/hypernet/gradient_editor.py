@@ -24,7 +24,7 @@ from ..editor import Published
 from ..edits import Edits
 from ..engine.capture import Factors
 from ..engine.model import LanguageModel
-from ..engine.sketch import Sketch
+from ..engine.meta_model import Sketch
 from ..models.parts import ROUTED
 from ..models.structure import Site
 from ..models.tokens import Row

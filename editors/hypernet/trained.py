@@ -24,7 +24,7 @@ from ..cost import FLOAT, Cost
 from ..editor import EDITOR, Editor, EditorConfig
 from ..edits import Edits
 from ..engine.model import LanguageModel
-from ..engine.sketch import Sketch
+from ..engine.meta_model import Sketch
 from ..errors import CaseError, DamagedError, InputError
 from ..files.state import fill
 from ..models.parts import Part

@@ -60,12 +60,10 @@ class Cut(NamedTuple):
 
     Attributes:
         block: Index of the first patched block.
-        maps: Dotted names of the layers that are patched in it; empty if unknown: then all of the block is run again.
         late: Whether patches change the outputs at a prompt's last token only (`Patch.late`).
     """
 
     block: int
-    maps: frozenset[str] = frozenset()
     late: bool = False
 
 
@@ -134,40 +132,6 @@ class Structure:
                 f"{-count} to {count - 1}, or a fraction of the depth in [0, 1)."
             )
         return resolved
-
-    def front(self, cut: Cut) -> tuple[str, ...]:
-        """Return the modules of a block that run before its first patched layer, so that patches cannot change them.
-
-        They are the children of the block that hold a matrix and no layer of the MLP, above all its attention, and the
-        ups; the down as well where no up is patched. There are none where other layers than the MLP's are patched.
-        """
-        sites, own = self.mlp(cut.block), {site.name for site in self.sites[cut.block]}
-        block, prefix = self.blocks[cut.block], f"{self.blocks_name}.{cut.block}."
-        # accelerate replaces forwards to move tensors between cards; they are bound to their modules and not to views
-        replaced = any("forward" in vars(module) for module in block.modules())
-        if not cut.maps or replaced or not cut.maps <= {site.name for site in sites}:
-            return ()
-        patched = {site.part for site in sites if site.name in cut.maps}
-        others = [
-            prefix + name
-            for name, child in block.named_children()
-            if not any(site.name == prefix + name or site.name.startswith(f"{prefix}{name}.") for site in sites)
-            and any(parameter.dim() > 1 for parameter in child.parameters())
-            and prefix + name not in own
-        ]
-        return *others, *(site.name for site in sites if site.part == "up" or "up" not in patched)
-
-    def fronts(self, cuts: Iterable["Cut"]) -> dict[int, dict[str, int]]:
-        """Return by block the modules whose outputs a base pass keeps for replays from `cuts`, with their widths."""
-        found: dict[int, dict[str, int]] = {}
-        for cut in cuts:
-            widths = {site.name: site.d_out for site in self.sites[cut.block]}
-            found.setdefault(cut.block, {}).update({name: widths.get(name, self.width) for name in self.front(cut)})
-        return found
-
-    def behind(self, cuts: Iterable["Cut"]) -> set[int]:
-        """Return the blocks after those of late cuts, whose inputs a base pass keeps for tokens that do not change."""
-        return {cut.block + 1 for cut in cuts if cut.late and cut.block + 1 < len(self)}
 
     def forget(self, sites: Collection[str]) -> None:
         """Drop sites that cannot be edited."""
