@@ -15,8 +15,8 @@ from .editor import make as make
 from .edits import Context as Context
 from .edits import Edits as Edits
 from .engine.engine import BasePass as BasePass
-from .engine.model import LanguageModel as LanguageModel
 from .engine.meta_model import Sketch as Sketch
+from .engine.model import LanguageModel as LanguageModel
 from .hypernet.gradient_editor import GradientConfig as GradientConfig
 from .hypernet.gradient_editor import GradientEditor as GradientEditor
 from .hypernet.gradient_editor import gradient_factors as gradient_factors

@@ -20,8 +20,8 @@ from .cases import EditRequest, InstructedProbes
 from .compose import merge
 from .cost import Cost
 from .edits import Context, Edits
-from .engine.model import LanguageModel
 from .engine.meta_model import Sketch
+from .engine.model import LanguageModel
 from .errors import DamagedError, InputError
 from .files.atomic import write_whole
 from .files.state import parsed, read_object, read_tensors, sha256_of, write_tensors
@@ -152,7 +152,7 @@ class Editor(ABC, Generic[C]):
         return instruction_context(request, self.instructed_probes)
 
     def own_context(self, request: EditRequest) -> Context | None:
-        """Return the prefix of the probes if it is the editor's own; None if it is the instruction, or there is none."""
+        """Return the prefix of the probes if it is the editor's own; None for the instruction and for no prefix."""
         found = self.context(request)
         return None if found == instruction_context(request, self.instructed_probes) else found
 

@@ -78,7 +78,7 @@ class Patch(ABC):
 
     @property
     def whole_rows(self) -> bool:
-        """Whether the outputs at an answer's tokens depend on the prompt, so that each decoding step reads all of it."""
+        """Whether outputs at an answer's tokens depend on the prompt, so that each decoding step reads all of it."""
         return False
 
     @abstractmethod

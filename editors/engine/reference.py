@@ -247,7 +247,7 @@ def _text_tokens(model: "LanguageModel") -> list[int]:
 
 
 def _set_form(passing: Any, _: nn.Module, __: Any, output: Any) -> None:
-    passing.items = len(output) if isinstance(output, tuple) else None
+    passing.items = len(output) if isinstance(output, tuple | list) else None
 
 
 def _is_attention(module: nn.Module) -> bool:

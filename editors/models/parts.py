@@ -273,4 +273,4 @@ def _role(name: str) -> Part | None:
         return cast(Part, _WHOLE_NAMES[leaf])
     roles = [_ROLES[word] for word in re.split(r"[_\W\d]+", leaf) if word in _ROLES]
     joined = "input" if "input" in roles else " ".join(dict.fromkeys(roles))
-    return cast(Part, joined) if joined in PARTS else None
+    return joined if joined in PARTS else None
