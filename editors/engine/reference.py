@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +59,7 @@ class Reference:
     """
 
     def __init__(self, model: "LanguageModel") -> None:
-        self.model, self.kind = model, type(model.model).__name__
+        self.model, self.runner, self.kind = model, model.engine.runner, type(model.model).__name__
         self.modules = dict(model.model.named_modules())
         self.text_tokens = _text_tokens(model)
         self.inputs: dict[str, float] = {}
@@ -79,6 +79,10 @@ class Reference:
                     "weights are; another dtype (float32) may help."
                 )
 
+    def use(self, **changed: Any) -> None:
+        """Let the engine compute in other ways."""
+        self.runner.ways = replace(self.runner.ways, **changed)
+
     def ids(self, step: int, length: int) -> tuple[int, ...]:
         """Return token ids of text."""
         return tuple(self.text_tokens[(step * i + 3) % len(self.text_tokens)] for i in range(length))
@@ -92,7 +96,7 @@ class Reference:
         """
         with self._hooked(hooks or {}):
             try:
-                options = {"use_cache": False} if "use_cache" in self.model.engine.runner.named else {}
+                options = {"use_cache": False} if "use_cache" in self.runner.named else {}
                 line = torch.tensor([ids], device=self.model.device)
                 logits: Tensor = self.model.model(input_ids=line, **options).logits[0].float()
             except Exception as error:
@@ -121,7 +125,7 @@ class Reference:
         The runner learns which sites run more than once, and the form of the blocks' outputs.
         """
         ran: set[nn.Module] = set()
-        model, runner = self.model, self.model.engine.runner
+        model, runner = self.model, self.runner
 
         def measure(name: str, _: nn.Module, given: Any, output: Any) -> None:
             if name in self.inputs:
@@ -146,7 +150,7 @@ class Reference:
         unread = [index for index, block in enumerate(structure.blocks) if block not in ran]
         structure.forget({site.name for index in unread for site in structure.sites[index]})
         idle = [part for block in structure.blocks for part in block.children() if not ran.intersection(part.modules())]
-        takes_encoder = any(name.startswith("encoder_") for name in self.model.engine.runner.named)
+        takes_encoder = any(name.startswith("encoder_") for name in self.runner.named)
         if takes_encoder and any(map(_is_attention, idle)):
             raise InputError(
                 f"{self.kind} is the decoder of an encoder-decoder model: its blocks attend to an encoder that is not "

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -60,26 +60,21 @@ def try_out(model: "LanguageModel") -> Trial:
         reference.check_causal()
         tried = reference.random_edits()
         middle = tried[len(tried) // 2]
-        model.engine.runner.ways = find_packing(reference, tried)
-        use(model, starts=find_starts(reference, tried))
-        reached = [one for one in tried if one.block in model.engine.runner.ways.starts]
-        late = model.engine.runner.ways.packing == "rows" and middle in reached and replays_late(reference, middle)
-        use(model, late=late)
-        use(model, generation=find_generation(reference, middle))
+        reference.runner.ways = find_packing(reference, tried)
+        reference.use(starts=find_starts(reference, tried))
+        reached = [one for one in tried if one.block in reference.runner.ways.starts]
+        late = reference.runner.ways.packing == "rows" and middle in reached and replays_late(reference, middle)
+        reference.use(late=late)
+        reference.use(generation=find_generation(reference, middle))
         sites = Counter(site.part for own in model.structure.sites for site in own)
-        trial = Trial(**asdict(model.engine.runner.ways), sites=tuple(sites.items()), notes=tuple(notes(reference)))
-        model.engine.runner.ways = trial
+        trial = Trial(**asdict(reference.runner.ways), sites=tuple(sites.items()), notes=tuple(notes(reference)))
+        reference.runner.ways = trial
         return trial
-
-
-def use(model: "LanguageModel", **changed: Any) -> None:
-    """Let the engine compute in other ways."""
-    model.engine.runner.ways = replace(model.engine.runner.ways, **changed)
 
 
 def notes(reference: Reference) -> Iterator[str]:
     """Yield a sentence on each fast way that is not used."""
-    ways, kind, unread = reference.model.engine.runner.ways, reference.kind, reference.unread
+    ways, kind, unread = reference.runner.ways, reference.kind, reference.unread
     count, usable = len(reference.model.structure), len({*ways.starts, *unread})
     if unread:
         yield f"{kind}: {len(unread)} of its {count} blocks are not run on text and have no parts."
@@ -123,12 +118,11 @@ def check_vocabulary(model: "LanguageModel") -> None:
 
 def find_packing(reference: Reference, tried: Sequence[Tried]) -> Ways:
     """Return the fastest way of sharing a pass that is right, with and without edits."""
-    runner = reference.model.engine.runner
     ways: tuple[tuple[Packing, bool], ...] = (("rows", True), ("rows", False), ("mask", False), ("single", False))
     for packing, partial_ in ways:
-        runner.ways = Ways(packing, partial_)
-        if runner.can_pack(packing) and packs(reference) and packs_edits(reference, tried):
-            return runner.ways
+        reference.runner.ways = Ways(packing, partial_)
+        if reference.runner.can_pack(packing) and packs(reference) and packs_edits(reference, tried):
+            return reference.runner.ways
     raise InputError(
         f"{reference.kind}: no way of running its blocks, not even one row at a time, gives the logits of plain "
         "forward passes with and without an edit."
@@ -141,7 +135,7 @@ def packs(reference: Reference) -> bool:
     A mask may depend on the length of a pass (Doge's lets a token attend to the best of all others only), so such
     passes are as long as they may become.
     """
-    runner = reference.model.engine.runner
+    runner = reference.runner
     first, other, last = reference.rows
     whole = replace(last, scored=tuple(range(len(last))))
     masked = runner.ways.packing == "mask"
@@ -171,7 +165,7 @@ def packs_edits(reference: Reference, tried: Sequence[Tried]) -> bool:
 def find_starts(reference: Reference, tried: Sequence[Tried]) -> tuple[int, ...]:
     """Return the blocks from which replays equal full passes."""
     every = tuple(range(len(reference.model.structure)))
-    use(reference.model, starts=every)
+    reference.use(starts=every)
     if replays(reference, tried, [Cut(one.block) for one in tried]):
         return every
     last = tried[-1]
@@ -193,7 +187,7 @@ def replays(reference: Reference, tried: Sequence[Tried], cuts: Sequence[Cut]) -
 
 def replays_late(reference: Reference, tried: Tried) -> bool:
     """Tell whether an edit of a prompt's last token is right when only the tokens after it are run again."""
-    use(reference.model, late=True)
+    reference.use(late=True)
     row, patch = reference.rows[0], tried.edits.patches[0][0]
     value = patch.tensors()["b"]
     keys: list[Tensor] = []
@@ -219,10 +213,10 @@ def replays_late(reference: Reference, tried: Tried) -> bool:
 
 def find_generation(reference: Reference, tried: Tried) -> Generation:
     """Return the fastest kind of generation whose logits at each step are those of plain passes."""
-    packing = reference.model.engine.runner.ways.packing
+    packing = reference.runner.ways.packing
     kinds: tuple[Generation, ...] = ("cache",) if packing == "rows" else ("batch", "alone")
     for kind in kinds:
-        use(reference.model, generation=kind)
+        reference.use(generation=kind)
         if generates(reference, tried):
             return kind
     return "recompute"
@@ -230,7 +224,7 @@ def find_generation(reference: Reference, tried: Tried) -> Generation:
 
 def generates(reference: Reference, tried: Tried) -> bool:
     """Tell whether two sequences of different length, one edited, have plain logits as they grow by their tokens."""
-    model, ways = reference.model, reference.model.engine.runner.ways
+    model, ways = reference.model, reference.runner.ways
     full, owners = [reference.rows[0], reference.rows[2]], [0, None]
     ends = [reference.rows[0].prompt_end, 0]  # the second prompt has one token
     steps = min(3, *(len(row) - end - 1 for row, end in zip(full, ends, strict=True)))

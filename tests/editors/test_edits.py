@@ -63,7 +63,7 @@ def test_contexts_are_selected_joined_and_kept_in_files(tmp_path):
 
 def test_an_edit_with_a_context_cannot_be_written_into_weights(model):
     edits = Edits(((),), contexts=(Context("New fact: it is so.\n"),))
-    with pytest.raises(InputError, match="in front of each question; that cannot be written into a model"):
+    with pytest.raises(InputError, match="adds a prefix to each prompt, which cannot be written into a model"):
         edits.apply_to(model.model)
 
 
