@@ -487,7 +487,7 @@ def _ordinary(model: "LanguageModel") -> list[int]:
 
 
 def _form(passing: Any, _: nn.Module, __: Any, output: Any) -> None:
-    passing.items = len(output) if isinstance(output, tuple) else None
+    passing.items = len(output) if isinstance(output, tuple | list) else None
 
 
 def _attention(module: nn.Module) -> bool:
