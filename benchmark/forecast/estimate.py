@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from instructedit.editors import Context, Cost, EditRequest, Sketch, TrainingConfig
 from instructedit.editors.cost import FLOAT
+from instructedit.editors.engine.weights import paged
 from instructedit.editors.models.loading import DTYPES
 
 from ..run.trainings import Training
@@ -26,6 +27,7 @@ class Estimate:
 
     Attributes:
         weights: Memory of the model's weights.
+        spaced: Memory of those that are laid anew (`space_rows`), beside the file that they were read from.
         edits: Edits that are made together.
     """
 
@@ -33,6 +35,8 @@ class Estimate:
         self.found, self.config, self.sketch, self.machine = found, found.config, sketch, machine
         self.itemsize = DTYPES[self.config.dtype].itemsize
         self.weights = sketch.parameters * self.itemsize
+        plain = machine.kind == "cpu" and self.itemsize == FLOAT
+        self.spaced = FLOAT * sum(module.weight.numel() for module in paged(sketch.structure.blocks)) if plain else 0
         self.counts = {task: len(cases) for task, cases in found.cases.items()}
         self.samples = {task: choose(cases, SAMPLE) for task, cases in found.cases.items()}
         self.chunk = min(self.config.chunk, max(self.counts.values(), default=1))

@@ -12,7 +12,7 @@ class PassThrough(nn.Module):
     """A block that is skipped: it returns its input in the form of the block's output.
 
     Attributes:
-        items: Number of items of the tuple that the block returns; None where it returns a tensor.
+        items: Number of items of the tuple or list that the block returns; None where it returns a tensor.
     """
 
     def __init__(self, block: nn.Module) -> None:
@@ -75,10 +75,10 @@ class BlockView(PassThrough):
         some = [_select(other, where, count) for other in others]
         out = self.block(hidden[:, where], *some, **{n: _select(v, where, count) for n, v in keywords.items()})
         # a model may shape its output by the number of tokens of its input
-        first = out[0] if isinstance(out, tuple) else out
+        first = out[0] if isinstance(out, tuple | list) else out
         whole = torch.zeros(hidden.shape, dtype=first.dtype, device=first.device)
         whole = whole.index_copy(1, where.to(whole.device), first)
-        return (whole, *out[1:]) if isinstance(out, tuple) else whole
+        return (whole, *out[1:]) if isinstance(out, tuple | list) else whole
 
 
 def _select(value: Any, where: Tensor, count: int) -> Any:

@@ -25,6 +25,7 @@ from .engine import BasePass, Engine
 from .packed_batch import PackedBatch
 from .runner import Runner
 from .trial import Trial, try_out
+from .weights import space_rows
 
 PACK_TOKENS = {"cpu": 512, "cuda": 4096}
 """Maximum number of tokens of a pass.
@@ -39,7 +40,8 @@ class LanguageModel:
 
     Args:
         model: Any decoder-only model of transformers. It is set to evaluation mode, its parameters require no
-            gradients, and its generation settings are reduced to its special tokens; its weights are never written to.
+            gradients, and its generation settings are reduced to its special tokens; its weights are never written to,
+            though some of GPT-2's are copied with padded rows (`space_rows`).
         tokenizer: A fast tokenizer.
         pack_tokens: Maximum number of tokens of a packed batch; by default measured for the device.
 
@@ -59,6 +61,7 @@ class LanguageModel:
         require_offsets(tokenizer)
         self.structure = Structure(model)
         self.model = model.eval().requires_grad_(False)
+        space_rows(self.structure.blocks)
         self.tokenizer = tokenizer
         self.vocabulary = int(self.model.get_input_embeddings().weight.shape[0])
         self.device = execution_device(model.get_input_embeddings())
