@@ -92,7 +92,7 @@ def capture(
             calls = [(name, call) for name in names for call in found[name]]
             gradients = torch.autograd.grad(total, [call.leaf for _, call in calls], materialize_grads=True)
         for (name, call), gradient in zip(calls, gradients, strict=True):
-            parts[name].append(Factors(call.x, gradient.reshape(len(call.x), -1), call.rows))
+            parts[name].append(Factors(call.x, gradient.reshape(-1, gradient.shape[-1]), call.rows))
     # one site after another, so that no more than one is in memory twice
     return {site.name: _joined(parts.pop(site.name), site, engine) for site in sites}
 
