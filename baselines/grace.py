@@ -51,7 +51,6 @@ from instructedit.editors import (
     Sketch,
     seed_of,
 )
-from instructedit.editors.activations import differentiated_once
 from instructedit.editors.cost import ADAM, FLOAT, descent
 from instructedit.editors.models.parts import Unrouted
 from instructedit.editors.patches import Replaced, Replacing, Span, distances
@@ -341,7 +340,7 @@ class GRACE(Editor[GRACEConfig]):
             raise CaseError("The prompt has one token; replace = 'prompt' needs one in front of the last.")
         # a value at the last prompt token leaves all in front of it as it was: steps run the tokens from there on
         late = self.config.replace == "last"
-        cut = Cut(site.block, frozenset({site.name}), late)
+        cut = Cut(site.block, late)
         base = model.base_pass(flat.rows, [cut], site.block if late else None)
         found = [x[row.prompt_end] for x, row in zip(model.inputs(base, site), flat.rows, strict=True)]
         inputs = [found[flat.requests.index(number)] for number in range(len(requests))]
@@ -384,7 +383,7 @@ class GRACE(Editor[GRACEConfig]):
             return [logits for _, logits in model.replay_passes(base, edits, [0] * len(flat.rows))]
 
         for _ in range(self.config.steps):
-            with torch.enable_grad(), differentiated_once():
+            with torch.enable_grad():
                 found = run()
             adam.zero_grad()
             _backward(found, labels, shares, opposed)

@@ -72,9 +72,7 @@ class Cost:
     def cut(self) -> Cut | None:
         """Where a replay under an edit starts; None if nothing is edited."""
         first = self.first_block
-        if first is None:
-            return None
-        return Cut(first, frozenset(site.name for site in self.sites if site.block == first), self.late)
+        return None if first is None else Cut(first, self.late)
 
 
 def descent(share: float, steps: float) -> tuple[float, float]:

@@ -100,7 +100,7 @@ class Estimate:
         share, pack = self.sketch.share(cost.first_block), within(load * count, self.pack)
         tokens = load.tokens * count
         own = cost.edit_bytes * self.edits + cost.edit_token_bytes * tokens
-        base = self._base([cost]).of_texts(load.tokens, load.scored) * min(self.edits * cost.remembered, most)
+        base = self._base([cost]).token * load.tokens * min(self.edits * cost.remembered, most)
         passing = Need(own, base) + memory.passing(self.passes, held, share, pack)
         finished = Need((asked - count) * (cost.patch_bytes + cost.token_bytes * load.tokens))
         return finished + max(passing, Need(cost.network_token_bytes * tokens), key=lambda need: need.total)
@@ -204,6 +204,6 @@ class Estimate:
         judged = within(load.outer * together, self.pack)
         share = 0.0 if cost.first_block is None else self.sketch.share(cost.first_block)
         steps = together * (cost.edit_bytes + cost.step_token_bytes * load.edit.tokens)
-        base = self._base([cost]).of_texts(load.outer.tokens, load.outer.scored) * together
+        base = self._base([cost]).token * load.outer.tokens * together
         passing = memory.passing(self.passes, judged, share, judged)
         return Need(cost.training_bytes + cost.network_bytes + steps, base) + passing

@@ -14,11 +14,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ..activations import differentiated_once
 from ..edits import Edits
+from ..engine.engine import BasePass
 from ..engine.model import LanguageModel
-from ..engine.packed_batch import Layout
-from ..engine.passes import BasePass
+from ..engine.packed_batch import PackedBatch
 from ..models.tokens import Row
 from ..seeds import seed_of
 from ..texts import EditRows, token_losses
@@ -128,7 +127,7 @@ def minimise(
         if moving != ran:
             for edit in {*ran} - {*moving}:
                 free[edit].zero_grad()  # zeros, which came back for the rows it had in the pass
-            bases[turn].layouts.clear()  # and the tensors that steps of more edits started from
+            bases[turn].batches.clear()  # and the tensors that steps of more edits started from
     for turn in range(len(parts)):
         if stale := [number for number, own in enumerate(progress) if turn in own.stale]:
             look(turn, stale, grad=False)
@@ -176,7 +175,7 @@ def _terms(
     count, some = Counter(edit_of_request.values()), {*moving}
     among = [place for place, edit in enumerate(owners) if edit in some]
 
-    def wanted(layout: Layout) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    def wanted(layout: PackedBatch) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         place = {token: number for number, token in enumerate(layout.read)}
         at, tokens, share, opposed, owner = [], [], [], [], []
         for row, scored in zip(layout.rows, layout.scored, strict=True):
@@ -192,7 +191,7 @@ def _terms(
 
     terms: list[Tensor] = []
     edit_of: list[Tensor] = []
-    with torch.set_grad_enabled(grad), differentiated_once():
+    with torch.set_grad_enabled(grad):
         edits = Edits(tuple(edit.patches() if number in some else () for number, edit in enumerate(free)))
         for layout, logits in model.replay_passes(base, edits, owners, among):
             at, tokens, share, unlikely, owner = layout.once("wanted", partial(wanted, layout))

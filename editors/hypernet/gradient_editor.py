@@ -23,8 +23,8 @@ from ..cost import FLOAT, Cost
 from ..editor import Published
 from ..edits import Edits
 from ..engine.capture import Factors
+from ..engine.meta_model import Sketch
 from ..engine.model import LanguageModel
-from ..engine.sketch import Sketch
 from ..models.parts import ROUTED
 from ..models.structure import Site
 from ..models.tokens import Row

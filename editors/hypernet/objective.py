@@ -17,12 +17,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ..activations import differentiated_once
 from ..cases import EditCase, EditRequest
 from ..editor import EditorConfig
 from ..edits import Context, Edits
 from ..engine.model import LanguageModel
-from ..engine.passes import by_row
+from ..engine.packed_batch import by_row
 from ..errors import CaseError
 from ..models.tokens import Encoder, Row
 from ..scripts import Joint
@@ -234,7 +233,7 @@ def outer_loss(
     local = {outer.owner for outer in outers if outer.kind == "locality"}
     losses = Losses(cases=len(edit_of), local=len(local))
     texts = [max(1, sum(o.owner == number and o.kind == "edit" for o in outers)) for number in range(len(edit_of))]
-    with torch.set_grad_enabled(share != 0), differentiated_once():
+    with torch.set_grad_enabled(share != 0):
         for layout, read in model.replay_passes(base, leaves, [edit_of[o.owner] for o in outers]):
             terms: list[Tensor] = []
             for index, logits in by_row(layout, read):

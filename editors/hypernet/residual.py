@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from ..activations import PIECE
-
 Modes = Sequence[tuple[int, int]]
 """Numbers of maps of one shape, and how many neighbouring tokens are of each."""
+PIECE = 1 << 16
+"""Numbers treated at once: 256 KB of each tensor stay in a core's cache."""
 
 
 class LowRankResidual(nn.Module):

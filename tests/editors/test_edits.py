@@ -12,7 +12,7 @@ from instructedit.editors import Codebook, Context, Dense, Edits, InputError, Lo
 def test_a_codebook_cannot_be_written_into_weights(model):
     (site,) = model.sites("up", [1])
     book = Codebook(site.name, 1, torch.zeros(1, 32), torch.zeros(1, 128), torch.ones(1))
-    with pytest.raises(InputError, match="no change of a weight"):
+    with pytest.raises(InputError, match="no update of a weight"):
         Edits(((book,),)).apply_to(model.model)
 
 
@@ -63,7 +63,7 @@ def test_contexts_are_selected_joined_and_kept_in_files(tmp_path):
 
 def test_an_edit_with_a_context_cannot_be_written_into_weights(model):
     edits = Edits(((),), contexts=(Context("New fact: it is so.\n"),))
-    with pytest.raises(InputError, match="in front of each question; that cannot be written into a model"):
+    with pytest.raises(InputError, match="adds a prefix to each prompt, which cannot be written into a model"):
         edits.apply_to(model.model)
 
 

@@ -8,9 +8,9 @@ from zlib import crc32
 import pytest
 
 from ..benchmark.instructions.server import says, serving
-from ..cli.test_instructions import PRESET
 from ..benchmark.instructions.worlds import TEXTS
 from ..benchmark.worlds import CONFIG, write_data, write_model, write_training
+from ..cli.test_instructions import PRESET
 from .campaign import Campaign, Job, Warm
 
 SMALL = CONFIG.replace("limit = 5", "limit = 3")

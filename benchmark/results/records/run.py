@@ -151,7 +151,8 @@ class ModelTrial(Record):
     partial: bool
     generation: str
     starts: tuple[int, ...]
-    fronts: bool
+    fronts: bool = False
+    """Kept for runs of older versions: whether outputs within the first patched block were cached."""
     late: bool
     sites: dict[str, int]
     """Number of sites by part."""

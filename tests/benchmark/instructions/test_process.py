@@ -12,8 +12,8 @@ import pytest
 from instructedit.benchmark.instructions.ledger import Ledger
 from instructedit.benchmark.setup.banks import read_bank
 
-from .server import USAGE, ok, serving, stall, status
 from ...cli.test_instructions import PRESET
+from .server import USAGE, ok, serving, stall, status
 from .worlds import TEXTS
 
 KEY = "sk-loop-back-0123456789abcdef"

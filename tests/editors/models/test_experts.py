@@ -120,6 +120,14 @@ def test_gradients_at_experts_are_those_of_autograd(mixture):
     assert some > len(rows) * len(sites) / 4, "experts are reached"
 
 
+def test_an_expert_without_tokens_has_no_gradients(mixture):
+    sites, row = mixture.sites("expert up", [-1]), mixture.encode("Ada", "is")
+    found = mixture.capture([row], sites, lambda _, logits: cross_entropy(logits, torch.tensor(row.labels)))
+    for site in sites:
+        x, delta = found[site.name].x, found[site.name].delta
+        assert (x.shape, delta.shape) == ((len(x), site.d_in), (len(x), site.d_out))
+
+
 def test_texts_under_edits_of_experts_are_those_of_copies(mixture):
     draw = torch.Generator().manual_seed(2)
     sites = mixture.sites("expert down", [-1])

@@ -178,7 +178,7 @@ def test_shapes_take_no_memory_and_are_those_of_the_weights(tmp_path):
 def test_a_configuration_alone_has_shapes_and_cannot_be_loaded(tmp_path):
     make_model("gpt2").config.save_pretrained(tmp_path)
     sketch = Sketch.load(tmp_path)
-    assert sketch.depth == 4
+    assert len(sketch.structure) == 4
     assert "holds no weights" in sketch.lacks
     with pytest.raises(InputError, match="holds no weights"):
         LanguageModel.load(tmp_path)
@@ -259,9 +259,9 @@ def test_a_gguf_is_read_and_its_weights_are_plain(gguf_file):
 
 
 def test_a_gguf_without_its_package_is_a_sentence_with_the_line_for_pip(gguf_file, monkeypatch):
-    from instructedit.editors.models import folder
+    from instructedit.editors.models import checkpoint
 
-    monkeypatch.setattr(folder, "find_spec", lambda name: None)
+    monkeypatch.setattr(checkpoint, "find_spec", lambda name: None)
     for load in (LanguageModel.load, Sketch.load):
         with pytest.raises(InputError, match=r"tiny\.gguf.*pip install gguf"):
             load(gguf_file)

@@ -79,8 +79,8 @@ def test_texts_longer_than_the_context_are_refused(tokenizer):
         encode_prompt(tokenizer, "The name of the spouse of Ada Lovelace is", 96, room=90)
 
 
-def test_an_answer_needs_something_in_front(tokenizer):
-    with pytest.raises(CaseError, match="nothing in front"):
+def test_an_answer_needs_a_token_before_it(tokenizer):
+    with pytest.raises(CaseError, match="no token before it"):
         encode(tokenizer, "", "Ada", 96)
 
 

@@ -1,0 +1,41 @@
+"""The public names that need torch; import them from `instructedit.editors`."""
+# ruff: noqa: PLC0414 - the form in which type checkers take an import as public
+
+from .cost import Cost as Cost
+from .descent.optimise import Descent as Descent
+from .descent.optimise import minimise as minimise
+from .descent.variables import Free as Free
+from .descent.variables import FreeMatrix as FreeMatrix
+from .descent.variables import FreeTensors as FreeTensors
+from .descent.variables import FreeTogether as FreeTogether
+from .editor import Editor as Editor
+from .editor import EditorConfig as EditorConfig
+from .editor import Published as Published
+from .editor import make as make
+from .edits import Context as Context
+from .edits import Edits as Edits
+from .engine.engine import BasePass as BasePass
+from .engine.meta_model import Sketch as Sketch
+from .engine.model import LanguageModel as LanguageModel
+from .hypernet.gradient_editor import GradientConfig as GradientConfig
+from .hypernet.gradient_editor import GradientEditor as GradientEditor
+from .hypernet.gradient_editor import gradient_factors as gradient_factors
+from .hypernet.hypernetwork import Hypernetwork as Hypernetwork
+from .hypernet.objective import ObjectiveConfig as ObjectiveConfig
+from .hypernet.trained import Shape as Shape
+from .hypernet.trained import TrainedConfig as TrainedConfig
+from .hypernet.trained import TrainedEditor as TrainedEditor
+from .hypernet.training import TrainingConfig as TrainingConfig
+from .hypernet.training import TrainingSet as TrainingSet
+from .instruction import instruction_context as instruction_context
+from .models.parts import Part as Part
+from .models.structure import Cut as Cut
+from .models.structure import Site as Site
+from .models.structure import Structure as Structure
+from .models.tokens import Encoder as Encoder
+from .models.tokens import Row as Row
+from .patches import Codebook as Codebook
+from .patches import Dense as Dense
+from .patches import LowRank as LowRank
+from .patches import Patch as Patch
+from .patches import Slots as Slots
