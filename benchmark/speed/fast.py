@@ -11,7 +11,7 @@ from instructedit.editors.engine.decoding import Prompts, read_prompts
 from instructedit.editors.hypernet.objective import Losses
 
 from ..results.records import CaseRecord, GenerationSpec
-from ..run.sequential import Accumulated
+from ..run.accumulated import AccumulatedEdit
 from ..scoring.predictions import (
     Reading,
     Readings,
@@ -131,13 +131,13 @@ def losses(
     return editor.step_losses(model, cases, training, seeds)
 
 
-def take(model: LanguageModel, editor: Editor[Any], state: Accumulated, case: EditCase, seed: int = 0) -> None:
+def take(model: LanguageModel, editor: Editor[Any], state: AccumulatedEdit, case: EditCase, seed: int = 0) -> None:
     """Make one more edit on top of those that a run has made.
 
     Raises:
         RuntimeError: If the case cannot be edited in; those of this benchmark can.
     """
-    state.take(model, editor, case.request, seed)
+    state.add(model, editor, case.request, seed)
     if state.failures:
         raise RuntimeError(f"{editor.name} failed: {state.failures}")
 
