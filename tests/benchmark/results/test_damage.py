@@ -13,8 +13,8 @@ from instructedit.baselines.mend import MEND
 from instructedit.benchmark.results.checkpoint import Checkpoint
 from instructedit.benchmark.results.guard import read_finished
 from instructedit.benchmark.run.runner import prepare, run
-from instructedit.benchmark.run.schedules import Work
 from instructedit.benchmark.run.training import trained
+from instructedit.benchmark.run.work import Work
 from instructedit.benchmark.setup.config import make_config
 from instructedit.benchmark.setup.resolve import resolve
 from instructedit.benchmark.setup.settings import TrainingTasks

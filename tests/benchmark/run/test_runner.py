@@ -306,7 +306,9 @@ def test_a_resumed_run_says_what_has_changed(finished, prepared, tmp_path):
     path.write_text(path.read_text().replace(f'"torch": "{torch.__version__}"', '"torch": "1.0"'))
     said: list[str] = []
     run(prepared, tmp_path, report=said.append)
-    assert f"note: this run was begun with torch 1.0 (now {torch.__version__}); its finished results are kept." in said
+    assert (
+        f"note: this run was started with torch 1.0 (now {torch.__version__}); its finished results are kept." in said
+    )
 
 
 def test_half_written_timings_are_cut_too(finished, prepared, tmp_path):

@@ -10,7 +10,7 @@ import torch
 
 from instructedit.baselines.ftl import FTM
 from instructedit.benchmark.results.records import CaseRecord, RunSummary, read_record
-from instructedit.benchmark.run import accumulated, schedules
+from instructedit.benchmark.run import accumulated, schedules, work
 from instructedit.benchmark.run.runner import prepare, run
 from instructedit.benchmark.scoring.scoring import Made, score_chunk
 from instructedit.benchmark.setup.config import make_config
@@ -295,7 +295,7 @@ def files(folder):
 @pytest.mark.parametrize("steps", range(1, 15, 2))
 def test_a_sequence_stopped_between_two_edits_goes_on_from_what_is_kept(sequence, tmp_path, monkeypatch, steps):
     prepared, finished = sequence
-    inner = accumulated.AccumulatedEdit.take
+    inner = accumulated.AccumulatedEdit.add
     left = [steps]
 
     def take(*arguments):
@@ -304,7 +304,7 @@ def test_a_sequence_stopped_between_two_edits_goes_on_from_what_is_kept(sequence
         left[0] -= 1
         return inner(*arguments)
 
-    monkeypatch.setattr(accumulated.AccumulatedEdit, "take", take)
+    monkeypatch.setattr(accumulated.AccumulatedEdit, "add", take)
     with pytest.raises(KeyboardInterrupt):
         run(prepared, tmp_path)
     left[0] = 15 - steps + 6  # at most what was done since the state was last kept
@@ -356,7 +356,8 @@ def test_a_joint_edit_is_made_once(batch, tmp_path, monkeypatch):
 def test_a_finished_run_computes_nothing(sequence, tmp_path, monkeypatch):
     prepared, finished = sequence
     shutil.copytree(finished, tmp_path / finished.name)
-    monkeypatch.setattr(schedules, "score_chunk", lambda *_a, **_k: pytest.fail("nothing is missing"))
+    for module in (schedules, work):
+        monkeypatch.setattr(module, "score_chunk", lambda *_a, **_k: pytest.fail("nothing is missing"))
     run(prepared, tmp_path)
 
 

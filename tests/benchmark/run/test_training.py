@@ -215,7 +215,9 @@ def test_weights_follow_the_sampling(cases, sampling, weights):
 def test_what_cannot_be_a_training_set_is_refused(cases):
     with pytest.raises(InputError, match="gives no weight to 'recent'"):
         training_set(on(*MIX, sampling={"counterfact": 1.0, "convsent": 1.0}), cases, 0.1)
-    with pytest.raises(InputError, match="'recent' has 0 cases to train on and 1 for validation, expected one of each"):
+    with pytest.raises(
+        InputError, match="'recent' has 0 cases to train on and 1 for validation, expected at least one"
+    ):
         training_set(on("recent", limits={"recent": 1}), cases, 0.1)
 
 

@@ -64,7 +64,7 @@ def test_halves_are_tried_once():
 
     said = []
     in_halves([1, 2, 3, 4, 5], lambda part: compute(part, 3), said.append)
-    assert tried == [[1, 2, 3, 4, 5], [1, 2, 3], [4, 5]] and "goes on with 3" in said[0]
+    assert tried == [[1, 2, 3, 4, 5], [1, 2, 3], [4, 5]] and "continues with 3" in said[0]
     tried.clear()
     with pytest.raises(MemoryError):
         in_halves([1, 2, 3, 4, 5], lambda part: compute(part, 1), said.append)
