@@ -38,7 +38,7 @@ def directions(
     """Write how the edits of finished runs lie to each other, for the figures of directions; nothing is trained."""
     from instructedit.benchmark.results.records import find_run
     from instructedit.benchmark.results.suite_results import find_suite
-    from instructedit.benchmark.run.directions import SETTINGS, Workshop
+    from instructedit.benchmark.run.directions import SETTINGS, DirectionsMaker
 
     suite = find_suite(directory)
     folders = [suite[0] / run.digest for run in suite[1].runs] if suite else [find_run(directory)]
@@ -47,7 +47,7 @@ def directions(
             typer.echo(f"Run {folder.name} is left out: it is not finished, or its folder is not there.", err=True)
             folders.remove(folder)
     quiet_libraries()
-    workshop = Workshop(
+    maker = DirectionsMaker(
         checkpoints or (suite[0] if suite else folders[0].parent) / "checkpoints",
         data=data,
         model=model,
@@ -56,7 +56,7 @@ def directions(
         trust_remote_code=trust_remote_code,
     )
     written = [
-        path for folder in folders if (path := workshop.make(folder, cases, lambda text: typer.echo(text, err=True)))
+        path for folder in folders if (path := maker.make(folder, cases, lambda text: typer.echo(text, err=True)))
     ]
     if not written:
         raise InputError(

@@ -135,7 +135,7 @@ def forecast(label: str, run: ResolvedRun, sketch: Sketch, checkpoints: Path, kn
         known: Trainings of earlier runs of the suite; those of this run are added.
 
     Raises:
-        InputError: If the model cannot generate what is asked for, or has no such block as an option names.
+        InputError: If the model cannot generate such texts, or lacks a block that an option names.
     """
     check_generation(
         run.config, run.name, sketch.context, len(sketch.tokenizer) if sketch.tokenizer else sketch.vocabulary
@@ -172,7 +172,7 @@ def _editor(
 
 
 def _key(training: Training) -> tuple[str, ...]:
-    """Return what tells the trainings of a suite from one another, apart from model and seed."""
+    """Return what identifies a training within a suite, apart from model and seed."""
     return training.editor.name, training.editor.config.model_dump_json(), training.cases.digest
 
 

@@ -110,7 +110,7 @@ def _help(found: Forecast, place: Place, there: Free) -> str:
 
 def _missing(own: EditorForecast) -> str:
     """Return how many trainings have to be made."""
-    if not own.networks:
+    if not own.parameters:
         return ""
     return f"{own.missing} of {own.trainings}" if own.trainings else "shared"
 

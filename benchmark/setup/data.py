@@ -136,7 +136,7 @@ def _options(config: RunConfig) -> str:
 
 @contextmanager
 def _naming_key(config: RunConfig, task: str) -> Iterator[None]:
-    """Name in an error about missing data the key that asks for the task."""
+    """Add to an error about missing data the key that requires the task."""
     try:
         yield
     except MissingError as error:

@@ -174,7 +174,7 @@ def _kind(annotation: Any, metadata: Any = ()) -> str:
 
 
 def _value(value: Any) -> str:
-    """Return a value as in a TOML file; `none` stands for an option that is left out."""
+    """Return a value as in a TOML file; `none` for an option that is left out."""
     if value is None:
         return "none"
     if isinstance(value, bool):

@@ -27,7 +27,7 @@ from .settings import RowSpec, TrainingTasks, rows_of, trainings_of
 from .training_sets import Training, training_set
 
 CONTROLS = ("none", "wrong-task", "name-only", "random-text")
-"""Conditions whose instruction says nothing, or nothing true, of the edit."""
+"""Conditions whose instruction has no information, or a wrong one, about the edit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class ResolvedRun:
         rows: The rows of the run.
         editors: The editor of each row, not trained yet.
         probes: Which probes of each row carry the instruction.
-        trainings: The trainings of the run, each once.
+        trainings: The trainings of the run, without duplicates.
         cases: The evaluated cases of each task, after the limit.
         edited: Tasks whose cases are edited jointly or sequentially; empty where each case is edited alone.
         data: The files of the evaluated splits.

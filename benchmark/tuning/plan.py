@@ -1,4 +1,4 @@
-"""What a search over an editor's options was asked for, and what it resolves to before a model is loaded.
+"""The options of a search, and the searches that they resolve to before a model is loaded.
 
 An untrained editor is scored on the training split, without the subjects that any run of the preset tests. A trained
 one is trained on its training part, as in the preset, and scored on its validation part.
@@ -41,7 +41,7 @@ SINGLE_EDITS: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class TuneOptions:
-    """What a search is asked for.
+    """The options of `instructedit tune`.
 
     Attributes:
         preset: Preset, or path of a TOML file.
@@ -67,7 +67,7 @@ class Search:
     """The search for the options of one row.
 
     Attributes:
-        options: What was asked for.
+        options: The options of the command.
         row: Name of the row.
         editor: The row's editor before the search.
         base: The resolved run of trial 0.
@@ -129,7 +129,7 @@ class Search:
 
 
 def plan_searches(options: TuneOptions) -> tuple[Search, ...]:
-    """Resolve what is asked for and read the data; no model is loaded.
+    """Resolve the options to one search per row and read the data; no model is loaded.
 
     Raises:
         InputError: If the budget, a row, an option, a task or the setting cannot be used.

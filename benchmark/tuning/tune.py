@@ -70,7 +70,7 @@ def tune(
 
     Args:
         searches: The result of `plan.plan_searches`.
-        options: What was asked for.
+        options: The options of the command.
         folder: Where the files go.
         device: See `load_model`.
         device_map: See `load_model`.
