@@ -26,7 +26,7 @@ from ..setup.resolve import requests_of
 from ..setup.sampling import choose
 from ..tasks.base import make_task
 from ..tasks.sources import Source, open_source
-from .runner import load_model
+from .runner import ModelLoader
 
 SETTINGS = ("single-task", "multi-task", "task-scaling", "balanced")
 """Settings whose runs have figures of directions."""
@@ -92,9 +92,8 @@ class DirectionsMaker:
         self._data = data
         self._model = model
         self._bank = instructions
-        self._device = device
         self._trust = trust_remote_code
-        self._loaded: tuple[tuple[str, str], LanguageModel] | None = None
+        self._loader = ModelLoader(device)
 
     def make(self, folder: Path, limit: int, report: Callable[[str], None] = lambda _: None) -> Path | None:
         """Write the directions of a run's edits into its folder.
@@ -171,25 +170,19 @@ class DirectionsMaker:
 
     def _language_model(self, file: RunFile, place: Path) -> LanguageModel:
         spec = file.spec
-        key = (spec.model_fingerprint, spec.dtype)
-        if self._loaded is None or self._loaded[0] != key:
-            self._loaded = None  # releases the one before: two large models would not fit
-            config = RunConfig.model_validate(
-                {
-                    "model": self._model or file.provenance.model,
-                    "revision": None if self._model else file.provenance.model_revision,
-                    "dtype": spec.dtype,
-                    "trust_remote_code": self._trust,
-                }
-            )
-            model = load_model(config, device=self._device)
-            for what, now, then in (
-                ("model", model.fingerprint(), spec.model_fingerprint),
-                ("tokenizer", model.tokenizer_fingerprint(), spec.tokenizer_fingerprint),
-            ):
-                _same(place, f"the {what} '{config.model}'", now, then, "--model")
-            self._loaded = (key, model)
-        return self._loaded[1]
+        options = {
+            "model": self._model or file.provenance.model,
+            "revision": None if self._model else file.provenance.model_revision,
+            "dtype": spec.dtype,
+            "trust_remote_code": self._trust,
+        }
+        model = self._loader.load(RunConfig.model_validate(options))
+        for what, now, then in (
+            ("model", model.fingerprint(), spec.model_fingerprint),
+            ("tokenizer", model.tokenizer_fingerprint(), spec.tokenizer_fingerprint),
+        ):
+            _same(place, f"the {what} '{options['model']}'", now, then, "--model")
+        return model
 
     def _cases(self, file: RunFile, limit: int, place: Path) -> dict[str, tuple[EditCase, ...]]:
         spec = file.spec

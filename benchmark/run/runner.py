@@ -60,6 +60,27 @@ class Prepared:
         return {task: [case.request.case_id for case in cases] for task, cases in self.resolved.cases.items()}
 
 
+class ModelLoader:
+    """Loads the models of runs, and keeps the last one for the next run of the same model.
+
+    Args:
+        device: See `load_model`.
+        device_map: See `load_model`.
+    """
+
+    def __init__(self, device: str | None = None, device_map: str | None = None) -> None:
+        self._device, self._device_map = device, device_map
+        self._loaded: tuple[tuple[object, ...], LanguageModel] | None = None
+
+    def load(self, config: RunConfig) -> LanguageModel:
+        """Return the model of a run; see `load_model`."""
+        key = config.model, config.revision, config.dtype, config.trust_remote_code
+        if self._loaded is None or self._loaded[0] != key:
+            self._loaded = None  # releases the one before: two large models would not fit
+            self._loaded = key, load_model(config, device=self._device, device_map=self._device_map)
+        return self._loaded[1]
+
+
 def load_model(config: RunConfig, *, device: str | None = None, device_map: str | None = None) -> LanguageModel:
     """Load the model of a run.
 

@@ -4,18 +4,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from instructedit.editors import InputError, LanguageModel, Sketch
+from instructedit.editors import InputError, Sketch
 
 from ..forecast.forecast import Forecast, forecast, sketch_of
 from ..forecast.machine import Place
 from ..results.records import SUITES, RunFile, read_record, readable
 from ..results.run_folder import write_record
 from ..results.suite_results import SuiteEntry, SuiteFile
-from ..setup.config import RunConfig, SuiteRun
+from ..setup.config import SuiteRun
 from ..setup.data import DataReader
 from ..setup.resolve import resolve
 from ..setup.settings import NothingTestedError
-from .runner import load_model, prepare, run
+from .runner import ModelLoader, prepare, run
 
 
 def plan_suite(
@@ -53,7 +53,8 @@ def plan_suite(
         except NothingTestedError as error:
             left_out.append(error)
             continue
-        if (key := _model_of(config)) not in sketches:
+        key = config.model, config.revision, config.trust_remote_code
+        if key not in sketches:
             sketches[key] = sketch_of(config)
         sketch = sketches[key]
         if sketch.lacks is not None and not local:
@@ -99,31 +100,23 @@ def run_suite(
     suite = [own for own in suite if own.label in forecasts]
     folders = []
     reported: set[str] = set()
-    loaded: tuple[tuple[object, ...], LanguageModel] | None = None
+    loader = ModelLoader(place.device, place.device_map)
     for number, (label, config) in enumerate(suite, start=1):
         if len(suite) > 1:
             report(f"run {number} of {len(suite)}: {label}, seed {config.seed}")
-        if loaded is None or loaded[0] != _model_of(config):
-            loaded = None  # releases the one before: two large models would not fit
-            loaded = _model_of(config), load_model(config, device=place.device, device_map=place.device_map)
-            for note in loaded[1].trial.notes:
-                report(f"note: {note}")
+        model = loader.load(config)
         resolved = replace(forecasts[label].run, config=config)
-        for note in resolved.notes:
+        notes = dict.fromkeys((*model.trial.notes, *resolved.notes))
+        for note in notes:
             if note not in reported:
                 report(f"note: {note}")
-        reported.update(resolved.notes)
-        prepared = prepare(resolved, command, model=loaded[1])
+        reported.update(notes)
+        prepared = prepare(resolved, command, model=model)
         folder = run(prepared, place.out, checkpoints=place.checkpoints, report=report, progress=progress, track=track)
         _add_to_index(place.out, resolved.name, label, prepared.file, report)
         finished(folder)
         folders.append(folder)
     return tuple(folders)
-
-
-def _model_of(config: RunConfig) -> tuple[object, ...]:
-    """Return what decides the loaded model."""
-    return config.model, config.revision, config.dtype, config.trust_remote_code
 
 
 def _add_to_index(out: Path, name: str, label: str, file: RunFile, report: Callable[[str], None]) -> None:

@@ -17,7 +17,7 @@ from ..results.checkpoint import RECORD
 from ..results.records import RunSummary, read_record
 from ..results.run_folder import StorageError, Store, write_record
 from ..results.tuning_trail import DEFINITION, Trail, Trial
-from ..run.runner import load_model, prepare, run
+from ..run.runner import ModelLoader, prepare, run
 from ..setup.config import RunConfig, read_document
 from ..setup.toml_text import dumps
 from .plan import Search, TuneOptions
@@ -84,14 +84,9 @@ def tune(
         StorageError: If a file cannot be written.
     """
     trails = []
-    loaded: tuple[tuple[object, ...], LanguageModel] | None = None
+    loader = ModelLoader(device, device_map)
     for search in searches:
-        config = search.base.config
-        key = config.model, config.revision, config.dtype, config.trust_remote_code
-        if loaded is None or loaded[0] != key:
-            loaded = None  # releases the one before: two large models would not fit
-            loaded = key, load_model(config, device=device, device_map=device_map)
-        trails.append(_search(search, loaded[1], folder))
+        trails.append(_search(search, loader.load(search.base.config), folder))
         finished(write_record(folder.trail(search.row), trails[-1]))
     try:
         write_whole(folder.file, tuned_preset(options, trails))
