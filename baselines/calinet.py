@@ -146,6 +146,10 @@ class CaliNet(Editor[CaliNetConfig]):
         """Train slots of its own for each request, all requests side by side."""
         return self._train(model, requests, list(range(len(requests))), seed)
 
+    def sites(self, model: LanguageModel | Sketch) -> Sequence[Site]:
+        """See `Editor.sites`."""
+        return [self._network(model, block).down for block in self.config.blocks]
+
     def edit_together(self, model: LanguageModel, requests: Sequence[EditRequest], seed: int = 0) -> Edits:
         """Train one set of slots for all requests."""
         return self._train(model, requests, [0] * len(requests), seed)

@@ -121,6 +121,10 @@ class FTL(Editor[FTConfig]):
         """Optimise one D per request, all requests side by side."""
         return self._tune(model, requests, list(range(len(requests))), seed)
 
+    def sites(self, model: LanguageModel | Sketch) -> Sequence[Site]:
+        """See `Editor.sites`."""
+        return model.sites(self.config.part, [self.config.block])
+
     def edit_together(self, model: LanguageModel, requests: Sequence[EditRequest], seed: int = 0) -> Edits:
         """Optimise one D on the mean loss of all requests."""
         return self._tune(model, requests, [0] * len(requests), seed)

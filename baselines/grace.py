@@ -305,6 +305,10 @@ class GRACE(Editor[GRACEConfig]):
         prepared = self._prepare(model, requests, seed)
         return self._admit(model, prepared, [Book() for _ in requests])
 
+    def sites(self, model: LanguageModel | Sketch) -> Sequence[Site]:
+        """See `Editor.sites`."""
+        return model.sites(self.config.part, [self.config.block])
+
     def edit_together(self, model: LanguageModel, requests: Sequence[EditRequest], seed: int = 0) -> Edits:
         """Return one codebook that took in the requests one after another."""
         edits = Edits.none(1)

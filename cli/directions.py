@@ -31,7 +31,7 @@ def directions(
     """Write pairwise cosine similarities of the edits of finished runs, for the figures; nothing is trained."""
     from instructedit.benchmark.results.records import find_run
     from instructedit.benchmark.results.suite_results import find_suite
-    from instructedit.benchmark.run.directions import SETTINGS, Workshop
+    from instructedit.benchmark.run.directions import SETTINGS, DirectionsMaker
 
     suite = find_suite(directory)
     folders = [suite[0] / run.digest for run in suite[1].runs] if suite else [find_run(directory)]
@@ -41,7 +41,7 @@ def directions(
             say(f"Run {folder.name} is left out: it is not finished, or its folder is missing.")
             folders.remove(folder)
     quiet_libraries()
-    workshop = Workshop(
+    maker = DirectionsMaker(
         checkpoints or place / "checkpoints",
         data=data,
         model=model,
@@ -49,7 +49,7 @@ def directions(
         device=device,
         trust_remote_code=trust_remote_code,
     )
-    written = [path for folder in folders if (path := workshop.make(folder, cases, say))]
+    written = [path for folder in folders if (path := maker.make(folder, cases, say))]
     if not written:
         raise InputError(
             f"{directory}: no run whose trained editors edit several tasks one case at a time; expected a run of one "

@@ -6,7 +6,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from instructedit.benchmark.run.exhausted import is_exhausted, reason
+from instructedit.benchmark.run.out_of_memory import is_exhausted, reason
 from instructedit.editors.errors import InputError
 
 from .stopping import SENTENCE, stopped_by

@@ -3,7 +3,7 @@
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer import Option
@@ -15,6 +15,9 @@ from .options import given, quiet_libraries, say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from instructedit.benchmark.forecast.forecast import Forecast
+    from instructedit.benchmark.forecast.machine import Place
 
 
 def run(
@@ -52,9 +55,9 @@ def run(
     """Train and run editors; write results, a summary and a report. Re-running the same command resumes."""
     from rich.console import Console
 
-    from instructedit.benchmark.forecast.preflight import Place
+    from instructedit.benchmark.forecast.machine import Place
     from instructedit.benchmark.results.records import RunSummary, read_record
-    from instructedit.benchmark.run.suite import check_all, run_suite
+    from instructedit.benchmark.run.suite import plan_suite, run_suite
     from instructedit.benchmark.setup.config import read_suite
     from instructedit.reports.tables.build import report_run
 
@@ -74,8 +77,8 @@ def run(
         changes["revision"] = None
     place = Place(out, checkpoints, device, device_map)
     suite = read_suite(preset, changes, setting=setting, seeds=_seeds(seed, seeds), editors=editor or ())
-    suite, checked = check_all(suite, preset, say, place=place, local=dry_run)
-    _look_ahead(tuple(checked.values()), [run.label for run in suite], place, dry_run=dry_run)
+    forecasts = plan_suite(suite, preset, say, place=place, local=dry_run)
+    _show_forecasts(tuple(forecasts.values()), [run.label for run in suite], place, dry_run=dry_run)
     if dry_run:
         return
 
@@ -85,12 +88,9 @@ def run(
 
     folders = run_suite(
         suite,
-        preset,
-        out,
-        checkpoints=checkpoints,
+        forecasts,
+        place,
         command=sys.argv,
-        device=device,
-        device_map=device_map,
         report=say,
         finished=finished,
         progress=True,
@@ -102,38 +102,39 @@ def run(
         raise typer.Exit(1)
 
 
-def _look_ahead(kinds: "Sequence[Any]", labels: "Sequence[str]", place: Any, *, dry_run: bool) -> None:
-    """Print the forecast of time and memory, with `dry_run` in full; refuse a run that cannot fit.
+def _show_forecasts(forecasts: "Sequence[Forecast]", labels: "Sequence[str]", place: "Place", *, dry_run: bool) -> None:
+    """Print what the runs need, with `dry_run` in full; refuse a run that cannot fit.
 
     Raises:
         InputError: If the run would be refused.
     """
     from rich.console import Console
 
-    from instructedit.benchmark.forecast.preflight import draw, lines, refuse, room
+    from instructedit.benchmark.forecast.machine import free
+    from instructedit.benchmark.forecast.report import draw, lines, refuse
 
-    there = room(place)
+    available = free(place)
     if dry_run:
         repeats = Counter(labels)
-        for found in kinds:
-            draw(found, repeats[found.label], there, Console())
+        for forecast in forecasts:
+            draw(forecast, repeats[forecast.label], available, Console())
         typer.echo("")
-        for note in dict.fromkeys(note for found in kinds for note in found.data):
+        for note in dict.fromkeys(note for forecast in forecasts for note in forecast.data_notes):
             typer.echo(f"data: {note}")
-    for note in dict.fromkeys(note for found in kinds for note in found.notes):
+    for note in dict.fromkeys(note for forecast in forecasts for note in forecast.notes):
         typer.echo(f"note: {note}", err=not dry_run)
-    for line in lines(kinds, len(labels), there):
+    for line in lines(forecasts, available):
         typer.echo(line, err=not dry_run)
     if not dry_run:
-        refuse(kinds, place, there)
+        refuse(forecasts, place, available)
         return
-    if any(found.forecast.published for found in kinds):
+    if any(forecast.published for forecast in forecasts):
         typer.echo("The data are not available here; published sizes are used instead.")
     try:
-        refuse(kinds, place, there)
+        refuse(forecasts, place, available)
     except InputError as error:
         typer.echo(f"It would be refused. {error}")
-    if lacking := dict.fromkeys(found.lacks for found in kinds if found.lacks is not None):
+    if lacking := dict.fromkeys(found.sketch.lacks for found in forecasts if found.sketch.lacks is not None):
         raise InputError(f"It would be refused. {' '.join(lacking)}")
 
 

@@ -43,27 +43,28 @@ def tune(
     """
     from rich.console import Console
 
-    from instructedit.benchmark.forecast.preflight import Place, sketch_of
+    from instructedit.benchmark.forecast.forecast import sketch_of
     from instructedit.benchmark.results.records import read_record
     from instructedit.benchmark.results.tuning_trail import Trail
-    from instructedit.benchmark.tuning.plan import Wanted, searches
-    from instructedit.benchmark.tuning.tune import Workplace
+    from instructedit.benchmark.tuning.plan import TuneOptions, plan_searches
+    from instructedit.benchmark.tuning.tune import TuneFolder
     from instructedit.benchmark.tuning.tune import tune as run
+    from instructedit.editors.models.devices import check_device
     from instructedit.reports.tables.tuning import draw, write_markdown
 
     quiet_libraries()
-    Place(out, device=device, device_map=device_map)  # refuses a device that does not exist
+    check_device(device, device_map)
     changes = given(model=model, data=data, dtype=dtype, trust_remote_code=trust_remote_code)
-    wanted = Wanted(preset, tuple(editor), budget, changes, tuple(task) if task else None, limit, seed)
-    rows = searches(wanted)
+    wanted = TuneOptions(preset, tuple(editor), budget, changes, tuple(task) if task else None, limit, seed)
+    searches = plan_searches(wanted)
     if dry_run:
-        for row in rows:
-            if lacks := sketch_of(row.config).lacks:
+        for search in searches:
+            if lacks := sketch_of(search.base.config).lacks:
                 raise InputError(lacks)
-            scored = ", ".join(f"{name} {count}" for name, count in row.counts.items())
-            typer.echo(f"{row.row}: {budget} trials on the split {row.config.split} ({scored})")
+            scored = ", ".join(f"{name} {count}" for name, count in search.counts.items())
+            typer.echo(f"{search.row}: {budget} trials on the split {search.base.config.split} ({scored})")
             for number in range(budget):
-                typer.echo(f"  {number:3}  {row.shown(number)}")
+                typer.echo(f"  {number:3}  {search.shown(number)}")
         return
 
     def finished(path: Path) -> None:
@@ -71,6 +72,6 @@ def tune(
         draw(trail, Console())
         typer.echo(f"Trail: {path}, {write_markdown(trail, path.with_suffix('.md'))}")
 
-    place = Workplace(out, Path(preset).stem, sys.argv, say, progress=True)
-    run(rows, wanted, place, device=device, device_map=device_map, finished=finished)
-    typer.echo(f"Options: {place.file}")
+    folder = TuneFolder(out, Path(preset).stem, sys.argv, say, progress=True)
+    run(searches, wanted, folder, device=device, device_map=device_map, finished=finished)
+    typer.echo(f"Options: {folder.file}")

@@ -27,6 +27,7 @@ from .files.atomic import write_whole
 from .files.state import parsed, read_object, read_tensors, sha256_of, write_tensors
 from .files.strict import complaint, validated
 from .instruction import instruction_context
+from .models.structure import Site
 from .models.tokens import Encoder, Row
 from .texts import EditTexts, edit_texts
 
@@ -226,6 +227,15 @@ class Editor(ABC, Generic[C]):
             CaseError: If the request cannot be edited.
         """
         return merge(before, self.edit(model.edited(before), [request], seed))
+
+    def sites(self, model: LanguageModel | Sketch) -> Sequence[Site]:
+        """Return the linear layers that the editor changes; none if it changes none, or does not say.
+
+        Raises:
+            UnservedError: If the model lacks what the editor changes; all its cases fail then.
+            InputError: If an option names a block that the model does not have.
+        """
+        return ()
 
     def state(self) -> dict[str, Tensor]:
         """Return trained weights and buffers by name; empty for editors that are not trained."""

@@ -14,10 +14,11 @@ from pathlib import Path
 from instructedit.editors import EditCase, EditRequest, InputError, TrainingSet, seed_of
 
 from ..results.loop_results import LoopConfig
-from ..run.trainings import TrainingCases, training_set
 from ..setup.banks import InstructionBank, instruct, read_bank
 from ..setup.config import RunConfig
-from ..setup.settings import MIX, Arm
+from ..setup.leakage import TrainingCases
+from ..setup.settings import MIX, TrainingTasks
+from ..setup.training_sets import training_set
 from ..tasks.base import make_task, subject_key, subjects
 from ..tasks.sampling import choose
 from ..tasks.sources import open_source
@@ -110,21 +111,17 @@ def gather(config: RunConfig, loop: LoopConfig) -> Material:
         raise InputError(f"Instruction bank '{bank.name}' has no descriptions of '{missing[0]}', which is trained on.")
     tests = {task: make_task(task, config.task_options).load(source) for task in mix}
     tested = [case for found in tests.values() for case in found.cases]
-
-    def training_cases(held_out: Sequence[EditCase]) -> TrainingCases:
-        return TrainingCases(
-            source, subjects(held_out), {case.request.subject for case in held_out}, config.task_options
-        )
-
-    whole = training_cases(tested).of(loop.task)
+    whole = TrainingCases(source, tested, config.task_options).of(loop.task)
     trial = _trial_cases(whole.cases)
-    cases = training_cases([*tested, *trial])
+    cases = TrainingCases(source, [*tested, *trial], config.task_options)
     learnt = cases.of(loop.task).cases
     if len(learnt) < 2 or len(trial) < 2:
         raise InputError(
             f"The task '{loop.task}' has {len(learnt)} training cases and {len(trial)} cases of other subjects for "
             "trials; expected at least two of each."
         )
+    tasks = TrainingTasks("+".join(mix), mix, (loop.task,), {}, config.sampling)
+    training = training_set(tasks, {task: cases.of(task).cases for task in mix}, config.validation)
     own = bank.tasks.get(loop.task)
     all_cases = (*learnt, *trial, *tests[loop.task].cases)
     answers = {answer for case in all_cases for probe in case.probes for answer in probe.answers}
@@ -141,7 +138,7 @@ def gather(config: RunConfig, loop: LoopConfig) -> Material:
         brief=brief,
         rules=Rules(brief.placeholders, revealing(answers, bank.words), (held_out,)),
         held_out=held_out,
-        training=training_set(Arm("+".join(mix), mix, (loop.task,), {}, config.sampling), cases, config.validation),
+        training=training,
         trial=choose(trial, loop.cases),
         test=choose(tests[loop.task].cases, loop.test_cases),
         bank=bank,

@@ -20,7 +20,7 @@ from instructedit.editors.instructedit import InstructEdit
 from ..results.loop_results import MEASURES, LoopConfig, Trial, Trials
 from ..results.records import CaseRecord, GenerationSpec
 from ..results.summary import case_values
-from ..run.trainings import keeping
+from ..run.training import naming_storage_errors
 from ..scoring.scoring import Made, edit_each, score_chunk
 from .material import Material
 from .proposer import Report
@@ -89,7 +89,7 @@ class TrialRunner:
         editor = InstructEdit(InstructEdit.Config(**self.options))
         if folder.is_dir():
             sweep(folder)
-        with keeping(folder):
+        with naming_storage_errors(folder):
             editor.fit(
                 self.model,
                 self.material.training_under(texts),

@@ -1,7 +1,7 @@
-"""From a finished run to the directions of its edits, for the figures of how tasks lie in the space of edits.
+"""Pairwise cosine similarities of the edits of a finished run, for the figures of directions.
 
-The model, the data, the instructions and the trained editors are found again by what `run.json` says of them and are
-held against its digests. Nothing is trained, and the results of the run are not touched.
+Model, data, instructions and trained editors are found by what `run.json` records and compared with its digests.
+Nothing is trained, and the results of the run are not changed.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -26,22 +26,22 @@ from ..setup.resolve import requests_of
 from ..tasks.base import make_task
 from ..tasks.sampling import choose
 from ..tasks.sources import Source, open_source
-from .runner import load_model
+from .runner import ModelLoader
 
 SETTINGS = ("single-task", "multi-task", "task-scaling", "balanced")
-"""Settings that a figure of directions is made of."""
+"""Settings whose runs have figures of directions."""
 WITHOUT = "the edit failed, or changes no weight"
 
-_Asked = list[tuple[EditorSpec, tuple[str, ...]]]
+_Rows = list[tuple[EditorSpec, tuple[str, ...]]]
 """Rows with the tasks that each of them edits."""
 
 
-def sets(spec: RunSpec) -> Iterator[tuple[str, bool, _Asked]]:
-    """Yield the sets of edits that a run is looked at by: name, whether each task has a row of its own, rows and tasks.
+def sets(spec: RunSpec) -> Iterator[tuple[str, bool, _Rows]]:
+    """Yield the sets of edits of a run: name, whether each task has a row of its own, rows and their tasks.
 
-    In the setting `single-task` the rows of an editor make one set, each on the task it was trained on. Elsewhere each
-    trained row that is tested on several tasks is a set. A run of another schedule or setting has none. Rows that
-    differ in their probes alone make the same edits; the first of them stands for all.
+    In the setting `single-task` the rows of an editor form one set, each on the task it was trained on. Elsewhere each
+    trained row that is tested on several tasks is a set. A run of another schedule or setting has none. Of rows that
+    differ in their probes alone, and so make the same edits, only the first is used.
     """
     if spec.schedule != "single" or spec.setting not in SETTINGS:
         return
@@ -62,13 +62,13 @@ def sets(spec: RunSpec) -> Iterator[tuple[str, bool, _Asked]]:
             yield name, True, own
 
 
-class Workshop:
-    """What the runs of a folder share: models that are loaded once, and where things lie.
+class DirectionsMaker:
+    """Makes the directions of runs; a model that consecutive runs share is loaded once.
 
     Args:
         checkpoints: Folder of all trained editors.
-        data: Where the data lie, as in a configuration; None: where the run says, which it can not of a folder.
-        model: The model, as in a configuration; None: what the run says.
+        data: Where the data are, as in a configuration; None for the run's, which is not known of a folder.
+        model: The model, as in a configuration; None for the run's.
         instructions: The bank; None is the shipped one.
         device: Where the model runs; by default a GPU if there is one.
         trust_remote_code: Whether code in the model's folder or repository may run.
@@ -92,30 +92,29 @@ class Workshop:
         self._data = data
         self._model = model
         self._bank = instructions
-        self._device = device
         self._trust = trust_remote_code
-        self._loaded: tuple[tuple[str, str], LanguageModel] | None = None
+        self._loader = ModelLoader(device)
 
     def make(self, folder: Path, limit: int, report: Callable[[str], None] = lambda _: None) -> Path | None:
         """Write the directions of a run's edits into its folder.
 
         Args:
             folder: The run's folder.
-            limit: Most cases of a task; those that a run of this `limit` would take.
-            report: Takes sentences for the user.
+            limit: Maximum number of cases per task; the same cases as in a run with this `limit`.
+            report: Receives sentences for the user.
 
         Returns:
-            The file; None if the run has no set of edits to look at.
+            The file; None if the run has no set of edits.
 
         Raises:
-            InputError: If the run is not finished, or model, data, instructions or a trained editor are not there or
+            InputError: If the run is not finished, or model, data, instructions or a trained editor are missing or
                 not those of the run.
         """
         file = read_run(folder / "run.json")
         if not (folder / "summary.json").is_file():
             raise InputError(f"{folder}: this run is not finished, there is no summary.json.")
-        asked = list(sets(file.spec))
-        if not asked:
+        wanted = list(sets(file.spec))
+        if not wanted:
             return None
         place = folder / "run.json"
         model, cases, bank = (
@@ -124,7 +123,7 @@ class Workshop:
             self._instructions(file),
         )
         found = []
-        for name, own_task, rows in asked:
+        for name, own_task, rows in wanted:
             report(f"{file.digest}: {name}, {sum(len(cases[task]) for _, tasks in rows for task in tasks)} edits")
             one = self._set(file, model, bank, cases, name, own_task, rows)
             if one is None:
@@ -143,7 +142,7 @@ class Workshop:
         cases: dict[str, tuple[EditCase, ...]],
         name: str,
         own_task: bool,
-        rows: _Asked,
+        rows: _Rows,
     ) -> Directions | None:
         parts: list[Edits] = []
         made: list[tuple[str, str, str]] = []
@@ -171,25 +170,19 @@ class Workshop:
 
     def _language_model(self, file: RunFile, place: Path) -> LanguageModel:
         spec = file.spec
-        key = (spec.model_fingerprint, spec.dtype)
-        if self._loaded is None or self._loaded[0] != key:
-            self._loaded = None  # lets go of the one before: two large models would not fit
-            config = RunConfig.model_validate(
-                {
-                    "model": self._model or file.provenance.model,
-                    "revision": None if self._model else file.provenance.model_revision,
-                    "dtype": spec.dtype,
-                    "trust_remote_code": self._trust,
-                }
-            )
-            model = load_model(config, device=self._device)
-            for what, now, then in (
-                ("model", model.fingerprint(), spec.model_fingerprint),
-                ("tokenizer", model.tokenizer_fingerprint(), spec.tokenizer_fingerprint),
-            ):
-                _same(place, f"the {what} '{config.model}'", now, then, "--model")
-            self._loaded = (key, model)
-        return self._loaded[1]
+        options = {
+            "model": self._model or file.provenance.model,
+            "revision": None if self._model else file.provenance.model_revision,
+            "dtype": spec.dtype,
+            "trust_remote_code": self._trust,
+        }
+        model = self._loader.load(RunConfig.model_validate(options))
+        for what, now, then in (
+            ("model", model.fingerprint(), spec.model_fingerprint),
+            ("tokenizer", model.tokenizer_fingerprint(), spec.tokenizer_fingerprint),
+        ):
+            _same(place, f"the {what} '{options['model']}'", now, then, "--model")
+        return model
 
     def _cases(self, file: RunFile, limit: int, place: Path) -> dict[str, tuple[EditCase, ...]]:
         spec = file.spec
@@ -243,14 +236,14 @@ def _edits(
     bank: InstructionBank | None,
     cases: Sequence[EditCase],
 ) -> Iterator[Edits]:
-    """Yield the edits of cases in the chunks of the run, as the run asks for them; a failed one is empty."""
+    """Yield the edits of cases in the chunks and with the requests of the run; a failed one is empty."""
     for first in range(0, len(cases), spec.chunk):
         requests = requests_of(row.instruction, bank, cases[first : first + spec.chunk], spec.seed)
         yield edit_each(model, requests, editor, spec.seed)[0]
 
 
 def _edits_of(row: EditorSpec) -> str:
-    """Return what decides the edits of a trained row."""
+    """Return a digest of what decides the edits of a trained row."""
     return digest_of(row.model_copy(update={"name": "", "instruction": None, "instructed_probes": "none"}))
 
 

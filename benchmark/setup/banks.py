@@ -1,9 +1,9 @@
-"""The instruction bank: what an editor that is steered by a task description is told, and the controls beside it.
+"""The instruction bank: task descriptions that steer an instructed editor, and the control conditions.
 
-A rendered instruction is the front of InstructEdit's three-line template (Zhang et al. 2024, arXiv:2402.16123), `Task:`
-and `Description:`; the editor itself adds `Input:` and the prompt. Factual descriptions speak of a data set, so a gain
-may come from any text in front. The controls tell that apart: another task's description, random words, the task's name
-alone, nothing. All draws are functions of seed and case id.
+A rendered instruction is the first two lines of InstructEdit's template (Zhang et al. 2024, arXiv:2402.16123), `Task:`
+and `Description:`; the editor itself adds `Input:` and the prompt. A gain may come from any text before the prompt. The
+controls separate that effect: another task's description, random words, the task's name alone, nothing. All draws are
+functions of seed and case id.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ CONDITIONS = {
     "name-only": "the task's name without a description",
     "random-text": "random words of the bank in place of the task's name and of a seen description, as many as those",
 }
-"""What an editor may be told, with one line on each; K stands for a number."""
+"""Conditions of an instruction, with one line on each; K is a number."""
 
 TOPICS = (
     "board games",
@@ -50,8 +50,8 @@ TOPICS = (
     "sailing",
     "video calls",
 )
-"""What [TOPIC] stands for under `wrong-task`, drawn from those that the edit does not name. A fixed list and not the
-subjects of other cases: what a case is told depends on no other case."""
+"""Values of [TOPIC] under `wrong-task`, drawn from those that the edit does not name. A fixed list and not the subjects
+of other cases, so that the instruction of a case depends on no other case."""
 
 _PLACEHOLDER = re.compile(r"\[(LABEL|TOPIC)\]")
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
@@ -83,9 +83,9 @@ class TaskInstructions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     title: Wording
-    """Name behind `Task: `."""
+    """The name after `Task: `."""
     descriptions: tuple[Wording, ...]
-    """At least two, all different. [TOPIC] stands for the request's subject, [LABEL] for the sentiment asked for."""
+    """At least two, all different. [TOPIC] is filled with the request's subject, [LABEL] with its sentiment."""
     unseen: int
     """Index of the one that training never shows."""
     like: Line | None = None
@@ -143,7 +143,7 @@ class InstructionBank(BaseModel):
 
     @property
     def words(self) -> tuple[str, ...]:
-        """All words of all descriptions in lower case, sorted; one that stands there five times comes five times."""
+        """All words of all descriptions in lower case, sorted; a word that occurs five times is listed five times."""
         texts = (_PLACEHOLDER.sub("", text).lower() for task in self.tasks.values() for text in task.descriptions)
         return tuple(sorted(word for text in texts for word in _WORD.findall(text)))
 
@@ -166,7 +166,7 @@ def read_bank(path: Path | None = None) -> InstructionBank:
         path: A JSON file; None is the bank that is shipped.
 
     Raises:
-        InputError: If the file cannot be read or is no bank; the sentence names the place, what stands there, and what
+        InputError: If the file cannot be read or is no bank; the sentence names the place, what was found, and what
             was expected.
     """
     path = DEFAULT_BANK if path is None else path
@@ -191,7 +191,7 @@ def conditions(bank: InstructionBank, task: str) -> tuple[str, ...]:
 
 
 def check_condition(condition: str) -> str:
-    """Return a condition as it stands.
+    """Return a condition unchanged.
 
     Raises:
         InputError: If there is no such condition.
@@ -238,7 +238,7 @@ def instruct(bank: InstructionBank, request: EditRequest, condition: str, seed: 
 
 
 def training_instructor(bank: InstructionBank) -> Callable[[EditRequest, int], EditRequest]:
-    """Return what gives a training request a seen description, drawn anew for each seed and never the unseen one.
+    """Return what gives a training request a seen description, drawn for each seed and never the unseen one.
 
     A trainer that derives its seed from the step shows one request under different descriptions.
     """
@@ -271,7 +271,7 @@ def _number(condition: str, task: TaskInstructions, request: EditRequest) -> int
 
 
 def _of_another_task(bank: InstructionBank, request: EditRequest, seed: int) -> tuple[str, ...]:
-    """Draw task, description and, where the request asks for none, sentiment independently of one another."""
+    """Draw task, description and, where the request has none, sentiment independently of one another."""
 
     def draw(what: str, options: int) -> int:
         return seed_of(seed, "wrong-task", what, request.case_id) % options
@@ -289,8 +289,8 @@ def _of_another_task(bank: InstructionBank, request: EditRequest, seed: int) -> 
     topics = [topic for topic in TOPICS if not _names(request.subject, topic) and not _names(topic, request.prompt)]
     if not topics:
         raise InputError(f"{request.case_id}: the edit names every topic that 'wrong-task' could name instead.")
-    told = replace(request, sentiment=sentiment, subject=topics[draw("topic", len(topics))])
-    return _parts(other, other.seen[draw("description", len(other.seen))], told)
+    filled = replace(request, sentiment=sentiment, subject=topics[draw("topic", len(topics))])
+    return _parts(other, other.seen[draw("description", len(other.seen))], filled)
 
 
 def _names(name: str, text: str) -> bool:
@@ -299,11 +299,10 @@ def _names(name: str, text: str) -> bool:
 
 
 def _at_random(words: Sequence[str], parts: Sequence[str], key: tuple[object, ...]) -> tuple[str, ...]:
-    """Replace each word. The task's name goes too: the control asks whether any content matters, and a name is some.
+    """Replace each word, those of the task's name too: the control tests whether any content matters.
 
-    `words` has frequent ones several times. Drawn from the different words alone, the front took 57 tokens of the
-    embedded model in the mean (first version of the bank); so it takes 46, as the instruction it replaces does (960
-    test cases).
+    `words` has frequent words several times. So the instruction has 46 tokens of the embedded model on average, as the
+    one it replaces; drawn from the distinct words it had 57 (960 test cases).
     """
     place = count()
     return tuple(" ".join(words[seed_of(*key, next(place)) % len(words)] for _ in part.split()) for part in parts)

@@ -1,4 +1,4 @@
-"""What a user asks for: a preset or a TOML file, and the options of the command line on top of it."""
+"""The configuration of a run: a preset or a TOML file, overridden by options of the command line."""
 
 import math
 import tomllib
@@ -22,26 +22,26 @@ PRESETS = Path(str(resources.files("instructedit.benchmark"))) / "presets"
 EMBEDDED_MODEL = Path(str(resources.files("instructedit.benchmark"))) / "embedded" / "model"
 
 PROBES = "instructed_probes"
-"""Key of a row that says which of its probes carry the instruction."""
+"""Key of a row for which of its probes carry the instruction."""
 
 MOST_BYTES = 10**7
-"""Most bytes of a TOML file."""
+"""Maximum size of a TOML file."""
 LONGEST = 10_000
-"""Most characters of a text in it."""
+"""Maximum number of characters of a text in it."""
 
 Positive = Annotated[int, Field(ge=1)]
 Sampling = Literal["balanced", "proportional"] | dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]]
 
 
 class RunConfig(BaseModel):
-    """A run as it is written down. Unknown keys are errors."""
+    """The configuration of a run. Unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     description: str = ""
     """One line for `instructedit list presets`."""
     setting: str = "direct"
-    """Which tasks train the editors and which are evaluated; see `instructedit list settings`."""
+    """The tasks that train the editors and those that are evaluated; see `instructedit list settings`."""
     schedule: Schedule = "single"
     edited: tuple[str, ...] | None = None
     """Tasks whose cases `batch` and `sequential` edit; None: all evaluated ones that `held_out` does not name, or all
@@ -66,27 +66,27 @@ class RunConfig(BaseModel):
     split: Split = "test"
     """Evaluated split; choose hyper-parameters on `train` or, of trained editors, on `validation`."""
     editors: dict[str, dict[str, Any]] = {"none": {}}
-    """Options of each editor by the name of its row, in their order. The name is the registered one, unless `method`
-    says which editor it is: so one run can hold several variants of a method. `extends` names a row whose options are
-    taken over where the row gives none. `instructed_probes` says which probes carry the instruction: `none`, `all but
-    locality`, or `all`; by default it is as the editor has it."""
+    """Options of each editor by the name of its row, in order. The name is that of the editor unless `method` gives it,
+    so one run can hold several variants of a method. `extends` names a row whose options are inherited.
+    `instructed_probes` is `none`, `all but locality` or `all`: which probes carry the instruction; by default it is the
+    editor's choice."""
     train: tuple[str, ...] = ()
     """Tasks that editors are trained on, in the order in which `task-scaling` adds them; empty: as the setting has
     it."""
     held_out: tuple[str, ...] = ()
     """Tasks that `hold-out` leaves out, one at a time; empty: zsre. No run trains on their test subjects."""
     train_limit: Positive | dict[str, Positive] | None = None
-    """Most training cases of each task, or of single tasks; those for validation are among them."""
+    """Maximum number of training cases of each task, or by task; it includes those for validation."""
     sampling: Sampling = "balanced"
     """How often a task is drawn in training: all alike, in proportion to their cases, or by given weights."""
     validation: float = Field(default=0.1, gt=0, lt=1)
-    """Share of each task's training cases that is kept for validation."""
+    """Fraction of the training subjects that is kept for validation."""
     instructions: str = "default"
     """`default` for the shipped bank of instructions, or a JSON file."""
     instruction: str = "seen"
     """Condition under which instructed editors get their instructions when they are evaluated."""
     limit: int | None = Field(default=None, ge=1)
-    """Most evaluated cases of a task."""
+    """Maximum number of evaluated cases per task."""
     seed: int = 0
     chunk: int = Field(default=8, ge=1)
     """Cases that are edited and scored together. Most editors gain little from more; GRACE takes half the time of 8 in
@@ -116,13 +116,13 @@ class RunConfig(BaseModel):
         """Return which probes of a row carry the instruction; None where the row leaves it to its editor.
 
         Raises:
-            InputError: If the row says something else.
+            InputError: If the row has another value.
         """
         return probes_of(self.editors[row], row)
 
 
 def probes_of(options: Mapping[str, Any], row: str) -> InstructedProbes | None:
-    """Return what the options of a row say of its probes; see `RunConfig.instructed_probes`."""
+    """Return which probes the options of a row name; see `RunConfig.instructed_probes`."""
     value = options.get(PROBES)
     known: tuple[InstructedProbes, ...] = get_args(InstructedProbes)
     if value is not None and value not in known:
@@ -145,7 +145,7 @@ def _extend(editors: Mapping[str, Mapping[str, Any]], row: str) -> dict[str, Any
 
 
 class SuiteRun(NamedTuple):
-    """One run of a preset, with the label that tells it from the others of the same seed."""
+    """One run of a preset, with a label that is unique among the runs of the same seed."""
 
     label: str
     config: RunConfig
@@ -167,15 +167,15 @@ def read_suite(
     """Read the runs of a preset, or of a TOML file.
 
     Without tables `[[runs]]` the file is one run. Each such table is a run of its own: its keys replace those at the
-    top, `only` names the rows of editors that take part, `name` labels the run, which otherwise is called like its
-    setting. `seeds` at the top makes each of them once for each seed.
+    top, `only` names the rows of editors that take part, and `name` is the label of the run, by default its setting.
+    `seeds` at the top repeats each run for each seed.
 
     Args:
         name: A preset's name, or a path that ends in `.toml`.
         given: Keys that replace those of every run; editors are picked by `editors`.
-        setting: Only the runs of this setting; if there is none, what stands at the top under this setting.
+        setting: Only the runs of this setting; if there is none, the keys at the top with this setting.
         seeds: Instead of the file's seeds.
-        editors: Only these rows; one that stands nowhere in the file is added with its defaults to every run.
+        editors: Only these rows; one that the file does not have is added with its defaults to every run.
 
     Raises:
         InputError: If there is no such file, or it is broken, or a key is unknown or mistyped.
@@ -215,7 +215,7 @@ def make_config(options: Mapping[str, Any], origin: Origin | str) -> RunConfig:
     """Check plain options, without any conversion.
 
     Raises:
-        InputError: If a key is unknown (with a suggestion) or mistyped; `origin` says where it stands.
+        InputError: If a key is unknown (with a suggestion) or mistyped; the sentence names its `origin`.
     """
     origin = Origin(origin) if isinstance(origin, str) else origin
     try:

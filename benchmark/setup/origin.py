@@ -1,4 +1,4 @@
-"""Where the keys of a run's configuration were written, so that whatever is refused later says so too."""
+"""Where the keys of a run's configuration were written, for the error sentences about them."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ _OPTIONS = {
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a configuration was written; any two are equal, because it is no part of what was asked for.
+    """Where a configuration was written. All origins compare equal, so that they have no effect on configurations.
 
     Attributes:
         file: Preset, file, or whatever else it came from.
@@ -50,7 +50,7 @@ class Origin:
 
     @contextmanager
     def at(self, key: str, row: str | None = None, only: type[InputError] = InputError) -> Iterator[None]:
-        """Put the place of a key in front of an error that what it says gives rise to.
+        """Prefix an error that a key causes with the place of the key.
 
         Args:
             key: The key.

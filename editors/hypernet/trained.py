@@ -182,6 +182,16 @@ class TrainedEditor(Editor[C]):
             groups: Numbers of neighbouring requests that one joint edit carries; None for one edit each.
         """
 
+    def sites(self, model: LanguageModel | Sketch) -> Sequence[Site]:
+        """See `Editor.sites`."""
+        return Shape.of(model, self.config).sites
+
+    def parameters(self, model: Sketch) -> int:
+        """Return the number of trainable parameters of the network for a model, counted on the meta device."""
+        with torch.device("meta"):
+            network = self.make_network(Shape.of(model, self.config), 0)
+        return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
+
     def groups(self) -> list[dict[str, Any]]:
         """Return the optimiser's parameter groups."""
         assert self.network is not None

@@ -9,9 +9,10 @@ from typer.testing import CliRunner
 
 from instructedit.benchmark.results.records import CaseRecord
 from instructedit.benchmark.run import schedules
-from instructedit.benchmark.run.exhausted import in_halves, is_exhausted
+from instructedit.benchmark.run.out_of_memory import in_halves, is_exhausted
 from instructedit.benchmark.run.runner import prepare, run
 from instructedit.benchmark.setup.config import make_config, read_suite
+from instructedit.benchmark.setup.resolve import resolve
 from instructedit.cli.errors import Commands
 from instructedit.editors import InputError
 
@@ -63,7 +64,7 @@ def test_halves_are_tried_once():
 
     said = []
     in_halves([1, 2, 3, 4, 5], lambda part: compute(part, 3), said.append)
-    assert tried == [[1, 2, 3, 4, 5], [1, 2, 3], [4, 5]] and "goes on with 3" in said[0]
+    assert tried == [[1, 2, 3, 4, 5], [1, 2, 3], [4, 5]] and "continues with 3" in said[0]
     tried.clear()
     with pytest.raises(MemoryError):
         in_halves([1, 2, 3, 4, 5], lambda part: compute(part, 1), said.append)
@@ -78,7 +79,7 @@ def prepared(tmp_path_factory):
     (folder / "run.toml").write_text(CONFIG)
     ((_, config),) = read_suite(str(folder / "run.toml"))
     options = {"data": str(folder / "data"), "model": str(folder / "model"), "chunk": 4, "tasks": ("recent",)}
-    return prepare(make_config({**config.model_dump(), **options}, "test"), "test", device="cpu")
+    return prepare(resolve(make_config({**config.model_dump(), **options}, "test"), "test"), device="cpu")
 
 
 def limited(monkeypatch, most):
