@@ -14,13 +14,11 @@ if TYPE_CHECKING:
     from .cases import InstructedProbes as InstructedProbes
     from .cases import Probe as Probe
     from .cases import Role as Role
-    from .cost import Cost as Cost
-    from .descent.optimise import Descent as Descent
-    from .descent.optimise import minimise as minimise
-    from .descent.variables import Free as Free
-    from .descent.variables import FreeMatrix as FreeMatrix
-    from .descent.variables import FreeTensors as FreeTensors
-    from .descent.variables import FreeTogether as FreeTogether
+    from .descent.editor import DescentEditor as DescentEditor
+    from .descent.minimise import Descent as Descent
+    from .descent.minimise import minimise as minimise
+    from .descent.variables import TokenShift as TokenShift
+    from .descent.variables import Variables as Variables
     from .editor import Editor as Editor
     from .editor import EditorConfig as EditorConfig
     from .editor import Published as Published
@@ -39,9 +37,9 @@ if TYPE_CHECKING:
     from .hypernet.gradient_editor import GradientEditor as GradientEditor
     from .hypernet.gradient_editor import gradient_factors as gradient_factors
     from .hypernet.hypernetwork import Hypernetwork as Hypernetwork
+    from .hypernet.network_editor import Shape as Shape
+    from .hypernet.network_editor import TrainedConfig as TrainedConfig
     from .hypernet.objective import ObjectiveConfig as ObjectiveConfig
-    from .hypernet.trained import Shape as Shape
-    from .hypernet.trained import TrainedConfig as TrainedConfig
     from .hypernet.trained import TrainedEditor as TrainedEditor
     from .hypernet.training import TrainingConfig as TrainingConfig
     from .hypernet.training import TrainingSet as TrainingSet
@@ -57,8 +55,10 @@ if TYPE_CHECKING:
     from .patches import LowRank as LowRank
     from .patches import Patch as Patch
     from .patches import Slots as Slots
+    from .patches import Span as Span
     from .registry import EDITORS as EDITORS
     from .registry import Registry as Registry
+    from .scripts import join as join
     from .search import Choice as Choice
     from .search import Either as Either
     from .search import LogUniform as LogUniform
@@ -66,6 +66,10 @@ if TYPE_CHECKING:
     from .search import Scaled as Scaled
     from .search import Uniform as Uniform
     from .seeds import seed_of as seed_of
+    from .texts import EditRows as EditRows
+    from .texts import EditTexts as EditTexts
+    from .texts import subject_token as subject_token
+    from .texts import token_losses as token_losses
 
 _HOME = {
     "BasePass": "engine.passes",
@@ -73,24 +77,22 @@ _HOME = {
     "Choice": "search",
     "Codebook": "patches",
     "Context": "edits",
-    "Cost": "cost",
     "Cut": "models.structure",
     "DamagedError": "errors",
     "Dense": "patches",
-    "Descent": "descent.optimise",
+    "Descent": "descent.minimise",
+    "DescentEditor": "descent.editor",
     "EDITORS": "registry",
     "EditCase": "cases",
     "EditRequest": "cases",
+    "EditRows": "texts",
+    "EditTexts": "texts",
     "Editor": "editor",
     "EditorConfig": "editor",
     "Edits": "edits",
     "Either": "search",
     "Encoder": "models.tokens",
     "Factors": "engine.capture",
-    "Free": "descent.variables",
-    "FreeMatrix": "descent.variables",
-    "FreeTensors": "descent.variables",
-    "FreeTogether": "descent.variables",
     "GradientConfig": "hypernet.gradient_editor",
     "GradientEditor": "hypernet.gradient_editor",
     "Hypernetwork": "hypernet.hypernetwork",
@@ -109,23 +111,29 @@ _HOME = {
     "Role": "cases",
     "Row": "models.tokens",
     "Scaled": "search",
-    "Shape": "hypernet.trained",
+    "Shape": "hypernet.network_editor",
     "Site": "models.structure",
     "Sketch": "engine.sketch",
     "Slots": "patches",
+    "Span": "patches",
     "Structure": "models.structure",
-    "TrainedConfig": "hypernet.trained",
+    "TokenShift": "descent.variables",
+    "TrainedConfig": "hypernet.network_editor",
     "TrainedEditor": "hypernet.trained",
     "TrainingConfig": "hypernet.training",
     "TrainingSet": "hypernet.training",
     "Uniform": "search",
     "UnservedError": "errors",
+    "Variables": "descent.variables",
     "did_you_mean": "errors",
     "gradient_factors": "hypernet.gradient_editor",
     "instruction_context": "instruction",
+    "join": "scripts",
     "make": "editor",
-    "minimise": "descent.optimise",
+    "minimise": "descent.minimise",
     "seed_of": "seeds",
+    "subject_token": "texts",
+    "token_losses": "texts",
 }
 
 __all__ = sorted(_HOME)  # noqa: PLE0605 - one list, above

@@ -154,7 +154,7 @@ class Journal:
             InputError: If another one works in it.
             StorageError: If it cannot be written to.
         """
-        from instructedit.editors.hypernet.trainer import drop_saves  # it brings torch along
+        from instructedit.editors.hypernet.saves import drop_saves  # it brings torch along
 
         lock = FileLock(self.folder / ".lock", timeout=0)
         try:

@@ -112,6 +112,8 @@ class EditorSpec(Record):
     method: str
     version: str = "1"
     config: dict[str, Any] = {}
+    materials: dict[str, str] | None = None
+    """sha256 of each text and file that the editor declares (`Editor.materials`); without any None, and not written."""
     training: TrainingSpec | None = None
     """None for editors that are not trained."""
     instruction: str | None = None
@@ -121,6 +123,13 @@ class EditorSpec(Record):
     against is asked without one."""
     tasks: tuple[str, ...] | None = None
     """Tasks the row is evaluated on; None: all of the run."""
+
+    @model_serializer(mode="wrap")
+    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found: dict[str, Any] = write(self)
+        if self.materials is None:
+            found.pop("materials", None)
+        return found
 
     def evaluates(self, task: str) -> bool:
         """Tell whether the row is evaluated on a task of the run."""

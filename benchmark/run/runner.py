@@ -158,6 +158,7 @@ def _editor_specs(found: Outline, learnt: Mapping[str, TrainingSpec]) -> tuple[E
             method=editor.name,
             version=editor.version,
             config=editor.config.model_dump(mode="json"),
+            materials=editor.material_digests(),
             training=learnt.get(row.name),
             instruction=row.instruction,
             instructed_probes=found.probes[row.name],

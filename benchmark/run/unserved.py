@@ -12,7 +12,7 @@ def unserved(editor: Editor[Any], model: LanguageModel | Sketch) -> str | None:
     """Return why an editor cannot edit a model, which lacks what it changes; None if it can."""
     sketch = model if isinstance(model, Sketch) else Sketch(model.model, model.structure)
     try:
-        editor.cost(sketch)
+        editor.sites(sketch)
     except UnservedError as error:
         return str(error)
     return None

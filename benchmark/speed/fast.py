@@ -9,6 +9,7 @@ import torch
 from instructedit.editors import Cut, EditCase, Editor, Edits, LanguageModel, TrainedEditor, TrainingSet
 from instructedit.editors.engine.decoding import Prompts, read_prompts
 from instructedit.editors.hypernet.objective import Losses
+from instructedit.editors.hypernet.trainer import step_losses
 
 from ..results.records import CaseRecord, GenerationSpec
 from ..run.sequential import Accumulated
@@ -128,7 +129,7 @@ def losses(
     seeds: Sequence[int],
 ) -> Losses:
     """Return the outer losses of a step's cases and add the gradient of their mean."""
-    return editor.step_losses(model, cases, training, seeds)
+    return step_losses(editor, model, cases, training, seeds)
 
 
 def take(model: LanguageModel, editor: Editor[Any], state: Accumulated, case: EditCase, seed: int = 0) -> None:

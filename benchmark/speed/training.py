@@ -31,7 +31,7 @@ class Learner:
         assert editor.network is not None
         self.editor, self.network, self.losses, self.cases = editor, editor.network, losses, cases
         self.training = TrainingSet(tuple(cases), (), {"speed": 1.0})
-        self.optimiser = torch.optim.Adam(editor.groups(), lr=editor.config.training.lr, fused=True)
+        self.optimiser = torch.optim.Adam(editor.parameter_groups(), fused=True)
         self.number = 0
 
     def step(self) -> tuple[Losses, float]:
@@ -44,7 +44,7 @@ class Learner:
         seeds = [seed_of(0, "step", self.number, slot) for slot in range(count)]
         sums = self.losses(chosen, self.training, seeds)
         norm = float(torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.clip))
-        self.editor.settle(sums)
+        self.editor.before_step(sums)
         self.optimiser.step()
         self.number += 1
         return sums, norm

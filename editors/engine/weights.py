@@ -3,10 +3,10 @@
 from torch import Tensor, float32, nn
 from transformers.pytorch_utils import Conv1D
 
-from ..cost import FLOAT
-
 PAGE = 4096
 """Bytes. Numbers so far apart, or a multiple of it, compete for the same few places of a core's first cache."""
+FLOAT = 4
+"""Bytes of a number in float32."""
 GAP = 64 // FLOAT
 """Numbers left free behind each row, one line of the cache."""
 

@@ -80,5 +80,5 @@ def test_gradients_of_a_model(make_language_model):
 
 def test_what_changes_no_weight_is_refused():
     codebook = Codebook("a", 0, torch.ones(1, 5), torch.ones(1, 3), torch.ones(1))
-    with pytest.raises(InputError, match="codebook patch on a is no change of a weight"):
+    with pytest.raises(InputError, match="codebook patch on a does not change a weight"):
         gram(Edits(((codebook,),)))

@@ -1,11 +1,9 @@
 """A model without weights has the shapes of the one with them."""
 
 import pytest
-import torch
 from transformers import GPT2Config, LlamaConfig
 
 from instructedit.editors import CaseError, InputError, LanguageModel, Sketch
-from instructedit.editors.cost import ADAM, FLOAT, descent
 
 from ...conftest import FAMILIES, make_model
 
@@ -51,9 +49,3 @@ def test_the_published_models_have_their_published_sizes():
     llama = Sketch.of(LlamaConfig(hidden_size=4096, intermediate_size=11008, num_hidden_layers=32, vocab_size=32000))
     assert llama.parameters == 6_738_415_616
     assert llama.block_parameters == llama.parameters - 2 * 32000 * 4096 - 4096
-
-
-def test_descent_runs_the_edited_blocks_forwards_and_backwards():
-    assert descent(1.0, 25) == (51, 51)
-    assert descent(0.25, 100) == (51, 201)
-    assert ADAM * FLOAT == torch.tensor([0.0]).element_size() * len(("value", "gradient", "mean", "square"))
