@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from .editor import make as make
     from .edits import Context as Context
     from .edits import Edits as Edits
+    from .engine.engine import BasePass as BasePass
     from .engine.model import LanguageModel as LanguageModel
-    from .engine.passes import BasePass as BasePass
     from .engine.sketch import Sketch as Sketch
     from .errors import CaseError as CaseError
     from .errors import DamagedError as DamagedError
@@ -72,7 +72,7 @@ if TYPE_CHECKING:
     from .texts import token_losses as token_losses
 
 _HOME = {
-    "BasePass": "engine.passes",
+    "BasePass": "engine.engine",
     "CaseError": "errors",
     "Choice": "search",
     "Codebook": "patches",

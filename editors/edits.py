@@ -85,9 +85,7 @@ class Edits:
     def cut(self) -> Cut | None:
         """Where a replay under these edits starts; None if none patches anything."""
         first = self.first_block
-        if first is None:
-            return None
-        return Cut(first, frozenset(p.site for edit in self.patches for p in edit if p.block == first), self.late)
+        return None if first is None else Cut(first, self.late)
 
     @property
     def late(self) -> bool:

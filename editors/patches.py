@@ -18,8 +18,7 @@ from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
-
-from .activations import activation
+from transformers.activations import ACT2FN
 
 
 class Span(NamedTuple):
@@ -95,10 +94,6 @@ class Patch(ABC):
             [tokens, d_out], of y's type.
         """
 
-    def write(self, x: Tensor, y: Tensor, spans: Sequence[Span], out: Tensor) -> None:
-        """Write the new output to `out`, which may be y; nothing flows back."""
-        out.copy_(self(x, y, spans))
-
     def tensors(self) -> dict[str, Tensor]:
         """Return the patch's tensors by field name."""
         return {f.name: value for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)}
@@ -124,9 +119,6 @@ class LowRank(Patch):
     def __call__(self, x: Tensor, y: Tensor, spans: Sequence[Span]) -> Tensor:  # noqa: D102
         return y + ((x.to(self.a.dtype) @ self.a) @ self.b).to(y.dtype)
 
-    def write(self, x: Tensor, y: Tensor, spans: Sequence[Span], out: Tensor) -> None:  # noqa: D102
-        _write_sum(y, (x.to(self.a.dtype) @ self.a), self.b, out)
-
     def delta(self) -> Tensor:  # noqa: D102
         return self.a @ self.b
 
@@ -140,9 +132,6 @@ class Dense(Patch):
 
     def __call__(self, x: Tensor, y: Tensor, spans: Sequence[Span]) -> Tensor:  # noqa: D102
         return y + (x.to(self.d.dtype) @ self.d).to(y.dtype)
-
-    def write(self, x: Tensor, y: Tensor, spans: Sequence[Span], out: Tensor) -> None:  # noqa: D102
-        _write_sum(y, x.to(self.d.dtype), self.d, out)
 
     def delta(self) -> Tensor:  # noqa: D102
         return self.d
@@ -262,7 +251,7 @@ class Slots(Patch):
         return self.source_site
 
     def __call__(self, x: Tensor, y: Tensor, spans: Sequence[Span]) -> Tensor:  # noqa: D102
-        act, x = activation(self.activation), x.to(self.k.dtype)
+        act, x = ACT2FN[self.activation], x.to(self.k.dtype)
         inner: Tensor = act(x @ self.k) if self.g is None else act(x @ self.g) * (x @ self.k)
         return y + (inner @ self.v).to(y.dtype)
 
@@ -270,14 +259,6 @@ class Slots(Patch):
 DIFFERENCES = 1 << 24
 """Most differences held at once when keys are looked up (64 MB in float32)."""
 KINDS: dict[str, type[Patch]] = {patch.kind: patch for patch in (LowRank, Dense, Codebook, Slots)}
-
-
-def _write_sum(y: Tensor, left: Tensor, right: Tensor, out: Tensor) -> None:
-    """Write y + left right to `out`, in one go where all are of one type."""
-    if y.dtype == right.dtype:
-        torch.addmm(y, left, right, out=out)
-    else:
-        torch.add(y, (left @ right).to(y.dtype), out=out)
 
 
 def distances(queries: Tensor, keys: Tensor) -> Tensor:

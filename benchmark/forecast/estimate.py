@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 from instructedit.editors import Context, Cost, EditRequest, Sketch, TrainingConfig
 from instructedit.editors.cost import FLOAT
-from instructedit.editors.engine.weights import paged
 from instructedit.editors.models.loading import DTYPES
 
 from ..run.trainings import Training
@@ -27,7 +26,6 @@ class Estimate:
 
     Attributes:
         weights: Memory of the model's weights.
-        spaced: Memory of those that are laid anew (`space_rows`), beside the file that they were read from.
         edits: Edits that are made together.
     """
 
@@ -35,8 +33,6 @@ class Estimate:
         self.found, self.config, self.sketch, self.machine = found, found.config, sketch, machine
         self.itemsize = DTYPES[self.config.dtype].itemsize
         self.weights = sketch.parameters * self.itemsize
-        plain = machine.kind == "cpu" and self.itemsize == FLOAT
-        self.spaced = FLOAT * sum(module.weight.numel() for module in paged(sketch.structure.blocks)) if plain else 0
         self.counts = {task: len(cases) for task, cases in found.cases.items()}
         self.samples = {task: choose(cases, SAMPLE) for task, cases in found.cases.items()}
         self.chunk = min(self.config.chunk, max(self.counts.values(), default=1))
@@ -100,7 +96,7 @@ class Estimate:
         share, pack = self.sketch.share(cost.first_block), within(load * count, self.pack)
         tokens = load.tokens * count
         own = cost.edit_bytes * self.edits + cost.edit_token_bytes * tokens
-        base = self._base([cost]).of_texts(load.tokens, load.scored) * min(self.edits * cost.remembered, most)
+        base = self._base([cost]).token * load.tokens * min(self.edits * cost.remembered, most)
         passing = Need(own, base) + memory.passing(self.passes, held, share, pack)
         finished = Need((asked - count) * (cost.patch_bytes + cost.token_bytes * load.tokens))
         return finished + max(passing, Need(cost.network_token_bytes * tokens), key=lambda need: need.total)
@@ -204,6 +200,6 @@ class Estimate:
         judged = within(load.outer * together, self.pack)
         share = 0.0 if cost.first_block is None else self.sketch.share(cost.first_block)
         steps = together * (cost.edit_bytes + cost.step_token_bytes * load.edit.tokens)
-        base = self._base([cost]).of_texts(load.outer.tokens, load.outer.scored) * together
+        base = self._base([cost]).token * load.outer.tokens * together
         passing = memory.passing(self.passes, judged, share, judged)
         return Need(cost.training_bytes + cost.network_bytes + steps, base) + passing

@@ -118,7 +118,7 @@ def forecast(found: Outline, sketch: Sketch, machine: Machine, root: Path, seen:
     published = any(data.source == PUBLISHED for data in found.data)
     groups = [[row for row in found.rows if row.editor == key] for key in found.config.editors]
     rows, phases, disk, file = [], [], 0.0, 0.0
-    fixed = Need(run.weights + memory.LIBRARIES[machine.kind], run.spaced)
+    fixed = Need(run.weights + memory.LIBRARIES[machine.kind])
     phases.append(Phase("loading the model", fixed))
     for group in groups:
         name = group[0].editor

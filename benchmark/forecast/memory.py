@@ -1,6 +1,6 @@
 """How much memory a run takes, in bytes.
 
-Weights, networks, optimisers and edits follow from shapes alone and are exact. Hidden states, fronts, keys and values
+Weights, networks, optimisers and edits follow from shapes alone and are exact. Hidden states, keys and values
 that base passes keep are exact for each token, and texts are counted by the mean of a sample. What passes take, and
 logits, are estimates; their constants were measured by `peaks.py` of the tests, on GPT-2 shapes of 4 blocks of width
 192 and 12 blocks of width 768, one thread, torch 2.13.
@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from instructedit.editors import Cut, Site, Sketch
 from instructedit.editors.cost import FLOAT
-from instructedit.editors.engine.engine import MOSTLY
 from instructedit.editors.models.configuration import experts_per_token, key_width
 
 from .machine import GENERATED
@@ -110,31 +109,16 @@ def _cached(sites: Sequence[Site], fused: int) -> int:
 class Base:
     """What a base pass keeps for replays, in bytes, keys and values aside.
 
-    Where attention puts out more than one tensor, as GPT-J's does before transformers 5.24, fronts are not kept, and it
-    is less.
-
     Attributes:
-        token: Of each token: the hidden states that enter the blocks at which replays start and those behind late
-            edits, and what the fronts of the first put out.
-        read: Of each token that is read besides: what the front of the last block puts out.
+        token: Of each token: the hidden states that enter the blocks at which replays start.
     """
 
     token: float = 0.0
-    read: float = 0.0
 
     @classmethod
     def of(cls, sketch: Sketch, cuts: Iterable[Cut | None], itemsize: int) -> "Base":
         """Work out what is kept for replays from some cuts (None for an edit that patches nothing)."""
-        some = [cut for cut in cuts if cut is not None]
-        fronts = sketch.structure.fronts(some)
-        entered = fronts.keys() | sketch.structure.behind(some)
-        widths = {block: sum(front.values()) for block, front in fronts.items()}
-        read = widths.pop(sketch.depth - 1, 0)
-        return cls((len(entered) * sketch.width + sum(widths.values())) * itemsize, read * itemsize)
-
-    def of_texts(self, tokens: float, read: float) -> float:
-        """Return what is kept of texts; where most tokens are read, the last block treats all."""
-        return tokens * self.token + (read if read < MOSTLY * tokens else tokens) * self.read
+        return cls(len({cut.block for cut in cuts if cut is not None}) * sketch.width * itemsize)
 
 
 def passing(of: Pass, load: EditLoad, share: float, pack: EditLoad) -> Need:
@@ -170,7 +154,7 @@ def reading(
     """
     position = of.vocabulary * itemsize / FLOAT
     logits = 2 * load.kept * of.vocabulary  # log-probabilities in float32, before and after the edit
-    texts = base.of_texts(load.tokens, load.scored) + late * of.cached * load.tokens
+    texts = base.token * load.tokens + late * of.cached * load.tokens
     kinds = [
         (count, tokens, length)
         for count, tokens, length in (
@@ -179,7 +163,7 @@ def reading(
         )
         if count and length
     ]
-    prompts = sum(tokens * of.cached + base.of_texts(tokens, count) + count * position for count, tokens, _ in kinds)
+    prompts = sum(tokens * of.cached + base.token * tokens + count * position for count, tokens, _ in kinds)
     passes = [pack.tokens * of.token + LOGITS * of.vocabulary * pack.scored]
     for count, tokens, length in kinds:
         rows = min(GENERATED, cases * count)

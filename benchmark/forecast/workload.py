@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 from instructedit.editors import CaseError, Context, EditCase, Editor, EditRequest, Encoder, Row, TrainedEditor
-from instructedit.editors.engine.packed_batch import layouts
+from instructedit.editors.engine.packed_batch import batches
 from instructedit.editors.hypernet.objective import outer_rows
 
 from ..results.records import GenerationSpec
@@ -141,8 +141,8 @@ def _outer(
 
 def _tokens(rows: Sequence[Row], owners: Sequence[int] | None = None) -> EditLoad:
     """Return what rows come to in one pass; all are of one edit unless owners are given."""
-    found = list(layouts(rows, owners or [0] * len(rows), sys.maxsize))
-    return EditLoad(sum(len(layout.ids) for layout in found), sum(len(layout.read) for layout in found))
+    found = list(batches(rows, owners or [0] * len(rows), sys.maxsize))
+    return EditLoad(sum(map(len, found)), sum(len(batch.read) for batch in found))
 
 
 def _mean(kind: Callable[..., Load], loads: Sequence[Load]) -> Load:

@@ -239,7 +239,8 @@ class ModelTrial(Record):
     partial: bool
     generation: str
     starts: tuple[int, ...]
-    fronts: bool
+    fronts: bool = False
+    """Of runs before version 1: whether outputs within the first patched block were cached."""
     late: bool
     sites: dict[str, int]
     """Number of sites by part."""

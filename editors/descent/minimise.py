@@ -12,10 +12,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ..activations import differentiated_once
 from ..edits import Edits
+from ..engine.engine import BasePass
 from ..engine.model import LanguageModel
-from ..engine.passes import BasePass
 from ..models.tokens import Row
 from ..seeds import seed_of
 from .variables import Variables
@@ -131,7 +130,7 @@ def minimise(
 
     for step in range(descent.steps):
         turn, ran = step % len(batches), moving
-        with torch.enable_grad(), differentiated_once():
+        with torch.enable_grad():
             losses = evaluate(turn, ran)
             moving = []
             for edit in ran:
@@ -149,7 +148,7 @@ def minimise(
             variables[edit].step()
             progress[edit].steps += 1
         if moving != ran:
-            batches[turn].base.layouts.clear()  # they hold the hidden states of the edits that stopped
+            batches[turn].base.batches.clear()  # they hold the hidden states of the edits that stopped
     # losses so far are from before the last step, and with several batches from several steps
     if last := moving if len(batches) == 1 else list(range(len(variables))):
         with torch.no_grad():

@@ -1,15 +1,13 @@
-"""Attention among the tokens of packed rows.
+"""Attention within the sequences of a packed batch.
 
-Maps, norms and activations treat each token by itself, so a pass holds its tokens as one list: each once, without
-padding, whatever rows they belong to. Only attention has to know which tokens make up a row. In transformers a model's
-attention function can be chosen by name (as vLLM does); the function registered here looks up each row's keys by
-number, pads them within attention alone, and is told by the pass what they are.
+Linear layers, norms and activations treat each token by itself, so a packed batch is one list of tokens, unpadded. Only
+attention has to know which tokens form a sequence. transformers selects a model's attention function by name, as vLLM
+does; the function registered here gathers the keys of each sequence by index and pads within attention alone.
 
-It computes what transformers' `sdpa` and `eager` functions do: scaling, grouped heads, sliding windows and soft caps
-included. Models whose attention has no such function are run with a mask instead; see `engine.packing_of`.
+It computes what transformers' `sdpa` and `eager` functions do, with scaling, grouped heads, sliding windows and soft
+caps. Models that do not support custom attention functions are run with a mask instead; see `runner.Ways`.
 """
 
-import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -22,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers.modeling_utils import AttentionInterface
 
-from .pieces import integers
+from .packed_batch import Queries, integers
 
 NAME = "instructedit_rows"
 
@@ -32,7 +30,7 @@ Keys = dict[nn.Module, tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """What a layer's attention computes besides q k v: factor of the scores, reach backwards, soft cap."""
+    """How a layer computes scores: factor, sliding window (tokens), soft cap."""
 
     factor: float | None
     window: int | None
@@ -40,26 +38,19 @@ class Scale:
 
 
 class Attention(Protocol):
-    """What a pass puts in place of a model's attention."""
+    """What a pass uses in place of a model's attention."""
 
     def __call__(self, module: nn.Module, q: Tensor, k: Tensor, v: Tensor, scale: Scale) -> Tensor:
-        """Return what the queries find.
+        """Return the attention output, [tokens, heads, head width].
 
         Args:
             module: The layer's attention.
             q: Queries of the pass's tokens, [tokens, heads, head width].
             k: Their keys, [tokens, key heads, head width].
-            v: Their values, likewise.
-            scale: How scores are made.
-
-        Returns:
-            [tokens, heads, head width].
+            v: Their values, [tokens, key heads, head width].
+            scale: How scores are computed.
         """
         ...
-
-
-class KeysReady(Exception):  # noqa: N818 - no error: a block has given its keys and values, and is left
-    """Raised inside a block once its attention has the keys and values that were asked for."""
 
 
 _ACTIVE: ContextVar[Attention] = ContextVar("attention")
@@ -67,7 +58,7 @@ _ACTIVE: ContextVar[Attention] = ContextVar("attention")
 
 @contextmanager
 def attending(configs: Sequence[Any], attention: Attention | None) -> Iterator[None]:
-    """Let models with these configurations attend by `attention`; None leaves them their own."""
+    """Let models with these configurations use `attention` within the context; None leaves them their own."""
     if attention is None:
         yield
         return
@@ -94,125 +85,90 @@ def _attend(
     softcap: float | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """See transformers' attention interface: tensors are [1, heads, tokens, head width]; [1, tokens, ...] goes out."""
+    """Implement transformers' attention interface: [1, heads, tokens, head width] in, [1, tokens, ...] out."""
     q, k, v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
     return _ACTIVE.get()(module, q, k, v, Scale(scaling, sliding_window, softcap))[None], None
 
 
 AttentionInterface.register(NAME, _attend)
 
-
-@dataclass(frozen=True, slots=True)
-class Asking:
-    """One row's part in attention.
-
-    Attributes:
-        queries: Numbers of the tokens that ask.
-        at: Their positions in the row.
-        known: Numbers of the row's first keys, which stand in front of the pass's own.
-        keys: Numbers of the row's other keys.
-    """
-
-    queries: Sequence[int]
-    at: Sequence[int]
-    known: Sequence[int]
-    keys: Sequence[int]
+NEVER = 1 << 30
+"""Position of a padding key: later than every query."""
 
 
-FAR = 1 << 30
-"""Position of a key that is none: behind every token that asks."""
+class _Bucket:
+    """Sequences of similar length, padded to the longest, on one device."""
 
-
-class _Group:
-    """Rows of like length, filled up to the longest.
-
-    Args:
-        rows: The rows.
-    """
-
-    def __init__(self, rows: Sequence[Asking]) -> None:
-        # by numbers of their own: what is not finite in another row would pass a weight of zero, forwards and back
-        self.queries = _filled([row.queries for row in rows])
-        self.known = _filled([row.known for row in rows])
-        self.keys = _filled([row.keys for row in rows])
-        self.at = _filled([row.at for row in rows])
-        front, own = integers(len(row.known) for row in rows), integers(len(row.keys) for row in rows)
-        self.key_at = torch.cat([_places(front, 0), _places(own, front)], dim=1)
-        self.longest = max(len(row.known) + len(row.keys) for row in rows)
+    def __init__(self, sequences: Sequence[Queries], device: torch.device) -> None:
+        # padded by indices of the sequence's own: a weight of zero does not stop another sequence's NaN or infinity
+        self.queries = _padded([own.tokens for own in sequences]).to(device)
+        self.positions = _padded([own.positions for own in sequences]).to(device)
+        self.cached = _padded([own.cached for own in sequences]).to(device)
+        self.keys = _padded([own.keys for own in sequences]).to(device)
+        cached = integers(len(own.cached) for own in sequences)
+        new = integers(len(own.keys) for own in sequences)
+        self.key_positions = torch.cat([_positions(cached, 0), _positions(new, cached[:, None])], dim=1).to(device)
+        self.longest = max(len(own.cached) + len(own.keys) for own in sequences)
         self._masks: dict[int | None, Tensor] = {}
-        self._front: dict[nn.Module, tuple[Tensor, Tensor]] = {}
-
-    def to(self, device: torch.device) -> "_Group":
-        """Return the group on a device."""
-        twin = copy.copy(self)
-        for name in ("queries", "known", "keys", "at", "key_at"):
-            setattr(twin, name, getattr(self, name).to(device))
-        twin._masks, twin._front = {}, {}
-        return twin
+        self._cached: Keys = {}
 
     def mask(self, window: int | None) -> Tensor:
-        """Return who may ask whom, [rows, 1, queries, keys]."""
+        """Return which queries attend to which keys, [sequences, 1, queries, keys]."""
         if window is not None and window >= self.longest:
             window = None
         if window not in self._masks:
-            gap = self.at[:, None, :, None] - self.key_at[:, None, None, :]
+            gap = self.positions[:, None, :, None] - self.key_positions[:, None, None, :]
             self._masks[window] = gap >= 0 if window is None else (gap >= 0) & (gap < window)
         return self._masks[window]
 
-    def rows(self, module: nn.Module, k: Tensor, v: Tensor, frozen: tuple[Tensor, Tensor] | None) -> list[Tensor]:
-        """Return keys and values by row, [rows, keys, key heads, head width] each."""
-        if frozen is None or not self.known.shape[1]:
-            return [k[self.keys], v[self.keys]]
-        if module not in self._front:  # they are the same at every step of an optimiser
-            self._front[module] = frozen[0][self.known], frozen[1][self.known]
-        front = self._front[module]
-        return [torch.cat([front[0], k[self.keys]], dim=1), torch.cat([front[1], v[self.keys]], dim=1)]
+    def keys_and_values(
+        self, module: nn.Module, k: Tensor, v: Tensor, cached: tuple[Tensor, Tensor] | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return keys and values by sequence, [sequences, keys, key heads, head width] each."""
+        if cached is None or not self.cached.shape[1]:
+            return k[self.keys], v[self.keys]
+        if module not in self._cached:  # the same at every step of an optimiser
+            self._cached[module] = cached[0][self.cached], cached[1][self.cached]
+        before = self._cached[module]
+        return torch.cat([before[0], k[self.keys]], dim=1), torch.cat([before[1], v[self.keys]], dim=1)
 
 
-def _filled(rows: Sequence[Sequence[int]]) -> Tensor:
-    """Return rows filled up to the longest, each by its own last number."""
+def _padded(rows: Sequence[Sequence[int]]) -> Tensor:
+    """Return rows of integers as one tensor, each padded by its own last number."""
     longest = max(map(len, rows))
-    filled = ((row, repeat(row[-1] if row else 0, longest - len(row))) for row in rows)
-    return integers(chain.from_iterable(chain.from_iterable(filled))).view(len(rows), longest)
+    padded = ((row, repeat(row[-1] if row else 0, longest - len(row))) for row in rows)
+    return integers(chain.from_iterable(chain.from_iterable(padded))).view(len(rows), longest)
 
 
-def _places(counts: Tensor, first: Tensor | int) -> Tensor:
-    """Return the positions of so many keys in each row, filled up to the most of a row by `FAR`."""
+def _positions(counts: Tensor, first: Tensor | int) -> Tensor:
+    """Return the positions of each sequence's keys, [sequences, keys], padded by `NEVER`."""
     number = torch.arange(int(counts.max()))
-    place = number + (first if isinstance(first, int) else first[:, None])
-    return place.where(number < counts[:, None], FAR)
+    return (number + first).where(number < counts[:, None], NEVER)
 
 
-class Pattern:
-    """Who asks whom: every query token once, in its row.
+class SequenceAttention:
+    """Which tokens attend to which: each query token belongs to one sequence.
 
     Args:
-        asking: The rows; their queries together are 0, 1, 2 and so on.
-        device: Where the pass begins; tensors follow to other devices when asked from there.
+        sequences: The sequences; their query tokens together are 0, 1, 2 and so on.
     """
 
-    def __init__(self, asking: Sequence[Asking], device: torch.device) -> None:
-        buckets: dict[tuple[int, int], list[Asking]] = {}
-        for row in asking:
-            if row.queries:
-                like = (len(row.known) + len(row.keys) - 1).bit_length(), (len(row.queries) - 1).bit_length()
-                buckets.setdefault(like, []).append(row)
-        place, done = [0] * sum(len(row.queries) for row in asking), 0
-        for rows in buckets.values():
-            most = max(len(row.queries) for row in rows)
-            for line, row in enumerate(rows):
-                for column, query in enumerate(row.queries):
-                    place[query] = done + line * most + column
-            done += len(rows) * most
-        self._plain = [_Group(rows) for rows in buckets.values()], integers(place)
-        self._made: dict[torch.device, tuple[list[_Group], Tensor]] = {}
-        self._on(device)
-
-    def _on(self, device: torch.device) -> tuple[list[_Group], Tensor]:
-        if device not in self._made:
-            groups, place = self._plain
-            self._made[device] = [group.to(device) for group in groups], place.to(device)
-        return self._made[device]
+    def __init__(self, sequences: Sequence[Queries]) -> None:
+        buckets: dict[tuple[int, int], list[Queries]] = {}
+        for own in sequences:
+            if own.tokens:
+                lengths = (len(own.cached) + len(own.keys) - 1).bit_length(), (len(own.tokens) - 1).bit_length()
+                buckets.setdefault(lengths, []).append(own)
+        self._sequences = list(buckets.values())
+        place, done = [0] * sum(len(own.tokens) for own in sequences), 0
+        for bucket in self._sequences:
+            longest = max(len(own.tokens) for own in bucket)
+            for line, own in enumerate(bucket):
+                for column, token in enumerate(own.tokens):
+                    place[token] = done + line * longest + column
+            done += len(bucket) * longest
+        self._place = integers(place)
+        self._on: dict[torch.device, tuple[list[_Bucket], Tensor]] = {}
 
     def __call__(
         self,
@@ -221,24 +177,26 @@ class Pattern:
         k: Tensor,
         v: Tensor,
         scale: Scale,
-        frozen: tuple[Tensor, Tensor] | None = None,
+        cached: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
-        """Return what each query finds in its row.
+        """Return the attention output of each query, [queries, heads, head width].
 
         Args:
             module: The layer's attention.
             q: [queries, heads, head width].
-            k: Keys by number, [keys, key heads, head width].
-            v: Values by number, likewise.
-            scale: How scores are made.
-            frozen: Keys and values that stand in front, by number; always the same ones for a module.
+            k: [keys, key heads, head width].
+            v: [keys, key heads, head width].
+            scale: How scores are computed.
+            cached: Keys and values of an earlier pass; always the same ones for a module.
         """
-        groups, place = self._on(q.device)
+        if q.device not in self._on:
+            self._on[q.device] = [_Bucket(own, q.device) for own in self._sequences], self._place.to(q.device)
+        buckets, place = self._on[q.device]
         found = []
-        for group in groups:
-            parts = [q[group.queries], *group.rows(module, k, v, frozen)]
+        for bucket in buckets:
+            parts = q[bucket.queries], *bucket.keys_and_values(module, k, v, cached)
             one, two, three = (part.transpose(1, 2) for part in parts)
-            found.append(scores(one, two, three, group.mask(scale.window), scale).transpose(1, 2).flatten(0, 1))
+            found.append(scores(one, two, three, bucket.mask(scale.window), scale).transpose(1, 2).flatten(0, 1))
         return torch.cat(found)[place] if len(found) > 1 else found[0][place]
 
 
@@ -248,9 +206,9 @@ def scores(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: Scale) -> Tenso
     Args:
         q: [rows, heads, queries, head width].
         k: [rows, key heads, keys, head width]; heads of a group share a key head.
-        v: Likewise.
-        mask: Broadcasts to [rows, heads, queries, keys].
-        scale: Factor and soft cap; the window stands in the mask.
+        v: [rows, key heads, keys, head width].
+        mask: Broadcasts to [rows, heads, queries, keys]; it includes the window.
+        scale: Factor and soft cap.
     """
     if scale.cap is None:
         grouped = q.shape[1] != k.shape[1]
@@ -259,3 +217,62 @@ def scores(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: Scale) -> Tenso
     raw = q @ k.transpose(-1, -2) * (q.shape[-1] ** -0.5 if scale.factor is None else scale.factor)
     capped = scale.cap * torch.tanh(raw / scale.cap)
     return capped.masked_fill(~mask, float("-inf")).softmax(-1, dtype=torch.float32).to(q.dtype) @ v
+
+
+class KeysReady(Exception):  # noqa: N818 - an early stop and no error
+    """Leaves a block once the keys and values of all tokens are computed; raised and caught by `PassAttention`'s users.
+
+    No other way leaves a module of any architecture in its middle. It saves a quarter of the replay of three blocks.
+    """
+
+
+class PassAttention:
+    """Attention of one pass; see `Attention`.
+
+    Args:
+        tokens: Attention of all tokens.
+        read: Attention of the tokens whose logits are read, in a last block that treats no others.
+        cached: Keys and values of an earlier pass, which precede the pass's own.
+        keep: Whether keys and values are kept.
+
+    Attributes:
+        keys: Keys and values, those of `cached` first, if they are kept.
+    """
+
+    def __init__(
+        self, tokens: SequenceAttention, read: SequenceAttention | None, cached: Keys | None, keep: bool
+    ) -> None:
+        self._tokens, self._read, self._cached, self._keep = tokens, read, cached, keep
+        self.keys: Keys = {}
+        self._last: Keys = {}  # of the last block, whose read tokens come in a second call
+        self._done: set[nn.Module] = set()
+        self._keys_only = False
+
+    @contextmanager
+    def keys_only(self) -> Iterator[None]:
+        """Compute keys and values of a block's tokens and leave the block."""
+        self._keys_only = True
+        try:
+            yield
+        except KeysReady:
+            pass
+        finally:
+            self._keys_only = False
+
+    def __call__(self, module: nn.Module, q: Tensor, k: Tensor, v: Tensor, scale: Scale) -> Tensor:
+        """See `Attention`."""
+        cached = None if self._cached is None else self._cached[module]
+        if module in self._last:
+            assert self._read is not None
+            return self._read(module, q, *self._last.pop(module), scale, cached)
+        if module in self._done:
+            raise RuntimeError(f"{type(module).__name__} attends twice in a pass, which packed batches do not support.")
+        self._done.add(module)
+        if self._keep:
+            before = cached or (k[:0], v[:0])
+            # copies: models slice queries, keys and values out of one tensor, which a view would keep alive
+            self.keys[module] = torch.cat([before[0], k]).detach(), torch.cat([before[1], v]).detach()
+        if self._keys_only:
+            self._last[module] = k, v
+            raise KeysReady
+        return self._tokens(module, q, k, v, scale, cached)

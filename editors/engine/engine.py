@@ -1,299 +1,306 @@
-"""Running layouts through a model, many edits at once, and again from the first patched block only.
+"""Full passes, base passes and replays: many edits at once, each sequence under the edit that owns it.
 
-Nothing here knows an architecture:
-
-* Rows are packed into one sequence whose position ids start again at 0 for each row, and attention is told which tokens
-  make a row (`attention.py`). Where a model's attention cannot be told, transformers builds a block-diagonal mask from
-  the position ids; where it does not do that either, each row is a pass of its own.
-* To start in the middle, a view of the model is made in whose list of blocks the first ones pass through what they get.
-  It shares every module with the model and nothing is written to it; the block after them starts from known hidden
-  states (`stage.py`).
-* Behind the last block only some tokens are read. Of the others that block computes keys and values and no more.
+A base pass runs the unedited model once and caches the hidden states that enter the blocks from which replays start. A
+replay runs the same sequences under edits from the first patched block on. Late edits change a sequence from the last
+token of its prompt on only; with cached keys and values their replay runs the tokens from there on.
 """
 
-import inspect
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
 
 import torch
-from torch import Tensor, nn
-from transformers import PreTrainedModel
+from torch import Tensor
 
-from ..models.structure import Structure
+from ..edits import Edits
+from ..models.structure import Cut
 from ..models.tokens import Row
-from .attention import Attention, Keys, attending
-from .block_view import Halt, PassThrough, Rows, Stage
-from .packed_batch import Layout, layouts
-from .pieces import Pieces, integers
-from .prefix_cache import Front, shallow
-
-Packing = Literal["rows", "mask", "single"]
-"""How rows share a pass: by an attention that knows them, by transformers' mask, or not at all."""
-Generation = Literal["cache", "batch", "alone", "recompute"]
-"""How texts are generated: by the decoder of `decoding.py` and its cache, by transformers' `generate` over left-padded
-batches or one row at a time, or by a full forward pass over each text for each token."""
-MASKED = 256
-"""Most tokens of a pass whose rows are told apart by a mask: the trial of a model tries one of this length."""
-MOSTLY = 0.6
-"""Share of tokens that are read above which the last block treats all of them: keys and values cost a quarter of it."""
+from .attention import Attention, Keys
+from .hooks import Segments, patched
+from .packed_batch import PackedBatch, by_row, integers, step_segments
+from .runner import Output, Pass, Runner
 
 
 @dataclass(frozen=True, slots=True)
-class Ways:
-    """Which ways of computing give a model's own numbers; found out by `trial.try_out`.
+class BasePass:
+    """What a pass of the unedited model left.
 
     Attributes:
-        packing: How rows share a pass.
-        partial: Whether the last block may treat only the tokens that are read.
-        generation: How texts are generated.
-        starts: Blocks that a replay may start from; a replay of a later block starts from the last of these before it,
-            or from the embeddings if there is none.
-        fronts: Whether outputs of modules before the first patched one may be kept (`front.py`).
-        late: Whether a replay may start from the end of a prompt, with keys and values of the base pass.
+        rows: The sequences.
+        cuts: Where replays may start.
+        starts: Blocks whose input is cached.
+        keys_from: First block whose keys and values are cached; None if none are.
+        paths: For each sequence the indices of its tokens in what is cached; sequences share those of common prefixes.
+        hidden: Inputs of the blocks in `starts`, [tokens, width] each.
+        keys: Keys and values, [tokens, key heads, head width] each.
+        batches: The batches of replays, for the next replay of the same sequences under the same owners.
     """
 
-    packing: Packing
-    partial: bool = False
-    generation: Generation = "recompute"
-    starts: tuple[int, ...] = ()
-    fronts: bool = False
-    late: bool = False
-
-
-@dataclass(slots=True)
-class Kept:
-    """What passes leave, their tokens behind one another.
-
-    Attributes:
-        hidden: Hidden states that enter some blocks, by their index.
-        fronts: What the fronts of some of these blocks put out.
-        keys: Keys and values by module.
-        tokens: Number of tokens.
-    """
-
-    hidden: dict[int, Pieces] = field(default_factory=dict)
-    fronts: dict[int, Front] = field(default_factory=dict)
-    keys: dict[nn.Module, list[tuple[Tensor, Tensor]]] = field(default_factory=dict)
-    tokens: int = 0
-
-    def keys_and_values(self) -> Keys:
-        """Return keys and values, [tokens, key heads, head width] each."""
-        for module, parts in self.keys.items():
-            if len(parts) > 1:
-                self.keys[module] = [(torch.cat([k for k, _ in parts]), torch.cat([v for _, v in parts]))]
-        return {module: parts[0] for module, parts in self.keys.items()}
+    rows: tuple[Row, ...]
+    cuts: tuple[Cut, ...]
+    starts: tuple[int, ...]
+    keys_from: int | None
+    paths: list[list[int]] = field(default_factory=list)
+    hidden: dict[int, Tensor] = field(default_factory=dict)
+    keys: Keys = field(default_factory=dict)
+    batches: dict[tuple[object, ...], list[PackedBatch]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
-    """Where a pass starts, and what it knows.
-
-    Attributes:
-        block: First block that is run.
-        states: What enters it, [tokens, width]; None for the embeddings.
-        told: From the numbers of tokens in the base pass, that block, which knows what its front puts out for them; or
-            None where it is not known.
-        frozen: Keys and values in front of the pass's own.
-        behind: What stands behind that block for tokens that do not end a prompt, [tokens, width]; None if the block
-            treats them all.
-    """
-
-    block: int = 0
-    states: Tensor | None = None
-    told: Callable[[tuple[int, ...]], nn.Module | None] = lambda _: None
-    frozen: Keys | None = None
-    behind: Tensor | None = None
-
-
 class Engine:
-    """A model that layouts are run through.
-
-    Args:
-        model: The model.
-        structure: Its blocks.
-        device: Where it begins.
-        limit: Most tokens of a pass.
-        context: Most tokens of a row.
+    """Runs sequences through a model.
 
     Attributes:
-        ways: Which ways of computing are used; until they have been tried, the plainest.
-        repeated: Names of the sites that a pass runs more than once.
-        block_of: Index of the block that a module is part of.
-        named: Names of the arguments of the model's forward.
-        passing: For each block what stands for it in a pass that starts later.
+        runner: Runs single passes.
+        active: An edit that every pass is under, before those it is given; None for the model as it is.
     """
 
-    def __init__(
-        self, model: PreTrainedModel, structure: Structure, device: torch.device, limit: int, context: int
-    ) -> None:
-        self.model, self.structure, self.device = model, structure, device
-        configs = {id(c): c for m in model.modules() if (c := getattr(m, "config", None)) is not None}
-        self._configs: list[Any] = list(configs.values())
-        self.block_of = {part: index for index, block in enumerate(structure.blocks) for part in block.modules()}
-        self._limit, self._context = limit, context
-        self.ways = Ways("single")
-        self.repeated: set[str] = set()
-        # a block that was heard to its end need not be again: it has shown what it writes to, and what it calls twice
-        self._heard: set[tuple[int, tuple[str, ...]]] = set()
-        self.passing = [PassThrough(block) for block in structure.blocks]
-        # only what a model names: what it takes as **kwargs may end in a module that does not know it
-        self.named = inspect.signature(model.forward).parameters.keys()
+    runner: Runner
+    active: Edits | None = None
 
-    @property
-    def packing(self) -> Packing:
-        """How rows share a pass."""
-        return self.ways.packing
+    def forward(
+        self, rows: Sequence[Row], edits: Edits | None = None, owners: Sequence[int | None] | None = None
+    ) -> Iterator[tuple[int, Tensor]]:
+        """Run sequences, each under the edit that owns it.
 
-    @property
-    def limit(self) -> int:
-        """Most tokens of a pass; 1 where each row has its own."""
-        if self.packing == "single":
-            return 1
-        # a mask may be a table of the model's own that is no longer, as GPT-Neo's
-        return self._limit if self.packing == "rows" else min(self._limit, self._context, MASKED)
-
-    def can_pack(self, packing: Packing) -> bool:
-        """Tell whether a way to share passes is worth trying.
-
-        Position ids are needed, and kinds of attention that a row of any length shows: one that picks tokens by a score
-        is like any other as long as a row is short.
+        Yields:
+            Index and logits at the scored positions, [scored, vocabulary], sequence by sequence.
         """
-        kinds = {"full_attention", "sliding_attention"} | ({"chunked_attention"} if packing == "mask" else set())
-        config = self.model.config.get_text_config(decoder=True)
-        known = kinds.issuperset(getattr(config, "layer_types", None) or kinds)
-        told = packing != "rows" or bool(getattr(self.model, "_supports_attention_backend", False))
-        return packing == "single" or ("position_ids" in self.named and known and told)
+        edits = edits or Edits.none(0)
+        owners = owners if owners is not None else [None] * len(rows)
+        for batch, output in self.passes(rows, edits, owners):
+            yield from by_row(batch, output.logits)
 
-    def start_of(self, block: int) -> int | None:
-        """Return the block from which a replay of a block starts; None for the embeddings."""
-        return max((start for start in self.ways.starts if start <= block), default=None)
+    def passes(
+        self, rows: Sequence[Row], edits: Edits, owners: Sequence[int | None], cache_keys: bool = False
+    ) -> Iterator[tuple[PackedBatch, Output]]:
+        """Yield each pass of `forward`."""
+        for batch in self.runner.batches(rows, owners, share=not edits.by_row, whole_prompts=self.whole_prompts(edits)):
+            yield batch, self.run(Pass(batch, cache_keys=cache_keys), edits, owners)
 
-    def layouts(
-        self, rows: Sequence[Row], owners: Sequence[Any], share: bool = True, **options: Any
-    ) -> Iterable[Layout]:
-        """Lay rows out as this model can run them; see `layout.layouts`."""
-        return layouts(rows, owners, self.limit, share=share and self.packing == "rows", **options)
+    def run(self, wanted: Pass, edits: Edits | None = None, owners: Sequence[int | None] = ()) -> Output:
+        """Run one pass under the active edit and the given ones, `owners` as in `forward`."""
+        batch = wanted.batch
+        own = batch.segments([owners[index] for index in batch.rows]) if edits is not None and len(edits) else None
+        with self._patched(batch.segments([0] * len(batch.rows)) if self.active else None, edits, own):
+            return self.runner.run(wanted)
 
-    def run(
-        self,
-        layout: Layout,
-        start: Start = Start(),
-        *,
-        keep: Kept | None = None,
-        keys: Keys | None = None,
-        halt: bool = False,
-        whole: bool = False,
-    ) -> Tensor | None:
-        """Run one layout.
-
-        Args:
-            layout: The tokens.
-            start: Where it starts.
-            keep: Takes hidden states and fronts of the blocks that it has a place for.
-            keys: Takes keys and values of all blocks whose attention is run, those in front included.
-            halt: Whether the pass ends where the last of what `keep` takes was taken. The first that hears the front of
-                that block goes on.
-            whole: Whether the last block treats all tokens, though few are read.
-
-        Returns:
-            Logits of the tokens that are read, [read, vocabulary]; None if the pass was ended before.
-        """
-        keep = keep or Kept()
-        read, last = layout.read, len(self.structure) - 1
-        some = self.packing == "rows" and self.ways.partial and not whole and len(read) < MOSTLY * len(layout.ids)
-        attention = self._attention(layout, start.frozen, keys, some)
-        stages: list[nn.Module] = [*self.passing[: start.block], *list(self.structure.blocks)[start.block :]]
-
-        def stage(index: int) -> Stage:
-            found = stages[index]
-            if not isinstance(found, Stage):
-                found = stages[index] = Stage(found)
-            return found
-
-        def treated(index: int) -> Sequence[int]:
-            return read if some and index == last else range(len(layout.ids))
-
-        if start.states is not None:
-            first, ends = stage(start.block), layout.ends if start.behind is not None else None
-            first.enter = start.states[None]
-            told = start.told(tuple(layout.sources[token] for token in ends or treated(start.block)))
-            if told is not None:
-                first.block, first.attends = told, False
-                if ends and start.behind is not None:
-                    first.read, first.others = integers(ends), start.behind[None]
-        stop = max(keep.hidden, default=None) if halt else None
-        for index, states in keep.hidden.items():
-            stage(index).keep = lambda found, states=states: states.append(found[0].detach())
-            if index in keep.fronts:
-                front = keep.fronts[index]
-                enough = index == stop and (index, front.names) in self._heard
-                stage(index).block = front.listening(len(treated(index)), halt=enough)
-            elif index == stop:
-                stage(index).halt = True
-        wanted = integers(read)  # where it is used there may be another card
-        if some:
-            stage(last).read, stage(last).rows = wanted, attention
-        logits: Tensor | None = None
-        with suppress(Halt):
-            logits = self._logits(layout.ids, layout.positions, attention, stages, wanted)
-        for index, front in keep.fronts.items():
-            front.close([keep.tokens + token for token in treated(index)])
-            if front.usable:
-                self._heard.add((index, front.names))
-        keep.tokens += len(layout.ids)
-        return logits
-
-    def step(self, ids: Sequence[int], positions: Sequence[int], attention: Attention) -> Tensor:
-        """Run tokens whose attention is told otherwise, e.g. one more of each of many rows.
-
-        Returns:
-            Logits of all tokens, [tokens, vocabulary].
-        """
-        return self._logits(ids, positions, attention, list(self.structure.blocks), torch.arange(len(ids)))
-
-    def _logits(
+    def step(
         self,
         ids: Sequence[int],
         positions: Sequence[int],
-        attention: Attention | None,
-        blocks: Sequence[nn.Module],
-        wanted: Tensor,
+        attention: Attention,
+        edits: Edits,
+        owners: Sequence[int | None],
     ) -> Tensor:
-        options: dict[str, Any] = {"use_cache": False, "logits_to_keep": wanted}
-        if self.packing != "single":
-            options["position_ids"] = self._line(positions)
-        with attending(self._configs, attention):
-            view = view_of(self.model, self.structure.blocks_name, blocks)
-            named = {name: value for name, value in options.items() if name in self.named}
-            logits = cast(Tensor, view(input_ids=self._line(ids), **named).logits[0])
-        return logits if len(logits) == len(wanted) else logits[wanted.to(logits.device)]
+        """Run one more token of each of many sequences; return their logits, [tokens, vocabulary]."""
+        every, own = step_segments([0] * len(ids)), step_segments(owners)
+        with self._patched(lambda _: every, edits, lambda _: own):
+            return self.runner.step(ids, positions, attention)
 
-    def _attention(self, layout: Layout, frozen: Keys | None, keys: Keys | None, some: bool) -> Rows | None:
-        if self.packing != "rows":
-            assert frozen is None and keys is None, "keys are known to an attention of rows only"
-            return None
-        return Rows(layout.whole(self.device), layout.reading(self.device) if some else None, frozen, keys)
+    @contextmanager
+    def _patched(self, every: Segments | None, edits: Edits | None, own: Segments | None) -> Iterator[None]:
+        with ExitStack() as stack:
+            if self.active is not None and every is not None:  # first, so that the given edits see its output
+                stack.enter_context(patched(self.runner.model, self.active, every))
+            if edits is not None and own is not None:
+                stack.enter_context(patched(self.runner.model, edits, own))
+            yield
 
-    def _line(self, values: Sequence[int]) -> Tensor:
-        return integers(values)[None].to(self.device)
+    def whole_prompts(self, edits: Edits | None = None) -> bool:
+        """Return whether what happens to a prompt's tokens depends on its end."""
+        return any(found is not None and found.whole_prompts for found in (edits, self.active))
+
+    def base(
+        self, rows: Sequence[Row], cuts: Sequence[Cut], late: int | None = None
+    ) -> tuple[BasePass, Iterator[tuple[int, Tensor]]]:
+        """Run sequences through the unedited model and cache what replays need.
+
+        Args:
+            rows: The sequences; those of one edit next to each other.
+            cuts: Where replays will start.
+            late: First block of late edits (`Edits.late`), whose replays need the keys and values from there on. None
+                for no such edits.
+
+        Returns:
+            The base pass, which is complete once the iterator is exhausted, and an iterator as `forward` gives.
+        """
+        base = self._new_base(rows, cuts, late)
+        return base, self._filled(base, None)
+
+    def base_pass(self, rows: Sequence[Row], cuts: Sequence[Cut], late: int | None = None) -> BasePass:
+        """Return a finished base pass without logits, which stops at the last block that is needed; see `base`."""
+        base = self._new_base(rows, cuts, late)
+        stop = max(base.starts, default=0) if base.keys_from is None else None
+        for _ in self._filled(base, stop):
+            pass
+        return base
+
+    def _new_base(self, rows: Sequence[Row], cuts: Sequence[Cut], late: int | None) -> BasePass:
+        ways = self.runner.ways
+        starts = {start for cut in cuts if (start := self.runner.start_of(cut.block)) is not None}
+        keys_from = late if ways.packing == "rows" and ways.late else None
+        return BasePass(tuple(rows), tuple(cuts), tuple(sorted(starts)), keys_from)
+
+    def _filled(self, base: BasePass, stop: int | None) -> Iterator[tuple[int, Tensor]]:
+        """Run a base pass and fill it; yield logits unless it stops at a block."""
+        batches = list(self.runner.batches(base.rows, [0] * len(base.rows), whole_prompts=self.whole_prompts()))
+        total, first = sum(map(len, batches)), 0
+        for batch in batches:
+            base.paths.extend([first + token for token in path] for path in batch.paths)
+            if base.starts or stop is None:
+                with torch.no_grad():
+                    output = self.run(
+                        Pass(
+                            batch,
+                            stop_at_layer=stop,
+                            cache_hidden=base.starts,
+                            cache_keys=base.keys_from is not None,
+                        )
+                    )
+                self._cache(base, output, first, total)
+                if stop is None:
+                    yield from by_row(batch, output.logits)
+            first += len(batch)
+
+    def _cache(self, base: BasePass, output: Output, first: int, total: int) -> None:
+        """Copy what a pass left into tensors of all tokens."""
+
+        def written(whole: Tensor | None, part: Tensor) -> Tensor:
+            whole = part.new_empty(total, *part.shape[1:]) if whole is None else whole
+            whole[first : first + len(part)] = part
+            return whole
+
+        for block, hidden in output.hidden.items():
+            base.hidden[block] = written(base.hidden.get(block), hidden)
+        for module, (keys, values) in output.keys.items():
+            if base.keys_from is not None and self.runner.block_of[module] >= base.keys_from:
+                before = base.keys.get(module, (None, None))
+                base.keys[module] = written(before[0], keys), written(before[1], values)
+
+    def replay(
+        self, base: BasePass, edits: Edits, owners: Sequence[int | None], among: Sequence[int] | None = None
+    ) -> Iterator[tuple[int, Tensor]]:
+        """Run the base pass's sequences again under their edits, from the first patched block on.
+
+        Where the edits are late and the base pass has keys and values, from the end of each prompt on. Gradients flow
+        to the patches' tensors if they require them.
+
+        Args:
+            base: A finished base pass with a cut at the edits' first block or before it.
+            edits: The edits.
+            owners: For each sequence the index of its edit, or None.
+            among: Indices of the sequences that are run again; all by default.
+
+        Yields:
+            As `forward`. Equal to `forward(rows, edits, owners)` up to rounding.
+
+        Raises:
+            ValueError: If the base pass has no cut at the edits' first block or before it.
+        """
+        if edits.first_block is None:
+            yield from self.forward(base.rows)
+            return
+        for batch, logits in self.replay_passes(base, edits, owners, among):
+            yield from by_row(batch, logits)
+
+    def replay_passes(
+        self, base: BasePass, edits: Edits, owners: Sequence[int | None], among: Sequence[int] | None = None
+    ) -> Iterator[tuple[PackedBatch, Tensor]]:
+        """Yield batch and logits of each pass of `replay`; its graph may be freed before the next."""
+        for batch, output in self.replays(base, edits, owners, among):
+            yield batch, output.logits
+
+    def replays(
+        self,
+        base: BasePass,
+        edits: Edits,
+        owners: Sequence[int | None],
+        among: Sequence[int] | None = None,
+        cache_keys: bool = False,
+    ) -> Iterator[tuple[PackedBatch, Output]]:
+        """Yield each pass of `replay`; keys and values of late edits include those of the base pass."""
+        first = edits.first_block
+        assert first is not None or not base.rows, "edits without patches need no replay"
+        for batch in self.replay_batches(base, edits, owners, among) if base.rows else ():
+            yield batch, self.run(self.restart(base, batch, first or 0, cache_keys=cache_keys), edits, owners)
+
+    def is_late(self, base: BasePass, edits: Edits) -> bool:
+        """Return whether a replay starts at the ends of prompts."""
+        # an active edit may change the tokens of a prompt according to its end
+        if edits.first_block is None or base.keys_from is None or not edits.late or self.whole_prompts():
+            return False
+        start = self._start(base, edits.first_block)
+        return start is not None and base.keys_from <= start
+
+    def _start(self, base: BasePass, block: int) -> int | None:
+        """Return the block from which a base pass is replayed for edits of a block; None for the embeddings."""
+        start = self.runner.start_of(block)
+        if start is None or start in base.starts:
+            return start
+        known = [earlier for earlier in base.starts if earlier < block]
+        if not known:
+            raise ValueError(f"The base pass has blocks {list(base.starts)}, none of which is at or before {block}.")
+        return max(known)
+
+    def restart(
+        self,
+        base: BasePass,
+        batch: PackedBatch,
+        block: int,
+        *,
+        stop_at_layer: int | None = None,
+        cache_keys: bool = False,
+        all_tokens: bool = False,
+    ) -> Pass:
+        """Return the pass of a batch from a block on; the steps of an optimiser start from the same tensor."""
+        start = self._start(base, block)
+
+        def hidden() -> Tensor | None:
+            return None if start is None else base.hidden[start][_index(batch.sources)]
+
+        return Pass(
+            batch,
+            start_at_layer=start or 0,
+            hidden=batch.once(("hidden", start), hidden) if torch.is_grad_enabled() else hidden(),
+            stop_at_layer=stop_at_layer,
+            cached=base.keys if batch.cached else None,
+            cache_keys=cache_keys,
+            all_tokens=all_tokens,
+        )
+
+    def replay_batches(
+        self, base: BasePass, edits: Edits, owners: Sequence[int | None], among: Sequence[int] | None
+    ) -> list[PackedBatch]:
+        """Return the batches of a replay; their sequences have the base pass's indices."""
+        late, options = self.is_late(base, edits), (not edits.by_row, self.whole_prompts(edits))
+        key = tuple(owners), None if among is None else tuple(among), late, *options
+        if key not in base.batches:
+            some = range(len(base.rows)) if among is None else among
+            rows, paths = [base.rows[index] for index in some], [base.paths[index] for index in some]
+            found = self.runner.batches(
+                rows,
+                [owners[index] for index in some],
+                share=options[0],
+                whole_prompts=options[1],
+                paths=paths,
+                starts=[min(row.prompt_end, *row.scored) for row in rows] if late else None,
+                cached=_tokens(base) if late else 0,
+            )
+            base.batches[key] = list(found)
+            for batch in base.batches[key]:
+                batch.rows = [some[index] for index in batch.rows]
+        return base.batches[key]
 
 
-def view_of(model: PreTrainedModel, blocks_name: str, blocks: Sequence[nn.Module]) -> PreTrainedModel:
-    """Return a view of the model with these blocks instead; it shares all other modules with the untouched model.
+def _tokens(base: BasePass) -> int:
+    """Return the number of tokens of a base pass."""
+    return 1 + max(max(path) for path in base.paths)
 
-    Args:
-        model: The model.
-        blocks_name: Dotted name of its list of blocks.
-        blocks: What stands for each of its blocks, all of them: models look up much by a block's index.
-    """
-    view = shallow(model)
-    parent: Any = view
-    *path, last = blocks_name.split(".")
-    for name in path:
-        child = shallow(getattr(parent, name))
-        parent._modules[name] = child
-        parent = child
-    parent._modules[last] = nn.ModuleList(blocks)
-    return cast(PreTrainedModel, view)
+
+def _index(tokens: Sequence[int]) -> slice | Tensor:
+    """Return an index of tokens: a slice, which copies nothing, where they are consecutive."""
+    first = tokens[0]
+    if list(tokens) == list(range(first, first + len(tokens))):
+        return slice(first, first + len(tokens))
+    return integers(tokens)

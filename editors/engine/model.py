@@ -1,9 +1,9 @@
-"""A causal language model as editors and scoring see it: loaded, identified, and asked to encode and to run rows."""
+"""A causal language model for editors and scoring: loading, identity, tokenisation and passes."""
 
 import copy
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -11,40 +11,41 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from ..activations import replace_activations
 from ..edits import Edits
 from ..models.experts import device_of, plain_experts, require_maps, weight_of
 from ..models.loading import Origin, code_of, load
-from ..models.structure import Site, Structure, execution_device
+from ..models.structure import Cut, Site, Structure, execution_device
 from ..models.threads import settle_threads
 from ..models.tokens import Row, encode, encode_prompt, require_offsets
 from ..scripts import Joint
-from .capture import Taps
-from .engine import Engine
+from . import capture
+from .capture import Factors
+from .engine import BasePass, Engine
+from .packed_batch import PackedBatch
+from .runner import Runner
 from .sketch import context_of
 from .trial import Trial, try_out
-from .weights import space_rows
 
 PACK_TOKENS = {"cpu": 512, "cuda": 4096}
-"""Most tokens of a pass.
+"""Maximum number of tokens of a pass.
 
 On one CPU thread, in CPU seconds of a base pass against 512 tokens: 64 cost 1.4 to 1.7 times as much, 128 1.1 to 1.2,
 256 1.0 to 1.1, 384 and 1,024 the same (88 M parameters to 4.5 M). The value for CUDA is not measured yet.
 """
 
 
-class LanguageModel(Taps):
+class LanguageModel:
     """A frozen causal language model with its tokenizer; for one thread at a time.
 
     Args:
-        model: Any decoder-only model of transformers. It is set to evaluation mode, its parameters stop asking for
-            gradients, and its generation settings are cleared of everything but its special tokens; its weights are
-            never written to, though some of GPT-2's are laid anew (`space_rows`).
+        model: Any decoder-only model of transformers. It is set to evaluation mode, its parameters require no
+            gradients, and its generation settings are reduced to its special tokens; its weights are never written to.
         tokenizer: A fast tokenizer.
-        pack_tokens: Most tokens of a packed row; by default measured for the device.
+        pack_tokens: Maximum number of tokens of a packed batch; by default measured for the device.
 
     Attributes:
-        trial: What a short trial of the model found: which ways of computing give its own numbers.
+        engine: Runs passes.
+        trial: Which ways of computing give the model's own numbers.
 
     Raises:
         InputError: If the model is no decoder made of blocks, the tokenizer gives no character offsets, or the trial
@@ -58,8 +59,6 @@ class LanguageModel(Taps):
         require_offsets(tokenizer)
         self.structure = Structure(model)
         self.model = model.eval().requires_grad_(False)
-        replace_activations(self.model)
-        space_rows(self.structure.blocks)
         self.tokenizer = tokenizer
         self.vocabulary = int(self.model.get_input_embeddings().weight.shape[0])
         self.device = execution_device(model.get_input_embeddings())
@@ -71,14 +70,12 @@ class LanguageModel(Taps):
         self.end_ids: tuple[int, ...] = (
             tuple(end) if isinstance(end, list | tuple) else () if end is None else (int(end),)
         )
-        # A model's own file may ask for sampling or a repetition penalty; every editor is read with the same plain
-        # decoder instead.
+        # a model's own file may set sampling or a repetition penalty; all editors are evaluated with plain decoding
         model.generation_config = GenerationConfig(
             bos_token_id=special.bos_token_id, eos_token_id=list(self.end_ids) or None
         )
         limit = pack_tokens or PACK_TOKENS.get(self.device.type, PACK_TOKENS["cuda"])
-        self.engine = Engine(self.model, self.structure, self.device, limit, self.context)
-        self.standing: Edits | None = None
+        self.engine = Engine(Runner(self.model, self.structure, self.device, limit, self.context))
         self._norms: dict[str, float] = {}
         self.trial: Trial = try_out(self)
 
@@ -112,24 +109,24 @@ class LanguageModel(Taps):
             return cls(*loaded)
 
     def edited(self, edits: Edits) -> "LanguageModel":
-        """Return a view of this model as one edit leaves it, to make the next edit on; the weights are shared.
+        """Return a view of this model under one edit, to make the next edit on; the weights are shared.
 
-        Contexts are no part of it: whoever asks puts them in front.
+        The edit's context is not part of it: callers put it before their prompts.
         """
-        assert len(edits) == 1 and self.standing is None, "one edit, on the unedited model"
+        assert len(edits) == 1 and self.engine.active is None, "one edit, on the unedited model"
         view = copy.copy(self)
-        view.standing = edits
+        view.engine = Engine(self.engine.runner, edits)
         return view
 
     @cached_property
     def identity(self) -> str:
-        """Fingerprint of the model when it was first asked for; its weights never change."""
+        """Fingerprint of the model, computed once; its weights never change."""
         return self.fingerprint()
 
     @property
     def pack_tokens(self) -> int:
-        """Most tokens of a pass; 1 where each row has its own."""
-        return self.engine.limit
+        """Maximum number of tokens of a pass; 1 where each sequence has its own."""
+        return self.engine.runner.limit
 
     @property
     def revision(self) -> str | None:
@@ -138,11 +135,11 @@ class LanguageModel(Taps):
 
     @property
     def edit_dtype(self) -> torch.dtype:
-        """Type that edits are computed in: at least float32, because under bfloat16 small steps would round away."""
+        """Dtype that edits are computed in: at least float32, because small steps would round away in bfloat16."""
         return torch.promote_types(self.model.dtype, torch.float32)
 
     def embedding(self) -> Tensor:
-        """Return the weight of the input embedding, [vocabulary, width], from wherever `device_map` keeps it."""
+        """Return the weight of the input embedding, [vocabulary, width], wherever `device_map` keeps it."""
         weight = self.model.get_input_embeddings().weight
         assert isinstance(weight, Tensor)
         if not weight.is_meta:
@@ -151,10 +148,10 @@ class LanguageModel(Taps):
         return _state(self.model)[name]
 
     def sites(self, part: str, blocks: Sequence[int | float]) -> list[Site]:
-        """Return the maps of some blocks that play one part (`parts.py`); see `Structure.block` for what names a block.
+        """Return the sites of one part (`parts.py`) in some blocks; blocks are named as in `Structure.block`.
 
         Raises:
-            InputError: If a block has no such part; it says what the block has.
+            InputError: If a block has no such part; the sentence lists the parts it has.
         """
         return [site for block in blocks for site in self.structure.find(block, part)]
 
@@ -163,20 +160,62 @@ class LanguageModel(Taps):
         return device_of(self.model, site.name)
 
     def encode(self, prompt: str, answer: str, joint: Joint | None = None) -> Row:
-        """Tokenise prompt and answer together; exactly the answer's tokens are scored. See `rows.encode`."""
+        """Tokenise prompt and answer together; exactly the answer's tokens are scored. See `tokens.encode`."""
         return encode(self.tokenizer, prompt, answer, self.context, joint)
 
     def encode_prompt(self, prompt: str, room: int = 1) -> Row:
-        """Tokenise a prompt to be continued; its last position is scored. See `rows.encode_prompt`."""
+        """Tokenise a prompt to be continued; its last position is scored. See `tokens.encode_prompt`."""
         return encode_prompt(self.tokenizer, prompt, self.context, room)
 
+    def forward(
+        self, rows: Sequence[Row], edits: Edits | None = None, owners: Sequence[int | None] | None = None
+    ) -> Iterator[tuple[int, Tensor]]:
+        """See `Engine.forward`."""
+        return self.engine.forward(rows, edits, owners)
+
+    def base(
+        self, rows: Sequence[Row], cuts: Sequence[Cut], late: int | None = None
+    ) -> tuple[BasePass, Iterator[tuple[int, Tensor]]]:
+        """See `Engine.base`."""
+        return self.engine.base(rows, cuts, late)
+
+    def base_pass(self, rows: Sequence[Row], cuts: Sequence[Cut], late: int | None = None) -> BasePass:
+        """See `Engine.base_pass`."""
+        return self.engine.base_pass(rows, cuts, late)
+
+    def replay(
+        self, base: BasePass, edits: Edits, owners: Sequence[int | None], among: Sequence[int] | None = None
+    ) -> Iterator[tuple[int, Tensor]]:
+        """See `Engine.replay`."""
+        return self.engine.replay(base, edits, owners, among)
+
+    def replay_passes(
+        self, base: BasePass, edits: Edits, owners: Sequence[int | None], among: Sequence[int] | None = None
+    ) -> Iterator[tuple[PackedBatch, Tensor]]:
+        """See `Engine.replay_passes`."""
+        return self.engine.replay_passes(base, edits, owners, among)
+
+    def inputs(self, base: BasePass, site: Site) -> list[Tensor]:
+        """See `capture.inputs`."""
+        return capture.inputs(self.engine, base, site)
+
+    def capture(
+        self, rows: Sequence[Row], sites: Sequence[Site], loss: Callable[[int, Tensor], Tensor]
+    ) -> dict[str, Factors]:
+        """See `capture.capture`."""
+        return capture.capture(self.engine, rows, sites, loss)
+
+    def reached(self, base: BasePass, edits: Edits, owners: Sequence[int | None]) -> list[int]:
+        """See `capture.reached`."""
+        return capture.reached(self.engine, base, edits, owners)
+
     def output(self, site: Site, x: Tensor) -> Tensor:
-        """Return what a site makes of x [..., d_in]."""
+        """Return the output of a site for x [..., d_in]."""
         with torch.no_grad():
             return self.model.get_submodule(site.name)(x)  # type: ignore[no-any-return]
 
     def weight_norm(self, site: str) -> float:
-        """Return the Frobenius norm of the unedited weight of a map, which is named as in a patch."""
+        """Return the Frobenius norm of a site's unedited weight; `site` is named as in a patch."""
         if site not in self._norms:
             weight = weight_of(self.model, site).value
             weights = {f"{site}.weight": weight} if not weight.is_meta else _state(self.model)
@@ -189,7 +228,7 @@ class LanguageModel(Taps):
         return self._norms[site]
 
     def fingerprint(self) -> str:
-        """Return the sha256 over the configuration, and over names, shapes, types and bytes of all weights by name."""
+        """Return the sha256 over the configuration, and over names, shapes, dtypes and bytes of all weights."""
         digest = hashlib.sha256(_configuration(self.model, self.end_ids).encode())
         for name, tensor in sorted(_state(self.model).items()):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
@@ -203,7 +242,7 @@ class LanguageModel(Taps):
 
 
 def _configuration(model: PreTrainedModel, end_ids: tuple[int, ...]) -> str:
-    """Return what besides the weights decides what a model computes: heads, norms, rotations, end tokens, own code."""
+    """Return what else determines the model's output: heads, norms, rotations, end tokens, own code."""
     origin = {"_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures"}
     settings = {key: value for key, value in model.config.to_dict().items() if key not in origin}
     code = code_of(model)

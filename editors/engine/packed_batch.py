@@ -1,29 +1,30 @@
-"""What a pass computes: which tokens of which rows, each once.
+"""Packed batches: the tokens of many sequences in one pass, each token once.
 
-Two rows that begin alike, under the same edit, have the same hidden states there; such tokens are computed once. What
-stands behind a row's last scored position is never read and not computed. Of a row that an edit changes from the end of
-its prompt only, the tokens in front are known from the unedited model.
+Sequences with a common prefix under the same edit have the same hidden states there; these tokens are computed once.
+Tokens after a sequence's last scored position are not computed. Where an edit changes a sequence from the end of its
+prompt on only, the tokens before it are taken from the unedited model's pass.
 """
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from array import array
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
+from torch import Tensor
 
 from ..models.tokens import Row
 from ..patches import Span
-from .attention import Asking, Pattern
 
 T = TypeVar("T")
 
-COPIES = 8
-"""Most keys of all rows of a pass, as a multiple of its most tokens: what bounds the memory of attention."""
+KEYS_PER_TOKEN = 8
+"""Maximum number of keys of all sequences of a batch, per token of its limit: it bounds the memory of attention."""
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Neighbouring tokens of one edit in a pass: tokens [start, stop), with the rows in it."""
+    """Consecutive tokens [start, stop) of one edit in a batch, with the sequences in it."""
 
     edit: int
     start: int
@@ -31,33 +32,36 @@ class Segment:
     spans: tuple[Span, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
-    """Hidden states that are known from a base pass.
+class Queries(NamedTuple):
+    """The part of one sequence in a batch's attention.
 
     Attributes:
-        paths: For each row the numbers of its tokens in the base pass.
-        starts: For each row the first position that is computed again; 0 for all of it.
+        tokens: Indices of its query tokens.
+        positions: Their positions in the sequence.
+        cached: Indices of its first keys in an earlier pass.
+        keys: Indices of its other keys in the batch.
     """
 
-    paths: Sequence[Sequence[int]]
-    starts: Sequence[int]
+    tokens: Sequence[int]
+    positions: Sequence[int]
+    cached: Sequence[int]
+    keys: Sequence[int]
 
 
 @dataclass(slots=True)
-class Layout:
+class PackedBatch:
     """The tokens of one pass.
 
     Attributes:
-        rows: Indices of the rows.
+        rows: Indices of the sequences.
         ids: Token ids, [tokens].
-        positions: Position of each token in its row.
-        sources: Where hidden states are known: the number of each token in the base pass.
-        paths: For each row the numbers of its keys: of this pass's tokens behind those of the base pass, if any.
-        own: For each row the numbers and positions of the tokens that it was the first to need.
-        scored: For each row the tokens at its scored positions.
-        prompts: For each row the place of its last prompt token, if it is the first to need it.
-        shared: Number of keys that stand in front of this pass's own.
+        positions: Position of each token in its sequence.
+        sources: Index of each token in the base pass; empty without one.
+        paths: For each sequence the indices of its keys: those of the base pass, then, from `cached` on, the batch's.
+        own: For each sequence the indices of the tokens that no earlier sequence has.
+        scored: For each sequence the tokens at its scored positions.
+        prompt_ends: For each sequence its last prompt token; None if an earlier sequence has it.
+        cached: Number of keys of the base pass that precede the batch's own.
     """
 
     rows: list[int] = field(default_factory=list)
@@ -67,176 +71,195 @@ class Layout:
     paths: list[list[int]] = field(default_factory=list)
     own: list[range] = field(default_factory=list)
     scored: list[list[int]] = field(default_factory=list)
-    prompts: list[int | None] = field(default_factory=list)
-    shared: int = 0
-    _index: dict[Hashable, int] = field(default_factory=dict)
+    prompt_ends: list[int | None] = field(default_factory=list)
+    cached: int = 0
+    _children: dict[tuple[Hashable, int, bool], int] = field(default_factory=dict)
     _made: dict[Hashable, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.ids)
 
     @property
     def read(self) -> list[int]:
-        """Tokens whose logits are wanted, each once, in order."""
+        """Tokens whose logits are read, each once, in order."""
         return self.once("read", lambda: sorted({token for tokens in self.scored for token in tokens}))
 
-    @property
-    def ends(self) -> list[int] | None:
-        """Tokens that end a prompt, in order; None if a module could not tell them from others by their number."""
-        found = sorted({token for token in self.prompts if token is not None})
-        alike = [tokens for tokens in (self.read, list(range(len(self.ids)))) if len(tokens) == len(found)]
-        return None if any(tokens != found for tokens in alike) else found
-
     def once(self, key: Hashable, make: Callable[[], T]) -> T:
-        """Return what is made once; a layout is run again at every step of an optimiser."""
+        """Return what `make` returned the first time; a batch is run again at every step of an optimiser."""
         if key not in self._made:
             self._made[key] = make()
         found: T = self._made[key]
         return found
 
-    def walk(self, row: Row, root: Hashable, start: int) -> tuple[list[int], list[Hashable]]:
-        """Return the tokens of a row that are there already, from `start` on, and the keys of those that are not."""
-        there: list[int] = []
-        keys: list[Hashable] = []
-        node: Hashable = root
+    def prefix(self, row: Row, root: Hashable, start: int) -> list[int]:
+        """Return the tokens of a sequence, from position `start` on, that earlier sequences have."""
+        found: list[int] = []
+        node = root
         for position in range(start, length(row)):
-            node = (node, row.ids[position], position == row.prompt_end)
-            if not keys and node in self._index:
-                there.append(self._index[node])
-                node = there[-1]  # a number stands for the whole way to it
-            else:
-                keys.append(node)
-                node = len(self.ids) + len(keys) - 1
-        return there, keys
+            token = self._children.get((node, row.ids[position], position == row.prompt_end))
+            if token is None:
+                break
+            found.append(token)
+            node = token
+        return found
 
-    def add(
-        self, index: int, row: Row, start: int, base: Sequence[int], found: tuple[list[int], list[Hashable]]
-    ) -> None:
-        """Add a row that `walk` has looked up.
+    def add(self, index: int, row: Row, root: Hashable, start: int, base: Sequence[int], prefix: Sequence[int]) -> None:
+        """Add a sequence.
 
         Args:
-            index: Index of the row.
-            row: The row.
+            index: Its index.
+            row: The sequence.
+            root: What sequences must have in common to share tokens.
             start: First position that is computed.
-            base: Numbers of the row's tokens in the base pass; empty without one.
-            found: What `walk` returned.
+            base: Indices of its tokens in the base pass; empty without one.
+            prefix: What `prefix` returned.
         """
-        there, keys = found
-        first, begin = len(self.ids), start + len(there)
-        self._index.update((key, first + number) for number, key in enumerate(keys))
-        own = range(first, first + len(keys))
+        begin, stop, first = start + len(prefix), length(row), len(self.ids)
+        own = range(first, first + stop - begin)
+        node = prefix[-1] if prefix else root
+        for position, token in zip(range(begin, stop), own, strict=True):
+            self._children[node, row.ids[position], position == row.prompt_end] = token
+            node = token
+        tokens, end = [*prefix, *own], row.prompt_end - start
         self.rows.append(index)
-        self.ids += row.ids[begin : length(row)]
-        self.positions += range(begin, length(row))
-        self.sources += base[begin : length(row)]
-        tokens = [*there, *own]
-        self.paths.append([*base[:start], *(self.shared + token for token in tokens)])
+        self.ids += row.ids[begin:stop]
+        self.positions += range(begin, stop)
+        self.sources += base[begin:stop]
+        self.paths.append([*base[:start], *(self.cached + token for token in tokens)])
         self.own.append(own)
         self.scored.append([tokens[position - start] for position in row.scored])
-        end = row.prompt_end - start
-        self.prompts.append(tokens[end] if 0 <= end < len(tokens) and tokens[end] >= first else None)
+        self.prompt_ends.append(tokens[end] if len(prefix) <= end < len(tokens) else None)
 
     def segments(self, owners: Sequence[int | None]) -> Callable[[int], list[Segment]]:
-        """Group the neighbouring tokens of one edit; tokens of rows without an owner belong to none.
+        """Group consecutive tokens of one edit.
 
         Args:
-            owners: The edit of each row of the pass, or None.
+            owners: The edit of each sequence of the batch, or None.
 
         Returns:
-            From the number of tokens that a module gets, their segments: all (and padding behind them, as Reformer's),
-            those that end a prompt (`Start.behind`), or behind the last block those that are read.
+            From the number of tokens that a module receives, their segments: of all tokens (and padding after them, as
+            Reformer's), or in the last block of those that are read.
         """
 
         def make() -> dict[int, list[Segment]]:
-            some = [tokens for tokens in (self.ends, self.read) if tokens is not None]
-            return {len(t): self._segments(owners, t) for t in some} | {len(self.ids): self._segments(owners, None)}
+            return {
+                len(self.read): self._segments(owners, self.read),
+                len(self): self._segments(owners, range(len(self))),
+            }
 
         found = self.once(("segments", *owners), make)
-        return lambda tokens: found[min(tokens, len(self.ids))]
+        return lambda tokens: found[min(tokens, len(self))]
 
-    def _segments(self, owners: Sequence[int | None], among: Sequence[int] | None) -> list[Segment]:
-        place = None if among is None else {token: number for number, token in enumerate(among)}
+    def _segments(self, owners: Sequence[int | None], among: Sequence[int]) -> list[Segment]:
+        place = {token: number for number, token in enumerate(among)}
         found: list[Segment] = []
-        for row, own, end, owner in zip(self.rows, self.own, self.prompts, owners, strict=True):
-            tokens = own if place is None else [place[token] for token in own if token in place]
+        for row, own, end, owner in zip(self.rows, self.own, self.prompt_ends, owners, strict=True):
+            tokens = [place[token] for token in own if token in place]
             if owner is None or not tokens:
                 continue
             first, stop = tokens[0], tokens[-1] + 1
-            prompt_end = end if place is None or end is None else place.get(end)
-            start = first
-            spans: tuple[Span, ...] = ()
-            if found and found[-1].edit == owner and found[-1].stop == first:
-                last = found.pop()
-                start, spans = last.start, last.spans
-            span = Span(first - start, stop - start, None if prompt_end is None else prompt_end - start, row)
-            found.append(Segment(owner, start, stop, (*spans, span)))
+            joins = bool(found) and found[-1].edit == owner and found[-1].stop == first
+            last = found.pop() if joins else Segment(owner, first, first, ())
+            prompt_end = None if end is None or end not in place else place[end] - last.start
+            span = Span(first - last.start, stop - last.start, prompt_end, row)
+            found.append(Segment(owner, last.start, stop, (*last.spans, span)))
         return found
 
-    def whole(self, device: torch.device) -> Pattern:
+    def all_queries(self) -> list[Queries]:
         """Return the attention of all tokens."""
+        return [
+            self._queries(own, [self.positions[token] for token in own], path)
+            for own, path in zip(self.own, self.paths, strict=True)
+        ]
 
-        def make() -> Pattern:
-            asked = [(own, [self.positions[token] for token in own]) for own in self.own]
-            return Pattern([self._asking(*q, path) for q, path in zip(asked, self.paths, strict=True)], device)
-
-        return self.once("whole", make)
-
-    def _asking(self, queries: Sequence[int], at: Sequence[int], path: Sequence[int]) -> Asking:
-        front = sum(number < self.shared for number in path)
-        return Asking(queries, at, path[:front], [number - self.shared for number in path[front:]])
-
-    def reading(self, device: torch.device) -> Pattern:
+    def read_queries(self) -> list[Queries]:
         """Return the attention of the tokens that are read, numbered as in `read`."""
-        return self.once("reading", lambda: Pattern(self._readers(), device))
-
-    def _readers(self) -> list[Asking]:
         place = {token: number for number, token in enumerate(self.read)}
-        rows = []
+        found = []
         for tokens, path in zip(self.scored, self.paths, strict=True):
             new = [token for token in dict.fromkeys(tokens) if token in place]
-            rows.append(self._asking([place.pop(t) for t in new], [self.positions[t] for t in new], path))
-        return rows
+            found.append(self._queries([place.pop(t) for t in new], [self.positions[t] for t in new], path))
+        return found
+
+    def _queries(self, tokens: Sequence[int], positions: Sequence[int], path: Sequence[int]) -> Queries:
+        cached = sum(key < self.cached for key in path)
+        return Queries(tokens, positions, path[:cached], [key - self.cached for key in path[cached:]])
 
 
-def length(row: Row) -> int:
-    """Return how many tokens of a row are computed: up to its last scored position."""
-    return max(row.scored, default=len(row) - 1) + 1
-
-
-def layouts(
+def batches(
     rows: Sequence[Row],
     owners: Sequence[Hashable],
     limit: int,
     *,
     share: bool = True,
     whole_prompts: bool = False,
-    known: Known | None = None,
-    shared: int = 0,
-) -> Iterator[Layout]:
-    """Lay rows out in passes of at most `limit` tokens each (a longer row gets one of its own).
+    paths: Sequence[Sequence[int]] | None = None,
+    starts: Sequence[int] | None = None,
+    cached: int = 0,
+) -> Iterator[PackedBatch]:
+    """Pack sequences into batches of at most `limit` tokens each; a longer sequence has one of its own.
 
     Args:
-        rows: The rows; those of one edit next to each other.
-        owners: What tokens of different rows must have in common to be shared, e.g. the edit of each row.
-        limit: Most tokens of a pass.
-        share: Whether rows may share tokens; where they may not, each has all of its own.
-        whole_prompts: Whether rows share nothing but whole prompts, because what happens to a prompt's tokens depends
+        rows: The sequences; those of one edit next to each other.
+        owners: What sequences must have in common to share tokens, e.g. the edit of each.
+        limit: Maximum number of tokens of a batch.
+        share: Whether sequences may share tokens.
+        whole_prompts: Whether they share nothing but whole prompts, because what happens to a prompt's tokens depends
             on its end.
-        known: Hidden states that are known.
-        shared: Number of keys of the base pass that stand in front of a pass's own.
+        paths: For each sequence the indices of its tokens in a base pass, if there is one.
+        starts: For each sequence the first position that is computed; 0 by default.
+        cached: Number of keys of the base pass that precede a batch's own.
     """
-    current = Layout(shared=shared)
+    current = PackedBatch(cached=cached)
     for index, (row, owner) in enumerate(zip(rows, owners, strict=True)):
-        start = known.starts[index] if known else 0
-        base = known.paths[index] if known else ()
-        root: Hashable = (owner, base[start - 1] if start else None)
-        if whole_prompts:
-            root = (root, row.ids[: row.prompt_end + 1], row.prompt_end)
-        if not share:
-            root = (root, index)
-        found = current.walk(row, root, start)
-        keys = sum(map(len, current.paths)) + length(row)  # each row has its own copy of the keys that it shares
-        if current.rows and (len(current.ids) + len(found[1]) > limit or keys > COPIES * limit):
+        start = starts[index] if starts else 0
+        base = paths[index] if paths else ()
+        # tokens are nodes too, so a root is no integer
+        root = (
+            owner,
+            base[start - 1] if start else None,
+            row.ids[: row.prompt_end + 1] if whole_prompts else None,
+            None if share else index,
+        )
+        prefix = current.prefix(row, root, start)
+        tokens = len(current) + length(row) - start - len(prefix)
+        keys = sum(map(len, current.paths)) + length(row)  # attention copies shared keys for each sequence
+        if current.rows and (tokens > limit or keys > KEYS_PER_TOKEN * limit):
             yield current
-            current = Layout(shared=shared)
-            found = current.walk(row, root, start)
-        current.add(index, row, start, base, found)
+            current, prefix = PackedBatch(cached=cached), []
+        current.add(index, row, root, start, base, prefix)
     if current.rows:
         yield current
+
+
+def length(row: Row) -> int:
+    """Return how many tokens of a sequence are computed: up to its last scored position."""
+    return max(row.scored, default=len(row) - 1) + 1
+
+
+def by_row(batch: PackedBatch, logits: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Yield the index and the logits [scored, vocabulary] of each sequence, from those of the tokens that are read."""
+    if [token for tokens in batch.scored for token in tokens] == batch.read:
+        # split and not slices: the gradient of a slice is as large as the whole tensor
+        yield from zip(batch.rows, logits.split([len(tokens) for tokens in batch.scored]), strict=True)
+        return
+    place = {token: number for number, token in enumerate(batch.read)}
+    for index, tokens in zip(batch.rows, batch.scored, strict=True):
+        yield index, logits[[place[token] for token in tokens]]
+
+
+def step_segments(owners: Sequence[int | None]) -> list[Segment]:
+    """Return the segments of a decoding step: one token of each sequence, none of which is in a prompt."""
+    found: list[Segment] = []
+    for token, owner in enumerate(owners):
+        if owner is None:
+            continue
+        start = found.pop().start if found and found[-1].edit == owner and found[-1].stop == token else token
+        found.append(Segment(owner, start, token + 1, (Span(0, 1, None),)))
+    return found
+
+
+def integers(values: Iterable[int]) -> Tensor:
+    """Return integers as a tensor on the CPU, in an eighth of the time of `torch.tensor`."""
+    flat = array("q", values)
+    return torch.frombuffer(flat, dtype=torch.int64) if flat else torch.empty(0, dtype=torch.int64)

@@ -26,8 +26,8 @@ from ..models.structure import Cut
 from ..models.tokens import Row
 from ..patches import Codebook, LowRank
 from .decoding import decode, read_prompts
-from .engine import Generation, Packing, Ways
 from .generation import generate
+from .runner import Generation, Packing, Ways
 
 if TYPE_CHECKING:
     from .model import LanguageModel
@@ -61,7 +61,7 @@ class Trial(Ways):
 
 
 def try_out(model: "LanguageModel") -> Trial:
-    """Try a model and set `model.engine.ways` to what gives its own numbers.
+    """Try a model and set `model.engine.runner.ways` to what gives its own numbers.
 
     Raises:
         InputError: If weights or logits are not finite, tokens have no embedding, a plain forward pass fails, a later
@@ -89,7 +89,7 @@ class _Tried:
 
 class _Trial:
     def __init__(self, model: "LanguageModel") -> None:
-        self.model, self.engine, self.hf = model, model.engine, model.model
+        self.model, self.engine, self.hf = model, model.engine.runner, model.model
         self.kind = type(model.model).__name__
         self.modules = dict(model.model.named_modules())
         self._sites = [site for own in model.structure.sites for site in own if site.name in self.modules]
@@ -111,8 +111,6 @@ class _Trial:
         self._use(Ways(*self._packing(tried)))
         self._use(starts=self._starts(tried))
         own = [one for one in tried if one.block in self.ways.starts]
-        if own and not self._replays(own, [one.cut for one in own], fronts=True):
-            self._use(fronts=False)
         if self.ways.packing != "rows" or tried[middle] not in own or not self._late(tried[middle]):
             self._use(late=False)
         self._use(generation=self._generation(tried[middle]))
@@ -341,9 +339,8 @@ class _Trial:
         last = tried[-1]
         return tuple(block for block in everywhere[: last.block + 1] if self._replays([last], [Cut(block)]))
 
-    def _replays(self, tried: Sequence[_Tried], cuts: Sequence[Cut], fronts: bool = False) -> bool:
+    def _replays(self, tried: Sequence[_Tried], cuts: Sequence[Cut]) -> bool:
         """Tell whether replays after one base pass give the numbers of plain passes, of edited and unedited rows."""
-        self._use(fronts=fronts)
         rows, owners = [self.rows[0], self.rows[2], self.rows[0]], [0, None, None]
         wanted = [logits for one in tried for logits in (one.wanted, self.plain[2], self.plain[0])]
 

@@ -18,12 +18,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ..activations import differentiated_once
 from ..cases import EditCase, EditRequest, Role
 from ..editor import EditorConfig
 from ..edits import Context, Edits
+from ..engine.engine import BasePass
 from ..engine.model import LanguageModel
-from ..engine.passes import BasePass, by_row
+from ..engine.packed_batch import by_row
 from ..errors import CaseError
 from ..models.structure import Cut
 from ..models.tokens import Encoder, Row
@@ -255,10 +255,10 @@ def outer_loss(
     leaves, tensors = _leaves(edits, share != 0)
     losses = Losses(len(edit_of), len({outer.owner for outer in outers if outer.kind == "locality"}))
     texts = Counter(outer.owner for outer in outers if outer.kind == "edit")
-    with torch.set_grad_enabled(share != 0), differentiated_once():
-        for layout, read in model.replay_passes(base, leaves, [edit_of[o.owner] for o in outers]):
+    with torch.set_grad_enabled(share != 0):
+        for batch, read in model.replay_passes(base, leaves, [edit_of[o.owner] for o in outers]):
             terms: list[Tensor] = []
-            for index, logits in by_row(layout, read):
+            for index, logits in by_row(batch, read):
                 outer = outers[index]
                 log_p = logits.to(model.edit_dtype).log_softmax(-1)
                 if outer.kind == "locality":

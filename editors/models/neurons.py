@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.activations import ACT2FN
 
-from ..activations import activation
 from .configuration import activation_name
 from .structure import Site
 
@@ -69,7 +68,7 @@ def _tried(model: PreTrainedModel, ups: Sequence[Site], down: Site, device: torc
     close = CLOSE if seen[0].dtype.itemsize >= 4 else 0.05
     for name in _names(activation_name(model.config)):
         try:
-            act = activation(name)
+            act = ACT2FN[name]
             if any(_near(cast(Tensor, act(a)) * b, h, close) for a, b in _pairs(flat, down.d_in)):
                 return name
         except (RuntimeError, TypeError, NotImplementedError):  # some need kernels or another type

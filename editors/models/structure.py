@@ -63,13 +63,10 @@ class Cut(NamedTuple):
 
     Attributes:
         block: Index of the first patched block.
-        maps: The modules that are patched in it, by dotted name; empty if they are not known, and all of the block has
-            to be run again.
         late: Whether what is patched changes for a prompt's last token and for no other (`Patch.late`).
     """
 
     block: int
-    maps: frozenset[str] = frozenset()
     late: bool = False
 
 
@@ -147,40 +144,6 @@ class Structure:
                 f"{-count} to {count - 1}, or a share of the depth in [0, 1)."
             )
         return resolved
-
-    def front(self, cut: Cut) -> tuple[str, ...]:
-        """Return the modules in front of a block's first patched map, whose outputs patches cannot change.
-
-        They are the children of the block that hold a matrix and none of the MLP's maps, its attention above all, and
-        the ups; the down, too, where no up is patched. Nothing is in front of other maps than the MLP's.
-        """
-        sites, own = self.mlp(cut.block), {site.name for site in self.sites[cut.block]}
-        block, prefix = self.blocks[cut.block], f"{self.blocks_name}.{cut.block}."
-        # as accelerate does, to bring tensors to another card; it is bound to its module and no view can stand for that
-        replaced = any("forward" in vars(module) for module in block.modules())
-        if not cut.maps or replaced or not cut.maps <= {site.name for site in sites}:
-            return ()
-        patched = {site.part for site in sites if site.name in cut.maps}
-        others = [
-            prefix + name
-            for name, child in block.named_children()
-            if not any(site.name == prefix + name or site.name.startswith(f"{prefix}{name}.") for site in sites)
-            and any(parameter.dim() > 1 for parameter in child.parameters())
-            and prefix + name not in own
-        ]
-        return *others, *(site.name for site in sites if site.part == "up" or "up" not in patched)
-
-    def fronts(self, cuts: Iterable["Cut"]) -> dict[int, dict[str, int]]:
-        """Return what a base pass keeps besides hidden states: by block and module of its front, the output's width."""
-        found: dict[int, dict[str, int]] = {}
-        for cut in cuts:
-            maps = {site.name: site.d_out for site in self.sites[cut.block]}
-            found.setdefault(cut.block, {}).update({name: maps.get(name, self.width) for name in self.front(cut)})
-        return found
-
-    def behind(self, cuts: Iterable["Cut"]) -> set[int]:
-        """Return the blocks behind those of late cuts: tokens that no patch changes enter them as they were."""
-        return {cut.block + 1 for cut in cuts if cut.late and cut.block + 1 < len(self)}
 
     def forget(self, sites: Collection[str]) -> None:
         """Leave out some maps, which cannot be edited."""

@@ -270,8 +270,8 @@ class Check:
         structure: Any = model.structure
         every = getattr(structure, "all", None)
         self.blocks = [every(block) for block in range(len(structure))] if every else structure.sites
-        ways: Any = getattr(model.engine, "ways", None)
-        result.packing = str(model.engine.packing)
+        ways: Any = model.engine.runner.ways
+        result.packing = str(model.engine.runner.ways.packing)
         result.generation = str(ways.generation if ways else "cache" if result.packing == "rows" else "batch")
         result.blocks = len(structure)
         for own in self.blocks:

@@ -25,62 +25,31 @@ LLAMA = Sketch.of(
 )
 
 
-def cut(sketch, block, *said):
-    parts = [part for part in said if part != "late"]
-    return Cut(block, frozenset(s.name for part in parts for s in sketch.sites(part, [block])), "late" in said)
-
-
-@pytest.mark.parametrize(
-    ("sketch", "cuts", "token", "read"),
-    [
-        (GPT, [], 0, 0),
-        (GPT, [(1, "up")], 8 + 8 + 32, 0),  # hidden state, attention, up
-        (GPT, [(1, "up", "down")], 8 + 8 + 32, 0),
-        (GPT, [(1, "down")], 8 + 8 + 32 + 8, 0),
-        (GPT, [(1, "up"), (1, "down")], 8 + 8 + 32 + 8, 0),  # once for both
-        (GPT, [(1, "up"), (2, "down")], 48 + 56, 0),
-        (GPT, [(3, "down")], 8, 8 + 32 + 8),  # behind the last block some tokens are read
-        (GPT, [(1, "up", "late")], 48 + 8, 0),  # what enters block 2, too
-        (GPT, [(1, "up", "late"), (2, "down")], 48 + 56, 0),
-        (GPT, [(3, "down", "late")], 8, 48),
-        (GPT, [(1,)], 8, 0),  # no map of an MLP: the block runs again
-        (LLAMA, [(1, "up")], 8 + 8 + 2 * 24, 0),
-    ],
-)
-def test_a_base_pass_keeps_hidden_states_and_fronts(sketch, cuts, token, read):
-    found = Base.of(sketch, [None, *(cut(sketch, *own) for own in cuts)], 2)
-    assert (found.token, found.read) == (2 * token, 2 * read)
-
-
-def test_where_most_tokens_are_read_the_front_of_the_last_block_is_that_of_all():
-    assert Base(3, 5).of_texts(100, 10) == 3 * 100 + 5 * 10
-    assert Base(3, 5).of_texts(100, 80) == 3 * 100 + 5 * 100
+@pytest.mark.parametrize(("blocks", "states"), [((), 0), ((1,), 1), ((1, 1), 1), ((1, 3), 2)])
+def test_a_base_pass_keeps_the_hidden_states_that_enter_patched_blocks(blocks, states):
+    cuts = [None, *(Cut(block, late) for block, late in zip(blocks, (False, True), strict=False))]
+    assert Base.of(GPT, cuts, 2).token == 2 * 8 * states
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("parts", [("up",), ("down",), ("up", "late")])
-def test_what_a_base_pass_is_said_to_keep_is_what_it_keeps(make_language_model, family, parts):
+@pytest.mark.parametrize("late", [False, True])
+def test_what_a_base_pass_is_said_to_keep_is_what_it_keeps(make_language_model, family, late):
     model = make_language_model(family)
     rows, _ = rows_and_owners(model, 2)
-    cuts = [cut(model, block, *parts) for block in (1, 3)]
-    base = model.base_pass(rows, cuts, 0 if "late" in parts else None)
-    tensors = [part for parts in base.kept.hidden.values() for part in parts]
-    for front in base.kept.fronts.values():
-        tensors += [part for parts in front._parts.values() for part in parts]
-    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
-    (layout,) = model.engine.layouts(rows, [0] * len(rows))
-    said = Base.of(Sketch.of(model.model.config), cuts, 4).of_texts(len(layout.ids), len(layout.read))
-    untold = not any(front._parts for front in base.kept.fronts.values())
-    assert sum(storages.values()) == said or (untold and sum(storages.values()) < said)
+    cuts = [Cut(block, late) for block in (1, 3)]
+    base = model.base_pass(rows, cuts, 0 if late else None)
+    kept = sum(tensor.untyped_storage().nbytes() for tensor in base.hidden.values())
+    tokens = 1 + max(map(max, base.paths))
+    assert kept == Base.of(Sketch.of(model.model.config), cuts, 4).token * tokens
 
 
 def test_scoring_keeps_log_probabilities_base_passes_keys_and_values():
     of = Pass(token=1000.0, saved=0.0, cached=7.0, vocabulary=100.0, depth=4)
     load = ScoreLoad(tokens=40, scored=10, kept=2, prompts=3, prompt_tokens=30, texts=1, text_tokens=5)
-    need = memory.reading(of, load, 2, Base(3, 5), 0.5, (6, 8), EditLoad(80, 20), itemsize=2)
+    need = memory.reading(of, load, 2, Base(3), 0.5, (6, 8), EditLoad(80, 20), itemsize=2)
     kept = 2 * 2 * 100  # before and after, in four bytes whatever the weights have
-    texts = 40 * 3 + 10 * 5 + 0.5 * 7 * 40
-    prompts = 30 * (7 + 3) + 3 * (5 + 50) + 5 * (7 + 3) + 1 * (5 + 50)
+    texts = 40 * 3 + 0.5 * 7 * 40
+    prompts = 30 * (7 + 3) + 3 * 50 + 5 * (7 + 3) + 1 * 50
     passed = 80 * 1000 + memory.LOGITS * 100 * 20
     assert need.total == 2 * (kept + texts + prompts) + passed
     none = memory.reading(of, load, 2, Base(), 0.0, (0, 0), EditLoad(80, 20), itemsize=2)
@@ -110,7 +79,7 @@ def test_steps_of_an_optimiser_keep_the_base_pass_of_all_requests(expected, sche
     edits, count = (2, 2) if schedule == "single" else (1, together)
     _, load = run._edit_load(row)
     passed = load.tokens * (0.75 * 4 * run.passes.saved + run.passes.token) + memory.LOGITS * 4 * 16 * load.scored
-    base = load.tokens * 4 * (8 + 8 + 32 + 8)  # hidden state, attention, up, down
+    base = load.tokens * 4 * 8  # the hidden state
     need = run.edit_memory(row, cost)
     assert need.more == pytest.approx(count * passed + 2 * base)
     assert need.exact == edits * 12 * 32 * 8  # D and two moments

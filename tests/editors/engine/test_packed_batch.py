@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from instructedit.editors import Codebook, Cut, Edits, LowRank
-from instructedit.editors.engine.packed_batch import Known, layouts
+from instructedit.editors.engine.packed_batch import KEYS_PER_TOKEN, batches
 from instructedit.editors.models.tokens import Row
 
 from ...conftest import FAMILIES
@@ -17,53 +17,52 @@ def row(ids: str, scored: tuple[int, ...], prompt_end: int) -> Row:
     return Row(tuple(map(ord, ids)), scored, prompt_end)
 
 
-def test_beginnings_are_shared_and_ends_left_out():
+def test_prefixes_are_shared_and_ends_left_out():
     rows = [row("abcXY", (2, 3), 2), row("abcZW", (2, 3), 2), row("abdX", (2,), 2)]
-    (layout,) = layouts(rows, [0, 0, 0], 100)
-    assert "".join(map(chr, layout.ids)) == "abcXZd", "the last token of a row predicts nothing that is read"
-    assert layout.positions == [0, 1, 2, 3, 3, 2]
-    assert layout.paths == [[0, 1, 2, 3], [0, 1, 2, 4], [0, 1, 5]]
-    assert layout.scored == [[2, 3], [2, 4], [5]]
-    assert layout.read == [2, 3, 4, 5]
-    assert layout.prompts == [2, None, 5], "the first row has the prompt that the second shares"
+    (batch,) = batches(rows, [0, 0, 0], 100)
+    assert "".join(map(chr, batch.ids)) == "abcXZd", "the last token of a row predicts nothing that is read"
+    assert batch.positions == [0, 1, 2, 3, 3, 2]
+    assert batch.paths == [[0, 1, 2, 3], [0, 1, 2, 4], [0, 1, 5]]
+    assert batch.scored == [[2, 3], [2, 4], [5]]
+    assert batch.read == [2, 3, 4, 5]
+    assert batch.prompt_ends == [2, None, 5], "the first row has the prompt that the second shares"
 
 
 def test_rows_of_two_edits_share_nothing():
     rows = [row("abX", (1,), 1)] * 2
-    (layout,) = layouts(rows, [0, 1], 100)
-    assert layout.paths == [[0, 1], [2, 3]]
-    segments = layout.segments([0, 1])(4)
+    (batch,) = batches(rows, [0, 1], 100)
+    assert batch.paths == [[0, 1], [2, 3]]
+    segments = batch.segments([0, 1])(4)
     assert [(s.edit, s.start, s.stop, s.spans[0].prompt_end) for s in segments] == [(0, 0, 2, 1), (1, 2, 4, 1)]
-    assert [(s.start, s.stop) for s in layout.segments([0, 1])(2)] == [(0, 1), (1, 2)], "one token of each is read"
+    assert [(s.start, s.stop) for s in batch.segments([0, 1])(2)] == [(0, 1), (1, 2)], "one token of each is read"
 
 
 def test_a_prompt_that_ends_is_not_one_that_goes_on():
     rows = [row("abX", (1,), 1), row("abcX", (2,), 2)]
-    (layout,) = layouts(rows, [0, 0], 100)
-    assert "".join(map(chr, layout.ids)) == "abbc", "a codebook is asked at the first b and not at the second"
+    (batch,) = batches(rows, [0, 0], 100)
+    assert "".join(map(chr, batch.ids)) == "abbc", "a codebook is asked at the first b and not at the second"
 
 
 def test_where_the_prompt_decides_its_tokens_only_whole_prompts_are_shared():
     rows = [row("abX", (1,), 1), row("acX", (1,), 1), row("abY", (1,), 1)]
-    (layout,) = layouts(rows, [0] * 3, 100, whole_prompts=True)
-    assert "".join(map(chr, layout.ids)) == "abac"
-    assert layout.paths == [[0, 1], [2, 3], [0, 1]]
+    (batch,) = batches(rows, [0] * 3, 100, whole_prompts=True)
+    assert "".join(map(chr, batch.ids)) == "abac"
+    assert batch.paths == [[0, 1], [2, 3], [0, 1]]
 
 
-def test_known_tokens_stand_in_front():
+def test_cached_tokens_precede_a_batchs_own():
     rows = [row("abcXYZ", (2, 3, 4), 2), row("abcW", (2,), 2)]
-    (base,) = layouts(rows, [0, 0], 100)
-    known = Known(base.paths, [2, 2])
-    (layout,) = layouts(rows, [0, 0], 100, known=known, shared=len(base.ids))
-    assert "".join(map(chr, layout.ids)) == "cXY"
-    assert layout.sources == [2, 3, 4]
-    assert layout.paths == [[0, 1, 5, 6, 7], [0, 1, 5]]
+    (base,) = batches(rows, [0, 0], 100)
+    (batch,) = batches(rows, [0, 0], 100, paths=base.paths, starts=[2, 2], cached=len(base))
+    assert "".join(map(chr, batch.ids)) == "cXY"
+    assert batch.sources == [2, 3, 4]
+    assert batch.paths == [[0, 1, 5, 6, 7], [0, 1, 5]]
 
 
 def test_a_pass_holds_as_many_tokens_as_it_may():
     rows = [row("abX", (1,), 1), row("cdX", (1,), 1), row("abY", (1,), 1), row("efghX", (3,), 3)]
-    assert [layout.rows for layout in layouts(rows, [0] * 4, 4)] == [[0, 1, 2], [3]]
-    assert [layout.rows for layout in layouts(rows, [0] * 4, 1)] == [[0], [1], [2], [3]], "a longer row has its own"
+    assert [batch.rows for batch in batches(rows, [0] * 4, 4)] == [[0, 1, 2], [3]]
+    assert [batch.rows for batch in batches(rows, [0] * 4, 1)] == [[0], [1], [2], [3]], "a longer row has its own"
 
 
 TEXTS = [
@@ -77,7 +76,7 @@ TEXTS = [
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("block", [1, 3])
-def test_shared_beginnings_give_what_each_row_gives_alone(make_language_model, family, block):
+def test_shared_prefixes_give_what_each_row_gives_alone(make_language_model, family, block):
     model = make_language_model(family)
     rows = [model.encode(*text) for text in TEXTS] * 2
     owners = [0] * 5 + [1] * 5
@@ -162,7 +161,7 @@ def test_which_rows_edits_reach(model):
     assert model.reached(base, Edits(((wide,), ())), owners) == every[:5]
 
 
-def test_what_stands_moves_the_queries_of_a_codebook(model):
+def test_an_active_edit_moves_the_queries_of_a_codebook(model):
     rows = [model.encode(*text) for text in TEXTS]
     book = codebook(model, rows, 2, "up", "last")
     view = model.edited(random_edits(model, "low_rank", 1, 1))
@@ -200,18 +199,18 @@ def test_no_rows_are_no_passes(model):
     assert model.inputs(base, model.sites("up", [1])[0]) == []
 
 
-def test_rows_with_long_beginnings_in_common_are_bounded_by_their_copies_of_keys():
+def test_the_keys_of_rows_with_a_long_common_prefix_are_bounded():
     rows = [row("a" * 50 + chr(200 + n) + "X", (50,), 50) for n in range(30)]
-    passes = list(layouts(rows, [0] * 30, 100))
-    assert max(sum(map(len, layout.paths)) for layout in passes) <= 8 * 100
-    assert [index for layout in passes for index in layout.rows] == list(range(30))
+    passes = list(batches(rows, [0] * 30, 100))
+    assert max(sum(map(len, batch.paths)) for batch in passes) <= KEYS_PER_TOKEN * 100
+    assert [index for batch in passes for index in batch.rows] == list(range(30))
 
 
-def test_a_late_edit_runs_whole_rows_where_what_stands_asks_the_end_of_the_prompt(model):
-    """The late edit moves the query of the standing codebook, and with it the tokens in front."""
+def test_a_late_edit_runs_whole_rows_where_an_active_codebook_queries_the_end_of_the_prompt(model):
+    """The late edit moves the query of the active codebook, and with it the tokens in front."""
     rows = [model.encode(*text) for text in TEXTS]
-    standing, late = codebook(model, rows, 2, "up", "prompt"), codebook(model, rows, 1, "up", "last")
-    view = model.edited(standing)
+    active, late = codebook(model, rows, 2, "up", "prompt"), codebook(model, rows, 1, "up", "last")
+    view = model.edited(active)
     found = dict(view.replay(view.base_pass(rows, [late.cut], late=1), late, [0] * len(rows)))
     wanted = dict(view.forward(rows, late, [0] * len(rows)))
     assert all((found[i] - wanted[i]).abs().max() < 1e-4 * wanted[i].abs().max() for i in wanted)

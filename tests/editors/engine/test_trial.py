@@ -143,7 +143,6 @@ def test_a_common_model_uses_every_way_and_says_nothing(model):
         "partial": True,
         "generation": "cache",
         "starts": (0, 1, 2, 3),
-        "fronts": True,
         "late": True,
         "notes": (),
     }

@@ -1,0 +1,248 @@
+"""One pass of a packed batch through a model, or through some of its blocks.
+
+Nothing here depends on the architecture:
+
+* Sequences share a pass by an attention function that knows them (`attention.py`). Where a model does not support that,
+  transformers builds a block-diagonal mask from position ids that start again at 0 for each sequence. Where it does not
+  do that either, each sequence is a pass of its own.
+* A pass may start at a later block, and stop at an earlier one. A view of the model is made whose list of blocks has
+  pass-throughs in place of the others (`block_view.py`). It shares every module with the model.
+* After the last block only some tokens are read. Of the others that block computes keys and values only.
+"""
+
+import copy
+import inspect
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from ..models.structure import Structure
+from ..models.tokens import Row
+from .attention import Attention, Keys, PassAttention, SequenceAttention, attending
+from .block_view import BlockView, PassThrough
+from .packed_batch import PackedBatch, batches, integers
+
+Packing = Literal["rows", "mask", "single"]
+"""How sequences share a pass: by our attention function, by transformers' mask, or not at all."""
+Generation = Literal["cache", "batch", "alone", "recompute"]
+"""How texts are generated: by the decoder of `decoding.py` and its cache, by transformers' `generate` over left-padded
+batches or one sequence at a time, or by a full forward pass over each text for each token."""
+MASKED = 256
+"""Maximum number of tokens of a pass with transformers' mask: the trial of a model tries one of this length."""
+MOSTLY = 0.6
+"""Fraction of read tokens above which the last block runs all tokens: keys and values cost a quarter of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """Which ways of computing give a model's own numbers; found by `trial.try_out`.
+
+    Attributes:
+        packing: How sequences share a pass.
+        partial: Whether the last block may run only the tokens that are read.
+        generation: How texts are generated.
+        starts: Blocks that a replay may start from; a replay of another block starts from the last of these before it,
+            or from the embeddings if there is none.
+        late: Whether a replay may start from the end of a prompt, with keys and values of the base pass.
+    """
+
+    packing: Packing
+    partial: bool = False
+    generation: Generation = "recompute"
+    starts: tuple[int, ...] = ()
+    late: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """What one pass computes.
+
+    Attributes:
+        batch: The tokens.
+        start_at_layer: First block that is run.
+        hidden: Hidden states that enter it, [tokens, width]; None for the embeddings.
+        stop_at_layer: First block that is not run; None to run all. A pass that stops gives no logits.
+        cached: Keys and values that precede the batch's own.
+        cache_hidden: Blocks whose input is kept.
+        cache_keys: Whether keys and values are kept.
+        all_tokens: Whether the last block runs all tokens, though few are read.
+    """
+
+    batch: PackedBatch
+    start_at_layer: int = 0
+    hidden: Tensor | None = None
+    stop_at_layer: int | None = None
+    cached: Keys | None = None
+    cache_hidden: tuple[int, ...] = ()
+    cache_keys: bool = False
+    all_tokens: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What one pass leaves.
+
+    Attributes:
+        logits: Logits of the tokens that are read, [read, vocabulary]; meaningless if the pass stopped before the end.
+        hidden: Inputs of blocks, [tokens, width], by their index.
+        keys: Keys and values, `cached` first.
+    """
+
+    logits: Tensor
+    hidden: dict[int, Tensor] = field(default_factory=dict)
+    keys: Keys = field(default_factory=dict)
+
+
+class Runner:
+    """Runs passes.
+
+    Args:
+        model: The model.
+        structure: Its blocks.
+        device: Device of its embeddings.
+        limit: Maximum number of tokens of a pass.
+        context: Maximum number of tokens of a sequence.
+
+    Attributes:
+        ways: Which ways of computing are used; the plainest until the model has been tried.
+        repeated: Names of the sites that a pass runs more than once.
+        block_of: Index of the block that a module is part of.
+        named: Names of the arguments of the model's forward.
+        passing: For each block its pass-through.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, structure: Structure, device: torch.device, limit: int, context: int
+    ) -> None:
+        self.model, self.structure, self.device = model, structure, device
+        configs = {id(c): c for m in model.modules() if (c := getattr(m, "config", None)) is not None}
+        self._configs: list[Any] = list(configs.values())
+        self.block_of = {part: index for index, block in enumerate(structure.blocks) for part in block.modules()}
+        self._limit, self._context = limit, context
+        self.ways = Ways("single")
+        self.repeated: set[str] = set()
+        self.passing = [PassThrough(block) for block in structure.blocks]
+        # named arguments only: what a model takes as **kwargs may reach a module that does not accept it
+        self.named = inspect.signature(model.forward).parameters.keys()
+
+    @property
+    def limit(self) -> int:
+        """Maximum number of tokens of a pass; 1 where each sequence has its own."""
+        if self.ways.packing == "single":
+            return 1
+        # a mask may be a table of the model's own that is no longer, as GPT-Neo's
+        return self._limit if self.ways.packing == "rows" else min(self._limit, self._context, MASKED)
+
+    def can_pack(self, packing: Packing) -> bool:
+        """Return whether a way to share passes is worth trying.
+
+        It needs position ids, and kinds of attention that sequences of any length show: one that selects tokens by a
+        score looks like full attention as long as a sequence is short.
+        """
+        kinds = {"full_attention", "sliding_attention"} | ({"chunked_attention"} if packing == "mask" else set())
+        config = self.model.config.get_text_config(decoder=True)
+        known = kinds.issuperset(getattr(config, "layer_types", None) or kinds)
+        supported = packing != "rows" or bool(getattr(self.model, "_supports_attention_backend", False))
+        return packing == "single" or ("position_ids" in self.named and known and supported)
+
+    def start_of(self, block: int) -> int | None:
+        """Return the block from which a replay of a block starts; None for the embeddings."""
+        return max((start for start in self.ways.starts if start <= block), default=None)
+
+    def batches(
+        self, rows: Sequence[Row], owners: Sequence[Any], share: bool = True, **options: Any
+    ) -> Iterator[PackedBatch]:
+        """Pack sequences as this model can run them; see `packed_batch.batches`."""
+        return batches(rows, owners, self.limit, share=share and self.ways.packing == "rows", **options)
+
+    def run(self, wanted: Pass) -> Output:
+        """Run one pass."""
+        batch, count = wanted.batch, len(self.structure)
+        stop = count if wanted.stop_at_layer is None else wanted.stop_at_layer
+        # who stops is not interested in the logits, but models compute those of one token at least
+        read = integers(batch.read if stop == count else [0])
+        few = len(batch.read) < MOSTLY * len(batch) and not wanted.all_tokens and stop == count
+        partial = few and self.ways.partial and self.ways.packing == "rows"
+        attention = self._attention(wanted, partial)
+        hidden: dict[int, Tensor] = {}
+
+        def view(index: int, block: nn.Module) -> nn.Module:
+            block = block if wanted.start_at_layer <= index < stop else self.passing[index]
+            enters = index == wanted.start_at_layer and wanted.hidden is not None
+            last, keeps = partial and index == count - 1, index in wanted.cache_hidden
+            if not (enters or last or keeps):
+                return block
+            return BlockView(
+                block,
+                index,
+                hidden=wanted.hidden[None] if enters and wanted.hidden is not None else None,
+                cache=hidden if keeps else None,
+                read=read if last else None,
+                attention=attention,
+            )
+
+        blocks = [view(index, block) for index, block in enumerate(self.structure.blocks)]
+        logits = self._logits(batch.ids, batch.positions, attention, blocks, read)
+        return Output(logits, hidden, {} if attention is None else attention.keys)
+
+    def step(self, ids: Sequence[int], positions: Sequence[int], attention: Attention) -> Tensor:
+        """Run one more token of each of many sequences; return their logits, [tokens, vocabulary]."""
+        return self._logits(ids, positions, attention, list(self.structure.blocks), torch.arange(len(ids)))
+
+    def _logits(
+        self,
+        ids: Sequence[int],
+        positions: Sequence[int],
+        attention: Attention | None,
+        blocks: Sequence[nn.Module],
+        read: Tensor,
+    ) -> Tensor:
+        options: dict[str, Any] = {"use_cache": False, "logits_to_keep": read}
+        if self.ways.packing != "single":
+            options["position_ids"] = integers(positions)[None].to(self.device)
+        named = {name: value for name, value in options.items() if name in self.named}
+        view = view_of(self.model, self.structure.blocks_name, blocks)
+        with attending(self._configs, attention):
+            logits = cast(Tensor, view(input_ids=integers(ids)[None].to(self.device), **named).logits[0])
+        return logits if len(logits) == len(read) else logits[read.to(logits.device)]
+
+    def _attention(self, wanted: Pass, partial: bool) -> PassAttention | None:
+        if self.ways.packing != "rows":
+            assert wanted.cached is None and not wanted.cache_keys, "keys are known to our attention function only"
+            return None
+        batch = wanted.batch
+        tokens = batch.once("attention", lambda: SequenceAttention(batch.all_queries()))
+        read = batch.once("read attention", lambda: SequenceAttention(batch.read_queries())) if partial else None
+        return PassAttention(tokens, read, wanted.cached, wanted.cache_keys)
+
+
+def view_of(model: PreTrainedModel, blocks_name: str, blocks: Sequence[nn.Module]) -> PreTrainedModel:
+    """Return a view of the model with other blocks; it shares all other modules with the model.
+
+    Args:
+        model: The model.
+        blocks_name: Dotted name of its list of blocks.
+        blocks: One for each of its blocks: models look up much by a block's index.
+    """
+    view = _shallow(model)
+    parent: Any = view
+    *path, last = blocks_name.split(".")
+    for name in path:
+        child = _shallow(getattr(parent, name))
+        parent._modules[name] = child
+        parent = child
+    parent._modules[last] = nn.ModuleList(blocks)
+    return cast(PreTrainedModel, view)
+
+
+def _shallow(module: Any) -> Any:
+    """Return a module that shares parameters, hooks and children with another, and whose children can be replaced."""
+    twin = copy.copy(module)
+    twin.__dict__["_modules"] = dict(module._modules)
+    # accelerate binds a dispatched model's forward to the original; its leaves keep theirs
+    twin.__dict__.pop("forward", None)
+    return twin
