@@ -9,7 +9,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from instructedit.benchmark.run.exhausted import is_exhausted, reason
+from instructedit.benchmark.run.out_of_memory import is_exhausted, reason
 from instructedit.editors.errors import InputError
 from instructedit.editors.models.threads import use_threads
 

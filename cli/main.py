@@ -86,9 +86,10 @@ def run(
     """Train and run editors and write results, a summary and a report. Started again, it goes on where it stopped."""
     from rich.console import Console
 
-    from instructedit.benchmark.forecast.preflight import Place, draw, lines, refuse, room
+    from instructedit.benchmark.forecast.machine import Place, free
+    from instructedit.benchmark.forecast.report import draw, lines, refuse
     from instructedit.benchmark.results.records import RunSummary, read_record
-    from instructedit.benchmark.run.suite import check_all, run_suite
+    from instructedit.benchmark.run.suite import plan_suite, run_suite
     from instructedit.benchmark.setup.config import read_suite
     from instructedit.reports.tables.write import render_terminal, write_report
 
@@ -113,27 +114,27 @@ def run(
     def tell(text: str) -> None:
         typer.echo(text, err=True)
 
-    suite, checked = check_all(suite, preset, tell, place=place, local=dry_run)
-    there, kinds = room(place), tuple(checked.values())
+    forecasts = plan_suite(suite, preset, tell, place=place, local=dry_run)
+    there, kinds = free(place), tuple(forecasts.values())
     if dry_run:
         repeats = Counter(run.label for run in suite)
         for found in kinds:
             draw(found, repeats[found.label], there, Console())
         typer.echo("")
-        for note in dict.fromkeys(note for found in kinds for note in found.data):
+        for note in dict.fromkeys(note for found in kinds for note in found.data_notes):
             typer.echo(f"data: {note}")
     for note in dict.fromkeys(note for found in kinds for note in found.notes):
         typer.echo(f"note: {note}", err=not dry_run)
-    for line in lines(kinds, len(suite), there):
+    for line in lines(kinds, there):
         typer.echo(line, err=not dry_run)
     if dry_run:
-        if any(found.forecast.published for found in kinds):
+        if any(found.published for found in kinds):
             typer.echo("The data are not here; published sizes stand for them.")
         try:
             refuse(kinds, place, there)
         except InputError as error:
             typer.echo(f"It would be refused. {error}")
-        if lacking := dict.fromkeys(found.lacks for found in kinds if found.lacks is not None):
+        if lacking := dict.fromkeys(found.sketch.lacks for found in kinds if found.sketch.lacks is not None):
             raise InputError(f"It would be refused. {' '.join(lacking)}")
         return
     refuse(kinds, place, there)
@@ -145,12 +146,9 @@ def run(
 
     folders = run_suite(
         suite,
-        preset,
-        out,
-        checkpoints=checkpoints,
+        forecasts,
+        place,
         command=sys.argv,
-        device=device,
-        device_map=device_map,
         report=tell,
         finished=finished,
         progress=True,

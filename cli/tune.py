@@ -51,26 +51,27 @@ def tune(
     """
     from rich.console import Console
 
-    from instructedit.benchmark.forecast.preflight import Place, sketch_of
+    from instructedit.benchmark.forecast.forecast import sketch_of
     from instructedit.benchmark.results.records import read_record
     from instructedit.benchmark.results.tuning_trail import Trail
-    from instructedit.benchmark.tuning.plan import Wanted, searches
-    from instructedit.benchmark.tuning.tune import Workplace
+    from instructedit.benchmark.tuning.plan import TuneOptions, plan_searches
+    from instructedit.benchmark.tuning.tune import TuneFolder
     from instructedit.benchmark.tuning.tune import tune as run
+    from instructedit.editors.models.devices import check_device
     from instructedit.reports.tables.tuning import draw, write_markdown
 
     quiet_libraries()
-    Place(out, device=device, device_map=device_map)  # refuses a device that is not there
+    check_device(device, device_map)
     asked_for = {"model": model, "data": data, "dtype": dtype, "trust_remote_code": trust_remote_code or None}
     given = {key: value for key, value in asked_for.items() if value is not None}
-    wanted = Wanted(preset, tuple(editor), budget, given, tuple(task) if task else None, limit, seed)
-    asked = searches(wanted)
+    options = TuneOptions(preset, tuple(editor), budget, given, tuple(task) if task else None, limit, seed)
+    asked = plan_searches(options)
     if dry_run:
         for one in asked:
-            if lacks := sketch_of(one.config).lacks:
+            if lacks := sketch_of(one.base.config).lacks:
                 raise InputError(lacks)
             scored = ", ".join(f"{name} {count}" for name, count in one.counts.items())
-            typer.echo(f"{one.row}: {budget} trials on the split {one.config.split} ({scored})")
+            typer.echo(f"{one.row}: {budget} trials on the split {one.base.config.split} ({scored})")
             for number in range(budget):
                 typer.echo(f"  {number:3}  {one.shown(number)}")
         return
@@ -83,6 +84,6 @@ def tune(
         draw(trail, Console())
         typer.echo(f"Trail: {path}, {write_markdown(trail, path.with_suffix('.md'))}")
 
-    place = Workplace(out, Path(preset).stem, sys.argv, tell, progress=True)
-    run(asked, wanted, place, device=device, device_map=device_map, finished=finished)
-    typer.echo(f"Options: {place.file}")
+    folder = TuneFolder(out, Path(preset).stem, sys.argv, tell, progress=True)
+    run(asked, options, folder, device=device, device_map=device_map, finished=finished)
+    typer.echo(f"Options: {folder.file}")

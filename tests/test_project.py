@@ -21,8 +21,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from instructedit.benchmark.setup.checks import make_editor
 from instructedit.benchmark.setup.config import presets, read_suite
-from instructedit.benchmark.setup.resolve import make_editor
 from instructedit.cli.main import app
 from instructedit.editors import EDITORS, EditRequest, make
 

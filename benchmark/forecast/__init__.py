@@ -1,1 +1,1 @@
-"""What a run needs before it starts: memory, disk and time."""
+"""What a run needs before it starts: memory and disk, and whether they are there."""

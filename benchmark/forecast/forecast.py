@@ -1,62 +1,68 @@
-"""What a run will take: memory, time and disk, worked out from shapes, options and a sample of the cases."""
+"""What a run will train, edit and test, and the memory and disk space that it cannot do without.
 
-import json
+Everything follows from shapes on the meta device: weights, trained networks, optimisers. Activations, caches and edits
+come on top; a chunk that exceeds the memory is computed in halves (`run.out_of_memory`). Time is not forecast: the run
+measures its first chunks (`run.progress`).
+"""
+
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from instructedit.editors import Cost, DamagedError, InputError, Sketch
-from instructedit.editors.cost import FLOAT
+from instructedit.editors import DamagedError, InputError, Site, Sketch, TrainedEditor
 from instructedit.editors.files.state import read_object
+from instructedit.editors.models.loading import DTYPES
 
 from ..results.checkpoint import RECORD, Checkpoint
 from ..results.records import read_record
-from ..run.trainings import Training
-from ..run.unserved import unserved
-from ..setup.published_cases import PUBLISHED
-from ..setup.resolve import Outline
-from . import memory
-from .estimate import Estimate
-from .machine import Machine
-from .memory import Need
-from .workload import training_load
+from ..setup.config import EMBEDDED_MODEL, RunConfig
+from ..setup.data import PUBLISHED
+from ..setup.model_checks import (
+    cannot_edit,
+    cannot_edit_notes,
+    check_generation,
+    foreign_defaults,
+    foreign_defaults_note,
+)
+from ..setup.resolve import ResolvedRun
+from ..setup.training_sets import Training
+
+FLOAT = 4
+"""Bytes of a network's parameter: networks are float32 whatever the model is."""
+ADAM = 4
+"""Tensors per parameter while a network is trained: value, gradient and Adam's two moments."""
+SAVES = 6
+"""Further copies of a network on disk while it is trained: the state twice while it is replaced, the best weights."""
 
 
 @dataclass(frozen=True, slots=True)
-class RowForecast:
+class EditorForecast:
     """The rows of one editor.
 
     Attributes:
         editor: Key of the editor in the configuration.
         rows: Number of its rows.
-        cost: What one edit takes.
-        edits: Memory of the edits that are made together.
-        trainings: Trainings that no other run of the suite makes.
-        ready: How many of them are on disk.
-        results: Cases scored, over all rows.
-        train: Seconds of the trainings that are missing.
-        edit: Seconds of editing.
-        score: Seconds of scoring.
+        sites: Linear layers that it edits.
+        parameters: Trainable parameters of its network; 0 for editors that are not trained.
+        networks: Its trained networks, which stay in memory during the run.
+        trainings: Its trainings that no earlier run of the suite has.
+        ready: How many of them have a checkpoint.
+        results: Scored cases over all rows.
     """
 
     editor: str
     rows: int
-    cost: Cost
-    edits: Need
+    sites: tuple[Site, ...]
+    parameters: int
+    networks: int
     trainings: int
     ready: int
     results: int
-    train: float
-    edit: float
-    score: float
 
-
-@dataclass(frozen=True, slots=True)
-class Phase:
-    """Memory that is held at some time of a run: all of it, and how much of what is exact grows with the chunk."""
-
-    name: str
-    need: Need
-    chunk: float = 0.0
+    @property
+    def missing(self) -> int:
+        """Trainings that have to be made."""
+        return self.trainings - self.ready
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,133 +70,134 @@ class Forecast:
     """What a run will take.
 
     Attributes:
-        sketch: The model.
-        machine: Where it runs.
-        dtype: Type of its weights.
-        weights: Memory of them.
-        rows: The editors.
-        base: Seconds of reading the unedited model.
-        phases: Memory over time.
-        disk: Most disk space that checkpoints take.
-        published: Whether published sizes stand for the data.
+        label: Label of the run.
+        run: The resolved run.
+        sketch: Its model.
+        editors: Its editors.
+        notes: Sentences on the model and the editors.
+        data_notes: Sentences on the data, and on what was left out of them.
     """
 
+    label: str
+    run: ResolvedRun
     sketch: Sketch
-    machine: Machine
-    dtype: str
-    weights: int
-    rows: tuple[RowForecast, ...]
-    base: float
-    phases: tuple[Phase, ...]
-    disk: float
-    published: bool
+    editors: tuple[EditorForecast, ...]
+    notes: tuple[str, ...]
+    data_notes: tuple[str, ...]
 
     @property
-    def seconds(self) -> float:
-        """Time of one run."""
-        return self.base + sum(row.train + row.edit + row.score for row in self.rows)
+    def weights(self) -> int:
+        """Bytes of the model's weights."""
+        return self.sketch.parameters * DTYPES[self.run.config.dtype].itemsize
 
     @property
-    def peak(self) -> Phase:
-        """When most memory is held."""
-        return max(self.phases, key=lambda phase: phase.need.total)
+    def published(self) -> bool:
+        """Whether placeholders stand for data that are not on this machine."""
+        return any(data.source == PUBLISHED for data in (*self.run.data, *self.run.training_data))
 
     @property
-    def least(self) -> Phase:
-        """When most of what is known exactly is held: the run cannot do with less."""
-        return max(self.phases, key=lambda phase: phase.need.exact)
+    def peak(self) -> tuple[int, str]:
+        """Bytes that the run holds at least when it holds most, and when that is."""
+        held, phases = self.weights, [(self.weights, "the model")]
+        for own in self.editors:
+            if own.missing:
+                phases.append((held + ADAM * FLOAT * own.parameters, f"training {own.editor}"))
+            held += FLOAT * own.parameters * own.networks
+        return max([*phases, (held, "editing")], key=lambda phase: phase[0])
+
+    @property
+    def disk(self) -> int:
+        """Bytes that the checkpoints take at most."""
+        missing = [own for own in self.editors if own.missing]
+        saves = max((SAVES * own.parameters for own in missing), default=0)
+        return FLOAT * (sum(own.parameters * own.missing for own in missing) + saves)
 
 
-def forecast(found: Outline, sketch: Sketch, machine: Machine, root: Path, seen: set[str]) -> Forecast:
+def sketch_of(config: RunConfig) -> Sketch:
+    """Return the model of a configuration with shapes instead of weights.
+
+    Raises:
+        InputError: If it could not be loaded.
+    """
+    path = EMBEDDED_MODEL if config.model == "embedded" else config.model
+    with config.origin.at("model"):
+        return Sketch.load(path, config.revision, trust_remote_code=config.trust_remote_code)
+
+
+def forecast(label: str, run: ResolvedRun, sketch: Sketch, checkpoints: Path, known: set[tuple[str, ...]]) -> Forecast:
     """Work out what a run will take.
 
     Args:
-        found: The run.
+        label: Label of the run.
+        run: The resolved run.
         sketch: Its model.
-        machine: Where it will run.
-        root: Folder of checkpoints.
-        seen: Trainings of the runs before; those of this run are added.
+        checkpoints: Folder of checkpoints.
+        known: Trainings of earlier runs of the suite; those of this run are added.
 
     Raises:
-        InputError: If the model has no such blocks or maps as an editor asks for.
+        InputError: If the model cannot generate what is asked for, or has no such block as an option names.
     """
-    run = Estimate(found, sketch, machine)
-    published = any(data.source == PUBLISHED for data in found.data)
-    groups = [[row for row in found.rows if row.editor == key] for key in found.config.editors]
-    rows, phases, disk, file = [], [], 0.0, 0.0
-    fixed = Need(run.weights + memory.LIBRARIES[machine.kind])
-    phases.append(Phase("loading the model", fixed))
-    for group in groups:
-        name = group[0].editor
-        with found.config.origin.at(f"editors.{name}", name):
-            cost = run.cost(group[0])
-        rest = {row.name for row in group if not unserved(found.editors[row.name], sketch)}
-        own = [training for training in found.trainings if training.rows[0] in rest]
-        new = [training for training in own if _key(training, found.config.seed) not in seen]
-        seen |= {_key(training, found.config.seed) for training in new}
-        missing = [t for t in new if published or not _saved(root, t, sketch, found.config.seed)]
-        train = 0.0
-        for training in missing:
-            load = training_load(sketch, training, found.config.seed)
-            train += run.training(cost, training, load).seconds(machine)
-            phases.append(Phase(f"training {name}", fixed + run.training_memory(cost, training, load)))
-            file = max(file, (memory.FILE - 1) * FLOAT * cost.parameters)
-        disk += FLOAT * cost.parameters * len(missing)
-        fixed += Need((FLOAT * cost.parameters + cost.network_bytes) * len(own))  # trained networks stay
-        rows.append(
-            RowForecast(
-                editor=name,
-                rows=len(group),
-                cost=cost,
-                edits=run.edit_memory(group[0], cost),
-                trainings=len(new),
-                ready=len(new) - len(missing),
-                results=sum(len(found.cases[task]) for row in group for task in row.tasks),
-                train=train,
-                edit=sum(run.editing(row, cost).seconds(machine) for row in group),
-                score=sum(run.scored(row, cost).seconds(machine) for row in group),
-            )
-        )
-    patches = 0.0
-    for row, group in zip(rows, groups, strict=True):
-        phases.append(Phase(f"editing with {row.editor}", fixed + Need(patches) + row.edits, patches + row.edits.exact))
-        patches += row.rows * run.patch_memory(group[0], row.cost)
-    read = run.reading_memory([row.cost for row in rows])
-    phases.append(Phase("scoring", fixed + Need(patches) + read, patches))
-    return Forecast(
-        sketch=sketch,
-        machine=machine,
-        dtype=found.config.dtype,
-        weights=run.weights,
-        rows=tuple(rows),
-        base=run.unedited().seconds(machine),
-        phases=tuple(phases),
-        disk=disk + file,
-        published=published,
+    check_generation(
+        run.config, run.name, sketch.context, len(sketch.tokenizer) if sketch.tokenizer else sketch.vocabulary
+    )
+    notes = (
+        *sketch.notes,
+        *foreign_defaults_note(run.rows, foreign_defaults(run.rows, run.editors, sketch)),
+        *cannot_edit_notes(run, sketch),
+    )
+    editors = tuple(_editor(run, key, sketch, checkpoints, known) for key in run.config.editors)
+    return Forecast(label, run, sketch, editors, notes, tuple(_data_notes(run)))
+
+
+def _editor(
+    run: ResolvedRun, key: str, sketch: Sketch, checkpoints: Path, known: set[tuple[str, ...]]
+) -> EditorForecast:
+    rows = [row for row in run.rows if row.editor == key]
+    editor = run.editors[rows[0].name]
+    able = cannot_edit(editor, sketch) is None
+    names = {row.name for row in rows}
+    own = [training for training in run.trainings if able and training.rows[0] in names]
+    new = [training for training in own if _key(training) not in known]
+    known |= {_key(training) for training in new}
+    return EditorForecast(
+        editor=key,
+        rows=len(rows),
+        sites=tuple(editor.sites(sketch)) if able else (),
+        parameters=editor.parameters(sketch) if able and isinstance(editor, TrainedEditor) else 0,
+        networks=len(own),
+        trainings=len(new),
+        ready=sum(_has_checkpoint(checkpoints, training, sketch, run.config.seed) for training in new),
+        results=sum(len(run.cases[task]) for row in rows for task in row.tasks),
     )
 
 
-def _key(training: Training, seed: int) -> str:
-    """Return what tells the trainings of a suite from one another, its model aside."""
-    arm, editor = training.arm, training.editor
-    parts = [editor.name, editor.config.model_dump(mode="json"), sorted(arm.train), sorted(arm.limits.items())]
-    return json.dumps([*parts, arm.sampling, seed], sort_keys=True)
+def _key(training: Training) -> tuple[str, ...]:
+    """Return what tells the trainings of a suite from one another, apart from model and seed."""
+    return training.editor.name, training.editor.config.model_dump_json(), training.cases.digest
 
 
-def _saved(root: Path, training: Training, sketch: Sketch, seed: int) -> bool:
-    """Tell whether a folder of checkpoints has a training, as far as can be told without the model's weights."""
-    editor = training.editor
-    for path in root.glob(f"{editor.name}-*-{training.cases.digest[:8]}-*/{RECORD}"):
+def _has_checkpoint(root: Path, training: Training, sketch: Sketch, seed: int) -> bool:
+    """Tell whether a training is finished, as far as that can be known without the model's weights."""
+    editor, digest = training.editor, training.cases.digest
+    shape = {"vocabulary": sketch.vocabulary, "width": sketch.width}
+    for path in root.glob(f"{editor.name}-*-{digest[:8]}-*/{RECORD}"):
         try:
             found = read_record(path, Checkpoint)
-        except InputError:  # whoever trains says what is wrong
+            built_for = read_object(path.parent / "editor.json").get("shape") if editor.saved(path.parent) else None
+        except (InputError, DamagedError):  # the training reports what is wrong
             continue
-        same = (found.config, found.seed) == (editor.config.model_dump(mode="json"), seed)
-        if same and found.training == training.cases.digest and editor.saved(path.parent):
-            try:
-                shape = read_object(path.parent / "editor.json").get("shape")
-            except DamagedError:  # it will be trained again
-                return False
-            fits = {"vocabulary": sketch.vocabulary, "width": sketch.width}
-            return isinstance(shape, dict) and {key: shape.get(key) for key in fits} == fits
+        same = (found.config, found.seed, found.training) == (editor.config.model_dump(mode="json"), seed, digest)
+        if same and isinstance(built_for, dict) and shape.items() <= built_for.items():
+            return True
     return False
+
+
+def _data_notes(run: ResolvedRun) -> Iterator[str]:
+    """Yield sentences on the data: what differs from the published files, and what was left out of each file."""
+    yield from run.notes
+    for split, entries in ((run.config.split, run.data), ("train", run.training_data)):
+        for entry in entries:
+            if entry.skipped:
+                reasons = ", ".join(f"{reason} ({count:,})" for reason, count in entry.skipped.items())
+                files = ", ".join(entry.sha256)
+                yield f"{entry.task}, {split} ({files}), {entry.rows:,} rows, {entry.cases:,} cases: {reasons}."

@@ -19,7 +19,7 @@ from instructedit.editors.instructedit import InstructEdit
 from ..results.decision import decide
 from ..results.records import read_record
 from ..results.run_folder import write_record
-from ..run.trainings import keeping
+from ..run.training import naming_storage_errors
 from .journal import FINAL, PROPOSAL, TRIALS, UNSEEN, Candidate, Final, Journal, LoopFile, Proposal, Trials, Unseen
 from .material import Material
 from .outcome import finish
@@ -182,7 +182,7 @@ class Loop:
         editor = InstructEdit(InstructEdit.Config(**self.options))
         if folder.is_dir():
             sweep(folder)
-        with keeping(folder):
+        with naming_storage_errors(folder):
             editor.fit(
                 self.model,
                 self.material.taught(texts),

@@ -13,11 +13,12 @@ from pathlib import Path
 
 from instructedit.editors import EditCase, EditRequest, InputError, TrainingSet, seed_of
 
-from ..run.trainings import TrainingCases, training_set
 from ..setup.banks import InstructionBank, instruct, read_bank
 from ..setup.config import RunConfig
+from ..setup.leakage import TrainingCases
 from ..setup.sampling import choose
-from ..setup.settings import MIX, Arm
+from ..setup.settings import MIX, TrainingTasks
+from ..setup.training_sets import training_set
 from ..tasks.base import make_task, subject_key, subjects
 from ..tasks.sources import open_source
 from .grammar import to_learn, unseen
@@ -50,7 +51,6 @@ class Material:
     brief: Brief
     rules: Rules
     kept: str
-    arm: Arm
     training: TrainingSet
     trial: tuple[EditCase, ...]
     test: tuple[EditCase, ...]
@@ -110,18 +110,18 @@ def gather(config: RunConfig, loop: LoopConfig) -> Material:
     tests = {task: make_task(task, config.task_options).load(source) for task in mix}
     tested = [case for found in tests.values() for case in found.cases]
     options = config.task_options
-    whole = TrainingCases(source, subjects(tested), {case.request.subject for case in tested}, options).of(loop.task)
+    whole = TrainingCases(source, tested, options).of(loop.task)
     trial = _tried_on(whole.cases)
     barred = [*tested, *trial]
-    cases = TrainingCases(source, subjects(barred), {case.request.subject for case in barred}, options)
+    cases = TrainingCases(source, barred, options)
     learnt = cases.of(loop.task).cases
     if len(learnt) < 2 or len(trial) < 2:
         raise InputError(
             f"The task '{loop.task}' has {len(learnt)} training cases to learn from and {len(trial)} of other subjects "
             "to try candidates on; two of each were expected at least."
         )
-    arm = Arm("+".join(mix), mix, (loop.task,), {}, config.sampling)
-    training = training_set(arm, cases, config.validation)
+    tasks = TrainingTasks("+".join(mix), mix, (loop.task,), {}, config.sampling)
+    training = training_set(tasks, {task: cases.of(task).cases for task in mix}, config.validation)
     own = bank.tasks.get(loop.task)
     all_cases = (*learnt, *trial, *tests[loop.task].cases)
     placeholders = ("[TOPIC]", "[LABEL]") if all(case.request.sentiment for case in all_cases) else ()
@@ -138,7 +138,6 @@ def gather(config: RunConfig, loop: LoopConfig) -> Material:
         brief=brief,
         rules=Rules(placeholders, answers, (kept,)),
         kept=kept,
-        arm=arm,
         training=training,
         trial=choose(trial, loop.cases),
         test=choose(tests[loop.task].cases, loop.test_cases),

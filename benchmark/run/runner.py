@@ -1,19 +1,18 @@
-"""From a configuration to a finished run: load, write down, train, compute what is missing, sum up.
+"""From a resolved run to its results: load the model, write down the specification, train, compute, sum up.
 
 A run is rows times cases, edited and scored by one of the schedules. Its folder is named by the digest of everything
-that decides its numbers, so starting the same run again goes on from what is on disk. Cases are computed in fixed
-chunks with seeds of their own: a killed run leaves the same bytes as one that was not.
+that decides its numbers, so running it again resumes. Cases are computed in fixed chunks with seeds of their own: a run
+that was killed and resumed leaves the same bytes as an uninterrupted one.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from tqdm import tqdm
-
-from instructedit.editors import Editor, LanguageModel
+from instructedit.editors import Editor, EditRequest, InstructedProbes, LanguageModel, UnservedError
 from instructedit.editors.cases import joint_rule
 
 from ..results.checkpoint import Checkpoint
@@ -24,13 +23,14 @@ from ..results.resources import Meter
 from ..results.run_folder import Store
 from ..results.summary import summarise
 from ..setup.config import EMBEDDED_MODEL, RunConfig
-from ..setup.defaults import foreign_defaults
-from ..setup.resolve import Outline, check_generation, outline
+from ..setup.model_checks import cannot_edit, cannot_edit_notes, check_generation, foreign_defaults
+from ..setup.resolve import ResolvedRun
+from .accumulated import remove_orphans
+from .progress import Progress
 from .provenance import provenance
-from .schedules import SCHEDULES, Work, lines
-from .sequential import tidy
-from .trainings import trained
-from .unserved import Unable, unable_notes, unserved
+from .schedules import SCHEDULES, count_lines
+from .training import trained
+from .work import Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,29 +38,34 @@ class Prepared:
     """A run before its first training and its first case.
 
     Attributes:
-        file: What `run.json` will hold.
+        file: The content of `run.json`.
         model: The loaded model.
-        outline: Rows, editors, trainings and cases.
-        checkpoints: The checkpoint of each training of the outline.
+        resolved: Rows, editors, trainings and cases.
+        checkpoints: The checkpoint of each training.
     """
 
     file: RunFile
     model: LanguageModel
-    outline: Outline
+    resolved: ResolvedRun
     checkpoints: tuple[Checkpoint, ...]
 
     @property
     def total(self) -> int:
-        """Lines that the finished run has."""
-        return lines(self.outline, self.file.spec)
+        """Lines of the finished run."""
+        return count_lines(self.resolved, self.file.spec)
+
+    @property
+    def case_ids(self) -> dict[str, list[str]]:
+        """Ids of the evaluated cases of each task."""
+        return {task: [case.request.case_id for case in cases] for task, cases in self.resolved.cases.items()}
 
 
 def load_model(config: RunConfig, *, device: str | None = None, device_map: str | None = None) -> LanguageModel:
     """Load the model of a run.
 
     Args:
-        config: What is asked for.
-        device: Where the model runs; by default a GPU if there is one.
+        config: The configuration.
+        device: Where the model is; by default a GPU if there is one.
         device_map: For models larger than one card, as in accelerate.
 
     Raises:
@@ -78,49 +83,50 @@ def load_model(config: RunConfig, *, device: str | None = None, device_map: str 
 
 
 def prepare(
-    config: RunConfig,
-    name: str,
+    resolved: ResolvedRun,
     command: Sequence[str] = (),
     *,
     model: LanguageModel | None = None,
     device: str | None = None,
     device_map: str | None = None,
 ) -> Prepared:
-    """Read the data, load the model, and write down what decides the run's numbers.
+    """Load the model of a run and specify what decides its numbers.
 
     Args:
-        config: What is asked for.
-        name: Preset or file it came from.
+        resolved: The run.
         command: The command line.
         model: The model of the configuration, if it is loaded already.
         device: See `load_model`.
         device_map: See `load_model`.
 
     Raises:
-        InputError: If anything of it cannot be used. Data are read before the model, so that mistakes show early.
+        InputError: If the model cannot be used.
     """
-    found = outline(config, name)
+    config = resolved.config
     model = model or load_model(config, device=device, device_map=device_map)
+    check_generation(config, resolved.name, model.context, len(model.tokenizer))
     base, tokenizer = model.fingerprint(), model.tokenizer_fingerprint()
-    bank = found.bank.digest if found.bank else None
-    checkpoints = tuple(t.checkpoint(base, tokenizer, config.seed, bank) for t in found.trainings)
-    learnt = {
-        row: training.spec(checkpoint.name, bank)
-        for training, checkpoint in zip(found.trainings, checkpoints, strict=True)
-        for row in training.rows
+    bank = resolved.bank.digest if resolved.bank else None
+    checkpoints = tuple(own.checkpoint(base, tokenizer, config.seed, bank) for own in resolved.trainings)
+    trainings = {
+        row: own.spec(checkpoint.name, bank)
+        for own, checkpoint in zip(resolved.trainings, checkpoints, strict=True)
+        for row in own.rows
     }
     spec = RunSpec(
         setting=config.setting,
         split=config.split,
         schedule=config.schedule,
-        edited=found.edited or None,
+        edited=resolved.edited or None,
         batch_size=config.batch_size if config.schedule == "batch" else None,
         at=config.at if config.schedule == "sequential" else (),
-        editors=_editor_specs(found, learnt),
-        tasks=tuple(found.cases),
-        data={entry.task: entry.sha256 for entry in found.data},
-        readers={entry.task: entry.version for entry in found.data},
-        task_options={entry.task: entry.options for entry in (*found.data, *found.training_data) if entry.options},
+        editors=_editor_specs(resolved, trainings),
+        tasks=tuple(resolved.cases),
+        data={entry.task: entry.sha256 for entry in resolved.data},
+        readers={entry.task: entry.version for entry in resolved.data},
+        task_options={
+            entry.task: entry.options for entry in (*resolved.data, *resolved.training_data) if entry.options
+        },
         model_fingerprint=base,
         tokenizer_fingerprint=tokenizer,
         dtype=config.dtype,
@@ -130,42 +136,23 @@ def prepare(
         chunk=config.chunk,
         generation=config.generation,
         fluency=config.fluency,
-        joints=joint_rule(chain.from_iterable(found.cases.values())),
+        joints=joint_rule(chain.from_iterable(resolved.cases.values())),
     )
-    check_generation(config, name, model.context, len(model.tokenizer))
     file = RunFile(
         digest=spec.digest,
-        name=name,
+        name=resolved.name,
         spec=spec,
-        data=found.data,
-        training=found.training_data,
+        data=resolved.data,
+        training=resolved.training_data,
         notes={
             row.name: note
-            for row in found.rows
-            if (note := found.editors[row.name].schedule_notes.get(config.schedule)) is not None
+            for row in resolved.rows
+            if (note := resolved.editors[row.name].schedule_notes.get(config.schedule)) is not None
         },
-        defaults=foreign_defaults(found.rows, found.editors, model),
+        defaults=foreign_defaults(resolved.rows, resolved.editors, model),
         provenance=provenance(model, config, list(command)),
     )
-    return Prepared(file, model, found, checkpoints)
-
-
-def _editor_specs(found: Outline, learnt: Mapping[str, TrainingSpec]) -> tuple[EditorSpec, ...]:
-    editors = ((row, found.editors[row.name]) for row in found.rows)
-    return tuple(
-        EditorSpec(
-            name=row.name,
-            method=editor.name,
-            version=editor.version,
-            config=editor.config.model_dump(mode="json"),
-            materials=editor.material_digests(),
-            training=learnt.get(row.name),
-            instruction=row.instruction,
-            instructed_probes=found.probes[row.name],
-            tasks=None if set(row.tasks) == set(found.cases) else row.tasks,
-        )
-        for row, editor in editors
-    )
+    return Prepared(file, model, resolved, checkpoints)
 
 
 def run(
@@ -181,71 +168,108 @@ def run(
 
     Args:
         prepared: The run.
-        out: Folder of all runs; the run gets a folder of its own in it, named by its digest.
+        out: Folder of all runs; the run has a folder of its own in it, named by its digest.
         checkpoints: Folder of all trained editors; by default `checkpoints` beside the runs.
-        report: Takes sentences for the user.
-        progress: Whether to show progress bars with the time left.
-        track: `wandb` or `trackio` to send the metrics of trainings there.
+        report: Receives sentences for the user.
+        progress: Whether to show progress with the remaining time.
+        track: `wandb` or `trackio` to log the metrics of trainings there too.
 
     Returns:
         The run's folder.
 
     Raises:
-        InputError: If the folder holds something else or belongs to another process.
+        InputError: If the folder holds another run or belongs to another process.
         StorageError: If results cannot be written; what is finished stays.
     """
-    total = prepared.total
+    total, ids = prepared.total, prepared.case_ids
     store = Store(out / prepared.file.digest)
-    ids = {task: [case.request.case_id for case in cases] for task, cases in prepared.outline.cases.items()}
     with store.open(prepared.file, report):
         for change in store.changes(prepared.file):
-            report(f"note: this run was begun with {change}; its finished results are kept.")
+            report(f"note: this run was started with {change}; its finished results are kept.")
         if cut := store.mend():
             report(f"{store.cases}: the last line was half-written ({cut} bytes) and is computed again.")
-        tidy(store.folder)
+        remove_orphans(store.folder)
         store.check_unchanged(report)
         done = {key_of(record) for record in store.records(prepared.file, ids)}
         if done:
             report(f"{len(done)} of {total} results are there already.")
         if len(done) < total:
             meter = Meter()
-            editors = _ready(prepared, checkpoints or out / "checkpoints", report, progress, track)
-            with tqdm(total=total, initial=len(done), unit="result", disable=None if progress else True) as bar:
-                work = Work(prepared.model, prepared.outline, prepared.file, editors, store, done, report, bar)
+            editors = _trained_editors(prepared, checkpoints or out / "checkpoints", report, progress, track)
+            with closing(Progress(total, len(done), progress, report)) as shown:
+                work = Work(prepared.model, prepared.resolved, prepared.file, editors, store, done, report, shown)
                 SCHEDULES[prepared.file.spec.schedule](work)
             store.append_usage(meter.read())
         summary = _sum_up(prepared, store, ids)
     for found in summary.consistency:
-        if said := sentence(found):
-            report(f"note: {said}")
+        if note := sentence(found):
+            report(f"note: {note}")
     if not summary.valid:
         report(f"INVALID RUN: {summary.invalid_reason}")
     return store.folder
 
 
-def _ready(
+class CannotEdit(Editor[Any]):
+    """Takes the place of an editor that cannot edit a model: all requests fail.
+
+    Args:
+        editor: The editor.
+        reason: Why.
+    """
+
+    def __init__(self, editor: Editor[Any], reason: str) -> None:
+        super().__init__(editor.config)
+        self._editor, self._reason = editor, reason
+
+    @property
+    def instructed_probes(self) -> InstructedProbes:  # noqa: D102
+        return self._editor.instructed_probes
+
+    def edit(self, model: LanguageModel, requests: Sequence[EditRequest], seed: int = 0) -> NoReturn:  # noqa: D102
+        raise UnservedError(self._reason)
+
+    edit_together = edit
+
+
+def _editor_specs(resolved: ResolvedRun, trainings: Mapping[str, TrainingSpec]) -> tuple[EditorSpec, ...]:
+    return tuple(
+        EditorSpec(
+            name=row.name,
+            method=editor.name,
+            version=editor.version,
+            config=editor.config.model_dump(mode="json"),
+            materials=editor.material_digests(),
+            training=trainings.get(row.name),
+            instruction=row.instruction,
+            instructed_probes=resolved.probes[row.name],
+            tasks=None if set(row.tasks) == set(resolved.cases) else row.tasks,
+        )
+        for row, editor in ((row, resolved.editors[row.name]) for row in resolved.rows)
+    )
+
+
+def _trained_editors(
     prepared: Prepared, checkpoints: Path, report: Callable[[str], None], progress: bool, track: str | None
 ) -> dict[str, Editor[Any]]:
     """Return the editor of each row, all of them trained."""
-    editors = dict(prepared.outline.editors)
-    for note in unable_notes(prepared.outline, prepared.model):
+    resolved, model = prepared.resolved, prepared.model
+    for note in cannot_edit_notes(resolved, model):
         report(f"note: {note}")
-    for row in prepared.outline.rows:
-        if reason := unserved(editors[row.name], prepared.model):
-            editors[row.name] = Unable(editors[row.name], reason)
-    for training, checkpoint in zip(prepared.outline.trainings, prepared.checkpoints, strict=True):
-        if isinstance(editors[training.rows[0]], Unable):
-            continue
-        editor = trained(
-            training, prepared.model, checkpoint, checkpoints, report=report, progress=progress, track=track
-        )
-        editors |= dict.fromkeys(training.rows, editor)
+    reasons = {name: cannot_edit(editor, model) for name, editor in resolved.editors.items()}
+    editors = dict(resolved.editors)
+    for name, reason in reasons.items():
+        if reason is not None:
+            editors[name] = CannotEdit(editors[name], reason)
+    for training, checkpoint in zip(resolved.trainings, prepared.checkpoints, strict=True):
+        if reasons[training.rows[0]] is None:
+            editor = trained(training, model, checkpoint, checkpoints, report=report, progress=progress, track=track)
+            editors |= dict.fromkeys(training.rows, editor)
     return editors
 
 
 def _sum_up(prepared: Prepared, store: Store, ids: Mapping[str, Collection[str]]) -> RunSummary:
-    fingerprint = prepared.model.fingerprint()
-    valid = fingerprint == prepared.file.spec.model_fingerprint
+    """Write `summary.json`; the run is invalid if the base model's weights changed."""
+    valid = prepared.model.fingerprint() == prepared.file.spec.model_fingerprint
     reason = None if valid else "The base model's weights were not the same after the run as before it."
     found = summarise(prepared.file, store.records(prepared.file, ids), valid, reason, expected=prepared.total)
     content = content_of(store.cases)

@@ -1,7 +1,6 @@
-"""Options that a run's setting or schedule does not use: a mistake in them is a mistake all the same."""
+"""Checks of a configuration that need neither data nor model, on every option, used or not."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +8,13 @@ from instructedit.editors import EDITORS, Editor, InputError, make
 from instructedit.editors.files.jsonfile import describe
 
 from ..tasks.base import TASKS, make_task
-from ..tasks.sources import MissingError
 from .banks import check_condition, read_bank
 from .config import PROBES, RunConfig, probes_of
-from .settings import get_setting, trained_tasks
+from .settings import get_setting
 
 
 def check_options(config: RunConfig) -> None:
-    """Check everything of a configuration that needs neither data nor model, used or not.
+    """Check all options of a configuration.
 
     Raises:
         InputError: With file, run, row and key.
@@ -45,7 +43,7 @@ def check_options(config: RunConfig) -> None:
         with at(f"task_options.{task}"):
             make_task(task, config.task_options)
     if config.edited == ():
-        raise InputError(f"{config.origin.of('edited')}: found no task, at least one was expected.")
+        raise InputError(f"{config.origin.of('edited')}: found no task, expected at least one.")
     with at("instruction"):
         check_condition(config.instruction)
     if config.instructions != "default":
@@ -53,40 +51,23 @@ def check_options(config: RunConfig) -> None:
             read_bank(Path(config.instructions))
     for row, options in {**config.origin.rows, **config.editors}.items():
         with at(f"editors.{row}", row):
-            editor_of(row, options)
+            _editor_of(row, options)
             probes_of(options, row)
 
 
-def editor_of(row: str, options: Mapping[str, Any]) -> Editor[Any]:
-    """Make the editor of a row from its options.
+def make_editor(config: RunConfig, row: str) -> Editor[Any]:
+    """Make the editor of a row of the configuration.
 
     Raises:
         InputError: If there is no such editor, or an option is wrong.
     """
+    with config.origin.at(f"editors.{row}", row):
+        return _editor_of(row, config.editors[row])
+
+
+def _editor_of(row: str, options: Mapping[str, Any]) -> Editor[Any]:
     own = {key: value for key, value in options.items() if key not in (PROBES, "method")}
     method = options.get("method", row)
     if not isinstance(method, str):
         raise InputError(f"Option 'method': found {describe(method)}, the name of an editor was expected.")
     return make(EDITORS.get(method), own)
-
-
-def asked_by(config: RunConfig, task: str) -> str:
-    """Return the key for which the data of a task are read."""
-    if task in config.tasks:
-        return "tasks"
-    return "train" if task in trained_tasks(config) else "held_out"
-
-
-@contextmanager
-def needing(config: RunConfig, task: str) -> Iterator[None]:
-    """Say of data that are missing which key asked for them."""
-    try:
-        yield
-    except MissingError as error:
-        if error.asked:
-            raise
-        error.asked = True
-        key = asked_by(config, task)
-        how = "" if key in config.model_fields_set else f", not set and so as the setting '{config.setting}' has it,"
-        error.args = (f"{config.origin.of(key)}{how} asks for the task '{task}': {error}",)
-        raise

@@ -1,13 +1,41 @@
-"""What `instructedit list` prints."""
+"""What `instructedit list` prints: editors, tasks, presets, settings, and the options of an editor."""
 
+import json
 import textwrap
 from collections.abc import Callable, Iterator
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from instructedit.editors import EDITORS, InputError, did_you_mean
 
 from ..tasks.base import TASKS
 from .config import presets, read_suite
 from .settings import SETTINGS
+
+_WORDS = {int: "whole number", float: "number", str: "text", bool: "true or false", NoneType: "none"}
+_BOUNDS = {
+    **{"gt": ">", "ge": ">=", "lt": "<", "le": "<="},
+    **{"min_length": "of a length >=", "max_length": "of a length <="},
+}
+
+
+class Option(NamedTuple):
+    """One option of an editor.
+
+    Attributes:
+        name: As in a TOML file, nested ones with dots.
+        kind: What it takes, with its range.
+        default: Its default.
+        meaning: Its docstring.
+    """
+
+    name: str
+    kind: str
+    default: str
+    meaning: str
 
 
 def rows(what: str) -> list[tuple[str, str]]:
@@ -22,22 +50,20 @@ def rows(what: str) -> list[tuple[str, str]]:
 
 
 def lines(what: str | None = None, name: str | None = None, width: int | None = None) -> list[str]:
-    """Return the lines of one list, or of all under headings.
+    """Return the lines of one list, or of all lists under headings.
 
     Args:
-        what: See `rows`, or `options`; all but options if None.
+        what: See `rows`, or `options`; None for all but options.
         name: The editor whose options are listed.
-        width: Columns of the screen; longer lines go on below their text. Without it they stay whole, but for options.
+        width: Columns at which lines are wrapped; None leaves all but options unwrapped.
 
     Raises:
-        InputError: If there is no such list, or `name` is missing or not asked for.
+        InputError: If there is no such list, or `name` is missing or superfluous.
     """
     if what == "options":
         if name is None:
             raise InputError(f"Options of which editor? One of {', '.join(EDITORS)} was expected behind 'options'.")
-        from .options import option_lines  # loads torch, where names and titles are read from the sources
-
-        return option_lines(name, width or 80)
+        return _option_lines(name, width or 80)
     if name is not None:
         raise InputError(f"'{what}' takes no further name, found '{name}'; 'options {name}' lists an editor's options.")
     if what is not None:
@@ -45,11 +71,22 @@ def lines(what: str | None = None, name: str | None = None, width: int | None = 
     return [line for kind in _LISTS for line in ("", kind.capitalize(), *_lines(kind, "  ", width))][1:]
 
 
-def _lines(what: str, front: str, width: int | None) -> list[str]:
-    found = [(f"{front}{name:18} ", text) for name, text in rows(what)]
+def options(config: type[BaseModel], prefix: str = "") -> Iterator[Option]:
+    """Yield the options of a configuration; the names of nested ones have the group as a prefix."""
+    for name, field in config.model_fields.items():
+        default = field.get_default(call_default_factory=True)
+        if isinstance(default, BaseModel):
+            yield from options(type(default), f"{prefix}{name}.")
+        else:
+            shown = "..." if field.is_required() else _value(default)
+            yield Option(prefix + name, _kind(field.annotation, field.metadata), shown, _meaning(config, name))
+
+
+def _lines(what: str, indent: str, width: int | None) -> list[str]:
+    found = [(f"{indent}{name:18} ", text) for name, text in rows(what)]
     if width is None:
         return [name + text for name, text in found]
-    below = " " * (len(front) + 19)
+    below = " " * (len(indent) + 19)
     fold = textwrap.TextWrapper(width, subsequent_indent=below, break_long_words=False, break_on_hyphens=False)
     return [line for name, text in found for line in fold.wrap(name + text)]
 
@@ -63,10 +100,10 @@ def _editors() -> Iterator[tuple[str, str]]:
 def _tasks() -> Iterator[tuple[str, str]]:
     for name in TASKS:
         task = TASKS.get(name)
-        rows = ", ".join(f"{split} {count:,}" for split, count in task.published_rows.items()) or "none"
+        sizes = ", ".join(f"{split} {count:,}" for split, count in task.published_rows.items()) or "none"
         if task.test_share is not None:
-            rows = f"one file, {task.test_share:.0%} of its subjects tested"
-        yield name, f"{task.title}; published rows: {rows}; licence {task.licence}; {task.homepage}"
+            sizes = f"one file, {task.test_share:.0%} of its subjects tested"
+        yield name, f"{task.title}; published rows: {sizes}; licence {task.licence}; {task.homepage}"
 
 
 def _presets() -> Iterator[tuple[str, str]]:
@@ -85,3 +122,65 @@ _LISTS: dict[str, Callable[[], Iterator[tuple[str, str]]]] = {
     "presets": _presets,
     "settings": _settings,
 }
+
+
+def _option_lines(name: str, width: int) -> list[str]:
+    editor = EDITORS.get(name)
+    found = [f"{name}: {editor.title} ({editor.source})"]
+    if published := editor.Config.published:
+        chosen = ", ".join(published.options)
+        found += [f"Defaults published for {published.model}, to be chosen again for another model: {chosen}."]
+    found = [line for text in found for line in textwrap.wrap(text, width)]
+    every = list(options(editor.Config))
+    if not every:
+        return [*found, "", "It has no options."]
+    for option in every:
+        head = f"{option.name} = {option.default}  ({option.kind})"
+        found += ["", *textwrap.wrap(head, width, subsequent_indent="    ", break_on_hyphens=False)]
+        found += textwrap.wrap(option.meaning, width, initial_indent="    ", subsequent_indent="    ")
+    return found
+
+
+def _meaning(config: type[BaseModel], name: str) -> str:
+    """Return an option's docstring, of the base class that has one where only the default was overridden."""
+    for base in config.__mro__:
+        field = base.model_fields.get(name) if issubclass(base, BaseModel) and base is not BaseModel else None
+        if field is not None and field.description:
+            return " ".join(field.description.split())
+    return ""
+
+
+def _kind(annotation: Any, metadata: Any = ()) -> str:
+    """Return in words what a type takes."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        inner, *own = arguments
+        metadata = [part for entry in own for part in (entry.metadata if isinstance(entry, FieldInfo) else [entry])]
+        return _kind(inner, metadata)
+    if origin is Literal:
+        return " | ".join(_value(value) for value in arguments)
+    if origin in (Union, UnionType):
+        # a bound outside of a union belongs to its numbers: `none` comes after it
+        words = " or ".join(dict.fromkeys(_kind(part, metadata) for part in arguments if part is not NoneType))
+        return f"{words} or none" if NoneType in arguments else words
+    if origin in (tuple, list):
+        words = f"list of {' or '.join(dict.fromkeys(_kind(part) for part in arguments if part is not Ellipsis))}"
+    elif origin is dict:
+        words = f"table of {_kind(arguments[1])}"
+    else:
+        words = _WORDS.get(annotation, getattr(annotation, "__name__", str(annotation)))
+    found = [(sign, getattr(part, key, None)) for part in metadata for key, sign in _BOUNDS.items()]
+    return " ".join([words, *(f"{sign} {bound}" for sign, bound in found if bound is not None)])
+
+
+def _value(value: Any) -> str:
+    """Return a value as in a TOML file; `none` stands for an option that is left out."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(_value, value))}]"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else str(value)

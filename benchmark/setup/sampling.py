@@ -1,4 +1,4 @@
-"""Parts of a data set that do not follow the order of its file."""
+"""Which cases `--limit` keeps, and which training cases are kept for validation. Neither follows the file's order."""
 
 import hashlib
 from collections.abc import Sequence
@@ -9,10 +9,9 @@ from ..tasks.base import subject_key
 
 
 def choose(cases: Sequence[EditCase], limit: int | None) -> tuple[EditCase, ...]:
-    """Return at most `limit` cases in the order of the file.
+    """Return at most `limit` cases, those whose ids have the smallest sha256, in the order of the file.
 
-    They are those whose ids have the smallest sha256: a part that does not follow the file's order, is the same on
-    every machine, and lies within the part of any larger limit.
+    The choice is the same on every machine, and a subset of the choice for any larger limit.
     """
     if limit is None or limit >= len(cases):
         return tuple(cases)
@@ -22,10 +21,10 @@ def choose(cases: Sequence[EditCase], limit: int | None) -> tuple[EditCase, ...]
 
 
 def rank(subject: str) -> float:
-    """Return a subject's place in [0, 1), by the sha256 of `validation ` and its key.
+    """Return a subject's position in [0, 1), from the sha256 of `validation ` and its key.
 
-    Spellings of one subject have the same. The word in front makes it another order than the one by which candidate
-    instructions get their subjects (`construct.material`), which would otherwise take the same ones first.
+    Spellings of one subject have the same rank. The prefix makes the order differ from the one that assigns subjects to
+    candidate instructions (`instructions.material`).
     """
     digest = hashlib.sha256(f"validation {subject_key(subject)}".encode()).digest()
     return int.from_bytes(digest[:6], "big") / 2**48  # exact in double precision
@@ -36,16 +35,16 @@ def divide(
 ) -> tuple[tuple[EditCase, ...], tuple[EditCase, ...]]:
     """Return the training cases of a task and those kept for validation.
 
-    A case is kept for validation where its subject's `rank` is below the share. That depends on the subject alone: a
-    subject that one task validates no task trains on, under whatever limit, training or setting.
+    A case is kept for validation if its subject's `rank` is below the share. That depends on the subject alone, so no
+    task, limit or setting trains on a subject that another one validates.
 
-    A limit keeps the share of each side as far as there are cases, at least one for validation, each chosen as by
-    `choose`. What a smaller limit takes of either side a larger one takes too.
+    A limit is divided by the same share as far as there are cases, with at least one case for validation, each side
+    chosen as by `choose`. Each side of a smaller limit is a subset of that of a larger one.
 
     Args:
         cases: All cases that may be learnt from.
         limit: Maximum number of cases of both parts together.
-        share: Share of the subjects that are kept for validation.
+        share: Fraction of the subjects that are kept for validation.
 
     Returns:
         Cases to train on and to validate on; either may be empty.

@@ -1,7 +1,7 @@
-"""Which tasks train an editor and which are evaluated, and what rows of a table follow from that.
+"""The settings: which tasks train an editor and which are evaluated, and the rows of a table that follow from that.
 
-A setting is a list of *arms*: trainings, each with the tasks it is tested on. `arms` resolves a configuration to them,
-`rows` resolves editors and arms to the rows of a run. Both are pure functions.
+A setting is a list of trainings, each with the tasks that it is tested on. `trainings_of` resolves a configuration to
+them, `rows_of` resolves editors and trainings to the rows of a run. Both are pure functions.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from instructedit.editors import Editor
 
 MIX = ("counterfact", "recent", "convsent")
-"""What the multi-task editors of the paper are trained on (InstructEdit, arXiv 2402.16123, main table)."""
+"""What the paper's multi-task editors are trained on (InstructEdit, arXiv 2402.16123, main table)."""
 HELD_OUT = ("zsre",)
 """What they are tested on without training."""
 SCALING = ("recent", "counterfact", "convsent")
-"""Order in which the paper's figure 4 adds tasks, as its panels suggest it."""
+"""Order in which the paper's figure 4 adds tasks, as its panels suggest."""
 ATTITUDE = "convsent"
 """The task about attitudes; the others are about facts."""
 
 Sizes = Callable[[str], int]
-"""From a task to the number of its training cases, test subjects left out."""
+"""From a task to its number of training cases, without test subjects."""
 
 
 class NothingTestedError(InputError):
@@ -34,14 +34,14 @@ class NothingTestedError(InputError):
 
 
 @dataclass(frozen=True, slots=True)
-class Arm:
-    """One training, and where it is tested.
+class TrainingTasks:
+    """One training of a setting: the tasks that it is trained on and tested on.
 
     Attributes:
-        label: Its name among the arms of the setting: the tasks joined by +, or what the setting calls it.
+        label: Its name within the setting: the trained tasks joined by +, or a name that the setting gives.
         train: Tasks to train on.
         test: Tasks to evaluate.
-        limits: Most training cases of a task.
+        limits: Maximum number of training cases by task.
         sampling: How often each task is drawn.
     """
 
@@ -59,22 +59,22 @@ class Setting:
     Attributes:
         name: As in a run's configuration.
         description: One line.
-        arms: From the configuration, its trained tasks and their sizes to the arms, in the order of their rows; None
+        trainings: From configuration, trained tasks and their sizes to the trainings, in the order of their rows; None
             trains no editor.
         train: Tasks that are trained on where the configuration names none.
-        controls: Whether an editor with instructions gets a row for each description and control, and not only one.
+        controls: Whether an instructed editor has a row for each description and each control.
     """
 
     name: str
     description: str
-    arms: Callable[[RunConfig, tuple[str, ...], Sizes], Iterator[Arm]] | None = None
+    trainings: Callable[[RunConfig, tuple[str, ...], Sizes], Iterator[TrainingTasks]] | None = None
     train: Callable[[RunConfig], tuple[str, ...]] = lambda _: MIX
     controls: bool = False
 
     @property
     def trains(self) -> bool:
-        """Whether editors are trained on a task's training split before they are evaluated."""
-        return self.arms is not None
+        """Whether editors are trained before they are evaluated."""
+        return self.trainings is not None
 
 
 class RowSpec(NamedTuple):
@@ -83,26 +83,26 @@ class RowSpec(NamedTuple):
     Attributes:
         name: Its name.
         editor: Key of its editor in the configuration.
-        arm: What the editor is trained on; None if it is not trained.
+        training: What the editor is trained on; None if it is not trained.
         instruction: Condition of its instructions; None if neither its editor nor its probes have any.
         tasks: Tasks it is evaluated on.
     """
 
     name: str
     editor: str
-    arm: Arm | None
+    training: TrainingTasks | None
     instruction: str | None
     tasks: tuple[str, ...]
 
 
 def trained_tasks(config: RunConfig) -> tuple[str, ...]:
-    """Return the tasks a configuration trains on, over all arms."""
+    """Return the tasks that a configuration trains on, over all trainings."""
     setting = get_setting(config.setting)
     return (config.train or setting.train(config)) if setting.trains else ()
 
 
 def held_out(config: RunConfig) -> tuple[str, ...]:
-    """Return the tasks that a configuration names as held out, or that its setting holds out by itself."""
+    """Return the tasks that a configuration names as held out, or else those of its setting."""
     return config.held_out or (HELD_OUT if config.setting == "hold-out" else ())
 
 
@@ -114,30 +114,30 @@ def barred_tasks(config: RunConfig) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*config.tasks, *trained_tasks(config), *held_out(config))))
 
 
-def arms(config: RunConfig, sizes: Sizes) -> tuple[Arm, ...]:
+def trainings_of(config: RunConfig, sizes: Sizes) -> tuple[TrainingTasks, ...]:
     """Return the trainings of a configuration's setting; none where it trains no editor.
 
     Args:
         config: The run.
-        sizes: Counts training cases; asked by `balanced` alone.
+        sizes: Counts training cases; only `balanced` calls it.
 
     Raises:
         NothingTestedError: If the setting tests none of the configuration's tasks.
         InputError: If the setting does not fit the configuration's limits or weights.
     """
     setting = get_setting(config.setting)
-    if setting.arms is None:
+    if setting.trainings is None:
         return ()
-    wanted = tuple(setting.arms(config, trained_tasks(config), sizes))
-    found = [replace(arm, test=tuple(task for task in config.tasks if task in arm.test)) for arm in wanted]
-    kept = tuple(arm for arm in found if arm.test)
+    wanted = tuple(setting.trainings(config, trained_tasks(config), sizes))
+    narrowed = [replace(own, test=tuple(task for task in config.tasks if task in own.test)) for own in wanted]
+    kept = tuple(own for own in narrowed if own.test)
     if not kept:
-        tested = sorted({task for arm in wanted for task in arm.test})
+        tested = sorted({task for own in wanted for task in own.test})
         raise NothingTestedError(
             f"The setting '{setting.name}' tests on {', '.join(tested)}, but the run's tasks are "
             f"{', '.join(config.tasks)}."
         )
-    known = sorted({task for arm in wanted for task in arm.train})
+    known = sorted({task for own in wanted for task in own.train})
     for option, named in (("train_limit", config.train_limit), ("sampling", config.sampling)):
         for task in named if isinstance(named, dict) else ():
             if task not in known:
@@ -147,46 +147,46 @@ def arms(config: RunConfig, sizes: Sizes) -> tuple[Arm, ...]:
     return kept
 
 
-def rows(
+def rows_of(
     config: RunConfig,
     kinds: "Mapping[str, type[Editor[Any]]]",
-    arms: tuple[Arm, ...],
-    told: Sequence[str],
+    trainings: tuple[TrainingTasks, ...],
+    conditions: Sequence[str],
     probes: Mapping[str, InstructedProbes] | None = None,
 ) -> tuple[RowSpec, ...]:
-    """Return the rows of a run: editors in their order, each under every arm, each arm under every instruction.
+    """Return the rows of a run: editors in their order, each with every training and every instruction.
 
-    A row is called like its editor, with `@` and the arm's label where the setting has several arms, and with `#` and
-    the instruction where it has several. Editors without training have one row for all arms. A row has an instruction
-    if its editor reads one, or if its probes carry one (`instructed_probes`).
+    A row is named like its editor, with `@` and the training's label where the setting has several trainings, and with
+    `#` and the instruction where it has several. Editors without training have one row for all trainings. A row has an
+    instruction if its editor reads one, or if its probes carry one (`instructed_probes`).
 
     Args:
         config: The run.
         kinds: Class of each editor of the configuration.
-        arms: What `arms` has returned.
-        told: Conditions of the instruction, for settings of several.
-        probes: Which probes of an editor carry the instruction; none of those that are not named.
+        trainings: The result of `trainings_of`.
+        conditions: Conditions of the instruction, for settings with several.
+        probes: Which probes of an editor carry the instruction; none for editors that are missing.
 
     Raises:
-        InputError: If an editor needs training that the setting does not give, or two rows are called the same.
+        InputError: If an editor needs training that the setting does not give, or two rows have the same name.
     """
     setting = get_setting(config.setting)
-    tested = tuple(task for task in config.tasks if not arms or any(task in arm.test for arm in arms))
+    tested = tuple(task for task in config.tasks if not trainings or any(task in own.test for own in trainings))
     found = []
     for editor, kind in kinds.items():
-        if kind.trains and not arms:
+        if kind.trains and not trainings:
             trained = ", ".join(name for name, other in SETTINGS.items() if other.trains)
             raise InputError(
                 f"The editor '{editor}' has to be trained, but the setting '{setting.name}' trains none; choose one of "
                 f"{trained}."
             )
         instructed = kind.instructed or (probes or {}).get(editor, "none") != "none"
-        for arm in arms if kind.trains else (None,):
-            name = f"{editor}@{arm.label}" if arm is not None and len(arms) > 1 else editor
-            several = setting.controls and instructed
-            for condition in told if several else (config.instruction if instructed else None,):
+        several = setting.controls and instructed
+        for own in trainings if kind.trains else (None,):
+            name = f"{editor}@{own.label}" if own is not None and len(trainings) > 1 else editor
+            for condition in conditions if several else (config.instruction if instructed else None,):
                 full = f"{name}#{condition}" if several else name
-                found.append(RowSpec(full, editor, arm, condition, tested if arm is None else arm.test))
+                found.append(RowSpec(full, editor, own, condition, tested if own is None else own.test))
     names = [row.name for row in found]
     for name in names:
         if names.count(name) > 1:
@@ -205,46 +205,48 @@ def get_setting(name: str) -> Setting:
     return SETTINGS[name]
 
 
-def _arm(config: RunConfig, train: tuple[str, ...], test: tuple[str, ...]) -> Arm:
-    """Return an arm with the limits and the sampling of the configuration."""
+def _training(config: RunConfig, train: tuple[str, ...], test: tuple[str, ...]) -> TrainingTasks:
+    """Return a training with the limits and the sampling of the configuration."""
     limit = config.train_limit
     limits = dict.fromkeys(train, limit) if isinstance(limit, int) else limit or {}
-    return Arm("+".join(train), train, test, {task: limits[task] for task in train if task in limits}, config.sampling)
+    known = {task: limits[task] for task in train if task in limits}
+    return TrainingTasks("+".join(train), train, test, known, config.sampling)
 
 
-def _one_task_each(config: RunConfig, train: tuple[str, ...], _: Sizes) -> Iterator[Arm]:
+def _one_task_each(config: RunConfig, train: tuple[str, ...], _: Sizes) -> Iterator[TrainingTasks]:
     for task in train:
-        yield _arm(config, (task,), config.tasks)
+        yield _training(config, (task,), config.tasks)
 
 
-def _mix(config: RunConfig, train: tuple[str, ...], _: Sizes) -> Iterator[Arm]:
-    # Many edits of one model are also judged by the damage they do to tasks that nobody edited.
-    yield _arm(config, train, train if config.schedule == "single" else config.tasks)
+def _mix(config: RunConfig, train: tuple[str, ...], _: Sizes) -> Iterator[TrainingTasks]:
+    # Joint and sequential edits are also evaluated by the damage they do to tasks that are not edited.
+    yield _training(config, train, train if config.schedule == "single" else config.tasks)
 
 
-def _left_out(config: RunConfig, train: tuple[str, ...], _: Sizes) -> Iterator[Arm]:
-    left: dict[tuple[str, ...], list[str]] = {}
+def _leave_one_out(config: RunConfig, train: tuple[str, ...], _: Sizes) -> Iterator[TrainingTasks]:
+    tests: dict[tuple[str, ...], list[str]] = {}
     for task in held_out(config):
         others = tuple(other for other in train if other != task)
         if not others:
             raise InputError(f"The setting 'hold-out' leaves out '{task}', and no other task is left to train on.")
-        left.setdefault(others, []).append(task)
-    for others, tasks in left.items():
-        yield _arm(config, others, tuple(tasks))
+        tests.setdefault(others, []).append(task)
+    for others, tasks in tests.items():
+        yield _training(config, others, tuple(tasks))
 
 
-def _mix_tested_on_all(config: RunConfig, train: tuple[str, ...], _: Sizes) -> Iterator[Arm]:
-    yield _arm(config, train, config.tasks)
+def _mix_tested_on_all(config: RunConfig, train: tuple[str, ...], _: Sizes) -> Iterator[TrainingTasks]:
+    yield _training(config, train, config.tasks)
 
 
-def _one_more_each(config: RunConfig, train: tuple[str, ...], _: Sizes) -> Iterator[Arm]:
+def _one_more_each(config: RunConfig, train: tuple[str, ...], _: Sizes) -> Iterator[TrainingTasks]:
     for count in range(1, len(train) + 1):
-        yield _arm(config, train[:count], config.tasks)
+        yield _training(config, train[:count], config.tasks)
 
 
-def _full_and_balanced(config: RunConfig, train: tuple[str, ...], sizes: Sizes) -> Iterator[Arm]:
-    """Yield the mix with all of ConvSent, and cut to the largest factual task; both drawn as one concatenated file."""
-    full = replace(_arm(config, train, config.tasks), label="full", sampling="proportional")
+def _full_and_balanced(config: RunConfig, train: tuple[str, ...], sizes: Sizes) -> Iterator[TrainingTasks]:
+    """Yield the mix with all of ConvSent, and with ConvSent cut to the largest factual task."""
+    # Proportional as one concatenated file, so that the size of ConvSent has an effect.
+    full = replace(_training(config, train, config.tasks), label="full", sampling="proportional")
     facts = [task for task in train if task != ATTITUDE]
     if ATTITUDE not in train or not facts:
         raise InputError(
@@ -277,7 +279,7 @@ SETTINGS = {
         Setting(
             "hold-out",
             "Trained on all tasks but one and tested on that one.",
-            _left_out,
+            _leave_one_out,
             train=lambda config: tuple(dict.fromkeys((*MIX, *config.tasks))),
         ),
         Setting(

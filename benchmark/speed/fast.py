@@ -12,7 +12,7 @@ from instructedit.editors.hypernet.objective import Losses
 from instructedit.editors.hypernet.trainer import step_losses
 
 from ..results.records import CaseRecord, GenerationSpec
-from ..run.sequential import Accumulated
+from ..run.accumulated import AccumulatedEdit
 from ..scoring.predictions import (
     Reading,
     Readings,
@@ -132,13 +132,13 @@ def losses(
     return step_losses(editor, model, cases, training, seeds)
 
 
-def take(model: LanguageModel, editor: Editor[Any], state: Accumulated, case: EditCase, seed: int = 0) -> None:
+def take(model: LanguageModel, editor: Editor[Any], state: AccumulatedEdit, case: EditCase, seed: int = 0) -> None:
     """Make one more edit on top of those that a run has made.
 
     Raises:
         RuntimeError: If the case cannot be edited in; those of this benchmark can.
     """
-    state.take(model, editor, case.request, seed)
+    state.add(model, editor, case.request, seed)
     if state.failures:
         raise RuntimeError(f"{editor.name} failed: {state.failures}")
 

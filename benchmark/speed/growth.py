@@ -8,7 +8,7 @@ from typing import Any
 
 from instructedit.editors import EditCase, Editor, LanguageModel
 
-from ..run.sequential import Accumulated
+from ..run.accumulated import AccumulatedEdit
 from . import fast
 from .cases import make_cases
 from .record import GrowthRow, SpeedRow
@@ -69,7 +69,7 @@ def grown(shape: ModelShape, lengths: Lengths, editors: Sequence[str], device: s
             )
     for name in (name for name in lengths.sequential if name in editors):
         editor, own = prepared(name, model, cases[: max(lengths.edits)], **SHORTER.get(name, {}))
-        state, times, held = Accumulated(), [], watch.begin()
+        state, times, held = AccumulatedEdit(), [], watch.begin()
         for number, case in enumerate(own, start=1):
             times.append(watch.time(partial(fast.take, model, editor, state, case))[1])
             if number in lengths.edits:

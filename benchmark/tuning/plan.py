@@ -1,12 +1,11 @@
-"""What a search over an editor's options is asked for, and what it resolves to before a model is loaded.
+"""What a search over an editor's options was asked for, and what it resolves to before a model is loaded.
 
-An editor that is not trained is scored on the training split, without the subjects that any run of the preset tests. A
-trained one is trained on its training part, as in the preset, and scored on its validation part.
+An untrained editor is scored on the training split, without the subjects that any run of the preset tests. A trained
+one is trained on its training part, as in the preset, and scored on its validation part.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 from instructedit.editors import (
@@ -21,26 +20,27 @@ from instructedit.editors import (
 )
 from instructedit.editors.search import current, drawn, plain, replaced, significant
 
-from ..results.records import Split
+from ..setup.checks import make_editor
 from ..setup.config import RunConfig, make_config, read_suite
-from ..setup.resolve import make_editor, outline
-from ..setup.settings import arms, barred_tasks, get_setting, held_out
-from .score import suits
+from ..setup.data import DataReader
+from ..setup.resolve import ResolvedRun, resolve
+from ..setup.settings import barred_tasks, get_setting, held_out, trainings_of
+from .score import can_be_scored
 
 ONE_TRAINING = ("multi-task", "hold-out", "unseen-instruction")
-"""Settings that may train an editor once; the others train several of a row, whose options could differ."""
-SINGLE_RUN: dict[str, Any] = {
+"""Settings that may train an editor once; the others train several of a row, whose best options could differ."""
+SINGLE_EDITS: dict[str, Any] = {
     "schedule": "single",
     "edited": None,
     "at": (),
     "fluency": False,
     "generation": {"max_new_tokens": 0},
 }
-"""What a trial does not need to know of a preset: it scores single edits by teacher forcing."""
+"""Options of every trial, which scores single edits by teacher forcing."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class TuneOptions:
     """What a search is asked for.
 
     Attributes:
@@ -62,39 +62,37 @@ class Wanted:
     seed: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Search:
-    """The search for one row.
+    """The search for the options of one row.
 
     Attributes:
-        wanted: What was asked for.
+        options: What was asked for.
         row: Name of the row.
-        config: Configuration of trial 0.
+        editor: The row's editor before the search.
+        base: The resolved run of trial 0.
         train: Tasks that each trial trains on.
-        requests: Requests of the scored cases.
-        counts: Scored cases of each task.
-        data: Per task: sha256 by file.
         notes: Sentences for the user.
+        reader: Reads the data, once for all trials.
     """
 
-    wanted: Wanted
+    options: TuneOptions
     row: str
-    config: RunConfig
+    editor: Editor[Any]
+    base: ResolvedRun
     train: tuple[str, ...]
-    requests: tuple[EditRequest, ...]
-    counts: Mapping[str, int]
-    data: Mapping[str, Mapping[str, str]]
     notes: tuple[str, ...]
+    reader: DataReader
 
-    @cached_property
-    def editor(self) -> Editor[Any]:
-        """The row's editor before the search."""
-        return make_editor(self.config, self.row)
+    @property
+    def counts(self) -> dict[str, int]:
+        """Scored cases of each task."""
+        return {task: len(cases) for task, cases in self.base.cases.items()}
 
     def drawn(self, trial: int) -> dict[str, Any]:
         """Return a trial's options by name; factors for ranges that are `Scaled`."""
         space = self.editor.search
-        return drawn(space, self.wanted.seed, trial) if trial else current(self.editor.config, space)
+        return drawn(space, self.options.seed, trial) if trial else current(self.editor.config, space)
 
     def shown(self, trial: int) -> str:
         """Return a trial's options as they are known without the model."""
@@ -104,7 +102,7 @@ class Search:
             for name, value in self.drawn(trial).items()
         )
 
-    def options(self, trial: int, model: LanguageModel) -> dict[str, Any]:
+    def measured(self, trial: int, model: LanguageModel) -> dict[str, Any]:
         """Return a trial's options by name, with scaled ones in the units of the model.
 
         Raises:
@@ -115,95 +113,108 @@ class Search:
         others = {name: value for name, value in values.items() if name not in scaled}
         for name in scaled:
             editor = make_editor(self.with_options(others), self.row)
-            requests = [request for request in self.requests if _fits(editor, model, request)]
+            cases = [case.request for own in self.base.cases.values() for case in own]
+            requests = [request for request in cases if _fits(editor, model, request)]
             values[name] = significant(values[name] * editor.unit(name, model, requests))
         return values
 
     def with_options(self, values: Mapping[str, Any]) -> RunConfig:
         """Return the configuration of a trial."""
-        rows = {self.row: replaced(self.config.editors[self.row], values)}
-        return self.config.model_copy(update={"editors": rows})
+        config = self.base.config
+        return config.model_copy(update={"editors": {self.row: replaced(config.editors[self.row], values)}})
+
+    def resolve(self, config: RunConfig) -> ResolvedRun:
+        """Resolve a trial, or another run on the same cases."""
+        return resolve(config, self.options.preset, self.reader)
 
 
-def searches(wanted: Wanted) -> tuple[Search, ...]:
+def plan_searches(options: TuneOptions) -> tuple[Search, ...]:
     """Resolve what is asked for and read the data; no model is loaded.
 
     Raises:
         InputError: If the budget, a row, an option, a task or the setting cannot be used.
     """
-    if wanted.budget < 1:
-        raise InputError(f"--budget: found {wanted.budget}, expected 1 or more trials.")
-    if not wanted.rows:
+    if options.budget < 1:
+        raise InputError(f"--budget: found {options.budget}, expected 1 or more trials.")
+    if not options.rows:
         raise InputError("--editor: found none, expected one or more rows to tune.")
-    every = [run.config for run in read_suite(wanted.preset, wanted.given, seeds=(wanted.seed,))]
+    every = [run.config for run in read_suite(options.preset, options.given, seeds=(options.seed,))]
     known = list(dict.fromkeys(row for config in every for row in config.editors))
     barred = tuple(dict.fromkeys(task for config in every for task in barred_tasks(config)))
-    for row in wanted.rows:
+    for row in options.rows:
         if row not in known and row not in EDITORS:
             raise InputError(
-                f"{wanted.preset}: no row '{row}', and no editor of that name."
+                f"{options.preset}: no row '{row}', and no editor of that name."
                 f"{did_you_mean(row, list({*known, *EDITORS}))}"
             )
-    return tuple(_search(wanted, row, barred) for row in dict.fromkeys(wanted.rows))
+    reader = DataReader()
+    return tuple(_search(options, row, barred, reader) for row in dict.fromkeys(options.rows))
 
 
-def _search(wanted: Wanted, row: str, barred: Sequence[str]) -> Search:
-    configs = [run.config for run in read_suite(wanted.preset, wanted.given, seeds=(wanted.seed,), editors=[row])]
-    kind = type(make_editor(configs[0], row))
-    if not kind.search:
-        raise InputError(f"The editor '{kind.name}' declares no ranges in its attribute 'search', so nothing is tuned.")
-    split: Split = "validation" if kind.trains else "train"
-    base, train = _trained(configs, row, wanted.preset) if kind.trains else (configs[0], ())
-    tasks = wanted.tasks or tuple(task for task in base.tasks if task not in held_out(base)) or base.tasks
-    if kind.trains:
-        if wrong := [task for task in wanted.tasks or () if task not in train]:
+def _search(options: TuneOptions, row: str, barred: Sequence[str], reader: DataReader) -> Search:
+    configs = [run.config for run in read_suite(options.preset, options.given, seeds=(options.seed,), editors=[row])]
+    editor = make_editor(configs[0], row)
+    if not editor.search:
+        raise InputError(
+            f"The editor '{editor.name}' declares no ranges in its attribute 'search', so nothing is tuned."
+        )
+    config, train = _trained_run(configs, row, options.preset) if editor.trains else (configs[0], ())
+    tasks = options.tasks or tuple(task for task in config.tasks if task not in held_out(config)) or config.tasks
+    if editor.trains:
+        if wrong := [task for task in options.tasks or () if task not in train]:
             raise InputError(
                 f"--task: found '{wrong[0]}', but '{row}' is scored on what it is trained on: {', '.join(train)}."
             )
         tasks = tuple(task for task in tasks if task in train)
-
-    def narrowed(tasks: tuple[str, ...]) -> RunConfig:
-        options = {
-            **base.model_dump(),
-            **SINGLE_RUN,
-            "setting": "multi-task" if kind.trains else "direct",
-            "split": split,
-            "tasks": tasks,
-            "train": train,
-            "held_out": tuple(task for task in barred if task not in (*tasks, *train)),  # their subjects stay unseen
-            "train_limit": base.train_limit if kind.trains else None,
-            "sampling": base.sampling if kind.trains else "balanced",
-            "limit": wanted.limit,
-            "editors": {row: base.editors[row]},
-        }
-        return make_config(options, "command line")
-
-    found = outline(narrowed(tasks), wanted.preset)
-    chosen = tuple(task for task, cases in found.cases.items() if suits(cases))
-    left = [task for task in found.cases if task not in chosen]
-    if left and (wanted.tasks or not chosen):
+    found = resolve(_trial_config(config, options, row, tasks, train, barred), options.preset, reader)
+    chosen = tuple(task for task, cases in found.cases.items() if can_be_scored(cases))
+    left_out = [task for task in found.cases if task not in chosen]
+    if left_out and (options.tasks or not chosen):
         raise InputError(
-            f"The task '{left[0]}' cannot be tuned on: its cases are no facts, or lack probes of reliability, "
+            f"The task '{left_out[0]}' cannot be tuned on: its cases are no facts, or lack probes of reliability, "
             "generalization or locality."
         )
-    cases = {task: found.cases[task] for task in chosen}
     return Search(
-        wanted=wanted,
+        options=options,
         row=row,
-        config=narrowed(chosen),
+        editor=make_editor(config, row),
+        base=resolve(_trial_config(config, options, row, chosen, train, barred), options.preset, reader),
         train=train,
-        requests=tuple(case.request for own in cases.values() for case in own),
-        counts={task: len(own) for task, own in cases.items()},
-        data={entry.task: entry.sha256 for entry in found.data if entry.task in chosen},
-        notes=(*(f"{task} is left out of the score: its cases are no facts." for task in left), *found.notes),
+        notes=(*(f"{task} is left out of the score: its cases are no facts." for task in left_out), *found.notes),
+        reader=reader,
     )
 
 
-def _trained(configs: Sequence[RunConfig], row: str, preset: str) -> tuple[RunConfig, tuple[str, ...]]:
+def _trial_config(
+    config: RunConfig,
+    options: TuneOptions,
+    row: str,
+    tasks: tuple[str, ...],
+    train: tuple[str, ...],
+    barred: Sequence[str],
+) -> RunConfig:
+    """Return the configuration of trial 0: one row, single edits, no test case."""
+    trial = {
+        **config.model_dump(),
+        **SINGLE_EDITS,
+        "setting": "multi-task" if train else "direct",
+        "split": "validation" if train else "train",
+        "tasks": tasks,
+        "train": train,
+        "held_out": tuple(task for task in barred if task not in (*tasks, *train)),  # bars their subjects
+        "train_limit": config.train_limit if train else None,
+        "sampling": config.sampling if train else "balanced",
+        "limit": options.limit,
+        "editors": {row: config.editors[row]},
+    }
+    return make_config(trial, "command line")
+
+
+def _trained_run(configs: Sequence[RunConfig], row: str, preset: str) -> tuple[RunConfig, tuple[str, ...]]:
     """Return the first run that trains the row once, and the tasks that it trains on."""
     for config in configs:
         if config.setting in ONE_TRAINING:
-            found = arms(config, lambda _: 0)  # these settings do not ask for sizes
+            found = trainings_of(config, lambda _: 0)  # these settings do not call for sizes
             if len(found) == 1:
                 return config, found[0].train
     settings = dict.fromkeys(get_setting(config.setting).name for config in configs)

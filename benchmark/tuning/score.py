@@ -1,10 +1,10 @@
-"""The score by which options are chosen: how well an edit takes hold, carries over, and leaves the rest as it was.
+"""The score by which options are chosen: reliability, generalization and locality in one number.
 
     score = mean over tasks of 3 / (1 / R + 1 / G + 1 / L)
 
 R, G, L are the task's mean reliability, generalization and locality, exact match under teacher forcing. The harmonic
-mean is near its smallest part: an editor that does nothing scores 0 by its reliability, one that destroys the model 0
-by its locality. (Their arithmetic mean would give 33 for each.)
+mean is close to its smallest term: an editor that does nothing scores 0 by its reliability, one that destroys the model
+0 by its locality. The arithmetic mean would give 33 for each.
 """
 
 import math
@@ -50,7 +50,7 @@ class Scored:
         return TaskScore(task=self.task, **parts, score=float(_harmonic(means)), failed=len(self.reasons))
 
 
-def suits(cases: Iterable[EditCase]) -> bool:
+def can_be_scored(cases: Iterable[EditCase]) -> bool:
     """Tell whether a task can be scored: its cases are facts and have probes of all three kinds."""
     roles: set[str] = set()
     for case in cases:
@@ -60,7 +60,7 @@ def suits(cases: Iterable[EditCase]) -> bool:
     return roles.issuperset(PARTS)
 
 
-def read(records: Iterable[CaseRecord], tasks: Iterable[str]) -> tuple[Scored, ...]:
+def read_scores(records: Iterable[CaseRecord], tasks: Iterable[str]) -> tuple[Scored, ...]:
     """Return the cases of each task in the lines of a run of one row.
 
     Where a task has given and derived probes of one kind, the given ones count.

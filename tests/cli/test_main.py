@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from instructedit.benchmark.forecast import preflight
+from instructedit.benchmark.forecast import machine
 from instructedit.benchmark.results.records import find_run
 from instructedit.benchmark.setup.listing import lines
 from instructedit.cli.main import app
@@ -313,7 +313,7 @@ def test_a_dry_run_loads_and_writes_nothing(place, tmp_path):
     assert "holds no weights" in err
     assert "direct (single)\ncases: recent 1, counterfact 1, zsre 1, convsent 1\n" in out
     assert [line.split()[0] for line in out.splitlines() if line.startswith(("none", "grace"))][:2] == ["none", "grace"]
-    assert [line.partition(":")[0] for line in out.splitlines()[-3:]] == ["model", "memory", "time"]
+    assert [line.partition(":")[0] for line in out.splitlines()[-2:]] == ["model", "memory"]
     assert not (tmp_path / "out").exists()
     assert "no such folder" in refused(call("run", tmp_path / "pair.toml", "--model", place / "absent", *words))
 
@@ -330,11 +330,11 @@ def test_options_left_at_defaults_of_another_model_are_said_before_a_run(place, 
 
 
 def test_a_run_without_room_is_refused_before_it_starts(place, tmp_path, monkeypatch):
-    monkeypatch.setattr(preflight, "room", lambda _: preflight.Room(10**6, 10**6, 10**12, "this computer"))
+    monkeypatch.setattr(machine, "free", lambda _: machine.Free(10**4, 10**6, 10**12, "this computer"))
     code, out, err = start(place, "--out", tmp_path / "out")
     assert (code, out) == (2, "")
-    assert [line.partition(":")[0] for line in err.splitlines()] == ["note", "model", "memory", "time", "instructedit"]
-    assert "this computer has 1 MB free" in err.splitlines()[-1]
+    assert [line.partition(":")[0] for line in err.splitlines()] == ["note", "model", "memory", "instructedit"]
+    assert "this computer has 0 MB free" in err.splitlines()[-1]
     assert not (tmp_path / "out").exists()
     code, out, _ = start(place, "--out", tmp_path / "out", "--dry-run")
     assert code == 0

@@ -14,9 +14,11 @@ from instructedit.benchmark.results.checkpoint import Checkpoint
 from instructedit.benchmark.results.guard import read_finished
 from instructedit.benchmark.run.runner import prepare, run
 from instructedit.benchmark.run.schedules import Work
-from instructedit.benchmark.run.trainings import Training, trained
+from instructedit.benchmark.run.training import trained
 from instructedit.benchmark.setup.config import make_config
-from instructedit.benchmark.setup.settings import Arm
+from instructedit.benchmark.setup.resolve import resolve
+from instructedit.benchmark.setup.settings import TrainingTasks
+from instructedit.benchmark.setup.training_sets import Training
 from instructedit.editors import InputError, TrainingSet
 from instructedit.editors.hypernet.trainer import Trainer
 from instructedit.reports.leaderboard.pack import pack
@@ -50,14 +52,14 @@ def prepared(tmp_path_factory):
         "generation": {"max_new_tokens": 2},
         "editors": {"none": {}, "ft-m": {"block": 1, "steps": 1, "lr": 0.01}},
     }
-    return prepare(make_config(options, "made"), "made", device="cpu")
+    return prepare(resolve(make_config(options, "made"), "made"), device="cpu")
 
 
 def train(model, out, say=lambda _: None):
     """Return the weights of a tiny training, made or read."""
     config = MEND.Config(training={"steps": 2, "validate_every": 1, "save_every": 1, "accumulate": 1}, rank=4)
     cases = TrainingSet(facts(4), facts(2, "other"), {"facts": 1.0, "other": 1.0})
-    training = Training(("mend",), MEND(config), Arm("facts", ("facts",), ("facts",), {}, "balanced"), cases)
+    training = Training(("mend",), MEND(config), TrainingTasks("facts", ("facts",), ("facts",), {}, "balanced"), cases)
     checkpoint = Checkpoint(
         editor="mend", version="1", config={}, base="b", tokenizer="t", training="c", instructions=None, seed=0
     )

@@ -6,8 +6,8 @@ import pytest
 
 from instructedit.benchmark.results import forms
 from instructedit.benchmark.results.records import EditorSpec
+from instructedit.benchmark.setup.checks import make_editor
 from instructedit.benchmark.setup.config import presets, read_suite
-from instructedit.benchmark.setup.resolve import make_editor
 
 from ...reports.conftest import run_file
 from ...reports.suites import trained

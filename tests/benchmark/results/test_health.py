@@ -8,8 +8,8 @@ from instructedit.benchmark.results.health import NAMED, Tally
 from instructedit.benchmark.results.records import CaseRecord, EditorSpec, RunSpec, RunSummary, Score
 from instructedit.benchmark.results.summary import summarise
 from instructedit.benchmark.setup.config import RunConfig
-from instructedit.benchmark.setup.defaults import foreign_defaults, said
-from instructedit.benchmark.setup.resolve import outline
+from instructedit.benchmark.setup.model_checks import foreign_defaults, foreign_defaults_note
+from instructedit.benchmark.setup.resolve import resolve
 from instructedit.benchmark.setup.settings import RowSpec
 from instructedit.editors import EditorConfig, InputError, Published, Sketch, make
 from instructedit.editors.registry import EDITORS
@@ -160,7 +160,7 @@ def test_options_left_at_defaults_of_another_model_are_told(options, left, make_
     other = foreign_defaults(row, {"a@b": Editor()}, make_language_model("llama"))
     assert {name: own.options for name, own in other.items()} == ({} if left is None else {"a@b": left})
     assert foreign_defaults(row, {"a@b": Editor()}, make_language_model("gpt2")) == {}, "this is the model"
-    text = " ".join(said(row, other))
+    text = " ".join(foreign_defaults_note(row, other))
     assert text == "" if left is None else f"a: {', '.join(left)} (Tiny)" in text
 
 
@@ -194,7 +194,7 @@ def test_the_editors_of_a_run_are_looked_at_as_they_were_configured():
         limit=1,
         editors={"none": {}, "mine": {"method": "ft-m", "lr": 0.1, "steps": 3}, "mend": {"training": {"lr": 1e-3}}},
     )
-    found = outline(config, "x")
+    found = resolve(config, "x")
     from instructedit.benchmark.setup.config import EMBEDDED_MODEL
 
     left = foreign_defaults(found.rows, found.editors, Sketch.load(EMBEDDED_MODEL))

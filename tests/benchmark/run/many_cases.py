@@ -18,6 +18,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from instructedit.benchmark.run.runner import prepare, run
 from instructedit.benchmark.setup.config import RunConfig, make_config
+from instructedit.benchmark.setup.resolve import resolve
 from instructedit.editors import EDITORS, LanguageModel
 
 from ...conftest import make_tokenizer
@@ -43,7 +44,7 @@ def measure(model: LanguageModel, count: int, folder: Path) -> dict[str, float]:
     config = configuration(write_cases(folder / "data", count))
     begun = process_time()
     reset()
-    prepared = prepare(config, "many cases", model=model)
+    prepared = prepare(resolve(config, "many cases"), model=model)
     found: dict[str, float] = {"cases": count, "prepare_bytes": peak()}
     for name in ("run_bytes", "again_bytes"):
         reset()

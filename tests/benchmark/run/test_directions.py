@@ -18,7 +18,7 @@ from instructedit.benchmark.results.records import EditorSpec, RunFile, RunSpec,
 from instructedit.benchmark.run.directions import Workshop, sets
 from instructedit.benchmark.run.runner import prepare, run
 from instructedit.benchmark.setup.config import read_suite
-from instructedit.benchmark.setup.resolve import requests_of
+from instructedit.benchmark.setup.resolve import requests_of, resolve
 from instructedit.cli.main import app
 from instructedit.editors import EDITORS, Dense, InputError
 
@@ -60,7 +60,7 @@ def place(tmp_path_factory):
 @pytest.fixture(scope="module")
 def prepared(place):
     ((_, config),) = read_suite(str(place / "run.toml"))
-    return prepare(config, "run.toml")
+    return prepare(resolve(config, "run.toml"))
 
 
 @pytest.fixture(scope="module")
@@ -80,10 +80,10 @@ def test_they_are_the_cosines_of_the_edits_that_the_run_makes(place, prepared, f
         row = next(row for row in prepared.file.spec.editors if row.name == one.about.name)
         editor = EDITORS.get(row.method).load(place / "results" / "checkpoints" / row.training.checkpoint)
         cases = [
-            next(c for c in prepared.outline.cases[task] if c.request.case_id == case)
+            next(c for c in prepared.resolved.cases[task] if c.request.case_id == case)
             for task, case in zip(one.about.tasks, one.about.cases, strict=True)
         ]
-        requests = requests_of(row.instruction, prepared.outline.bank, cases, prepared.file.spec.seed)
+        requests = requests_of(row.instruction, prepared.resolved.bank, cases, prepared.file.spec.seed)
         vectors = torch.stack(
             [
                 torch.cat(

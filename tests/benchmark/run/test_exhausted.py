@@ -9,9 +9,10 @@ from typer.testing import CliRunner
 
 from instructedit.benchmark.results.records import CaseRecord
 from instructedit.benchmark.run import schedules
-from instructedit.benchmark.run.exhausted import in_halves, is_exhausted
+from instructedit.benchmark.run.out_of_memory import in_halves, is_exhausted
 from instructedit.benchmark.run.runner import prepare, run
 from instructedit.benchmark.setup.config import make_config, read_suite
+from instructedit.benchmark.setup.resolve import resolve
 from instructedit.cli.commands import clear
 from instructedit.editors import InputError
 
@@ -78,7 +79,7 @@ def prepared(tmp_path_factory):
     (folder / "run.toml").write_text(CONFIG)
     ((_, config),) = read_suite(str(folder / "run.toml"))
     options = {"data": str(folder / "data"), "model": str(folder / "model"), "chunk": 4, "tasks": ("recent",)}
-    return prepare(make_config({**config.model_dump(), **options}, "test"), "test", device="cpu")
+    return prepare(resolve(make_config({**config.model_dump(), **options}, "test"), "test"), device="cpu")
 
 
 def limited(monkeypatch, most):

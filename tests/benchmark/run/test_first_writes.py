@@ -13,12 +13,15 @@ from instructedit.benchmark.results.run_folder import StorageError, write_record
 from instructedit.benchmark.results.suite_results import find_suite
 from instructedit.benchmark.results.suite_summary import summarise_suite
 from instructedit.benchmark.run.runner import prepare, run
-from instructedit.benchmark.run.suite import _register
-from instructedit.benchmark.run.trainings import Training, trained
+from instructedit.benchmark.run.suite import _add_to_index
+from instructedit.benchmark.run.training import trained
 from instructedit.benchmark.setup.banks import read_bank
 from instructedit.benchmark.setup.config import make_config
-from instructedit.benchmark.setup.settings import Arm
-from instructedit.benchmark.tuning.tune import Workplace, tune
+from instructedit.benchmark.setup.resolve import resolve
+from instructedit.benchmark.setup.settings import TrainingTasks
+from instructedit.benchmark.setup.training_sets import Training
+from instructedit.benchmark.tuning.plan import TuneOptions
+from instructedit.benchmark.tuning.tune import TuneFolder, tune
 from instructedit.editors import InputError, TrainingSet
 from instructedit.reports.leaderboard.pack import pack
 from instructedit.reports.site.write import write_site
@@ -53,7 +56,7 @@ def prepared(place):
         "generation": {"max_new_tokens": 2},
         "editors": {"none": {}, "ft-m": {"block": 1, "steps": 1, "lr": 0.01}},
     }
-    return prepare(make_config(options, "made"), "made", device="cpu")
+    return prepare(resolve(make_config(options, "made"), "made"), device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +87,9 @@ def work(prepared, finished, tmp_path_factory):
     config = MEND.Config(training={"steps": 2, "validate_every": 1, "save_every": 1, "accumulate": 1}, rank=4)
 
     def train(out, say=lambda _: None):
-        training = Training(("mend",), MEND(config), Arm("facts", ("facts",), ("facts",), {}, "balanced"), training_set)
+        training = Training(
+            ("mend",), MEND(config), TrainingTasks("facts", ("facts",), ("facts",), {}, "balanced"), training_set
+        )
         checkpoint = Checkpoint(
             editor="mend", version="1", config={}, base="b" * 16, tokenizer="t", training="c" * 16, instructions=None,
             seed=0,
@@ -93,7 +98,7 @@ def work(prepared, finished, tmp_path_factory):
 
     def suite(out):
         folder = out / finished.name
-        _register(out, "made", "one", prepared.file, lambda _: None)
+        _add_to_index(out, "made", "one", prepared.file, lambda _: None)
         write_record(out / "suite.json", summarise_suite(out, find_suite(out / "suites" / "made")[1]))
         write_report(folder)
 
@@ -118,7 +123,7 @@ def work(prepared, finished, tmp_path_factory):
             write_record(out / "loop" / "bank.json", read_bank(None))
 
     def search(out):
-        tune((), type("Wanted", (), {"preset": "quickstart", "given": {}})(), Workplace(out, "quickstart"))
+        tune((), TuneOptions("quickstart", (), 1, {}, None, 1, 0), TuneFolder(out, "quickstart"))
 
     return {
         "run": lambda out: run(prepared, out),

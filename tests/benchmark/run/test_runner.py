@@ -13,6 +13,7 @@ from instructedit.benchmark.results.run_folder import StorageError
 from instructedit.benchmark.run import schedules
 from instructedit.benchmark.run.runner import prepare, run
 from instructedit.benchmark.setup.config import make_config, read_suite
+from instructedit.benchmark.setup.resolve import resolve
 from instructedit.benchmark.setup.sampling import choose
 from instructedit.editors import EditRequest, InputError
 
@@ -37,7 +38,7 @@ def config(place):
 
 @pytest.fixture(scope="module")
 def prepared(config):
-    return prepare(config, "test", device="cpu")
+    return prepare(resolve(config, "test"), device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +162,7 @@ def test_two_processes_do_not_write_one_run(prepared, tmp_path):
 
 
 def test_a_base_model_that_changed_makes_the_run_invalid(config, tmp_path, monkeypatch):
-    prepared = prepare(config, "test", device="cpu")
+    prepared = prepare(resolve(config, "test"), device="cpu")
     inner = schedules.run_chunk
 
     def leak(model, *arguments, **options):
@@ -179,7 +180,7 @@ def test_a_base_model_that_changed_makes_the_run_invalid(config, tmp_path, monke
 def test_a_cases_result_does_not_depend_on_the_cases_before_it(config, finished, tmp_path):
     """Another limit, other chunks: the same answers; numbers equal up to rounding of another packing."""
     options = {**config.model_dump(), "limit": 3, "chunk": 3}
-    other = lines(run(prepare(make_config(options, "test"), "test", device="cpu"), tmp_path))
+    other = lines(run(prepare(resolve(make_config(options, "test"), "test"), device="cpu"), tmp_path))
     known = {(r.case_id, r.editor): r for r in lines(finished)}
     assert len(other) == 4 * 3 * 3
     for record in other:
@@ -194,7 +195,7 @@ def test_a_cases_result_does_not_depend_on_the_cases_before_it(config, finished,
 
 def test_editors_receive_requests_and_nothing_else(prepared, monkeypatch, tmp_path):
     seen = []
-    for editor in prepared.outline.editors.values():
+    for editor in prepared.resolved.editors.values():
         inner = editor.edit
         monkeypatch.setattr(
             editor,
@@ -209,7 +210,7 @@ def test_editors_receive_requests_and_nothing_else(prepared, monkeypatch, tmp_pa
 
 
 def test_a_smaller_limit_takes_a_part_of_a_larger_ones(prepared):
-    cases = prepared.outline.cases["recent"]
+    cases = prepared.resolved.cases["recent"]
     three, two = choose(cases, 3), choose(cases, 2)
     assert set(two) < set(three) < set(cases)
     assert choose(cases, None) == cases
@@ -218,14 +219,18 @@ def test_a_smaller_limit_takes_a_part_of_a_larger_ones(prepared):
 
 def test_the_digest_follows_content_and_not_place(config, place, tmp_path, prepared):
     shutil.copytree(place / "data", tmp_path / "elsewhere")
-    moved = prepare(make_config({**config.model_dump(), "data": str(tmp_path / "elsewhere")}, "t"), "t", device="cpu")
+    moved = prepare(
+        resolve(make_config({**config.model_dump(), "data": str(tmp_path / "elsewhere")}, "t"), "t"), device="cpu"
+    )
     assert moved.file.digest == prepared.file.digest
     for change in ({"seed": 1}, {"limit": 4}, {"chunk": 3}, {"editors": {"none": {}}}, {"tasks": ("recent",)}):
-        other = prepare(make_config({**config.model_dump(), **change}, "t"), "t", device="cpu")
+        other = prepare(resolve(make_config({**config.model_dump(), **change}, "t"), "t"), device="cpu")
         assert other.file.digest != prepared.file.digest
     path = tmp_path / "elsewhere" / "ZsRE" / "ZsRE-test-all.json"
     path.write_text(path.read_text().replace("Oslo", "Lima"))
-    changed = prepare(make_config({**config.model_dump(), "data": str(tmp_path / "elsewhere")}, "t"), "t", device="cpu")
+    changed = prepare(
+        resolve(make_config({**config.model_dump(), "data": str(tmp_path / "elsewhere")}, "t"), "t"), device="cpu"
+    )
     assert changed.file.digest != prepared.file.digest
 
 
@@ -236,7 +241,7 @@ def test_a_case_that_does_not_fit_costs_itself_only(place, config, tmp_path):
     rows[2]["target_new"] = "word " * 120
     path.write_text(json.dumps(rows))
     options = {**config.model_dump(), "data": str(tmp_path / "data"), "tasks": ("recent",)}
-    records = lines(run(prepare(make_config(options, "t"), "t", device="cpu"), tmp_path / "out"))
+    records = lines(run(prepare(resolve(make_config(options, "t"), "t"), device="cpu"), tmp_path / "out"))
     by_status = {(r.case_id, r.editor): r for r in records}
     for name in ("ft-m", "grace"):
         broken = by_status["recent/test/2", name]
@@ -254,7 +259,7 @@ def test_an_edit_that_is_not_finite_fails_its_case(config, tmp_path, monkeypatch
         "tasks": ("recent",),
         "editors": {"none": {}, "ft-m": {"lr": 1e30, "clamp": False}},
     }
-    records = lines(run(prepare(make_config(options, "t"), "t", device="cpu"), tmp_path))
+    records = lines(run(prepare(resolve(make_config(options, "t"), "t"), device="cpu"), tmp_path))
     assert {r.status for r in records if r.editor == "ft-m"} == {"failed"}
     assert all("not finite" in r.reason or "not all numbers" in r.reason for r in records if r.editor == "ft-m")
 
@@ -286,12 +291,12 @@ def test_a_run_on_the_training_split_records_the_training_file(config, place, tm
     rows[0] = {**rows[0], "subject": "Mary Ward", "prompt": "The place of birth of Mary Ward is"}
     (tmp_path / "data" / "wiki_recent" / "recent_train.json").write_text(json.dumps(rows))
     options = {**config.model_dump(), "data": str(tmp_path / "data"), "tasks": ("recent",), "split": "train"}
-    prepared = prepare(make_config(options, "t"), "t", device="cpu")
+    prepared = prepare(resolve(make_config(options, "t"), "t"), device="cpu")
     (data,) = prepared.file.data
     assert set(data.sha256) == {"wiki_recent/recent_train.json"}
     assert data.cases == 1
     assert data.skipped["row left out: its subject is tested"] == 4
-    assert [c.request.subject for c in prepared.outline.cases["recent"]] == ["Mary Ward"]
+    assert [c.request.subject for c in prepared.resolved.cases["recent"]] == ["Mary Ward"]
 
 
 def test_a_resumed_run_says_what_has_changed(finished, prepared, tmp_path):

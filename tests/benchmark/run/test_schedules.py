@@ -10,11 +10,11 @@ import torch
 
 from instructedit.baselines.ftl import FTM
 from instructedit.benchmark.results.records import CaseRecord, RunSummary, read_record
-from instructedit.benchmark.run import schedules
-from instructedit.benchmark.run import sequential as accumulated
+from instructedit.benchmark.run import accumulated, schedules
 from instructedit.benchmark.run.runner import prepare, run
 from instructedit.benchmark.scoring.scoring import Made, score_chunk
 from instructedit.benchmark.setup.config import make_config
+from instructedit.benchmark.setup.resolve import resolve
 from instructedit.editors import CaseError, Dense, Edits, InputError, LanguageModel
 
 from ..worlds import write_data, write_model
@@ -39,7 +39,7 @@ def place(tmp_path_factory):
 
 def prepared_for(place, schedule, **changes):
     options = {**OPTIONS, "data": str(place / "data"), "model": str(place / "model"), "schedule": schedule, **changes}
-    return prepare(make_config(options, "test"), "test", device="cpu")
+    return prepare(resolve(make_config(options, "test"), "test"), device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def values(record):
 
 def stream(prepared):
     """The order of the edits, by its definition."""
-    cases = [case for task in prepared.outline.edited for case in prepared.outline.cases[task]]
+    cases = [case for task in prepared.resolved.edited for case in prepared.resolved.cases[task]]
     seed = prepared.file.spec.seed
     return sorted(cases, key=lambda case: hashlib.sha256(f"{seed} {case.request.case_id}".encode()).hexdigest())
 
@@ -95,8 +95,8 @@ def test_a_batch_is_one_edit_and_every_case_is_scored_under_it(batch):
     requests = [case.request for case in stream(prepared)]
     assert {request.task for request in requests} == {"recent"}
     for name in ("ft-m", "grace"):
-        edits = prepared.outline.editors[name].edit_together(prepared.model, requests, prepared.file.spec.seed)
-        cases = [case for cases in prepared.outline.cases.values() for case in cases]
+        edits = prepared.resolved.editors[name].edit_together(prepared.model, requests, prepared.file.spec.seed)
+        cases = [case for cases in prepared.resolved.cases.values() for case in cases]
         for wanted in scored(prepared, cases, edits):
             record = records[name, wanted.case_id]
             assert values(record) == pytest.approx(values(wanted), abs=1e-4)
@@ -112,13 +112,13 @@ def test_each_batch_is_a_joint_edit_of_the_clean_model_for_its_own_cases(batches
     records = {(r.editor, r.case_id): r for r in lines(folder)}
     assert len(records) == len(lines(folder)) == prepared.total == 3 * (5 + 5)
     assert {r.stage for r in records.values()} == {"batch"}
-    order, others = stream(prepared), prepared.outline.cases["zsre"]
+    order, others = stream(prepared), prepared.resolved.cases["zsre"]
     assert (len(order), len(others)) == (5, 5)
     for name in ("ft-m", "grace"):
         for number, size in enumerate((2, 2, 1)):
             own = order[2 * number : 2 * number + size]
             requests = [case.request for case in own]
-            edits = prepared.outline.editors[name].edit_together(prepared.model, requests, prepared.file.spec.seed)
+            edits = prepared.resolved.editors[name].edit_together(prepared.model, requests, prepared.file.spec.seed)
             for wanted in scored(prepared, [*own, *others[number::3]], edits):
                 record = records[name, wanted.case_id]
                 assert values(record) == pytest.approx(values(wanted), abs=1e-4)
@@ -165,7 +165,7 @@ def test_a_run_killed_within_a_batch_gives_the_same_bytes(batches, tmp_path, mon
 
 def test_what_fails_in_one_batch_fails_there_alone(place, tmp_path, monkeypatch):
     prepared = prepared_for(place, "batch", editors={"ft-m": FT_M}, tasks=("recent",), limit=5, batch_size=2)
-    editor, order = prepared.outline.editors["ft-m"], [case.request.case_id for case in stream(prepared)]
+    editor, order = prepared.resolved.editors["ft-m"], [case.request.case_id for case in stream(prepared)]
     inner = editor.edit_together
 
     def edit_together(model, requests, seed):
@@ -194,7 +194,7 @@ def test_a_sequence_equals_a_model_that_is_written_to_again_and_again(sequence):
     prepared, folder = sequence
     base = prepared.model
     records = {(r.stage, r.case_id): r for r in lines(folder) if r.editor == "ft-m"}
-    editor = FTM(prepared.outline.editors["ft-m"].config)
+    editor = FTM(prepared.resolved.editors["ft-m"].config)
     written = base
     seen = []
     stages = {}
@@ -205,7 +205,7 @@ def test_a_sequence_equals_a_model_that_is_written_to_again_and_again(sequence):
         stages["after-edit", case.request.case_id] = (written, case)
         if len(seen) == 3:
             stages |= {("after-3", c.request.case_id): (written, c) for c in seen}
-    for cases in prepared.outline.cases.values():
+    for cases in prepared.resolved.cases.values():
         stages |= {("after-all", c.request.case_id): (written, c) for c in cases}
     assert stages.keys() == records.keys()
     for key, (model, case) in stages.items():
@@ -249,7 +249,7 @@ def test_the_control_row_stays_as_it_is_at_every_stage(sequence, batch):
 def test_every_row_gets_the_same_requests_in_the_same_order(place, tmp_path, monkeypatch):
     seen = {}
     prepared = prepared_for(place, "sequential", seed=3)
-    for name, editor in prepared.outline.editors.items():
+    for name, editor in prepared.resolved.editors.items():
         inner = editor.edit_next
 
         def edit_next(model, request, before, seed, name=name, inner=inner):
@@ -295,7 +295,7 @@ def files(folder):
 @pytest.mark.parametrize("steps", range(1, 15, 2))
 def test_a_sequence_stopped_between_two_edits_goes_on_from_what_is_kept(sequence, tmp_path, monkeypatch, steps):
     prepared, finished = sequence
-    inner = accumulated.Accumulated.take
+    inner = accumulated.AccumulatedEdit.take
     left = [steps]
 
     def take(*arguments):
@@ -304,7 +304,7 @@ def test_a_sequence_stopped_between_two_edits_goes_on_from_what_is_kept(sequence
         left[0] -= 1
         return inner(*arguments)
 
-    monkeypatch.setattr(accumulated.Accumulated, "take", take)
+    monkeypatch.setattr(accumulated.AccumulatedEdit, "take", take)
     with pytest.raises(KeyboardInterrupt):
         run(prepared, tmp_path)
     left[0] = 15 - steps + 6  # at most what was done since the state was last kept
@@ -316,7 +316,7 @@ def test_a_sequence_stopped_between_two_edits_goes_on_from_what_is_kept(sequence
 
 def test_a_kill_between_the_rows_states_loses_nothing(sequence, tmp_path, monkeypatch):
     prepared, finished = sequence
-    inner = accumulated.Accumulated.save
+    inner = accumulated.AccumulatedEdit.save
     left = [4]
 
     def save(self, folder, row):
@@ -325,7 +325,7 @@ def test_a_kill_between_the_rows_states_loses_nothing(sequence, tmp_path, monkey
         left[0] -= 1
         inner(self, folder, row)
 
-    monkeypatch.setattr(accumulated.Accumulated, "save", save)
+    monkeypatch.setattr(accumulated.AccumulatedEdit, "save", save)
     with pytest.raises(KeyboardInterrupt):
         run(prepared, tmp_path)
     left[0] = 100
@@ -347,7 +347,7 @@ def test_a_joint_edit_is_made_once(batch, tmp_path, monkeypatch):
     prepared, finished = batch
     shutil.copytree(finished, tmp_path / finished.name)
     (tmp_path / finished.name / "cases.jsonl").write_text("")
-    for editor in prepared.outline.editors.values():
+    for editor in prepared.resolved.editors.values():
         monkeypatch.setattr(editor, "edit_together", lambda *_: pytest.fail("it is on disk"))
     run(prepared, tmp_path)
     assert (tmp_path / finished.name / "cases.jsonl").read_bytes() == (finished / "cases.jsonl").read_bytes()
@@ -362,7 +362,7 @@ def test_a_finished_run_computes_nothing(sequence, tmp_path, monkeypatch):
 
 def test_an_editor_without_a_joint_form_fails_every_case_with_a_sentence(place, tmp_path, monkeypatch):
     prepared = prepared_for(place, "batch", editors={"none": {}, "ft-m": FT_M})
-    editor = prepared.outline.editors["ft-m"]
+    editor = prepared.resolved.editors["ft-m"]
 
     def refuse(*_):
         raise InputError("The editor 'ft-m' makes one edit at a time.")
@@ -413,7 +413,7 @@ def test_a_request_that_does_not_fit_costs_itself_only(place, tmp_path, schedule
     assert {r.status for r in records if r.editor == "none"} == {"done"}
     clean = [case for case in stream(prepared) if case.request.case_id != "recent/test/1"]
     edits = Edits.none(1)
-    editor, seed = prepared.outline.editors["ft-m"], prepared.file.spec.seed
+    editor, seed = prepared.resolved.editors["ft-m"], prepared.file.spec.seed
     if schedule == "batch":
         edits = editor.edit_together(prepared.model, [case.request for case in clean], seed)
     else:
@@ -426,7 +426,7 @@ def test_a_request_that_does_not_fit_costs_itself_only(place, tmp_path, schedule
 
 def test_a_sequence_goes_on_from_the_last_finite_edit(place, tmp_path, monkeypatch):
     prepared = prepared_for(place, "sequential", editors={"ft-m": FT_M}, tasks=("recent",))
-    editor = prepared.outline.editors["ft-m"]
+    editor = prepared.resolved.editors["ft-m"]
     second = stream(prepared)[1].request.case_id
     inner, given = editor.edit_next, []
 
@@ -455,7 +455,7 @@ def test_a_joint_edit_that_is_not_finite_fails_all(place, tmp_path):
 
 def test_a_request_an_editor_refuses_alone_is_left_out_of_the_joint_edit(place, monkeypatch):
     prepared = prepared_for(place, "batch")
-    editor = prepared.outline.editors["ft-m"]
+    editor = prepared.resolved.editors["ft-m"]
     requests = [case.request for case in stream(prepared)]
     asked = []
 
@@ -467,7 +467,7 @@ def test_a_request_an_editor_refuses_alone_is_left_out_of_the_joint_edit(place, 
 
     monkeypatch.setattr(editor, "edit_together", refuse)
     monkeypatch.setattr(editor, "edit", refuse)
-    found = accumulated.Accumulated.together(prepared.model, editor, requests, 0)
+    found = accumulated.AccumulatedEdit.together(prepared.model, editor, requests, 0)
     assert found.failures == {requests[2].case_id: "too long"}
     assert asked[-1] == [request.case_id for request in requests if request != requests[2]]
 

@@ -1,15 +1,17 @@
-"""Suites from files to files: trainings shared, rows by arm and instruction, an index of what belongs together."""
+"""Suites from files to files: trainings shared, rows by training and instruction, an index of what belongs together."""
 
 import shutil
 
 import pytest
 
+from instructedit.benchmark.forecast.machine import Place
 from instructedit.benchmark.results.records import CaseRecord, RunFile, RunSummary, read_record
 from instructedit.benchmark.results.suite_results import SuiteFile
 from instructedit.benchmark.run import runner, schedules
 from instructedit.benchmark.run.runner import prepare, run
-from instructedit.benchmark.run.suite import check_all, run_suite
+from instructedit.benchmark.run.suite import plan_suite, run_suite
 from instructedit.benchmark.setup.config import read_suite
+from instructedit.benchmark.setup.resolve import resolve
 from instructedit.editors import EDITORS, InputError
 
 from ..worlds import Learner, people_of, write_data, write_model, write_training
@@ -60,9 +62,13 @@ def suite_of(place, **options):
     return read_suite(str(place / "mine.toml"), given, **options)
 
 
+def run_all(suite, out, report=lambda _: None):
+    return run_suite(suite, plan_suite(suite, "mine.toml"), Place(out, device="cpu"), report=report)
+
+
 def one(place, setting, editors=(), **given):
     ((_, config),) = suite_of(place, setting=setting, editors=editors, given=given)
-    return prepare(config, "mine.toml", device="cpu")
+    return prepare(resolve(config, "mine.toml"), device="cpu")
 
 
 def lines(folder):
@@ -72,7 +78,7 @@ def lines(folder):
 def test_runs_of_a_suite_share_their_training(place, tmp_path):
     said: list[str] = []
     suite = suite_of(place, seeds=[0, 1])
-    folders = run_suite(suite, "mine.toml", tmp_path, device="cpu", report=said.append)
+    folders = run_all(suite, tmp_path, said.append)
     assert len(Learner.fits) == 2, "one for each seed, none for the second setting"
     assert [text for text in said if text.startswith("run ")] == [
         "run 1 of 4: multi-task, seed 0",
@@ -92,8 +98,8 @@ def test_runs_of_a_suite_share_their_training(place, tmp_path):
 
 
 def test_the_index_keeps_what_is_not_run_again(place, tmp_path):
-    first = run_suite(suite_of(place), "mine.toml", tmp_path, device="cpu")
-    again = run_suite(suite_of(place, setting="hold-out", given={"limit": 1}), "mine.toml", tmp_path, device="cpu")
+    first = run_all(suite_of(place), tmp_path)
+    again = run_all(suite_of(place, setting="hold-out", given={"limit": 1}), tmp_path)
     index = read_record(tmp_path / "suites" / "mine.json", SuiteFile)
     assert [entry.digest for entry in index.runs] == [first[0].name, again[0].name]
 
@@ -109,11 +115,11 @@ def test_what_a_row_learnt_from_stands_in_the_run(place):
     assert spec.cases == {"convsent": 18, "counterfact": 5, "recent": 4}
     assert spec.validation == {"convsent": 2, "counterfact": 1, "recent": 1}
     assert spec.weights == pytest.approx(dict.fromkeys(("convsent", "counterfact", "recent"), 1 / 3))
-    (training,) = prepared.outline.trainings
+    (training,) = prepared.resolved.trainings
     assert spec.digest == training.cases.digest
     assert spec.checkpoint == prepared.checkpoints[0].name
     assert learner.instruction == "seen"
-    assert prepared.file.spec.instructions == prepared.outline.bank.digest
+    assert prepared.file.spec.instructions == prepared.resolved.bank.digest
 
 
 def test_the_digest_follows_all_that_decides_the_numbers(place):
@@ -148,8 +154,8 @@ def test_no_test_subject_reaches_a_training_of_any_setting(place, tmp_path):
     given = {"data": str(tmp_path / "data"), "train_limit": None}
     for setting in ("single-task", "multi-task", "hold-out", "unseen-instruction", "task-scaling", "balanced"):
         prepared = one(place, setting, **given)
-        assert prepared.outline.trainings
-        for training in prepared.outline.trainings:
+        assert prepared.resolved.trainings
+        for training in prepared.resolved.trainings:
             for case in training.cases.train + training.cases.validation:
                 assert "Ada Lovelace" not in str(case)
 
@@ -159,7 +165,7 @@ def test_rows_of_unseen_instruction_are_told_what_they_are_called(place, tmp_pat
     folder = run(prepared, tmp_path)
     assert len(Learner.fits) == 1, "one training for all instructions"
     records = lines(folder)
-    bank = prepared.outline.bank.of("recent")
+    bank = prepared.resolved.bank.of("recent")
     told = {(r.editor, r.case_id): r.instruction for r in records}
     names = ["unseen" if index == bank.unseen else f"seen-{bank.seen.index(index)}" for index in range(10)]
     for name, text in zip(names, bank.descriptions, strict=True):
@@ -168,7 +174,7 @@ def test_rows_of_unseen_instruction_are_told_what_they_are_called(place, tmp_pat
     assert len([name for name, _ in told if name.startswith("learner#")]) == 14 * 2
     assert {told[key] for key in told if key[0] in ("none", "learner#none")} == {None}
     assert {told[key] for key in told if key[0] == "learner#name-only"} == {f"Task: {bank.title}"}
-    named = {row.name: row.instruction for row in prepared.outline.rows}
+    named = {row.name: row.instruction for row in prepared.resolved.rows}
     assert all(named[f"learner#{name}"] == name for name in names)
     assert {request.instruction for request in Learner.told} == {
         instruction for (name, _), instruction in told.items() if name != "none"
@@ -177,7 +183,7 @@ def test_rows_of_unseen_instruction_are_told_what_they_are_called(place, tmp_pat
 
 def test_seen_instructions_are_never_the_unseen_one(place, tmp_path):
     folder = run(one(place, "multi-task", limit=None), tmp_path)
-    bank = one(place, "multi-task").outline.bank
+    bank = one(place, "multi-task").resolved.bank
     for record in lines(folder):
         if record.editor == "learner":
             assert f"Task: {bank.of(record.task).title}\n" in record.instruction
@@ -205,7 +211,7 @@ def test_rows_are_evaluated_on_their_own_tasks_only(place, tmp_path):
     assert prepared.total == len(lines(folder)) == 8
 
 
-def test_a_killed_run_of_several_arms_goes_on_without_training_again(place, tmp_path):
+def test_a_killed_run_of_several_trainings_goes_on_without_training_again(place, tmp_path):
     prepared = one(place, "single-task", train=("recent", "zsre"), train_limit=None)
     folder = run(prepared, tmp_path)
     whole = {name: (folder / name).read_bytes() for name in ("cases.jsonl", "summary.json")}
@@ -237,10 +243,10 @@ def test_all_trainings_come_before_the_first_case(place, tmp_path, monkeypatch):
 
 def test_validation_cases_are_evaluated_and_not_trained_on(place, tmp_path):
     prepared = one(place, "balanced", split="validation", train_limit={"counterfact": 6, "recent": 4}, limit=None)
-    for training in prepared.outline.trainings:
+    for training in prepared.resolved.trainings:
         learnt = {case.request.case_id for case in training.cases.train}
-        for task in training.arm.train:
-            evaluated = {case.request.case_id for case in prepared.outline.cases[task]}
+        for task in training.tasks.train:
+            evaluated = {case.request.case_id for case in prepared.resolved.cases[task]}
             assert evaluated
             assert not evaluated & learnt
             assert evaluated <= {case.request.case_id for case in training.cases.validation}
@@ -263,7 +269,7 @@ def test_validation_cases_are_evaluated_and_not_trained_on(place, tmp_path):
         ),
         ("multi-task", {"schedule": "batch", "edited": ()}, "key 'edited': found no task"),
         ("multi-task", {"train": ("counterfcat",)}, "Unknown task 'counterfcat'. Did you mean 'counterfact'"),
-        ("multi-task", {"train_limit": 1}, "0 cases to train on and 1 for validation, expected one of each"),
+        ("multi-task", {"train_limit": 1}, "0 cases to train on and 1 for validation, expected at least one"),
         ("multi-task", {"instruction": "unsene"}, "Unknown instruction condition 'unsene'"),
         ("multi-task", {"instructions": "nowhere.json"}, "nowhere.json: cannot be read"),
         ("balanced", {"train_limit": {"convsent": 4}}, "has nothing to cut"),
@@ -279,24 +285,26 @@ def test_what_cannot_be_run_is_refused_before_a_model_is_loaded(place, setting, 
 def test_no_run_starts_before_all_are_checked(place):
     suite = (*suite_of(place), *suite_of(place, setting="direct"))
     with pytest.raises(InputError, match="trains none"):
-        check_all(suite, "mine.toml")
-    kept, checked = check_all(suite_of(place), "mine.toml")
-    assert kept == suite_of(place)
-    assert checked["multi-task"].tasks == {"recent": 2, "counterfact": 2, "convsent": 2}
-    trainings = {label: {row.editor: row.trainings for row in run.forecast.rows} for label, run in checked.items()}
+        plan_suite(suite, "mine.toml")
+    planned = plan_suite(suite_of(place), "mine.toml")
+    assert {task: len(own) for task, own in planned["multi-task"].run.cases.items()} == {
+        "recent": 2,
+        "counterfact": 2,
+        "convsent": 2,
+    }
+    trainings = {label: {own.editor: own.trainings for own in found.editors} for label, found in planned.items()}
     assert trainings == {"multi-task": {"none": 0, "learner": 1}, "hold-out": {"none": 0, "learner": 0}}, "it is shared"
 
 
 def test_a_run_that_tests_none_of_the_wanted_tasks_is_left_out_with_a_sentence(place):
     suite = suite_of(place, given={"tasks": ("recent",)})
     said: list[str] = []
-    kept, checked = check_all(suite, "mine.toml", said.append)
-    assert [label for label, _ in kept] == list(checked) == ["multi-task"]
+    assert list(plan_suite(suite, "mine.toml", said.append)) == ["multi-task"]
     (sentence,) = said
     assert sentence.startswith(f"A run is left out. {place / 'mine.toml'}, run 'hold-out': key 'setting': ")
     assert sentence.endswith("The setting 'hold-out' tests on zsre, but the run's tasks are recent.")
     with pytest.raises(InputError, match="tests on zsre"):
-        check_all(suite[1:], "mine.toml")
+        plan_suite(suite[1:], "mine.toml")
 
 
 def test_untrained_editors_need_the_files_of_their_tasks_alone(place, tmp_path):

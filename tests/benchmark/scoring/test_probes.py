@@ -14,7 +14,7 @@ from instructedit.benchmark.run.runner import prepare, run
 from instructedit.benchmark.scoring.scoring import Made, run_chunk, score_chunk
 from instructedit.benchmark.setup.banks import instruct, read_bank
 from instructedit.benchmark.setup.config import make_config, read_suite
-from instructedit.benchmark.setup.resolve import outline
+from instructedit.benchmark.setup.resolve import resolve
 from instructedit.editors import EDITORS, Context, Edits, InputError, LanguageModel, make
 from instructedit.editors.instructedit import InstructEdit
 
@@ -159,7 +159,7 @@ def config_of(place, editors, **changes):
 
 
 def prepared_for(place, editors, **changes):
-    return prepare(config_of(place, editors, **changes), "test", device="cpu")
+    return prepare(resolve(config_of(place, editors, **changes), "test"), device="cpu")
 
 
 def lines(folder):
@@ -174,7 +174,7 @@ def test_each_case_of_many_edits_has_the_instruction_of_its_own_request(place, t
     folder = run(prepared, tmp_path)
     records = {(r.editor, r.case_id): r for r in lines(folder) if r.stage in ("batch", "after-all")}
     assert {r.status for r in records.values()} == {"done"}
-    bank, cases = read_bank(place / "bank.json"), [c for own in prepared.outline.cases.values() for c in own]
+    bank, cases = read_bank(place / "bank.json"), [c for own in prepared.resolved.cases.values() for c in own]
     for row in ("mend", "mend-instructed", "instructedit", "instructedit-edit-only", "ft-m"):
         (path,) = (folder / "edits").glob(f"{row}-[0-9]*.safetensors")
         edits = Edits.load(path)
@@ -198,7 +198,7 @@ def test_each_case_of_many_edits_has_the_instruction_of_its_own_request(place, t
 
 def test_rows_that_differ_in_their_probes_share_the_training_and_the_edits(place, tmp_path):
     prepared = prepared_for(place, CONTROLS)
-    assert [training.rows for training in prepared.outline.trainings] == [
+    assert [training.rows for training in prepared.resolved.trainings] == [
         ("mend", "mend-instructed"),
         ("instructedit",),
         ("instructedit-edit-only",),
@@ -246,11 +246,11 @@ def test_the_default_of_an_editor_can_be_overridden(place):
     editors = {"instructedit": TINY, "bare": {"extends": "instructedit", "instructed_probes": "none"}}
     prepared = prepared_for(place, editors)
     assert [row.instructed_probes for row in prepared.file.spec.editors] == ["all but locality", "none"]
-    assert len(prepared.outline.trainings) == 1
+    assert len(prepared.resolved.trainings) == 1
 
 
 def test_a_row_with_instructed_probes_has_a_row_for_each_instruction(place):
-    found = outline(config_of(place, {"none": {}, **CONTROLS}, setting="unseen-instruction"), "test")
+    found = resolve(config_of(place, {"none": {}, **CONTROLS}, setting="unseen-instruction"), "test")
     names = [row.name for row in found.rows if row.name.startswith("mend")]
     assert names == ["mend", *(f"mend-instructed#{name}" for name in NAMES)]
     assert {found.probes[name] for name in names[1:]} == {"all but locality"}
@@ -276,7 +276,7 @@ NAMES = ("seen-0", "seen-1", "unseen", "none", "wrong-task", "name-only", "rando
 )
 def test_what_cannot_be_meant_is_refused_with_a_sentence(place, editors, sentence):
     with pytest.raises(InputError, match=sentence):
-        outline(config_of(place, editors, setting="direct"), "test")
+        resolve(config_of(place, editors, setting="direct"), "test")
 
 
 def test_edits_with_a_text_of_their_own_are_never_asked_with_two(model):
@@ -305,8 +305,8 @@ def test_instructions_do_not_reach_an_editor_that_reads_none(place, tmp_path):
     """The edits of a row with instructed probes are bit for bit those of the bare row."""
     prepared = prepared_for(place, CONTROLS)
     run(prepared, tmp_path)
-    editor = type(prepared.outline.editors["mend"]).load(tmp_path / "checkpoints" / prepared.checkpoints[0].name)
-    requests = [case.request for case in prepared.outline.cases["recent"]]
+    editor = type(prepared.resolved.editors["mend"]).load(tmp_path / "checkpoints" / prepared.checkpoints[0].name)
+    requests = [case.request for case in prepared.resolved.cases["recent"]]
     told = [replace(r, instruction=f"Task: {name}") for r, name in zip(requests, "CBA", strict=True)]
     for bare, other in zip(
         editor.edit(prepared.model, requests).patches, editor.edit(prepared.model, told).patches, strict=True

@@ -6,8 +6,7 @@ import sys
 
 import pytest
 
-from instructedit.benchmark.setup.listing import lines
-from instructedit.benchmark.setup.options import options
+from instructedit.benchmark.setup.listing import lines, options
 from instructedit.editors import EDITORS, InputError
 
 CODE = """

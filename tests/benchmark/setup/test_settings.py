@@ -1,11 +1,11 @@
-"""Which arms and rows a configuration comes to, by hand."""
+"""The trainings and rows of a configuration, by hand."""
 
 from types import SimpleNamespace
 
 import pytest
 
 from instructedit.benchmark.setup.config import make_config
-from instructedit.benchmark.setup.settings import MIX, SETTINGS, arms, barred_tasks, get_setting, rows
+from instructedit.benchmark.setup.settings import MIX, SETTINGS, barred_tasks, get_setting, rows_of, trainings_of
 from instructedit.editors import InputError
 
 PLAIN = SimpleNamespace(trains=False, instructed=False)
@@ -20,16 +20,16 @@ def config(setting, **options):
 
 
 def found(setting, **options):
-    return arms(config(setting, **options), SIZES.__getitem__)
+    return trainings_of(config(setting, **options), SIZES.__getitem__)
 
 
-def outline(setting, **options):
-    return [(arm.label, arm.train, arm.test) for arm in found(setting, **options)]
+def named_trainings(setting, **options):
+    return [(own.label, own.train, own.test) for own in found(setting, **options)]
 
 
 def named(setting, kinds, **options):
     configuration = config(setting, **options)
-    return rows(configuration, kinds, arms(configuration, SIZES.__getitem__), CONDITIONS)
+    return rows_of(configuration, kinds, trainings_of(configuration, SIZES.__getitem__), CONDITIONS)
 
 
 ALL = ("recent", "counterfact", "zsre", "convsent")
@@ -41,35 +41,35 @@ def test_direct_trains_nothing():
     assert barred_tasks(config("direct", tasks=("zsre",))) == ("zsre",)
 
 
-def test_single_task_has_an_arm_for_each_task():
-    assert outline("single-task") == [(task, (task,), ALL) for task in ALL]
-    assert outline("single-task", train=("zsre",), tasks=("recent",)) == [("zsre", ("zsre",), ("recent",))]
+def test_single_task_has_a_training_for_each_task():
+    assert named_trainings("single-task") == [(task, (task,), ALL) for task in ALL]
+    assert named_trainings("single-task", train=("zsre",), tasks=("recent",)) == [("zsre", ("zsre",), ("recent",))]
 
 
 def test_multi_task_tests_what_it_trains_on_in_the_order_of_the_run():
-    assert outline("multi-task") == [(ON_MIX, MIX, ("recent", "counterfact", "convsent"))]
-    assert outline("multi-task", tasks=("convsent",)) == [(ON_MIX, MIX, ("convsent",))]
+    assert named_trainings("multi-task") == [(ON_MIX, MIX, ("recent", "counterfact", "convsent"))]
+    assert named_trainings("multi-task", tasks=("convsent",)) == [(ON_MIX, MIX, ("convsent",))]
 
 
 @pytest.mark.parametrize("schedule", ["batch", "sequential"])
 def test_multi_task_asks_for_the_damage_to_tasks_nobody_edits(schedule):
-    assert outline("multi-task", schedule=schedule, edited=("recent",)) == [(ON_MIX, MIX, ALL)]
+    assert named_trainings("multi-task", schedule=schedule, edited=("recent",)) == [(ON_MIX, MIX, ALL)]
 
 
 def test_hold_out_leaves_out_one_task_at_a_time():
-    assert outline("hold-out") == [(ON_MIX, MIX, ("zsre",))]
-    assert outline("hold-out", held_out=("recent", "zsre")) == [
+    assert named_trainings("hold-out") == [(ON_MIX, MIX, ("zsre",))]
+    assert named_trainings("hold-out", held_out=("recent", "zsre")) == [
         ("counterfact+convsent+zsre", ("counterfact", "convsent", "zsre"), ("recent",)),
         (ON_MIX, MIX, ("zsre",)),
     ]
     # what leaves the same tasks to train on is one training
-    assert outline("hold-out", train=("recent",), held_out=("counterfact", "zsre")) == [
+    assert named_trainings("hold-out", train=("recent",), held_out=("counterfact", "zsre")) == [
         ("recent", ("recent",), ("counterfact", "zsre"))
     ]
 
 
 def test_task_scaling_adds_one_task_at_a_time():
-    assert outline("task-scaling") == [
+    assert named_trainings("task-scaling") == [
         ("recent", ("recent",), ALL),
         ("recent+counterfact", ("recent", "counterfact"), ALL),
         ("recent+counterfact+convsent", ("recent", "counterfact", "convsent"), ALL),
@@ -89,18 +89,18 @@ def test_balanced_cuts_convsent_to_the_largest_factual_task():
 def test_balanced_says_when_there_is_nothing_to_cut():
     sizes = {"counterfact": 400, "recent": 400, "convsent": 320}
     with pytest.raises(InputError) as error:
-        arms(config("balanced"), sizes.__getitem__)
+        trainings_of(config("balanced"), sizes.__getitem__)
     sentence = str(error.value)
     assert "counterfact 400, recent 400, convsent 320" in sentence
     assert "train_limit = { counterfact = 32, recent = 32 }" in sentence
     # and what it proposes works
-    assert len(arms(config("balanced", train_limit={"counterfact": 32, "recent": 32}), sizes.__getitem__)) == 2
+    assert len(trainings_of(config("balanced", train_limit={"counterfact": 32, "recent": 32}), sizes.__getitem__)) == 2
 
 
-def test_limits_and_sampling_reach_the_arms():
-    (arm,) = found("multi-task", train_limit=50, sampling="proportional")
-    assert arm.limits == dict.fromkeys(MIX, 50)
-    assert arm.sampling == "proportional"
+def test_limits_and_sampling_reach_the_trainings():
+    (training,) = found("multi-task", train_limit=50, sampling="proportional")
+    assert training.limits == dict.fromkeys(MIX, 50)
+    assert training.sampling == "proportional"
     first, second, _ = found("task-scaling", train_limit={"counterfact": 7})
     assert (first.limits, second.limits) == ({}, {"counterfact": 7})
 
@@ -133,21 +133,21 @@ def test_subjects_of_every_task_the_run_names_are_barred():
     assert set(barred_tasks(config("single-task", tasks=("recent",)))) == {"recent"}
 
 
-def test_one_arm_leaves_the_names_alone():
+def test_one_training_leaves_the_names_alone():
     kinds = {"none": PLAIN, "mend": TRAINED, "told": TOLD}
     none, mend, told = named("multi-task", kinds)
-    assert (none.name, none.arm, none.instruction, none.tasks) == (
+    assert (none.name, none.training, none.instruction, none.tasks) == (
         "none",
         None,
         None,
         ("recent", "counterfact", "convsent"),
     )
-    assert (mend.name, mend.arm.label, mend.instruction) == ("mend", ON_MIX, None)
+    assert (mend.name, mend.training.label, mend.instruction) == ("mend", ON_MIX, None)
     assert (told.name, told.instruction) == ("told", "seen")
     assert named("multi-task", kinds, instruction="none")[2].instruction == "none"
 
 
-def test_several_arms_are_told_apart_and_untrained_editors_have_one_row():
+def test_several_trainings_are_told_apart_and_untrained_editors_have_one_row():
     found = named("single-task", {"none": PLAIN, "mend": TRAINED}, train=("recent", "zsre"))
     assert [row.name for row in found] == ["none", "mend@recent", "mend@zsre"]
     assert [row.tasks for row in found] == [ALL] * 3

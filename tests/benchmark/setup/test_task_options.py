@@ -8,6 +8,7 @@ from instructedit.benchmark.results.forms import departures
 from instructedit.benchmark.results.records import EditorSpec
 from instructedit.benchmark.run.runner import prepare
 from instructedit.benchmark.setup.config import make_config, read_suite
+from instructedit.benchmark.setup.resolve import resolve
 from instructedit.editors import InputError
 from instructedit.reports.leaderboard.findings import Findings
 from instructedit.reports.leaderboard.training import _check_data
@@ -35,7 +36,7 @@ def ready(place):
     def make(**options):
         given = {"data": str(place / "data"), "model": str(place / "model"), "fluency": False, "limit": 2}
         config = make_config({**given, "generation": {"max_new_tokens": 0}, **options}, "test")
-        return prepare(config, "test", device="cpu")
+        return prepare(resolve(config, "test"), device="cpu")
 
     return make
 
@@ -71,7 +72,7 @@ def test_options_reach_the_training_and_name_it(ready):
     for edit in ("all replies", "reply"):
         given = {"setting": "single-task", "train": ("convsent",), "tasks": ("recent",), "editors": {"mend": {}}}
         prepared = ready(**given, task_options=convsent(edit))
-        (training,) = prepared.outline.trainings
+        (training,) = prepared.resolved.trainings
         found[edit] = prepared
         assert all(bool(case.request.replies) == (edit == "all replies") for case in training.cases.train)
         assert prepared.file.spec.task_options == convsent(edit), "of a task that is trained on alone, too"
@@ -154,8 +155,8 @@ def test_a_data_set_of_one_file_trains_and_tests_on_two_parts_of_it(ready):
         editors={"mend": {}},
         limit=None,
     )
-    tested = {case.request.subject for cases in prepared.outline.cases.values() for case in cases}
-    (training,) = prepared.outline.trainings
+    tested = {case.request.subject for cases in prepared.resolved.cases.values() for case in cases}
+    (training,) = prepared.resolved.trainings
     trained = {case.request.subject for case in (*training.cases.train, *training.cases.validation)}
     assert len(tested) + len(trained) == 40
     assert tested.isdisjoint(trained)

@@ -6,7 +6,7 @@ import pytest
 from instructedit.benchmark.results.records import CaseRecord, Score
 from instructedit.benchmark.results.statistics import RESAMPLES, seeded
 from instructedit.benchmark.results.tuning_trail import Trial
-from instructedit.benchmark.tuning.score import gain, read, suits, total
+from instructedit.benchmark.tuning.score import can_be_scored, gain, read_scores, total
 from instructedit.editors import EditCase, EditRequest, Probe
 
 
@@ -26,7 +26,7 @@ def parts(reliability, generalization, locality):
 
 def test_a_worked_example():
     records = [line("a", 0, *parts(1, 1, 0.5)), line("a", 1, *parts(1, 0, 0.5)), line("b", 0, *parts(1, 1, 1))]
-    a, b = read(records, ["a", "b"])
+    a, b = read_scores(records, ["a", "b"])
     # a: R = 1, G = .5, L = .5, harmonic mean 3 / (1 + 2 + 2) = .6; b: 1
     assert a.record().score == pytest.approx(0.6)
     assert (a.record().generalization.mean, a.record().generalization.n) == (0.5, 2)
@@ -36,12 +36,12 @@ def test_a_worked_example():
 @pytest.mark.parametrize("means", [(0, 0, 1), (1, 1, 0), (1, 0, 1)])
 def test_one_of_the_three_at_zero_is_a_score_of_zero(means):
     """An editor that does nothing, one that destroys the model, one that never generalizes."""
-    assert total(read([line("a", 0, *parts(*means))], ["a"])) == 0.0
+    assert total(read_scores([line("a", 0, *parts(*means))], ["a"])) == 0.0
 
 
 def test_a_case_whose_edit_failed_counts_as_zero_in_each():
     failed = line("a", 1, status="failed", reason="Too long.")
-    (found,) = read([line("a", 0, *parts(1, 1, 1)), failed], ["a"])
+    (found,) = read_scores([line("a", 0, *parts(1, 1, 1)), failed], ["a"])
     record = found.record()
     assert (record.score, record.failed, record.reliability.n) == (0.5, 1, 2)
     assert found.reasons == ("Too long.",)
@@ -60,10 +60,10 @@ def test_subsets_are_averaged_within_a_case_and_given_probes_come_before_derived
         ("locality", 0, "y", False, "free_generation"),
     )
     second = line("a", 1, ("reliability", 1), ("generalization", 0, "a", True), ("locality", 1))
-    record = read([first, second], ["a"])[0].record()
+    record = read_scores([first, second], ["a"])[0].record()
     assert (record.generalization.mean, record.generalization.n) == (1.0, 1), "only one case has a given one"
     assert record.locality.mean == pytest.approx((0.75 + 1) / 2)
-    (only,) = read([second], ["a"])
+    (only,) = read_scores([second], ["a"])
     assert (only.record().generalization.mean, only.record().generalization.n) == (0.0, 1)
 
 
@@ -72,7 +72,7 @@ def test_the_interval_of_the_gain_is_a_bootstrap_over_shared_cases():
     sides = []
     for chance in (0.8, 0.5):
         records = [line(t, k, *parts(*(rng.random(3) < chance).astype(float))) for t in "ab" for k in range(6)]
-        sides.append(read(records, ["a", "b"]))
+        sides.append(read_scores(records, ["a", "b"]))
     found = gain(*sides, "key")
     assert found.difference == pytest.approx(total(sides[0]) - total(sides[1]))
     drawn = {task: seeded(f"key|{task}").multinomial(6, np.full(6, 1 / 6), RESAMPLES) for task in "ab"}
@@ -102,18 +102,18 @@ def test_a_task_can_be_scored_if_its_cases_are_facts_with_probes_of_all_three_ki
         return EditCase(EditRequest("a/train/0", "a", "p", "x", "s", sentiment=sentiment), probes)
 
     whole = ("reliability", "generalization", "locality")
-    assert suits([case(*whole)])
-    assert suits([case("reliability", "locality"), case("generalization")])
-    assert not suits([case("reliability", "locality", "portability")])
-    assert not suits([case(*whole, sentiment="positive")])
-    assert not suits([])
+    assert can_be_scored([case(*whole)])
+    assert can_be_scored([case("reliability", "locality"), case("generalization")])
+    assert not can_be_scored([case("reliability", "locality", "portability")])
+    assert not can_be_scored([case(*whole, sentiment="positive")])
+    assert not can_be_scored([])
 
 
 def test_equal_scores_are_told_apart_by_reliability_and_locality():
     """Where no rephrase is ever answered all trials score 0; the one that edits and leaves the rest is still first."""
 
     def trial(number, *means):
-        (scored,) = read([line("a", 0, *parts(*means))], ["a"])
+        (scored,) = read_scores([line("a", 0, *parts(*means))], ["a"])
         return Trial(number=number, options={}, run=None, tasks=(scored.record(),), score=total((scored,)))
 
     nothing, both, destroyed = trial(0, 0, 0, 1), trial(1, 1, 0, 1), trial(2, 1, 0, 0)

@@ -16,7 +16,7 @@ from instructedit.benchmark.run import schedules
 from instructedit.benchmark.run.runner import run as inner_run
 from instructedit.benchmark.setup.config import read_suite
 from instructedit.benchmark.tuning import tune as tuning
-from instructedit.benchmark.tuning.plan import Wanted
+from instructedit.benchmark.tuning.plan import TuneOptions
 from instructedit.cli.main import app
 from instructedit.editors import EDITORS, Choice, InputError, Range, Scaled, Uniform
 from instructedit.reports.tables.tuning import markdown
@@ -225,7 +225,9 @@ def test_a_row_that_extends_another_keeps_what_its_trial_had(tmp_path):
         split="validation",
         model_fingerprint="f" * 64,
     )
-    (tmp_path / "tuned.toml").write_text(tuning.written(Wanted(str(path), ("asked",), 2, {}, None, 8, 0), [trail]))
+    (tmp_path / "tuned.toml").write_text(
+        tuning.tuned_preset(TuneOptions(str(path), ("asked",), 2, {}, None, 8, 0), [trail])
+    )
     before, after = (read_suite(str(tmp_path / name))[0].config.editors for name in ("own.toml", "tuned.toml"))
     assert after["mend"] == before["mend"]
     # a group of its own takes the place of what it extends, before the search as in it

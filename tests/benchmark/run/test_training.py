@@ -10,12 +10,14 @@ from filelock import FileLock
 
 from instructedit.benchmark.results.checkpoint import Checkpoint
 from instructedit.benchmark.results.run_folder import StorageError
-from instructedit.benchmark.run.trainings import Training, TrainingCases, trained, training_set
+from instructedit.benchmark.run.training import trained
 from instructedit.benchmark.setup.banks import read_bank, training_instructor
 from instructedit.benchmark.setup.config import RunConfig
-from instructedit.benchmark.setup.resolve import outline
+from instructedit.benchmark.setup.leakage import TrainingCases
+from instructedit.benchmark.setup.resolve import resolve
 from instructedit.benchmark.setup.sampling import divide
-from instructedit.benchmark.setup.settings import Arm
+from instructedit.benchmark.setup.settings import TrainingTasks
+from instructedit.benchmark.setup.training_sets import Training, training_set
 from instructedit.benchmark.tasks import Embedded, Folder, subject_key
 from instructedit.editors import EditCase, EditRequest, InputError
 
@@ -24,8 +26,8 @@ from ..worlds import Learner, write_training
 MIX = ("counterfact", "recent", "convsent")
 
 
-def arm(*train, limits=None, sampling="balanced", label=None):
-    return Arm(label or "+".join(train), train, train, limits or {}, sampling)
+def on(*train, limits=None, sampling="balanced", label=None):
+    return TrainingTasks(label or "+".join(train), train, train, limits or {}, sampling)
 
 
 def case(index, subject=None):
@@ -39,7 +41,8 @@ def ids(cases):
 @pytest.fixture
 def cases(tmp_path):
     write_training(tmp_path, recent=10, counterfact=20, convsent=30)
-    return TrainingCases(Folder(tmp_path), frozenset(), ())
+    found = TrainingCases(Folder(tmp_path), ())
+    return {task: found.of(task).cases for task in MIX}
 
 
 @pytest.fixture(autouse=True)
@@ -107,10 +110,10 @@ def test_no_validation_subject_of_the_embedded_world_is_ever_trained_on():
         limits += [4, 50, {"recent": 10}] if setting == "multi-task" else []
         for limit in limits:
             config = RunConfig(setting=setting, train_limit=limit, editors={"mend": {}}, held_out=("zsre",))
-            found = outline(config, "test")
+            found = resolve(config, "test")
             assert found.trainings
             for training in found.trainings:
-                for task in training.arm.train:
+                for task in training.tasks.train:
                     parts = training.cases.train, training.cases.validation
                     own = [[c for c in part if c.request.task == task] for part in parts]
                     assert all(own)
@@ -124,17 +127,17 @@ def test_no_validation_subject_of_the_embedded_world_is_ever_trained_on():
 
 
 def test_a_task_without_a_case_on_one_side_is_refused_with_the_shares_that_divide_it(cases):
-    keys = names(cases.of("recent").cases)
+    keys = names(cases["recent"])
     ranks = [int(digest_of(key), 16) / 16**64 for key in keys]
     low, high = min(ranks), max(ranks)
     for share, counts in ((low / 2, "10 cases to train on and 0"), ((1 + high) / 2, "0 cases to train on and 10")):
         with pytest.raises(InputError, match=f"'recent' has {counts}") as caught:
-            training_set(arm("recent"), cases, share)
+            training_set(on("recent"), cases, share)
         above, most = re.search(r"a 'validation' from (\S+) to (\S+) keeps", str(caught.value)).groups()
         assert low < float(above) < low + 0.002
         assert high - 0.002 < float(most) <= high
         for fit in (float(above), float(most)):
-            assert training_set(arm("recent"), cases, fit).validation
+            assert training_set(on("recent"), cases, fit).validation
 
 
 def test_tested_subjects_appear_neither_as_edits_nor_in_probes(tmp_path):
@@ -149,7 +152,7 @@ def test_tested_subjects_appear_neither_as_edits_nor_in_probes(tmp_path):
     rows[2]["rephrase_prompt"] = "Where is Ada Lovelace Street?"
     rows[2]["portability"] = {"Reasoning": [{"prompt": "Who knew adam and Adalbert?", "ground_truth": "x"}]}
     path.write_text(json.dumps(rows))
-    found = TrainingCases(Folder(tmp_path), {"ada lovelace", "ada"}, {"Ada Lovelace", "Ada"}).of("recent")
+    found = TrainingCases(Folder(tmp_path), [case(0, "Ada Lovelace"), case(1, "Ada")]).of("recent")
     assert [c.request.case_id for c in found.cases] == [f"recent/train/{index}" for index in (1, 2, 3)]
     asked = [probe.prompt for c in found.cases for probe in c.probes]
     assert "The gender of Ada Lovelace is" not in asked
@@ -162,12 +165,12 @@ def test_tested_subjects_appear_neither_as_edits_nor_in_probes(tmp_path):
 @pytest.mark.parametrize("task", ["recent", "counterfact", "zsre", "convsent"])
 def test_no_training_probe_of_the_embedded_world_names_a_tested_subject(task):
     """Checked by plain search in the text, not by the words of the implementation."""
-    from instructedit.benchmark.tasks import TASKS, subjects
+    from instructedit.benchmark.tasks import TASKS
 
     world = ("recent", "counterfact", "zsre", "convsent")
     tests = [c for name in world for c in TASKS.get(name)().load(Embedded()).cases]
     names = {c.request.subject for c in tests}
-    found = TrainingCases(Embedded(), subjects(tests), names).of(task)
+    found = TrainingCases(Embedded(), tests).of(task)
     assert found.cases
     for one in found.cases:
         for probe in one.probes:
@@ -176,8 +179,8 @@ def test_no_training_probe_of_the_embedded_world_names_a_tested_subject(task):
 
 
 def test_a_training_set_is_the_same_in_whatever_order_tasks_are_named(cases):
-    first = training_set(arm(*MIX), cases, 0.1)
-    second = training_set(arm(*reversed(MIX)), cases, 0.1)
+    first = training_set(on(*MIX), cases, 0.1)
+    second = training_set(on(*reversed(MIX)), cases, 0.1)
     assert first.digest == second.digest
     assert len(first.validation) == 1 + 2 + 3
     assert len(first.train) == 9 + 18 + 27
@@ -185,7 +188,7 @@ def test_a_training_set_is_the_same_in_whatever_order_tasks_are_named(cases):
 
 def test_the_digest_follows_cases_limits_weights_and_share(cases):
     digests = {
-        training_set(arm(*MIX, **options), cases, share).digest
+        training_set(on(*MIX, **options), cases, share).digest
         for options, share in (
             ({}, 0.1),
             ({}, 0.2),
@@ -193,7 +196,7 @@ def test_the_digest_follows_cases_limits_weights_and_share(cases):
             ({"sampling": "proportional"}, 0.1),
         )
     }
-    digests.add(training_set(arm("recent"), cases, 0.1).digest)
+    digests.add(training_set(on("recent"), cases, 0.1).digest)
     assert len(digests) == 5
 
 
@@ -206,19 +209,19 @@ def test_the_digest_follows_cases_limits_weights_and_share(cases):
     ],
 )
 def test_weights_follow_the_sampling(cases, sampling, weights):
-    assert training_set(arm(*MIX, sampling=sampling), cases, 0.1).weights == pytest.approx(weights)
+    assert training_set(on(*MIX, sampling=sampling), cases, 0.1).weights == pytest.approx(weights)
 
 
 def test_what_cannot_be_a_training_set_is_refused(cases):
     with pytest.raises(InputError, match="gives no weight to 'recent'"):
-        training_set(arm(*MIX, sampling={"counterfact": 1.0, "convsent": 1.0}), cases, 0.1)
+        training_set(on(*MIX, sampling={"counterfact": 1.0, "convsent": 1.0}), cases, 0.1)
     with pytest.raises(InputError, match="'recent' has 0 cases to train on and 1 for validation, expected one of each"):
-        training_set(arm("recent", limits={"recent": 1}), cases, 0.1)
+        training_set(on("recent", limits={"recent": 1}), cases, 0.1)
 
 
 def make(cases, seed=0, bank="b" * 16, config=None, **options):
     training = Training(
-        ("learner",), Learner(config), arm(*MIX, **options), training_set(arm(*MIX, **options), cases, 0.1)
+        ("learner",), Learner(config), on(*MIX, **options), training_set(on(*MIX, **options), cases, 0.1)
     )
     return training, training.checkpoint("base" * 16, "tokens" * 10, seed, bank)
 
@@ -329,7 +332,7 @@ def test_the_record_reads_back(cases):
 
 
 def test_training_instructions_are_drawn_by_the_seed(cases):
-    learnt = training_set(arm(*MIX), cases, 0.1, training_instructor(read_bank()))
+    learnt = training_set(on(*MIX), cases, 0.1, training_instructor(read_bank()))
     told = {learnt.request(learnt.train[0], seed).instruction for seed in range(60)}
     assert len(told) == 9
-    assert learnt.digest == training_set(arm(*MIX), cases, 0.1).digest
+    assert learnt.digest == training_set(on(*MIX), cases, 0.1).digest

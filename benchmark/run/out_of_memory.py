@@ -1,4 +1,4 @@
-"""Out of memory, on a CPU or a card: known again, tried once more with less at a time, and said in a sentence."""
+"""Memory that runs out, on a CPU or a card: recognised, retried with half the cases, and worded in a sentence."""
 
 import errno
 import gc
@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 SIGNS = ("can't allocate memory", "not enough memory", "out of memory", "alloc_failed", "bad_alloc", "cannot allocate")
-"""What libraries write that raise no error of their own for it, in lower case: torch on a CPU, MKL, CUDA, C++."""
+"""Messages, in lower case, of libraries without an error class for it: torch on a CPU, MKL, CUDA, C++."""
 
 T = TypeVar("T")
 
 
 def is_exhausted(error: BaseException) -> bool:
-    """Tell whether an error says that memory ran out."""
+    """Tell whether an error means that memory ran out."""
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, without importing it
@@ -22,7 +22,7 @@ def is_exhausted(error: BaseException) -> bool:
 
 
 def reason(error: BaseException) -> str:
-    """Return the first sentence of an error, for a sentence of ours."""
+    """Return the first sentence of an error."""
     first = (str(error).strip().splitlines() or [""])[0]
     return first.rpartition("] ")[2].partition(". ")[0].rstrip(".") or type(error).__name__
 
@@ -33,7 +33,7 @@ def in_halves(items: Sequence[T], compute: Callable[[Sequence[T]], None], report
     Args:
         items: What is computed together.
         compute: Computes and writes some of it.
-        report: Takes a sentence if memory ran out.
+        report: Receives a sentence if memory ran out.
 
     Raises:
         RuntimeError: If memory runs out for a half, or for a single item, as torch raises it (also `MemoryError`).
@@ -46,16 +46,11 @@ def in_halves(items: Sequence[T], compute: Callable[[Sequence[T]], None], report
         why = reason(error)
     else:
         return
-    # Behind the `except`: as long as it lasts, the traceback holds every tensor of the attempt.
-    release()
-    half = (len(items) + 1) // 2
-    report(f"out of memory with {len(items)} cases at a time ({why}); goes on with {half}.")
-    for part in (items[:half], items[half:]):
-        compute(part)
-
-
-def release() -> None:
-    """Give back what is no longer used, on cards too."""
+    # Outside of the `except`: within it the traceback keeps every tensor of the attempt alive.
     gc.collect()
     if (torch := sys.modules.get("torch")) is not None and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
+    half = (len(items) + 1) // 2
+    report(f"out of memory with {len(items)} cases at a time ({why}); continues with {half}.")
+    for part in (items[:half], items[half:]):
+        compute(part)

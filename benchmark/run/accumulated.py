@@ -20,7 +20,7 @@ from ..scoring.scoring import NOT_FINITE, Made, is_finite
 
 
 class _Index(BaseModel):
-    """`edits/ROW.json`: which safetensors file beside it counts, and what does not stand in that."""
+    """`edits/ROW.json`: the valid safetensors file beside it, and what that file does not hold."""
 
     file: str
     first: int = Field(default=0, ge=0)
@@ -29,14 +29,14 @@ class _Index(BaseModel):
 
 
 @dataclass(slots=True)
-class Accumulated:
-    """What the model was edited with so far under one row.
+class AccumulatedEdit:
+    """All edits of one row so far, as one edit.
 
     Attributes:
         edits: One edit.
-        requests: Requests taken, those that could not be edited in included.
+        requests: Number of requests, including those that could not be edited in.
         failures: Why a request could not be edited in, by case id.
-        first: Requests of the stream before these, where it is edited in by several joint edits.
+        first: Position in the stream of the first request, where the stream is edited in several batches.
     """
 
     edits: Edits = field(default_factory=lambda: Edits.none(1))
@@ -66,24 +66,24 @@ class Accumulated:
                 left = [request for request in left if request.case_id not in failures]
         return cls(requests=len(requests), failures=failures, first=first)
 
-    def take(self, model: LanguageModel, editor: Editor[Any], request: EditRequest, seed: int) -> Made:
-        """Make one more edit and return it for its case; if that fails, all stays as it is but for the count."""
-        begun = perf_counter()
+    def add(self, model: LanguageModel, editor: Editor[Any], request: EditRequest, seed: int) -> Made:
+        """Make one more edit and return it for its case; if that fails, only the counts change."""
+        started = perf_counter()
         failures: dict[int, str] = {}
         try:
             edits = editor.edit_next(model, request, self.edits, seed)
             _check(model, edits, request)
-            self.edits = replace(edits, facts=({},))  # they are of this request alone, not of those before it
+            self.edits = replace(edits, facts=({},))  # the facts belong to this request alone
         except InputError as error:
             edits = Edits.none(1)
             failures[0] = self.failures[request.case_id] = str(error)
         self.requests += 1
-        return Made([request], edits, failures, perf_counter() - begun)
+        return Made([request], edits, failures, perf_counter() - started)
 
     def made(self, requests: Sequence[EditRequest]) -> Made:
-        """Return the edit for each of some cases, edited ones or not; those that could not be edited in stay failed.
+        """Return the edit for each of some cases, edited or not; requests that could not be edited in stay failed.
 
-        If nothing could be edited in, all have failed: the unedited model stands for no editor.
+        If no request could be edited in, all have failed: the unedited model is no editor's result.
         """
         none = len(self.failures) == self.requests
         reason = next(iter(self.failures.values()), "")
@@ -95,62 +95,74 @@ class Accumulated:
         return Made(requests, self.edits.select([0] * len(requests)), failures, 0.0)
 
     def save(self, folder: Path, row: str) -> None:
-        """Write this state of a row, whole or not at all, and go on from what was written.
+        """Write the edit of a row, whole or not at all, and continue from what was written.
 
         Raises:
             StorageError: If it cannot be written.
         """
-        # Memory laid out otherwise rounds otherwise: a run that goes on must not differ from one that was stopped.
-        self.edits = _laid_out(self.edits)
-        index = _index(folder, row)
-        path = _edits_of(index, self.first + self.requests)
+        # Another memory layout rounds differently: a resumed run must not differ from an uninterrupted one.
+        self.edits = _contiguous(self.edits)
+        index = _index_path(folder, row)
+        path = _edits_path(index, self.first + self.requests)
+        content = _Index(file=path.name, first=self.first, requests=self.requests, failures=self.failures)
         try:
             index.parent.mkdir(exist_ok=True)
             self.edits.save(path)
-            # The index is written last, so that it never names a file that is not there.
-            write_record(
-                index, _Index(file=path.name, first=self.first, requests=self.requests, failures=self.failures)
-            )
-            _tidy(index, path)
+            write_record(index, content)  # last, so that it never names a missing file
+            for old in index.parent.glob("*.safetensors") if path.is_file() else ():
+                if old != path and old.name.rpartition("-")[0] == index.stem:
+                    old.unlink()
         except OSError as error:
             reason = error.strerror or error
             raise StorageError(
                 f"{path}: the edit cannot be written ({reason}); all finished cases are safe, and the same command "
-                "goes on from them."
+                "resumes from them."
             ) from error
 
     @classmethod
     def load(
         cls, folder: Path, row: str, model: LanguageModel, report: Callable[[str], None] = lambda _: None
     ) -> Self | None:
-        """Read what `save` wrote; None where nothing was written, or it is damaged: then that is said.
+        """Read what `save` wrote; None if nothing was written, or it is damaged, which is reported.
 
         Raises:
             InputError: If the system does not let it be read.
         """
-        path = _index(folder, row)
+        path = _index_path(folder, row)
         if not path.exists():
             return None
         try:
-            found = read_object(path)
+            content = read_object(path)
             with parsed(path):
-                index = _Index.model_validate(found)
-                place = _edits_of(path, index.first + index.requests)
-                if index.file != place.name:
-                    raise ValueError(f"'file' is {index.file}, {place.name} was expected")
-            edits = Edits.load(place)
-            with parsed(place):
+                index = _Index.model_validate(content)
+                tensors = _edits_path(path, index.first + index.requests)
+                if index.file != tensors.name:
+                    raise ValueError(f"'file' is {index.file}, {tensors.name} was expected")
+            edits = Edits.load(tensors)
+            with parsed(tensors):
                 if len(edits) != 1:
                     raise ValueError(f"{len(edits)} edits, one was expected")
-                return cls(_laid_out(edits, model), index.requests, index.failures, index.first)
+                return cls(_contiguous(edits, model), index.requests, index.failures, index.first)
         except DamagedError as error:
             report(f"note: {error} The edits of row '{row}' are made again.")
             return None
 
 
 def is_damaged(folder: Path, row: str, model: LanguageModel) -> bool:
-    """Tell whether a row has an edit that cannot be read any more."""
-    return _index(folder, row).exists() and Accumulated.load(folder, row, model) is None
+    """Tell whether a row has a saved edit that can no longer be read."""
+    return _index_path(folder, row).exists() and AccumulatedEdit.load(folder, row, model) is None
+
+
+def remove_orphans(folder: Path) -> None:
+    """Remove edits in a run's folder that no index names, left by a kill between writing one and removing the last.
+
+    The caller holds the run's lock. If an index cannot be read, nothing is removed.
+    """
+    with suppress(InputError, OSError):
+        named = {read_object(index).get("file") for index in (folder / "edits").glob("*.json")}
+        for path in (folder / "edits").glob("*.safetensors"):
+            if path.name not in named:
+                path.unlink()
 
 
 def _refused(model: LanguageModel, editor: Editor[Any], requests: Sequence[EditRequest], seed: int) -> dict[str, str]:
@@ -165,7 +177,7 @@ def _refused(model: LanguageModel, editor: Editor[Any], requests: Sequence[EditR
 
 
 def _check(model: LanguageModel, edits: Edits, request: EditRequest) -> None:
-    """Refuse an edit that is not finite, or whose text leaves no room for the request's own question."""
+    """Refuse an edit that is not finite, or whose prefix leaves no room for the request's own prompt."""
     if not is_finite(edits):
         raise CaseError(NOT_FINITE)
     context = edits.contexts[0]
@@ -176,13 +188,13 @@ def _check(model: LanguageModel, edits: Edits, request: EditRequest) -> None:
             raise CaseError("The text of all edits so far leaves no room for this one's question.") from error
 
 
-def _laid_out(edits: Edits, model: LanguageModel | None = None) -> Edits:
-    """Return an edit in memory of its own, row by row, on the model's devices if one is given."""
+def _contiguous(edits: Edits, model: LanguageModel | None = None) -> Edits:
+    """Return a copy of an edit in contiguous memory of its own, on the model's devices if one is given."""
 
     def copied(patch: Patch) -> Patch:
         tensors = patch.tensors()
         if model is not None:
-            device = device_of(model.model, patch.site)  # AttributeError: no such map
+            device = device_of(model.model, patch.site)  # AttributeError: no such module
             tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
         own = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
         return replace(patch, **own)  # type: ignore[arg-type]
@@ -190,29 +202,10 @@ def _laid_out(edits: Edits, model: LanguageModel | None = None) -> Edits:
     return Edits(tuple(tuple(map(copied, patches)) for patches in edits.patches), edits.facts, edits.contexts)
 
 
-def tidy(folder: Path) -> None:
-    """Remove edits in a run's folder that no index names: a kill came between a state and the removal of the last one.
-
-    The caller holds the run's lock. Where an index cannot be read, nothing is removed.
-    """
-    with suppress(InputError, OSError):
-        named = {read_object(index).get("file") for index in (folder / "edits").glob("*.json")}
-        for path in (folder / "edits").glob("*.safetensors"):
-            if path.name not in named:
-                path.unlink()
-
-
-def _tidy(index: Path, path: Path) -> None:
-    for old in index.parent.glob("*.safetensors") if path.is_file() else ():
-        if old != path and old.name.rpartition("-")[0] == index.stem:
-            old.unlink()
-
-
-def _edits_of(index: Path, requests: int) -> Path:
-    """Return the file of the edit that a row has after so many requests."""
+def _edits_path(index: Path, requests: int) -> Path:
     return index.with_name(f"{index.stem}-{requests}.safetensors")
 
 
-def _index(folder: Path, row: str) -> Path:
-    # rows are named by users; `/` and `.` would say something to a path
+def _index_path(folder: Path, row: str) -> Path:
+    # Users name rows; `/` and `.` have a meaning in paths.
     return folder / "edits" / f"{quote(row, safe='@#+').replace('.', '%2E')}.json"

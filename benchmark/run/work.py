@@ -1,0 +1,137 @@
+"""A run that is being computed: which lines are missing, chunks of cases, and the lines of a finished chunk."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from instructedit.editors import EditCase, Editor, EditRequest, InputError, LanguageModel
+
+from ..results.guard import Key, key_of
+from ..results.records import CaseRecord, RunFile, RunSpec
+from ..results.resources import ChunkTime
+from ..results.run_folder import Store
+from ..scoring.scoring import Timing, score_chunk
+from ..setup.resolve import ResolvedRun, requests_of
+from ..setup.settings import RowSpec
+from .accumulated import AccumulatedEdit
+from .out_of_memory import in_halves, is_exhausted, reason
+from .progress import Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A run that is being computed.
+
+    Attributes:
+        model: The frozen model.
+        run: Rows and cases.
+        file: The content of `run.json`.
+        editors: The editor of each row, all of them trained.
+        store: The run's folder.
+        done: Keys of the lines that are on disk.
+        report: Receives sentences for the user.
+        progress: Counts lines.
+    """
+
+    model: LanguageModel
+    run: ResolvedRun
+    file: RunFile
+    editors: Mapping[str, Editor[Any]]
+    store: Store
+    done: set[Key]
+    report: Callable[[str], None]
+    progress: Progress
+
+    @property
+    def spec(self) -> RunSpec:
+        """What decides the run's numbers."""
+        return self.file.spec
+
+    @property
+    def scoring(self) -> dict[str, Any]:
+        """The arguments of scoring that all chunks have in common."""
+        spec = self.spec
+        return {
+            "run": self.file.digest,
+            "probes": self.run.probes,
+            "seed": spec.seed,
+            "generation": spec.generation,
+            "fluency": spec.fluency,
+        }
+
+    def requests(self, row: RowSpec, cases: Sequence[EditCase]) -> list[EditRequest]:
+        """Return the requests of cases as a row's editor receives them."""
+        return requests_of(row.instruction, self.run.bank, cases, self.spec.seed)
+
+    def lacks(self, row: RowSpec, cases: Sequence[EditCase], stage: str) -> bool:
+        """Tell whether a line of these cases is missing, of those whose task the row evaluates."""
+        keys = (Key(case.request.case_id, row.name, stage) for case in cases if case.request.task in row.tasks)
+        return any(key not in self.done for key in keys)
+
+    def unfinished_rows(self, cases: Sequence[EditCase], stage: str) -> list[RowSpec]:
+        """Return the rows that lack a line of these cases."""
+        return [row for row in self.run.rows if self.lacks(row, cases, stage)]
+
+    def unfinished_chunks(
+        self, cases: Mapping[str, Sequence[EditCase]], stage: str
+    ) -> Iterator[tuple[Sequence[EditCase], list[RowSpec]]]:
+        """Yield the chunks with a missing line, and the rows that lack it.
+
+        A chunk is computed as a whole even if some of its lines exist: which cases share a pass must not depend on a
+        kill. Rows may be left out, since they share nothing but the passes of the unedited model.
+        """
+        for task, own in cases.items():
+            self.progress.task(task)
+            for first in range(0, len(own), self.spec.chunk):
+                chunk = own[first : first + self.spec.chunk]
+                if rows := self.unfinished_rows(chunk, stage):
+                    yield chunk, rows
+
+    def divided(self, chunk: Sequence[EditCase], compute: Callable[[Sequence[EditCase]], None]) -> None:
+        """Compute a chunk, or one half after the other if memory runs out.
+
+        A case's numbers are equal in both up to the rounding of another packing; `timings.jsonl` shows the halves.
+
+        Raises:
+            InputError: If memory runs out for a half.
+        """
+        try:
+            in_halves(chunk, compute, self.report)
+        except Exception as error:
+            if not is_exhausted(error):
+                raise
+            half = (len(chunk) + 1) // 2
+            raise InputError(
+                f"out of memory on {self.model.device} ({reason(error)}), with {half} cases at a time too (chunk = "
+                f"{self.spec.chunk}, passes of {self.model.pack_tokens} tokens); a smaller 'chunk', fewer rows, a "
+                "smaller dtype or model, or a machine with more memory is needed. What is finished is on disk."
+            ) from None
+
+    def score(self, cases: Mapping[str, Sequence[EditCase]], stage: str, edits: Mapping[str, AccumulatedEdit]) -> None:
+        """Score cases of each task that lack a line, each row under its one edit."""
+        for chunk, rows in self.unfinished_chunks(cases, stage):
+
+            def compute(part: Sequence[EditCase], rows: Sequence[RowSpec] = rows) -> None:
+                made = {row.name: edits[row.name].made(self.requests(row, part)) for row in rows}
+                self.write(*score_chunk(self.model, part, made, stage=stage, **self.scoring), stage)
+
+            self.divided(chunk, compute)
+
+    def write(self, records: Sequence[CaseRecord], timings: Sequence[Timing], stage: str) -> None:
+        """Append the missing ones of the lines of a chunk of one task."""
+        new = [record for record in records if key_of(record) not in self.done]
+        times = [
+            ChunkTime(
+                task=records[0].task,
+                stage=stage,
+                first_case=records[0].case_id,
+                editor=time.editor,
+                cases=time.cases,
+                edit_seconds=time.edit_seconds,
+                score_seconds=time.score_seconds,
+            )
+            for time in timings
+        ]
+        self.store.append(new, times)
+        self.done.update(map(key_of, new))
+        self.progress.add(len(new))

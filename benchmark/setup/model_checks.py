@@ -1,0 +1,88 @@
+"""How a resolved run suits its model: editors that cannot edit it, lengths of generation, defaults of another model."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from instructedit.editors import Editor, InputError, LanguageModel, Sketch, UnservedError
+
+from ..results.records import Defaults
+from .config import RunConfig
+from .resolve import ResolvedRun
+from .settings import RowSpec
+
+
+def cannot_edit(editor: Editor[Any], model: LanguageModel | Sketch) -> str | None:
+    """Return why an editor cannot edit a model, e.g. because it has no such module; None if it can.
+
+    Raises:
+        InputError: If the editor's options name a block that the model does not have.
+    """
+    try:
+        editor.sites(model)
+    except UnservedError as error:
+        return str(error)
+    return None
+
+
+def cannot_edit_notes(run: ResolvedRun, model: LanguageModel | Sketch) -> Iterator[str]:
+    """Yield a sentence on each editor of a run that cannot edit its model; its rows fail, the others are run.
+
+    Raises:
+        InputError: As `cannot_edit`, with the place of the row.
+    """
+    reasons: dict[str, str] = {}
+    for row in run.rows:
+        with run.config.origin.at(f"editors.{row.editor}", row.editor):
+            if reason := cannot_edit(run.editors[row.name], model):
+                reasons[row.editor] = reason
+    for editor, reason in reasons.items():
+        yield f"'{editor}' cannot edit this model, and its rows will fail: {reason}"
+
+
+def check_generation(config: RunConfig, name: str, context: int, vocabulary: int) -> None:
+    """Check the options of generation against a model's context and vocabulary, both in tokens.
+
+    Raises:
+        InputError: If the model cannot generate such texts.
+    """
+    generation = config.generation
+    place = config.origin.of("generation") if config.origin.file else name
+    longest = max(generation.max_new_tokens, generation.fluency_tokens if config.fluency else 0)
+    if longest >= context:
+        raise InputError(f"{place}: {longest} new tokens were asked for, but the model's context is {context}.")
+    if generation.fluency_top_k > vocabulary:
+        raise InputError(f"{place}: fluency_top_k is {generation.fluency_top_k}, but the vocabulary has {vocabulary}.")
+
+
+def foreign_defaults(
+    rows: Sequence[RowSpec], editors: Mapping[str, Editor[Any]], model: LanguageModel | Sketch
+) -> dict[str, Defaults]:
+    """Return by row the options left at defaults that were published for another model.
+
+    An option that the user has set is the user's choice, whatever its value.
+
+    Args:
+        rows: The rows of a run.
+        editors: The editor of each.
+        model: The run's model.
+    """
+    found = {}
+    for row in rows:
+        config = editors[row.name].config
+        published = config.published
+        if published is not None and not published.fits(model):
+            options = tuple(option for option in published.options if not config.sets(option))
+            if options:
+                found[row.name] = Defaults(model=published.model, options=options)
+    return found
+
+
+def foreign_defaults_note(rows: Sequence[RowSpec], found: Mapping[str, Defaults]) -> Iterator[str]:
+    """Yield one sentence on all options that `foreign_defaults` found; none if it found none."""
+    by_editor = {row.editor: found[row.name] for row in rows if row.name in found}
+    words = [f"{editor}: {', '.join(own.options)} ({own.model})" for editor, own in by_editor.items()]
+    if words:
+        yield (
+            f"defaults that were published for another model: {'; '.join(words)}. `instructedit list options "
+            "EDITOR` describes them."
+        )
