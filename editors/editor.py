@@ -1,7 +1,7 @@
-"""The contract every editor keeps, and the registry that finds them.
+"""The contract of an editor.
 
-An editor is one class: a name, a frozen configuration, and `edit`, which turns requests into patches. It sees requests
-only, never a probe; it never writes to the model. A package adds one by an entry point in the group
+An editor is one class: a name, a frozen configuration, and `edit`, which turns requests into patches. It receives
+requests, never a probe, and never writes to the model. A package adds one by an entry point in the group
 `instructedit.editors`; `docs/architecture.md` has an example of twenty lines.
 """
 
@@ -20,8 +20,8 @@ from torch import Tensor
 from .cases import EditRequest, InstructedProbes
 from .compose import merge
 from .edits import Context, Edits
+from .engine.meta_model import Sketch
 from .engine.model import LanguageModel
-from .engine.sketch import Sketch
 from .errors import DamagedError, InputError
 from .files.atomic import write_whole
 from .files.state import parsed, read_object, read_tensors, sha256_of, write_tensors
@@ -36,11 +36,11 @@ if TYPE_CHECKING:
 
 
 EDITOR, WEIGHTS = "editor.json", "state.safetensors"
-"""The files of a saved editor; the first is written last."""
+"""Files of a saved editor; the first is written last."""
 
 
 class Published(NamedTuple):
-    """The model that an editor's defaults were published for, known again by its shape.
+    """The model that an editor's defaults were published for, recognised by its shape.
 
     Attributes:
         model: Its name.
@@ -57,7 +57,7 @@ class Published(NamedTuple):
     options: tuple[str, ...]
 
     def fits(self, model: LanguageModel | Sketch) -> bool:
-        """Tell whether a model is the one."""
+        """Tell whether a model is that one."""
         shape = (model.model.config.model_type, len(model.structure), model.structure.width)
         return shape == (self.family, self.blocks, self.width)
 
@@ -65,13 +65,13 @@ class Published(NamedTuple):
 class EditorConfig(BaseModel):
     """Base of all editor configurations: frozen and complete.
 
-    Unknown keys and numbers that are not finite are errors. The docstring below an option is what `instructedit list
-    options` says of it.
+    Unknown keys and numbers that are not finite are errors. `instructedit list options` prints the docstring below each
+    option.
 
     Attributes:
         published: The model that the defaults were published for; None if they are for any.
-        added: Options that came later, and the value that stands for what was done before. With that value they are no
-            part of what is written, so that runs and checkpoints keep their digests.
+        added: Options that were added later, with the value that means the earlier behaviour. With that value they are
+            not written, so that runs and checkpoints keep their digests.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
@@ -85,7 +85,7 @@ class EditorConfig(BaseModel):
         return {name: value for name, value in found.items() if self.added.get(name, ...) != value}
 
     def sets(self, option: str) -> bool:
-        """Tell whether an option was set, and is not left at its default; a nested one is named with dots."""
+        """Tell whether an option was set explicitly; a nested one is named with dots."""
         name, _, inner = option.partition(".")
         if name not in self.model_fields_set:
             return False
@@ -101,16 +101,16 @@ class Editor(ABC, Generic[C]):
 
     Attributes:
         name: Registered name, lower case.
-        title: Name as tables print it. A string in the class's body is listed without importing the module.
-        source: Paper the method comes from; as `title`.
+        title: Name in tables.
+        source: Paper of the method.
         version: Raised when a change of the code changes edits, so that old results are not taken for new ones.
-        trains: Whether it has to be trained before it edits; see `trained.TrainedEditor`.
-        instructed: Whether it reads a request's instruction.
-        schedule_notes: By schedule (`single`, `batch`, `sequential`) what every table of it has to say of the editor,
-            e.g. that its published form is another one.
+        trains: Whether it has to be trained before it edits; see `TrainedEditor`.
+        instructed: Whether it uses a request's instruction.
+        schedule_notes: Footnotes on the editor in tables, by schedule (`single`, `batch`, `sequential`), e.g. that its
+            published form is another one.
         Config: Its configuration class; every field has a default.
-        search: Ranges within which `instructedit tune` searches its options; without any it cannot be tuned.
-        weights_sha256: Of the file that its state was read from, as `editor.json` says; None where it does not.
+        search: Ranges of the options that `instructedit tune` searches; without any it cannot be tuned.
+        weights_sha256: The sha256 of the loaded state's file according to `editor.json`; None if there is none.
     """
 
     name: ClassVar[str]
@@ -132,7 +132,7 @@ class Editor(ABC, Generic[C]):
         return model.encode(request.prompt, request.target, request.joint)
 
     def texts(self, model: Encoder, request: EditRequest) -> EditTexts:
-        """Return the texts an edit is made from: of a fact the one of `encode`, of an attitude one for each reply.
+        """Return the texts an edit is made from: for a fact the one of `encode`, for an attitude one for each reply.
 
         Raises:
             CaseError: If no wanted text fits the model's context.
@@ -141,19 +141,19 @@ class Editor(ABC, Generic[C]):
 
     @property
     def instructed_probes(self) -> InstructedProbes:
-        """Which probes carry the instruction, unless a row of a run says otherwise."""
+        """Which probes carry the instruction, unless a row of a run sets it."""
         return "none"
 
     def context(self, request: EditRequest) -> Context | None:
-        """Return the prefix of the probes of a request, in training too; None leaves them bare.
+        """Return the prefix of the probes of a request, in training too; None for no prefix.
 
         An editor that overrides it has a prefix of its own, which is part of its edits (`Edits.contexts`). The
-        instruction is not: it follows from the request, and whoever evaluates adds it.
+        instruction is not: it follows from the request and is added in evaluation.
         """
         return instruction_context(request, self.instructed_probes)
 
     def own_context(self, request: EditRequest) -> Context | None:
-        """Return the prefix of the probes that is the editor's own; None where it is the instruction, or none."""
+        """Return the prefix of the probes if it is the editor's own; None for the instruction and for no prefix."""
         found = self.context(request)
         return None if found == instruction_context(request, self.instructed_probes) else found
 
@@ -188,31 +188,30 @@ class Editor(ABC, Generic[C]):
         Args:
             option: Name of the option.
             model: The model.
-            requests: Requests of the cases on which the options are tuned.
+            requests: Requests of the cases that are tuned on.
 
         Raises:
             InputError: If it cannot be measured.
         """
-        raise InputError(f"The editor '{self.name}' declares a scaled range for '{option}', but measures no unit.")
+        raise InputError(f"The editor '{self.name}' has a scaled range for '{option}', but measures no unit.")
 
     @abstractmethod
     def edit(self, model: LanguageModel, requests: Sequence[EditRequest], seed: int = 0) -> Edits:
         """Make one independent edit for each request.
 
-        The result for a request depends on the model, the request, the configuration and the seed alone, not on the
-        other requests.
+        An edit depends on the model, its request, the configuration and the seed alone, not on the other requests.
 
         Args:
             model: The frozen model.
-            requests: What to change.
-            seed: Seed of the run; an editor that draws numbers derives one stream per request from it and the request's
-                id.
+            requests: The changes.
+            seed: Seed of the run; an editor that draws numbers derives one stream for each request from it and the
+                request's id.
 
         Returns:
             As many edits as requests, in their order.
 
         Raises:
-            CaseError: If a request cannot be edited in, e.g. because it does not fit into the context.
+            CaseError: If a request cannot be edited, e.g. because it exceeds the model's context.
         """
 
     def edit_together(self, model: LanguageModel, requests: Sequence[EditRequest], seed: int = 0) -> Edits:
@@ -229,11 +228,11 @@ class Editor(ABC, Generic[C]):
         )
 
     def edit_next(self, model: LanguageModel, request: EditRequest, before: Edits, seed: int = 0) -> Edits:
-        """Make one more edit on a model that was edited before.
+        """Make one more edit of an edited model.
 
         Args:
             model: The frozen, unedited model.
-            request: What to change now.
+            request: The next change.
             before: One edit that carries all changes so far; `Edits.none(1)` at the start.
             seed: Seed of the run.
 
@@ -241,20 +240,20 @@ class Editor(ABC, Generic[C]):
             One edit that carries all changes so far and the new one.
 
         Raises:
-            CaseError: If the request cannot be edited in.
+            CaseError: If the request cannot be edited.
         """
         return merge(before, self.edit(model.edited(before), [request], seed))
 
     def state(self) -> dict[str, Tensor]:
-        """Return what training left, by name; empty for editors that are not trained."""
+        """Return trained weights and buffers by name; empty for editors that are not trained."""
         return {}
 
     def about(self) -> dict[str, Any]:
-        """Return what `load_state` needs besides configuration and tensors, as plain values for JSON."""
+        """Return what `load_state` needs in addition to configuration and tensors, as plain values for JSON."""
         return {}
 
     def load_state(self, state: dict[str, Tensor], about: dict[str, Any]) -> None:
-        """Take over what `state` and `about` returned.
+        """Set the state that `state` and `about` returned.
 
         Raises:
             InputError: If they do not fit.
@@ -278,7 +277,7 @@ class Editor(ABC, Generic[C]):
         if state := self.state():
             write_tensors(folder / WEIGHTS, state)
             outline["weights_sha256"] = sha256_of(folder / WEIGHTS)
-        # last: where it stands, the editor is complete
+        # last: its presence means that the editor is complete
         write_whole(folder / EDITOR, json.dumps(outline, indent=1) + "\n")
 
     @staticmethod
@@ -292,8 +291,8 @@ class Editor(ABC, Generic[C]):
 
         Raises:
             InputError: If the folder holds none, or one of another name or version.
-            DamagedError: If a file is not what `save` wrote. Files of older versions say no sha256 of the weights, and
-                are held against their shape alone.
+            DamagedError: If a file is not what `save` wrote. Files of older versions have no sha256 of the weights; of
+                these only the shapes are checked.
         """
         path, weights = folder / EDITOR, folder / WEIGHTS
         if not cls.saved(folder):

@@ -1,4 +1,4 @@
-"""A set of edits: one tuple of patches for each, and what can be done with them besides running them."""
+"""Edits: a tuple of patches for each, their files, and models with an edit in their weights."""
 
 import copy
 import json
@@ -21,21 +21,19 @@ from .patches import KINDS, Patch
 FORMAT = "instructedit-edits-2"
 
 ASKED: tuple[str, ...] = (*get_args(Role), "fluency")
-"""What an edited model is asked for: the probe roles, and the free text."""
+"""Kinds of questions to an edited model: the roles of probes, and free text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """A prefix of what the edited model is asked.
-
-    It is made from requests alone. One of an editor's own is part of its edits; the instruction is a case's.
+    """A prefix of the prompts to an edited model, made from requests alone.
 
     Attributes:
-        text: The text, with the white space that parts it from what follows.
-        roles: For which roles (those of `ASKED`).
+        text: The prefix, with the white space that separates it from the prompt.
+        roles: The roles that it is for (`ASKED`).
 
     Raises:
-        InputError: If there is no such role.
+        InputError: If a role is unknown.
     """
 
     text: str
@@ -47,7 +45,7 @@ class Context:
                 raise InputError(f"Unknown role '{role}' of a context.{did_you_mean(role, list(ASKED))}")
 
     def front(self, role: str) -> str:
-        """Return what stands in front of a question of this role."""
+        """Return the prefix of a prompt of this role."""
         return self.text if role in self.roles else ""
 
 
@@ -57,8 +55,8 @@ class Edits:
 
     Attributes:
         patches: For each edit its patches. An edit with neither patches nor context is the unedited model.
-        facts: For each edit what an editor reports about it, e.g. `{"delta_norm": 0.3, "steps": 25}`.
-        contexts: For each edit the text put in front of what the edited model is asked, or None.
+        facts: For each edit what its editor reports, e.g. `{"delta_norm": 0.3, "steps": 25}`.
+        contexts: For each edit the prefix of prompts to the edited model, or None.
     """
 
     patches: tuple[tuple[Patch, ...], ...]
@@ -78,33 +76,33 @@ class Edits:
 
     @property
     def first_block(self) -> int | None:
-        """First block that any edit patches; None if none does."""
+        """First patched block; None if nothing is patched."""
         return min((patch.block for edit in self.patches for patch in edit), default=None)
 
     @property
     def cut(self) -> Cut | None:
-        """Where a replay under these edits starts; None if none patches anything."""
+        """Where a replay under these edits starts; None if nothing is patched."""
         first = self.first_block
         return None if first is None else Cut(first, self.late)
 
     @property
     def late(self) -> bool:
-        """Whether every patch changes what it puts out for a prompt's last token and no other."""
+        """Whether all patches change outputs at the last token of a prompt only (`Patch.late`)."""
         return all(patch.late for edit in self.patches for patch in edit)
 
     @property
     def whole_prompts(self) -> bool:
-        """Whether what a patch does to a prompt's tokens depends on the prompt's end."""
+        """Whether any patch depends on a prompt's end at its other tokens (`Patch.whole_prompts`)."""
         return any(patch.whole_prompts for edit in self.patches for patch in edit)
 
     @property
     def by_row(self) -> bool:
-        """Whether what a patch does to a token depends on its row."""
+        """Whether any patch depends on a token's sequence (`Patch.by_row`)."""
         return any(patch.by_row for edit in self.patches for patch in edit)
 
     @property
     def whole_rows(self) -> bool:
-        """Whether what a patch does to an answer's tokens depends on the prompt."""
+        """Whether any patch depends on the prompt at an answer's tokens (`Patch.whole_rows`)."""
         return any(patch.whole_rows for edit in self.patches for patch in edit)
 
     def select(self, indices: Sequence[int]) -> "Edits":
@@ -130,21 +128,21 @@ class Edits:
         return Edits(tuple(() for _ in range(count)))
 
     def apply_to(self, model: PreTrainedModel, edit: int = 0) -> PreTrainedModel:
-        """Return a copy of the model with one edit written into its weights, for `save_pretrained`.
+        """Return a copy of the model with one edit added to its weights, for `save_pretrained`.
 
-        The sum is taken in the weights' own type: under bf16 it rounds, where a patch does not.
+        The sum has the weights' dtype: in bfloat16 it is rounded, where a patch is not.
 
         Raises:
-            InputError: If a patch is no change of a weight (a codebook, slots), or the edit has a context.
+            InputError: If a patch is no update of a weight (a codebook, slots), or the edit has a context.
         """
         if self.contexts[edit] is not None:
-            raise InputError("The edit puts a text in front of each question; that cannot be written into a model.")
+            raise InputError("The edit adds a prefix to each prompt, which cannot be written into a model.")
         edited = copy.deepcopy(model)
         for patch in self.patches[edit]:
             delta = patch.delta()
             if delta is None:
                 raise InputError(
-                    f"A {patch.kind} patch on {patch.site} is no change of a weight; it cannot be written into a model."
+                    f"A {patch.kind} patch on {patch.site} is no update of a weight; it cannot be written into a model."
                 )
             with torch.no_grad():
                 _, weight, inputs_first = weight_of(edited, patch.site)
@@ -153,7 +151,7 @@ class Edits:
         return edited
 
     def save(self, path: Path) -> None:
-        """Write the edits to one safetensors file, whole or not at all.
+        """Write the edits to one safetensors file, atomically.
 
         Raises:
             OSError: If it cannot be written.
@@ -179,12 +177,12 @@ class Edits:
         """Read edits written by `save`.
 
         Raises:
-            InputError: If the file is of something else.
-            DamagedError: If it is not what was written, or holds a kind of patch that this version does not know.
+            InputError: If the file holds no edits.
+            DamagedError: If it is corrupted, or holds a kind of patch that this version does not know.
         """
         found, metadata = read_tensors(path)
         if metadata.get("format") != FORMAT:
-            raise InputError(f"{path}: a file of edits ({FORMAT}) was expected, found {metadata.get('format')}.")
+            raise InputError(f"{path}: expected a file of edits ({FORMAT}), found {metadata.get('format')}.")
         tensors = {name: tensor.to(device) for name, tensor in found.items()}
         with parsed(path):
             edits = tuple(

@@ -1,30 +1,30 @@
-"""The one error a user sees: a sentence that says where the trouble is and what was expected."""
+"""Errors whose message is for the user: one sentence that names the place and what was expected."""
 
 from difflib import get_close_matches
 from pathlib import Path
 
 
 class InputError(ValueError):
-    """Something a user handed in cannot be used.
+    """Invalid input.
 
-    The message is one sentence that names the place (file, row, field or option), what stands there, and what was
-    expected. The command line prints it without a traceback and exits with 2.
+    The message is one sentence with the place (file, row, field or option), the value found and what was expected. The
+    command line prints it without a traceback and exits with code 2.
     """
 
 
 class CaseError(InputError):
-    """One case cannot be edited or scored (say, a target longer than the model's context); the others can.
+    """One case cannot be edited or scored, for example because its target exceeds the model's context.
 
-    The runner writes the sentence into the case's record, counts it, and goes on.
+    The runner writes the message into the case's record and continues with the other cases.
     """
 
 
 class DamagedError(InputError):
-    """A file of the program's own is not what was written: cut off, garbled, exchanged, or not there any more.
+    """A file that this program wrote is truncated, corrupted, replaced or missing.
 
     Args:
         path: The file.
-        what: What is wrong with it, without a full stop.
+        what: The fault, without a full stop.
     """
 
     def __init__(self, path: Path, what: str) -> None:
@@ -33,14 +33,14 @@ class DamagedError(InputError):
 
 
 class UnservedError(CaseError):
-    """An editor cannot edit this model, because it lacks the part that the editor changes.
+    """The model lacks the part that an editor changes.
 
-    All cases of the editor's row have failed; the other rows of a run go on.
+    All cases of the editor fail; the other editors of a run continue.
     """
 
 
 def did_you_mean(word: str, known: list[str]) -> str:
-    """Return the tail of an error sentence that suggests the nearest known word and lists all of them."""
+    """Return the end of an error message that suggests the nearest known word and lists all of them."""
     near = get_close_matches(word, known, n=1, cutoff=0.5)
     hint = f" Did you mean '{near[0]}'?" if near else ""
     return f"{hint} Known: {', '.join(sorted(known))}."

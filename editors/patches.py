@@ -1,7 +1,7 @@
-"""An edit as data: what a few named linear maps compute instead.
+"""Patches: an edit as data, by which the outputs of a few named linear layers are replaced.
 
 A patch takes the input `x` and the output `y` of a module and returns the new output. The base model is never written
-to, so nothing can leak from one edit to the next, and rows that belong to different edits run in one forward pass.
+to, so nothing leaks from one edit to the next, and sequences under different edits share a forward pass.
 
 | patch | new output | editors |
 | --- | --- | --- |
@@ -22,13 +22,13 @@ from transformers.activations import ACT2FN
 
 
 class Span(NamedTuple):
-    """The tokens [first, stop) of one row within a segment.
+    """The tokens [first, stop) of one sequence within the tokens of an edit.
 
     Attributes:
-        first: First token.
-        stop: Behind the last.
-        prompt_end: The prompt's last token; None once the prompt has been read.
-        row: Index of the row; None where a row grows.
+        first: Index of the first token.
+        stop: Index after the last.
+        prompt_end: Index of the prompt's last token; None once the prompt has been read.
+        row: Index of the sequence; None while it is generated.
     """
 
     first: int
@@ -39,11 +39,11 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Patch(ABC):
-    """What one module computes instead.
+    """A new output of one module.
 
     Attributes:
-        site: Dotted name of the module whose output is replaced.
-        block: Index of that module's block; a forward pass has to be run again only from the first patched one.
+        site: Dotted name of the module.
+        block: Index of its block; a replay starts at the first patched one.
     """
 
     site: str
@@ -52,33 +52,33 @@ class Patch(ABC):
     kind: ClassVar[str]
 
     def __post_init__(self) -> None:
-        # as they lie in a file: an edit that was saved and loaded gives the same bytes as the one that was made
+        # as files hold them, so that an edit gives the same bytes before and after it is saved and loaded
         for name, tensor in self.tensors().items():
             object.__setattr__(self, name, tensor.contiguous())
 
     @property
     def source(self) -> str:
-        """Dotted name of the module whose input is read; the patched one itself unless a patch says otherwise."""
+        """Dotted name of the module whose input is `x`; by default the patched one."""
         return self.site
 
     @property
     def late(self) -> bool:
-        """Whether only what it puts out for a prompt's last token is another; tokens in front need not be run again."""
+        """Whether only the output at a prompt's last token changes, so that earlier tokens need no replay."""
         return False
 
     @property
     def whole_prompts(self) -> bool:
-        """Whether what happens to a prompt's tokens depends on its end; prompts that begin alike then share nothing."""
+        """Whether the outputs at a prompt's tokens depend on its end, so that equal beginnings are not shared."""
         return False
 
     @property
     def by_row(self) -> bool:
-        """Whether what happens to a token depends on which row it belongs to; rows then share nothing."""
+        """Whether the output at a token depends on its sequence, so that sequences share no tokens."""
         return False
 
     @property
     def whole_rows(self) -> bool:
-        """Whether what happens to an answer's tokens depends on the prompt; each decoding step reads the whole row."""
+        """Whether outputs at an answer's tokens depend on the prompt, so that each decoding step reads all of it."""
         return False
 
     @abstractmethod
@@ -88,10 +88,10 @@ class Patch(ABC):
         Args:
             x: Input of `source` for the tokens of one edit, [tokens, d_in].
             y: Output of `site` for the same tokens, [tokens, d_out].
-            spans: The rows these tokens belong to.
+            spans: The sequences of these tokens.
 
         Returns:
-            [tokens, d_out], of y's type.
+            [tokens, d_out], of y's dtype.
         """
 
     def tensors(self) -> dict[str, Tensor]:
@@ -99,12 +99,12 @@ class Patch(ABC):
         return {f.name: value for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)}
 
     def options(self) -> dict[str, str | int]:
-        """Return the patch's other fields by name, without those left out (None)."""
+        """Return the patch's other fields by name, without those that are None."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return {name: value for name, value in values.items() if not isinstance(value, Tensor | None)}
 
     def delta(self) -> Tensor | None:
-        """Return the change of the weight as [d_in, d_out], or None where a patch is no change of a weight."""
+        """Return the update of the weight, [d_in, d_out]; None if the patch is none."""
         return None
 
 
@@ -138,11 +138,11 @@ class Dense(Patch):
 
 
 Replaced = Literal["last", "prompt", "all"]
-"""Tokens of a row whose output is replaced: the prompt's last one, all in front of it, or all of the row."""
+"""Tokens whose output is replaced: the prompt's last one, all before it, or all of the sequence."""
 
 
 class Replacing(Patch):
-    """What puts values in place of a module's output, at the tokens that `replace` names."""
+    """A patch that replaces a module's output at the tokens that `replace` names."""
 
     __slots__ = ()
     replace: Replaced
@@ -157,7 +157,7 @@ class Replacing(Patch):
 
     @property
     def by_row(self) -> bool:  # noqa: D102
-        # an answer's token follows its own row's prompt end, so that it cannot be shared with another row
+        # an answer's token depends on the end of its own prompt
         return self.replace == "all"
 
     @property
@@ -165,7 +165,7 @@ class Replacing(Patch):
         return self.replace == "all"
 
     def receiving(self, span: Span) -> range:
-        """Return the tokens of a row that receive a value; its prompt's end is within the span."""
+        """Return the tokens of a sequence that receive a value; its prompt's end is within the span."""
         assert span.prompt_end is not None
         match self.replace:
             case "last":
@@ -179,19 +179,19 @@ class Replacing(Patch):
 class Codebook(Replacing):
     """GRACE's discrete key-value store (arXiv 2211.11031, section 3).
 
-    A row's query q is the module's input at its last prompt token. Where the nearest key lies within its radius,
-    the stored value stands in place of the module's output at that token (`last`), at all tokens in front of it
-    (`prompt`), or at all tokens of the row, those of the answer included (`all`). The query is made once a row, at the
-    prompt's end: teacher forcing and generation give the same answer. Under `all` a generated token receives the value
-    of its prompt, too, so that each step of decoding reads the whole row again.
+    The query of a sequence is the module's input at its last prompt token. Where it is within the radius of the nearest
+    key, the stored value replaces the module's output at that token (`last`), at all tokens before it (`prompt`), or at
+    all tokens of the sequence, including the answer's (`all`). There is one query for each sequence, at the prompt's
+    end, so teacher forcing and generation agree. Under `all` a generated token receives the value of its prompt too, so
+    each decoding step reads the whole sequence again.
 
     Attributes:
         keys: [n, d_in].
         values: [n, d_out].
         radii: [n], in units of the module's input (Euclidean distance).
         replace: Which tokens receive the value.
-        labels: Target tokens of each entry, [n, longest], filled up with -1; integers. What the codebook computes does
-            not depend on them; an editor needs them to go on with it. None where nobody will.
+        labels: Target tokens of each entry, [n, longest], padded with -1; integers. The output does not depend on them;
+            an editor needs them to add entries. None if it will not.
     """
 
     keys: Tensor
@@ -202,18 +202,18 @@ class Codebook(Replacing):
     kind: ClassVar[str] = "codebook"
 
     def nearest(self, queries: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the entry nearest to each query [queries, d_in], and whether the query lies within its radius."""
+        """Return the entry nearest to each query [queries, d_in], and whether the query is within its radius."""
         gaps, entry = distances(queries.to(self.keys.dtype), self.keys).min(dim=1)
         return entry, gaps <= self.radii[entry]
 
     def __call__(self, x: Tensor, y: Tensor, spans: Sequence[Span]) -> Tensor:  # noqa: D102
-        asked = [span for span in spans if span.prompt_end is not None]
-        if not asked:
+        prompts = [span for span in spans if span.prompt_end is not None]
+        if not prompts:
             return y
-        entry, hit = self.nearest(x[[span.prompt_end for span in asked]])
+        entry, hit = self.nearest(x[[span.prompt_end for span in prompts]])
         tokens: list[int] = []
         entries: list[int] = []
-        for span, index, near in zip(asked, entry.tolist(), hit.tolist(), strict=True):
+        for span, index, near in zip(prompts, entry.tolist(), hit.tolist(), strict=True):
             if near:
                 own = self.receiving(span)
                 tokens += own
@@ -228,15 +228,14 @@ class Codebook(Replacing):
 class Slots(Patch):
     """y + act(x K) V, or gated y + (act(x G) * (x K)) V: calibration slots beside a feed-forward network.
 
-    x is the network's input and y its output, so that slots are neurons appended to it (CaliNet, arXiv 2210.03329,
-    section 4).
+    x is the network's input and y its output, so slots are neurons added to it (CaliNet, arXiv 2210.03329, section 4).
 
     Attributes:
-        source_site: Dotted name of the network's (first) up map, whose input is x.
+        source_site: Dotted name of the network's (first) up projection, whose input is x.
         activation: Name of the activation as in a model's configuration, e.g. `gelu_new`.
         k: [d, slots].
         v: [slots, d].
-        g: Gate of the slots of a gated network, [d, slots]; None for a network of one up map.
+        g: Gate of the slots of a gated network, [d, slots]; None for a plain one.
     """
 
     source_site: str
@@ -257,7 +256,7 @@ class Slots(Patch):
 
 
 DIFFERENCES = 1 << 24
-"""Most differences held at once when keys are looked up (64 MB in float32)."""
+"""Maximum number of differences in memory when keys are looked up (64 MB in float32)."""
 KINDS: dict[str, type[Patch]] = {patch.kind: patch for patch in (LowRank, Dense, Codebook, Slots)}
 
 
@@ -265,7 +264,7 @@ def distances(queries: Tensor, keys: Tensor) -> Tensor:
     """Return Euclidean distances [queries, keys], by differences.
 
     The expanded form |q|^2 - 2qk + |k|^2 loses the small distances that a radius is compared with. Queries are taken in
-    groups, because the differences of thousands of keys to hundreds of queries would fill a card.
+    groups, because thousands of keys and hundreds of queries would fill a card.
     """
     group = max(1, DIFFERENCES // max(1, keys.numel()))
     gaps = [torch.linalg.vector_norm(some[:, None, :] - keys[None, :, :], dim=-1) for some in queries.split(group)]

@@ -1,18 +1,14 @@
-"""Named things found lazily: editors, tasks, whatever an outside package adds.
+"""Registries: names of editors and tasks, found through entry points and imported on first use.
 
-A registry maps a name to an import target and imports it on first use, so naming the editors does not load torch.
-Names come from the entry points of installed packages, ours included: a built-in editor registers exactly as anybody's
-own.
+A built-in editor registers exactly as one of an outside package does. Listing the names imports nothing.
 """
 
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from .errors import InputError, did_you_mean
-from .literals import literals
 
 if TYPE_CHECKING:
     from .editor import Editor
@@ -21,11 +17,11 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """Names of one kind of thing, imported on first use.
+    """Named objects of one kind, imported on first use.
 
     Args:
-        kind: Word for error sentences, e.g. `editor`.
-        group: Entry-point group that installed packages register under.
+        kind: Word for error messages, e.g. `editor`.
+        group: Entry-point group that packages register under.
     """
 
     def __init__(self, kind: str, group: str) -> None:
@@ -48,7 +44,7 @@ class Registry(Generic[T]):
         return self._targets
 
     def names(self) -> list[str]:
-        """Return all registered names in alphabetical order, without importing anything."""
+        """Return all names in alphabetical order."""
         return sorted({*self._known(), *self._added})
 
     def __contains__(self, name: object) -> bool:
@@ -58,10 +54,10 @@ class Registry(Generic[T]):
         return iter(self.names())
 
     def get(self, name: str) -> T:
-        """Return the thing registered under `name`, importing it if need be.
+        """Return the object registered under `name`.
 
         Raises:
-            InputError: If the name is unknown (with a suggestion) or its target cannot be imported.
+            InputError: If the name is unknown, or its target cannot be imported.
         """
         if name in self._added:
             return self._added[name]
@@ -76,46 +72,51 @@ class Registry(Generic[T]):
                 f"The {self.kind} '{name}' is registered as {target}, which cannot be imported: {error}."
             ) from error
 
-    def texts(self, name: str, attributes: Iterable[str]) -> list[str]:
-        """Return attributes of the class registered under `name` that are strings, for a list of what there is.
-
-        The class is imported only if it is not known by its source what they are; see `literals`.
-
-        Raises:
-            InputError: If the name is unknown, or its target has to be imported and cannot be.
-        """
-        wanted, target = list(attributes), self._known().get(name)
-        if target is not None and name not in self._added:
-            module, _, attribute = target.partition(":")
-            found = {} if module in sys.modules else literals(module, attribute)
-            if found.keys() >= set(wanted):
-                return [found[key] for key in wanted]
-        return [getattr(self.get(name), key) for key in wanted]
-
     def register(self, name: str) -> Callable[[T], T]:
-        """Return a decorator that registers a thing under `name` for this process (notebooks, tests).
+        """Return a decorator that registers an object under `name` in this process, for notebooks and tests.
 
         Raises:
             InputError: If the name is taken.
         """
 
-        def add(thing: T) -> T:
+        def add(value: T) -> T:
             if name in self:
                 raise InputError(f"The {self.kind} '{name}' is registered already; choose another name.")
-            self._added[name] = thing
-            return thing
+            self._added[name] = value
+            return value
 
         return add
 
     def unregister(self, name: str) -> None:
-        """Forget a name added with `register`."""
+        """Remove a name added with `register`."""
         del self._added[name]
 
 
 def _unique(points: Iterable[EntryPoint]) -> list[EntryPoint]:
-    """Drop entry points listed twice: an editable install beside a build has its metadata on the path twice."""
+    """Drop duplicates: an editable install beside a build has its metadata on the path twice."""
     return list({(point.name, point.value): point for point in points}.values())
 
 
 EDITORS: Registry[type["Editor[Any]"]] = Registry("editor", "instructedit.editors")
-"""All editors, ours and those of installed packages."""
+"""All editors: the built-in ones and those of installed packages."""
+
+BUILT_IN = {
+    "none": ("no edit", "control"),
+    "ft-l": ("FT-L", "Meng et al. 2022, arXiv 2202.05262"),
+    "ft-m": ("FT-M", "Zhang et al. 2024 (KnowEdit), arXiv 2401.01286"),
+    "calinet": ("CaliNet", "Dong et al. 2022, arXiv 2210.03329"),
+    "grace": ("GRACE", "Hartvigsen et al. 2023, arXiv 2211.11031"),
+    "in-context": ("in-context edit", "control; Zheng et al. 2023, arXiv 2305.12740, without demonstrations"),
+    "ke": ("KE", "De Cao et al. 2021, arXiv 2104.08164"),
+    "mend": ("MEND", "Mitchell et al. 2022, arXiv 2110.11309"),
+    "instructedit": ("InstructEdit", "Zhang et al. 2024, arXiv 2402.16123"),
+}
+"""Title and source of the built-in editors: importing the classes for them would load torch (seconds)."""
+
+
+def title_and_source(name: str) -> tuple[str, str]:
+    """Return an editor's title and source; the class is imported unless it is a built-in one."""
+    if name in BUILT_IN:
+        return BUILT_IN[name]
+    editor = EDITORS.get(name)
+    return editor.title, editor.source

@@ -1,7 +1,7 @@
-"""How writing systems use spaces, and what follows for joining a prompt and an answer.
+"""How a prompt and an answer are joined, given how their writing systems use spaces.
 
-Everything here is decided from the characters of a text (Unicode 15 blocks and general categories); no language is
-named or guessed. `join` is the one place where a prompt and an answer become one text.
+All decisions follow from the characters of a text (Unicode 15 blocks and general categories); no language is guessed.
+Only `join` makes one text of a prompt and an answer.
 """
 
 import re
@@ -9,10 +9,10 @@ import unicodedata
 from typing import Literal
 
 Joint = Literal["", " "]
-"""What data may put between prompt and answer."""
+"""What a data set may have between prompt and answer."""
 
 JOINT_RULE = "scripts-1"
-"""Name of the rule of `joint_of`, recorded in runs; a change of the rule changes the name."""
+"""Name of the rule of `joint_of`, recorded in runs; a new rule gets a new name."""
 
 UNSPACED = (
     "\u0e01-\u0e3a\u0e40-\u0e7f"  # Thai, without the sign of the baht
@@ -28,7 +28,7 @@ UNSPACED = (
     "\ua000-\ua4cf"  # Yi
     "\ufe30-\ufe4f\uff01-\uff9f"  # forms of East Asian typography, full and half width
 )
-"""Writing systems without spaces between words, with their own punctuation, as the inside of a character class.
+"""Writing systems without spaces between words, with their punctuation, as the inside of a character class.
 
 Hangul is not among them: Korean puts spaces between words.
 """
@@ -38,7 +38,7 @@ _BORDER = re.compile(rf"(?:(?<=[^\W{UNSPACED}]) *(?=[{UNSPACED}]))|(?:(?<=[{UNSP
 """Between a letter or digit of a spaced writing system and a character of an unspaced one, in either order."""
 _INVISIBLE = {"Cc", "Cf", "Cs", "Cn", "Zs", "Zl", "Zp"}
 _FILLERS = frozenset("\u115f\u1160\u3164\uffa0\u2800")
-"""Letters and symbols that show nothing: the fillers of Hangul, and braille without a dot."""
+"""Invisible letters and symbols: the fillers of Hangul, and braille without a dot."""
 _STRAIGHT = "\"'"
 _CLOSING = frozenset(",.;:!?…،؛؟।॥۔")
 
@@ -49,7 +49,7 @@ def unspaced(text: str) -> bool:
 
 
 def blank(text: str) -> bool:
-    """Tell whether a text shows nothing: white space, control and zero-width characters alone, or no character."""
+    """Tell whether a text is empty or has only white space, control and zero-width characters."""
     return all(
         unicodedata.category(c) in _INVISIBLE or c in _FILLERS or 0xFE00 <= ord(c) <= 0xFE0F or c == "\u034f"
         for c in text
@@ -57,18 +57,18 @@ def blank(text: str) -> bool:
 
 
 def joint_of(prompt: str, answer: str) -> str:
-    """Return what stands between a prompt and its answer, decided by the text: one space, or nothing.
+    """Return what separates a prompt and its answer, decided by the text: one space, or nothing.
 
     There is no space
 
     - where the prompt ends in white space or the answer begins with it,
     - between two characters of writing systems without spaces between words,
-    - behind an opening quotation mark or bracket, and
+    - after an opening quotation mark or bracket, and
     - before closing punctuation (`, . ; : ! ?`, a closing quotation mark or bracket).
 
-    Where one side is written without spaces and the other is not, the prompt's own custom holds: what it has at the
-    last such border within its last line, else a space only if it has no character of an unspaced writing system.
-    English questions about Chinese names keep their space; "Python的作者是" takes none before "Guido".
+    Where one side is written without spaces and the other is not, the prompt decides: what it has at the last such
+    border within its last line, else a space only if it has no character of an unspaced writing system. English
+    questions about Chinese names keep their space; "Python的作者是" takes none before "Guido".
 
     Args:
         prompt: The text before the answer.
@@ -88,7 +88,7 @@ def joint_of(prompt: str, answer: str) -> str:
 
 
 def join(prompt: str, answer: str, joint: Joint | None = None) -> tuple[str, int]:
-    """Return prompt and answer as one text, and the character where the answer's part begins.
+    """Return prompt and answer as one text, and the character index at which the answer begins.
 
     Trailing spaces of the prompt become one space. It belongs to the answer, as the joint does: byte-level BPE makes a
     space part of the next token, and a prompt that is continued must not end in half of one.
@@ -96,15 +96,15 @@ def join(prompt: str, answer: str, joint: Joint | None = None) -> tuple[str, int
     Args:
         prompt: The text before the answer.
         answer: The answer.
-        joint: What the data put between the two; None: `joint_of` decides. Where the prompt ends in white space or the
-            answer begins with it, that is what stands between them.
+        joint: What the data set has between the two; None: `joint_of` decides. It is not added where the prompt ends
+            in white space or the answer begins with it.
     """
-    front = prompt.rstrip(" ")
-    if not front or front[-1].isspace() or answer[:1].isspace():
-        return front + answer, len(front)
-    if len(front) < len(prompt):
+    stripped = prompt.rstrip(" ")
+    if not stripped or stripped[-1].isspace() or answer[:1].isspace():
+        return stripped + answer, len(stripped)
+    if len(stripped) < len(prompt):
         joint = " "
-    return front + (joint_of(front, answer) if joint is None else joint) + answer, len(front)
+    return stripped + (joint_of(stripped, answer) if joint is None else joint) + answer, len(stripped)
 
 
 def _opens(prompt: str) -> bool:

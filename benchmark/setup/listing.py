@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from instructedit.editors import EDITORS, InputError, did_you_mean
+from instructedit.editors.registry import title_and_source
 
 from ..tasks.base import TASKS
 from .config import presets, read_suite
@@ -93,7 +94,7 @@ def _lines(what: str, indent: str, width: int | None) -> list[str]:
 
 def _editors() -> Iterator[tuple[str, str]]:
     for name in EDITORS:
-        title, source = EDITORS.texts(name, ("title", "source"))
+        title, source = title_and_source(name)
         yield name, f"{title} ({source})"
 
 

@@ -100,11 +100,12 @@ class Engine:
 
     @contextmanager
     def _patched(self, every: Segments | None, edits: Edits | None, own: Segments | None) -> Iterator[None]:
+        model, routers = self.runner.model, self.runner.structure.routers
         with ExitStack() as stack:
             if self.active is not None and every is not None:  # first, so that the given edits see its output
-                stack.enter_context(patched(self.runner.model, self.active, every))
+                stack.enter_context(patched(model, self.active, every, routers))
             if edits is not None and own is not None:
-                stack.enter_context(patched(self.runner.model, edits, own))
+                stack.enter_context(patched(model, edits, own, routers))
             yield
 
     def whole_prompts(self, edits: Edits | None = None) -> bool:

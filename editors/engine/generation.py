@@ -209,11 +209,12 @@ def _patched_batch(
         steps = step_segments(edited)
         return lambda _: prompts if passes <= 1 else steps
 
+    routers = model.structure.routers
     with ExitStack() as stack:
         stack.callback(model.model.register_forward_pre_hook(begins).remove)
         if model.engine.active is not None:
-            stack.enter_context(patched(model.model, model.engine.active, segments([0] * len(starts))))
-        stack.enter_context(patched(model.model, edits, segments(owners)))
+            stack.enter_context(patched(model.model, model.engine.active, segments([0] * len(starts)), routers))
+        stack.enter_context(patched(model.model, edits, segments(owners), routers))
         yield
 
 

@@ -11,7 +11,6 @@ from transformers import PreTrainedModel
 
 from ..edits import Edits
 from ..models.experts import Hook, group, routed
-from ..models.structure import routers_of
 from ..patches import Patch
 from .packed_batch import Segment, integers
 
@@ -20,9 +19,15 @@ Segments = Callable[[int], Sequence[Segment]]
 
 
 @contextmanager
-def patched(model: PreTrainedModel, edits: Edits, segments: Segments) -> Iterator[None]:
-    """Apply the edits' patches within the context; the model's weights are not touched."""
-    routers = routers_of(model)
+def patched(model: PreTrainedModel, edits: Edits, segments: Segments, routers: Mapping[str, str]) -> Iterator[None]:
+    """Apply the edits' patches within the context; the model's weights are not touched.
+
+    Args:
+        model: The model.
+        edits: The edits.
+        segments: The tokens that each edit owns.
+        routers: For each layer of a routed expert, the module that routes tokens to it (`Structure.routers`).
+    """
     by_site: dict[str, dict[int, list[Patch]]] = {}
     for number, edit in enumerate(edits.patches):
         for patch in edit:

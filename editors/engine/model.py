@@ -12,7 +12,8 @@ from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..edits import Edits
-from ..models.experts import device_of, plain_experts, require_maps, weight_of
+from ..models.configuration import context_length
+from ..models.experts import device_of, drop_unhookable, plain_experts, weight_of
 from ..models.loading import Origin, code_of, load
 from ..models.structure import Cut, Site, Structure, execution_device
 from ..models.threads import settle_threads
@@ -23,7 +24,6 @@ from .capture import Factors
 from .engine import BasePass, Engine
 from .packed_batch import PackedBatch
 from .runner import Runner
-from .sketch import context_of
 from .trial import Trial, try_out
 
 PACK_TOKENS = {"cpu": 512, "cuda": 4096}
@@ -63,8 +63,8 @@ class LanguageModel:
         self.vocabulary = int(self.model.get_input_embeddings().weight.shape[0])
         self.device = execution_device(model.get_input_embeddings())
         plain_experts(self.model)
-        require_maps(self.model, self.structure, self.device)
-        self.context = context_of(model)
+        drop_unhookable(self.model, self.structure, self.device)
+        self.context = context_length(model.config)
         special = model.generation_config or GenerationConfig()
         end = special.eos_token_id if special.eos_token_id is not None else tokenizer.eos_token_id
         self.end_ids: tuple[int, ...] = (

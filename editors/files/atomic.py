@@ -1,8 +1,7 @@
-"""Files and folders that are written whole or not at all, and what a killed process leaves of them.
+"""Atomic writes of files and folders, and removal of what killed processes leave.
 
-What is new is made beside its place under a name that ends in `.part`, brought to disk and renamed. The process that
-makes it holds a lock on it for as long as it lives, so that another one can tell what is left over from what is being
-written.
+New content is written next to its place under a name that ends in `.part`, synced to disk and renamed. The writing
+process holds a lock on it, so that another process can tell leftovers from files that are being written.
 """
 
 import os
@@ -15,17 +14,17 @@ from glob import escape
 from pathlib import Path
 
 LEFT_OVER = ("*.part", ".tmp*")
-"""What a kill may leave in a folder of ours: files in the making, and those of safetensors."""
+"""Patterns of files that a killed process may leave: partial ones, and those of safetensors."""
 
 
 def write_whole(path: Path, content: str | bytes) -> Path:
-    """Write a file whole or not at all; text in UTF-8, as it stands.
+    """Write a file atomically; text in UTF-8, without conversion of line ends.
 
     Raises:
-        OSError: If it cannot be written. What was there before stays.
+        OSError: If it cannot be written; the previous file is kept.
     """
     data = content.encode() if isinstance(content, str) else content
-    if path.exists() and not (path.is_file() or path.is_dir()):  # a device or a pipe takes what is written to it
+    if path.exists() and not (path.is_file() or path.is_dir()):  # a device or a pipe
         path.write_bytes(data)
         return path
     with whole_file(path) as part:
@@ -35,12 +34,12 @@ def write_whole(path: Path, content: str | bytes) -> Path:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Yield an empty file beside `path` that takes its place, once it is on disk, unless the block fails.
+    """Yield an empty file next to `path` that replaces it after the block, unless the block fails.
 
-    It gets the permissions of any new file of the user's: those that safetensors writes are for their owner alone.
+    It has the permissions of the user's new files, where safetensors would give them to the owner alone.
 
     Raises:
-        OSError: If it cannot be written. What was there before stays.
+        OSError: If it cannot be written; the previous file is kept.
     """
     place = path.resolve() if path.is_symlink() else path
     _sweep_beside(place)
@@ -52,20 +51,20 @@ def whole_file(path: Path) -> Iterator[Path]:
             try:
                 yield part
                 part.chmod(mode)
-                with part.open("rb") as written:  # it may be another file by now
+                with part.open("rb") as written:  # the block may have replaced it
                     os.fsync(written.fileno())
                 part.replace(place)
             except BaseException:
                 part.unlink(missing_ok=True)
                 raise
     except OSError as error:
-        error.filename = str(path)  # which nobody would find in a name that is drawn
+        error.filename = str(path)  # instead of the partial file's random name
         raise
 
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `path` that takes its place, with what was there, unless the block fails.
+    """Yield an empty folder next to `path` that replaces it after the block, unless the block fails.
 
     Raises:
         OSError: If it cannot be written.
@@ -79,7 +78,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         yield part
         before = _part_of(path) if path.exists() else None
         if before is not None:
-            path.rename(before)  # at once: what is half removed could not be told from a folder of somebody else's
+            path.rename(before)  # a half-removed folder could not be told from a user's own
         try:
             part.rename(path)
         except OSError:
@@ -100,7 +99,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
 def sweep(folder: Path) -> None:
     """Remove what killed processes have left in a folder; the caller holds the folder's lock.
 
-    What a live process is making there, or cannot be removed, stays.
+    Files that a live process is writing, or that cannot be removed, are kept.
     """
     for pattern in LEFT_OVER:
         for path in folder.glob(pattern):
@@ -121,7 +120,7 @@ def _short(path: Path) -> str:
 
 
 def _remove(path: Path) -> None:
-    """Remove a file or a folder unless somebody holds it."""
+    """Remove a file or a folder unless another process holds it."""
     if (held := _claim(path)) is None:
         return
     with suppress(OSError):
@@ -133,7 +132,7 @@ def _remove(path: Path) -> None:
 
 
 def _claim(path: Path) -> int | None:
-    """Return a descriptor that holds a file or a folder; None if another process holds it, or it cannot be held."""
+    """Return a descriptor that locks a file or a folder; None if it cannot be locked."""
     try:
         held = os.open(path, os.O_RDONLY)
     except OSError:
@@ -145,7 +144,7 @@ def _claim(path: Path) -> int | None:
 
 
 def _lock(descriptor: int) -> bool:
-    if sys.platform == "win32":  # no such locks there: nothing is swept
+    if sys.platform == "win32":  # no such locks: nothing is swept
         return False
     import fcntl
 

@@ -1,7 +1,7 @@
-"""What stands between two starts of the program, read and written in one place: tensors and the JSON beside them.
+"""State that a resumed program reads: tensors and the JSON that belongs to them.
 
-A file that was cut off, garbled, exchanged, or holds what nobody can compute with, is a `DamagedError`: whoever can
-make it again does, and says so. One that the system does not let us read is not damaged, and is never made again.
+A file that is truncated, corrupted, replaced, or holds values that are not finite, is a `DamagedError`; callers that
+can compute it again do. A file that the system does not let us read is an `InputError` and is never replaced.
 """
 
 import hashlib
@@ -22,19 +22,19 @@ from ..errors import DamagedError, InputError
 from .atomic import whole_file
 
 TEXTS, CONTENT = "texts", "sha256"
-"""Keys of a file's metadata: the texts as one JSON object, because safetensors writes several in an order of chance,
-and within it the digest of all others and of the tensors. Older versions wrote each text under its own key."""
+"""Keys of the metadata: the texts as one JSON object, because safetensors writes several in random order, and in it the
+digest of the other texts and of the tensors. Older versions wrote each text under its own key."""
 _BLOCK = 1 << 26
 _PICKLES = (b"\x80", b"PK\x03\x04")
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """Write a safetensors file, whole or not at all.
+    """Write a safetensors file atomically.
 
     Args:
         path: The file.
         tensors: By name.
-        metadata: Texts beside them, to which the digest of everything is added; None: neither texts nor a digest.
+        metadata: Texts, to which a digest of texts and tensors is added; None for neither texts nor digest.
 
     Raises:
         OSError: If it cannot be written.
@@ -52,10 +52,10 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read a safetensors file: its tensors, in the machine's memory, and its metadata.
+    """Return the tensors of a safetensors file, on the CPU, and its metadata.
 
     Raises:
-        DamagedError: If it is no such file, is not what was written, or holds numbers that are not finite.
+        DamagedError: If it is missing or corrupted, or holds numbers that are not finite.
         InputError: If the system does not let it be read.
     """
     head = _head(path)
@@ -114,12 +114,12 @@ def sha256_of(path: Path) -> str:
 
 
 def check_fit(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Check that tensors are all those of a module, each under its own name, of its own shape and type.
+    """Check that tensors are those of a module, with the same names, shapes and dtypes.
 
-    Weights may be single or double, whichever the base model's edits are computed in.
+    Weights may be of single or double precision, depending on the base model's dtype.
 
     Raises:
-        InputError: If one is missing, is not the module's, or has another shape or type.
+        InputError: If a tensor is missing, unknown, or has another shape or dtype.
     """
     wanted = module.state_dict()
     statistics = {name for name, _ in module.named_buffers()}
@@ -134,7 +134,7 @@ def check_fit(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 
 def fill(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Give a module its tensors; if they do not fit, it stays as it is.
+    """Load tensors into a module; if they do not fit, it is left unchanged.
 
     Raises:
         InputError: As `check_fit`.
@@ -145,7 +145,7 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 @contextmanager
 def parsed(path: Path) -> Iterator[None]:
-    """Turn whatever goes wrong with the content of a file into a `DamagedError` of it."""
+    """Turn errors in the content of a file into a `DamagedError`."""
     try:
         yield
     except DamagedError:
@@ -159,12 +159,12 @@ def parsed(path: Path) -> Iterator[None]:
 
 
 def unreadable(path: Path, error: OSError) -> InputError:
-    """Return the sentence on a file that the system does not let us read."""
+    """Return the error of a file that the system does not let us read."""
     return InputError(f"{path}: cannot be read ({error.strerror or error}).")
 
 
 def _head(path: Path) -> bytes:
-    """Return the first bytes of a file that is there and has any."""
+    """Return the first bytes of a file that exists and is not empty."""
     try:
         with path.open("rb") as file:
             head = file.read(4)
@@ -195,6 +195,6 @@ def _blocks(tensor: Tensor) -> Iterable[memoryview]:
 
 
 def _line(error: BaseException) -> str:
-    """Return the first line of a message, bounded, without its full stop."""
+    """Return the first line of a message, cut to 200 characters, without its full stop."""
     text = (str(error) or type(error).__name__).strip().splitlines()[0]
     return (text if len(text) <= 200 else f"{text[:200]}...").removesuffix(".")

@@ -1,4 +1,4 @@
-"""Options as somebody wrote them, checked without any conversion: `true` is no number, and neither is "3"."""
+"""Validation of options without any conversion: `true` is no number, and neither is "3"."""
 
 import json
 from collections.abc import Mapping
@@ -13,13 +13,12 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class Complaint(NamedTuple):
-    """What is wrong with options.
+    """The fault of some options.
 
     Attributes:
         key: The key, nested ones with dots.
         unknown: Whether there is no such key.
-        text: For an unknown key the tail of a sentence that suggests a known one; else what stands there and what was
-            expected, the key not included.
+        text: For an unknown key the end of a message that suggests a known one; else what was expected and found.
     """
 
     key: str
@@ -30,13 +29,13 @@ class Complaint(NamedTuple):
 def validated(kind: type[M], options: Mapping[str, Any]) -> M:
     """Return plain options as a model, strictly.
 
-    They are read as JSON: its strict mode takes lists for tuples and tables for models, as TOML writes them, but
-    neither a truth value nor a text for a number.
+    They are validated as JSON, whose strict mode accepts lists for tuples and tables for models, as TOML has them, but
+    neither a boolean nor a string for a number.
 
     Raises:
         ValidationError: See `complaint`.
     """
-    # names of files need not be UTF-8, and JSON cannot hold them
+    # names of files need not be UTF-8, as JSON is
     names = {key: value for key, value in options.items() if isinstance(value, str) and not _is_unicode(value)}
     texts = {key: value.encode(errors="replace").decode() for key, value in names.items()}
     found = kind.model_validate_json(json.dumps({**options, **texts}, default=str), strict=True)
@@ -52,7 +51,7 @@ def _is_unicode(text: str) -> bool:
 
 
 def complaint(error: ValidationError, kind: type[BaseModel], options: Mapping[str, Any]) -> Complaint:
-    """Return the first thing that is wrong, the deepest where a value could have been one of several kinds."""
+    """Return the first fault; the deepest where a value could be of several types."""
     found = [(_keys(entry["loc"], options), entry) for entry in error.errors(include_url=False)]
     first = found[0][0][:1]
     keys, entry = max((pair for pair in found if pair[0][:1] == first), key=lambda pair: len(pair[0]))
@@ -67,13 +66,13 @@ def complaint(error: ValidationError, kind: type[BaseModel], options: Mapping[st
 
 
 def _expected(entry: Mapping[str, Any]) -> str:
-    """Return what pydantic expected, in the words of a TOML file."""
+    """Return what pydantic expected, in the words of TOML."""
     text: str = entry["msg"].removeprefix("Value error, ")
     return text.replace("Input should be an object", "Input should be a table").replace("valid array", "valid list")
 
 
 def _keys(location: tuple[int | str, ...], value: object) -> list[str]:
-    """Return the keys and places of a location; what else stands in it names branches of a union."""
+    """Return the keys and indices of a location; its other entries name branches of a union."""
     keys: list[str] = []
     for part in location:
         if isinstance(value, Mapping) and part in value:
@@ -87,7 +86,7 @@ def _keys(location: tuple[int | str, ...], value: object) -> list[str]:
 
 
 def _known(kind: type[BaseModel], keys: list[str]) -> list[str]:
-    """Return the options of a model, or of the one that is nested at some keys."""
+    """Return the options of a model, or of the one nested at some keys."""
     for key in keys:
         field = kind.model_fields.get(key)
         inner = field.annotation if field else None

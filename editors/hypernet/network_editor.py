@@ -18,8 +18,8 @@ from torch import nn
 from ..cases import EditRequest
 from ..editor import Editor, EditorConfig
 from ..edits import Edits
+from ..engine.meta_model import Sketch
 from ..engine.model import LanguageModel
-from ..engine.sketch import Sketch
 from ..errors import InputError
 from ..models.parts import Part
 from ..models.structure import Site

@@ -1,7 +1,7 @@
-"""What is read of a model's configuration, in one place.
+"""Values of a model's configuration, which architectures store under different names.
 
-A model of several modalities nests the configuration of its text part; `text_config` returns it, and everything here
-reads that one. What may differ from block to block (heads, widths of MLPs) is read from the modules (`structure.py`).
+All are read from the configuration of the text part, which multimodal models nest. What may differ between blocks
+(heads, widths of MLPs) is read from the modules (`structure.py`).
 """
 
 from typing import Any
@@ -16,17 +16,17 @@ LIMITS = (
     "n_ctx",
     "context_length",
 )
-"""Where configurations name the most tokens of a text; the first that is a positive number counts."""
+"""Names of the maximum number of tokens; the first that is a positive number counts."""
 WIDTHS = ("hidden_size", "d_model", "n_embd", "dim")
 DEPTHS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 ACTIVATIONS = ("activation_function", "hidden_activation", "hidden_act", "activation")
-"""Where configurations name the activation; Gemma's `hidden_activation` overrules its `hidden_act`."""
+"""Names of the activation; Gemma's `hidden_activation` overrules its `hidden_act`."""
 UNLIMITED = 1_000_000
-"""Context of a model whose configuration sets no limit, as XLNet's and state-space models'."""
+"""Context length where the configuration sets no limit, as for XLNet and state-space models."""
 
 
 def text_config(config: Any) -> Any:
-    """Return the configuration of a model's text part, which is the configuration itself where there is one part."""
+    """Return the configuration of a model's text part, which is the configuration itself for models of text alone."""
     find = getattr(config, "get_text_config", None)
     if find is None or getattr(config, "is_encoder_decoder", False):
         return config
@@ -37,7 +37,7 @@ def text_config(config: Any) -> Any:
 
 
 def context_length(config: Any) -> int:
-    """Return the most tokens of a text."""
+    """Return the maximum number of tokens of a text."""
     return _number(config, LIMITS) or UNLIMITED
 
 
@@ -52,14 +52,14 @@ def depth(config: Any) -> int | None:
 
 
 def activation_name(config: Any) -> str | None:
-    """Return the activation's name in transformers, if the configuration says it; the modules decide."""
+    """Return the activation's name in transformers, if the configuration has it; modules may use another one."""
     own = text_config(config)
     found = (getattr(own, key, None) for key in ACTIVATIONS)
     return next((name for name in found if isinstance(name, str)), None)
 
 
 def key_width(config: Any) -> int:
-    """Return the width of keys in a block, by the configuration; for blocks whose keys have no map of their own."""
+    """Return the width of keys in a block, for blocks whose keys have no linear layer of their own."""
     own = text_config(config)
     heads = _number(own, ("num_attention_heads", "n_head", "n_heads")) or 1
     each = _number(own, ("head_dim",)) or (width(own) or 0) // heads
@@ -67,7 +67,7 @@ def key_width(config: Any) -> int:
 
 
 def experts_per_token(config: Any) -> int:
-    """Return how many routed experts a token goes to; 1 where the configuration does not say."""
+    """Return the number of routed experts of a token; 1 where the configuration does not have it."""
     return (
         _number(config, ("num_experts_per_tok", "moe_top_k", "top_k_experts", "moe_topk", "num_experts_per_token")) or 1
     )

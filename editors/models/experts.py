@@ -1,27 +1,25 @@
-"""Routed experts: each token goes to a few of them, and a hook has to know which tokens an expert got.
+"""Routed experts: each token goes to a few of them, and a hook has to know which tokens an expert receives.
 
 transformers keeps the experts of a block as slices of 3-D parameters, older code as a list of modules. Their forward
-stays the model's own; two things are put around it as long as a pass has something to do at them:
+stays the model's own. While a pass has hooks on experts, two things are added:
 
-* The module that routes is called once for each kind of token in the pass (those of one edit, or of one row), so that
-  whatever an expert gets then belongs to it. Tokens do not depend on one another there.
-* Products with a slice of a 3-D parameter are noticed by where the slice lies in memory. No weight is copied.
+* The router is called once for each group of tokens (those of one edit, or of one row), so that an expert receives
+  tokens of one group only. Tokens do not depend on one another there.
+* Products with a slice of a 3-D parameter are recognised by the slice's place in memory. No weight is copied.
 
-The functions that transformers has for all experts at once (`grouped_mm`, `batched_mm`) show no products of single
-experts; models are run with the plain loop instead, with and without edits.
+The functions of transformers that run all experts at once (`grouped_mm`, `batched_mm`) have no products of single
+experts, so models are run with the plain loop, with and without edits.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass
 from functools import reduce
 from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
@@ -29,16 +27,16 @@ from .parts import stored_as_inputs
 from .structure import Site, Structure, execution_device
 
 Hook = Callable[[Tensor, Tensor], Tensor]
-"""From inputs [tokens, d_in] and outputs [tokens, d_out] of an expert's map, the new outputs."""
+"""From inputs [tokens, d_in] and outputs [tokens, d_out] of an expert's layer, the new outputs."""
 PRODUCTS = frozenset(("linear", "matmul", "__matmul__", "mm", "bmm"))
-"""Functions of torch that multiply by a weight, their second argument."""
+"""Functions of torch that multiply by a weight, which is their second argument."""
 
 
 class Group(NamedTuple):
-    """The tokens that the modules in a router are called with.
+    """The tokens that a router is run with.
 
     Attributes:
-        tokens: Their numbers, [tokens].
+        tokens: Their indices, [tokens].
         total: Number of tokens that the router was called with.
     """
 
@@ -50,15 +48,15 @@ _GROUP: ContextVar[Group | None] = ContextVar("group", default=None)
 
 
 def group() -> Group | None:
-    """Return the tokens that are run now, in a router; None elsewhere."""
+    """Return the tokens of the current call of a router; None outside of routers."""
     return _GROUP.get()
 
 
 class Weight(NamedTuple):
-    """The weight of a map.
+    """The weight of a layer.
 
     Attributes:
-        module: What holds it.
+        module: The module that holds it.
         value: The weight, or an expert's slice of it.
         inputs_first: Whether it is [d_in, d_out]; else [d_out, d_in].
     """
@@ -69,7 +67,7 @@ class Weight(NamedTuple):
 
 
 def weight_of(model: nn.Module, site: str) -> Weight:
-    """Return the weight of a map, which is named as in a patch."""
+    """Return the weight of a layer, by the name that patches use."""
     stack = _stack(model, site)
     if stack is None:
         module = model.get_submodule(site)
@@ -79,39 +77,30 @@ def weight_of(model: nn.Module, site: str) -> Weight:
 
 
 def device_of(model: nn.Module, site: str) -> torch.device:
-    """Return the device on which a map computes, which is named as in a patch."""
+    """Return the device on which a layer computes, by the name that patches use."""
     stack = _stack(model, site)
     return execution_device(model.get_submodule(site) if stack is None else stack[0])
 
 
 def _stack(model: nn.Module, site: str) -> tuple[nn.Module, str, int] | None:
-    """Return holder, name and number of an expert in a 3-D parameter; None for a module."""
-    *path, name, number = site.split(".")
-    if not number.isdigit():
+    """Return module, parameter name and index of an expert in a 3-D parameter; None for a module."""
+    *path, name, index = site.split(".")
+    if not index.isdigit():
         return None
     module = model.get_submodule(".".join(path))
-    return (module, name, int(number)) if isinstance(getattr(module, name, None), nn.Parameter) else None
+    return (module, name, int(index)) if isinstance(getattr(module, name, None), nn.Parameter) else None
 
 
 def plain_experts(model: PreTrainedModel) -> None:
-    """Let a model's experts run one after another, so that the products of each can be noticed."""
+    """Let a model run its experts one after another, so that the products of each can be recognised."""
     for module in model.modules():
         config: Any = getattr(module, "config", None)
         if getattr(config, "_experts_implementation", None) is not None:
-            config._experts_implementation_internal = "eager"  # the setter asks about kernels
+            config._experts_implementation_internal = "eager"  # the setter looks for kernels
 
 
-@dataclass(frozen=True, slots=True)
-class Routes:
-    """Where a pass has something to do at the experts behind one router.
-
-    Attributes:
-        labels: From the number of tokens of a pass, the kind of each.
-        stacked: By holder and parameter, and by the expert's number, what is done.
-    """
-
-    labels: Callable[[int], Sequence[int]]
-    stacked: dict[tuple[nn.Module, str], dict[int, list[Hook]]]
+Stacked = dict[tuple[nn.Module, str], dict[int, list[Hook]]]
+"""Hooks on experts in 3-D parameters: by module and parameter name, and by the expert's index."""
 
 
 @contextmanager
@@ -121,39 +110,37 @@ def routed(
     hooks: Mapping[str, Hook],
     labels: Callable[[int], Sequence[int]],
 ) -> Iterator[None]:
-    """Call the routers of some maps with tokens of one kind at a time, as long as the context is open.
+    """Run hooks on layers of experts, and their routers with one group of tokens at a time, inside the context.
 
     Args:
         model: The model.
-        routers: By the names of the maps, the module that routes their tokens.
-        hooks: What is done at maps, by their names.
-        labels: From the number of tokens of a pass, the kind of each.
+        routers: The router of each layer, by the layer's name.
+        hooks: The hooks, by the layer's name.
+        labels: From the number of tokens of a pass, the group of each.
     """
-    routes: dict[str, Routes] = {}
-    replaced: list[tuple[nn.Module, Any]] = []
-    handles: list[RemovableHandle] = []
-    try:
+    stacked: dict[str, Stacked] = {}
+    with ExitStack() as stack:
         for site, hook in hooks.items():
-            own = routes.setdefault(routers[site], Routes(labels, {}))
-            stack = _stack(model, site)
-            if stack is None:
-                handles.append(model.get_submodule(site).register_forward_hook(_flat(hook)))
+            own = stacked.setdefault(routers[site], {})
+            expert = _stack(model, site)
+            if expert is None:
+                stack.callback(model.get_submodule(site).register_forward_hook(_flat(hook)).remove)
             else:
-                holder, name, number = stack
-                own.stacked.setdefault((holder, name), {}).setdefault(number, []).append(hook)
-        for router, own in routes.items():
+                module, name, index = expert
+                own.setdefault((module, name), {}).setdefault(index, []).append(hook)
+        for router, own in stacked.items():
             module = model.get_submodule(router)
-            replaced.append((module, vars(module).get("forward")))
-            module.forward = _by_kind(module.forward, own)
+            stack.callback(_restore, module, vars(module).get("forward"))
+            module.forward = _by_group(module.forward, labels, own)
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
-        for module, before in reversed(replaced):
-            if before is None:
-                del module.forward
-            else:
-                module.forward = before
+
+
+def _restore(module: nn.Module, forward: Any) -> None:
+    """Give a module its own `forward` back, or that of its class."""
+    if forward is None:
+        del module.forward
+    else:
+        module.forward = forward
 
 
 def _flat(hook: Hook) -> Callable[[nn.Module, Any, Tensor], Tensor]:
@@ -164,25 +151,26 @@ def _flat(hook: Hook) -> Callable[[nn.Module, Any, Tensor], Tensor]:
     return at
 
 
-def _by_kind(forward: Callable[..., Any], routes: Routes) -> Callable[..., Any]:
-    """Return the forward of a router that runs tokens of one kind at a time."""
+def _by_group(
+    forward: Callable[..., Any], labels: Callable[[int], Sequence[int]], stacked: Stacked
+) -> Callable[..., Any]:
+    """Return the forward of a router that runs one group of tokens at a time."""
 
     def run(*given: Any, **named: Any) -> Any:
         lead = next(value for value in (*given, *named.values()) if isinstance(value, Tensor)).shape[:-1]
         count, outer = lead.numel(), _GROUP.get()
         whole = Group(torch.arange(count), count) if outer is None else outer
-        all_labels = torch.tensor(routes.labels(whole.total))
-        labels = all_labels[whole.tokens]
+        own = torch.tensor(labels(whole.total))[whole.tokens]
         outs: list[tuple[Tensor, Any]] = []
-        for kind in labels.unique().tolist():
-            where = (labels == kind).nonzero()[:, 0]
+        for label in own.unique().tolist():
+            where = (own == label).nonzero()[:, 0]
             token = _GROUP.set(Group(whole.tokens[where], whole.total))
             try:
-                with _Products(routes.stacked):
+                with _Products(stacked):
                     if len(where) == count:
                         return forward(*given, **named)
-                    some = [_some(value, where, lead) for value in given]
-                    outs.append((where, forward(*some, **{n: _some(v, where, lead) for n, v in named.items()})))
+                    some = [_select(value, where, lead) for value in given]
+                    outs.append((where, forward(*some, **{n: _select(v, where, lead) for n, v in named.items()})))
             finally:
                 _GROUP.reset(token)
         order = torch.cat([where for where, _ in outs]).argsort()
@@ -191,8 +179,8 @@ def _by_kind(forward: Callable[..., Any], routes: Routes) -> Callable[..., Any]:
     return run
 
 
-def _some(value: Any, where: Tensor, lead: torch.Size) -> Any:
-    """Return what a router is told of some tokens."""
+def _select(value: Any, where: Tensor, lead: torch.Size) -> Any:
+    """Return a router's argument for some of its tokens."""
     if not isinstance(value, Tensor):
         return value
     where = where.to(value.device)
@@ -203,7 +191,7 @@ def _some(value: Any, where: Tensor, lead: torch.Size) -> Any:
 
 
 def _joined(outs: Sequence[Any], order: Tensor, lead: torch.Size) -> Any:
-    """Return what a router puts out for all tokens, from what it put out for those of each kind."""
+    """Return a router's output for all tokens from those for each group."""
     first = outs[0]
     if isinstance(first, tuple | list):
         return type(first)(_joined(part, order, lead) for part in zip(*outs, strict=True))
@@ -214,16 +202,9 @@ def _joined(outs: Sequence[Any], order: Tensor, lead: torch.Size) -> Any:
 
 
 class _Products(TorchFunctionMode):
-    """Notices products with slices of some 3-D parameters.
+    """Runs hooks on products with slices of 3-D parameters."""
 
-    Args:
-        stacked: See `Routes`.
-
-    Attributes:
-        seen: Holder, parameter and number of the slices that were met.
-    """
-
-    def __init__(self, stacked: Mapping[tuple[nn.Module, str], Mapping[int, Sequence[Hook]]]) -> None:
+    def __init__(self, stacked: Stacked) -> None:
         super().__init__()
         self._stacked = stacked
 
@@ -232,71 +213,66 @@ class _Products(TorchFunctionMode):
         if getattr(func, "__name__", "") not in PRODUCTS or len(args) < 2 or not isinstance(args[1], Tensor):
             return out
         x, weight = args[0], args[1]
-        for (holder, name), hooks in self._stacked.items():
-            numbers = _slices(weight, cast(Tensor, getattr(holder, name)))
-            if numbers is None:
+        for (module, name), hooks in self._stacked.items():
+            indices = _slices(weight, cast(Tensor, getattr(module, name)))
+            if indices is None:
                 continue
             if weight.dim() == 2:
-                return self._at(hooks.get(numbers[0], ()), x, out)
-            return torch.stack([self._at(hooks.get(n, ()), x[n], out[n]) for n in numbers])
+                return self._hooked(hooks.get(indices[0], ()), x, out)
+            return torch.stack([self._hooked(hooks.get(n, ()), x[n], out[n]) for n in indices])
         return out
 
-    def _at(self, hooks: Sequence[Hook], x: Tensor, y: Tensor) -> Tensor:
+    def _hooked(self, hooks: Sequence[Hook], x: Tensor, y: Tensor) -> Tensor:
         return reduce(lambda out, hook: hook(x, out), hooks, y)
 
 
 def _slices(weight: Tensor, stack: Tensor) -> range | None:
     """Return which slices of a 3-D parameter a weight is; None if it is none."""
-    if weight.device != stack.device or weight.is_meta:
+    if weight.device != stack.device or weight.is_meta or weight.dim() not in (2, 3):
         return None
     if weight.untyped_storage().data_ptr() != stack.untyped_storage().data_ptr():
         return None
-    number, rest = divmod(int(weight.storage_offset()) - int(stack.storage_offset()), int(stack.stride(0)))
+    index, rest = divmod(int(weight.storage_offset()) - int(stack.storage_offset()), int(stack.stride(0)))
     count = weight.numel() // stack[0].numel()
-    fits = rest == 0 and 0 <= number < len(stack) and count * stack[0].numel() == weight.numel()
-    return range(number, number + count) if fits and weight.dim() in (2, 3) else None
+    fits = rest == 0 and 0 <= index < len(stack) and count * stack[0].numel() == weight.numel()
+    return range(index, index + count) if fits else None
 
 
-def require_maps(model: PreTrainedModel, structure: Structure, device: torch.device) -> None:
-    """Make sure, by a pass over a few tokens, that what is done at maps is what their weights do.
+def drop_unhookable(model: PreTrainedModel, structure: Structure, device: torch.device) -> None:
+    """Drop the sites where a hook would not do what an edit of the weight does, found by a pass over a few tokens.
 
-    The products of all routed experts have to be noticed, and a linear module with a forward of its own has to take and
-    give vectors of its weight's widths (DeepSeek-V4's output projection works on groups). Maps that do not are left
-    out of the structure, so that nobody edits what would not change.
+    The products of routed experts have to be recognised, and a linear module with a forward of its own has to take and
+    return vectors of its weight's widths (DeepSeek-V4's output projection works on groups).
     """
     seen: set[str] = set()
     odd: set[str] = set()
 
-    def noticing(name: str) -> Hook:
+    def recognise(name: str) -> Hook:
         def hook(_: Tensor, y: Tensor) -> Tensor:
             seen.add(name)
             return y
 
         return hook
 
-    def measuring(site: Site) -> Callable[[nn.Module, Any, Tensor], None]:
+    def measure(site: Site) -> Callable[[nn.Module, Any, Tensor], None]:
         def hook(_: nn.Module, given: Any, output: Tensor) -> None:
             if (given[0].shape[-1], output.shape[-1]) != (site.d_in, site.d_out):
                 odd.add(site.name)
 
         return hook
 
-    stacked = [site for site in structure.routers if _stack(model, site) is not None]
-    hooks = {site: noticing(site.rpartition(".")[0]) for site in stacked}
-    own = [
-        (site, module)
-        for site in (site for sites in structure.sites for site in sites if site.name not in structure.routers)
-        if type(module := model.get_submodule(site.name)).forward not in (nn.Linear.forward, Conv1D.forward)
-    ]
+    stacked = [name for name in structure.routers if _stack(model, name) is not None]
+    hooks = {name: recognise(name.rpartition(".")[0]) for name in stacked}
+    unrouted = [site for sites in structure.sites for site in sites if site.name not in structure.routers]
+    modules = [(site, model.get_submodule(site.name)) for site in unrouted]
+    own = [(site, m) for site, m in modules if type(m).forward not in (nn.Linear.forward, Conv1D.forward)]
     if not hooks and not own:
         return
     vocabulary = int(cast(int, model.get_input_embeddings().num_embeddings))
     ids = torch.arange(1, min(33, vocabulary), device=device)[None]
-    handles = [module.register_forward_hook(measuring(site)) for site, module in own]
-    try:
-        with suppress(Exception), torch.no_grad(), routed(model, structure.routers, hooks, lambda tokens: [0] * tokens):
-            model(input_ids=ids, use_cache=False)
-    finally:
-        for handle in handles:
-            handle.remove()
-    structure.forget({site for site in hooks if site.rpartition(".")[0] not in seen} | odd)
+    with ExitStack() as stack, suppress(Exception), torch.no_grad():
+        for site, module in own:
+            stack.callback(module.register_forward_hook(measure(site)).remove)
+        stack.enter_context(routed(model, structure.routers, hooks, lambda tokens: [0] * tokens))
+        model(input_ids=ids, use_cache=False)
+    structure.forget({name for name in hooks if name.rpartition(".")[0] not in seen} | odd)

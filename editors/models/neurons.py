@@ -1,15 +1,13 @@
-"""What the neurons of an MLP compute: the function between its up and its down, found by trying it.
+"""The activation function of an MLP, found by trying it.
 
-Configurations name it under several fields, or not at all, and some name one that the modules do not use. So a pass is
-made in which the ups put out known numbers, and what enters the down is compared with the functions that transformers
-knows by name: h = act(a) in a plain MLP, h = act(a) * b in a gated one, whose gate may be either half of a fused up or
-every other number of it.
+Configurations name it under several fields or not at all, and some name one that the modules do not use. So in one pass
+the ups return known numbers, and the down's input is compared with the functions that transformers knows: h = act(a) in
+a plain MLP, h = act(a) * b in a gated one, whose gate is either half of a fused up or every other number of it.
 """
 
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, suppress
 from typing import Any, cast
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -20,46 +18,37 @@ from .configuration import activation_name
 from .structure import Site
 
 REACH = 4.0
-"""Numbers between minus and plus this are tried: beyond, most functions are straight lines."""
+"""Numbers from minus to plus this are tried; beyond, most functions are straight lines."""
 CLOSE = 1e-4
-"""Largest difference that is rounding. Of functions that transformers names, the nearest two that differ are the forms
-of GELU, by up to 5e-4 within the reach."""
-_FOUND: "WeakKeyDictionary[nn.Module, dict[str, str | None]]" = WeakKeyDictionary()
+"""Largest difference that counts as rounding. The closest two functions, two forms of GELU, differ by up to 5e-4."""
 
 
 def neuron(model: PreTrainedModel, ups: Sequence[Site], down: Site, device: torch.device) -> str | None:
-    """Return the activation of an MLP by its name in transformers; None if it is none of these.
+    """Return the activation of an MLP by its name in transformers; None if none of these fits.
 
     Args:
         model: The model.
         ups: The MLP's ups: one, or a gate and another, or a fused one.
         down: Its down.
-        device: Where the model begins.
+        device: Device of the model's input.
     """
-    known = _FOUND.setdefault(model, {})
-    if down.name not in known:
-        known[down.name] = _tried(model, ups, down, device)
-    return known[down.name]
-
-
-def _tried(model: PreTrainedModel, ups: Sequence[Site], down: Site, device: torch.device) -> str | None:
     draw = torch.Generator().manual_seed(0)
     given: list[Tensor] = []
     seen: list[Tensor] = []
 
-    def put_out(_: nn.Module, __: Any, output: Tensor) -> Tensor:
+    def replace(_: nn.Module, __: Any, output: Tensor) -> Tensor:
         numbers = (2 * torch.rand(output.shape, generator=draw, dtype=torch.float64) - 1) * REACH
         given.append(numbers.to(output.device, output.dtype))
         return given[-1]
 
-    def enter(_: nn.Module, arguments: Any) -> None:
+    def record(_: nn.Module, arguments: Any) -> None:
         seen.append(arguments[0])
 
     vocabulary = int(cast(int, model.get_input_embeddings().num_embeddings))
-    with ExitStack() as stack, torch.no_grad(), suppress(Exception):  # then it is not found by trying
+    with ExitStack() as stack, torch.no_grad(), suppress(Exception):  # the activation stays unknown
         for up in ups:
-            stack.callback(model.get_submodule(up.name).register_forward_hook(put_out).remove)
-        stack.callback(model.get_submodule(down.name).register_forward_pre_hook(enter).remove)
+            stack.callback(model.get_submodule(up.name).register_forward_hook(replace).remove)
+        stack.callback(model.get_submodule(down.name).register_forward_pre_hook(record).remove)
         model(input_ids=torch.arange(1, min(9, vocabulary), device=device)[None], use_cache=False)
     if len(given) != len(ups) or len(seen) != 1:
         return None
@@ -77,12 +66,12 @@ def _tried(model: PreTrainedModel, ups: Sequence[Site], down: Site, device: torc
 
 
 def _names(own: str | None) -> Iterable[str]:
-    """Return all functions that transformers knows, that of the configuration first."""
+    """Return the names of all functions, that of the configuration first."""
     return dict.fromkeys([*([own] if own in ACT2FN else []), *ACT2FN])
 
 
 def _pairs(given: Sequence[Tensor], d_ff: int) -> list[tuple[Tensor, Tensor | float]]:
-    """Return what may be activated, and what it is multiplied with."""
+    """Return candidates for the activated part and its factor."""
     if len(given) == 2:
         return [(given[0], given[1]), (given[1], given[0])]
     (a,) = given

@@ -1,15 +1,13 @@
-"""Where the parts of a decoder are, found from its structure and never from its path or its name.
+"""The blocks of a decoder and the linear layers in each, found from the model's structure and not by class names.
 
-A causal language model is a stack of blocks; `parts.py` says which maps each of them has. Editors say "up and down of
-the last three blocks" and this module resolves it, so a new architecture needs no file of ours. Blocks need not be
-alike: each has the parts it has.
+Editors select layers by part and block ("up and down of the last three blocks"); `parts.py` finds the parts of one
+block. Blocks need not be alike: each has the parts it has.
 """
 
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
@@ -17,18 +15,18 @@ from transformers import PreTrainedModel
 
 from ..errors import InputError, UnservedError
 from .configuration import depth, text_config, width
-from .parts import PARTS, Found, Part, maps_of, said
+from .parts import PARTS, Found, Part, layers_of, listed
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A linear map that can be edited.
+    """A linear layer that can be edited.
 
     Attributes:
         name: Dotted path from the model's root, as in `named_modules`; of an expert in a 3-D parameter, the path of the
-            parameter and the expert's number.
+            parameter and the expert's index.
         block: Index of its block, from 0.
-        part: What part it plays; see `parts.py`.
+        part: The part it plays; see `parts.py`.
         d_in: Width of its input.
         d_out: Width of its output.
     """
@@ -42,18 +40,17 @@ class Site:
 
 def described(sites: Iterable[Site]) -> str:
     """Return which modules some sites are, in short: `down of blocks 10, 11: mlp.c_proj`."""
-    found: dict[str, dict[str, set[str]]] = {}
+    modules: dict[str, dict[str, set[str]]] = {}
     blocks: dict[str, set[int]] = {}
     for site in sites:
         inner = site.name.partition(f".{site.block}.")[2]
         generic = re.sub(r"\.\d+(?=\.|$)", ".*", inner)
-        found.setdefault(site.part, {}).setdefault(generic, set()).add(inner)
+        modules.setdefault(site.part, {}).setdefault(generic, set()).add(inner)
         blocks.setdefault(site.part, set()).add(site.block)
     parts = []
-    for part, modules in found.items():
-        own = sorted(blocks[part])
-        where = f"block {own[0]}" if len(own) == 1 else f"blocks {', '.join(map(str, own))}"
-        names = (name + (f" ({len(some)})" if "*" in name else "") for name, some in modules.items())
+    for part, generics in modules.items():
+        where = f"block{'s' * (len(blocks[part]) > 1)} {', '.join(map(str, sorted(blocks[part])))}"
+        names = (name + (f" ({len(inner)})" if "*" in name else "") for name, inner in generics.items())
         parts.append(f"{part} of {where}: {', '.join(names)}")
     return "; ".join(parts)
 
@@ -63,33 +60,25 @@ class Cut(NamedTuple):
 
     Attributes:
         block: Index of the first patched block.
-        late: Whether what is patched changes for a prompt's last token and for no other (`Patch.late`).
+        late: Whether patches change the outputs at a prompt's last token only (`Patch.late`).
     """
 
     block: int
     late: bool = False
 
 
-_ROUTERS: "WeakKeyDictionary[nn.Module, dict[str, str]]" = WeakKeyDictionary()
-
-
-def routers_of(model: nn.Module) -> dict[str, str]:
-    """Return by the name of each map of a routed expert the module that routes (`Structure.routers`)."""
-    return _ROUTERS.get(model, {})
-
-
 class Structure:
-    """The blocks of a causal language model and the maps in each.
+    """The blocks of a causal language model and the linear layers in each.
 
     Attributes:
         blocks_name: Dotted path of the list of blocks.
         blocks: The blocks.
         width: Width of the residual stream.
-        sites: For each block all maps that are known, those of its MLP first.
-        routers: By the name of each map of a routed expert, the module whose tokens meet some experts only.
+        sites: For each block its layers, those of the MLP first.
+        routers: For each layer of a routed expert, by name, the module that routes tokens to it.
 
     Raises:
-        InputError: If the model is an encoder-decoder, or has no stack of blocks, or no block has a map that is known.
+        InputError: If the model is an encoder-decoder, has no stack of blocks, or no layer is recognised.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -104,14 +93,13 @@ class Structure:
         self.width = _width(model)
         self.sites: list[list[Site]] = []
         self.routers: dict[str, str] = {}
-        seen: set[int] = _tied(model)
+        seen = _tied(model)
         for index, block in enumerate(self.blocks):
-            self.sites.append([self._site(index, found) for found in _own(block, maps_of(block, self.width), seen)])
-        self._around = frozenset(self.routers.values())
-        _ROUTERS[model] = self.routers
+            layers = _unseen(block, layers_of(block, self.width), seen)
+            self.sites.append([self._site(index, found) for found in layers])
         if not any(self.sites):
             raise InputError(
-                f"{self.kind} has no linear maps that can be told by shape or by name: neither MLP (one map "
+                f"{self.kind} has no linear layer that is recognised by shape or by name: neither an MLP (one layer "
                 f"{self.width} -> d_ff or two, and one d_ff -> {self.width}) nor experts nor attention."
             )
 
@@ -126,9 +114,9 @@ class Structure:
         return len(self.blocks)
 
     def block(self, index: int | float) -> int:
-        """Resolve a block: an index, which may count from the end, or a share of the depth in [0, 1).
+        """Return the index of a block, given an index, which may count from the end, or a fraction of the depth.
 
-        A share carries a published choice over to other depths: block 35 of GPT2-XL's 48 is 0.73.
+        A fraction in [0, 1) transfers a published choice to other depths: block 35 of GPT2-XL's 48 is 0.73.
 
         Raises:
             InputError: If the model has no such block.
@@ -140,18 +128,18 @@ class Structure:
             resolved = index + count if index < 0 else index
         if isinstance(index, bool) or not 0 <= resolved < count:
             raise InputError(
-                f"Block {index} was asked for, but the model has {count} blocks: "
-                f"{-count} to {count - 1}, or a share of the depth in [0, 1)."
+                f"Block {index} does not exist; the model has {count} blocks: "
+                f"{-count} to {count - 1}, or a fraction of the depth in [0, 1)."
             )
         return resolved
 
     def forget(self, sites: Collection[str]) -> None:
-        """Leave out some maps, which cannot be edited."""
+        """Drop sites that cannot be edited."""
         self.sites = [[site for site in own if site.name not in sites] for own in self.sites]
 
     def router(self, site: str) -> str | None:
-        """Return the module that routes the tokens of a map, or that a map lies in; None if there is none."""
-        around = (router for router in self._around if site.startswith(f"{router}."))
+        """Return the module that routes tokens to a layer, or the router that a layer is in; None if there is none."""
+        around = (router for router in {*self.routers.values()} if site.startswith(f"{router}."))
         return self.routers.get(site) or next(around, None)
 
     def mlp(self, block: int) -> list[Site]:
@@ -159,38 +147,38 @@ class Structure:
         return [site for site in self.sites[block] if site.part in ("up", "down")]
 
     def find(self, block: int | float, part: str) -> list[Site]:
-        """Return the sites of one part of one block, in the order of definition (a gated MLP has two ups).
+        """Return the sites of one part of a block, in the order of definition (a gated MLP has two ups).
 
         Raises:
             InputError: If there is no such block or part.
-            UnservedError: If the block lacks the part; the sentence says what it has.
+            UnservedError: If the block lacks the part; the message lists those it has.
         """
         index = self.block(block)
         found = [site for site in self.sites[index] if site.part == part]
         if not found:
             if part not in PARTS:
                 raise InputError(f"Unknown part '{part}' of a block; one of {', '.join(PARTS)} was expected.")
-            there = said(site.part for site in self.sites[index])
+            there = listed(site.part for site in self.sites[index])
             raise UnservedError(f"Block {index} of {self.kind} has no '{part}'; it has: {there}.")
         return found
 
 
-def _own(block: nn.Module, maps: Iterable[Found], seen: set[int]) -> list[Found]:
-    """Return the maps that were not seen before; Zamba's blocks share some."""
-    fresh = []
-    for found in maps:
+def _unseen(block: nn.Module, layers: Iterable[Found], seen: set[int]) -> list[Found]:
+    """Return the layers whose modules are not in `seen`, and add these; Zamba's blocks share some."""
+    holders: dict[Found, int] = {}
+    for found in layers:
         try:
             module = block.get_submodule(found.name)
-        except AttributeError:  # an expert in a stack of them
+        except AttributeError:  # an expert in a 3-D parameter
             module = block.get_submodule(found.name.rsplit(".", 2)[0])
-        if id(module) not in seen:
-            fresh.append((found, id(module)))
-    seen.update(module for _, module in fresh)
-    return [found for found, _ in fresh]
+        holders[found] = id(module)
+    fresh = [found for found, module in holders.items() if module not in seen]
+    seen.update(holders.values())
+    return fresh
 
 
 def _tied(model: nn.Module) -> set[int]:
-    """Return the modules whose weights are another's too: a patch of one would leave the other as it was."""
+    """Return the ids of modules that share a weight with another: a patch of one would not change the other."""
     holders: dict[int, set[int]] = {}
     for module in model.modules():
         for parameter in module._parameters.values():
@@ -200,7 +188,7 @@ def _tied(model: nn.Module) -> set[int]:
 
 
 def _longest_stack(model: PreTrainedModel, kind: str) -> tuple[str, nn.ModuleList]:
-    """Return the blocks: the longest list of modules in the text part, of one class rather than of several."""
+    """Return the blocks: the longest list of modules of the text part, preferably of one class."""
     text, count = text_config(model.config), depth(model.config)
     foreign = {
         id(inner)
@@ -208,32 +196,33 @@ def _longest_stack(model: PreTrainedModel, kind: str) -> tuple[str, nn.ModuleLis
         if isinstance(module, PreTrainedModel) and module.config not in (text, model.config)
         for inner in module.modules()
     }
-    stacks = [
-        (name, module)
+    stacks = {
+        name: module
         for name, module in model.named_modules()
         if isinstance(module, nn.ModuleList) and len(module) > 0 and id(module) not in foreign
-    ]
-    alike = [(name, stack) for name, stack in stacks if len({type(block) for block in stack}) == 1]
-    for some, share in ((alike, False), (stacks, False), (alike, True)):  # LongCat counts two layers in each block
-        fit = [(name, stack) for name, stack in some if count in (None, len(stack))]
-        if share and count is not None:
-            inner = [name for name, _ in stacks for outer, _ in stacks if name.startswith(f"{outer}.")]
-            own = [(name, stack) for name, stack in some if name not in inner and len(stack) > 1]
-            fit = [(name, stack) for name, stack in own if count % len(stack) == 0]
-        if fit and not (share and len(fit) > 1):
+    }
+    alike = {name: stack for name, stack in stacks.items() if len({type(block) for block in stack}) == 1}
+    for some in (alike, stacks):
+        fit = [(name, stack) for name, stack in some.items() if count in (None, len(stack))]
+        if fit:
             return max(fit, key=lambda found: len(found[1]))
+    # LongCat counts two layers in each block
+    outer = [name for name in alike if not any(name.startswith(f"{other}.") for other in stacks)]
+    shared = [(name, alike[name]) for name in outer if len(alike[name]) > 1 and (count or 0) % len(alike[name]) == 0]
+    if count is not None and len(shared) == 1:
+        return shared[0]
     raise InputError(f"{kind} has no list of blocks; a decoder made of a stack of blocks was expected.")
 
 
 def _width(model: PreTrainedModel) -> int:
-    """Return the width of the residual stream; where the configuration does not say it, what the head reads."""
+    """Return the width of the residual stream, from the configuration or else from the head."""
     head = model.get_output_embeddings()
     found = width(model.config) or getattr(head, "in_features", None) or head.weight.shape[-1]
     return int(found)
 
 
 def execution_device(module: nn.Module) -> torch.device:
-    """Return the device a module computes on; under `device_map` its weights may lie elsewhere in between."""
+    """Return the device a module computes on; under `device_map` its weights may be elsewhere between calls."""
     hook = getattr(module, "_hf_hook", None)
     device = getattr(hook, "execution_device", None)
     if device is not None:

@@ -1,29 +1,29 @@
-"""How many threads a CPU computes with: one, unless the user says otherwise.
+"""Number of CPU threads: one, unless the user sets it.
 
-Several threads wait for each other after every operation, by spinning. Beside one other busy process that took 76.5 s
-where one thread takes 28.7 s, and on a quiet machine it saves 7 % (docs/decisions/0018-one-thread.md).
+Several threads wait for each other after every operation, by spinning. With one other busy process that took 76.5 s
+where one thread takes 28.7 s; on an idle machine it saves 7 % (docs/decisions/0018-one-thread.md).
 """
 
 import os
 import sys
 
 VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
-"""What torch asks for the number of its threads when it is imported. A user's own setting wins."""
+"""Environment variables that torch reads when it is imported; a user's setting takes precedence."""
 
 
 def chosen() -> bool:
-    """Tell whether the environment names a number of threads."""
+    """Tell whether the environment sets the number of threads."""
     return any(os.environ.get(name) for name in VARIABLES)
 
 
 def default_threads() -> None:
-    """Make one thread the default of a torch that is imported later; one that is imported already is left as it is."""
+    """Make one thread the default if torch is not imported yet."""
     if "torch" not in sys.modules and not chosen():
         os.environ["OMP_NUM_THREADS"] = "1"
 
 
 def use_threads(count: int) -> None:
-    """Compute with so many threads, whatever the environment says."""
+    """Set the number of threads, regardless of the environment."""
     for name in VARIABLES:
         os.environ[name] = str(count)
     if (torch := sys.modules.get("torch")) is not None:
@@ -31,9 +31,9 @@ def use_threads(count: int) -> None:
 
 
 def settle_threads() -> None:
-    """Give torch one thread where it was imported before us and still has as many as it takes by itself.
+    """Set one thread if torch was imported before this package and still has its default number.
 
-    A number that the program or the environment chose stays as it is.
+    A number that the program or the environment set is kept.
     """
     import psutil
     import torch

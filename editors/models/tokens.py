@@ -1,8 +1,7 @@
-"""Texts as rows of tokens.
+"""Texts as sequences of tokens.
 
-A row knows which of its positions are scored and where its prompt ends. Both come from character offsets of the joint
-tokenisation of prompt and
-answer: no position is ever found by counting from the right, so padding, packing and batch partners cannot move it.
+Which positions are scored and where the prompt ends follows from character offsets of the joint tokenisation of prompt
+and answer. No position is counted from the right, so padding, packing and batch partners cannot move it.
 """
 
 from dataclasses import dataclass, field
@@ -16,11 +15,11 @@ from ..scripts import Joint, blank, join
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One text.
+    """The tokens of one text.
 
     Attributes:
-        ids: Token ids, special tokens of the tokenizer included.
-        scored: Positions whose next-token distribution is wanted; position p predicts `ids[p + 1]`.
+        ids: Token ids, including special tokens that the tokenizer adds.
+        scored: Positions whose next-token distribution is read; position p predicts `ids[p + 1]`.
         prompt_end: Position of the last prompt token, where codebook editors look up their key.
         spanning: Whether the first scored token begins within the prompt, so that no continuation of the prompt alone
             can have the answer's tokens.
@@ -41,7 +40,7 @@ class Row:
 
 
 class Encoder(Protocol):
-    """Turns texts into rows: a `LanguageModel`, or a `Sketch` of one."""
+    """Tokenises prompts and answers, as a `LanguageModel` does."""
 
     def encode(self, prompt: str, answer: str, joint: Joint | None = None) -> Row:
         """See `encode`."""
@@ -58,14 +57,14 @@ def encode(
     """Tokenise prompt and answer together and score exactly the answer's tokens.
 
     A token belongs to the answer if any of its characters comes after the prompt's last one; a token that spans both is
-    predicted as a whole, and the row says so.
+    predicted as a whole (`Row.spanning`).
 
     Args:
         tokenizer: A fast tokenizer.
         prompt: The text before the answer.
         answer: The answer.
         context: Maximum number of tokens of the model.
-        joint: What the data put between prompt and answer; None: the text decides (`scripts.join`).
+        joint: What the data set has between prompt and answer; None: it follows from the text (`scripts.join`).
 
     Raises:
         CaseError: If the answer is empty or the text does not fit into the context.
@@ -78,7 +77,7 @@ def encode(
     first = next(i for i, (_, end) in enumerate(offsets) if end > border)
     if first == 0:
         raise CaseError(
-            f"The answer '{_short(answer)}' has nothing in front of it to be predicted from; a prompt was expected."
+            f"The answer '{_short(answer)}' has no token before it to be predicted from; a prompt was expected."
         )
     return Row(tuple(ids), tuple(range(first - 1, len(ids) - 1)), first - 1, offsets[first][0] < border)
 
@@ -88,9 +87,9 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str, context: int,
 
     Args:
         tokenizer: A fast tokenizer.
-        prompt: The text to be continued; trailing spaces are cut, because the answer brings its own.
-        context: Most tokens the model can take.
-        room: New tokens that must still fit behind the prompt.
+        prompt: The text to be continued; trailing spaces are removed, because they belong to the answer.
+        context: Maximum number of tokens of the model.
+        room: Number of new tokens that must fit after the prompt.
 
     Raises:
         CaseError: If prompt and room do not fit into the context.
@@ -107,7 +106,7 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str, context: int,
 
 
 def tokens_begin_with(tokenizer: PreTrainedTokenizerBase, prompt: str, continuation: str, row: Row) -> bool:
-    """Tell whether a prompt with what a model wrote after it begins with the tokens of a row."""
+    """Tell whether a prompt with its generated continuation begins with the tokens of a row."""
     ids, _ = _tokens(tokenizer, prompt.rstrip(" ") + continuation)
     return tuple(ids[: len(row)]) == row.ids
 
@@ -115,7 +114,7 @@ def tokens_begin_with(tokenizer: PreTrainedTokenizerBase, prompt: str, continuat
 def _tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[list[int], list[tuple[int, int]]]:
     """Return token ids and character spans, without the end-of-text token that some tokenizers append.
 
-    A special token that is written in the text, such as `<|endoftext|>`, is text: data cannot end a text or begin one.
+    A special token that is spelled in the text, such as `<|endoftext|>`, is text: data cannot end a text or begin one.
     """
     encoding = tokenizer(text, return_offsets_mapping=True, return_special_tokens_mask=True, split_special_tokens=True)
     ids, offsets = list(encoding["input_ids"]), list(encoding["offset_mapping"])
@@ -127,7 +126,7 @@ def _tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[list[int], l
 
 
 def require_offsets(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Refuse a tokenizer that cannot say which characters a token covers.
+    """Refuse a tokenizer without character offsets.
 
     Raises:
         InputError: If the tokenizer is a slow one.

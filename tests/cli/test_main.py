@@ -155,7 +155,7 @@ def test_unknown_presets_and_lists(tmp_path):
         ("[generation]\nmax_token = 3", "unknown key 'generation.max_token'. Did you mean 'max_new_tokens'?"),
         ("[editors.grace]\nradios = 1", "The editor 'grace' has no option 'radios'. Did you mean 'radius'?"),
         ("[editors.grace]\nradius = -1", "Option 'radius' of the editor 'grace': Input should be greater than 0"),
-        ("[editors.grace]\nblock = 12", "Block 12 was asked for, but the model has 4 blocks"),
+        ("[editors.grace]\nblock = 12", "Block 12 does not exist; the model has 4 blocks"),
         ("tasks = ['zsre', 'zsre']", "each task may be named once"),
         (
             "[generation]\nmax_new_tokens = -1",

@@ -12,7 +12,7 @@ from instructedit.editors import Codebook, Context, Dense, Edits, InputError, Lo
 def test_a_codebook_cannot_be_written_into_weights(model):
     (site,) = model.sites("up", [1])
     book = Codebook(site.name, 1, torch.zeros(1, 32), torch.zeros(1, 128), torch.ones(1))
-    with pytest.raises(InputError, match="no change of a weight"):
+    with pytest.raises(InputError, match="no update of a weight"):
         Edits(((book,),)).apply_to(model.model)
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from instructedit.baselines.ftl import FTL
 from instructedit.editors import EDITORS, Editor, InputError, Registry, make
+from instructedit.editors.registry import BUILT_IN, title_and_source
 
 
 def test_an_unknown_name_gets_a_suggestion():
@@ -28,6 +29,22 @@ def test_a_target_that_cannot_be_imported_is_named():
     for name in ("gone", "less"):
         with pytest.raises(InputError, match=f"The thing '{name}' is registered as .* cannot be imported"):
             registry.get(name)
+
+
+def test_titles_that_are_listed_without_an_import_are_those_of_the_classes():
+    for name, listed in BUILT_IN.items():
+        assert listed == (EDITORS.get(name).title, EDITORS.get(name).source)
+
+
+def test_an_outside_editor_is_listed_by_its_class():
+    @EDITORS.register("outside")
+    class Outside(Editor):
+        name, title, source = "outside", "Outside", "a paper"
+
+    try:
+        assert title_and_source("outside") == ("Outside", "a paper")
+    finally:
+        EDITORS.unregister("outside")
 
 
 def test_two_packages_with_one_name_are_refused(monkeypatch):

@@ -1,10 +1,11 @@
-"""One architecture against plain transformers: does the engine compute what a copy of the model with the edit computes?
+"""Comparison of architectures with plain transformers.
 
-The reference is always a second copy of the model that the engine never saw, run on one row at a time without padding
-and without a cache, with the edit added to its weights (or, where an edit is none of weights, through a plain forward
-hook). `python -m tests.models.check NAME ...` prints one line for each architecture; without names it does all of them.
+The reference is a second copy of the model that the engine never touches, run on one sequence at a time without padding
+or cache, with the edit added to its weights (or, if the edit is no update of weights, through a plain forward hook).
+`python -m tests.models.check NAME ...` prints one line for each architecture; without names it checks all.
 """
 
+import argparse
 import contextlib
 import io
 import json
@@ -13,6 +14,7 @@ import sys
 import time
 import traceback
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -73,25 +75,25 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "mend": {"edit_lr": 0.3, "rank": 4},
     "instructedit": {"edit_lr": 0.3, "rank": 4},
 }
-"""The seven editors, with options that make an edit of visible size in little time."""
+"""The seven editors, with options that make an edit of visible size in a short time."""
 
 
 @dataclass
 class Result:
-    """What came out for one architecture.
+    """Result for one architecture.
 
     Attributes:
         name: Model type.
         verdict: `right`, `in part`, `refused`, `wrong`, `traceback`, `not built`.
-        parts: What each check came to: `right`, `refused: ...`, `wrong: ...`, `traceback: ...`.
-        note: The sentence of a refusal, the reason why it is not built, or the first fault.
-        packing: How rows share a pass.
+        parts: Result of each check: `right`, `refused: ...`, `wrong: ...`, `traceback: ...`.
+        note: The message of a refusal, or why it is not built.
+        packing: How sequences share a pass.
         blocks: Number of blocks.
-        sites: In how many of them each part can be edited.
+        sites: Number of blocks with each part.
         edited: The parts that each editor edited.
-        generation: How texts are continued.
+        generation: How texts are generated.
         worst: Largest difference of logits, relative to the largest logit.
-        seconds: How long it took.
+        seconds: Duration.
     """
 
     name: str
@@ -116,15 +118,15 @@ class Result:
 PAIRS = ("up", "down"), ("shared up", "shared down"), ("expert up", "expert down")
 LEADING = *(pair[0] for pair in PAIRS), "query", "query key value", "key value", "input", "output"
 CLOSING = *(pair[1] for pair in PAIRS), "output", "query key value", "key value", "input"
-"""Parts that editors are given, the first that a block has; their defaults are those of its MLP."""
+"""Parts for editors whose default parts a block lacks; the first that it has is taken."""
 
 
 class Wrong(AssertionError):
-    """Numbers or texts differ in silence."""
+    """Numbers or texts differ from the reference."""
 
 
 class Plain:
-    """A copy of a model that the engine never saw; everything is a forward pass over one whole row."""
+    """A copy of a model that the engine never touches; everything is a forward pass over one whole sequence."""
 
     def __init__(self, name: str) -> None:
         self.model = zoo.build(name).requires_grad_(False)
@@ -135,7 +137,7 @@ class Plain:
             return self.differentiated(ids)
 
     def differentiated(self, ids: Sequence[int]) -> Tensor:
-        """Return [tokens, vocabulary] with a graph behind it."""
+        """Return [tokens, vocabulary], differentiable."""
         return self.model(input_ids=torch.tensor([list(ids)]), use_cache=False).logits[0]
 
     def scored(self, rows: Sequence[Row]) -> list[Tensor]:
@@ -154,7 +156,7 @@ class Plain:
 
     @contextlib.contextmanager
     def under(self, patches: Sequence[Patch], row: Row) -> Iterator[None]:
-        """Let the copy compute with an edit: in its weights where it is one, else through hooks made for one row."""
+        """Apply an edit to the copy: to its weights if possible, else through hooks for one sequence."""
         kept: list[tuple[Tensor, Tensor]] = []
         hooks = []
         try:
@@ -197,7 +199,7 @@ class Plain:
 
 
 def _look_up(book: Codebook, row: Row, _: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> Tensor:
-    """GRACE by the book: the query is the input at the prompt's last token."""
+    """Apply GRACE's codebook: the query is the input at the prompt's last token."""
     x, y = args[0].reshape(-1, args[0].shape[-1]), out.reshape(-1, out.shape[-1]).clone()
     gaps = (x[row.prompt_end] - book.keys).norm(dim=-1)
     entry = int(gaps.argmin())
@@ -267,13 +269,10 @@ class Check:
         self.prompts = [model.encode_prompt(prompt) for prompt, _ in TEXTS]
         self.bare = plain.scored(self.rows)
         self.generator = torch.Generator().manual_seed(1)
-        structure: Any = model.structure
-        every = getattr(structure, "all", None)
-        self.blocks = [every(block) for block in range(len(structure))] if every else structure.sites
-        ways: Any = model.engine.runner.ways
-        result.packing = str(model.engine.runner.ways.packing)
-        result.generation = str(ways.generation if ways else "cache" if result.packing == "rows" else "batch")
-        result.blocks = len(structure)
+        self.blocks = model.structure.sites
+        ways = model.engine.runner.ways
+        result.packing, result.generation = ways.packing, ways.generation
+        result.blocks = len(model.structure)
         for own in self.blocks:
             for part in dict.fromkeys(str(site.part) for site in own):
                 result.sites[part] = result.sites.get(part, 0) + 1
@@ -290,7 +289,7 @@ class Check:
             self.part(editor, partial(self.editor, editor))
 
     def part(self, name: str, run: Callable[[], None]) -> None:
-        """Run one check and record what came of it."""
+        """Run one check and record its result."""
         try:
             run()
         except Wrong as error:
@@ -316,7 +315,7 @@ class Check:
                 self.result.worst = max(self.result.worst, gap)
 
     def causal(self) -> None:
-        """A later token changes no earlier logit, nor does it that there is one."""
+        """A later token changes no earlier logit, nor does its absence."""
         ids = list(self.rows[1].ids)
         other = [*ids[:-3], *((token + 7) % zoo.VOCABULARY for token in ids[-3:])]
         cut = len(ids) - 3
@@ -325,12 +324,12 @@ class Check:
         self.same("no later token", [self.plain.logits(ids[:cut])], wanted)
 
     def forward(self, rows: Sequence[Row], edits: Edits, owners: Sequence[int | None]) -> list[Tensor]:
-        """Return what the engine says, row by row."""
+        """Return the engine's logits, sequence by sequence."""
         found = {row: logits.clone() for row, logits in self.model.forward(rows, edits, owners)}
         return [found[row] for row in range(len(rows))]
 
     def wanted(self, rows: Sequence[Row], edits: Edits, owners: Sequence[int | None]) -> list[Tensor]:
-        """Return what a plain copy says under the edit of each row."""
+        """Return a plain copy's logits under the edit of each sequence."""
         found = []
         for row, owner in zip(rows, owners, strict=True):
             with self.plain.under(edits.patches[owner] if owner is not None else (), row):
@@ -338,7 +337,7 @@ class Check:
         return found
 
     def packed(self) -> None:
-        """Rows that share a pass say what each says alone."""
+        """Sequences that share a pass have the logits of each alone."""
         self.same("packed", self.forward(self.rows, Edits.none(0), [None] * len(self.rows)), self.bare)
         again = [*self.rows[1:], *self.rows]
         self.same("packed otherwise", self.forward(again, Edits.none(0), [None] * 7), [*self.bare[1:], *self.bare])
@@ -453,18 +452,8 @@ class Check:
             leaves = list({id(leaf): leaf for leaf in (self._leaf(place) for place, _ in places)}.values())
             for leaf in leaves:
                 leaf.requires_grad_(True)
-            total = torch.stack(
-                [
-                    loss(
-                        i,
-                        self.plain.model(input_ids=torch.tensor([row.ids]), use_cache=False).logits[
-                            0, list(row.scored)
-                        ],
-                    )
-                    for i, row in enumerate(self.rows)
-                ]
-            ).sum()
-            total.backward()
+            losses = [loss(i, self.plain.differentiated(row.ids)[list(row.scored)]) for i, row in enumerate(self.rows)]
+            torch.stack(losses).sum().backward()
             wanted, given = [], []
             for site, (_, straight) in zip(chosen, places, strict=True):
                 gradient = self._gradient(site)
@@ -493,7 +482,7 @@ class Check:
         self.continued("no edit", Edits.none(1))
 
     def continued(self, what: str, edits: Edits, prompts: Sequence[Row] | None = None) -> None:
-        """Compare continuations under each edit with the plain copy's."""
+        """Compare generated texts under each edit with the plain copy's."""
         prompts = self.prompts if prompts is None else prompts
         rows = [prompt for _ in range(len(edits)) for prompt in prompts]
         owners = [owner for owner in range(len(edits)) for _ in prompts]
@@ -520,7 +509,7 @@ class Check:
         return [site for own in self.blocks for site in own if site.name == name]
 
     def options(self, name: str) -> dict[str, Any]:
-        """Return an editor's options for this model: where its blocks lack the default part, another one."""
+        """Return an editor's options for this model, with other parts where its blocks lack the default ones."""
         have = [{str(site.part) for site in own} for own in self.blocks]
         block = next((index for index in (1, *range(len(have))) if have[index]), 1)
         options = {**OPTIONS[name], **({"block": block} if "block" in OPTIONS[name] else {})}
@@ -567,7 +556,7 @@ class Check:
 
 
 def _first(error: BaseException) -> str:
-    """Return an exception in one line, with the place it was raised at."""
+    """Return an exception in one line, with its place."""
     place = traceback.extract_tb(error.__traceback__)[-1]
     words = " ".join(str(error).split())
     return f"{type(error).__name__}: {words[:240]} ({Path(place.filename).name}:{place.lineno})"
@@ -583,7 +572,7 @@ def _child(name: str, pipe: Any) -> None:
 
 
 def campaign(names: Sequence[str], limit: float = LIMIT) -> Iterator[Result]:
-    """Check architectures one after another, each in a process of its own that may not take longer than a limit."""
+    """Check architectures one after another, each in a process of its own with a time limit."""
     context = multiprocessing.get_context("fork")
     for name in names:
         receive, send = context.Pipe(duplex=False)
@@ -602,21 +591,19 @@ def campaign(names: Sequence[str], limit: float = LIMIT) -> Iterator[Result]:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Check the named architectures, or all; `--json FILE` keeps the results."""
-    names = list(arguments)
-    path = None
-    if "--json" in names:
-        place = names.index("--json")
-        path = Path(names[place + 1])
-        del names[place : place + 2]
+    """Check the named architectures, or all; `--json FILE` writes the results."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args(arguments)
     results = []
-    for result in campaign(names or zoo.names()):
+    for result in campaign(options.names or zoo.names()):
         results.append(result)
-        sys.stdout.write(result.line() + "\n")
+        sys.stdout.write(f"{result.line()}\n")
         sys.stdout.flush()
-        if path:
-            path.write_text(json.dumps([asdict(found) for found in results], indent=1), encoding="utf-8")
-    counts = {kind: sum(r.verdict == kind for r in results) for kind in dict.fromkeys(r.verdict for r in results)}
+        if options.json:
+            options.json.write_text(json.dumps([asdict(found) for found in results], indent=1), encoding="utf-8")
+    counts = Counter(found.verdict for found in results)
     sys.stdout.write(", ".join(f"{count} {kind}" for kind, count in counts.items()) + "\n")
 
 

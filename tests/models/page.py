@@ -14,26 +14,26 @@ from .check import Result
 VERDICTS = "right", "in part", "refused", "wrong", "traceback", "not built"
 PARAGRAPHS = """# Models
 
-Which architectures of transformers {version} can be edited. Every model type that `AutoModelForCausalLM` serves is
-built tiny and at random (`tests/models/zoo.py`) and held against plain transformers (`tests/models/check.py`): packed
-rows, replays from every block, replays of codebooks, captured gradients, greedy texts, and the edits of all seven
-editors. The reference is a second copy of the model with the edit in its weights, run on one row at a time without
-padding or cache. This page is written by
+Architectures of transformers {version} that can be edited. A tiny random model of every model type that
+`AutoModelForCausalLM` serves (`tests/models/zoo.py`) is compared with plain transformers (`tests/models/check.py`):
+packed batches, replays from every block, replays of codebooks, captured gradients, greedy texts, and the edits of all
+seven editors. The reference is a second copy of the model with the edit in its weights, run on one sequence at a time
+without padding or cache. This page is written by
 
 ```bash
 tox -e models
 ```
 
-- **right**: everything is equal to the reference; the largest difference is {worst:.1e} of the largest logit.
-- **in part**: what runs is right; an editor or a replay that this model cannot have is refused with a sentence.
-- **refused**: loading ends with the sentence in the last column.
-- **wrong**, **traceback**: a number or a text differs in silence, or something raises no sentence of ours.
-- **not built**: transformers cannot make or run it here, for the reason given.
+- **right**: everything equals the reference; the largest difference is {worst:.1e} of the largest logit.
+- **in part**: what runs is right; an editor or a replay that the model does not support is refused with a message.
+- **refused**: loading ends with the message in the last column.
+- **wrong**, **traceback**: a number or a text differs, or an error is not one of this package.
+- **not built**: transformers cannot build or run it here, for the given reason.
 
-Rows share a pass by an attention that knows the rows (`rows`), by the model's own mask (`mask`), or not at all
-(`single`). Texts are continued from our cache of keys and values (`cache`), by left-padded batches of transformers
-(`batch`), one by one (`alone`), or by reading the whole text for each token (`recompute`). The parts of a block are
-those of the option `part` of editors; a number in brackets is that of the blocks that have it.
+Sequences share a pass by an attention function that separates them (`rows`), by the model's own mask (`mask`), or not
+at all (`single`). Texts are generated with this package's cache of keys and values (`cache`), by transformers in
+left-padded batches (`batch`) or one by one (`alone`), or with a full pass for each token (`recompute`). The parts of a
+block are those of the editors' option `part`; numbers in brackets count the blocks that have it.
 """
 HEADS = {
     zoo.DECODER_ONLY: "Decoder-only models",
@@ -66,7 +66,7 @@ def page(results: Sequence[Result]) -> str:
 
 
 def _note(found: Result) -> str:
-    """Return what there is to say of a model in one cell."""
+    """Return the note on a model."""
     bad: dict[str, list[str]] = {}
     for part, said in found.parts.items():
         if said != "right":
@@ -78,7 +78,7 @@ def _note(found: Result) -> str:
 
 
 def read(path: Path) -> list[Result]:
-    """Return the results that a campaign left, in the order of names."""
+    """Return the results of a campaign, ordered by name."""
     found = [Result(**entry) for entry in json.loads(path.read_text(encoding="utf-8"))]
     return sorted(found, key=lambda result: result.name)
 

@@ -1,4 +1,4 @@
-"""A dozen architectures in every run; all of them by `tox -e models`, which writes docs/models.md as well."""
+"""A dozen architectures in every run; all of them in `tox -e models`, which also writes docs/models.md."""
 
 import os
 import subprocess

@@ -1,9 +1,8 @@
 """Tiny random models of every architecture that `AutoModelForCausalLM` of the installed transformers serves.
 
-A configuration is made from the defaults of its class. Every field that is a size is replaced by a small one, by its
-name (`SIZES`); lists with one entry for each layer are cut so that each kind of layer stays at least once; whatever a
-family needs besides is in `SPECIAL`. Windows, chunks and top-k selections are shorter than the texts of the check, so
-that a wrong mask shows.
+A configuration has the defaults of its class, except that sizes are replaced by small ones, by their names (`SIZES`);
+lists with one entry for each layer are cut so that each kind of layer remains; other values of single families are in
+`SPECIAL`. Windows, chunks and top-k selections are shorter than the texts of the check, so that a wrong mask shows.
 """
 
 import functools
@@ -165,7 +164,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
         "compress_rates": {"compressed_sparse_attention": 4, "heavily_compressed_attention": 8},
     },
     "deepseek_v2": {"num_experts_per_tok": 2, "first_k_dense_replace": 1},
-    # longer than a row, shorter than a packed pass: which of two equal tokens it keeps of a row is not defined
+    # longer than a sequence, shorter than a packed pass: which of two equal tokens it keeps is not defined
     "doge": {"keep_window_size": 24},
     "dots1": {"n_routed_experts": 4, "num_experts_per_tok": 2, "n_shared_experts": 1, "first_k_dense_replace": 1},
     "dots3_note": {
@@ -219,11 +218,11 @@ KINDS = {
     **dict.fromkeys(("musicgen", "musicgen_melody", "trocr"), HALF),
     "bert-generation": ENCODER,
 }
-"""What the lists of transformers do not say: which tasks a model is registered for says the rest."""
+"""Exceptions: the kinds of the others follow from the tasks that transformers registers them for."""
 
 
 def kind(name: str) -> str:
-    """Return what a model type is: decoder-only, or a part of something else that can be run like one."""
+    """Return the kind of a model type: decoder-only, or part of another model that can be run like one."""
     if name in KINDS:
         return KINDS[name]
     if name in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES or name in MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES:

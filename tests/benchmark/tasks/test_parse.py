@@ -106,7 +106,7 @@ def test_not_a_list_of_objects(text, sentence):
 def test_not_utf8():
     with pytest.raises(InputError) as error:
         read_rows(b'[{"a": "\xff"}]', FILE)
-    assert str(error.value) == f"{FILE}, byte 8: invalid start byte, expected UTF-8 text."
+    assert str(error.value) == f"{FILE}, byte 8: invalid start byte; UTF-8 text was expected."
 
 
 @pytest.mark.parametrize("name", ["x.json", "x.jsonl"])

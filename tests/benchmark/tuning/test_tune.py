@@ -332,7 +332,7 @@ def test_what_cannot_be_edited_scores_zero_and_says_why(place, tmp_path, monkeyp
     tune(place, tmp_path / "absent", budget=2)
     _, refused = trail_of(tmp_path / "absent").trials
     assert (refused.run, refused.score) == (None, 0.0)
-    assert "Block 40 was asked for, but the model has 4 blocks" in refused.reason
+    assert "Block 40 does not exist; the model has 4 blocks" in refused.reason
     written = (tmp_path / "absent" / "tune" / "own.toml").read_text()
     assert "block = 1\n" in written, "the options that the row has are the best"
 

@@ -3,14 +3,14 @@
 import pytest
 
 from instructedit.editors import InputError
-from instructedit.editors.files.jsonfile import describe, parse_lines, read_json
+from instructedit.editors.files.jsonfile import BrokenError, describe, parse_json, read_json
 
 BROKEN = {
     "empty": (b"", "is empty"),
     "blank": (b" \n", "is empty"),
     "cut off": (b'{"a": [1, 2', "not valid JSON (Expecting ',' delimiter: line 1 column 12"),
     "utf-16": ('{"a": 1}'.encode("utf-16"), "is UTF-16 text"),
-    "latin-1": ('{"ä": 1}'.encode("latin-1"), "byte 2: invalid continuation byte, expected UTF-8 text"),
+    "latin-1": ('{"ä": 1}'.encode("latin-1"), "byte 2: invalid continuation byte; UTF-8 text was expected"),
     "nul": (b'{"a": 1}\n\0', "line 2: found a NUL character"),
     "nan": (b'{"a": NaN}', "found NaN, which is no number in JSON"),
     "infinity": (b'{"a": -Infinity}', "found -Infinity, which is no number in JSON"),
@@ -47,11 +47,12 @@ def test_a_byte_order_mark_and_a_repeated_key_are_read(tmp_path):
     assert read_json(path) == {"a": 2}
 
 
-def test_lines_are_named_by_their_number():
-    lines = parse_lines('{"a": 1}\n\n{"a": NaN}\n', "x.jsonl")
-    assert next(lines) == {"a": 1}
-    with pytest.raises(InputError, match=r"^x\.jsonl, line 3: found NaN"):
-        next(lines)
+def test_a_fault_can_be_named_without_place_and_expectation():
+    with pytest.raises(
+        BrokenError, match=r"^x\.json: found NaN, which is no number in JSON; a list was expected\.$"
+    ) as error:
+        parse_json("[NaN]", "x.json", "a list")
+    assert error.value.fault == "found NaN, which is no number in JSON"
 
 
 def test_values_that_json_cannot_print_are_described():

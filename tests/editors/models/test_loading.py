@@ -259,9 +259,9 @@ def test_a_gguf_is_read_and_its_weights_are_plain(gguf_file):
 
 
 def test_a_gguf_without_its_package_is_a_sentence_with_the_line_for_pip(gguf_file, monkeypatch):
-    from instructedit.editors.models import folder
+    from instructedit.editors.models import checkpoint
 
-    monkeypatch.setattr(folder, "find_spec", lambda name: None)
+    monkeypatch.setattr(checkpoint, "find_spec", lambda name: None)
     for load in (LanguageModel.load, Sketch.load):
         with pytest.raises(InputError, match=r"tiny\.gguf.*pip install gguf"):
             load(gguf_file)

@@ -1,0 +1,45 @@
+"""The public names that need torch; import them from `instructedit.editors`."""
+# ruff: noqa: PLC0414 - the form in which type checkers take an import as public
+
+from .descent.editor import DescentEditor as DescentEditor
+from .descent.minimise import Descent as Descent
+from .descent.minimise import minimise as minimise
+from .descent.variables import TokenShift as TokenShift
+from .descent.variables import Variables as Variables
+from .editor import Editor as Editor
+from .editor import EditorConfig as EditorConfig
+from .editor import Published as Published
+from .editor import make as make
+from .edits import Context as Context
+from .edits import Edits as Edits
+from .engine.engine import BasePass as BasePass
+from .engine.meta_model import Sketch as Sketch
+from .engine.model import LanguageModel as LanguageModel
+from .hypernet.gradient_editor import GradientConfig as GradientConfig
+from .hypernet.gradient_editor import GradientEditor as GradientEditor
+from .hypernet.gradient_editor import gradient_factors as gradient_factors
+from .hypernet.hypernetwork import Hypernetwork as Hypernetwork
+from .hypernet.network_editor import Shape as Shape
+from .hypernet.network_editor import TrainedConfig as TrainedConfig
+from .hypernet.objective import ObjectiveConfig as ObjectiveConfig
+from .hypernet.trained import TrainedEditor as TrainedEditor
+from .hypernet.training import TrainingConfig as TrainingConfig
+from .hypernet.training import TrainingSet as TrainingSet
+from .instruction import instruction_context as instruction_context
+from .models.parts import Part as Part
+from .models.structure import Cut as Cut
+from .models.structure import Site as Site
+from .models.structure import Structure as Structure
+from .models.tokens import Encoder as Encoder
+from .models.tokens import Row as Row
+from .patches import Codebook as Codebook
+from .patches import Dense as Dense
+from .patches import LowRank as LowRank
+from .patches import Patch as Patch
+from .patches import Slots as Slots
+from .patches import Span as Span
+from .scripts import join as join
+from .texts import EditRows as EditRows
+from .texts import EditTexts as EditTexts
+from .texts import subject_token as subject_token
+from .texts import token_losses as token_losses
