@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .cases import Probe as Probe
     from .cases import Role as Role
     from .descent.editor import DescentEditor as DescentEditor
+    from .descent.editor import EditInputs as EditInputs
     from .descent.minimise import Descent as Descent
     from .descent.minimise import minimise as minimise
     from .descent.variables import TokenShift as TokenShift
@@ -84,6 +85,7 @@ _HOME = {
     "DescentEditor": "descent.editor",
     "EDITORS": "registry",
     "EditCase": "cases",
+    "EditInputs": "descent.editor",
     "EditRequest": "cases",
     "EditRows": "texts",
     "EditTexts": "texts",
