@@ -24,6 +24,7 @@ from instructedit.editors import (
     Dense,
     Descent,
     DescentEditor,
+    EditInputs,
     EditorConfig,
     EditRequest,
     Edits,
@@ -98,17 +99,11 @@ class FTL(DescentEditor[FTConfig]):
     def sites(self, model: LanguageModel | Sketch) -> tuple[Site, ...]:  # noqa: D102
         return tuple(model.sites(self.config.part, [self.config.block]))
 
-    def variables(
-        self,
-        model: LanguageModel,
-        groups: Sequence[Sequence[EditRequest]],
-        rows: Sequence[Sequence[Row]],
-        seed: int,
-    ) -> list[Variables]:
+    def variables(self, model: LanguageModel, edits: Sequence[EditInputs], seed: int) -> list[Variables]:
         """Return a D of zeros for the tuned matrix; for routed experts one for each that is reached."""
         sites = self.sites(model)
         routed = self.config.part in ROUTED
-        return [self._change(model, _reached(model, own, sites) if routed else sites) for own in rows]
+        return [self._change(model, _reached(model, edit.rows, sites) if routed else sites) for edit in edits]
 
     def _change(self, model: LanguageModel, sites: Sequence[Site]) -> Variables:
         def patches(changes: Sequence[Tensor]) -> tuple[Patch, ...]:

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from torch import Tensor
 
@@ -18,6 +18,13 @@ from .variables import Variables
 C = TypeVar("C", bound=EditorConfig)
 
 
+class EditInputs(NamedTuple):
+    """What one edit is fitted to: its requests, and their token sequences."""
+
+    requests: Sequence[EditRequest]
+    rows: list[Row]
+
+
 class DescentEditor(Editor[C]):
     """Fits one set of variables for each request, or one for all of them.
 
@@ -31,21 +38,8 @@ class DescentEditor(Editor[C]):
         """How edits are optimised."""
 
     @abstractmethod
-    def variables(
-        self,
-        model: LanguageModel,
-        groups: Sequence[Sequence[EditRequest]],
-        rows: Sequence[Sequence[Row]],
-        seed: int,
-    ) -> list[Variables]:
-        """Return the variables of each edit at their initial values.
-
-        Args:
-            model: The frozen model.
-            groups: For each edit its requests.
-            rows: For each edit the token sequences that it is fitted to.
-            seed: Seed of the run.
-        """
+    def variables(self, model: LanguageModel, edits: Sequence[EditInputs], seed: int) -> list[Variables]:
+        """Return the variables of each edit at their initial values."""
 
     def row(self, row: Row) -> Row:
         """Return the token sequence to run for a text: the text itself, unless a subclass cuts it."""
@@ -71,14 +65,14 @@ class DescentEditor(Editor[C]):
         flat = EditRows.of(texts)
         rows = [self.row(row) for row in flat.rows]
         owners = [edit_of[request] for request in flat.requests]
-        own_rows: list[list[Row]] = [[] for _ in groups]
+        inputs = [EditInputs(group, []) for group in groups]
         for row, owner in zip(rows, owners, strict=True):
-            own_rows[owner].append(row)
+            inputs[owner].rows.append(row)
         edits = minimise(
             model,
             rows,
             owners,
-            self.variables(model, groups, own_rows, seed) if groups else [],
+            self.variables(model, inputs, seed),
             self.descent,
             lambda index, logits: self.loss(flat, index, logits),
             requests=flat.requests,

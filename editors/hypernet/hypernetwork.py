@@ -85,17 +85,7 @@ class LowRankResidual(nn.Module):
 
 
 class FactorNetwork(nn.Module):
-    """The network g of all edited layers of one shape.
-
-    Args:
-        d_in: Width of x.
-        d_out: Width of delta.
-        modes: Number of edited layers.
-        rank: Rank of each layer of g.
-        layers: Number of layers of g.
-        normalise: Whether factors are normalised; without it a new network returns x and delta unchanged.
-        generator: Draws the weights.
-    """
+    """The network g of `modes` edited layers of one shape; see `Hypernetwork` for the other arguments."""
 
     def __init__(
         self,
@@ -139,7 +129,7 @@ class Hypernetwork(nn.Module):
         sites: The edited layers.
         rank: Rank of each layer of the networks; at most the width d_in + d_out is used.
         layers: Number of layers of each network.
-        normalise: Whether factors are normalised by running statistics.
+        normalise: Whether factors are normalised by running statistics; without it a new network changes nothing.
         edit_lr: Initial value of every alpha.
         generator: Draws the weights.
     """
@@ -161,14 +151,9 @@ class Hypernetwork(nn.Module):
             self.groups.setdefault(_shape(site), []).append(site)
         self.networks = nn.ModuleDict()
         for key, own in self.groups.items():
+            shape = own[0].d_in, own[0].d_out, len(own)
             self.networks[key] = FactorNetwork(
-                own[0].d_in,
-                own[0].d_out,
-                len(own),
-                rank=rank,
-                layers=layers,
-                normalise=normalise,
-                generator=generator,
+                *shape, rank=rank, layers=layers, normalise=normalise, generator=generator
             )
         self.edit_lr = nn.Parameter(torch.full((len(sites),), edit_lr))
 
