@@ -18,7 +18,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ..cases import EditRequest
-from ..compose import merge
+from ..compose import compose
 from ..editor import Published
 from ..edits import Edits
 from ..engine.model import LanguageModel
@@ -196,7 +196,7 @@ class GradientEditor(TrainedEditor[C]):
             for part in self._parts(model, requests[first : first + TOGETHER]):
                 own = None if pools is None else pools[done : done + len(part)]
                 with torch.no_grad():
-                    total = merge(total, self._transformed(model, part, [len(part)], None, own))
+                    total = compose(total, self._transformed(model, part, [len(part)], None, own))
                 done += len(part)
         return counted(total, [self.texts(model, request) for request in requests], [0] * len(requests))
 
