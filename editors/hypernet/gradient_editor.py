@@ -223,7 +223,7 @@ class GradientEditor(TrainedEditor[C]):
         counts = {name: grouped(own.counts, groups or [1] * len(requests)) for name, own in factors.items()}
         factors.clear()  # bounds the memory
         parts.clear()
-        made = network({name: torch.cat(own) for name, own in z.items()})
+        made = network({site.name: torch.cat(z.pop(site.name)) for site in network.sites})
         edits: list[list[LowRank]] = [[] for _ in groups or requests]
         for site in network.sites:
             device = model.site_device(site)

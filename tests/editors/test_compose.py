@@ -125,7 +125,7 @@ def test_slots_stand_side_by_side():
 def test_two_codebooks_are_no_sum():
     book = Edits(((Codebook("m", 0, torch.zeros(1, 2), torch.zeros(1, 3), torch.ones(1)),),))
     assert compose(Edits.none(1), book).patches == book.patches
-    with pytest.raises(InputError, match="an `edit_next` of the editor's own was expected"):
+    with pytest.raises(InputError, match="the editor has to implement `edit_next`"):
         compose(book, book)
 
 
