@@ -10,7 +10,7 @@ from .errors import InputError
 from .patches import Codebook, Dense, LowRank, Patch, Slots
 
 
-def merge(before: Edits, after: Edits) -> Edits:
+def compose(before: Edits, after: Edits) -> Edits:
     """Return the composition of two edits.
 
     Changes of a weight are added; slots and contexts are concatenated. A sum of low-rank changes whose factors would be
@@ -21,7 +21,7 @@ def merge(before: Edits, after: Edits) -> Edits:
         after: One edit, made for the model edited by `before`.
 
     Raises:
-        InputError: If both hold a codebook; their editor has to merge them.
+        InputError: If both hold a codebook; their editor has to compose them.
     """
     assert len(before) == len(after) == 1, "one edit each"
     if all(any(isinstance(patch, Codebook) for patch in edit.patches[0]) for edit in (before, after)):

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, Valid
 from torch import Tensor
 
 from .cases import EditRequest, InstructedProbes
-from .compose import merge
+from .compose import compose
 from .edits import Context, Edits
 from .engine.meta_model import Sketch
 from .engine.model import LanguageModel
@@ -242,7 +242,7 @@ class Editor(ABC, Generic[C]):
         Raises:
             CaseError: If the request cannot be edited.
         """
-        return merge(before, self.edit(model.edited(before), [request], seed))
+        return compose(before, self.edit(model.edited(before), [request], seed))
 
     def state(self) -> dict[str, Tensor]:
         """Return trained weights and buffers by name; empty for editors that are not trained."""

@@ -18,7 +18,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ..cases import EditRequest
-from ..compose import merge
+from ..compose import compose
 from ..editor import Published
 from ..edits import Edits
 from ..engine.model import LanguageModel
@@ -196,7 +196,7 @@ class GradientEditor(TrainedEditor[C]):
             for part in self._parts(model, requests[first : first + TOGETHER]):
                 own = None if pools is None else pools[done : done + len(part)]
                 with torch.no_grad():
-                    total = merge(total, self._transformed(model, part, [len(part)], None, own))
+                    total = compose(total, self._transformed(model, part, [len(part)], None, own))
                 done += len(part)
         return counted(total, [self.texts(model, request) for request in requests], [0] * len(requests))
 
@@ -223,7 +223,7 @@ class GradientEditor(TrainedEditor[C]):
         counts = {name: grouped(own.counts, groups or [1] * len(requests)) for name, own in factors.items()}
         factors.clear()  # bounds the memory
         parts.clear()
-        made = network({name: torch.cat(own) for name, own in z.items()})
+        made = network({site.name: torch.cat(z.pop(site.name)) for site in network.sites})
         edits: list[list[LowRank]] = [[] for _ in groups or requests]
         for site in network.sites:
             device = model.site_device(site)
