@@ -1,25 +1,26 @@
 """CaliNet: calibration slots beside the feed-forward network of chosen blocks (arXiv 2210.03329, section 4).
 
-The model stays as it is; a small network of s slots runs beside a block's own and its output is added,
+The output of a small network of s slots is added to that of a block's feed-forward network,
 
     FFN'(x) = FFN(x) + act(x K) V        K [d, s], V [s, d]
 
-which is s more neurons in the network. In a gated network the slots are gated too, (act(x G) * (x K)) V. K, G and V are
-trained by causal cross-entropy of the targets, the mean over requests of the mean over their tokens.
+which amounts to s more neurons. In a gated network the slots are gated too, (act(x G) * (x K)) V. K, G and V are
+trained by causal cross-entropy of the targets.
 
-The paper calibrates the decoder of T5 and all facts together: `edit_together` is its form. `edit`, a set of slots for
-each request, is what the single schedule asks for. Where decoder-only models ask for a choice of their own:
+The paper trains one set of slots for all facts (`edit_together`) in the decoder of T5. The single schedule trains one
+set for each request (`edit`). Decoder-only models need these choices:
 
-* the activation is the model's own, so that slots are neurons like the others (the paper's T5 has relu or gated gelu);
-  it is found by trying the network out, not from the configuration (`editors/models/neurons.py`);
-* V starts at zero, so that an untrained adapter is no change; the released code leaves it at the default of nn.Linear,
-  which `zero_init = false` gives;
-* the training text is the request itself, not the paper's masked paraphrases: an editor sees requests only.
+* the activation is that of the model, found by running the network and not from the configuration
+  (`editors/models/neurons.py`); T5 has relu or gated gelu;
+* V starts at zero, so that an untrained adapter changes nothing; the released code keeps the default of nn.Linear
+  (`zero_init = false`);
+* the training text is the request itself, not masked paraphrases, because an editor receives requests only.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
@@ -30,13 +31,12 @@ from transformers.optimization import Adafactor
 
 from instructedit.editors import (
     Choice,
-    Cost,
     Descent,
-    Editor,
+    DescentEditor,
+    EditInputs,
     EditorConfig,
     EditRequest,
     Edits,
-    FreeTensors,
     InputError,
     LanguageModel,
     LogUniform,
@@ -47,60 +47,48 @@ from instructedit.editors import (
     Sketch,
     Slots,
     UnservedError,
+    Variables,
     did_you_mean,
-    minimise,
     seed_of,
 )
-from instructedit.editors.cost import FLOAT, descent
 from instructedit.editors.models.configuration import activation_name
 from instructedit.editors.models.neurons import neuron
-from instructedit.editors.texts import EditRows, counted
-
-ADAFACTOR = 3
-"""Tensors for each trained one: value, gradient and update; the second moment is kept by rows and columns."""
-USED = 20, 100
-"""Steps after which one request, or a joint edit, is done on the embedded model."""
 
 
 class CaliNetConfig(EditorConfig):
-    """Hyper-parameters; the defaults' block, slots and rate are those published for 100 facts on T5-base."""
+    """Hyper-parameters; block, slots and learning rate default to those published for 100 facts on T5-base."""
 
     published: ClassVar[Published | None] = Published("T5-base", "t5", 12, 768, ("lr",))
     added: ClassVar[Mapping[str, Any]] = {"network": "dense"}
 
     blocks: tuple[int | float, ...] = Field(default=(-1,), min_length=1)
-    """Blocks that get slots: indices (negative ones count from the end) or shares of the depth."""
+    """Blocks with slots: indices (negative ones count from the end) or fractions of the depth."""
     network: Literal["dense", "shared", "experts"] = "dense"
-    """The network that slots stand beside: a block's MLP; in a mixture of experts the expert that all tokens share, or
-    the routed experts together."""
+    """Network that the slots extend: a block's MLP; in a mixture of experts the shared expert, or the routed experts
+    together."""
     slots: int | None = Field(default=None, ge=1)
-    """Slots in each block; none for a number in proportion to the requests."""
+    """Slots in each block; none for a number proportional to the requests."""
     slots_per_100_edits: float = Field(default=64, gt=0)
     """The proportion, rounded up."""
     least_slots: int = Field(default=16, ge=1)
-    """Fewest slots that the proportion gives.
-
-    The proportion is for a whole set: its one slot does not carry a single edit (embedded model, training records: a
-    reliability of 52 with 1 slot, 98 with 4, 100 with 16 and with 64).
-    """
+    """Minimum number of slots under the proportion, whose one slot is too few for a single edit (embedded model,
+    training records: reliability 52 with 1 slot, 98 with 4, 100 with 16 and with 64)."""
     activation: str | None = None
-    """Activation of the slots, by its name in transformers; none for the model's own."""
+    """Activation of the slots, by its name in transformers; none for that of the model."""
     zero_init: bool = True
     """Whether V starts at zero, or at random as in the released code."""
     lr: float = Field(default=1e-2, gt=0)
-    """Constant rate of Adafactor."""
+    """Constant learning rate of Adafactor."""
     steps: int = Field(default=200, ge=1)
-    """Most steps of Adafactor (published: 5,000 of 2,048 sentences).
-
-    On the embedded model a single edit is done after about 20 steps and a joint edit of 100 after about 100.
-    """
+    """Maximum number of Adafactor steps (published: 5,000 of 2,048 sentences). On the embedded model a single edit
+    needs about 20 steps and a joint edit of 100 about 100."""
     stop_loss: float = Field(default=1e-2, ge=0)
-    """An edit whose loss is below this takes no further step."""
+    """An edit stops once its loss is below this."""
     batch: int | None = Field(default=512, ge=1)
-    """Most requests of one step of an edit made together; none for all of them. It bounds the memory."""
+    """Maximum number of requests in one step of an edit made together, which bounds the memory; none for all."""
 
 
-class CaliNet(Editor[CaliNetConfig]):
+class CaliNet(DescentEditor[CaliNetConfig]):
     """Calibration slots."""
 
     name = "calinet"
@@ -119,94 +107,61 @@ class CaliNet(Editor[CaliNetConfig]):
         "steps": LogUniform(20, 500, whole=True),
     }
 
-    def cost(self, model: Sketch, requests: int = 1) -> Cost:
-        """See `Editor.cost`; the steps are those an edit took on the embedded model, if as many are allowed."""
-        networks = [self._network(model, block) for block in self.config.blocks]
-        tensor = FLOAT * self._slots(requests) * sum((3 if n.gated else 2) * n.up.d_in for n in networks)
-        steps = min(self.config.steps, USED[requests > 1])
-        together = min(self.config.batch or requests, requests)
-        passes, head_passes = descent(model.share(min(n.down.block for n in networks)), steps * together / requests)
-        return Cost(
-            sites=tuple(n.down for n in networks),
-            patch_bytes=tensor,
-            edit_bytes=ADAFACTOR * tensor,
-            passes=passes,
-            head_passes=head_passes,
-            together=together,
-            remembered=requests,
-            moved_bytes=10.0 * steps * tensor,
-        )
+    @property
+    def descent(self) -> Descent:  # noqa: D102
+        return Descent(self.config.steps, self.config.stop_loss, self.config.batch)
 
-    def _slots(self, requests: int) -> int:
-        """Return the slots in each block of an edit of some requests."""
-        config = self.config
-        return config.slots or max(config.least_slots, math.ceil(requests * config.slots_per_100_edits / 100))
+    def sites(self, model: LanguageModel | Sketch) -> tuple[Site, ...]:  # noqa: D102
+        return tuple(self._network(model, block).down for block in self.config.blocks)
 
-    def edit(self, model: LanguageModel, requests: Sequence[EditRequest], seed: int = 0) -> Edits:
-        """Train slots of its own for each request, all requests side by side."""
-        return self._train(model, requests, list(range(len(requests))), seed)
-
-    def sites(self, model: LanguageModel | Sketch) -> Sequence[Site]:
-        """See `Editor.sites`."""
-        return [self._network(model, block).down for block in self.config.blocks]
-
-    def edit_together(self, model: LanguageModel, requests: Sequence[EditRequest], seed: int = 0) -> Edits:
-        """Train one set of slots for all requests."""
-        return self._train(model, requests, [0] * len(requests), seed)
-
-    def _train(self, model: LanguageModel, requests: Sequence[EditRequest], owners: Sequence[int], seed: int) -> Edits:
+    def variables(self, model: LanguageModel, edits: Sequence[EditInputs], seed: int) -> list[Variables]:
+        """Return k, v and, in a gated network, g for each block."""
         config = self.config
         networks = [self._network(model, block) for block in config.blocks]
-        activations = [self._activation(model, network) for network in networks]
-        texts = [self.texts(model, request) for request in requests]
-        flat = EditRows.of(texts)
-        tensors: list[list[Tensor]] = []
-        for edit in range(max(owners, default=-1) + 1):
-            ids = [request.case_id for request, owner in zip(requests, owners, strict=True) if owner == edit]
-            generator = torch.Generator().manual_seed(seed_of(seed, self.name, *ids))
-            slots = self._slots(len(ids))
-            tensors.append([tensor for network in networks for tensor in self._first(model, network, slots, generator)])
+        activations = [self._activation(model, network)[0] for network in networks]
+        optimiser = partial(Adafactor, lr=config.lr, scale_parameter=False, relative_step=False)
 
         def patches(own: Sequence[Tensor]) -> tuple[Patch, ...]:
-            each = len(own) // len(networks)  # k, v and, in a gated network, g
+            each = len(own) // len(networks)
             return tuple(
-                Slots(n.down.name, n.down.block, n.up.name, activations[i][0], *own[i * each : (i + 1) * each])
+                Slots(n.down.name, n.down.block, n.up.name, activations[i], *own[i * each : (i + 1) * each])
                 for i, n in enumerate(networks)
             )
 
-        def optimiser(own: list[Tensor]) -> Adafactor:
-            return Adafactor(own, lr=config.lr, scale_parameter=False, relative_step=False)
+        found = []
+        for edit in edits:
+            ids = [request.case_id for request in edit.requests]
+            generator = torch.Generator().manual_seed(seed_of(seed, self.name, *ids))
+            slots = config.slots or max(config.least_slots, math.ceil(len(ids) * config.slots_per_100_edits / 100))
+            tensors = [tensor for network in networks for tensor in self._initial(model, network, slots, generator)]
+            found.append(Variables(tensors, patches, optimiser))
+        return found
 
-        edits = minimise(
-            model,
-            flat.rows,
-            [row.labels for row in flat.rows],
-            [owners[request] for request in flat.requests],
-            [FreeTensors(own, patches, optimiser) for own in tensors],
-            Descent(config.steps, config.stop_loss, config.batch),
-            seed=seed,
-            texts=flat,
-        )
-        edits = counted(edits, texts, owners)
-        widths = [float(own[0].shape[1]) for own in tensors]
-        named = {} if all(tried for _, tried in activations) else {"activation_by_name": 1.0}
+    def fitted(self, model: LanguageModel, groups: Sequence[Sequence[EditRequest]], seed: int) -> Edits:
+        """See `DescentEditor.fitted`; the fact `slots` is their number in each block."""
+        edits = super().fitted(model, groups, seed)
+        tried = all(self._activation(model, self._network(model, block))[1] for block in self.config.blocks)
+        named = {} if tried else {"activation_by_name": 1.0}
+        widths = [float(patch.tensors()["k"].shape[1]) for patch, *_ in edits.patches]
         return replace(edits, facts=tuple({**f, "slots": s, **named} for f, s in zip(edits.facts, widths, strict=True)))
 
-    def _first(self, model: LanguageModel, network: "Network", slots: int, generator: torch.Generator) -> list[Tensor]:
-        """Return k [d, slots], v [slots, d] and, in a gated network, g [d, slots], ready to be trained.
+    def _initial(
+        self, model: LanguageModel, network: "Network", slots: int, generator: torch.Generator
+    ) -> list[Tensor]:
+        """Return k [d, slots], v [slots, d] and, in a gated network, g [d, slots].
 
-        They start as nn.Linear does, uniform within 1 / sqrt(inputs) of zero; v at zero if so asked for.
+        As in nn.Linear they are uniform within 1 / sqrt(inputs) of zero; v is zero under `zero_init`.
         """
         width = network.up.d_in
 
         def draw(inputs: int, outputs: int) -> Tensor:
             return (2 * torch.rand(inputs, outputs, generator=generator) - 1) / math.sqrt(inputs)
 
-        first = [draw(width, slots), torch.zeros(slots, width) if self.config.zero_init else draw(slots, width)]
+        found = [draw(width, slots), torch.zeros(slots, width) if self.config.zero_init else draw(slots, width)]
         if network.gated:
-            first.append(draw(width, slots))
+            found.append(draw(width, slots))
         device = model.site_device(network.down)
-        return [tensor.to(device, model.edit_dtype).requires_grad_() for tensor in first]
+        return [tensor.to(device, model.edit_dtype) for tensor in found]
 
     def _network(self, model: LanguageModel | Sketch, block: int | float) -> "Network":
         prefix = {"dense": "", "shared": "shared ", "experts": "expert "}[self.config.network]
@@ -218,32 +173,32 @@ class CaliNet(Editor[CaliNetConfig]):
         if len(downs) != 1:
             raise UnservedError(
                 f"Block {downs[0].block} has {len(downs)} networks ({', '.join(down.name for down in downs)}); "
-                "CaliNet's slots stand beside one."
+                "CaliNet extends exactly one."
             )
-        fused = ups[0].d_out == 2 * downs[0].d_in  # gate and up in one map
+        fused = ups[0].d_out == 2 * downs[0].d_in  # gate and up in one layer
         return Network(tuple(ups), downs[0], fused or len(ups) == 2)
 
     def _activation(self, model: LanguageModel, network: "Network") -> tuple[str, bool]:
-        """Return the name of the slots' activation, the one asked for or the network's own, and whether it was tried.
+        """Return the name of the slots' activation, and whether it was given or found by running the network.
 
-        Of a function that has numbers of its own, as Apertus', and of routed experts the configuration's name is taken.
+        Activations with parameters (Apertus) and those of routed experts are taken from the configuration.
         """
         asked = self.config.activation
         if asked is not None and asked not in ACT2FN:
             raise InputError(f"Unknown activation '{asked}' of CaliNet's slots.{did_you_mean(asked, list(ACT2FN))}")
-        single = self.config.network != "experts"  # single experts are not tried; the configuration's name is taken
+        single = self.config.network != "experts"
         own = asked or (neuron(model.model, network.ups, network.down, model.device) if single else None)
         name = own or activation_name(model.model.config)
         if name is None or name not in ACT2FN:
             raise UnservedError(
-                f"Between {network.ups[0].name} and {network.down.name} is no activation that transformers has a name "
-                "for; give CaliNet's option 'activation'."
+                f"The activation between {network.ups[0].name} and {network.down.name} has no name in transformers; "
+                "set CaliNet's option 'activation'."
             )
         return name, own is not None
 
 
 class Network(NamedTuple):
-    """A feed-forward network: its up maps, its down map, and whether it is gated."""
+    """A feed-forward network: its up projections, its down projection, and whether it is gated."""
 
     ups: tuple[Site, ...]
     down: Site
@@ -251,5 +206,5 @@ class Network(NamedTuple):
 
     @property
     def up(self) -> Site:
-        """The first up, whose input is the network's."""
+        """First up projection; its input is that of the network."""
         return self.ups[0]

@@ -1,8 +1,8 @@
-"""In-context edit: the new fact is written in front of the question, and the model stays as it is.
+"""In-context edit: the new fact is a prefix of the prompt, and the model is unchanged.
 
-This is IKE (arXiv 2305.12740) without its demonstrations, and a control: what an editor gains over telling the model.
-The text stands in front of every question, those on unrelated facts included, because nobody can know beforehand which
-question an edit bears on. Of an attitude edit with several replies it shows the first, unless `replies` says more.
+This is IKE (arXiv 2305.12740) without its demonstrations. It is a control for what an editor gains over a prefix. The
+prefix precedes every prompt, including those on unrelated facts, because it is not known beforehand which ones an edit
+affects. Of an attitude edit with several replies it shows the first, unless `replies` is larger.
 """
 
 from collections.abc import Sequence
@@ -14,28 +14,26 @@ from pydantic import Field, field_validator
 from instructedit.editors import (
     CaseError,
     Context,
-    Cost,
     Editor,
     EditorConfig,
     EditRequest,
     Edits,
     LanguageModel,
     Role,
-    Sketch,
 )
 from instructedit.editors.scripts import join
 from instructedit.editors.texts import LEFT_OUT
 
 
 class InContextConfig(EditorConfig):
-    """What is written, and in front of what."""
+    """The text of the prefix, and the prompts that get it."""
 
     template: str = "New fact: {prompt} {target}\n"
-    """Text of one fact; `{prompt}` and `{target}` are the request's. One space between the two is the joint of prompt
-    and answer: there is none where their writing system has none."""
+    """Text of one fact; `{prompt}` and `{target}` are those of the request. One space between the two stands for the
+    joint of prompt and answer, which is empty in writing systems without spaces."""
     replies: int = Field(default=1, ge=1)
-    """Most replies shown of an attitude edit that has several, each as a fact of its own. More leave less room for
-    questions; those that leave none for the edit's own prompt are left out."""
+    """Maximum number of replies shown of an attitude edit, each as its own fact. More leave less room for prompts;
+    replies that leave no room for the edit's own prompt are left out."""
     roles: tuple[Role | Literal["fluency"], ...] = (
         "reliability",
         "generalization",
@@ -43,19 +41,19 @@ class InContextConfig(EditorConfig):
         "locality",
         "fluency",
     )
-    """What is asked with the text in front; `fluency` is the free continuation of the edit prompt."""
+    """Roles of the probes with the prefix; `fluency` is the free continuation of the edit prompt."""
 
     @field_validator("template")
     @classmethod
     def _places(cls, template: str) -> str:
         names = {name for _, name, _, _ in Formatter().parse(template) if name is not None}
         if names != {"prompt", "target"}:
-            raise ValueError("{prompt} and {target}, and nothing else in braces, were expected")
+            raise ValueError("expected {prompt} and {target}, and nothing else in braces")
         return template
 
 
 class InContext(Editor[InContextConfig]):
-    """The fact in front of the question."""
+    """The fact as a prefix."""
 
     name = "in-context"
     title = "in-context edit"
@@ -63,11 +61,11 @@ class InContext(Editor[InContextConfig]):
     Config = InContextConfig
 
     def context(self, request: EditRequest) -> Context:
-        """Return the text that tells one fact."""
-        return Context(self._told(request, self.config.replies), self.config.roles)
+        """Return the prefix of one request."""
+        return Context(self._fact(request, self.config.replies), self.config.roles)
 
-    def _told(self, request: EditRequest, replies: int) -> str:
-        """Return the text of one request with at most so many replies."""
+    def _fact(self, request: EditRequest, replies: int) -> str:
+        """Return the text of one request with at most `replies` replies."""
         answers = request.replies[:replies] or (request.target,)
         template = self.config.template.replace("{prompt} {target}", "{text}")
         return "".join(
@@ -75,41 +73,34 @@ class InContext(Editor[InContextConfig]):
             for answer in answers
         )
 
-    def cost(self, model: Sketch, requests: int = 1) -> Cost:
-        """Return that an edit costs nothing; the questions get longer."""
-        return Cost()
-
     def edit(self, model: LanguageModel, requests: Sequence[EditRequest], seed: int = 0) -> Edits:
-        """Return for each request the text that tells it.
+        """Return one prefix for each request.
 
         Raises:
-            CaseError: If it leaves no room for the request's own question.
+            CaseError: If it leaves no room for the request's own prompt.
         """
         return self._edits([self._text(model, [request]) for request in requests])
 
     def edit_together(self, model: LanguageModel, requests: Sequence[EditRequest], seed: int = 0) -> Edits:
-        """Return one text that tells all facts, in their order.
+        """Return one prefix with all facts, in order.
 
         Raises:
-            CaseError: If it leaves no room for one of the questions.
+            CaseError: If it leaves no room for one of the prompts.
         """
         return self._edits([self._text(model, requests)])
 
     def _text(self, model: LanguageModel, requests: Sequence[EditRequest]) -> tuple[str, int]:
-        """Return the text that tells some facts, and how many replies it leaves out.
-
-        It must leave room for each request's own question; replies of each request are left out until it does.
-        """
+        """Return the prefix of some facts, and how many replies it leaves out to fit before each request's prompt."""
         most = max((min(self.config.replies, len(request.replies) or 1) for request in requests), default=1)
         for replies in range(most, 0, -1):
-            text = "".join(self._told(request, replies) for request in requests)
+            text = "".join(self._fact(request, replies) for request in requests)
             try:
                 for request in requests:
                     model.encode(text + request.prompt, request.target, request.joint)
             except CaseError as error:
                 facts = "its fact" if len(requests) == 1 else f"all {len(requests)} facts"
-                reason = " ".join(str(error).split())  # the text's lines are no lines of the message
-                refused = CaseError(f"The editor '{self.name}' puts {facts} in front of a question: {reason}")
+                reason = " ".join(str(error).split())  # the text may have several lines
+                refused = CaseError(f"The editor '{self.name}' puts {facts} before a prompt: {reason}")
                 refused.__cause__ = error
                 continue
             return text, sum(max(0, min(most, len(request.replies)) - replies) for request in requests)

@@ -1,7 +1,7 @@
 """KE, the knowledge editor (De Cao et al. 2021, arXiv 2104.08164), in the form that decoder models are edited with.
 
-A bidirectional LSTM reads the edit and its final states give a condition h. For each edited matrix W [d_out, d_in] a
-small network makes row and column vectors of h, and from them gates of rank one on the gradient (equation 5):
+A bidirectional LSTM encodes the edit, and its final states give a condition h. For each edited matrix W [d_out, d_in]
+a small network maps h to row and column vectors, which are rank-one gates on the gradient (equation 5):
 
     A = softmax(r_a) c_a^T,  B = softmax(r_b) c_b^T,  eta = sigmoid(s)
     dW = max_scale * eta * (A o grad_W L + B)
@@ -9,15 +9,13 @@ small network makes row and column vectors of h, and from them gates of rank one
 With grad_W L = sum_t delta_t x_t^T this is low rank: (r c^T) o (delta x^T) = (r o delta) (c o x)^T.
 
 The released code takes the softmax over the first axis of the stored weight. GPT-2 stores W as [d_in, d_out], so there
-it runs over the d_in numbers of c and r is left as it is: the option `gates`. The code refuses several edits at once,
-and so does this one.
+it runs over c and not over r: the option `gates`. As in the released code, an edit carries one request.
 
-The adaptation to decoders is that of MEND's comparison: three last blocks, MEND's objective, and prompt and target as
-the text that is read. The original's text and its constraint with a multiplier are options.
+The adaptation to decoders is that of MEND's comparison: the last three blocks, MEND's objective, and prompt and target
+as the input of the LSTM. The original's input and its constraint with a Lagrange multiplier are options.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, ClassVar, Literal, cast
 
 import torch
@@ -28,7 +26,6 @@ from torch.nn.utils.rnn import pack_sequence
 
 from instructedit.editors import (
     Choice,
-    Cost,
     EditRequest,
     Edits,
     LanguageModel,
@@ -37,25 +34,20 @@ from instructedit.editors import (
     Range,
     Row,
     Shape,
-    Sketch,
     TrainedConfig,
     TrainedEditor,
     gradient_factors,
 )
-from instructedit.editors.cost import FLOAT
 from instructedit.editors.hypernet.objective import Losses
 from instructedit.editors.models.experts import weight_of
 
 FLIPPED = 0.9
 SHRINK = 0.8
-"""After a validation in which more than nine in ten edits succeed the margin shrinks by this factor (section 3.3)."""
-READS = 6.0
-"""Times that the LSTM's weights are moved for one of eight edits, at the rate of a large vector; fitted to the embedded
-model."""
+"""The margin shrinks by this factor after a validation in which more than nine in ten edits succeed (section 3.3)."""
 
 
 class KEConfig(TrainedConfig):
-    """Sizes are those of MEND's adaptation to decoders; margins those of the original for question answering."""
+    """Sizes are from MEND's adaptation to decoders, margins from the original for question answering."""
 
     hidden: int = Field(default=512, ge=1)
     """Width of the LSTM's states and of the conditioners' hidden layer."""
@@ -64,23 +56,23 @@ class KEConfig(TrainedConfig):
     max_scale: float = Field(default=1.0, gt=0)
     """Factor of every update."""
     reads: Literal["prompt and target", "original"] = "prompt and target"
-    """What the LSTM reads; `original`: `{old answer} >> {target} || {prompt}`, the old answer teacher-forced."""
+    """Input of the LSTM; `original`: `{old answer} >> {target} || {prompt}`, the old answer by teacher forcing."""
     gates: Literal["paper", "released"] = "paper"
-    """Which vectors of a gate the softmax makes. `paper`: r, over d_out. `released`: those along the first axis of the
-    stored weight: c, over d_in, for the Conv1D of GPT-2, and r for a Linear."""
+    """Vectors of a gate under the softmax. `paper`: r, over d_out. `released`: those along the first axis of the stored
+    weight, which is c, over d_in, for the Conv1D of GPT-2, and r for a Linear."""
     constraint: Literal["penalty", "margin"] = "penalty"
-    """`penalty`: c_edit * L_e + c_loc * KL, as MEND. `margin`: L_e + multiplier * (KL - margin), the multiplier learnt
+    """`penalty`: c_edit * L_e + c_loc * KL, as MEND. `margin`: L_e + multiplier * (KL - margin), the multiplier trained
     by gradient ascent, as in the original."""
     margin: float = Field(default=1e-3, gt=0)
-    """First margin of the KL divergence, in nats."""
+    """Initial margin of the KL divergence, in nats."""
     margin_floor: float = Field(default=1e-5, gt=0)
     """Smallest margin."""
     multiplier_lr: float = Field(default=0.1, gt=0)
-    """Rate of the multiplier."""
+    """Learning rate of the multiplier."""
 
 
 class Conditioner(nn.Module):
-    """From h the gates of one matrix: r_a, r_b [d_out], c_a, c_b [d_in] and eta."""
+    """Maps h to the gates of one matrix: r_a, r_b [d_out], c_a, c_b [d_in] and eta."""
 
     def __init__(self, d_in: int, d_out: int, condition: int, hidden: int) -> None:
         super().__init__()
@@ -93,7 +85,7 @@ class Conditioner(nn.Module):
 
         Args:
             h: The condition.
-            over_inputs: Whether the softmax is taken of c_a and c_b and not of r_a and r_b.
+            over_inputs: Whether the softmax is over c_a and c_b instead of r_a and r_b.
         """
         r_a, c_a, r_b, c_b, scale = _normed(self.outer, torch.tanh(_normed(self.inner, h))).split(self.sizes, dim=-1)
         if over_inputs:
@@ -102,7 +94,7 @@ class Conditioner(nn.Module):
 
 
 def _normed(linear: Any, h: Tensor) -> Tensor:
-    """Return what a map with a normalised weight g v / |v| makes of h; here h v is scaled, which is as long as h."""
+    """Apply a linear layer with normalised weight g v / |v|; scaling h v is cheaper than scaling v."""
     length, direction = linear.parametrizations.weight.original0, linear.parametrizations.weight.original1
     scale = length / torch.linalg.vector_norm(direction, dim=1, keepdim=True)
     return cast(Tensor, nn.functional.linear(h, direction) * scale.T + linear.bias)
@@ -125,7 +117,7 @@ class KnowledgeEditor(nn.Module):
         self.register_buffer("margin", torch.tensor(config.margin, dtype=torch.float64))
 
     def forward(self, texts: Sequence[Sequence[int]]) -> Tensor:
-        """Return h [edits, condition] of texts given as token ids; they are packed, so padding has no part in it."""
+        """Return h [edits, condition] of texts given as token ids; they are packed, not padded."""
         place = self.embedding.weight.device
         embedded = [self.embedding(torch.tensor(ids, device=place)) for ids in texts]
         _, (last, _) = self.lstm(pack_sequence(embedded, enforce_sorted=False))
@@ -133,7 +125,7 @@ class KnowledgeEditor(nn.Module):
 
 
 class KE(TrainedEditor[KEConfig]):
-    """The gradient of an edit, gated by what an LSTM reads in it."""
+    """The gradient of an edit, gated by an LSTM that encodes the edit."""
 
     name = "ke"
     title = "KE"
@@ -147,68 +139,59 @@ class KE(TrainedEditor[KEConfig]):
 
     @property
     def reader(self) -> KnowledgeEditor:
-        """The network; `build` has to come first."""
+        """The network, after `build`, `fit` or `load`."""
         assert isinstance(self.network, KnowledgeEditor)
         return self.network
 
     def make_network(self, shape: Shape, seed: int) -> nn.Module:
-        """See `TrainedEditor.make_network`."""
+        """See `NetworkEditor.make_network`."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return KnowledgeEditor(shape, self.config)
 
-    def cost(self, model: Sketch, requests: int = 1) -> Cost:
-        """See `TrainedEditor.cost`; the LSTM runs over tokens, the conditioners once an edit."""
-        found = super().cost(model, requests)
-        shape = Shape.of(model, self.config)
-        lstm = 2 * 4 * self.config.hidden * (shape.width + self.config.hidden)
-        others = found.parameters - shape.vocabulary * shape.width - lstm
-        return replace(
-            found,
-            token_flops=2.0 * lstm,
-            edit_flops=2.0 * others,
-            # a step of the LSTM reads its weights for one token of each edit: about two steps for each of eight edits
-            moved_bytes=READS * FLOAT * lstm,
-        )
-
     def build(self, model: LanguageModel, seed: int = 0) -> None:
-        """Make a new network; its embedding starts as the base model's."""
+        """Make a new network; its embedding is initialised from the base model."""
         super().build(model, seed)
         with torch.no_grad():
             self.reader.embedding.weight.copy_(model.embedding())
 
-    def groups(self) -> list[dict[str, Any]]:
-        """Return the network's parameters, and the multiplier, which climbs."""
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return the network's parameters, and the multiplier, which ascends."""
         multiplier = self.reader.multiplier
-        groups: list[dict[str, Any]] = [{"params": [p for p in self.reader.parameters() if p is not multiplier]}]
+        others = [p for p in self.reader.parameters() if p is not multiplier]
+        groups: list[dict[str, Any]] = [{"params": others, "lr": self.config.training.lr}]
         if self.config.constraint == "margin":
             groups.append({"params": [multiplier], "lr": self.config.multiplier_lr, "maximize": True})
         return groups
 
-    def weights(self) -> tuple[float, float]:
-        """Return the weights of the losses; under the constraint 1 and the multiplier."""
+    def loss_weights(self) -> tuple[float, float]:
+        """Return the weights of the losses; under the constraint they are 1 and the multiplier."""
         if self.config.constraint == "penalty":
-            return super().weights()
+            return super().loss_weights()
         return 1.0, max(0.0, float(self.reader.multiplier))
 
-    def settle(self, losses: Losses) -> None:
-        """Give the multiplier its gradient KL - margin; it never falls below zero."""
+    def before_step(self, losses: Losses) -> None:
+        """Set the gradient of the multiplier to KL - margin, and clamp the multiplier at zero."""
         if self.config.constraint == "margin":
             multiplier = self.reader.multiplier
             with torch.no_grad():
                 multiplier.clamp_(min=0)
             multiplier.grad = (losses.locality / max(losses.cases, 1) - self.reader.margin).to(multiplier.dtype)
 
-    def validated(self, means: dict[str, float]) -> None:
+    def after_validation(self, means: dict[str, float]) -> None:
         """Shrink the margin once most edits succeed."""
         if self.config.constraint == "margin" and means["exact"] > FLIPPED:
             self.reader.margin.mul_(SHRINK).clamp_(min=self.config.margin_floor)
 
     def patches(
-        self, model: LanguageModel, requests: Sequence[EditRequest], batches: Sequence[int] | None = None
+        self,
+        model: LanguageModel,
+        requests: Sequence[EditRequest],
+        groups: Sequence[int] | None = None,
+        batches: Sequence[int] | None = None,
     ) -> Edits:
-        """See `TrainedEditor.patches`."""
-        assert self.shape is not None
+        """See `NetworkEditor.patches`."""
+        assert self.shape is not None and groups is None
         texts = [self.texts(model, request) for request in requests]
         factors = gradient_factors(model, texts, self.shape.sites)
         h = self.reader(self._texts(model, requests, [own.wanted[0] for own in texts]))
@@ -216,17 +199,18 @@ class KE(TrainedEditor[KEConfig]):
         for site, conditioner in zip(self.shape.sites, self.reader.conditioners, strict=True):
             place = model.site_device(site)
             over_inputs = self.config.gates == "released" and weight_of(model.model, site.name).inputs_first
-            for number, (r_a, c_a, r_b, c_b, eta) in enumerate(zip(*conditioner(h, over_inputs), strict=True)):
-                x, delta = (part.to(h.device) for part in factors[site.name][number])
+            gates = zip(*conditioner(h, over_inputs), strict=True)
+            for edit, (r_a, c_a, r_b, c_b, eta), own in zip(edits, gates, factors[site.name].split(), strict=True):
+                x, delta = (part.to(h.device) for part in own)
                 a = torch.cat([c_a * x, c_b[None]])
                 b = self.config.max_scale * eta * torch.cat([r_a * delta, r_b[None]])
-                edits[number].append(LowRank(site.name, site.block, a.T.to(place), b.to(place)))
+                edit.append(LowRank(site.name, site.block, a.T.to(place), b.to(place)))
         return Edits(tuple(tuple(edit) for edit in edits))
 
     def _texts(
         self, model: LanguageModel, requests: Sequence[EditRequest], rows: Sequence[Row]
     ) -> list[tuple[int, ...]]:
-        """Return what the LSTM reads of each request; of several replies the first."""
+        """Return the input of the LSTM for each request; of several replies it gets the first."""
         if self.config.reads == "prompt and target":
             return [row.ids for row in rows]
         with torch.no_grad():

@@ -1,7 +1,7 @@
 """MEND: fast model editing at scale (Mitchell et al. 2022, arXiv 2110.11309).
 
-The gradient of the edit's loss, transformed by a hypernetwork, is the edit; see `hypernet.gradient_editor` for the
-equations and `hypernet.objective` for what the hypernetwork is trained on.
+The edit is the gradient of the edit's loss, transformed by a hypernetwork; see `hypernet.gradient_editor` for the
+equations and `hypernet.objective` for the training objective.
 """
 
 from instructedit.editors import GradientConfig, GradientEditor

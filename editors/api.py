@@ -1,13 +1,12 @@
 """The public names that need torch; import them from `instructedit.editors`."""
 # ruff: noqa: PLC0414 - the form in which type checkers take an import as public
 
-from .cost import Cost as Cost
-from .descent.optimise import Descent as Descent
-from .descent.optimise import minimise as minimise
-from .descent.variables import Free as Free
-from .descent.variables import FreeMatrix as FreeMatrix
-from .descent.variables import FreeTensors as FreeTensors
-from .descent.variables import FreeTogether as FreeTogether
+from .descent.editor import DescentEditor as DescentEditor
+from .descent.editor import EditInputs as EditInputs
+from .descent.minimise import Descent as Descent
+from .descent.minimise import minimise as minimise
+from .descent.variables import TokenShift as TokenShift
+from .descent.variables import Variables as Variables
 from .editor import Editor as Editor
 from .editor import EditorConfig as EditorConfig
 from .editor import Published as Published
@@ -21,9 +20,9 @@ from .hypernet.gradient_editor import GradientConfig as GradientConfig
 from .hypernet.gradient_editor import GradientEditor as GradientEditor
 from .hypernet.gradient_editor import gradient_factors as gradient_factors
 from .hypernet.hypernetwork import Hypernetwork as Hypernetwork
+from .hypernet.network_editor import Shape as Shape
+from .hypernet.network_editor import TrainedConfig as TrainedConfig
 from .hypernet.objective import ObjectiveConfig as ObjectiveConfig
-from .hypernet.trained import Shape as Shape
-from .hypernet.trained import TrainedConfig as TrainedConfig
 from .hypernet.trained import TrainedEditor as TrainedEditor
 from .hypernet.training import TrainingConfig as TrainingConfig
 from .hypernet.training import TrainingSet as TrainingSet
@@ -39,3 +38,9 @@ from .patches import Dense as Dense
 from .patches import LowRank as LowRank
 from .patches import Patch as Patch
 from .patches import Slots as Slots
+from .patches import Span as Span
+from .scripts import join as join
+from .texts import EditRows as EditRows
+from .texts import EditTexts as EditTexts
+from .texts import subject_token as subject_token
+from .texts import token_losses as token_losses

@@ -1,4 +1,4 @@
-"""Edits on top of edits: what a model edited several times computes, as one edit again."""
+"""Composition of edits: the edit of a model that was edited before, as one edit of the unedited model."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,23 +10,22 @@ from .errors import InputError
 from .patches import Codebook, Dense, LowRank, Patch, Slots
 
 
-def merge(before: Edits, after: Edits) -> Edits:
-    """Return one edit that does what `before` and then `after`, made on top of it, do together.
+def compose(before: Edits, after: Edits) -> Edits:
+    """Return the composition of two edits.
 
-    Changes of a weight are added, slots stand side by side, contexts follow one another. A sum of low-rank changes
-    whose rank would take more room than the matrix itself becomes dense. Memory therefore stays bounded, however many
-    edits follow one another.
+    Changes of a weight are added; slots and contexts are concatenated. A sum of low-rank changes whose factors would be
+    larger than the matrix becomes dense, so memory is bounded for any number of edits.
 
     Args:
         before: One edit.
-        after: One edit, made for the model that `before` leaves.
+        after: One edit, made for the model edited by `before`.
 
     Raises:
-        InputError: If both hold a codebook. How two become one, by radii and labels, is their editor's to say.
+        InputError: If both hold a codebook; their editor has to compose them.
     """
-    assert len(before) == len(after) == 1, "one edit on top of one"
+    assert len(before) == len(after) == 1, "one edit each"
     if all(any(isinstance(patch, Codebook) for patch in edit.patches[0]) for edit in (before, after)):
-        raise InputError("Two codebooks are no sum of two patches; an `edit_next` of the editor's own was expected.")
+        raise InputError("Two codebooks have no sum; the editor has to implement `edit_next`.")
     merged = list(before.patches[0])
     for new in after.patches[0]:
         place = next((i for i, old in enumerate(merged) if _joins(old, new)), None)
@@ -62,5 +61,5 @@ def _follow(before: Context | None, after: Context | None) -> Context | None:
     if before is None or after is None:
         return after or before
     roles: Sequence[str] = [role for role in after.roles if role in before.roles]
-    assert len(roles) == len(before.roles) == len(after.roles), "contexts of one editor are asked with alike"
+    assert len(roles) == len(before.roles) == len(after.roles), "contexts of one editor have equal roles"
     return Context(before.text + after.text, tuple(roles))

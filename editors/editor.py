@@ -5,6 +5,7 @@ requests, never a probe, and never writes to the model. A package adds one by an
 `instructedit.editors`; `docs/architecture.md` has an example of twenty lines.
 """
 
+import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -17,8 +18,7 @@ from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, Valid
 from torch import Tensor
 
 from .cases import EditRequest, InstructedProbes
-from .compose import merge
-from .cost import Cost
+from .compose import compose
 from .edits import Context, Edits
 from .engine.meta_model import Sketch
 from .engine.model import LanguageModel
@@ -157,14 +157,30 @@ class Editor(ABC, Generic[C]):
         found = self.context(request)
         return None if found == instruction_context(request, self.instructed_probes) else found
 
-    def cost(self, model: Sketch, requests: int = 1) -> Cost:
-        """Return what one edit of a model takes; an editor that knows better than this one step overrides it.
+    def sites(self, model: LanguageModel | Sketch) -> tuple[Site, ...]:
+        """Return the linear layers of a model that edits change; empty if they change none.
 
-        Args:
-            model: The model's shapes.
-            requests: Requests that the edit carries; passes are for each of them.
+        Raises:
+            InputError: If the model has no such block.
+            UnservedError: If the model lacks what the editor changes.
         """
-        return Cost(passes=3, head_passes=3)
+        return ()
+
+    def materials(self) -> Mapping[str, str | Path]:
+        """Return what edits depend on besides requests and configuration, by name: texts (`str`) and files (`Path`).
+
+        Examples are prompt templates and covariance statistics. Their sha256 are part of the digest of a run. They must
+        not contain probes of the cases that are tested.
+        """
+        return {}
+
+    def material_digests(self) -> dict[str, str] | None:
+        """Return the sha256 of each text and file of `materials`; None if there is none."""
+        found = {
+            name: sha256_of(own) if isinstance(own, Path) else hashlib.sha256(own.encode()).hexdigest()
+            for name, own in self.materials().items()
+        }
+        return found or None
 
     def unit(self, option: str, model: LanguageModel, requests: Sequence[EditRequest]) -> float:
         """Return the unit of an option whose range is `Scaled`, measured under this configuration.
@@ -226,16 +242,7 @@ class Editor(ABC, Generic[C]):
         Raises:
             CaseError: If the request cannot be edited.
         """
-        return merge(before, self.edit(model.edited(before), [request], seed))
-
-    def sites(self, model: LanguageModel | Sketch) -> Sequence[Site]:
-        """Return the linear layers that the editor changes; none if it changes none, or does not say.
-
-        Raises:
-            UnservedError: If the model lacks what the editor changes; all its cases fail then.
-            InputError: If an option names a block that the model does not have.
-        """
-        return ()
+        return compose(before, self.edit(model.edited(before), [request], seed))
 
     def state(self) -> dict[str, Tensor]:
         """Return trained weights and buffers by name; empty for editors that are not trained."""

@@ -1,8 +1,7 @@
-"""Inner products of edits, as far as they change weights; no change of a weight is ever made as a matrix.
+"""Inner products of edits that change weights, without forming the changes as matrices.
 
-An edit changes the weight of each map it patches by a matrix D. Written behind each other, these matrices are one
-vector of the edit, and the inner product of two edits is the sum of <D, D'>_F over the maps that both patch. For
-low-rank changes D = A B and D' = A' B' it follows from the factors alone:
+An edit changes the weight of each layer it patches by a matrix D. The inner product of two edits is the sum of
+<D, D'>_F over the layers that both patch. For low-rank changes D = A B and D' = A' B' it follows from the factors:
 
     <A B, A' B'>_F = sum((A^T A') * (B B'^T))
 """
@@ -15,19 +14,19 @@ from .errors import InputError
 from .patches import Dense, LowRank
 
 COLUMNS = 512
-"""Columns of factors that are held against all others at once: 16,000 others then take 65 MB."""
+"""Columns of factors that are multiplied with all others at once; 16,000 others then take 65 MB."""
 
 
 def gram(edits: Edits) -> Tensor:
     """Return the inner products of all pairs of edits, [edits, edits], float64 on the CPU.
 
-    Sums are taken in float64 whatever the type of the patches. An edit without patches is the zero vector.
+    Sums are taken in float64. An edit without patches is the zero vector.
 
     Args:
-        edits: Their patches have to be low-rank or dense.
+        edits: Edits with low-rank or dense patches.
 
     Raises:
-        InputError: If a patch is no change of a weight (a codebook, slots).
+        InputError: If a patch does not change a weight (a codebook, slots).
     """
     found = torch.zeros(len(edits), len(edits), dtype=torch.float64)
     for site in dict.fromkeys(patch.site for edit in edits.patches for patch in edit):
@@ -51,7 +50,7 @@ _Dense = list[tuple[int, Tensor]]
 
 
 def _of_site(edits: Edits, site: str) -> tuple[_Low, _Dense]:
-    """Return the changes of one map: owner, A and B of the low-rank ones, owner and D of the dense ones."""
+    """Return the changes of one layer: owner, A and B of the low-rank ones, owner and D of the dense ones."""
     low: _Low = []
     dense: _Dense = []
     for owner, edit in enumerate(edits.patches):
@@ -63,14 +62,14 @@ def _of_site(edits: Edits, site: str) -> tuple[_Low, _Dense]:
                     dense.append((owner, _double(patch.d)))
                 case _:
                     raise InputError(
-                        f"A {patch.kind} patch on {site} is no change of a weight; edits that are low-rank or dense "
-                        "were expected."
+                        f"A {patch.kind} patch on {site} does not change a weight; low-rank or dense edits were "
+                        "expected."
                     )
     return low, dense
 
 
 def _low_rank(low: _Low, count: int) -> Tensor:
-    """Return the products of low-rank changes of one map, [count, count]."""
+    """Return the products of low-rank changes of one layer, [count, count]."""
     found = torch.zeros(count, count, dtype=torch.float64)
     if not low:
         return found
@@ -83,7 +82,7 @@ def _low_rank(low: _Low, count: int) -> Tensor:
         products = (a[:, part].T @ a) * (b[part] @ b.T)
         by_other = torch.zeros(len(products), count, dtype=torch.float64).index_add_(1, owners, products)
         found.index_add_(0, owners[part], by_other)
-    return (found + found.T) / 2  # the two halves are the same sums in two orders
+    return (found + found.T) / 2  # both halves are the same sums in different orders
 
 
 def _double(tensor: Tensor) -> Tensor:

@@ -1,14 +1,14 @@
 """InstructEdit: one editor for many tasks, steered by an instruction (arXiv 2402.16123).
 
-MEND's hypernetwork and objective, trained on a mix of tasks, with an instruction in front of the edit's prompt:
+MEND's hypernetwork and objective, trained on a mix of tasks, with an instruction before the edit's prompt:
 
     Task: {task}
     Description: {description}
     Input: {prompt}
 
-There is no encoder for the instruction and no parameter more: it acts through x_t and delta_t alone, by what the base
-model makes of it. The published script (EasyEdit, `test_InstructEdit.py`) puts the same instruction before the
-questions of reliability, generalization and portability, not before those of locality: `instruct = "edit and queries"`.
+There are no additional parameters: the instruction acts through x_t and delta_t of the base model. The published
+script (EasyEdit, `test_InstructEdit.py`) puts the same instruction before the probes of reliability, generalization and
+portability, but not of locality: `instruct = "edit and queries"`.
 """
 
 from typing import Literal
@@ -23,12 +23,11 @@ PROBES: dict[str, InstructedProbes] = {"edit only": "none", "edit and queries": 
 
 
 class InstructEditConfig(GradientConfig):
-    """MEND's configuration, and where the instruction stands."""
+    """MEND's configuration, and which texts carry the instruction."""
 
     instruct: Literal["edit only", "edit and queries", "all"] = "edit and queries"
-    """Which texts carry the instruction besides the edit's own: no probe; all but locality, as in the published
-    script; or every probe. The probes of the training carry it too; for those of the evaluation a row may say
-    otherwise (`instructed_probes`)."""
+    """Which probes carry the instruction: none; all but locality, as in the published script; or all. It applies in
+    training too. A row can set it differently for evaluation (`instructed_probes`)."""
 
 
 class InstructEdit(GradientEditor[InstructEditConfig]):
@@ -41,7 +40,7 @@ class InstructEdit(GradientEditor[InstructEditConfig]):
     Config = InstructEditConfig
 
     def encode(self, model: Encoder, request: EditRequest) -> Row:
-        """Return instruction, prompt and target as one text; without an instruction MEND's."""
+        """Return instruction, prompt and target as one text."""
         return model.encode(instruction_prefix(request) + request.prompt, request.target, request.joint)
 
     @property

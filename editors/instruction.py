@@ -1,11 +1,11 @@
-"""The instruction as a prefix: its text, and which probes carry it.
+"""The instruction as a prefix.
 
     Task: {task}
     Description: {description}
     Input: {prompt}
 
-An instructed editor makes its edit from a text with this prefix. Which probes carry it is a matter of evaluation, and
-an option of every row of a run (`instructed_probes`), so that an editor without instructions can be evaluated alike.
+An instructed editor makes its edit from a text with this prefix. Which probes carry it is an option of every row of a
+run (`instructed_probes`), so that editors without instructions can be evaluated under the same prefix.
 """
 
 from .cases import EditRequest, InstructedProbes
@@ -20,11 +20,11 @@ ROLES: dict[InstructedProbes, tuple[str, ...]] = {
 
 
 def instruction_prefix(request: EditRequest) -> str:
-    """Return what stands before a prompt under a request's instruction; empty without one."""
+    """Return the prefix of a prompt under a request's instruction; empty without one."""
     return "" if request.instruction is None else f"{request.instruction}\nInput: "
 
 
 def instruction_context(request: EditRequest, probes: InstructedProbes) -> Context | None:
-    """Return the context of a case whose probes carry the instruction of its request; None if none of them does."""
+    """Return the context of a case whose probes carry its instruction; None if none of them does."""
     roles = ROLES[probes]
     return Context(instruction_prefix(request), roles) if roles and request.instruction is not None else None

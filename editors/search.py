@@ -1,9 +1,9 @@
 """Search spaces: the ranges within which an editor's options are tuned.
 
 An editor declares one as its class attribute `search`, a mapping from names of options to ranges; `training.lr` names
-an option of a group. A value depends on the seed, the trial and the option's name alone: a search with more trials
-begins with those of a shorter one, and an option that is added leaves the values of the others as they were. Drawn
-numbers have three significant digits, so that they read well in a TOML file and are the same on every machine.
+a nested option. A value depends only on the seed, the trial and the option's name: a longer search starts with the
+trials of a shorter one, and an additional option does not change the values of the others. Numbers have three
+significant digits, so that they are readable in a TOML file and equal on every machine.
 """
 
 import random
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Range(ABC):
-    """Values that an option may take in a search."""
+    """Values of an option in a search."""
 
     @abstractmethod
     def draw(self, rng: random.Random) -> Any:
@@ -30,12 +30,12 @@ class Range(ABC):
 
     @abstractmethod
     def __str__(self) -> str:
-        """Return the range for tables and lists."""
+        """Return the range as tables show it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice(Range):
-    """One of some values, all equally likely."""
+    """One of several values with equal probability."""
 
     values: tuple[Any, ...]
 
@@ -62,13 +62,13 @@ class Uniform(Range):
 
 @dataclass(frozen=True, slots=True)
 class LogUniform(Range):
-    """A positive number whose logarithm is uniform between those of two bounds.
+    """A positive number whose logarithm is uniform between two bounds.
 
     Attributes:
         low: Lower bound.
         high: Upper bound.
         whole: Whether the number is an integer.
-        signed: Whether half of the numbers are negative; the bounds are those of the magnitude.
+        signed: Whether half of the numbers are negative; the bounds apply to the magnitude.
     """
 
     low: float
@@ -89,7 +89,7 @@ class LogUniform(Range):
 
 @dataclass(frozen=True, slots=True)
 class Either(Range):
-    """A range or, in some of the trials, one value outside of it, e.g. `false`.
+    """A range or, with some probability, one value outside of it, e.g. `false`.
 
     Attributes:
         range: The range.
@@ -110,13 +110,13 @@ class Either(Range):
 
 @dataclass(frozen=True, slots=True)
 class Scaled(Range):
-    """A range in a unit that is measured on the model, for options whose scale differs between models by orders.
+    """A range in a unit that is measured on the model, for options whose scale depends on the model.
 
-    What is drawn is a factor; `Editor.unit` returns the unit under the trial's other options.
+    A factor is drawn; `Editor.unit` returns the unit under the other options of the trial.
 
     Attributes:
         range: Range of the factor.
-        unit: What the unit is, in words.
+        unit: Description of the unit.
     """
 
     range: Range
@@ -130,18 +130,18 @@ class Scaled(Range):
 
 
 Space = Mapping[str, Range]
-"""Ranges by the names of options; a dot stands between a group and its option."""
+"""Ranges by the names of options; nested names are separated by dots."""
 DEPTH = Uniform(0.0, 0.999)
-"""A block as a fraction of the depth, which suits any number of blocks."""
+"""A block as a fraction of the depth, for any number of blocks."""
 
 
 def drawn(space: Space, seed: int, trial: int) -> dict[str, Any]:
-    """Return the options of a trial by name; factors for ranges that are `Scaled`."""
+    """Return the options of a trial by name; factors for `Scaled` ranges."""
     return {name: own.draw(random.Random(seed_of("tune", seed, trial, name))) for name, own in space.items()}
 
 
 def replaced(options: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an editor's options with the values of some names, groups opened as needed."""
+    """Return an editor's options with new values for some names, which may be nested."""
     found = deepcopy(dict(options))
     for name, value in values.items():
         *groups, last = name.split(".")
@@ -150,7 +150,7 @@ def replaced(options: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str,
 
 
 def current(config: "EditorConfig", space: Space) -> dict[str, Any]:
-    """Return what a configuration has for the names of a space, as plain data.
+    """Return the values of a configuration for the names of a space, as plain data.
 
     Raises:
         InputError: If it has no such option.

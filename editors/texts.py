@@ -1,26 +1,27 @@
-"""The texts an edit is made from, and the loss over their tokens.
+"""The texts that an edit is made from, and the loss over their tokens.
 
-A fact has one text, its prompt and its target. An attitude edit may carry several replies: all of a record, as in
-EasyEdit's multi-task data for InstructEdit. The loss of one request is that of SERAC (arXiv 2206.06520):
+A fact has one text, its prompt and target. An attitude edit may carry several replies: all of a record, as in
+EasyEdit's multi-task data for InstructEdit. The loss of a request is that of SERAC (arXiv 2206.06520):
 
     L = - mean log p(t)  over the tokens t of the wanted replies
-        - mean log(1 - p(t) + 1e-5)  over those of replies of the opposite sentiment
+        - mean log(1 - p(t) + 1e-5)  over the tokens of replies of the opposite sentiment
 
-Both means pool the tokens of all replies. Only tokens of the replies count; EasyEdit also trains on those of the
-question, which every reply shares.
+Both means pool the tokens of all replies. Only reply tokens are scored. EasyEdit also trains on the tokens of the
+question, which all replies have in common.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import count
 
 import torch
 from torch import Tensor
 
 from .cases import EditRequest
 from .edits import Edits
+from .engine.model import LanguageModel
 from .errors import CaseError
 from .models.tokens import Row
+from .scripts import join
 
 EPSILON = 1e-5
 """Keeps log(1 - p) finite."""
@@ -48,21 +49,20 @@ class EditTexts:
 
     @property
     def tokens(self) -> tuple[int, int]:
-        """The scored tokens of the wanted and of the opposed texts."""
+        """Number of scored tokens of the wanted and of the opposed texts."""
         wanted, opposed = (sum(len(row.scored) for row in kind) for kind in (self.wanted, self.opposed))
         return wanted, opposed
 
 
 @dataclass(frozen=True, slots=True)
 class EditRows:
-    """The texts of several requests as one list, those of a request next to each other.
+    """The texts of several requests as one list, request by request.
 
     Attributes:
         rows: The texts.
         requests: For each row the index of its request, in ascending order.
         opposed: For each row whether it should become unlikely.
-        tokens: For each row the scored tokens that the mean of its kind, wanted or opposed, is taken over: those of its
-            request, or of all requests whose loss is one. A token's share in that loss is 1 / tokens.
+        tokens: For each row the number of tokens that the mean of its kind (wanted or opposed) is taken over.
     """
 
     rows: tuple[Row, ...]
@@ -71,34 +71,41 @@ class EditRows:
     tokens: tuple[int, ...]
 
     @classmethod
-    def of(cls, texts: Sequence[EditTexts | Row], pools: Sequence[tuple[int, int]] | None = None) -> "EditRows":
-        """Return the texts of requests; a bare row is the only text of its request.
+    def of(cls, texts: Sequence[EditTexts], pools: Sequence[tuple[int, int]] | None = None) -> "EditRows":
+        """Return the texts of requests.
 
         Args:
             texts: The texts of each request.
-            pools: For each request the wanted and the opposed tokens that its loss is the mean over, where it is part
-                of a loss over several requests; by default its own.
+            pools: For each request the number of wanted and of opposed tokens in its loss. Larger than its own where
+                several requests have one loss; its own by default.
         """
         rows: list[tuple[Row, int, bool, int]] = []
-        for number, found in enumerate(texts):
-            own = EditTexts((found,)) if isinstance(found, Row) else found
+        for number, own in enumerate(texts):
             tokens = own.tokens if pools is None else pools[number]
             for opposed, kind in ((False, own.wanted), (True, own.opposed)):
                 rows += [(row, number, opposed, tokens[opposed]) for row in kind]
         columns = zip(*rows, strict=True) if rows else ((), (), (), ())
         return cls(*(tuple(column) for column in columns))
 
-    def losses(self, row: int, log_p: Tensor) -> Tensor:
-        """Return the terms of one row's tokens, from their log-probabilities."""
-        return token_losses(log_p, self.opposed[row]) / self.tokens[row]
+    def loss(self, row: int, logits: Tensor) -> Tensor:
+        """Return one row's part of its request's loss, a scalar.
+
+        Args:
+            row: Index of the row.
+            logits: Logits at its scored positions, [scored, vocabulary]; [1, vocabulary] predicts every label from one
+                position.
+        """
+        labels = torch.tensor(self.rows[row].labels, device=logits.device)
+        log_p = logits.log_softmax(dim=-1).expand(len(labels), -1).gather(1, labels[:, None])
+        return token_losses(log_p, self.opposed[row]).sum() / self.tokens[row]
 
 
 def edit_texts(request: EditRequest, encode: Callable[[str], Row]) -> EditTexts:
-    """Return the texts an edit of a request is made from. A reply that does not fit the context is left out.
+    """Return the texts an edit of a request is made from. Replies that do not fit the context are left out.
 
     Args:
         request: The request.
-        encode: Returns the text of the request's prompt and an answer.
+        encode: Encodes the request's prompt with an answer.
 
     Raises:
         CaseError: If no wanted text fits the model's context.
@@ -122,24 +129,38 @@ def edit_texts(request: EditRequest, encode: Callable[[str], Row]) -> EditTexts:
     return EditTexts(wanted, fitting(request.opposed), len(refused))
 
 
-def token_losses(log_p: Tensor, opposed: bool | Tensor) -> Tensor:
-    """Return the loss of each token from its log-probability: -log p, of opposed ones -log(1 - p + 1e-5)."""
-    if opposed is False:
-        return -log_p
-    unlikely = -torch.log(1 - log_p.exp() + EPSILON)
-    return unlikely if opposed is True else torch.where(opposed, unlikely, -log_p)
+def token_losses(log_p: Tensor, opposed: bool) -> Tensor:
+    """Return the loss of each token from its log-probability: -log p, or -log(1 - p + 1e-5) for an opposed text."""
+    return -torch.log(1 - log_p.exp() + EPSILON) if opposed else -log_p
+
+
+def subject_token(model: LanguageModel, request: EditRequest) -> int:
+    """Return the index of the subject's last token in a request's text, as ROME and MEMIT need it.
+
+    The token is found by character offsets; of several occurrences in the prompt the last counts.
+
+    Raises:
+        CaseError: If the subject does not occur in the prompt.
+    """
+    place = request.prompt.rfind(request.subject)
+    if place < 0 or not request.subject:
+        raise CaseError(f"The subject '{request.subject}' does not occur in the prompt '{request.prompt}'.")
+    last = place + len(request.subject) - 1
+    text, _ = join(request.prompt, request.target, request.joint)
+    offsets = model.tokenizer(text, return_offsets_mapping=True, split_special_tokens=True)["offset_mapping"]
+    return next(index for index, (start, end) in enumerate(offsets) if start <= last < end)
 
 
 def counted(edits: Edits, texts: Sequence[EditTexts], owners: Sequence[int] | None = None) -> Edits:
-    """Return edits whose facts tell how many replies did not fit, where there are any.
+    """Add the number of replies that did not fit to the facts of edits.
 
     Args:
         edits: The edits.
         texts: The texts of each request.
-        owners: For each request the index of its edit; by default its own.
+        owners: For each request the index of its edit; one edit per request by default.
     """
     facts = [dict(own) for own in edits.facts]
-    for found, owner in zip(texts, count() if owners is None else owners, strict=owners is not None):
+    for found, owner in zip(texts, range(len(texts)) if owners is None else owners, strict=True):
         if found.left_out:
             facts[owner][LEFT_OUT] = facts[owner].get(LEFT_OUT, 0.0) + found.left_out
     return replace(edits, facts=tuple(facts))

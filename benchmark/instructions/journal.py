@@ -44,7 +44,7 @@ class Journal:
             InputError: If another process holds the lock.
             StorageError: If the folder cannot be written to.
         """
-        from instructedit.editors.hypernet.trainer import drop_saves  # imports torch
+        from instructedit.editors.hypernet.saves import drop_saves  # imports torch
 
         lock = FileLock(self.folder / ".lock", timeout=0)
         try:

@@ -259,6 +259,7 @@ def _editor_specs(resolved: ResolvedRun, trainings: Mapping[str, TrainingSpec]) 
             method=editor.name,
             version=editor.version,
             config=editor.config.model_dump(mode="json"),
+            materials=editor.material_digests(),
             training=trainings.get(row.name),
             instruction=row.instruction,
             instructed_probes=resolved.probes[row.name],

@@ -12,7 +12,7 @@ from instructedit.editors import DamagedError, Editor, InputError, LanguageModel
 from instructedit.editors.editor import EDITOR
 from instructedit.editors.files.atomic import sweep
 from instructedit.editors.files.state import parsed, read_object
-from instructedit.editors.hypernet.trainer import SAVED, drop_saves
+from instructedit.editors.hypernet.saves import SAVED, drop_saves
 
 from ..results.checkpoint import RECORD, Checkpoint
 from ..results.records import parse_record, unlike

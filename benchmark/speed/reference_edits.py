@@ -77,11 +77,8 @@ def factors(reference: ReferenceModel, row: Row, sites: Sequence[Site]) -> Facto
 
 def transformed(editor: Any, found: Factors) -> dict[str, Tensor]:
     """MEND and InstructEdit: return the change of each weight, [d_in, d_out], from the hypernetwork."""
-    changes = {}
-    for site in editor.shape.sites:
-        x, delta = editor.network(site, *found[site.name])
-        changes[site.name] = x.T @ delta
-    return changes
+    z = {site.name: editor.network.normalised(site, *found[site.name]) for site in editor.shape.sites}
+    return {name: x.T @ delta for name, (x, delta) in editor.network(z).items()}
 
 
 def gated(editor: Any, found: Factors, row: Row) -> dict[str, Tensor]:

@@ -43,7 +43,7 @@ def _batch(
             for site in editor.shape.sites:
                 editor.network.observe(site, *own[site.name])
     sums = Losses(cases=len(cases), local=len(cases))
-    c_edit, c_loc = editor.weights()
+    c_edit, c_loc = editor.loss_weights()
     for number, case in enumerate(cases):
         changes = (
             gated(editor, found[number], rows[number]) if editor.name == "ke" else transformed(editor, found[number])

@@ -9,6 +9,7 @@ import torch
 
 from instructedit.editors import EditCase, LanguageModel, TrainedEditor, TrainingSet, seed_of
 from instructedit.editors.hypernet.objective import Losses
+from instructedit.editors.hypernet.trainer import step_losses
 
 from . import reference_training
 from .reference import ReferenceModel
@@ -28,7 +29,7 @@ class Learner:
         self.editor: Any = copy.deepcopy(editor)
         self.losses, self.cases = losses, cases
         self.training = TrainingSet(tuple(cases), (), {"speed": 1.0})
-        self.optimiser = torch.optim.Adam(self.editor.groups(), lr=editor.config.training.lr, fused=True)
+        self.optimiser = torch.optim.Adam(self.editor.parameter_groups(), fused=True)
         self.number = 0
 
     def step(self) -> tuple[Losses, float]:
@@ -41,7 +42,7 @@ class Learner:
         seeds = [seed_of(0, "step", self.number, slot) for slot in range(count)]
         sums = self.losses(self.editor, chosen, self.training, seeds)
         norm = float(torch.nn.utils.clip_grad_norm_(network.parameters(), config.clip))
-        self.editor.settle(sums)
+        self.editor.before_step(sums)
         self.optimiser.step()
         self.number += 1
         return sums, norm
@@ -49,7 +50,7 @@ class Learner:
 
 def engine_learner(editor: TrainedEditor[Any], cases: Sequence[EditCase], model: LanguageModel) -> Learner:
     """Return an editor that is trained by the engine."""
-    return Learner(editor, cases, lambda own, *arguments: own.step_losses(model, *arguments))
+    return Learner(editor, cases, lambda own, *arguments: step_losses(own, model, *arguments))
 
 
 def reference_learner(editor: TrainedEditor[Any], cases: Sequence[EditCase], reference: ReferenceModel) -> Learner:

@@ -1,13 +1,13 @@
 """MEND's network: from the factors of a gradient to the factors of an edit (arXiv 2110.11309, sections 3.1 and 3.2).
 
-At an edited map the gradient of the edit's loss is G = sum_t x_t (outer) delta_t, with the map's input x_t [d_in] and
-the gradient of its output delta_t [d_out] at every token t. The network g works on one token at a time:
+At an edited layer the gradient of the edit's loss is G = sum_t x_t (outer) delta_t, with the layer's input x_t [d_in]
+and the gradient of its output delta_t [d_out] at every token t. The network g works on one token at a time:
 
     z_t = [(x_t - mu_x) / sd_x ; (delta_t - mu_delta) / sd_delta]
     [x~_t ; delta~_t] = g(z_t)
     W' = W + alpha * sum_t x~_t (outer) delta~_t
 
-Maps of one shape share g; each has a scale and a shift of its own in every layer and a learned step alpha.
+Layers of one shape share g. Each has its own scale and shift in every layer of g, and its own learned step alpha.
 """
 
 from collections.abc import Sequence
@@ -16,15 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from ..models.structure import Site
-from .residual import LowRankResidual, Modes
 
 EPSILON = 1e-7
 
 
 class Moments(nn.Module):
-    """Running mean and standard deviation of each dimension (Welford), joined batch by batch (Chan et al. 1983).
+    """Running mean and standard deviation of each dimension (Welford), merged batch by batch (Chan et al. 1983).
 
-    Kept in double precision: after a hundred thousand tokens the sum of squares has outgrown single precision.
+    In double precision, because the sum of squares of a hundred thousand tokens exceeds single precision.
     """
 
     count: Tensor
@@ -39,7 +38,7 @@ class Moments(nn.Module):
 
     @torch.no_grad()
     def update(self, values: Tensor) -> None:
-        """Take in values [tokens, width]; a token with a number that is not finite would spoil them for good."""
+        """Add values [tokens, width]; tokens with numbers that are not finite are ignored."""
         values = values[values.isfinite().all(dim=1)].double()
         if not len(values):
             return
@@ -51,25 +50,42 @@ class Moments(nn.Module):
         self.mean += gap * (len(values) / total)
         self.count.copy_(total)
 
-    def normalise_(self, values: Tensor) -> None:
-        """Make (values - mean) / (standard deviation + 1e-7) of values [tokens, width], in place."""
+    def normalised(self, values: Tensor) -> Tensor:
+        """Return (values - mean) / (standard deviation + 1e-7) of values [tokens, width]."""
         assert self.count >= 2, "statistics of fewer than two tokens"
         deviation = (self.squares / (self.count - 1)).sqrt()
-        values.sub_(self.mean.to(values.dtype)).div_((deviation + EPSILON).to(values.dtype))
+        return (values - self.mean.to(values.dtype)) / (deviation + EPSILON).to(values.dtype)
+
+
+class LowRankResidual(nn.Module):
+    """h + max(0, s_m * (U V h + b) + t_m): the identity at the start, because U, b and t are zero.
+
+    Args:
+        width: Width of h.
+        rank: Rank of U V, at most `width`.
+        modes: Number of edited layers, each with its own scale s_m and shift t_m.
+        generator: Draws V from N(0, 1).
+    """
+
+    def __init__(self, width: int, rank: int, modes: int, generator: torch.Generator | None) -> None:
+        super().__init__()
+        rank = min(rank, width)
+        self.u = nn.Parameter(torch.zeros(width, rank))
+        self.v = nn.Parameter(_normal(rank, width, generator))
+        self.bias = nn.Parameter(torch.zeros(width))
+        self.scale = nn.Parameter(torch.ones(modes, width))
+        self.shift = nn.Parameter(torch.zeros(modes, width))
+
+    def forward(self, h: Tensor, counts: Sequence[int]) -> Tensor:
+        """Map h [tokens, width], the tokens of each mode in turn; `counts` has their numbers."""
+        inner = (h @ self.v.T @ self.u.T + self.bias).split(list(counts))
+        # the gradient of clamp at exactly zero is one, without which the layer could not leave the identity
+        moved = [(s * part + t).clamp(min=0) for part, s, t in zip(inner, self.scale, self.shift, strict=True)]
+        return h + torch.cat(moved)
 
 
 class FactorNetwork(nn.Module):
-    """The network g of all maps of one shape.
-
-    Args:
-        d_in: Width of x.
-        d_out: Width of delta.
-        modes: Maps of this shape.
-        rank: Rank of each layer.
-        layers: Number of layers.
-        normalise: Whether z is normalised; without it a new network gives back x and delta as they are.
-        generator: Draws the weights.
-    """
+    """The network g of `modes` edited layers of one shape; see `Hypernetwork` for the other arguments."""
 
     def __init__(
         self,
@@ -83,42 +99,38 @@ class FactorNetwork(nn.Module):
         generator: torch.Generator | None,
     ) -> None:
         super().__init__()
-        self.d_in = d_in
         self.normalise = normalise
         self.x_moments = Moments(d_in)
         self.delta_moments = Moments(d_out)
         self.layers = nn.ModuleList(LowRankResidual(d_in + d_out, rank, modes, generator) for _ in range(layers))
 
     def observe(self, x: Tensor, delta: Tensor) -> None:
-        """Take tokens into the statistics, x [tokens, d_in] and delta [tokens, d_out]."""
+        """Update the statistics with tokens x [tokens, d_in] and delta [tokens, d_out]."""
         self.x_moments.update(x)
         self.delta_moments.update(delta)
 
     def normalised(self, x: Tensor, delta: Tensor) -> Tensor:
-        """Return z, [tokens, d_in + d_out], by the statistics of the moment."""
-        z = torch.cat([x, delta], dim=-1)
-        if not self.normalise:
-            return z
-        self.x_moments.normalise_(z[:, : self.d_in])
-        self.delta_moments.normalise_(z[:, self.d_in :])
-        return z
+        """Return z, [tokens, d_in + d_out], under the current statistics."""
+        if self.normalise:
+            x, delta = self.x_moments.normalised(x), self.delta_moments.normalised(delta)
+        return torch.cat([x, delta], dim=-1)
 
-    def forward(self, z: Tensor, modes: Modes) -> Tensor:
-        """Return x~ and delta~ behind one another, [tokens, d_in + d_out]."""
+    def forward(self, z: Tensor, counts: Sequence[int]) -> Tensor:
+        """Return [x~ ; delta~], [tokens, d_in + d_out]; `counts` has the tokens of each edited layer."""
         for layer in self.layers:
-            z = layer(z, modes)
+            z = layer(z, counts)
         return z
 
 
 class Hypernetwork(nn.Module):
-    """One `FactorNetwork` for each shape among the edited maps, and a learned step alpha for each map.
+    """One `FactorNetwork` for each shape among the edited layers, and a learned step alpha for each layer.
 
     Args:
-        sites: The edited maps.
-        rank: Rank of each layer; at most the width d_in + d_out is used.
-        layers: Layers of each network.
-        normalise: Whether factors are normalised by running statistics.
-        edit_lr: First value of every alpha.
+        sites: The edited layers.
+        rank: Rank of each layer of the networks; at most the width d_in + d_out is used.
+        layers: Number of layers of each network.
+        normalise: Whether factors are normalised by running statistics; without it a new network changes nothing.
+        edit_lr: Initial value of every alpha.
         generator: Draws the weights.
     """
 
@@ -133,59 +145,55 @@ class Hypernetwork(nn.Module):
         generator: torch.Generator | None,
     ) -> None:
         super().__init__()
-        shapes: dict[tuple[int, int], int] = {}
-        self.place: dict[str, tuple[str, int]] = {}
+        self.sites = list(sites)
+        self.groups: dict[str, list[Site]] = {}
         for site in sites:
-            mode = shapes.get((site.d_in, site.d_out), 0)
-            shapes[site.d_in, site.d_out] = mode + 1
-            self.place[site.name] = (f"{site.d_in}x{site.d_out}", mode)
-        self.networks = nn.ModuleDict(
-            {
-                f"{d_in}x{d_out}": FactorNetwork(
-                    d_in, d_out, modes, rank=rank, layers=layers, normalise=normalise, generator=generator
-                )
-                for (d_in, d_out), modes in shapes.items()
-            }
-        )
+            self.groups.setdefault(_shape(site), []).append(site)
+        self.networks = nn.ModuleDict()
+        for key, own in self.groups.items():
+            shape = own[0].d_in, own[0].d_out, len(own)
+            self.networks[key] = FactorNetwork(
+                *shape, rank=rank, layers=layers, normalise=normalise, generator=generator
+            )
         self.edit_lr = nn.Parameter(torch.full((len(sites),), edit_lr))
-        self.order = {site.name: number for number, site in enumerate(sites)}
 
     def observe(self, site: Site, x: Tensor, delta: Tensor) -> None:
-        """Take tokens of one map into its shape's statistics."""
+        """Update the statistics of a layer's shape with tokens of the layer."""
         self._network(site).observe(x, delta)
 
     def normalised(self, site: Site, x: Tensor, delta: Tensor) -> Tensor:
-        """Return z of tokens of one map, [tokens, d_in + d_out], by the statistics of the moment."""
+        """Return z of tokens of one layer, [tokens, d_in + d_out], under the current statistics."""
         return self._network(site).normalised(x, delta)
 
-    def transform(self, z: dict[Site, list[Tensor]]) -> dict[str, tuple[Tensor, Tensor]]:
-        """Return the edit of each map as factors: x~ [tokens, d_in] and alpha * delta~ [tokens, d_out].
+    def forward(self, z: dict[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return the edit of each layer as factors: x~ [tokens, d_in] and alpha * delta~ [tokens, d_out].
 
-        While gradients are taken, maps of one shape pass through their network together: its gradient is then as large
-        as the network once, and not once for each map. Otherwise one after another, in less memory.
+        Layers of one shape pass through their network together, so that its gradient is accumulated once.
 
         Args:
-            z: Normalised factors of each map, in parts; they are taken out, so that they do not stand there twice.
+            z: Normalised factors by the layer's name; they are removed, which bounds the memory.
         """
+        alphas = {site.name: alpha for site, alpha in zip(self.sites, self.edit_lr, strict=True)}
         found: dict[str, tuple[Tensor, Tensor]] = {}
-        for key, network in self.networks.items():
-            sites = [site for site in z if self.place[site.name][0] == key]
-            if not sites:
-                continue
-            for some in [sites] if torch.is_grad_enabled() else [[site] for site in sites]:
-                modes = [(self.place[site.name][1], sum(map(len, z[site]))) for site in some]
-                parts = [part for site in some for part in z.pop(site)]
-                out = network(parts[0] if len(parts) == 1 else torch.cat(parts), modes)
-                for site, part in zip(some, out.split([tokens for _, tokens in modes]), strict=True):
-                    x, delta = part.split([site.d_in, site.d_out], dim=-1)
-                    found[site.name] = x, self.edit_lr[self.order[site.name]] * delta
+        for key, sites in self.groups.items():
+            parts = [z.pop(site.name) for site in sites]
+            counts = [len(part) for part in parts]
+            for site, part in zip(sites, self.networks[key](torch.cat(parts), counts).split(counts), strict=True):
+                x, delta = part.split([site.d_in, site.d_out], dim=-1)
+                found[site.name] = x, alphas[site.name] * delta
         return found
 
-    def forward(self, site: Site, x: Tensor, delta: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the edit of one map; see `transform`."""
-        return self.transform({site: [self.normalised(site, x, delta)]})[site.name]
-
     def _network(self, site: Site) -> FactorNetwork:
-        network = self.networks[self.place[site.name][0]]
+        network = self.networks[_shape(site)]
         assert isinstance(network, FactorNetwork)
         return network
+
+
+def _shape(site: Site) -> str:
+    return f"{site.d_in}x{site.d_out}"
+
+
+def _normal(rows: int, columns: int, generator: torch.Generator | None) -> Tensor:
+    if torch.get_default_device().type == "meta":  # only counted, and the generator is one of the CPU
+        return torch.empty(rows, columns)
+    return torch.randn(rows, columns, generator=generator)

@@ -1,14 +1,15 @@
-"""The outer loss of a meta-learnt edit: what must follow from it, and what must not (arXiv 2110.11309, section 3.2).
+"""The outer loss of a meta-learned edit (arXiv 2110.11309, section 3.2).
 
     L = c_edit * L_e + c_loc * L_loc
-    L_e   = - mean log p'(y | x')             the target behind an equivalent prompt, over its tokens
+    L_e   = - mean log p'(y | x')             over the tokens of the target after an equivalent prompt
     L_loc = KL(p || p')                       on locality text, mean over the positions that predict answer tokens
 
-p is the unedited model, p' the edited one. For attitudes L_e is SERAC's (arXiv 2206.06520): the mean of -log p' over
-the tokens of replies with the wanted sentiment plus the mean of -log(1 - p') over those with the opposite one.
+p is the unedited model, p' the edited one. For attitudes L_e is that of SERAC (arXiv 2206.06520): the mean of -log p'
+over the tokens of replies with the wanted sentiment plus the mean of -log(1 - p') over those with the opposite one.
 """
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
@@ -17,12 +18,14 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ..cases import EditCase, EditRequest
+from ..cases import EditCase, EditRequest, Role
 from ..editor import EditorConfig
 from ..edits import Context, Edits
+from ..engine.engine import BasePass
 from ..engine.model import LanguageModel
 from ..engine.packed_batch import by_row
 from ..errors import CaseError
+from ..models.structure import Cut
 from ..models.tokens import Encoder, Row
 from ..scripts import Joint
 from ..texts import token_losses
@@ -32,25 +35,26 @@ Count = Annotated[int, Field(ge=1)] | Literal["all"]
 
 
 class ObjectiveConfig(EditorConfig):
-    """Weights of the outer loss and what it is taken over; the defaults are the original MEND's."""
+    """Weights of the outer loss and the texts it is taken over; the defaults are those of the original MEND."""
 
     c_edit: float = Field(default=0.1, ge=0)
-    """Weight of the edit loss. 0.1 or 1.0 outweighs most differences between editors: a table should say which."""
+    """Weight of the edit loss. The choice between 0.1 and 1.0 outweighs most differences between editors, so a table
+    should name it."""
     c_loc: float = Field(default=1.0, ge=0)
     """Weight of the locality loss."""
     edit_prompt: Literal["equivalent", "same", "both"] = "equivalent"
     """`equivalent`: a rephrase of the prompt where the record has one. `same`: the edit's own prompt, as in the
-    released code of InstructEdit, which leaves generalization untrained. `both`: one of each, pooled."""
+    released code of InstructEdit, which does not train generalization. `both`: one of each, pooled."""
     locality_rows: Count = 4
-    """Maximum number of locality texts of a case in one step, drawn anew each time; `all` sets no limit."""
+    """Maximum number of locality texts of a case in one step, drawn for each step; `all` sets no limit."""
     kl_positions: Literal["predicting", "released"] = "predicting"
-    """`released`: at the answer's tokens instead of the positions that predict them, one too late, as in the released
+    """`released`: at the answer's tokens instead of the positions that predict them, off by one, as in the released
     code of InstructEdit."""
     replies: Count = 1
     """Maximum number of replies of each sentiment of a case in one step; `all` sets no limit."""
     unlikelihood: bool = True
-    """Whether replies of the opposite sentiment are made unlikely, token by token, as in SERAC. What both sentiments
-    say alike is made unlikely with them."""
+    """Whether replies of the opposite sentiment are made unlikely, token by token, as in SERAC. This includes tokens
+    that replies of both sentiments share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +65,9 @@ class Outer:
         row: The text.
         owner: Index of the case it belongs to.
         kind: Which term it belongs to.
-        scale: Share of one of its tokens in the mean of its case's term.
-        bare: For locality text behind an edit's instruction the same text without it: what the unedited model is asked,
-            as in the score; None for `row` itself.
+        scale: Weight of one of its tokens in the mean of its case's term.
+        bare: For locality text with an instruction, the same text without it, which the unedited model is evaluated on,
+            as in scoring; None for `row` itself.
     """
 
     row: Row
@@ -78,12 +82,12 @@ class Losses:
     """Sums over cases; `mean` divides by their number.
 
     Attributes:
-        cases: Cases summed.
-        local: Those of them that have locality text.
+        cases: Number of cases.
+        local: Number of cases with locality text.
         edit: L_e.
         locality: L_loc in nats.
-        exact: Share of the target texts of which every token is the most likely one.
-        agreement: Share of locality positions where both models have the same most likely token.
+        exact: Fraction of target texts whose tokens are all the most likely ones.
+        agreement: Fraction of locality positions where both models have the same most likely token.
     """
 
     cases: int = 0
@@ -115,59 +119,84 @@ def outer_rows(
     config: ObjectiveConfig,
     rng: random.Random,
 ) -> list[Outer]:
-    """Draw the texts that judge one training edit.
+    """Draw the texts of the outer loss of one training edit.
 
     Args:
         model: Encodes the texts; those that do not fit its context are left out.
         case: The training case, whose probes the texts come from.
-        request: Its request, as the editor was given it.
+        request: Its request, as the editor received it.
         owner: Index of the case.
-        context: What the edited model is asked with.
+        context: Prefix of the edited model's prompts.
         config: The objective.
-        rng: Draws which rephrase, locality texts and replies are used.
+        rng: Draws rephrase, locality texts and replies.
 
     Raises:
-        CaseError: If the target does not fit the context behind any prompt, or no reply does.
+        CaseError: If the target does not fit the context after any prompt, or no reply does.
     """
-    judged = next((probe for probe in case.probes if probe.opposed), None)
-    prompts = [probe.prompt for probe in case.probes if probe.role == "generalization"]
-    same = config.edit_prompt == "same" or not prompts
-    # an edit by a descriptor is judged by replies to a question, which the descriptor's own target does not answer
-    described = judged is not None and judged.prompt != request.prompt
-    own_prompt = judged.prompt if judged is not None else request.prompt
-    prompt = own_prompt if same else rng.choice(list(dict.fromkeys(prompts)))
-    front = context.front("reliability" if same else "generalization") if context else ""
-    wanted = [] if described else [model.encode(front + prompt, request.target, request.joint)]
-    if config.edit_prompt == "both" and not same and not described:
-        own = context.front("reliability") if context else ""
-        wanted.append(model.encode(own + request.prompt, request.target, request.joint))
-    opposed: list[Row] = []
-    if judged is not None:
-        others = [reply for reply in judged.answers if reply != request.target]  # the target is a text of its own
-        wanted += _some(model, front + prompt, others, judged.joint, config.replies, rng)
-        if config.unlikelihood:
-            opposed = _some(model, front + prompt, judged.opposed, judged.joint, config.replies, rng)
+    wanted, opposed = _edit_rows(model, case, request, context, config, rng)
     if not wanted:
         raise CaseError("No reply of the wanted sentiment fits the model's context.")
-    local = [probe for probe in case.probes if probe.role == "locality"]
-    local_front = context.front("locality") if context else ""
-    texts: list[tuple[Row, Row | None]] = []
-    for probe in rng.sample(local, _at_most(config.locality_rows, len(local))):
-        told = _some(model, local_front + probe.prompt, probe.answers[:1], probe.joint, 1, rng)
-        if not local_front:
-            texts += [(row, None) for row in told]
-            continue
-        bare = _some(model, probe.prompt, probe.answers[:1], probe.joint, 1, rng)
-        texts += [pair for pair in zip(told, bare, strict=False) if len(pair[0].scored) == len(pair[1].scored)]
-    if config.kl_positions == "released":
-        texts = [(_one_late(row), bare and _one_late(bare)) for row, bare in texts]
+    local = _locality_rows(model, case, context, config, rng)
     found: list[Outer] = []
     kinds: list[tuple[Kind, list[Row]]] = [("edit", wanted), ("opposed", opposed)]
     for kind, rows in kinds:
         tokens = sum(len(row.scored) for row in rows)
         found += [Outer(row, owner, kind, 1 / tokens) for row in rows]
-    tokens = sum(len(row.scored) for row, _ in texts)
-    return found + [Outer(row, owner, "locality", 1 / tokens, bare) for row, bare in texts]
+    tokens = sum(len(row.scored) for row, _ in local)
+    return found + [Outer(row, owner, "locality", 1 / tokens, bare) for row, bare in local]
+
+
+def _edit_rows(
+    model: Encoder,
+    case: EditCase,
+    request: EditRequest,
+    context: Context | None,
+    config: ObjectiveConfig,
+    rng: random.Random,
+) -> tuple[list[Row], list[Row]]:
+    """Return the texts that should become likely, and those that should become unlikely."""
+    judged = next((probe for probe in case.probes if probe.opposed), None)
+    rephrases = [probe.prompt for probe in case.probes if probe.role == "generalization"]
+    same = config.edit_prompt == "same" or not rephrases
+    # the target of an edit by a descriptor does not answer the question that its replies answer
+    described = judged is not None and judged.prompt != request.prompt
+    own_prompt = judged.prompt if judged is not None else request.prompt
+    prompt = own_prompt if same else rng.choice(list(dict.fromkeys(rephrases)))
+    prompt = _prefixed(prompt, context, "reliability" if same else "generalization")
+    wanted = [] if described else [model.encode(prompt, request.target, request.joint)]
+    if config.edit_prompt == "both" and not same and not described:
+        own = _prefixed(request.prompt, context, "reliability")
+        wanted.append(model.encode(own, request.target, request.joint))
+    opposed: list[Row] = []
+    if judged is not None:
+        others = [reply for reply in judged.answers if reply != request.target]
+        wanted += _some(model, prompt, others, judged.joint, config.replies, rng)
+        if config.unlikelihood:
+            opposed = _some(model, prompt, judged.opposed, judged.joint, config.replies, rng)
+    return wanted, opposed
+
+
+def _locality_rows(
+    model: Encoder, case: EditCase, context: Context | None, config: ObjectiveConfig, rng: random.Random
+) -> list[tuple[Row, Row | None]]:
+    """Return the locality texts and, where they have a prefix, the same texts without it."""
+    local = [probe for probe in case.probes if probe.role == "locality"]
+    found: list[tuple[Row, Row | None]] = []
+    for probe in rng.sample(local, _at_most(config.locality_rows, len(local))):
+        prompt = _prefixed(probe.prompt, context, "locality")
+        rows = _some(model, prompt, probe.answers[:1], probe.joint, 1, rng)
+        if prompt == probe.prompt:
+            found += [(row, None) for row in rows]
+            continue
+        bare = _some(model, probe.prompt, probe.answers[:1], probe.joint, 1, rng)
+        found += [pair for pair in zip(rows, bare, strict=False) if len(pair[0].scored) == len(pair[1].scored)]
+    if config.kl_positions == "released":
+        found = [(_one_late(row), bare and _one_late(bare)) for row, bare in found]
+    return found
+
+
+def _prefixed(prompt: str, context: Context | None, role: Role) -> str:
+    return prompt if context is None else context.front(role) + prompt
 
 
 def _one_late(row: Row) -> Row:
@@ -202,15 +231,15 @@ def outer_loss(
 ) -> Losses:
     """Return the outer loss of some edits and, if `share` is not zero, add `share` times its gradient.
 
-    The gradient reaches everything that the patches' tensors were computed from. It is taken bin by bin down to those
-    tensors and from there in one go, so that memory does not grow with the number of texts.
+    The gradient reaches everything that the patches' tensors were computed from. It is accumulated at those tensors
+    pass by pass and propagated from there once, so that memory does not grow with the number of texts.
 
-    Each text is weighed within its case, and each case alike, however many cases an edit carries.
+    Each text is weighted within its case, and all cases equally, however many an edit carries.
 
     Args:
         model: The model.
         edits: The edits.
-        outers: The texts, those of one case next to each other.
+        outers: The texts, case by case.
         c_edit: Weight of L_e.
         c_loc: Weight of L_loc.
         share: Weight of each case in the step's gradient.
@@ -220,51 +249,63 @@ def outer_loss(
         Sums over the cases.
     """
     edit_of = [number for number, size in enumerate(groups or [1] * len(edits)) for _ in range(size)]
-    rows = [outer.row for outer in outers]
     cut = edits.cut
     assert cut is not None, "an edit without patches has no gradient"
-    base, stream = model.base(rows, [cut])
-    reference = {i: logits.to(model.edit_dtype).log_softmax(-1) for i, logits in stream if outers[i].kind == "locality"}
-    bare = [(index, outer.bare) for index, outer in enumerate(outers) if outer.bare is not None]
-    with torch.no_grad():
-        for number, logits in model.forward([row for _, row in bare]):
-            reference[bare[number][0]] = logits.to(model.edit_dtype).log_softmax(-1)
+    base, reference = _unedited(model, outers, cut)
     leaves, tensors = _leaves(edits, share != 0)
-    local = {outer.owner for outer in outers if outer.kind == "locality"}
-    losses = Losses(cases=len(edit_of), local=len(local))
-    texts = [max(1, sum(o.owner == number and o.kind == "edit" for o in outers)) for number in range(len(edit_of))]
+    losses = Losses(len(edit_of), len({outer.owner for outer in outers if outer.kind == "locality"}))
+    texts = Counter(outer.owner for outer in outers if outer.kind == "edit")
     with torch.set_grad_enabled(share != 0):
-        for layout, read in model.replay_passes(base, leaves, [edit_of[o.owner] for o in outers]):
+        for batch, read in model.replay_passes(base, leaves, [edit_of[o.owner] for o in outers]):
             terms: list[Tensor] = []
-            for index, logits in by_row(layout, read):
+            for index, logits in by_row(batch, read):
                 outer = outers[index]
                 log_p = logits.to(model.edit_dtype).log_softmax(-1)
                 if outer.kind == "locality":
-                    old = reference[index]
-                    term = outer.scale * (old.exp() * (old - log_p)).sum()
-                    losses.locality += float(term.detach())
-                    losses.agreement += outer.scale * int((old.argmax(-1) == log_p.argmax(-1)).sum())
-                    terms.append(c_loc * term)
-                    continue
-                labels = torch.tensor(outer.row.labels, device=log_p.device)
-                own = log_p.gather(1, labels[:, None])[:, 0]
-                if outer.kind == "edit":
-                    losses.exact += float((log_p.argmax(-1) == labels).all()) / texts[outer.owner]
-                term = outer.scale * token_losses(own, outer.kind == "opposed").sum()
-                losses.edit += float(term.detach())
-                terms.append(c_edit * term)
+                    terms.append(c_loc * _locality_term(outer, log_p, reference[index], losses))
+                else:
+                    terms.append(c_edit * _edit_term(outer, log_p, losses, texts[outer.owner]))
             total = torch.stack(terms).sum()
             if share != 0 and total.requires_grad:
                 (share * total).backward()
-    # an expert that no token of a probe goes to has no gradient
-    moved = [(made, leaf.grad) for made, leaf in tensors if leaf.grad is not None]
-    if share != 0 and moved:
-        torch.autograd.backward([made for made, _ in moved], [gradient for _, gradient in moved])
+    # experts that no token is routed to have no gradient
+    reached = [(made, leaf.grad) for made, leaf in tensors if leaf.grad is not None]
+    if reached:
+        torch.autograd.backward([made for made, _ in reached], [gradient for _, gradient in reached])
     return losses
 
 
+def _unedited(model: LanguageModel, outers: Sequence[Outer], cut: Cut) -> tuple[BasePass, dict[int, Tensor]]:
+    """Return a base pass of the texts, and the unedited model's log-probabilities on the locality texts."""
+    base, stream = model.base([outer.row for outer in outers], [cut])
+    found = {i: logits.to(model.edit_dtype).log_softmax(-1) for i, logits in stream if outers[i].kind == "locality"}
+    bare = {index: outer.bare for index, outer in enumerate(outers) if outer.bare is not None}
+    with torch.no_grad():
+        for index, (_, logits) in zip(bare, model.forward(list(bare.values())), strict=True):
+            found[index] = logits.to(model.edit_dtype).log_softmax(-1)
+    return base, found
+
+
+def _locality_term(outer: Outer, log_p: Tensor, reference: Tensor, losses: Losses) -> Tensor:
+    """Return the KL divergence of a locality text, and add it to the losses."""
+    term = outer.scale * (reference.exp() * (reference - log_p)).sum()
+    losses.locality += float(term.detach())
+    losses.agreement += outer.scale * int((reference.argmax(-1) == log_p.argmax(-1)).sum())
+    return term
+
+
+def _edit_term(outer: Outer, log_p: Tensor, losses: Losses, texts: int) -> Tensor:
+    """Return the loss of one of an edit's texts, and add it to the losses."""
+    labels = torch.tensor(outer.row.labels, device=log_p.device)
+    if outer.kind == "edit":
+        losses.exact += float((log_p.argmax(-1) == labels).all()) / texts
+    term = outer.scale * token_losses(log_p.gather(1, labels[:, None]), outer.kind == "opposed").sum()
+    losses.edit += float(term.detach())
+    return term
+
+
 def _leaves(edits: Edits, gradients: bool) -> tuple[Edits, list[tuple[Tensor, Tensor]]]:
-    """Return the edits with tensors cut off from what they were computed from, and the pairs of both."""
+    """Return the edits with detached tensors, and the pairs of original and detached tensors."""
     pairs: list[tuple[Tensor, Tensor]] = []
     patches = []
     for edit in edits.patches:
@@ -277,5 +318,4 @@ def _leaves(edits: Edits, gradients: bool) -> tuple[Edits, list[tuple[Tensor, Te
                     pairs.append((tensor, cut[name]))
             own.append(replace(patch, **cut))  # type: ignore[arg-type]
         patches.append(tuple(own))
-    used = Edits(tuple(patches), edits.facts)
-    return used, pairs
+    return Edits(tuple(patches), edits.facts), pairs

@@ -1,4 +1,4 @@
-"""What an editor is trained with: the loop's configuration, the cases, and the order in which they are drawn."""
+"""Configuration of the training loop, its cases, and the order in which they are drawn."""
 
 import hashlib
 import json
@@ -17,49 +17,48 @@ from ..seeds import seed_of
 
 
 class TrainingConfig(EditorConfig):
-    """How a network is trained; the defaults are those of MEND's original code for large models."""
+    """Configuration of the training loop; the defaults are those of MEND's original code for large models."""
 
     steps: int = Field(default=100_000, ge=1)
-    """Most steps of the optimiser."""
+    """Maximum number of optimiser steps."""
     together: int = Field(default=1, ge=1)
-    """Requests of one training edit. Above 1 each training edit is a joint edit of that many requests, judged by the
-    probes of all their cases. Train with the number that is tested (MEND's `data.n_edits`): a network trained for one
-    request does not keep its locality when several are edited in together."""
+    """Requests of one training edit. Above 1 each training edit is a joint edit of that many requests, evaluated on the
+    probes of all their cases. Use the number that is tested (MEND's `data.n_edits`): a network trained for one request
+    loses its locality in joint edits."""
     batch: int = Field(default=1, ge=1)
-    """Edits that share one pass."""
+    """Edits in one pass."""
     accumulate: int = Field(default=10, ge=1)
-    """Passes of one step; a step averages over batch x accumulate edits, joint edits if `together` is above 1."""
+    """Passes of one step; a step averages over batch x accumulate edits (joint edits if `together` is above 1)."""
     lr: float = Field(default=1e-6, gt=0)
-    """Rate of Adam."""
+    """Learning rate of Adam."""
     decay: Literal["none", "linear"] = "none"
-    """`linear`: rates fall in a straight line to zero at the last step, which takes the noise of small batches out."""
+    """`linear`: learning rates decrease linearly to zero at the last step, which reduces the noise of small batches."""
     clip: float = Field(default=100.0, gt=0)
-    """Largest norm of the gradient; a longer one is scaled down to it."""
+    """Maximum norm of the gradient."""
     warmup: int = Field(default=0, ge=0)
-    """Passes that only fill the running statistics, before the first step."""
+    """Passes before the first step that only update the running statistics."""
     validate_every: int = Field(default=5_000, ge=1)
     """Steps between validations."""
     validation_cases: int = Field(default=500, ge=1)
-    """Most validation cases that are used, chosen by the sha256 of their ids, equally many of each task. They are
-    edited in by `together`, as in training; the last joint edit may be smaller, so that every case counts."""
+    """Maximum number of validation cases, chosen by the sha256 of their ids, equally many of each task. They are edited
+    `together` as in training; the last joint edit may be smaller, so that every case counts."""
     patience: int = Field(default=20_000, ge=1)
-    """Steps without a lower validation loss after which training stops."""
+    """Steps without a lower validation loss after which training stops early."""
     keep: Literal["best", "last"] = "best"
-    """Which weights are the result: those of the lowest validation loss or, as in the code of EasyEdit, the last."""
+    """Resulting weights: those with the lowest validation loss or, as in the code of EasyEdit, the last."""
     save_every: int = Field(default=1_000, ge=1)
-    """Steps between saves, besides one at each validation."""
+    """Steps between saves; each validation saves too."""
 
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """What an editor learns from.
+    """The cases that an editor is trained on.
 
     Attributes:
         train: Cases to train on.
         validation: Cases to validate on; none of them is trained on.
-        weights: For each task how often it is drawn, in any unit.
-        instruct: From a request and a seed, the request with one of the instructions for training; None leaves requests
-            as they are.
+        weights: Relative frequency of each task.
+        instruct: Adds one of the training instructions to a request, by a seed; None leaves requests unchanged.
     """
 
     train: tuple[EditCase, ...]
@@ -81,12 +80,12 @@ class TrainingSet:
 
 
 class TaskSampler:
-    """Draws cases task by task in proportion to weights, each task in an order shuffled anew in every round.
+    """Draws cases of tasks in proportion to weights; the cases of a task are reshuffled after each epoch.
 
-    The task that is furthest behind its share is next, so shares are exact at all times and not only on average.
+    The next task is the one with the largest deficit, so that frequencies are exact at all times.
 
     Attributes:
-        drawn: Cases drawn of each task so far, which is all of its state.
+        drawn: Number of cases drawn of each task, which is the whole state.
     """
 
     def __init__(self, cases: Sequence[EditCase], weights: Mapping[str, float], seed: int) -> None:

@@ -170,7 +170,7 @@ def test_an_activation_without_a_name_is_that_of_the_configuration_or_asked_for(
     edits = CaliNet(CaliNetConfig(steps=1)).edit(model, REQUESTS[:1])
     assert (edits.patches[0][0].activation, edits.facts[0]["activation_by_name"]) == ("gelu_new", 1)
     monkeypatch.setattr("instructedit.baselines.calinet.activation_name", lambda _: None)
-    with pytest.raises(InputError, match=r"no activation that transformers has a name for; give CaliNet's option"):
+    with pytest.raises(InputError, match="has no name in transformers; set CaliNet's option 'activation'"):
         CaliNet().edit(model, REQUESTS)
 
 

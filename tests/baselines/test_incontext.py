@@ -46,5 +46,5 @@ def test_what_leaves_no_room_for_its_question_is_refused(model):
     model.encode(long.prompt, long.target)
     with pytest.raises(CaseError, match="context is 96"):
         InContext().edit(model, [long])
-    with pytest.raises(CaseError, match=r"'in-context' puts all 9 facts in front of a question: .* context is 96"):
+    with pytest.raises(CaseError, match=r"'in-context' puts all 9 facts before a prompt: .* context is 96"):
         InContext(InContextConfig()).edit_together(model, REQUESTS[:1] * 9)

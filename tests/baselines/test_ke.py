@@ -91,15 +91,15 @@ def test_multiplier_climbs_while_the_divergence_is_above_the_margin_and_stays_po
     multiplier = ke.reader.multiplier
     with torch.no_grad():
         multiplier.fill_(1.0)
-    optimiser = torch.optim.SGD(ke.groups(), lr=0.1)
-    ke.settle(Losses(cases=2, locality=2 * 0.9))
+    optimiser = torch.optim.SGD(ke.parameter_groups(), lr=0.1)
+    ke.before_step(Losses(cases=2, locality=2 * 0.9))
     optimiser.step()
     assert multiplier.item() == pytest.approx(1.0 + 0.1 * (0.9 - 0.5))
-    assert ke.weights() == (1.0, pytest.approx(multiplier.item()))
+    assert ke.loss_weights() == (1.0, pytest.approx(multiplier.item()))
     with torch.no_grad():
         multiplier.fill_(-3.0)
-    assert ke.weights()[1] == 0.0
-    ke.settle(Losses(cases=1, locality=0.5))
+    assert ke.loss_weights()[1] == 0.0
+    ke.before_step(Losses(cases=1, locality=0.5))
     assert multiplier.item() == 0.0
 
 
@@ -107,19 +107,19 @@ def test_margin_shrinks_once_nine_in_ten_edits_succeed(model):
     ke = built(model, constraint="margin", margin=1e-3, margin_floor=7e-4)
     with torch.no_grad():
         ke.reader.margin.fill_(1e-3)
-    ke.validated({"exact": 0.9})
+    ke.after_validation({"exact": 0.9})
     assert float(ke.reader.margin) == pytest.approx(1e-3)
-    ke.validated({"exact": 0.95})
+    ke.after_validation({"exact": 0.95})
     assert float(ke.reader.margin) == pytest.approx(8e-4)
-    ke.validated({"exact": 0.95})
+    ke.after_validation({"exact": 0.95})
     assert float(ke.reader.margin) == pytest.approx(7e-4)
 
 
 def test_penalty_is_the_default_and_has_no_multiplier(model):
     assert KEConfig().constraint == "penalty"
     ke = built(model)
-    assert len(ke.groups()) == 1
-    assert ke.weights() == (0.1, 1.0)
+    assert len(ke.parameter_groups()) == 1
+    assert ke.loss_weights() == (0.1, 1.0)
 
 
 def test_training_under_the_constraint_moves_the_multiplier(model, tmp_path):

@@ -9,7 +9,7 @@ from instructedit.baselines.ftl import FTL, FTM
 from instructedit.baselines.ke import KE
 from instructedit.baselines.mend import MEND
 from instructedit.editors import Codebook, Context, Dense, Edits, InputError, LanguageModel, LowRank, Slots, make
-from instructedit.editors.compose import merge
+from instructedit.editors.compose import compose
 from instructedit.editors.engine.changes import change_facts
 from instructedit.editors.engine.generation import answers
 from instructedit.editors.instructedit import InstructEdit
@@ -101,7 +101,7 @@ def test_sums_stay_bounded():
     total = Edits.none(1)
     kinds = []
     for part in parts:
-        total = merge(total, Edits(((part,),)))
+        total = compose(total, Edits(((part,),)))
         (patch,) = total.patches[0]
         kinds.append(type(patch))
     assert kinds == [LowRank, Dense, Dense, Dense, Dense, Dense], "8 x 12 holds less than rank 6 of 8 + 12"
@@ -118,21 +118,21 @@ def test_slots_stand_side_by_side():
     x, y = torch.randn(5, 4, generator=generator), torch.randn(5, 4, generator=generator)
     for gated in (False, True):
         first, second = slots(2, gated), slots(3, gated)
-        (both,) = merge(Edits(((first,),)), Edits(((second,),))).patches[0]
+        (both,) = compose(Edits(((first,),)), Edits(((second,),))).patches[0]
         torch.testing.assert_close(both(x, y, ()), second(x, first(x, y, ()), ()))
 
 
 def test_two_codebooks_are_no_sum():
     book = Edits(((Codebook("m", 0, torch.zeros(1, 2), torch.zeros(1, 3), torch.ones(1)),),))
-    assert merge(Edits.none(1), book).patches == book.patches
-    with pytest.raises(InputError, match="an `edit_next` of the editor's own was expected"):
-        merge(book, book)
+    assert compose(Edits.none(1), book).patches == book.patches
+    with pytest.raises(InputError, match="the editor has to implement `edit_next`"):
+        compose(book, book)
 
 
 def test_contexts_follow_one_another():
     one, two = (Edits(((),), contexts=(Context(text),)) for text in ("A.\n", "B.\n"))
-    assert merge(one, two).contexts[0].text == "A.\nB.\n"
-    assert merge(Edits.none(1), one).contexts == one.contexts
+    assert compose(one, two).contexts[0].text == "A.\nB.\n"
+    assert compose(Edits.none(1), one).contexts == one.contexts
 
 
 def test_edits_made_together_are_the_sum_of_single_ones(make_language_model):

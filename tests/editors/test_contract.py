@@ -1,10 +1,12 @@
 """What every registered editor must keep, an outside package's too (`--editor NAME` picks one)."""
 
 import copy
+import hashlib
 
 import pytest
 import torch
 
+from instructedit.baselines.noedit import NoEdit
 from instructedit.editors import (
     EDITORS,
     CaseError,
@@ -13,13 +15,14 @@ from instructedit.editors import (
     InputError,
     LanguageModel,
     Sketch,
+    TrainedEditor,
     TrainingSet,
     make,
 )
 from instructedit.editors.search import current, drawn, replaced
 
 from ..conftest import make_model, make_tokenizer
-from .cases import facts
+from .cases import fact, facts
 
 REQUESTS = [
     EditRequest("t/test/0", "t", "The name of the spouse of Ada Lovelace is", "Grace Hopper", "Ada Lovelace"),
@@ -109,10 +112,20 @@ def test_same_seed_same_edit(editor, model, ready):
             assert all(torch.equal(one.tensors()[name], other.tensors()[name]) for name in one.tensors())
 
 
-def test_a_cost_that_names_edited_maps_names_those_that_are_edited(editor, model, ready):
+def test_its_sites_are_those_that_it_edits(editor, model, ready):
     ready(editor, model)
-    said = editor.cost(Sketch.of(model.model.config)).cut
-    assert said is None or said == editor.edit(model, REQUESTS).cut
+    sites = editor.sites(Sketch.of(model.model.config))
+    assert sites == editor.sites(model)
+    edited = {patch.site for edit in editor.edit(model, REQUESTS).patches for patch in edit}
+    assert edited == {site.name for site in sites}
+
+
+def test_a_network_has_as_many_parameters_as_are_counted_without_it(editor, model, ready):
+    if not isinstance(editor, TrainedEditor):
+        pytest.skip("no network")
+    ready(editor, model)
+    trainable = sum(p.numel() for p in editor.network.parameters() if p.requires_grad)
+    assert editor.parameters(Sketch.of(model.model.config)) == trainable
 
 
 def test_what_its_ranges_give_are_options_that_it_takes(editor):
@@ -130,21 +143,33 @@ def test_requests_are_not_changed(editor, model, ready):
     assert before == REQUESTS
 
 
-def test_sees_the_requests_and_nothing_else(editor, model, monkeypatch, ready):
+def test_no_probe_occurs_in_what_it_reads(editor, model, monkeypatch, ready):
+    """Neither in a text that it tokenises, nor in a text or file that it declares; only requests are known to it."""
     ready(editor, model)
     texts: list[str] = []
     inner = type(model.tokenizer).__call__
     monkeypatch.setattr(
         type(model.tokenizer), "__call__", lambda self, text, **k: texts.append(text) or inner(self, text, **k)
     )
-    edits = editor.edit(model, REQUESTS, seed=0)
+    case = fact(2)
+    edits = editor.edit(model, [case.request, *REQUESTS], seed=0)
     if editor.name == "none":
         return
     assert texts, "an editor tokenises by model.encode, where this test can see it"
-    allowed = [f"{request.prompt} {request.target}" for request in REQUESTS]
-    # An edit's own text may stand in front of its question; that it tells of no other request shows above.
-    allowed += [f"{context.text}{whole}" for context, whole in zip(edits.contexts, allowed, strict=True) if context]
-    assert all(any(text in whole for whole in allowed) for text in texts)
+    texts += [context.text for context in edits.contexts if context]
+    texts += [
+        given if isinstance(given, str) else given.read_bytes().decode(errors="ignore")
+        for given in editor.materials().values()
+    ]
+    asked = [probe for probe in case.probes if probe.prompt != case.request.prompt]
+    assert len(asked) > 2
+    for probe in asked:
+        assert not any(probe.prompt in text for text in texts)
+        answers = [answer for answer in probe.answers if answer not in case.request.target]
+        assert not any(f" {answer}" in text for answer in answers for text in texts), "an answer of a probe"
+    for context, request in zip(edits.contexts, [case.request, *REQUESTS], strict=True):
+        others = {r.target for r in [case.request, *REQUESTS]} - {request.target}
+        assert context is None or not any(f"{target}\n" in context.text for target in others), "another request"
 
 
 def test_editors_and_their_edits_are_saved_and_loaded(editor, model, tmp_path, ready):
@@ -209,3 +234,16 @@ def test_works_in_bfloat16(editor, make_language_model, ready):
     tensors = [t for edit in edits.patches for patch in edit for t in patch.tensors().values()]
     assert all(t.dtype == torch.float32 for t in tensors if t.is_floating_point())
     assert outcome(model, edits).isfinite().all()
+
+
+def test_texts_and_files_that_an_editor_declares_are_hashed(tmp_path):
+    class WithMaterials(NoEdit):
+        def materials(self):
+            return {"template": "{} is", "statistics": tmp_path / "moments.bin"}
+
+    (tmp_path / "moments.bin").write_bytes(b"moments")
+    assert WithMaterials().material_digests() == {
+        "template": hashlib.sha256(b"{} is").hexdigest(),
+        "statistics": hashlib.sha256(b"moments").hexdigest(),
+    }
+    assert NoEdit().material_digests() is None

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from instructedit.editors import Codebook, Dense, EditRequest, Edits, InputError, LowRank, gradient_factors
+from instructedit.editors import Codebook, Dense, EditRequest, Edits, EditTexts, InputError, LowRank, gradient_factors
 from instructedit.editors import gram as module
 from instructedit.editors.gram import gram
 
@@ -66,10 +66,12 @@ def test_gradients_of_a_model(make_language_model):
         EditRequest("t/test/1", "t", "Alan Turing was born in", "Vale", "Alan Turing"),
     ]
     rows = [model.encode(request.prompt, request.target) for request in requests]
-    factors = gradient_factors(model, rows, sites)
+    factors = gradient_factors(model, [EditTexts((row,)) for row in rows], sites)
     edits = Edits(
         tuple(
-            tuple(LowRank(s.name, s.block, factors[s.name][i][0].T, factors[s.name][i][1]) for s in sites)
+            tuple(
+                LowRank(s.name, s.block, factors[s.name].split()[i][0].T, factors[s.name].split()[i][1]) for s in sites
+            )
             for i in range(2)
         )
     )
@@ -80,5 +82,5 @@ def test_gradients_of_a_model(make_language_model):
 
 def test_what_changes_no_weight_is_refused():
     codebook = Codebook("a", 0, torch.ones(1, 5), torch.ones(1, 3), torch.ones(1))
-    with pytest.raises(InputError, match="codebook patch on a is no change of a weight"):
+    with pytest.raises(InputError, match="codebook patch on a does not change a weight"):
         gram(Edits(((codebook,),)))

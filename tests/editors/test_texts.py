@@ -77,7 +77,7 @@ def test_factors_of_two_wanted_and_one_opposed_reply(exact):
     twin = copy.deepcopy(exact.model)
     for number, request in enumerate((VIEW, FACT, OTHER)):
         for site, true in zip(sites, gradients_by_hand(exact, twin, request, sites), strict=True):
-            x, delta = factors[site.name][number]
+            x, delta = factors[site.name].split()[number]
             assert (x.T @ delta - true).abs().max() < 1e-7  # norms of LLaMA are float32 inside
     # each reply brings its own copy of the prompt's tokens, as rows of a batch do
     rows = (*texts[0].wanted, *texts[0].opposed)

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from instructedit.editors import InstructedProbes
 
@@ -38,6 +38,8 @@ class EditorSpec(Record):
     method: str
     version: str = "1"
     config: dict[str, Any] = {}
+    materials: dict[str, str] | None = None
+    """sha256 of each text and file that the editor declares (`Editor.materials`); None and omitted without any."""
     training: TrainingSpec | None = None
     """None for editors that are not trained."""
     instruction: str | None = None
@@ -46,6 +48,13 @@ class EditorSpec(Record):
     """Which probes of the edited model carry the instruction as a prefix; the reference of locality never has one."""
     tasks: tuple[str, ...] | None = None
     """Tasks that the row is evaluated on; None: all of the run."""
+
+    @model_serializer(mode="wrap")
+    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = write(self)
+        if self.materials is None:
+            del fields["materials"]
+        return fields
 
     def evaluates(self, task: str) -> bool:
         """Return whether the row is evaluated on a task of the run."""

@@ -105,3 +105,10 @@ def test_a_network_trained_for_edits_of_another_size_is_no_published_form(change
     assert forms.departures(run_file().spec.model_copy(update=changes), spec, "recent") == departed
     untrained = spec.model_copy(update={"training": None})
     assert forms.departures(run_file().spec.model_copy(update=changes), untrained, "recent") == ()
+
+
+def test_declared_texts_and_files_are_written_where_there_are_any():
+    """Rows of editors that declare none keep the digests of older versions."""
+    assert "materials" not in row("none").model_dump()
+    declared = EditorSpec(name="any", method="rome", materials={"template": "0" * 64})
+    assert EditorSpec.model_validate(declared.model_dump(mode="json")) == declared

@@ -384,7 +384,7 @@ def test_facts_that_do_not_fit_in_front_of_a_question_are_refused(place, tmp_pat
     records = lines(run(prepared_for(place, "batch", editors=editors, limit=5), tmp_path))
     mine = [r for r in records if r.editor == "in-context"]
     assert {r.status for r in mine} == {"failed"}
-    assert all("all 10 facts in front of a question" in r.reason for r in mine)
+    assert all("all 10 facts before a prompt" in r.reason for r in mine)
     assert {r.status for r in records if r.editor == "none"} == {"done"}
     records = lines(run(prepared_for(place, "sequential", editors=editors, limit=5), tmp_path))
     mine = [r for r in records if r.editor == "in-context" and r.stage == "after-edit"]

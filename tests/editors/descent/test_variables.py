@@ -1,66 +1,84 @@
-"""A dense change that is stepped in slices against Adam on the whole."""
+"""Variables of an edit against plain torch, and what an outside author builds on them."""
+
+from functools import partial
 
 import pytest
 import torch
 
-from instructedit.editors import Dense, FreeMatrix, Site
-from instructedit.editors.descent import variables as free
-
-SITE, CPU = Site("map", 0, "down", 7, 3), torch.device("cpu")
+from instructedit.editors import Dense, Descent, EditRequest, TokenShift, Variables, minimise, subject_token
 
 
 @pytest.mark.parametrize("bound", [None, 0.02])
-@pytest.mark.parametrize("numbers", [1, 6, 1 << 17], ids=["a row", "two rows", "whole"])
-def test_equals_adam_and_a_clamp_on_the_whole(monkeypatch, numbers, bound):
-    """Two pieces of a pass and a third of another own the edit; two steps of three are taken."""
-    monkeypatch.setattr("instructedit.editors.descent.variables._SLICE", numbers)
+def test_a_step_is_the_optimisers_and_a_clamp(bound):
     torch.manual_seed(0)
-    whole = torch.zeros(7, 3, dtype=torch.float64, requires_grad=True)
-    adam = torch.optim.Adam([whole], lr=0.01)
-    ours = FreeMatrix(SITE, torch.float64, CPU, 0.01, bound)
-    for step in range(3):
-        xs = [torch.randn(n, 7, dtype=torch.float64) for n in (4, 2, 1)]
-        ys = [torch.randn(n, 3, dtype=torch.float64) for n in (4, 2, 1)]
-        ours.zero_grad()
+    plain = torch.zeros(7, 3, dtype=torch.float64, requires_grad=True)
+    adam = torch.optim.Adam([plain], lr=0.01)
+    ours = Variables(
+        [torch.zeros(7, 3, dtype=torch.float64)],
+        lambda own: (Dense("layer", 0, own[0]),),
+        partial(torch.optim.Adam, lr=0.01),
+        bound,
+    )
+    for step in range(4):
+        x, y = torch.randn(4, 7, dtype=torch.float64), torch.randn(4, 3, dtype=torch.float64)
         (patch,) = ours.patches()
-        found = [patch(x, y, ()) for x, y in zip(xs, ys, strict=True)]
-        wanted = [y + x @ whole for x, y in zip(xs, ys, strict=True)]
-        for mine, other in zip(found, wanted, strict=True):
-            torch.testing.assert_close(mine, other)
-        sum(y.square().sum() for y in found).backward()
+        ours.zero_grad()
         adam.zero_grad()
-        sum(y.square().sum() for y in wanted).backward()
-        if step == 1:
-            continue  # what came back is forgotten
+        if step == 2:  # no token reaches the layer: Adam moves on by its moments
+            plain.grad = torch.zeros_like(plain)
+        else:
+            patch(x, y, ()).square().sum().backward()
+            (y + x @ plain).square().sum().backward()
         ours.step()
-        assert not ours._factors
         adam.step()
         with torch.no_grad():
-            whole.clamp_(*((-bound, bound) if bound else (None, 1e9)))
-    (made,) = ours.made()
+            plain.clamp_(*((-bound, bound) if bound else (None, 1e9)))
+    (made,) = ours.finished()
     assert type(made) is Dense
     assert not made.d.requires_grad
-    assert (made.site, made.block) == ("map", 0)
-    torch.testing.assert_close(made.d, whole.detach(), rtol=1e-9, atol=1e-12)
-    assert whole.abs().max() > 0.015, "the change must move"
+    torch.testing.assert_close(made.d, plain.detach(), rtol=1e-9, atol=1e-12)
+    assert plain.abs().max() > 0.015, "the change must move"
 
 
-def test_a_gradient_passes_through_to_what_stands_in_front():
-    ours = FreeMatrix(SITE, torch.float64, CPU, 0.01)
-    (patch,) = ours.patches()
-    with torch.no_grad():
-        patch.d.normal_()
-    x = torch.randn(4, 7, dtype=torch.float64, requires_grad=True)
-    y = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
-    gradients = torch.autograd.grad(patch(x, y, ()).square().sum(), [x, y])
-    wanted = torch.autograd.grad((y + x @ patch.d.detach()).square().sum(), [x, y])
-    for found, other in zip(gradients, wanted, strict=True):
-        torch.testing.assert_close(found, other)
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_a_shift_at_the_subjects_last_token_is_optimised_under_a_loss_of_ones_own(make_language_model, family):
+    """ROME's v: a hook that adds the vector at the token, SGD, and a weight decay as a second term of the loss."""
+    model = make_language_model(family, torch.float64)
+    requests = [
+        EditRequest("t/test/0", "t", "The name of the spouse of Ada Lovelace is", "Grace Hopper", "Ada Lovelace"),
+        EditRequest("t/test/1", "t", "Alan Turing is the name of", "King", "Alan Turing"),
+    ]
+    rows = [model.encode(request.prompt, request.target) for request in requests]
+    tokens = [subject_token(model, request) for request in requests]
+    for request, row, token in zip(requests, rows, tokens, strict=True):
+        assert model.tokenizer.decode(row.ids[: token + 1]).strip().endswith(request.subject)
+    (site,) = model.sites("down", [1])
+    shift = torch.zeros(site.d_out, dtype=torch.float64)
+    variables = Variables(
+        [shift],
+        lambda own: (TokenShift(site.name, site.block, own[0], tuple(tokens)),),
+        partial(torch.optim.SGD, lr=0.1),
+    )
 
+    def loss(index, logits):
+        labels = torch.tensor(rows[index].labels)
+        return torch.nn.functional.cross_entropy(logits, labels) + 0.5 * variables.tensors[0].square().sum()
 
-def test_the_bytes_are_three_tensors():
-    """What FT-L's cost says: D and two moments, whatever the steps."""
-    ours = FreeMatrix(Site("map", 0, "down", 2048, 512), torch.float32, CPU, 0.01)
-    kept = {d.untyped_storage().data_ptr(): d.untyped_storage().nbytes() for parts in ours._slices for d in parts[:3]}
-    assert sum(kept.values()) == 3 * 4 * 2048 * 512
-    assert len(ours._slices) == 2048 * 512 // free._SLICE
+    edits = minimise(model, rows, [0, 0], [variables], Descent(steps=5), loss)
+    by_hand = torch.zeros(site.d_out, dtype=torch.float64, requires_grad=True)
+    for _ in range(5):
+        total = 0.5 * by_hand.square().sum()
+        for row, token in zip(rows, tokens, strict=True):
+
+            def add(_m, _a, y, token=token, vector=by_hand):
+                return y + vector * (torch.arange(y.shape[-2]) == token)[:, None]
+
+            handle = model.model.get_submodule(site.name).register_forward_hook(add)
+            logits = model.model(torch.tensor([row.ids])).logits[0, list(row.scored)]
+            handle.remove()
+            total = total + torch.nn.functional.cross_entropy(logits, torch.tensor(row.labels)) / 2
+        (gradient,) = torch.autograd.grad(total, [by_hand])
+        by_hand = (by_hand - 0.1 * gradient).detach().requires_grad_()
+    assert by_hand.abs().max() > 1e-3
+    tolerance = 1e-6 if family == "llama" else 1e-9  # Llama's norms round to float32
+    assert (edits.patches[0][0].shift - by_hand).abs().max() < tolerance

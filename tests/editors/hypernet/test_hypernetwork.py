@@ -5,11 +5,10 @@ import pytest
 import torch
 
 from instructedit.baselines.mend import MEND
-from instructedit.editors import EditRequest, GradientConfig, LanguageModel
-from instructedit.editors.hypernet import residual, trained
+from instructedit.editors import EditRequest, EditTexts, GradientConfig, LanguageModel
+from instructedit.editors.hypernet import network_editor
 from instructedit.editors.hypernet.gradient_editor import gradient_factors
-from instructedit.editors.hypernet.hypernetwork import FactorNetwork, Hypernetwork, Moments
-from instructedit.editors.hypernet.residual import LowRankResidual
+from instructedit.editors.hypernet.hypernetwork import FactorNetwork, Hypernetwork, LowRankResidual, Moments
 from instructedit.editors.instructedit import InstructEdit
 
 REQUESTS = [
@@ -31,8 +30,7 @@ def test_running_statistics_are_those_of_all_tokens():
     tokens = np.concatenate(parts)
     assert moments.count == len(tokens)
     np.testing.assert_allclose(moments.mean.numpy(), tokens.mean(axis=0), rtol=1e-12)
-    got = torch.tensor(tokens)
-    moments.normalise_(got)
+    got = moments.normalised(torch.tensor(tokens))
     wanted = (tokens - tokens.mean(axis=0)) / (tokens.std(axis=0, ddof=1) + 1e-7)
     np.testing.assert_allclose(got.numpy(), wanted, rtol=1e-9)
 
@@ -77,61 +75,15 @@ def test_residual_layer_is_the_equation():
                 for t in range(3)
             ]
         )
-        torch.testing.assert_close(layer(h, [(mode, 3)]), expected)
+        torch.testing.assert_close(layer(h, [3 * (mode == 0), 3 * (mode == 1)]), expected)
 
 
 def test_a_new_layer_is_the_identity_and_can_leave_it():
     layer = LowRankResidual(6, 4, modes=1, generator=generator())
     h = torch.randn(3, 6)
-    assert torch.equal(layer(h, [(0, 3)]), h)
-    layer(h, [(0, 3)]).sum().backward()
+    assert torch.equal(layer(h, [3]), h)
+    layer(h, [3]).sum().backward()
     assert layer.u.grad.abs().sum() > 0, "the gradient at exactly zero is one"
-
-
-@pytest.mark.parametrize("piece", [1, 12, 1 << 16], ids=["a row", "two rows", "all"])
-def test_the_way_back_of_a_layer_is_autograds(piece, monkeypatch):
-    monkeypatch.setattr(residual, "PIECE", piece)
-    layer = LowRankResidual(6, 4, modes=3, generator=generator()).double()
-    with torch.no_grad():
-        for number, weight in enumerate(layer.parameters()):
-            weight.copy_(torch.randn(weight.shape, generator=generator(number)))
-    modes = [(2, 5), (0, 0), (1, 3)]
-    h = torch.randn(8, 6, dtype=torch.float64, generator=generator(9)).requires_grad_()
-    leaves = [h, *layer.parameters()]
-    map_of = torch.tensor([m for m, tokens in modes for _ in range(tokens)])
-    plain = h + (layer.scale[map_of] * (h @ layer.v.T @ layer.u.T + layer.bias) + layer.shift[map_of]).clamp(min=0)
-    weights = torch.randn(8, 6, dtype=torch.float64, generator=generator(10))
-    expected = torch.autograd.grad((plain * weights).sum(), leaves)
-    torch.testing.assert_close(layer(h, modes), plain)
-    found = torch.autograd.grad((layer(h, modes) * weights).sum(), leaves)
-    for own, other in zip(found, expected, strict=True):
-        torch.testing.assert_close(own, other)
-    with torch.no_grad():
-        torch.testing.assert_close(layer(h, modes), plain)
-
-
-def test_a_trained_layer_of_high_rank_is_the_product_of_its_maps():
-    layer = LowRankResidual(6, 5, modes=1, generator=generator()).double().eval()
-    h = torch.randn(3, 6, dtype=torch.float64)
-    for seed in (1, 2):  # the product follows the maps when they change
-        with torch.no_grad():
-            layer.u.copy_(torch.randn(6, 5, generator=generator(seed)))
-        slow = layer(h, [(0, 3)])
-        with torch.no_grad():
-            torch.testing.assert_close(layer(h, [(0, 3)]), slow.detach())
-    layer.load_state_dict({name: 2 * value for name, value in layer.state_dict().items()})
-    slow = layer(h, [(0, 3)])
-    with torch.no_grad():
-        torch.testing.assert_close(layer(h, [(0, 3)]), slow.detach())
-        assert layer._product is not None
-    layer.train()
-    optimiser = torch.optim.Adam(layer.parameters(), lr=0.1, fused=True)  # leaves the versions of tensors as they are
-    layer(h, [(0, 3)]).square().sum().backward()
-    optimiser.step()
-    layer.eval()
-    slow = layer(h, [(0, 3)])
-    with torch.no_grad():
-        torch.testing.assert_close(layer(h, [(0, 3)]), slow.detach())
 
 
 def test_maps_of_one_shape_share_a_network_and_have_a_scale_and_a_step_each(make_language_model):
@@ -183,10 +135,10 @@ def test_tokens_without_a_gradient_are_dropped(make_language_model):
     rows = [model.encode(request.prompt, request.target) for request in REQUESTS]
     last = model.sites("down", [-1])[0]
     first = model.sites("down", [0])[0]
-    factors = gradient_factors(model, rows, [first, last])
+    factors = gradient_factors(model, [EditTexts((row,)) for row in rows], [first, last])
     for number, row in enumerate(rows):
-        assert len(factors[last.name][number][0]) == len(row.scored), "in the last block only scored tokens matter"
-        assert len(factors[first.name][number][0]) == max(row.scored) + 1, "below all tokens up to the last scored one"
+        assert factors[last.name].counts[number] == len(row.scored), "in the last block only scored tokens matter"
+        assert factors[first.name].counts[number] == max(row.scored) + 1, "below all tokens up to the last scored one"
 
 
 def test_statistics_move_in_training_only(make_language_model):
@@ -235,9 +187,10 @@ def test_hypernetwork_is_a_function_of_one_token(make_language_model):
         for parameter in network.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator(2)))
     x, delta = torch.randn(5, 32), torch.randn(5, 128)
-    together = network(sites[0], x, delta)
+    name = sites[0].name
+    together = network({name: network.normalised(sites[0], x, delta)})[name]
     for t in range(5):
-        alone = network(sites[0], x[t : t + 1], delta[t : t + 1])
+        alone = network({name: network.normalised(sites[0], x[t : t + 1], delta[t : t + 1])})[name]
         for ours, theirs in zip(together, alone, strict=True):
             torch.testing.assert_close(ours[t : t + 1], theirs)
 
@@ -246,7 +199,7 @@ def test_hypernetwork_is_a_function_of_one_token(make_language_model):
 def test_edits_made_in_parts_and_by_instruction_are_those_made_alone(make_language_model, monkeypatch, room):
     model = make_language_model("gpt2", torch.float64)
     monkeypatch.setattr(LanguageModel, "pack_tokens", property(lambda _: 1))
-    monkeypatch.setattr(trained, "_room", lambda sites: room)
+    monkeypatch.setattr(network_editor, "token_limit", lambda sites: room)
     requests = [
         EditRequest(f"t/train/{number}", "t", f"The name of {number} is", "King", str(number), instruction=instruction)
         for number, instruction in enumerate(("Task: B", "Task: A", None, "Task: B", "Task: A"))

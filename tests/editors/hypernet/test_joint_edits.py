@@ -15,12 +15,11 @@ from instructedit.editors import EditRequest, InputError, Probe, TrainingSet, ma
 from instructedit.editors.engine.capture import Factors
 from instructedit.editors.hypernet.gradient_editor import gradient_factors
 from instructedit.editors.hypernet.objective import Losses, outer_loss, outer_rows
-from instructedit.editors.hypernet.trained import TrainedEditor
-from instructedit.editors.hypernet.trainer import Trainer
+from instructedit.editors.hypernet.trainer import Trainer, case_losses, step_losses
 from instructedit.editors.instructedit import InstructEdit
 from instructedit.editors.models.tokens import Row
 from instructedit.editors.seeds import seed_of
-from instructedit.editors.texts import EPSILON
+from instructedit.editors.texts import EPSILON, EditTexts
 
 from ..cases import attitude, fact, facts
 
@@ -90,8 +89,8 @@ def by_hand(model, editor, requests, joint):
 
 def transformed(editor, site, x, delta):
     """MEND's network on one token, as its equations have it."""
-    key, mode = editor.hypernetwork.place[site.name]
-    network = editor.hypernetwork.networks[key]
+    key = f"{site.d_in}x{site.d_out}"
+    network, mode = editor.hypernetwork.networks[key], editor.hypernetwork.groups[key].index(site)
     parts = []
     for values, moments in ((x, network.x_moments), (delta, network.delta_moments)):
         deviation = (moments.squares / (moments.count - 1)).sqrt()
@@ -166,7 +165,7 @@ def test_the_gradient_of_a_step_is_that_of_the_written_out_objective(joint, make
     cases = [fact(0), attitude(1), fact(2), fact(3), attitude(2), fact(5)]
     seeds = list(range(6))
     editor.network.zero_grad()
-    sums = editor.step_losses(model, cases, TrainingSet((), (), {}), seeds)
+    sums = step_losses(editor, model, cases, TrainingSet((), (), {}), seeds)
     got = {name: p.grad.clone() for name, p in editor.network.named_parameters()}
     editor.network.zero_grad()
     loss = written_out(model, editor, cases, seeds, joint, 3)
@@ -190,7 +189,7 @@ def test_the_statistics_are_of_the_joint_loss(joint, make_language_model):
             editor.observe(model, REQUESTS[:3], [3])
         else:
             editor.network.train()
-            editor.joint_patches(model, REQUESTS[:3], [3], [3])
+            editor.patches(model, REQUESTS[:3], [3], [3])
         groups = [REQUESTS[:3]] if joint == "mean loss" else [[request] for request in REQUESTS[:3]]
         deltas = []
         for other in (s for s in editor.shape.sites if (s.d_in, s.d_out) == (site.d_in, site.d_out)):
@@ -211,10 +210,10 @@ def test_a_case_that_does_not_fit_is_left_out_of_its_joint_edit(make_language_mo
     cases[1] = replace(cases[1], request=replace(cases[1].request, target=long))
     seeds = list(range(5))
     training = TrainingSet((), (), {})
-    whole = editor.losses(model, cases, training, seeds, 0.0)
+    whole = case_losses(editor, model, cases, training, seeds, 0.0)
     parts = Losses()
     for some in ([0], [2, 3], [4]):
-        parts.add(editor.losses(model, [cases[i] for i in some], training, [seeds[i] for i in some], 0.0))
+        parts.add(case_losses(editor, model, [cases[i] for i in some], training, [seeds[i] for i in some], 0.0))
     assert (whole.cases, whole.local) == (parts.cases, parts.local) == (4, 4)
     assert (whole.edit, whole.locality, whole.exact, whole.agreement) == pytest.approx(
         (parts.edit, parts.locality, parts.exact, parts.agreement)
@@ -283,17 +282,17 @@ def test_trained_for_one_request_the_bytes_are_those_of_edits_one_by_one(kind, m
     options = {**small, "training": {**TRAINING, "batch": 2, "accumulate": 3}}
     make(kind, options).fit(model, training_set(), tmp_path / "now", seed=5)
 
-    def losses(self, model, cases, training, seeds, share, batch=None):
+    def losses(editor, model, cases, training, seeds, share, batch=None):
         requests, outers, batch = [case.request for case in cases], [], batch or len(cases)
         for number, (case, seed) in enumerate(zip(cases, seeds, strict=True)):
             dice = random.Random(seed_of(seed, "outer"))
-            outers += outer_rows(model, case, case.request, number, None, self.config.objective, dice)
+            outers += outer_rows(model, case, case.request, number, None, editor.config.objective, dice)
         with torch.set_grad_enabled(share != 0):
             sizes = [len(cases[first : first + batch]) for first in range(0, len(cases), batch)]
-            edits = self.patches(model, requests, sizes)
-        return outer_loss(model, edits, outers, *self.weights(), share=share)
+            edits = editor.patches(model, requests, None, sizes)
+        return outer_loss(model, edits, outers, *editor.loss_weights(), share=share)
 
-    monkeypatch.setattr(TrainedEditor, "losses", losses)
+    monkeypatch.setattr("instructedit.editors.hypernet.trainer.case_losses", losses)
     make(kind, options).fit(model, training_set(), tmp_path / "before", seed=5)
     now, before = (load_file(tmp_path / name / "state.safetensors") for name in ("now", "before"))
     assert now.keys() == before.keys()
@@ -319,28 +318,27 @@ def test_ke_makes_one_edit_at_a_time_in_training_and_test(model):
         ke.edit_together(model, REQUESTS[:2])
 
 
-def first_step(model, folder, clip):
+def first_step(model, folder, clip, monkeypatch):
     """The weights before and after one step of Adam, the step's own gradient, and what was written of it."""
     kept = {}
     editor = make(MEND, {"rank": 8, "edit_lr_lr": 1e-3, "training": {**TRAINING, "steps": 1, "clip": clip}})
-    inner = editor.step_losses
 
-    def step_losses(*given):
+    def losses(*given):
         kept["before"] = {name: p.detach().clone() for name, p in editor.network.named_parameters()}
-        found = inner(*given)
+        found = step_losses(*given)
         kept["gradient"] = {name: p.grad.clone() for name, p in editor.network.named_parameters()}
         return found
 
-    editor.step_losses = step_losses
+    monkeypatch.setattr("instructedit.editors.hypernet.trainer.step_losses", losses)
     editor.fit(model, training_set(), folder, seed=5)
     return kept["before"], load_file(folder / "state.safetensors"), kept["gradient"], lines(folder)[0]
 
 
-def test_a_gradient_longer_than_clip_is_scaled_down_to_it(make_language_model, tmp_path):
+def test_a_gradient_longer_than_clip_is_scaled_down_to_it(make_language_model, tmp_path, monkeypatch):
     """Adam's first step is lr * g / (|g| + 1e-8): of a gradient clipped to 1e-8 it is no longer lr * sign(g)."""
     model = make_language_model("gpt2", torch.float64)
     for clip in (1e-8, 1e6):
-        before, after, gradient, line = first_step(model, tmp_path / str(clip), clip)
+        before, after, gradient, line = first_step(model, tmp_path / str(clip), clip, monkeypatch)
         norm = sum(float(g.square().sum()) for g in gradient.values()) ** 0.5
         assert line["gradient_norm"] == pytest.approx(norm, rel=1e-6), "the norm before clipping"
         scale = min(1.0, clip / (norm + 1e-6))
@@ -356,7 +354,7 @@ def test_tokens_without_x_or_without_delta_are_dropped_and_no_others():
     delta = torch.cat([delta, torch.tensor([[-1.0, 0.0, 0.0]])])
     factors = Factors(x, delta, torch.tensor([0, 0, 1, 1, 2, 2]))
     model = SimpleNamespace(capture=lambda rows, sites, loss: {"m": factors}, edit_dtype=torch.float32)
-    found = gradient_factors(model, [Row((0, 1), (0,), 0)] * 3, [])["m"]
+    found = gradient_factors(model, [EditTexts((Row((0, 1), (0,), 0),))] * 3, [])["m"]
     assert found.x.tolist() == [[0.0, -1.0], [-3.0, -1.0]]
     assert found.delta.tolist() == [[0.0, -1.0, 0.0], [-1.0, 0.0, 0.0]]
     assert list(found.counts) == [1, 0, 1]
@@ -385,7 +383,7 @@ def test_statistics_are_of_tokens_that_take_part_in_the_gradient(family, make_la
     module.weight.requires_grad_(False)
     x, delta = seen["x"].reshape(-1, site.d_in), seen["y"].grad.reshape(-1, site.d_out)
     keep = x.any(1) & delta.any(1)
-    found = gradient_factors(model, [row], [site])[site.name]
+    found = gradient_factors(model, [EditTexts((row,))], [site])[site.name]
     behind = max(row.scored) + 1
     assert 0 < int(keep.sum()) < behind, "the rule drops a token here"
     torch.testing.assert_close(found.x, x[keep])

@@ -6,16 +6,16 @@ import math
 import pytest
 import torch
 
-from instructedit.editors import Dense, Descent, FreeTensors, LanguageModel, minimise
+from instructedit.editors import Dense, Descent, EditRows, EditTexts, LanguageModel, Variables, minimise
 
 PROMPTS = ["The name of Ada is", "The place of birth is", "Grace Hopper's occupation is", "Alan is"]
 
 
-def free(model: LanguageModel, first: float = 0.0, lr: float = 0.1) -> FreeTensors:
+def dense(model: LanguageModel, first: float = 0.0, lr: float = 0.1) -> Variables:
     """A dense change of the last block's output map, whose numbers start alike."""
     (site,) = model.sites("down", [-1])
-    d = torch.full((site.d_in, site.d_out), first, dtype=model.edit_dtype, requires_grad=True)
-    return FreeTensors(
+    d = torch.full((site.d_in, site.d_out), first, dtype=model.edit_dtype)
+    return Variables(
         [d],
         lambda own: (Dense(site.name, site.block, own[0]),),
         lambda tensors: torch.optim.SGD(tensors, lr=lr),
@@ -27,10 +27,10 @@ def descend(model: LanguageModel, owners: list[int], lr: float = 0.1, seed: int 
     return minimise(
         model,
         rows,
-        [row.labels for row in rows],
         owners,
-        [free(model, 0.0, lr) for _ in range(max(owners, default=-1) + 1)],
+        [dense(model, 0.0, lr) for _ in range(max(owners, default=-1) + 1)],
         Descent(**descent),
+        EditRows.of([EditTexts((row,)) for row in rows]).loss,
         seed=seed,
     )
 
@@ -62,13 +62,13 @@ def exact(make_language_model) -> LanguageModel:
 
 def test_a_joint_edit_goes_round_its_parts_in_an_order_of_the_seed(exact, monkeypatch):
     seen: list[list[str]] = []
-    inner = LanguageModel.replay_passes
+    inner = LanguageModel.replay
 
     def spy(self, base, *given):
         seen.append([self.tokenizer.decode(row.ids) for row in base.rows])
         return inner(self, base, *given)
 
-    monkeypatch.setattr(LanguageModel, "replay_passes", spy)
+    monkeypatch.setattr(LanguageModel, "replay", spy)
     edits = descend(exact, [0, 0, 0, 0], steps=3, batch=3)
     assert [len(texts) for texts in seen] == [3, 1, 3, 3, 1], "each part once more behind the last step"
     assert seen[0] == seen[2]
@@ -141,13 +141,13 @@ def test_an_edit_that_stopped_is_not_run_again(exact, monkeypatch):
     bound = max(f["final_loss"] for f in descend(exact, [0, 1, 2, 3], steps=3).facts)
     together = descend(exact, [0, 1, 2, 3], steps=30, stop_loss=bound)
     ran: list[int] = []
-    inner = LanguageModel.replay_passes
+    inner = LanguageModel.replay
 
     def spy(self, base, edits, owners, among):
         ran.append(len(among))
         return inner(self, base, edits, owners, among)
 
-    monkeypatch.setattr(LanguageModel, "replay_passes", spy)
+    monkeypatch.setattr(LanguageModel, "replay", spy)
     again = descend(exact, [0, 1, 2, 3], steps=30, stop_loss=bound)
     steps = [int(f["steps"]) for f in again.facts]
     assert len(set(steps)) > 1, "they stop at different times"
@@ -160,9 +160,8 @@ def test_an_edit_that_stopped_is_not_run_again(exact, monkeypatch):
 def test_an_edit_whose_loss_is_no_number_stops_and_leaves_the_others_alone(exact):
     """One of two edits starts from what is no number."""
     rows = [exact.encode(prompt, "King") for prompt in PROMPTS[:2]]
-    edits = minimise(
-        exact, rows, [row.labels for row in rows], [0, 1], [free(exact, math.nan), free(exact)], Descent(steps=4)
-    )
+    loss = EditRows.of([EditTexts((row,)) for row in rows]).loss
+    edits = minimise(exact, rows, [0, 1], [dense(exact, math.nan), dense(exact)], Descent(steps=4), loss)
     assert [f["steps"] for f in edits.facts] == [0, 4]
     assert math.isnan(edits.facts[0]["final_loss"])
     assert (edits.patches[1][0].d - by_hand(exact, [[1]] * 4)).abs().max() < 1e-9
