@@ -1,13 +1,13 @@
-"""How far edits change weights, and whether edits of different cases change them alike; for any editor's patches.
+"""Norms of edits and their pairwise cosines, for any editor's patches that change weights.
 
-An edit changes the weight of each map it patches by a matrix D. Written behind each other, these are one vector of the
-edit, and the inner product of two edits is the sum of <D, D'>_F over the maps. From these products follow the norm |dW|
-of each edit and its cosines with the others. No D that is low-rank is ever made as a whole:
+An edit changes the weight of each patched site by a matrix D; concatenated, these matrices are one vector of the edit.
+The inner product of two edits is the sum of <D, D'>_F over the sites. The norm |dW| of an edit and its cosines follow
+from these products. A low-rank D = A B is never built as a whole:
 
     <A B, A' B'>_F = sum((A^T A') * (B B'^T))
 
-or, where that takes longer, some rows of D = A B at a time. `gram.gram` gives the products of any number of edits in
-double precision; this is for the edits of a chunk, in the precision they were made in, while a run goes on.
+or, where that takes longer, some rows of D at a time. `gram.gram` computes the products of any number of edits in
+float64; this module computes those of a chunk during a run, in the dtype of the patches.
 """
 
 from collections.abc import Sequence
@@ -21,25 +21,25 @@ from ..patches import LowRank, Patch
 from .model import LanguageModel
 
 PARTS = 4
-"""Parts in which the products of factors are made: more save work, up to a half of it, and are smaller products."""
+"""Number of parts of the product of factors: more parts save up to half of the work but make smaller products."""
 PIECE = 1 << 20
-"""Numbers of all edits' changes of a map that are held at once (4 MB in float32)."""
+"""Elements of all edits' changes of a site that are in memory at once (4 MB in float32)."""
 
 
 def change_facts(model: LanguageModel, edits: Edits, *, apart: bool = True) -> list[dict[str, float]]:
-    """Return what edits do to weights, one mapping for each edit.
+    """Return norms and cosines, one mapping for each edit.
 
     Args:
         model: The unedited model.
-        edits: The edits. One that is no change of weights (a codebook, slots, a text, nothing) has no facts.
-        apart: Whether they are independent edits of different cases; else no cosine is said of them.
+        edits: The edits. One that does not change weights (a codebook, slots, a text, nothing) has no facts.
+        apart: Whether they are independent edits of different cases; else there is no cosine.
 
     Returns:
         `delta_norm`: |dW|, the Frobenius norm over all patched maps. `relative_norm`: |dW| / |W|, W the unedited
         weights of these maps. `cosine`: the mean cosine between the edit and the other edits, where there are any.
     """
     keys = [number if apart else id(own) for number, own in enumerate(edits.patches)]
-    first: dict[int, int] = {}  # one edit that stands for many cases is looked at once
+    first: dict[int, int] = {}  # an edit of many cases is computed once
     for number, (key, own) in enumerate(zip(keys, edits.patches, strict=True)):
         if own and _weights_only(own):
             first.setdefault(key, number)
@@ -76,13 +76,13 @@ def _geometry(edits: Sequence[Sequence[Patch]], apart: bool) -> tuple[list[float
 
 
 def _products(changes: Sequence[Sequence[Patch]]) -> Tensor:
-    """Return <D_i, D_j> of what edits do to one map, [edits, edits] in float64; patches of one edit there add up."""
+    """Return <D_i, D_j> at one site, [edits, edits] in float64; patches of one edit add up."""
     count = len(changes)
     thin = [(i, p.a.detach(), p.b.detach()) for i, own in enumerate(changes) for p in own if isinstance(p, LowRank)]
     if len(thin) == sum(map(len, changes)):
         ranks = sum(len(b) for _, _, b in thin)
         d_in, d_out = len(thin[0][1]), thin[0][2].shape[1]
-        # operations of the two ways; a product with itself is made by a little more than its half
+        # operations of the two ways; a product with itself takes a little more than half
         if 0.6 * ranks**2 * (d_in + d_out) <= d_in * d_out * (ranks + count**2):
             return _of_factors(thin, count)
     return _of_rows(changes)
@@ -108,7 +108,7 @@ def _of_factors(thin: Sequence[tuple[int, Tensor, Tensor]], count: int) -> Tenso
 
 
 def _of_rows(changes: Sequence[Sequence[Patch]]) -> Tensor:
-    """Return the products of any changes of weights, some rows of all of them at a time."""
+    """Return the products of any changes of weights, some rows at a time."""
     whole = [
         [
             (p.a.detach(), p.b.detach()) if isinstance(p, LowRank) else (cast(Tensor, p.delta()).detach(), None)

@@ -241,7 +241,9 @@ class Engine:
             return start
         known = [earlier for earlier in base.starts if earlier < block]
         if not known:
-            raise ValueError(f"The base pass has blocks {list(base.starts)}, none of which is at or before {block}.")
+            raise ValueError(
+                f"The base pass has blocks {list(base.starts)}, none of which is at or before block {block}."
+            )
         return max(known)
 
     def restart(

@@ -181,7 +181,7 @@ def test_requests_with_and_without_replies_do_not_touch_each_other(make_language
     for number, edits in enumerate(alone):
         for one, other in zip(together.patches[number], edits.patches[0], strict=True):
             for name, tensor in one.tensors().items():
-                torch.testing.assert_close(tensor, other.tensors()[name], rtol=1e-6, atol=1e-9)
+                torch.testing.assert_close(tensor, other.tensors()[name], rtol=1e-5, atol=1e-7)
     differs = [
         not torch.equal(tensor, other.tensors()[name])
         for one, other in zip(together.patches[0], target_only.patches[0], strict=True)

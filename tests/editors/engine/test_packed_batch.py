@@ -141,7 +141,7 @@ def test_codebooks_on_shared_and_known_tokens_give_what_each_row_gives_alone(
 
 
 def test_which_rows_edits_reach(model):
-    """Codebooks reach rows near a key, alone; other edits all rows, and so does what cannot be asked beforehand."""
+    """Codebooks reach rows near a key only; other edits reach all rows, and so do codebooks without cached keys."""
     rows = [model.encode(*text) for text in TEXTS] * 2
     every, owners = list(range(10)), [0] * 5 + [1] * 5
     book = codebook(model, rows, 1, "up", "last")
@@ -172,7 +172,7 @@ def test_an_active_edit_moves_the_queries_of_a_codebook(model):
 
 @pytest.mark.parametrize("name", ["attn.c_attn", "attn.c_proj", "ln_2", "mlp.c_fc"])
 def test_any_map_of_the_last_block_may_be_patched(model, name):
-    """What lies in front of attention sees all tokens there, what lies behind only those that are read."""
+    """Layers before attention run on all tokens there, layers after it only on those that are read."""
     rows = [model.encode(*text) for text in TEXTS]
     site = f"transformer.h.3.{name}"
     with torch.no_grad():
@@ -207,7 +207,7 @@ def test_the_keys_of_rows_with_a_long_common_prefix_are_bounded():
 
 
 def test_a_late_edit_runs_whole_rows_where_an_active_codebook_queries_the_end_of_the_prompt(model):
-    """The late edit moves the query of the active codebook, and with it the tokens in front."""
+    """The late edit moves the query of the active codebook, and with it the tokens before the end."""
     rows = [model.encode(*text) for text in TEXTS]
     active, late = codebook(model, rows, 2, "up", "prompt"), codebook(model, rows, 1, "up", "last")
     view = model.edited(active)
