@@ -40,11 +40,11 @@ from instructedit.editors import (
     InputError,
     LanguageModel,
     LogUniform,
+    MetaModel,
     Patch,
     Published,
     Range,
     Site,
-    Sketch,
     Slots,
     UnservedError,
     Variables,
@@ -52,7 +52,7 @@ from instructedit.editors import (
     seed_of,
 )
 from instructedit.editors.models.configuration import activation_name
-from instructedit.editors.models.neurons import neuron
+from instructedit.editors.models.neurons import activation_of
 
 
 class CaliNetConfig(EditorConfig):
@@ -111,7 +111,7 @@ class CaliNet(DescentEditor[CaliNetConfig]):
     def descent(self) -> Descent:  # noqa: D102
         return Descent(self.config.steps, self.config.stop_loss, self.config.batch)
 
-    def sites(self, model: LanguageModel | Sketch) -> tuple[Site, ...]:  # noqa: D102
+    def sites(self, model: LanguageModel | MetaModel) -> tuple[Site, ...]:  # noqa: D102
         return tuple(self._network(model, block).down for block in self.config.blocks)
 
     def variables(self, model: LanguageModel, edits: Sequence[EditInputs], seed: int) -> list[Variables]:
@@ -163,7 +163,7 @@ class CaliNet(DescentEditor[CaliNetConfig]):
         device = model.site_device(network.down)
         return [tensor.to(device, model.edit_dtype) for tensor in found]
 
-    def _network(self, model: LanguageModel | Sketch, block: int | float) -> "Network":
+    def _network(self, model: LanguageModel | MetaModel, block: int | float) -> "Network":
         prefix = {"dense": "", "shared": "shared ", "experts": "expert "}[self.config.network]
         ups, downs = model.sites(f"{prefix}up", [block]), model.sites(f"{prefix}down", [block])
         if self.config.network == "experts":
@@ -187,7 +187,7 @@ class CaliNet(DescentEditor[CaliNetConfig]):
         if asked is not None and asked not in ACT2FN:
             raise InputError(f"Unknown activation '{asked}' of CaliNet's slots.{did_you_mean(asked, list(ACT2FN))}")
         single = self.config.network != "experts"
-        own = asked or (neuron(model.model, network.ups, network.down, model.device) if single else None)
+        own = asked or (activation_of(model.model, network.ups, network.down, model.device) if single else None)
         name = own or activation_name(model.model.config)
         if name is None or name not in ACT2FN:
             raise UnservedError(

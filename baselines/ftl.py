@@ -31,13 +31,13 @@ from instructedit.editors import (
     Either,
     LanguageModel,
     LogUniform,
+    MetaModel,
     Part,
     Patch,
     Published,
     Range,
-    Row,
     Site,
-    Sketch,
+    TokenSequence,
     Variables,
 )
 from instructedit.editors.models.parts import ROUTED
@@ -96,7 +96,7 @@ class FTL(DescentEditor[FTConfig]):
     def descent(self) -> Descent:  # noqa: D102
         return Descent(self.config.steps, self.config.stop_loss, self.config.batch)
 
-    def sites(self, model: LanguageModel | Sketch) -> tuple[Site, ...]:  # noqa: D102
+    def sites(self, model: LanguageModel | MetaModel) -> tuple[Site, ...]:  # noqa: D102
         return tuple(model.sites(self.config.part, [self.config.block]))
 
     def variables(self, model: LanguageModel, edits: Sequence[EditInputs], seed: int) -> list[Variables]:
@@ -114,11 +114,11 @@ class FTL(DescentEditor[FTConfig]):
         adam = partial(torch.optim.Adam, lr=self.config.lr, fused=True)
         return Variables(changes, patches, adam, self.config.clamp or None)
 
-    def row(self, row: Row) -> Row:
+    def row(self, row: TokenSequence) -> TokenSequence:
         """Return the prompt alone for the published objective, prompt and target for the causal one."""
         if self.config.objective == "target":
             return row
-        return Row(row.ids[: row.prompt_end + 1], (row.prompt_end,), row.prompt_end)
+        return TokenSequence(row.ids[: row.prompt_end + 1], (row.prompt_end,), row.prompt_end)
 
     def fitted(self, model: LanguageModel, groups: Sequence[Sequence[EditRequest]], seed: int) -> Edits:
         """See `DescentEditor.fitted`; the fact `at_bound` is the fraction of entries at the bound."""
@@ -129,7 +129,7 @@ class FTL(DescentEditor[FTConfig]):
         return replace(edits, facts=tuple({**f, "at_bound": s} for f, s in zip(edits.facts, shares, strict=True)))
 
 
-def _reached(model: LanguageModel, rows: Sequence[Row], sites: Sequence[Site]) -> tuple[Site, ...]:
+def _reached(model: LanguageModel, rows: Sequence[TokenSequence], sites: Sequence[Site]) -> tuple[Site, ...]:
     """Return the experts that tokens of some rows are routed to.
 
     Tuning the experts of a block does not change the routing in this block, so they are known beforehand.

@@ -33,7 +33,6 @@ from instructedit.editors import (
     CaseError,
     Choice,
     Codebook,
-    Cut,
     Descent,
     Editor,
     EditorConfig,
@@ -43,12 +42,13 @@ from instructedit.editors import (
     InputError,
     LanguageModel,
     LogUniform,
+    MetaModel,
     Patch,
     Published,
     Range,
+    ReplayStart,
     Scaled,
     Site,
-    Sketch,
     Variables,
     minimise,
     seed_of,
@@ -192,7 +192,7 @@ class GRACE(Editor[GRACEConfig]):
         "radius": Scaled(LogUniform(0.1, 1.0), "the median distance between the keys of two subjects"),
     }
 
-    def sites(self, model: LanguageModel | Sketch) -> tuple[Site, ...]:  # noqa: D102
+    def sites(self, model: LanguageModel | MetaModel) -> tuple[Site, ...]:  # noqa: D102
         return (model.sites(self.config.part, [self.config.block])[0],)
 
     def unit(self, option: str, model: LanguageModel, requests: Sequence[EditRequest]) -> float:
@@ -279,7 +279,7 @@ class GRACE(Editor[GRACEConfig]):
             raise CaseError("The prompt has one token; replace = 'prompt' needs one before the last.")
         # a value at the last prompt token changes no token before it, so steps run only the tokens from there on
         late = self.config.replace == "last"
-        return model.base_pass(texts.rows, [Cut(site.block, late)], site.block if late else None)
+        return model.base_pass(texts.rows, [ReplayStart(site.block, late)], site.block if late else None)
 
     def _queries(self, model: LanguageModel, base: BasePass, texts: EditRows) -> list[Tensor]:
         """Return the query of each request, [d_in]; all its texts have the same prompt."""

@@ -32,8 +32,8 @@ from instructedit.editors import (
     LogUniform,
     LowRank,
     Range,
-    Row,
     Shape,
+    TokenSequence,
     TrainedConfig,
     TrainedEditor,
     gradient_factors,
@@ -208,7 +208,7 @@ class KE(TrainedEditor[KEConfig]):
         return Edits(tuple(tuple(edit) for edit in edits))
 
     def _texts(
-        self, model: LanguageModel, requests: Sequence[EditRequest], rows: Sequence[Row]
+        self, model: LanguageModel, requests: Sequence[EditRequest], rows: Sequence[TokenSequence]
     ) -> list[tuple[int, ...]]:
         """Return the input of the LSTM for each request; of several replies it gets the first."""
         if self.config.reads == "prompt and target":

@@ -134,7 +134,7 @@ def _show_forecasts(forecasts: "Sequence[Forecast]", labels: "Sequence[str]", pl
         refuse(forecasts, place, available)
     except InputError as error:
         typer.echo(f"It would be refused. {error}")
-    if lacking := dict.fromkeys(found.sketch.lacks for found in forecasts if found.sketch.lacks is not None):
+    if lacking := dict.fromkeys(found.meta.lacks for found in forecasts if found.meta.lacks is not None):
         raise InputError(f"It would be refused. {' '.join(lacking)}")
 
 

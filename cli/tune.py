@@ -43,7 +43,7 @@ def tune(
     """
     from rich.console import Console
 
-    from instructedit.benchmark.forecast.forecast import sketch_of
+    from instructedit.benchmark.forecast.forecast import meta_model_of
     from instructedit.benchmark.results.records import read_record
     from instructedit.benchmark.results.tuning_trail import Trail
     from instructedit.benchmark.tuning.plan import TuneOptions, plan_searches
@@ -59,7 +59,7 @@ def tune(
     searches = plan_searches(wanted)
     if dry_run:
         for search in searches:
-            if lacks := sketch_of(search.base.config).lacks:
+            if lacks := meta_model_of(search.base.config).lacks:
                 raise InputError(lacks)
             scored = ", ".join(f"{name} {count}" for name, count in search.counts.items())
             typer.echo(f"{search.row}: {budget} trials on the split {search.base.config.split} ({scored})")

@@ -14,7 +14,7 @@ from .editor import make as make
 from .edits import Context as Context
 from .edits import Edits as Edits
 from .engine.engine import BasePass as BasePass
-from .engine.meta_model import Sketch as Sketch
+from .engine.meta_model import MetaModel as MetaModel
 from .engine.model import LanguageModel as LanguageModel
 from .hypernet.gradient_editor import GradientConfig as GradientConfig
 from .hypernet.gradient_editor import GradientEditor as GradientEditor
@@ -28,11 +28,11 @@ from .hypernet.training import TrainingConfig as TrainingConfig
 from .hypernet.training import TrainingSet as TrainingSet
 from .instruction import instruction_context as instruction_context
 from .models.parts import Part as Part
-from .models.structure import Cut as Cut
+from .models.structure import ReplayStart as ReplayStart
 from .models.structure import Site as Site
 from .models.structure import Structure as Structure
 from .models.tokens import Encoder as Encoder
-from .models.tokens import Row as Row
+from .models.tokens import TokenSequence as TokenSequence
 from .patches import Codebook as Codebook
 from .patches import Dense as Dense
 from .patches import LowRank as LowRank

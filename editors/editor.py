@@ -20,7 +20,7 @@ from torch import Tensor
 from .cases import EditRequest, InstructedProbes
 from .compose import compose
 from .edits import Context, Edits
-from .engine.meta_model import Sketch
+from .engine.meta_model import MetaModel
 from .engine.model import LanguageModel
 from .errors import DamagedError, InputError
 from .files.atomic import write_whole
@@ -28,7 +28,7 @@ from .files.state import parsed, read_object, read_tensors, sha256_of, write_ten
 from .files.strict import complaint, validated
 from .instruction import instruction_context
 from .models.structure import Site
-from .models.tokens import Encoder, Row
+from .models.tokens import Encoder, TokenSequence
 from .texts import EditTexts, edit_texts
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Published(NamedTuple):
     width: int
     options: tuple[str, ...]
 
-    def fits(self, model: LanguageModel | Sketch) -> bool:
+    def fits(self, model: LanguageModel | MetaModel) -> bool:
         """Tell whether a model is that one."""
         shape = (model.model.config.model_type, len(model.structure), model.structure.width)
         return shape == (self.family, self.blocks, self.width)
@@ -127,7 +127,7 @@ class Editor(ABC, Generic[C]):
     def __init__(self, config: C | None = None) -> None:
         self.config: C = config if config is not None else cast(C, self.Config())
 
-    def encode(self, model: Encoder, request: EditRequest) -> Row:
+    def encode(self, model: Encoder, request: EditRequest) -> TokenSequence:
         """Return the text of a request's prompt and target."""
         return model.encode(request.prompt, request.target, request.joint)
 
@@ -157,7 +157,7 @@ class Editor(ABC, Generic[C]):
         found = self.context(request)
         return None if found == instruction_context(request, self.instructed_probes) else found
 
-    def sites(self, model: LanguageModel | Sketch) -> tuple[Site, ...]:
+    def sites(self, model: LanguageModel | MetaModel) -> tuple[Site, ...]:
         """Return the linear layers of a model that edits change; empty if they change none.
 
         Raises:

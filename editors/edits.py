@@ -15,12 +15,12 @@ from .cases import Role
 from .errors import InputError, did_you_mean
 from .files.state import parsed, read_tensors, write_tensors
 from .models.experts import weight_of
-from .models.structure import Cut
+from .models.structure import ReplayStart
 from .patches import KINDS, Patch
 
 FORMAT = "instructedit-edits-2"
 
-ASKED: tuple[str, ...] = (*get_args(Role), "fluency")
+PROMPT_ROLES: tuple[str, ...] = (*get_args(Role), "fluency")
 """Kinds of questions to an edited model: the roles of probes, and free text."""
 
 
@@ -30,21 +30,21 @@ class Context:
 
     Attributes:
         text: The prefix, with the white space that separates it from the prompt.
-        roles: The roles that it is for (`ASKED`).
+        roles: The roles that it is for (`PROMPT_ROLES`).
 
     Raises:
         InputError: If a role is unknown.
     """
 
     text: str
-    roles: tuple[str, ...] = ASKED
+    roles: tuple[str, ...] = PROMPT_ROLES
 
     def __post_init__(self) -> None:
         for role in self.roles:
-            if role not in ASKED:
-                raise InputError(f"Unknown role '{role}' of a context.{did_you_mean(role, list(ASKED))}")
+            if role not in PROMPT_ROLES:
+                raise InputError(f"Unknown role '{role}' of a context.{did_you_mean(role, list(PROMPT_ROLES))}")
 
-    def front(self, role: str) -> str:
+    def prompt_prefix(self, role: str) -> str:
         """Return the prefix of a prompt of this role."""
         return self.text if role in self.roles else ""
 
@@ -80,10 +80,10 @@ class Edits:
         return min((patch.block for edit in self.patches for patch in edit), default=None)
 
     @property
-    def cut(self) -> Cut | None:
+    def cut(self) -> ReplayStart | None:
         """Where a replay under these edits starts; None if nothing is patched."""
         first = self.first_block
-        return None if first is None else Cut(first, self.late)
+        return None if first is None else ReplayStart(first, self.late)
 
     @property
     def late(self) -> bool:

@@ -16,7 +16,7 @@ from typing import Literal
 from .cases import EditRequest, InstructedProbes
 from .hypernet.gradient_editor import GradientConfig, GradientEditor
 from .instruction import instruction_prefix
-from .models.tokens import Encoder, Row
+from .models.tokens import Encoder, TokenSequence
 
 PROBES: dict[str, InstructedProbes] = {"edit only": "none", "edit and queries": "all but locality", "all": "all"}
 """Which probes carry the instruction, by the option `instruct`."""
@@ -39,7 +39,7 @@ class InstructEdit(GradientEditor[InstructEditConfig]):
     instructed = True
     Config = InstructEditConfig
 
-    def encode(self, model: Encoder, request: EditRequest) -> Row:
+    def encode(self, model: Encoder, request: EditRequest) -> TokenSequence:
         """Return instruction, prompt and target as one text."""
         return model.encode(instruction_prefix(request) + request.prompt, request.target, request.joint)
 

@@ -9,12 +9,12 @@ run (`instructed_probes`), so that editors without instructions can be evaluated
 """
 
 from .cases import EditRequest, InstructedProbes
-from .edits import ASKED, Context
+from .edits import PROMPT_ROLES, Context
 
 ROLES: dict[InstructedProbes, tuple[str, ...]] = {
     "none": (),
-    "all but locality": tuple(role for role in ASKED if role != "locality"),
-    "all": ASKED,
+    "all but locality": tuple(role for role in PROMPT_ROLES if role != "locality"),
+    "all": PROMPT_ROLES,
 }
 """Roles of the probes that carry the instruction."""
 

@@ -20,7 +20,7 @@ from .cases import EditRequest
 from .edits import Edits
 from .engine.model import LanguageModel
 from .errors import CaseError
-from .models.tokens import Row
+from .models.tokens import TokenSequence
 from .scripts import join
 
 EPSILON = 1e-5
@@ -39,8 +39,8 @@ class EditTexts:
         left_out: Replies that do not fit the model's context.
     """
 
-    wanted: tuple[Row, ...]
-    opposed: tuple[Row, ...] = ()
+    wanted: tuple[TokenSequence, ...]
+    opposed: tuple[TokenSequence, ...] = ()
     left_out: int = 0
 
     def __len__(self) -> int:
@@ -65,7 +65,7 @@ class EditRows:
         tokens: For each row the number of tokens that the mean of its kind (wanted or opposed) is taken over.
     """
 
-    rows: tuple[Row, ...]
+    rows: tuple[TokenSequence, ...]
     requests: tuple[int, ...]
     opposed: tuple[bool, ...]
     tokens: tuple[int, ...]
@@ -79,7 +79,7 @@ class EditRows:
             pools: For each request the number of wanted and of opposed tokens in its loss. Larger than its own where
                 several requests have one loss; its own by default.
         """
-        rows: list[tuple[Row, int, bool, int]] = []
+        rows: list[tuple[TokenSequence, int, bool, int]] = []
         for number, own in enumerate(texts):
             tokens = own.tokens if pools is None else pools[number]
             for opposed, kind in ((False, own.wanted), (True, own.opposed)):
@@ -100,7 +100,7 @@ class EditRows:
         return token_losses(log_p, self.opposed[row]).sum() / self.tokens[row]
 
 
-def edit_texts(request: EditRequest, encode: Callable[[str], Row]) -> EditTexts:
+def edit_texts(request: EditRequest, encode: Callable[[str], TokenSequence]) -> EditTexts:
     """Return the texts an edit of a request is made from. Replies that do not fit the context are left out.
 
     Args:
@@ -114,7 +114,7 @@ def edit_texts(request: EditRequest, encode: Callable[[str], Row]) -> EditTexts:
         return EditTexts((encode(request.target),))
     refused: list[CaseError] = []
 
-    def fitting(answers: Sequence[str]) -> tuple[Row, ...]:
+    def fitting(answers: Sequence[str]) -> tuple[TokenSequence, ...]:
         rows = []
         for answer in answers:
             try:

@@ -12,7 +12,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
-from instructedit.benchmark.results import guard
+from instructedit.benchmark.results import integrity
 from instructedit.editors import LanguageModel
 
 TEXT = [
@@ -118,5 +118,5 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def made_up_runs() -> Iterator[None]:
     """Let runs be read whose digest is a name that a test has given them: no run could leave such a file."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(guard, "check_identity", lambda *_, **__: None)
+        patch.setattr(integrity, "check_identity", lambda *_, **__: None)
         yield

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from instructedit.editors import DamagedError, InputError, Site, Sketch, TrainedEditor
+from instructedit.editors import DamagedError, InputError, MetaModel, Site, TrainedEditor
 from instructedit.editors.files.state import read_object
 from instructedit.editors.models.loading import DTYPES
 
@@ -72,7 +72,7 @@ class Forecast:
     Attributes:
         label: Label of the run.
         run: The resolved run.
-        sketch: Its model.
+        meta: Its model.
         editors: Its editors.
         notes: Sentences on the model and the editors.
         data_notes: Sentences on the data, and on what was left out of them.
@@ -80,7 +80,7 @@ class Forecast:
 
     label: str
     run: ResolvedRun
-    sketch: Sketch
+    meta: MetaModel
     editors: tuple[EditorForecast, ...]
     notes: tuple[str, ...]
     data_notes: tuple[str, ...]
@@ -88,7 +88,7 @@ class Forecast:
     @property
     def weights(self) -> int:
         """Bytes of the model's weights."""
-        return self.sketch.parameters * DTYPES[self.run.config.dtype].itemsize
+        return self.meta.parameters * DTYPES[self.run.config.dtype].itemsize
 
     @property
     def published(self) -> bool:
@@ -113,7 +113,7 @@ class Forecast:
         return FLOAT * (sum(own.parameters * own.missing for own in missing) + saves)
 
 
-def sketch_of(config: RunConfig) -> Sketch:
+def meta_model_of(config: RunConfig) -> MetaModel:
     """Return the model of a configuration with shapes instead of weights.
 
     Raises:
@@ -121,40 +121,38 @@ def sketch_of(config: RunConfig) -> Sketch:
     """
     path = EMBEDDED_MODEL if config.model == "embedded" else config.model
     with config.origin.at("model"):
-        return Sketch.load(path, config.revision, trust_remote_code=config.trust_remote_code)
+        return MetaModel.load(path, config.revision, trust_remote_code=config.trust_remote_code)
 
 
-def forecast(label: str, run: ResolvedRun, sketch: Sketch, checkpoints: Path, known: set[tuple[str, ...]]) -> Forecast:
+def forecast(label: str, run: ResolvedRun, meta: MetaModel, checkpoints: Path, known: set[tuple[str, ...]]) -> Forecast:
     """Work out what a run will take.
 
     Args:
         label: Label of the run.
         run: The resolved run.
-        sketch: Its model.
+        meta: Its model.
         checkpoints: Folder of checkpoints.
         known: Trainings of earlier runs of the suite; those of this run are added.
 
     Raises:
         InputError: If the model cannot generate such texts, or lacks a block that an option names.
     """
-    check_generation(
-        run.config, run.name, sketch.context, len(sketch.tokenizer) if sketch.tokenizer else sketch.vocabulary
-    )
+    check_generation(run.config, run.name, meta.context, len(meta.tokenizer) if meta.tokenizer else meta.vocabulary)
     notes = (
-        *sketch.notes,
-        *foreign_defaults_note(run.rows, foreign_defaults(run.rows, run.editors, sketch)),
-        *cannot_edit_notes(run, sketch),
+        *meta.notes,
+        *foreign_defaults_note(run.rows, foreign_defaults(run.rows, run.editors, meta)),
+        *cannot_edit_notes(run, meta),
     )
-    editors = tuple(_editor(run, key, sketch, checkpoints, known) for key in run.config.editors)
-    return Forecast(label, run, sketch, editors, notes, tuple(_data_notes(run)))
+    editors = tuple(_editor(run, key, meta, checkpoints, known) for key in run.config.editors)
+    return Forecast(label, run, meta, editors, notes, tuple(_data_notes(run)))
 
 
 def _editor(
-    run: ResolvedRun, key: str, sketch: Sketch, checkpoints: Path, known: set[tuple[str, ...]]
+    run: ResolvedRun, key: str, meta: MetaModel, checkpoints: Path, known: set[tuple[str, ...]]
 ) -> EditorForecast:
     rows = [row for row in run.rows if row.editor == key]
     editor = run.editors[rows[0].name]
-    able = cannot_edit(editor, sketch) is None
+    able = cannot_edit(editor, meta) is None
     names = {row.name for row in rows}
     own = [training for training in run.trainings if able and training.rows[0] in names]
     new = [training for training in own if _key(training) not in known]
@@ -162,11 +160,11 @@ def _editor(
     return EditorForecast(
         editor=key,
         rows=len(rows),
-        sites=tuple(editor.sites(sketch)) if able else (),
-        parameters=editor.parameters(sketch) if able and isinstance(editor, TrainedEditor) else 0,
+        sites=tuple(editor.sites(meta)) if able else (),
+        parameters=editor.parameters(meta) if able and isinstance(editor, TrainedEditor) else 0,
         networks=len(own),
         trainings=len(new),
-        ready=sum(_has_checkpoint(checkpoints, training, sketch, run.config.seed) for training in new),
+        ready=sum(_has_checkpoint(checkpoints, training, meta, run.config.seed) for training in new),
         results=sum(len(run.cases[task]) for row in rows for task in row.tasks),
     )
 
@@ -176,10 +174,10 @@ def _key(training: Training) -> tuple[str, ...]:
     return training.editor.name, training.editor.config.model_dump_json(), training.cases.digest
 
 
-def _has_checkpoint(root: Path, training: Training, sketch: Sketch, seed: int) -> bool:
+def _has_checkpoint(root: Path, training: Training, meta: MetaModel, seed: int) -> bool:
     """Tell whether a training is finished, as far as that can be known without the model's weights."""
     editor, digest = training.editor, training.cases.digest
-    shape = {"vocabulary": sketch.vocabulary, "width": sketch.width}
+    shape = {"vocabulary": meta.vocabulary, "width": meta.width}
     for path in root.glob(f"{editor.name}-*-{digest[:8]}-*/{RECORD}"):
         try:
             found = read_record(path, Checkpoint)

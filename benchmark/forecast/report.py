@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from instructedit.editors import InputError, Site
-from instructedit.editors.models.structure import described
+from instructedit.editors.models.structure import describe_sites
 
 from .forecast import ADAM, FLOAT, EditorForecast, Forecast
 from .machine import Free, Place
@@ -45,7 +45,7 @@ def lines(forecasts: Sequence[Forecast], there: Free) -> tuple[str, ...]:
     most = max(forecasts, key=lambda found: found.peak[0])
     need, when = most.peak
     return (
-        f"model: {most.sketch.parameters / 1e6:,.1f} M parameters, {size(most.weights)} in {most.run.config.dtype}",
+        f"model: {most.meta.parameters / 1e6:,.1f} M parameters, {size(most.weights)} in {most.run.config.dtype}",
         f"memory: at least {size(need)} ({when}), {size(there.memory)} free: {verdict(most, there)}",
     )
 
@@ -90,7 +90,7 @@ def draw(found: Forecast, seeds: int, there: Free, console: "Console") -> None:
     )
     for own in found.editors:
         if own.sites:
-            console.print(f"{own.editor}: {described(own.sites)}", highlight=False)
+            console.print(f"{own.editor}: {describe_sites(own.sites)}", highlight=False)
 
 
 def size(count: float) -> str:

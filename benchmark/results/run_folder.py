@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from instructedit.editors.errors import DamagedError, InputError
 from instructedit.editors.files.atomic import sweep, write_whole
 
-from .guard import Admission, changed, content_of, read_run
+from .integrity import LineChecks, changed, content_of, read_run
 from .records import CaseRecord, RunFile, RunSummary, parse_record, read_record
 
 
@@ -36,7 +36,7 @@ def write_record(path: Path, record: BaseModel) -> Path:
         raise StorageError(f"{path}: cannot be written ({error.strerror}).") from error
 
 
-class Store:
+class RunFolder:
     """The folder of one run.
 
     Args:
@@ -148,11 +148,11 @@ class Store:
             ids: The cases of each task, where the data are available.
 
         Raises:
-            InputError: If a line fails a check of `guard.Admission`.
+            InputError: If a line fails a check of `integrity.LineChecks`.
         """
         if not self.cases.exists():
             return
-        admission = Admission(run, ids)
+        admission = LineChecks(run, ids)
         try:
             with self.cases.open("rb") as file:
                 for number, line in enumerate(file, start=1):

@@ -18,10 +18,10 @@ from instructedit.editors.errors import InputError
 from .comparisons import PlannedComparison, questions
 from .crossed import crossed_difference
 from .decision import adjust, family
-from .guard import read_finished
 from .health import HealthTally
+from .integrity import read_finished
 from .records import EditorSpec, RunFile, digest_of
-from .run_folder import Store
+from .run_folder import RunFolder
 from .statistics import bounds_of
 from .suite_results import SeedComparison, SeedMean, SeedPair, SideMean, SuiteFile, SuiteGroup, SuiteSummary
 from .summary import CaseValues, Column, pairs, row_mean
@@ -115,7 +115,7 @@ def _group(runs: Sequence[_Run]) -> SuiteGroup:
     failed: dict[str, Counter[str]] = defaultdict(Counter)
     health = HealthTally(spec)
     for seed, run in enumerate(runs):
-        for record in Store(run.folder).records(run.file):
+        for record in RunFolder(run.folder).records(run.file):
             health.take(record)
             if record.status == "done":
                 values.add(record, seed, subsets=False)

@@ -183,7 +183,7 @@ def _check(model: LanguageModel, edits: Edits, request: EditRequest) -> None:
     context = edits.contexts[0]
     if context is not None:
         try:
-            model.encode(context.front("reliability") + request.prompt, request.target, request.joint)
+            model.encode(context.prompt_prefix("reliability") + request.prompt, request.target, request.joint)
         except CaseError as error:
             raise CaseError("The text of all edits so far leaves no room for this one's question.") from error
 

@@ -17,7 +17,7 @@ from instructedit.editors.models.devices import check_device
 from ..results.checkpoint import RECORD, Checkpoint
 from ..results.comparisons import base_name
 from ..results.direction_results import FILE, Directions, DirectionSet, write_directions
-from ..results.guard import read_run
+from ..results.integrity import read_run
 from ..results.records import EditorSpec, RunFile, RunSpec, digest_of, read_record
 from ..scoring.scoring import edit_each
 from ..setup.banks import InstructionBank, read_bank

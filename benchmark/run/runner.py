@@ -17,10 +17,10 @@ from instructedit.editors.cases import joint_rule
 
 from ..results.checkpoint import Checkpoint
 from ..results.consistency import sentence
-from ..results.guard import content_of, key_of
+from ..results.integrity import content_of, key_of
 from ..results.records import EditorSpec, RunFile, RunSpec, RunSummary, TrainingSpec, digest_of
 from ..results.resources import Meter
-from ..results.run_folder import Store
+from ..results.run_folder import RunFolder
 from ..results.summary import summarise
 from ..setup.config import EMBEDDED_MODEL, RunConfig
 from ..setup.model_checks import cannot_edit, cannot_edit_notes, check_generation, foreign_defaults
@@ -203,7 +203,7 @@ def run(
         StorageError: If results cannot be written; what is finished stays.
     """
     total, ids = prepared.total, prepared.case_ids
-    store = Store(out / prepared.file.digest)
+    store = RunFolder(out / prepared.file.digest)
     with store.open(prepared.file, report):
         for change in store.changes(prepared.file):
             report(f"note: this run was started with {change}; its finished results are kept.")
@@ -288,7 +288,7 @@ def _trained_editors(
     return editors
 
 
-def _sum_up(prepared: Prepared, store: Store, ids: Mapping[str, Collection[str]]) -> RunSummary:
+def _sum_up(prepared: Prepared, store: RunFolder, ids: Mapping[str, Collection[str]]) -> RunSummary:
     """Write `summary.json`; the run is invalid if the base model's weights changed."""
     valid = prepared.model.fingerprint() == prepared.file.spec.model_fingerprint
     reason = None if valid else "The base model's weights were not the same after the run as before it."

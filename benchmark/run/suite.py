@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from instructedit.editors import InputError, Sketch
+from instructedit.editors import InputError, MetaModel
 
-from ..forecast.forecast import Forecast, forecast, sketch_of
+from ..forecast.forecast import Forecast, forecast, meta_model_of
 from ..forecast.machine import Place
 from ..results.records import SUITES, RunFile, read_record, readable
 from ..results.run_folder import write_record
@@ -43,7 +43,7 @@ def plan_suite(
     """
     reader = DataReader(local=local)
     checkpoints = (place or Place()).checkpoint_root
-    sketches: dict[tuple[object, ...], Sketch] = {}
+    meta_models: dict[tuple[object, ...], MetaModel] = {}
     forecasts: dict[str, Forecast] = {}
     trainings: set[tuple[str, ...]] = set()
     left_out: list[NothingTestedError] = []
@@ -54,12 +54,12 @@ def plan_suite(
             left_out.append(error)
             continue
         key = config.model, config.revision, config.trust_remote_code
-        if key not in sketches:
-            sketches[key] = sketch_of(config)
-        sketch = sketches[key]
-        if sketch.lacks is not None and not local:
-            raise InputError(sketch.lacks)
-        forecasts[label] = forecast(label, resolved, sketch, checkpoints, trainings)
+        if key not in meta_models:
+            meta_models[key] = meta_model_of(config)
+        meta = meta_models[key]
+        if meta.lacks is not None and not local:
+            raise InputError(meta.lacks)
+        forecasts[label] = forecast(label, resolved, meta, checkpoints, trainings)
     if not forecasts:
         raise left_out[0]
     for reason in left_out:

@@ -6,10 +6,10 @@ from typing import Any
 
 from instructedit.editors import EditCase, Editor, EditRequest, InputError, LanguageModel
 
-from ..results.guard import Key, key_of
+from ..results.integrity import Key, key_of
 from ..results.records import CaseRecord, RunFile, RunSpec
 from ..results.resources import ChunkTime
-from ..results.run_folder import Store
+from ..results.run_folder import RunFolder
 from ..scoring.scoring import Timing, score_chunk
 from ..setup.resolve import ResolvedRun, requests_of
 from ..setup.settings import RowSpec
@@ -37,7 +37,7 @@ class Work:
     run: ResolvedRun
     file: RunFile
     editors: Mapping[str, Editor[Any]]
-    store: Store
+    store: RunFolder
     done: set[Key]
     report: Callable[[str], None]
     progress: Progress

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from instructedit.editors import CaseError, Context, EditCase, Encoder, Probe, Row
+from instructedit.editors import CaseError, Context, EditCase, Encoder, Probe, TokenSequence
 
 from ..results.records import GenerationSpec
 
@@ -18,11 +18,11 @@ class Sequences:
         owners: For each sequence the index of its case, which is also the index of its edit.
     """
 
-    rows: list[Row] = field(default_factory=list)
+    rows: list[TokenSequence] = field(default_factory=list)
     owners: list[int] = field(default_factory=list)
-    _index: dict[tuple[int, Row], int] = field(default_factory=dict)
+    _index: dict[tuple[int, TokenSequence], int] = field(default_factory=dict)
 
-    def add(self, owner: int, row: Row) -> int:
+    def add(self, owner: int, row: TokenSequence) -> int:
         """Return the index of a case's sequence, adding it if it is new."""
         index = self._index.setdefault((owner, row), len(self.rows))
         if index == len(self.rows):
@@ -73,7 +73,7 @@ class ProbeBatch:
     kept: set[int] = field(default_factory=set)
 
 
-def make_plan(
+def make_probe_batch(
     model: Encoder,
     cases: Sequence[EditCase],
     generation: GenerationSpec,
@@ -131,7 +131,7 @@ class _CaseEncoder:
         return self._continued(self.batch.free, "fluency", prompt, self.generation.fluency_tokens)
 
     def _prefix(self, role: str) -> str:
-        return self.context.front(role) if self.context else ""
+        return self.context.prompt_prefix(role) if self.context else ""
 
     def _forced(self, probe: Probe, replies: Sequence[str]) -> dict[int, int]:
         """Add the teacher-forced replies that fit the model's context; return their sequences by the reply's index."""

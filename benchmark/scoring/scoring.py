@@ -39,7 +39,7 @@ from .fluency import ngram_entropy
 from .locality import locality_scores
 from .matching import matches
 from .predictions import BeforeAfter, Decoding, Predictions, Unedited, before_after, predict
-from .probe_batch import ProbeBatch, make_plan
+from .probe_batch import ProbeBatch, make_probe_batch
 from .sentiment import edit_success
 from .teacher_forcing import teacher_forced_exact, teacher_forced_token
 
@@ -141,7 +141,7 @@ def score_chunk(
         A record for each editor and case, editor by editor in the given order, and the time each editor took.
     """
     decoding = Decoding(generation, seed)
-    bare = make_plan(model, cases, generation, fluency)
+    bare = make_probe_batch(model, cases, generation, fluency)
     unedited = Unedited(model, bare, [found.edits for found in made.values()], decoding)
     before = unedited.predictions
     records: list[CaseRecord] = []
@@ -151,7 +151,7 @@ def score_chunk(
         edits, asked, after = found.edits, bare, before
         with torch.no_grad():
             if any(contexts := _contexts(name, found, (probes or {}).get(name, "none"))):
-                asked = make_plan(model, cases, generation, fluency, contexts)
+                asked = make_probe_batch(model, cases, generation, fluency, contexts)
                 after = predict(model, asked, edits, decoding)
             elif edits.first_block is not None:
                 after = unedited.edited(edits)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from instructedit.editors import Editor, InputError, LanguageModel, Sketch, UnservedError
+from instructedit.editors import Editor, InputError, LanguageModel, MetaModel, UnservedError
 
 from ..results.records import Defaults
 from .config import RunConfig
@@ -11,7 +11,7 @@ from .resolve import ResolvedRun
 from .settings import RowSpec
 
 
-def cannot_edit(editor: Editor[Any], model: LanguageModel | Sketch) -> str | None:
+def cannot_edit(editor: Editor[Any], model: LanguageModel | MetaModel) -> str | None:
     """Return why an editor cannot edit a model, e.g. because it has no such module; None if it can.
 
     Raises:
@@ -24,7 +24,7 @@ def cannot_edit(editor: Editor[Any], model: LanguageModel | Sketch) -> str | Non
     return None
 
 
-def cannot_edit_notes(run: ResolvedRun, model: LanguageModel | Sketch) -> Iterator[str]:
+def cannot_edit_notes(run: ResolvedRun, model: LanguageModel | MetaModel) -> Iterator[str]:
     """Yield a sentence on each editor of a run that cannot edit its model; its rows fail, the others are run.
 
     Raises:
@@ -55,7 +55,7 @@ def check_generation(config: RunConfig, name: str, context: int, vocabulary: int
 
 
 def foreign_defaults(
-    rows: Sequence[RowSpec], editors: Mapping[str, Editor[Any]], model: LanguageModel | Sketch
+    rows: Sequence[RowSpec], editors: Mapping[str, Editor[Any]], model: LanguageModel | MetaModel
 ) -> dict[str, Defaults]:
     """Return by row the options left at defaults that were published for another model.
 

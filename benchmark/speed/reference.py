@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
-from instructedit.editors import EditCase, LanguageModel, Row, Site
+from instructedit.editors import EditCase, LanguageModel, Site, TokenSequence
 
 from ..results.records import Protocol
 from ..scoring import metrics
@@ -100,13 +100,13 @@ class ReferenceModel:
     def _write(self, name: str, weight: Tensor) -> None:
         self.weight(name).copy_(weight)
 
-    def logits(self, row: Row) -> Tensor:
+    def logits(self, row: TokenSequence) -> Tensor:
         """Return the logits at a sequence's scored positions, [scored, vocabulary]."""
         self.prompt_end = row.prompt_end
         ids = torch.tensor([row.ids], device=self.base.device)
         return cast(Tensor, self.model(input_ids=ids, use_cache=False).logits[0, list(row.scored)])
 
-    def labels(self, row: Row) -> Tensor:
+    def labels(self, row: TokenSequence) -> Tensor:
         """Return the tokens that the scored positions should predict, [scored]."""
         return torch.tensor(row.labels, device=self.base.device)
 

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from transformers.activations import ACT2FN
 from transformers.optimization import Adafactor
 
-from instructedit.editors import Editor, EditRequest, Row, Site, seed_of
+from instructedit.editors import Editor, EditRequest, Site, TokenSequence, seed_of
 
 from .reference import Hook, ReferenceEdit, ReferenceModel
 
@@ -26,7 +26,7 @@ def fine_tuned(reference: ReferenceModel, editor: Editor[Any], request: EditRequ
     row = editor.encode(reference.base, request)
     labels, end = reference.labels(row), row.prompt_end
     if config.objective == "prompt_last":
-        row = Row(row.ids[: end + 1], (end,), end)
+        row = TokenSequence(row.ids[: end + 1], (end,), end)
     weight, steps = reference.weight(site.name), 0
     start = weight.clone()
     box = (-math.inf, math.inf) if config.clamp is False else (-config.clamp, config.clamp)
@@ -49,7 +49,7 @@ def fine_tuned(reference: ReferenceModel, editor: Editor[Any], request: EditRequ
     return change
 
 
-def factors(reference: ReferenceModel, row: Row, sites: Sequence[Site]) -> Factors:
+def factors(reference: ReferenceModel, row: TokenSequence, sites: Sequence[Site]) -> Factors:
     """Return the factors of the gradient of a sequence's loss, captured by hooks, without zero tokens."""
     inputs: dict[str, Tensor] = {}
     outputs: dict[str, Tensor] = {}
@@ -81,7 +81,7 @@ def transformed(editor: Any, found: Factors) -> dict[str, Tensor]:
     return {name: x.T @ delta for name, (x, delta) in editor.network(z).items()}
 
 
-def gated(editor: Any, found: Factors, row: Row) -> dict[str, Tensor]:
+def gated(editor: Any, found: Factors, row: TokenSequence) -> dict[str, Tensor]:
     """KE: return the change of each weight, [d_in, d_out], by the gates of equation 5 on the dense gradient."""
     h = editor.network([row.ids])
     changes = {}

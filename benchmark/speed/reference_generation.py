@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
-from instructedit.editors import EditCase, Row, seed_of
+from instructedit.editors import EditCase, TokenSequence, seed_of
 
 from ..results.records import GenerationSpec
 from ..scoring.matching import finished
@@ -45,7 +45,7 @@ def continuations(
 
 def _generate(
     reference: ReferenceModel,
-    row: Row,
+    row: TokenSequence,
     settings: GenerationConfig,
     stop: "_Stop | None" = None,
     noise: "_Noise | None" = None,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from instructedit.editors import EditCase, Row, TrainingSet, seed_of
+from instructedit.editors import EditCase, TokenSequence, TrainingSet, seed_of
 from instructedit.editors.hypernet.objective import Losses, outer_rows
 
 from .reference import ReferenceModel
@@ -71,7 +71,7 @@ def _batch(
     return sums
 
 
-def _edited(reference: ReferenceModel, weights: dict[str, Tensor], row: Row) -> Tensor:
+def _edited(reference: ReferenceModel, weights: dict[str, Tensor], row: TokenSequence) -> Tensor:
     """Return log-probabilities at a sequence's scored positions under new weights, [scored, vocabulary]."""
     ids = torch.tensor([row.ids], device=reference.base.device)
     out = functional_call(reference.model, weights, (), {"input_ids": ids, "use_cache": False})

@@ -15,7 +15,7 @@ from instructedit.editors.search import replaced
 
 from ..results.checkpoint import RECORD
 from ..results.records import RunSummary, read_record
-from ..results.run_folder import StorageError, Store, write_record
+from ..results.run_folder import RunFolder, StorageError, write_record
 from ..results.tuning_trail import DEFINITION, Trail, Trial
 from ..run.runner import ModelLoader, prepare, run
 from ..setup.config import RunConfig, read_document
@@ -167,7 +167,7 @@ def _run(search: Search, config: RunConfig, model: LanguageModel, folder: TuneFo
     path = run(prepared, folder.runs, checkpoints=folder.out / "checkpoints", progress=folder.progress)
     if reason := read_record(path / "summary.json", RunSummary).invalid_reason:
         raise InputError(f"{path}: the run is invalid. {reason}")
-    return prepared.file.digest, read_scores(Store(path).records(prepared.file), config.tasks)
+    return prepared.file.digest, read_scores(RunFolder(path).records(prepared.file), config.tasks)
 
 
 def tuned_preset(options: TuneOptions, trails: Sequence[Trail]) -> str:

@@ -10,7 +10,7 @@ from ..cases import EditRequest
 from ..editor import Editor, EditorConfig
 from ..edits import Edits
 from ..engine.model import LanguageModel
-from ..models.tokens import Row
+from ..models.tokens import TokenSequence
 from ..texts import EditRows, counted
 from .minimise import Descent, minimise
 from .variables import Variables
@@ -22,7 +22,7 @@ class EditInputs(NamedTuple):
     """What one edit is fitted to: its requests, and their token sequences."""
 
     requests: Sequence[EditRequest]
-    rows: list[Row]
+    rows: list[TokenSequence]
 
 
 class DescentEditor(Editor[C]):
@@ -41,7 +41,7 @@ class DescentEditor(Editor[C]):
     def variables(self, model: LanguageModel, edits: Sequence[EditInputs], seed: int) -> list[Variables]:
         """Return the variables of each edit at their initial values."""
 
-    def row(self, row: Row) -> Row:
+    def row(self, row: TokenSequence) -> TokenSequence:
         """Return the token sequence to run for a text: the text itself, unless a subclass cuts it."""
         return row
 

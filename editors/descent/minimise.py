@@ -15,7 +15,7 @@ from torch import Tensor
 from ..edits import Edits
 from ..engine.engine import BasePass
 from ..engine.model import LanguageModel
-from ..models.tokens import Row
+from ..models.tokens import TokenSequence
 from ..seeds import seed_of
 from .variables import Variables
 
@@ -55,7 +55,7 @@ class _Batch:
     def __init__(
         self,
         model: LanguageModel,
-        rows: Sequence[Row],
+        rows: Sequence[TokenSequence],
         owners: Sequence[int],
         requests: Sequence[int],
         chosen: Sequence[int],
@@ -79,7 +79,7 @@ class _Batch:
 
 def minimise(
     model: LanguageModel,
-    rows: Sequence[Row],
+    rows: Sequence[TokenSequence],
     owners: Sequence[int],
     variables: Sequence[Variables],
     descent: Descent,

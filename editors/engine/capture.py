@@ -8,8 +8,8 @@ from torch import Tensor
 
 from ..edits import Edits
 from ..errors import CaseError
-from ..models.structure import Cut, Site
-from ..models.tokens import Row
+from ..models.structure import ReplayStart, Site
+from ..models.tokens import TokenSequence
 from ..patches import Codebook
 from .engine import BasePass, Engine
 from .hooks import captured
@@ -51,7 +51,7 @@ def _inputs(engine: Engine, base: BasePass, batch: PackedBatch, name: str, block
 
 
 def capture(
-    engine: Engine, rows: Sequence[Row], sites: Sequence[Site], loss: Callable[[int, Tensor], Tensor]
+    engine: Engine, rows: Sequence[TokenSequence], sites: Sequence[Site], loss: Callable[[int, Tensor], Tensor]
 ) -> dict[str, Factors]:
     """Return inputs and output gradients at some sites, per token, of the sum of the sequences' losses.
 
@@ -75,7 +75,7 @@ def capture(
         name = min(twice)
         raise CaseError(f"{name} is run more than once in a pass, so its gradients cannot be separated.")
     first = min(site.block for site in sites)
-    base = engine.base_pass(rows, [Cut(first)])
+    base = engine.base_pass(rows, [ReplayStart(first)])
     # a layer outside the MLP may precede the last block's attention, which only runs the tokens that are read
     all_tokens = any(site not in structure.mlp(site.block) for site in sites)
     routers = {name: router for name in names if (router := structure.router(name)) is not None}

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from ..edits import Edits
-from ..models.structure import Cut
-from ..models.tokens import Row
+from ..models.structure import ReplayStart
+from ..models.tokens import TokenSequence
 from .attention import Keys, Scale, scores
 from .engine import BasePass, Engine
 from .packed_batch import by_row
@@ -43,7 +43,7 @@ class Prompts:
     logits: list[Tensor]
 
 
-def read_prompts(model: "LanguageModel", rows: Sequence[Row], cuts: Sequence[Cut]) -> Prompts | None:
+def read_prompts(model: "LanguageModel", rows: Sequence[TokenSequence], cuts: Sequence[ReplayStart]) -> Prompts | None:
     """Let the unedited model read prompts once for all editors.
 
     Args:
@@ -137,7 +137,7 @@ def rereads(model: "LanguageModel", edits: Edits) -> bool:
 
 def decode(
     model: "LanguageModel",
-    rows: Sequence[Row],
+    rows: Sequence[TokenSequence],
     edits: Edits,
     owners: Sequence[int | None],
     *,
@@ -186,7 +186,7 @@ class _Decoder:
     """The arguments of `decode`, and the new tokens of each prompt."""
 
     engine: Engine
-    rows: Sequence[Row]
+    rows: Sequence[TokenSequence]
     edits: Edits
     owners: Sequence[int | None]
     steps: int
@@ -204,7 +204,7 @@ class _Decoder:
             for index in going:
                 ids, end = (*self.rows[index].ids, *self.new[index]), self.rows[index].prompt_end
                 # the prompt's end is read too: the last block runs only tokens that are read, and a codebook queries it
-                texts.append(Row(ids, tuple(sorted({end, len(ids) - 1})), end))
+                texts.append(TokenSequence(ids, tuple(sorted({end, len(ids) - 1})), end))
             passes = self.engine.forward(texts, self.edits, [self.owners[index] for index in going])
             last = {number: logits[-1] for number, logits in passes}
             tokens = self.choose(going, torch.stack([last[number] for number in range(len(going))]), step)

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from ..edits import Edits
-from ..models.structure import Cut
-from ..models.tokens import Row
+from ..models.structure import ReplayStart
+from ..models.tokens import TokenSequence
 from .attention import Attention, Keys
 from .hooks import Segments, patched
 from .packed_batch import PackedBatch, by_row, integers, step_segments
@@ -36,8 +36,8 @@ class BasePass:
         batches: The batches of replays, for the next replay of the same sequences under the same owners.
     """
 
-    rows: tuple[Row, ...]
-    cuts: tuple[Cut, ...]
+    rows: tuple[TokenSequence, ...]
+    cuts: tuple[ReplayStart, ...]
     starts: tuple[int, ...]
     keys_from: int | None
     paths: list[list[int]] = field(default_factory=list)
@@ -59,7 +59,7 @@ class Engine:
     active: Edits | None = None
 
     def forward(
-        self, rows: Sequence[Row], edits: Edits | None = None, owners: Sequence[int | None] | None = None
+        self, rows: Sequence[TokenSequence], edits: Edits | None = None, owners: Sequence[int | None] | None = None
     ) -> Iterator[tuple[int, Tensor]]:
         """Run sequences, each under the edit that owns it.
 
@@ -72,7 +72,7 @@ class Engine:
             yield from by_row(batch, output.logits)
 
     def passes(
-        self, rows: Sequence[Row], edits: Edits, owners: Sequence[int | None], cache_keys: bool = False
+        self, rows: Sequence[TokenSequence], edits: Edits, owners: Sequence[int | None], cache_keys: bool = False
     ) -> Iterator[tuple[PackedBatch, Output]]:
         """Yield each pass of `forward`."""
         for batch in self.runner.batches(rows, owners, share=not edits.by_row, whole_prompts=self.whole_prompts(edits)):
@@ -113,7 +113,7 @@ class Engine:
         return any(found is not None and found.whole_prompts for found in (edits, self.active))
 
     def base(
-        self, rows: Sequence[Row], cuts: Sequence[Cut], late: int | None = None
+        self, rows: Sequence[TokenSequence], cuts: Sequence[ReplayStart], late: int | None = None
     ) -> tuple[BasePass, Iterator[tuple[int, Tensor]]]:
         """Run sequences through the unedited model and cache what replays need.
 
@@ -129,7 +129,9 @@ class Engine:
         base = self._new_base(rows, cuts, late)
         return base, self._filled(base, None)
 
-    def base_pass(self, rows: Sequence[Row], cuts: Sequence[Cut], late: int | None = None) -> BasePass:
+    def base_pass(
+        self, rows: Sequence[TokenSequence], cuts: Sequence[ReplayStart], late: int | None = None
+    ) -> BasePass:
         """Return a finished base pass without logits, which stops at the last block that is needed; see `base`."""
         base = self._new_base(rows, cuts, late)
         stop = max(base.starts, default=0) if base.keys_from is None else None
@@ -137,7 +139,7 @@ class Engine:
             pass
         return base
 
-    def _new_base(self, rows: Sequence[Row], cuts: Sequence[Cut], late: int | None) -> BasePass:
+    def _new_base(self, rows: Sequence[TokenSequence], cuts: Sequence[ReplayStart], late: int | None) -> BasePass:
         ways = self.runner.ways
         starts = {start for cut in cuts if (start := self.runner.start_of(cut.block)) is not None}
         keys_from = late if ways.packing == "rows" and ways.late else None

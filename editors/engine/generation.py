@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
 from ..edits import Edits
-from ..models.tokens import Row
+from ..models.tokens import TokenSequence
 from ..patches import Span
 from .decoding import Prompts, decode, rereads
 from .hooks import Segments, patched
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def answers(
     model: "LanguageModel",
-    rows: Sequence[Row],
+    rows: Sequence[TokenSequence],
     edits: Edits,
     owners: Sequence[int | None],
     *,
@@ -77,7 +77,7 @@ def answers(
 
 def texts(
     model: "LanguageModel",
-    rows: Sequence[Row],
+    rows: Sequence[TokenSequence],
     edits: Edits,
     owners: Sequence[int | None],
     *,
@@ -127,7 +127,7 @@ def _decodes(model: "LanguageModel", edits: Edits) -> bool:
 
 def generate(
     model: "LanguageModel",
-    rows: Sequence[Row],
+    rows: Sequence[TokenSequence],
     edits: Edits,
     owners: Sequence[int | None],
     settings: GenerationConfig,

@@ -16,7 +16,7 @@ from ..models.structure import Site, Structure
 
 
 @dataclass(frozen=True)
-class Sketch:
+class MetaModel:
     """A model without its weights.
 
     Attributes:
@@ -36,7 +36,7 @@ class Sketch:
     notes: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, config: Any, tokenizer: PreTrainedTokenizerBase | None = None) -> "Sketch":
+    def of(cls, config: Any, tokenizer: PreTrainedTokenizerBase | None = None) -> "MetaModel":
         """Build the model of a configuration.
 
         Raises:
@@ -50,7 +50,7 @@ class Sketch:
         return cls(model, Structure(model), tokenizer)
 
     @classmethod
-    def load(cls, name: str | Path, revision: str | None = None, *, trust_remote_code: bool = False) -> "Sketch":
+    def load(cls, name: str | Path, revision: str | None = None, *, trust_remote_code: bool = False) -> "MetaModel":
         """Load a model's configuration, tokenizer and shapes, from a folder, a GGUF file or the hub.
 
         Weights on this machine are checked by names and shapes. A folder with a configuration alone can be loaded here,

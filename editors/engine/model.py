@@ -15,9 +15,9 @@ from ..edits import Edits
 from ..models.configuration import context_length
 from ..models.experts import device_of, drop_unhookable, plain_experts, weight_of
 from ..models.loading import Origin, code_of, load
-from ..models.structure import Cut, Site, Structure, execution_device
+from ..models.structure import ReplayStart, Site, Structure, execution_device
 from ..models.threads import settle_threads
-from ..models.tokens import Row, encode, encode_prompt, require_offsets
+from ..models.tokens import TokenSequence, encode, encode_prompt, require_offsets
 from ..scripts import Joint
 from . import capture
 from .capture import Factors
@@ -27,7 +27,7 @@ from .runner import Runner
 from .trial import Trial, try_out
 from .weights import space_rows
 
-PACK_TOKENS = {"cpu": 512, "cuda": 4096}
+MAX_BATCH_TOKENS = {"cpu": 512, "cuda": 4096}
 """Maximum number of tokens of a pass.
 
 On one CPU thread, in CPU seconds of a base pass against 512 tokens: 64 cost 1.4 to 1.7 times as much, 128 1.1 to 1.2,
@@ -77,7 +77,7 @@ class LanguageModel:
         model.generation_config = GenerationConfig(
             bos_token_id=special.bos_token_id, eos_token_id=list(self.end_ids) or None
         )
-        limit = pack_tokens or PACK_TOKENS.get(self.device.type, PACK_TOKENS["cuda"])
+        limit = pack_tokens or MAX_BATCH_TOKENS.get(self.device.type, MAX_BATCH_TOKENS["cuda"])
         self.engine = Engine(Runner(self.model, self.structure, self.device, limit, self.context))
         self._norms: dict[str, float] = {}
         self.trial: Trial = try_out(self)
@@ -162,27 +162,29 @@ class LanguageModel:
         """Return the device on which a site computes, for an editor's tensors."""
         return device_of(self.model, site.name)
 
-    def encode(self, prompt: str, answer: str, joint: Joint | None = None) -> Row:
+    def encode(self, prompt: str, answer: str, joint: Joint | None = None) -> TokenSequence:
         """Tokenise prompt and answer together; exactly the answer's tokens are scored. See `tokens.encode`."""
         return encode(self.tokenizer, prompt, answer, self.context, joint)
 
-    def encode_prompt(self, prompt: str, room: int = 1) -> Row:
+    def encode_prompt(self, prompt: str, room: int = 1) -> TokenSequence:
         """Tokenise a prompt to be continued; its last position is scored. See `tokens.encode_prompt`."""
         return encode_prompt(self.tokenizer, prompt, self.context, room)
 
     def forward(
-        self, rows: Sequence[Row], edits: Edits | None = None, owners: Sequence[int | None] | None = None
+        self, rows: Sequence[TokenSequence], edits: Edits | None = None, owners: Sequence[int | None] | None = None
     ) -> Iterator[tuple[int, Tensor]]:
         """See `Engine.forward`."""
         return self.engine.forward(rows, edits, owners)
 
     def base(
-        self, rows: Sequence[Row], cuts: Sequence[Cut], late: int | None = None
+        self, rows: Sequence[TokenSequence], cuts: Sequence[ReplayStart], late: int | None = None
     ) -> tuple[BasePass, Iterator[tuple[int, Tensor]]]:
         """See `Engine.base`."""
         return self.engine.base(rows, cuts, late)
 
-    def base_pass(self, rows: Sequence[Row], cuts: Sequence[Cut], late: int | None = None) -> BasePass:
+    def base_pass(
+        self, rows: Sequence[TokenSequence], cuts: Sequence[ReplayStart], late: int | None = None
+    ) -> BasePass:
         """See `Engine.base_pass`."""
         return self.engine.base_pass(rows, cuts, late)
 
@@ -203,7 +205,7 @@ class LanguageModel:
         return capture.inputs(self.engine, base, site)
 
     def capture(
-        self, rows: Sequence[Row], sites: Sequence[Site], loss: Callable[[int, Tensor], Tensor]
+        self, rows: Sequence[TokenSequence], sites: Sequence[Site], loss: Callable[[int, Tensor], Tensor]
     ) -> dict[str, Factors]:
         """See `capture.capture`."""
         return capture.capture(self.engine, rows, sites, loss)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from ..models.tokens import Row
+from ..models.tokens import TokenSequence
 from ..patches import Span
 
 T = TypeVar("T")
@@ -91,7 +91,7 @@ class PackedBatch:
         found: T = self._made[key]
         return found
 
-    def prefix(self, row: Row, root: Hashable, start: int) -> list[int]:
+    def prefix(self, row: TokenSequence, root: Hashable, start: int) -> list[int]:
         """Return the tokens of a sequence, from position `start` on, that earlier sequences have."""
         found: list[int] = []
         node = root
@@ -103,7 +103,9 @@ class PackedBatch:
             node = token
         return found
 
-    def add(self, index: int, row: Row, root: Hashable, start: int, base: Sequence[int], prefix: Sequence[int]) -> None:
+    def add(
+        self, index: int, row: TokenSequence, root: Hashable, start: int, base: Sequence[int], prefix: Sequence[int]
+    ) -> None:
         """Add a sequence.
 
         Args:
@@ -187,7 +189,7 @@ class PackedBatch:
 
 
 def batches(
-    rows: Sequence[Row],
+    rows: Sequence[TokenSequence],
     owners: Sequence[Hashable],
     limit: int,
     *,
@@ -232,7 +234,7 @@ def batches(
         yield current
 
 
-def length(row: Row) -> int:
+def length(row: TokenSequence) -> int:
     """Return how many tokens of a sequence are computed: up to its last scored position."""
     return max(row.scored, default=len(row) - 1) + 1
 

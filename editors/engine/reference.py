@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from ..edits import Edits
 from ..errors import InputError
-from ..models.structure import Cut
-from ..models.tokens import Row
+from ..models.structure import ReplayStart
+from ..models.tokens import TokenSequence
 from ..patches import LowRank
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Tried:
     wanted: Tensor
 
     @property
-    def cut(self) -> Cut:
+    def cut(self) -> ReplayStart:
         """Where its replays start."""
         assert self.edits.cut is not None
         return self.edits.cut
@@ -64,11 +64,11 @@ class Reference:
         self.text_tokens = _text_tokens(model)
         self.inputs: dict[str, float] = {}
         self.outputs: dict[str, float] = {}
-        self.rows: list[Row] = []
+        self.rows: list[TokenSequence] = []
         for step, length in zip((7, 11, 5), LENGTHS, strict=True):
             ids = self.ids(step, min(length, model.context))
             end = min(6, len(ids) - 1)
-            self.rows.append(Row(ids, tuple(range(end, len(ids))), end))
+            self.rows.append(TokenSequence(ids, tuple(range(end, len(ids))), end))
         ran, first = self._watched()
         self.unread = self._unread(ran)
         self.logits = [first, *(self.run(row.ids) for row in self.rows[1:])]
@@ -203,7 +203,10 @@ class Reference:
         return Tried(block, Edits((tuple(patches),)), wanted)
 
     def equals(
-        self, run: Callable[[], dict[int, Tensor]], wanted: Sequence[Tensor], rows: Sequence[Row] | None = None
+        self,
+        run: Callable[[], dict[int, Tensor]],
+        wanted: Sequence[Tensor],
+        rows: Sequence[TokenSequence] | None = None,
     ) -> bool:
         """Tell whether a run gives the wanted logits, of `rows` at their scored positions; an exception means no."""
         try:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ..models.structure import Structure
-from ..models.tokens import Row
+from ..models.tokens import TokenSequence
 from .attention import Attention, Keys, PassAttention, SequenceAttention, attending
 from .block_view import BlockView, PassThrough
 from .packed_batch import PackedBatch, batches, integers
@@ -154,7 +154,7 @@ class Runner:
         return max((start for start in self.ways.starts if start <= block), default=None)
 
     def batches(
-        self, rows: Sequence[Row], owners: Sequence[Any], share: bool = True, **options: Any
+        self, rows: Sequence[TokenSequence], owners: Sequence[Any], share: bool = True, **options: Any
     ) -> Iterator[PackedBatch]:
         """Pack sequences as this model can run them; see `packed_batch.batches`."""
         return batches(rows, owners, self.limit, share=share and self.ways.packing == "rows", **options)

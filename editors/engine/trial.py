@@ -20,8 +20,8 @@ from transformers import GenerationConfig, LogitsProcessor
 
 from ..edits import Edits
 from ..errors import InputError
-from ..models.structure import Cut
-from ..models.tokens import Row
+from ..models.structure import ReplayStart
+from ..models.tokens import TokenSequence
 from ..patches import Codebook
 from .decoding import decode, read_prompts
 from .generation import generate
@@ -142,7 +142,7 @@ def packs(reference: Reference) -> bool:
     copies = (runner.limit - len(last)) // len(first) if masked else 1
     read = tuple(range(0 if masked else len(first) - 1, len(first)))  # few, for the last block that treats what is read
 
-    def packed(before: Row) -> list[Tensor]:
+    def packed(before: TokenSequence) -> list[Tensor]:
         rows = [replace(before, scored=read)] * copies + [whole]
         return [logits for _, logits in reference.model.forward(rows)]
 
@@ -166,13 +166,13 @@ def find_starts(reference: Reference, tried: Sequence[Tried]) -> tuple[int, ...]
     """Return the blocks from which replays equal full passes."""
     every = tuple(range(len(reference.model.structure)))
     reference.use(starts=every)
-    if replays(reference, tried, [Cut(one.block) for one in tried]):
+    if replays(reference, tried, [ReplayStart(one.block) for one in tried]):
         return every
     last = tried[-1]
-    return tuple(block for block in every[: last.block + 1] if replays(reference, [last], [Cut(block)]))
+    return tuple(block for block in every[: last.block + 1] if replays(reference, [last], [ReplayStart(block)]))
 
 
-def replays(reference: Reference, tried: Sequence[Tried], cuts: Sequence[Cut]) -> bool:
+def replays(reference: Reference, tried: Sequence[Tried], cuts: Sequence[ReplayStart]) -> bool:
     """Tell whether replays after one base pass equal plain passes, of edited and unedited sequences."""
     rows, owners = [reference.rows[0], reference.rows[2], reference.rows[0]], [0, None, None]
     wanted = [logits for one in tried for logits in (one.wanted, reference.logits[2], reference.logits[0])]
@@ -228,7 +228,7 @@ def generates(reference: Reference, tried: Tried) -> bool:
     full, owners = [reference.rows[0], reference.rows[2]], [0, None]
     ends = [reference.rows[0].prompt_end, 0]  # the second prompt has one token
     steps = min(3, *(len(row) - end - 1 for row, end in zip(full, ends, strict=True)))
-    prompts = [Row(row.ids[: end + 1], (end,), end) for row, end in zip(full, ends, strict=True)]
+    prompts = [TokenSequence(row.ids[: end + 1], (end,), end) for row, end in zip(full, ends, strict=True)]
     tokens = [row.ids[end + 1 : end + 1 + steps] for row, end in zip(full, ends, strict=True)]
     wanted = [logits[end : end + steps] for logits, end in zip((tried.wanted, reference.logits[2]), ends, strict=True)]
 

@@ -18,7 +18,7 @@ from torch import nn
 from ..cases import EditRequest
 from ..editor import Editor, EditorConfig
 from ..edits import Edits
-from ..engine.meta_model import Sketch
+from ..engine.meta_model import MetaModel
 from ..engine.model import LanguageModel
 from ..errors import InputError
 from ..models.parts import Part
@@ -149,7 +149,7 @@ class NetworkEditor(Editor[C]):
     def after_validation(self, means: dict[str, float]) -> None:
         """Hook after each validation, with its mean losses."""
 
-    def sites(self, model: LanguageModel | Sketch) -> tuple[Site, ...]:
+    def sites(self, model: LanguageModel | MetaModel) -> tuple[Site, ...]:
         """Return the edited layers of a model, in order.
 
         Raises:
@@ -164,12 +164,12 @@ class NetworkEditor(Editor[C]):
             )
         return tuple(sorted(sites, key=lambda site: (site.block, site.name)))
 
-    def shape_for(self, model: LanguageModel | Sketch) -> Shape:
+    def shape_for(self, model: LanguageModel | MetaModel) -> Shape:
         """Return what the network's sizes follow from."""
         embedding: Any = model.model.get_input_embeddings()
         return Shape(model.identity, self.sites(model), *embedding.weight.shape)
 
-    def parameters(self, model: LanguageModel | Sketch) -> int:
+    def parameters(self, model: LanguageModel | MetaModel) -> int:
         """Return the number of trainable parameters for a model; nothing is allocated."""
         with torch.device("meta"):
             network = self.make_network(self.shape_for(model), 0)

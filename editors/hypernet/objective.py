@@ -25,8 +25,8 @@ from ..engine.engine import BasePass
 from ..engine.model import LanguageModel
 from ..engine.packed_batch import by_row
 from ..errors import CaseError
-from ..models.structure import Cut
-from ..models.tokens import Encoder, Row
+from ..models.structure import ReplayStart
+from ..models.tokens import Encoder, TokenSequence
 from ..scripts import Joint
 from ..texts import token_losses
 
@@ -70,11 +70,11 @@ class Outer:
             as in scoring; None for `row` itself.
     """
 
-    row: Row
+    row: TokenSequence
     owner: int
     kind: Kind
     scale: float
-    bare: Row | None = None
+    bare: TokenSequence | None = None
 
 
 @dataclass(slots=True)
@@ -138,7 +138,7 @@ def outer_rows(
         raise CaseError("No reply of the wanted sentiment fits the model's context.")
     local = _locality_rows(model, case, context, config, rng)
     found: list[Outer] = []
-    kinds: list[tuple[Kind, list[Row]]] = [("edit", wanted), ("opposed", opposed)]
+    kinds: list[tuple[Kind, list[TokenSequence]]] = [("edit", wanted), ("opposed", opposed)]
     for kind, rows in kinds:
         tokens = sum(len(row.scored) for row in rows)
         found += [Outer(row, owner, kind, 1 / tokens) for row in rows]
@@ -153,7 +153,7 @@ def _edit_rows(
     context: Context | None,
     config: ObjectiveConfig,
     rng: random.Random,
-) -> tuple[list[Row], list[Row]]:
+) -> tuple[list[TokenSequence], list[TokenSequence]]:
     """Return the texts that should become likely, and those that should become unlikely."""
     judged = next((probe for probe in case.probes if probe.opposed), None)
     rephrases = [probe.prompt for probe in case.probes if probe.role == "generalization"]
@@ -167,7 +167,7 @@ def _edit_rows(
     if config.edit_prompt == "both" and not same and not described:
         own = _prefixed(request.prompt, context, "reliability")
         wanted.append(model.encode(own, request.target, request.joint))
-    opposed: list[Row] = []
+    opposed: list[TokenSequence] = []
     if judged is not None:
         others = [reply for reply in judged.answers if reply != request.target]
         wanted += _some(model, prompt, others, judged.joint, config.replies, rng)
@@ -178,10 +178,10 @@ def _edit_rows(
 
 def _locality_rows(
     model: Encoder, case: EditCase, context: Context | None, config: ObjectiveConfig, rng: random.Random
-) -> list[tuple[Row, Row | None]]:
+) -> list[tuple[TokenSequence, TokenSequence | None]]:
     """Return the locality texts and, where they have a prefix, the same texts without it."""
     local = [probe for probe in case.probes if probe.role == "locality"]
-    found: list[tuple[Row, Row | None]] = []
+    found: list[tuple[TokenSequence, TokenSequence | None]] = []
     for probe in rng.sample(local, _at_most(config.locality_rows, len(local))):
         prompt = _prefixed(probe.prompt, context, "locality")
         rows = _some(model, prompt, probe.answers[:1], probe.joint, 1, rng)
@@ -196,11 +196,11 @@ def _locality_rows(
 
 
 def _prefixed(prompt: str, context: Context | None, role: Role) -> str:
-    return prompt if context is None else context.front(role) + prompt
+    return prompt if context is None else context.prompt_prefix(role) + prompt
 
 
-def _one_late(row: Row) -> Row:
-    return Row(row.ids, tuple(p + 1 for p in row.scored), row.prompt_end)
+def _one_late(row: TokenSequence) -> TokenSequence:
+    return TokenSequence(row.ids, tuple(p + 1 for p in row.scored), row.prompt_end)
 
 
 def _at_most(count: Count, available: int) -> int:
@@ -209,7 +209,7 @@ def _at_most(count: Count, available: int) -> int:
 
 def _some(
     model: Encoder, prompt: str, answers: Sequence[str], joint: Joint | None, count: Count, rng: random.Random
-) -> list[Row]:
+) -> list[TokenSequence]:
     rows = []
     for answer in rng.sample(list(answers), _at_most(count, len(answers))):
         try:
@@ -275,7 +275,7 @@ def outer_loss(
     return losses
 
 
-def _unedited(model: LanguageModel, outers: Sequence[Outer], cut: Cut) -> tuple[BasePass, dict[int, Tensor]]:
+def _unedited(model: LanguageModel, outers: Sequence[Outer], cut: ReplayStart) -> tuple[BasePass, dict[int, Tensor]]:
     """Return a base pass of the texts, and the unedited model's log-probabilities on the locality texts."""
     base, stream = model.base([outer.row for outer in outers], [cut])
     found = {i: logits.to(model.edit_dtype).log_softmax(-1) for i, logits in stream if outers[i].kind == "locality"}

@@ -23,7 +23,7 @@ CLOSE = 1e-4
 """Largest difference that counts as rounding. The closest two functions, two forms of GELU, differ by up to 5e-4."""
 
 
-def neuron(model: PreTrainedModel, ups: Sequence[Site], down: Site, device: torch.device) -> str | None:
+def activation_of(model: PreTrainedModel, ups: Sequence[Site], down: Site, device: torch.device) -> str | None:
     """Return the activation of an MLP by its name in transformers; None if none of these fits.
 
     Args:

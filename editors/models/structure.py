@@ -38,7 +38,7 @@ class Site:
     d_out: int
 
 
-def described(sites: Iterable[Site]) -> str:
+def describe_sites(sites: Iterable[Site]) -> str:
     """Return which modules some sites are, in short: `down of blocks 10, 11: mlp.c_proj`."""
     modules: dict[str, dict[str, set[str]]] = {}
     blocks: dict[str, set[int]] = {}
@@ -55,7 +55,7 @@ def described(sites: Iterable[Site]) -> str:
     return "; ".join(parts)
 
 
-class Cut(NamedTuple):
+class ReplayStart(NamedTuple):
     """Where a replay starts.
 
     Attributes:

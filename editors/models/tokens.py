@@ -14,7 +14,7 @@ from ..scripts import Joint, blank, join
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TokenSequence:
     """The tokens of one text.
 
     Attributes:
@@ -42,22 +42,22 @@ class Row:
 class Encoder(Protocol):
     """Tokenises prompts and answers, as a `LanguageModel` does."""
 
-    def encode(self, prompt: str, answer: str, joint: Joint | None = None) -> Row:
+    def encode(self, prompt: str, answer: str, joint: Joint | None = None) -> TokenSequence:
         """See `encode`."""
         ...
 
-    def encode_prompt(self, prompt: str, room: int = 1) -> Row:
+    def encode_prompt(self, prompt: str, room: int = 1) -> TokenSequence:
         """See `encode_prompt`."""
         ...
 
 
 def encode(
     tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str, context: int, joint: Joint | None = None
-) -> Row:
+) -> TokenSequence:
     """Tokenise prompt and answer together and score exactly the answer's tokens.
 
     A token belongs to the answer if any of its characters comes after the prompt's last one; a token that spans both is
-    predicted as a whole (`Row.spanning`).
+    predicted as a whole (`TokenSequence.spanning`).
 
     Args:
         tokenizer: A fast tokenizer.
@@ -79,10 +79,10 @@ def encode(
         raise CaseError(
             f"The answer '{_short(answer)}' has no token before it to be predicted from; a prompt was expected."
         )
-    return Row(tuple(ids), tuple(range(first - 1, len(ids) - 1)), first - 1, offsets[first][0] < border)
+    return TokenSequence(tuple(ids), tuple(range(first - 1, len(ids) - 1)), first - 1, offsets[first][0] < border)
 
 
-def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str, context: int, room: int = 1) -> Row:
+def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str, context: int, room: int = 1) -> TokenSequence:
     """Tokenise a prompt that is to be continued; only its last position is scored.
 
     Args:
@@ -102,10 +102,10 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str, context: int,
             f"The prompt '{_short(prompt)}' has {len(ids)} tokens and needs room for {room} more, "
             f"but the model's context is {context}."
         )
-    return Row(tuple(ids), (len(ids) - 1,), len(ids) - 1)
+    return TokenSequence(tuple(ids), (len(ids) - 1,), len(ids) - 1)
 
 
-def tokens_begin_with(tokenizer: PreTrainedTokenizerBase, prompt: str, continuation: str, row: Row) -> bool:
+def tokens_begin_with(tokenizer: PreTrainedTokenizerBase, prompt: str, continuation: str, row: TokenSequence) -> bool:
     """Tell whether a prompt with its generated continuation begins with the tokens of a row."""
     ids, _ = _tokens(tokenizer, prompt.rstrip(" ") + continuation)
     return tuple(ids[: len(row)]) == row.ids

@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from instructedit.benchmark.results.crossed import crossed_difference, crossed_mean
-from instructedit.benchmark.results.guard import read_run, read_suite_summary
+from instructedit.benchmark.results.integrity import read_run, read_suite_summary
 from instructedit.benchmark.results.records import EditorSpec, Measure, Protocol, find_run
-from instructedit.benchmark.results.run_folder import Store
+from instructedit.benchmark.results.run_folder import RunFolder
 from instructedit.benchmark.results.statistics import Paired
 from instructedit.benchmark.results.suite_results import SeedMean, SuiteGroup, find_suite
 from instructedit.benchmark.results.summary import case_values
@@ -233,7 +233,7 @@ class PooledMeans:
 
     def _read(self) -> None:
         for seed, folder in enumerate(self._folders):
-            for record in Store(folder).records(read_run(folder / "run.json")):
+            for record in RunFolder(folder).records(read_run(folder / "run.json")):
                 for key, value in case_values(record) if record.status == "done" else ():
                     if key.subset is None:
                         place = (record.editor, record.task, Column(key.measure, key.derived, key.protocol))

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from instructedit.benchmark.results.guard import Admission, read_finished
+from instructedit.benchmark.results.integrity import LineChecks, read_finished
 from instructedit.benchmark.results.records import CaseRecord, Record, RunFile, parse_record
-from instructedit.benchmark.results.run_folder import Store
+from instructedit.benchmark.results.run_folder import RunFolder
 from instructedit.editors.errors import InputError
 
 from .archive import MANIFEST, UnreadableError, document, lines, open_archive
@@ -208,7 +208,7 @@ def reference_runs(path: Path) -> Iterator[Reference]:
             raise InputError(f"{path}: no finished run in it; a results folder or a submission was expected.")
         for folder in folders:
             run, _ = read_finished(folder)
-            yield run, BaseReader(run, Store(folder).records(run))
+            yield run, BaseReader(run, RunFolder(folder).records(run))
         return
     findings = Findings()
     archive = open_archive(path, findings)
@@ -218,7 +218,7 @@ def reference_runs(path: Path) -> Iterator[Reference]:
         place, cases = f"runs/{name}/run.json", f"{path}, runs/{name}/cases.jsonl.gz"
         try:
             run = parse_record(document(archive, place), RunFile, f"{path}, {place}")
-            admission = Admission(run)
+            admission = LineChecks(run)
             numbered = lines(archive, f"runs/{name}/cases.jsonl.gz")
             placed = ((line, f"{cases}, line {number}") for number, line in numbered)
             records = (admission.checked(parse_record(line, CaseRecord, at), at) for line, at in placed)

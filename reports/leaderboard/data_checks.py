@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Literal, NamedTuple
 
-from instructedit.benchmark.results.guard import ROWS, derived_ids
+from instructedit.benchmark.results.integrity import ROWS, derived_ids
 from instructedit.benchmark.results.records import RunFile, TaskData
 from instructedit.benchmark.results.stages import scored
 from instructedit.benchmark.tasks.base import TASKS, TaskCases, make_task

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from instructedit.benchmark.results.checkpoint import RECORD
 from instructedit.benchmark.results.records import RunFile, find_run
 from instructedit.benchmark.results.resources import ChunkTime, Usage
-from instructedit.benchmark.results.run_folder import Store
+from instructedit.benchmark.results.run_folder import RunFolder
 from instructedit.benchmark.results.suite_results import find_suite
 from instructedit.editors.errors import InputError
 
@@ -78,7 +78,7 @@ def _pack_run(folder: Path, checkpoints: Path) -> tuple[RunEntry, dict[str, byte
     contents = {name: _read(folder / name) for name in names}
     entry = entry_of(
         run,
-        BaseReader(run, Store(folder).records(run)).passes(),
+        BaseReader(run, RunFolder(folder).records(run)).passes(),
         parse_lines(enumerate(contents["timings.jsonl"].splitlines(), 1), ChunkTime, f"{folder / 'timings.jsonl'}, "),
         parse_lines(enumerate(contents.get("usage.jsonl", b"").splitlines(), 1), Usage, f"{folder / 'usage.jsonl'}, "),
         _weights(run, checkpoints),

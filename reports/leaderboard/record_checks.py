@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from instructedit.benchmark.results.guard import Break, out_of_range
+from instructedit.benchmark.results.integrity import FailedCheck, out_of_range
 from instructedit.benchmark.results.records import Answer, CaseRecord, EditorSpec, Protocol, RunSpec, Score
 from instructedit.benchmark.scoring.matching import generation_agreement, matches
 from instructedit.benchmark.scoring.metrics import ngram_entropy
@@ -54,28 +54,28 @@ class CaseText(NamedTuple):
         return cls((case.request.prompt, case.request.target, case.request.subject), probes, "in the data")
 
 
-def check_text(record: CaseRecord, expected: CaseText) -> Iterator[Break]:
+def check_text(record: CaseRecord, expected: CaseText) -> Iterator[FailedCheck]:
     """Yield where a line differs from the texts of its case."""
     own, source = CaseText.of_record(record), f"({expected.source})"
     for name, found, wanted in zip(("prompt", "target", "subject"), own.edit, expected.edit, strict=True):
         if found != wanted:
-            yield Break(name, f"'{wanted}' {source}", f"'{found}'")
+            yield FailedCheck(name, f"'{wanted}' {source}", f"'{found}'")
     if own.probes is None or expected.probes is None:
         return
     if len(own.probes) != len(expected.probes):
-        yield Break("answers", f"{len(expected.probes)} probes {source}", str(len(own.probes)))
+        yield FailedCheck("answers", f"{len(expected.probes)} probes {source}", str(len(own.probes)))
     for number, pair in enumerate(zip(own.probes, expected.probes, strict=False)):
         for name, found, wanted in zip(_PROBE_FIELDS, *pair, strict=False):
             if found != wanted:
-                yield Break(f"answers.{number}.{name}", f"{wanted!r} {source}", repr(found))
+                yield FailedCheck(f"answers.{number}.{name}", f"{wanted!r} {source}", repr(found))
 
 
-def check_record(record: CaseRecord, row: EditorSpec, spec: RunSpec) -> Iterator[Break]:
+def check_record(record: CaseRecord, row: EditorSpec, spec: RunSpec) -> Iterator[FailedCheck]:
     """Yield the failed checks of a line by itself: its scores, and whether they follow from its texts."""
     if not record.case_id.startswith(f"{record.task}/"):
-        yield Break("case_id", f"an id of '{record.task}/'", f"'{record.case_id}'")
+        yield FailedCheck("case_id", f"an id of '{record.task}/'", f"'{record.case_id}'")
     if row.instruction is None and record.instruction is not None:
-        yield Break("instruction", "none, the row reads none", f"'{record.instruction}'")
+        yield FailedCheck("instruction", "none, the row reads none", f"'{record.instruction}'")
     if record.status != "done":
         yield from _check_unscored(record, row)
         return
@@ -84,7 +84,9 @@ def check_record(record: CaseRecord, row: EditorSpec, spec: RunSpec) -> Iterator
     for number, score in enumerate(record.scores):
         own = by_probe.setdefault(score.probe, {})
         if score.protocol in own:
-            yield Break(f"scores.{number}", "one score of a probe and protocol", f"a second one of {score.protocol}")
+            yield FailedCheck(
+                f"scores.{number}", "one score of a probe and protocol", f"a second one of {score.protocol}"
+            )
         own[score.protocol] = score.value
         yield from _prefixed(f"scores.{number}.", _check_score(score, record))
     yield from _check_missing(record, by_probe, spec)
@@ -96,55 +98,57 @@ def check_record(record: CaseRecord, row: EditorSpec, spec: RunSpec) -> Iterator
     entropy = None if record.text is None else ngram_entropy(record.text)
     found = by_probe.get(None, {}).get("ngram_entropy")
     if entropy != found and (entropy is None or found is None or abs(entropy - found) > 1e-9):
-        yield Break("fluency", f"{entropy}, from the text", str(found))
+        yield FailedCheck("fluency", f"{entropy}, from the text", str(found))
 
 
-def _prefixed(prefix: str, breaks: Iterable[Break]) -> Iterator[Break]:
+def _prefixed(prefix: str, breaks: Iterable[FailedCheck]) -> Iterator[FailedCheck]:
     return (found._replace(what=prefix + found.what) for found in breaks)
 
 
-def _check_unscored(record: CaseRecord, row: EditorSpec) -> Iterator[Break]:
+def _check_unscored(record: CaseRecord, row: EditorSpec) -> Iterator[FailedCheck]:
     if record.scores or record.answers or record.text is not None:
-        yield Break("scores", f"none of a case that is {record.status}", f"{len(record.scores)}")
+        yield FailedCheck("scores", f"none of a case that is {record.status}", f"{len(record.scores)}")
     if not record.reason:
-        yield Break("reason", f"why the case is {record.status}", "none")
+        yield FailedCheck("reason", f"why the case is {record.status}", "none")
     if row.method == "none":
-        yield Break("status", "done, the row edits nothing", record.status)
+        yield FailedCheck("status", "done, the row edits nothing", record.status)
 
 
-def _check_statistics(record: CaseRecord) -> Iterator[Break]:
+def _check_statistics(record: CaseRecord) -> Iterator[FailedCheck]:
     if not all(map(math.isfinite, record.edit.values())):
-        yield Break("edit", "finite numbers", str(record.edit))
+        yield FailedCheck("edit", "finite numbers", str(record.edit))
     for name, (low, high) in _BOUNDS.items():
         if not low - CLOSE <= (value := record.edit.get(name, low)) <= high + CLOSE:
-            yield Break(f"edit.{name}", f"a number within {low:g} and {high:g}", str(value))
+            yield FailedCheck(f"edit.{name}", f"a number within {low:g} and {high:g}", str(value))
 
 
-def _check_score(score: Score, record: CaseRecord) -> Iterator[Break]:
+def _check_score(score: Score, record: CaseRecord) -> Iterator[FailedCheck]:
     """Yield the failed checks of a score: its range, and whether its protocol reads its probe."""
     if broken := out_of_range(score.protocol, score.value):
         yield broken
     elif score.protocol in ("teacher_forced_exact", "free_generation") and score.value not in (0.0, 1.0):
-        yield Break("value", f"{score.protocol} of 0 or 1", str(score.value))
+        yield FailedCheck("value", f"{score.protocol} of 0 or 1", str(score.value))
     if score.probe is None:
         if (score.measure, score.subset, score.derived, score.protocol) != ("fluency", "text", False, "ngram_entropy"):
-            yield Break("probe", "the number of an answer", "none")
+            yield FailedCheck("probe", "the number of an answer", "none")
         return
     if not 0 <= score.probe < len(record.answers):
-        yield Break("probe", f"one of {len(record.answers)} answers", str(score.probe))
+        yield FailedCheck("probe", f"one of {len(record.answers)} answers", str(score.probe))
         return
     answer = record.answers[score.probe]
     if (score.measure, score.subset, score.derived) != (answer.role, answer.subset, answer.derived):
-        yield Break("measure", f"that of its answer, {answer.role} {answer.subset}", f"{score.measure} {score.subset}")
+        yield FailedCheck(
+            "measure", f"that of its answer, {answer.role} {answer.subset}", f"{score.measure} {score.subset}"
+        )
     if answer.opposed:
         fits = score.protocol in _SENTIMENT
     else:
         fits = score.protocol in _UNEDITED and (score.protocol != "kl_divergence" or answer.role == "locality")
     if not fits:
-        yield Break("protocol", f"one that a probe of {answer.role} {answer.subset} is read by", score.protocol)
+        yield FailedCheck("protocol", f"one that a probe of {answer.role} {answer.subset} is read by", score.protocol)
 
 
-def _check_missing(record: CaseRecord, by_probe: Mapping[int | None, Values], spec: RunSpec) -> Iterator[Break]:
+def _check_missing(record: CaseRecord, by_probe: Mapping[int | None, Values], spec: RunSpec) -> Iterator[FailedCheck]:
     """Yield a failed check if more scores are missing than the line gives reasons for."""
     missing = int(spec.fluency and None not in by_probe)
     for number, answer in enumerate(record.answers):
@@ -153,18 +157,18 @@ def _check_missing(record: CaseRecord, by_probe: Mapping[int | None, Values], sp
         group = set(_SENTIMENT if answer.opposed else (*_FORCED, *local))
         missing += not group <= own
         if own & group and not group <= own:
-            yield Break(f"probe {number}, scores", ", ".join(sorted(group)), ", ".join(sorted(own)) or "none")
+            yield FailedCheck(f"probe {number}, scores", ", ".join(sorted(group)), ", ".join(sorted(own)) or "none")
         if not answer.opposed:
             missing += spec.generation.max_new_tokens > 0 and "free_generation" not in own
             readable = answer.before is not None and answer.generated is not None
             if readable != ("free_generation" in own):
                 expected = "a score" if readable else "no score, there is no text"
-                yield Break(f"probe {number}, free_generation", expected, "another")
+                yield FailedCheck(f"probe {number}, free_generation", expected, "another")
     if missing > (reasons := sum(record.unscored.values())):
-        yield Break("unscored", f"a reason for each of {missing} scores that are not there", f"{reasons} reasons")
+        yield FailedCheck("unscored", f"a reason for each of {missing} scores that are not there", f"{reasons} reasons")
 
 
-def _check_probe(answer: Answer, values: Values) -> Iterator[Break]:
+def _check_probe(answer: Answer, values: Values) -> Iterator[FailedCheck]:
     """Yield scores that do not follow from the texts or from another protocol."""
     free = values.get("free_generation")
     if free is not None and answer.before is not None and answer.generated is not None:
@@ -176,26 +180,28 @@ def _check_probe(answer: Answer, values: Values) -> Iterator[Break]:
         else:
             right, reference = matches(answer.generated, answer.accepted), repr(list(answer.accepted))
         if free != float(right):
-            yield Break(
+            yield FailedCheck(
                 "free_generation", f"{float(right)}, compared with {reference}", f"{free} for '{answer.generated}'"
             )
     token, exact = values.get("teacher_forced_token"), values.get("teacher_forced_exact")
     if token is not None and exact is not None and exact != float(token == 1.0):
-        yield Break("teacher_forced_exact", f"{float(token == 1.0)}, the share of tokens being {token}", str(exact))
+        yield FailedCheck(
+            "teacher_forced_exact", f"{float(token == 1.0)}, the share of tokens being {token}", str(exact)
+        )
     if values.keys() >= set(_SENTIMENT):
         product = values["z_sent"] * values["z_topic"]
         if abs(values["edit_success"] - product) > CLOSE:
-            yield Break("edit_success", f"{product}, z_sent times z_topic", str(values["edit_success"]))
+            yield FailedCheck("edit_success", f"{product}, z_sent times z_topic", str(values["edit_success"]))
 
 
-def _check_unedited(answer: Answer, values: Values) -> Iterator[Break]:
+def _check_unedited(answer: Answer, values: Values) -> Iterator[FailedCheck]:
     """Yield where a row without edit differs from the base model."""
     if answer.before != answer.generated:
-        yield Break("generated", f"'{answer.before}' as before, the row edits nothing", f"'{answer.generated}'")
+        yield FailedCheck("generated", f"'{answer.before}' as before, the row edits nothing", f"'{answer.generated}'")
     expected = {f"locality, {name}": (name, value) for name, value in _UNEDITED.items() if answer.role == "locality"}
     for what, (protocol, value) in {**expected, "z_topic": ("z_topic", 1.0)}.items():
         if values.get(protocol, value) != value:
-            yield Break(what, f"{value}, the row edits nothing", str(values[protocol]))
+            yield FailedCheck(what, f"{value}, the row edits nothing", str(values[protocol]))
 
 
 STARTS_WITH_ANSWER = "the text to begin with the answer, exact match under teacher forcing being 1"

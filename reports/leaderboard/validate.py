@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
-from instructedit.benchmark.results.guard import Admission, Break
+from instructedit.benchmark.results.integrity import FailedCheck, LineChecks
 from instructedit.benchmark.results.records import CaseRecord, Record, RunFile, RunSummary, parse_record
 from instructedit.benchmark.results.resources import ChunkTime, Usage
 from instructedit.benchmark.results.summary import summarise
@@ -233,7 +233,7 @@ class _Lines:
         if self.file not in self.archive.sizes:
             self.findings.add(self.file, "file", "the records of the run", "no such file")
             return
-        admission = Admission(
+        admission = LineChecks(
             self.run,
             {task: of_task.ids for task, of_task in self.expected.items()},
             {task: of_task.size for task, of_task in self.expected.items()},
@@ -272,7 +272,7 @@ class _Lines:
         except UnreadableError as error:
             self.findings.add(self.file, "content", "a whole file of lines", error)
 
-    def _check_text(self, record: CaseRecord) -> Iterator[Break]:
+    def _check_text(self, record: CaseRecord) -> Iterator[FailedCheck]:
         """Yield where a line differs from the data, or from the first line of its case."""
         if of_task := self.expected.get(record.task):
             if case := of_task.cases.get(record.case_id):
@@ -312,6 +312,6 @@ class _Lines:
             self.findings.add(file, "cases_sha256", expected, f"{claimed.cases_sha256} of {claimed.lines} lines")
 
 
-def _too_large(record: CaseRecord) -> Break | None:
+def _too_large(record: CaseRecord) -> FailedCheck | None:
     large = [score.value for score in record.scores if abs(score.value) > LARGEST]
-    return Break("value", f"at most {LARGEST:,}", str(large[0])) if large else None
+    return FailedCheck("value", f"at most {LARGEST:,}", str(large[0])) if large else None

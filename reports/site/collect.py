@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from instructedit.benchmark.results.guard import read_suite_summary
+from instructedit.benchmark.results.integrity import read_suite_summary
 from instructedit.benchmark.results.records import RunFile, RunSummary
 from instructedit.benchmark.results.suite_results import SuiteEntry, SuiteSummary, find_suite
 from instructedit.editors.errors import InputError

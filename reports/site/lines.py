@@ -10,7 +10,7 @@ from typing import BinaryIO, NamedTuple
 
 from pydantic import ConfigDict
 
-from instructedit.benchmark.results.guard import Admission
+from instructedit.benchmark.results.integrity import LineChecks
 from instructedit.benchmark.results.records import CaseRecord, Record, parse_record
 from instructedit.editors.errors import InputError
 
@@ -77,7 +77,7 @@ class Lines:
             InputError: If a line is no case record or cannot be one of the run, or two lines of a case differ in what
                 all of them share.
         """
-        admission = Admission(self.run.file)
+        admission = LineChecks(self.run.file)
         with self._open() as file:
             for places in self._places.values():
                 yield list(self._read(file, places, admission))
@@ -90,7 +90,7 @@ class Lines:
                 f"{self.path}: cannot be read ({error.strerror}); the case records of a run were expected."
             ) from error
 
-    def _read(self, file: BinaryIO, places: list[tuple[int, int]], admission: Admission) -> Iterator[CaseRecord]:
+    def _read(self, file: BinaryIO, places: list[tuple[int, int]], admission: LineChecks) -> Iterator[CaseRecord]:
         first: CaseRecord | None = None
         for offset, number in places:
             file.seek(offset)

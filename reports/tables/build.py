@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from instructedit.benchmark.results.guard import read_suite_summary
+from instructedit.benchmark.results.integrity import read_suite_summary
 from instructedit.benchmark.results.records import find_run
 from instructedit.benchmark.results.run_folder import write_record
 from instructedit.benchmark.results.suite_results import find_suite

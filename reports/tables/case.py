@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from instructedit.benchmark.results.guard import Admission, read_run
+from instructedit.benchmark.results.integrity import LineChecks, read_run
 from instructedit.benchmark.results.records import CaseRecord, Score, parse_record
 from instructedit.editors.errors import InputError
 
@@ -50,7 +50,7 @@ def load_case(directory: Path, case: str) -> Case:
         raise InputError(f"{path}: cannot be read ({error.strerror}).") from error
     # The text after the last line end is an unfinished line of a killed run.
     lines = content.split(b"\n")[:-1]
-    admission = Admission(run)
+    admission = LineChecks(run)
     places = ((f"{path}, line {number}", line) for number, line in enumerate(lines, start=1))
     records = [admission.checked(parse_record(line, CaseRecord, place), place) for place, line in places]
     found = [record for record in records if record.case_id == case]

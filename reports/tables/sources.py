@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from instructedit.benchmark.results.decision import adjust
-from instructedit.benchmark.results.guard import read_finished, read_run
+from instructedit.benchmark.results.integrity import read_finished, read_run
 from instructedit.benchmark.results.records import RunFile, RunSummary, find_run
 from instructedit.benchmark.results.suite_results import SuiteEntry, SuiteFile, SuiteGroup, find_suite
 from instructedit.benchmark.results.suite_summary import summarise_suite
@@ -35,7 +35,7 @@ def load(directory: Path) -> tuple[RunFile, RunSummary]:
     """Read `run.json` and `summary.json` of a run.
 
     Raises:
-        InputError: As `guard.read_finished`.
+        InputError: As `integrity.read_finished`.
     """
     run, summary = read_finished(directory)
     if any(pair.p_holm is None for pair in summary.comparisons):  # a file of an older version

@@ -17,7 +17,7 @@ def test_the_fact_stands_in_front_of_every_question(model):
     assert [context.text for context in edits.contexts] == TEXTS
     assert edits.patches == ((), ())
     for role in ("reliability", "generalization", "portability", "locality", "fluency"):
-        assert [context.front(role) for context in edits.contexts] == TEXTS
+        assert [context.prompt_prefix(role) for context in edits.contexts] == TEXTS
 
 
 def test_all_facts_stand_one_a_line(make_language_model):
@@ -28,8 +28,8 @@ def test_all_facts_stand_one_a_line(make_language_model):
 def test_template_and_roles_are_options(model):
     options = {"template": "{target}: {prompt} ", "roles": ["reliability", "fluency"]}
     (context,) = make(InContext, options).edit(model, REQUESTS[:1]).contexts
-    assert context.front("fluency") == "Grace Hopper: The spouse of Ada Lovelace is "
-    assert context.front("locality") == ""
+    assert context.prompt_prefix("fluency") == "Grace Hopper: The spouse of Ada Lovelace is "
+    assert context.prompt_prefix("locality") == ""
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from instructedit.editors import (
     Edits,
     InputError,
     LanguageModel,
-    Sketch,
+    MetaModel,
     TrainedEditor,
     TrainingSet,
     make,
@@ -65,7 +65,7 @@ def ready(tmp_path):
 
 def outcome(model: LanguageModel, edits: Edits) -> torch.Tensor:
     """Logits of all edits' models to all questions, with an edit's context in front of them."""
-    fronts = [context.front("generalization") if context else "" for context in edits.contexts]
+    fronts = [context.prompt_prefix("generalization") if context else "" for context in edits.contexts]
     rows = [model.encode(front + question, "London") for front in fronts for question in QUESTIONS]
     owners = [owner for owner in range(len(edits)) for _ in QUESTIONS]
     return torch.cat([logits for _, logits in model.forward(rows, edits, owners)])
@@ -114,7 +114,7 @@ def test_same_seed_same_edit(editor, model, ready):
 
 def test_its_sites_are_those_that_it_edits(editor, model, ready):
     ready(editor, model)
-    sites = editor.sites(Sketch.of(model.model.config))
+    sites = editor.sites(MetaModel.of(model.model.config))
     assert sites == editor.sites(model)
     edited = {patch.site for edit in editor.edit(model, REQUESTS).patches for patch in edit}
     assert edited == {site.name for site in sites}
@@ -125,7 +125,7 @@ def test_a_network_has_as_many_parameters_as_are_counted_without_it(editor, mode
         pytest.skip("no network")
     ready(editor, model)
     trainable = sum(p.numel() for p in editor.network.parameters() if p.requires_grad)
-    assert editor.parameters(Sketch.of(model.model.config)) == trainable
+    assert editor.parameters(MetaModel.of(model.model.config)) == trainable
 
 
 def test_what_its_ranges_give_are_options_that_it_takes(editor):

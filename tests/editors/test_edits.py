@@ -56,7 +56,7 @@ def test_contexts_are_selected_joined_and_kept_in_files(tmp_path):
     edits = Edits(((), ()), contexts=(None, fact))
     assert edits.select([1, 0]).contexts == (fact, None)
     assert Edits.join([Edits.none(1), edits]).contexts == (None, None, fact)
-    assert (fact.front("locality"), fact.front("portability")) == (fact.text, "")
+    assert (fact.prompt_prefix("locality"), fact.prompt_prefix("portability")) == (fact.text, "")
     edits.save(tmp_path / "e.safetensors")
     assert Edits.load(tmp_path / "e.safetensors") == edits
 

@@ -33,15 +33,15 @@ from instructedit.editors import (
     EDITORS,
     CaseError,
     Codebook,
-    Cut,
     EditRequest,
     Edits,
     InputError,
     LanguageModel,
     LowRank,
     Patch,
-    Row,
+    ReplayStart,
     Slots,
+    TokenSequence,
     TrainingSet,
     make,
 )
@@ -140,11 +140,11 @@ class Plain:
         """Return [tokens, vocabulary], differentiable."""
         return self.model(input_ids=torch.tensor([list(ids)]), use_cache=False).logits[0]
 
-    def scored(self, rows: Sequence[Row]) -> list[Tensor]:
+    def scored(self, rows: Sequence[TokenSequence]) -> list[Tensor]:
         """Return the logits at the scored positions of each row."""
         return [self.logits(row.ids)[list(row.scored)] for row in rows]
 
-    def greedy(self, row: Row, steps: int, end: Sequence[int]) -> list[int]:
+    def greedy(self, row: TokenSequence, steps: int, end: Sequence[int]) -> list[int]:
         """Return the new tokens, each from a pass over the whole text so far."""
         new: list[int] = []
         for _ in range(steps):
@@ -155,7 +155,7 @@ class Plain:
         return new
 
     @contextlib.contextmanager
-    def under(self, patches: Sequence[Patch], row: Row) -> Iterator[None]:
+    def under(self, patches: Sequence[Patch], row: TokenSequence) -> Iterator[None]:
         """Apply an edit to the copy: to its weights if possible, else through hooks for one sequence."""
         kept: list[tuple[Tensor, Tensor]] = []
         hooks = []
@@ -198,7 +198,7 @@ class Plain:
         return module.weight, isinstance(module, Conv1D)  # type: ignore[return-value]
 
 
-def _look_up(book: Codebook, row: Row, _: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> Tensor:
+def _look_up(book: Codebook, row: TokenSequence, _: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> Tensor:
     """Apply GRACE's codebook: the query is the input at the prompt's last token."""
     x, y = args[0].reshape(-1, args[0].shape[-1]), out.reshape(-1, out.shape[-1]).clone()
     gaps = (x[row.prompt_end] - book.keys).norm(dim=-1)
@@ -323,12 +323,12 @@ class Check:
         self.same("another later token", [self.plain.logits(other)[:cut]], wanted)
         self.same("no later token", [self.plain.logits(ids[:cut])], wanted)
 
-    def forward(self, rows: Sequence[Row], edits: Edits, owners: Sequence[int | None]) -> list[Tensor]:
+    def forward(self, rows: Sequence[TokenSequence], edits: Edits, owners: Sequence[int | None]) -> list[Tensor]:
         """Return the engine's logits, sequence by sequence."""
         found = {row: logits.clone() for row, logits in self.model.forward(rows, edits, owners)}
         return [found[row] for row in range(len(rows))]
 
-    def wanted(self, rows: Sequence[Row], edits: Edits, owners: Sequence[int | None]) -> list[Tensor]:
+    def wanted(self, rows: Sequence[TokenSequence], edits: Edits, owners: Sequence[int | None]) -> list[Tensor]:
         """Return a plain copy's logits under the edit of each sequence."""
         found = []
         for row, owner in zip(rows, owners, strict=True):
@@ -385,9 +385,9 @@ class Check:
         owners = [row % len(last) for row in range(count)]
         wanted = self.wanted(self.rows, last, owners)
         for block in blocks[:-1]:
-            self.replayed([(f"replay from block {block} of a later edit", last, owners, wanted)], [Cut(block)])
+            self.replayed([(f"replay from block {block} of a later edit", last, owners, wanted)], [ReplayStart(block)])
 
-    def replayed(self, runs: Sequence[tuple[str, Edits, Any, Sequence[Tensor]]], cuts: Sequence[Cut]) -> None:
+    def replayed(self, runs: Sequence[tuple[str, Edits, Any, Sequence[Tensor]]], cuts: Sequence[ReplayStart]) -> None:
         """Run a base pass and replays of some edits after it, and compare both."""
         late = min((edits.first_block or 0 for _, edits, _, _ in runs), default=0) if runs[0][1].late else None
         base, run = self.model.base(self.rows, cuts, late=late)
@@ -481,7 +481,7 @@ class Check:
         self.continued("low-rank edits", Edits(tuple((self.low_rank(site, 0.6),) for site in some)))
         self.continued("no edit", Edits.none(1))
 
-    def continued(self, what: str, edits: Edits, prompts: Sequence[Row] | None = None) -> None:
+    def continued(self, what: str, edits: Edits, prompts: Sequence[TokenSequence] | None = None) -> None:
         """Compare generated texts under each edit with the plain copy's."""
         prompts = self.prompts if prompts is None else prompts
         rows = [prompt for _ in range(len(edits)) for prompt in prompts]

@@ -9,7 +9,7 @@ from transformers import AutoConfig, GPT2Config, LlamaConfig
 
 from instructedit.baselines.ftl import FTL, FTConfig
 from instructedit.baselines.mend import MEND
-from instructedit.benchmark.forecast.forecast import forecast, sketch_of
+from instructedit.benchmark.forecast.forecast import forecast, meta_model_of
 from instructedit.benchmark.forecast.machine import Free, Place, free
 from instructedit.benchmark.forecast.report import draw, lines, refuse, size, verdict
 from instructedit.benchmark.run.progress import duration
@@ -19,7 +19,7 @@ from instructedit.benchmark.setup.data import DataReader, published_cases
 from instructedit.benchmark.setup.model_checks import cannot_edit
 from instructedit.benchmark.setup.resolve import resolve
 from instructedit.benchmark.tasks import make_task
-from instructedit.editors import InputError, Sketch
+from instructedit.editors import InputError, MetaModel
 
 from ...conftest import make_model, make_tokenizer
 from ..worlds import write_data, write_training
@@ -34,8 +34,8 @@ MIXTURE = AutoConfig.for_model(
 
 
 @pytest.fixture(scope="module")
-def sketches():
-    return {"paper-gpt2-xl": Sketch.of(XL), "paper-llama-2-7b": Sketch.of(LLAMA)}
+def meta_models():
+    return {"paper-gpt2-xl": MetaModel.of(XL), "paper-llama-2-7b": MetaModel.of(LLAMA)}
 
 
 def editors_of(preset):
@@ -50,23 +50,23 @@ def editors_of(preset):
     ],
 )
 def test_the_papers_presets_edit_the_published_layers_with_networks_of_the_published_size(
-    sketches, preset, blocks, names, mend, ke
+    meta_models, preset, blocks, names, mend, ke
 ):
-    sketch, editors = sketches[preset], editors_of(preset)
+    meta, editors = meta_models[preset], editors_of(preset)
     for row in ("mend", "instructedit", "ke"):
-        sites = editors[row].sites(sketch)
+        sites = editors[row].sites(meta)
         assert {(site.block, site.name.rpartition(".")[2]) for site in sites} == {(b, n) for b in blocks for n in names}
         assert len(sites) == 3 * len(names)
-    assert editors["mend"].parameters(sketch) / 1e6 == pytest.approx(mend, abs=0.1)
-    assert editors["instructedit"].parameters(sketch) == editors["mend"].parameters(sketch)
+    assert editors["mend"].parameters(meta) / 1e6 == pytest.approx(mend, abs=0.1)
+    assert editors["instructedit"].parameters(meta) == editors["mend"].parameters(meta)
     # the projection of the LSTM's states, which METHODS leaves out, and biases: 1 % at most
-    assert editors["ke"].parameters(sketch) / 1e6 == pytest.approx(ke, rel=0.01)
+    assert editors["ke"].parameters(meta) / 1e6 == pytest.approx(ke, rel=0.01)
 
 
-def test_the_papers_other_editors_edit_the_published_layers(sketches):
+def test_the_papers_other_editors_edit_the_published_layers(meta_models):
     found = {
-        preset: {row: [site.name for site in editor.sites(sketches[preset])] for row, editor in own.items()}
-        for preset, own in ((preset, editors_of(preset)) for preset in sketches)
+        preset: {row: [site.name for site in editor.sites(meta_models[preset])] for row, editor in own.items()}
+        for preset, own in ((preset, editors_of(preset)) for preset in meta_models)
     }
     large, llama = found["paper-gpt2-xl"], found["paper-llama-2-7b"]
     assert large["ft-l"] == ["transformer.h.0.mlp.c_proj"]
@@ -112,7 +112,7 @@ def planned(place, known=None, checkpoints=None, local=False, **options):
     config = config_of(place, **options)
     known = set() if known is None else known
     run = resolve(config, "test", DataReader(local=local))
-    return forecast("one", run, sketch_of(config), checkpoints or place / "none", known)
+    return forecast("one", run, meta_model_of(config), checkpoints or place / "none", known)
 
 
 def test_memory_is_parameters_times_bytes(place):
@@ -199,7 +199,7 @@ def test_hub_data_that_are_absent_are_taken_as_published(place, tmp_path):
     (tmp_path / "config.json").write_text((place / "model" / "config.json").read_text())
     found = planned(place, local=True, model=str(tmp_path), **options)
     assert found.published
-    assert found.sketch.lacks
+    assert found.meta.lacks
     sizes = {task: len(cases) for task, cases in found.run.cases.items()}
     assert sizes == {"recent": 1266, "zsre": 1301, "convsent": 800}
     console = Console(width=100)
@@ -221,10 +221,10 @@ def test_two_lines_say_what_a_suite_takes(place):
 
 def test_an_editor_that_lacks_its_modules_is_known_before_weights_are_read():
     lacking = "Block 0 of MixtralForCausalLM has no 'down'; it has: expert up, expert down, query, key, value, output."
-    assert cannot_edit(FTL(), Sketch.of(MIXTURE)) == lacking
-    assert "Block 1 of MixtralForCausalLM has no 'up'" in (cannot_edit(MEND(), Sketch.of(MIXTURE)) or "")
+    assert cannot_edit(FTL(), MetaModel.of(MIXTURE)) == lacking
+    assert "Block 1 of MixtralForCausalLM has no 'up'" in (cannot_edit(MEND(), MetaModel.of(MIXTURE)) or "")
     for part in ("expert down", "query", "output"):
-        assert cannot_edit(FTL(FTConfig(part=part)), Sketch.of(MIXTURE)) is None
+        assert cannot_edit(FTL(FTConfig(part=part)), MetaModel.of(MIXTURE)) is None
 
 
 @pytest.mark.parametrize(("number", "words"), [(3e9, "3.0 GB"), (6.2e6, "6 MB")])

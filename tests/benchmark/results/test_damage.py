@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from instructedit.baselines.mend import MEND
 from instructedit.benchmark.results.checkpoint import Checkpoint
-from instructedit.benchmark.results.guard import read_finished
+from instructedit.benchmark.results.integrity import read_finished
 from instructedit.benchmark.run.runner import prepare, run
 from instructedit.benchmark.run.training import trained
 from instructedit.benchmark.run.work import Work

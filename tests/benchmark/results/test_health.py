@@ -11,7 +11,7 @@ from instructedit.benchmark.setup.config import RunConfig
 from instructedit.benchmark.setup.model_checks import foreign_defaults, foreign_defaults_note
 from instructedit.benchmark.setup.resolve import resolve
 from instructedit.benchmark.setup.settings import RowSpec
-from instructedit.editors import EditorConfig, InputError, Published, Sketch, make
+from instructedit.editors import EditorConfig, InputError, MetaModel, Published, make
 from instructedit.editors.registry import EDITORS
 
 from ...reports.conftest import records, run_file
@@ -170,8 +170,8 @@ def test_the_shipped_editors_know_gpt2_xl_by_its_shape():
     names = ("ft-l", "ft-m", "grace", "mend", "instructedit")
     rows = [RowSpec(name, name, None, None, ("t",)) for name in (*names, "none", "in-context")]
     editors = {row.name: make(EDITORS.get(row.name)) for row in rows}
-    assert foreign_defaults(rows, editors, Sketch.of(GPT2Config(n_layer=48, n_embd=1600, n_head=25))) == {}
-    found = foreign_defaults(rows, editors, Sketch.of(GPT2Config(n_layer=24, n_embd=1024, n_head=16)))
+    assert foreign_defaults(rows, editors, MetaModel.of(GPT2Config(n_layer=48, n_embd=1600, n_head=25))) == {}
+    found = foreign_defaults(rows, editors, MetaModel.of(GPT2Config(n_layer=24, n_embd=1024, n_head=16)))
     assert set(found) == set(names)
     assert found["ft-m"].options == ("lr", "steps", "clamp")
     assert found["mend"].options == ("edit_lr", "training.lr")
@@ -197,7 +197,7 @@ def test_the_editors_of_a_run_are_looked_at_as_they_were_configured():
     found = resolve(config, "x")
     from instructedit.benchmark.setup.config import EMBEDDED_MODEL
 
-    left = foreign_defaults(found.rows, found.editors, Sketch.load(EMBEDDED_MODEL))
+    left = foreign_defaults(found.rows, found.editors, MetaModel.load(EMBEDDED_MODEL))
     assert {name: own.options for name, own in left.items()} == {"mine": ("clamp",), "mend": ("edit_lr",)}
 
 

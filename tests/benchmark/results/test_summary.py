@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from instructedit.benchmark.results.guard import Admission
+from instructedit.benchmark.results.integrity import LineChecks
 from instructedit.benchmark.results.records import (
     Answer,
     CaseRecord,
@@ -213,7 +213,7 @@ def test_it_survives_a_file(summary: RunSummary) -> None:
     ],
 )
 def test_foreign_lines_are_refused(changes: dict[str, str], sentence: str) -> None:
-    lines = Admission(run_file(), {"recent": {record.case_id for record in RECORDS}})
+    lines = LineChecks(run_file(), {"recent": {record.case_id for record in RECORDS}})
     for record in RECORDS:
         assert lines.checked(record, "cases.jsonl, line 1") is record
     with pytest.raises(InputError, match=sentence):

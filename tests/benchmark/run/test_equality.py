@@ -7,7 +7,7 @@ import torch
 
 from instructedit.baselines.ftl import FTM, FTMConfig
 from instructedit.benchmark.results.records import GenerationSpec
-from instructedit.benchmark.scoring.probe_batch import make_plan
+from instructedit.benchmark.scoring.probe_batch import make_probe_batch
 from instructedit.benchmark.setup.config import EMBEDDED_MODEL
 from instructedit.benchmark.tasks.base import TASKS
 from instructedit.benchmark.tasks.sampling import choose
@@ -23,7 +23,7 @@ def largest_differences(model: LanguageModel, data: Path | None, task: str, case
     """
     source = open_source(None if data is None else str(data))
     chosen = choose(TASKS.get(task)().load(source).cases, cases)
-    plan = make_plan(model, chosen, GenerationSpec(), fluency=False)
+    plan = make_probe_batch(model, chosen, GenerationSpec(), fluency=False)
     edits = FTM(FTMConfig(block=1, lr=3e-3, clamp=0.03)).edit(model, [case.request for case in chosen])
     base = model.base_pass(plan.forced.rows, [edits.cut])
     with torch.no_grad():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from instructedit.benchmark.results import statistics
-from instructedit.benchmark.results.run_folder import Store
+from instructedit.benchmark.results.run_folder import RunFolder
 
 from ...reports.conftest import run_file
 from .many_cases import RESET
@@ -34,7 +34,7 @@ def test_the_peak_does_not_grow_with_the_number_of_cases():
 
 
 def test_records_are_read_one_at_a_time(tmp_path):
-    store, run = Store(tmp_path), run_file()
+    store, run = RunFolder(tmp_path), run_file()
     assert list(store.records(run)) == []
     line = {"schema_version": 2, "run": run.digest, "task": "convsent", "case_id": "convsent/test/0", "editor": "none"}
     line |= {"prompt": "p", "target": "t", "subject": "s"}

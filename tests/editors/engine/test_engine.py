@@ -4,9 +4,9 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from instructedit.editors import Codebook, Cut, Dense, Edits, LanguageModel, LowRank, Slots
+from instructedit.editors import Codebook, Dense, Edits, LanguageModel, LowRank, ReplayStart, Slots
 from instructedit.editors.models.structure import Structure
-from instructedit.editors.models.tokens import Row
+from instructedit.editors.models.tokens import TokenSequence
 
 from ...conftest import FAMILIES, make_model
 
@@ -61,7 +61,7 @@ def low_rank(sites, count: int, scale: float) -> Edits:
     )
 
 
-def reference(model, row: Row, edits: Edits | None, owner: int | None) -> torch.Tensor:
+def reference(model, row: TokenSequence, edits: Edits | None, owner: int | None) -> torch.Tensor:
     """The slow path: one unpadded row through a model whose weights were really changed."""
     hf = model.model if edits is None or owner is None else edits.apply_to(model.model, owner)
     with torch.no_grad():
@@ -102,7 +102,7 @@ def test_cutting_at_any_block_gives_the_same_logits(make_language_model, family)
     before = model.fingerprint()
     wanted = dict(model.forward(rows, edits, owners))
     for cut in range(4):
-        found = dict(model.replay(model.base_pass(rows, cuts=[Cut(cut)]), edits, owners))
+        found = dict(model.replay(model.base_pass(rows, cuts=[ReplayStart(cut)]), edits, owners))
         assert all((found[i] - wanted[i]).abs().max() <= 1e-5 * wanted[i].abs().max() for i in wanted)
     assert model.fingerprint() == before
 
@@ -110,7 +110,9 @@ def test_cutting_at_any_block_gives_the_same_logits(make_language_model, family)
 def test_replay_needs_a_cut_in_front_of_the_first_patch(model):
     rows, owners = rows_and_owners(model, 1)
     with pytest.raises(ValueError, match="none of which is at or before block 1"):
-        list(model.replay(model.base_pass(rows, cuts=[Cut(2)]), random_edits(model, "dense", 1, block=1), owners))
+        list(
+            model.replay(model.base_pass(rows, cuts=[ReplayStart(2)]), random_edits(model, "dense", 1, block=1), owners)
+        )
 
 
 def test_edits_without_patches_are_the_base_model(model):
@@ -132,7 +134,7 @@ def test_scores_do_not_depend_on_packing(make_language_model):
 def test_codebook_replaces_only_the_last_prompt_token_of_near_rows(model):
     rows, owners = rows_and_owners(model, 1)
     (site,) = model.sites("up", [1])
-    key = model.inputs(model.base_pass(rows, [Cut(1)]), site)[0][rows[0].prompt_end]
+    key = model.inputs(model.base_pass(rows, [ReplayStart(1)]), site)[0][rows[0].prompt_end]
     value = torch.full((1, site.d_out), 3.0)
     edits = Edits(((Codebook(site.name, 1, key[None], value, torch.tensor([1e-3])),),))
     seen: list[torch.Tensor] = []

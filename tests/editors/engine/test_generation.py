@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from instructedit.editors import Codebook, Cut, Edits, seed_of
+from instructedit.editors import Codebook, Edits, ReplayStart, seed_of
 from instructedit.editors.engine.decoding import read_prompts
 from instructedit.editors.engine.generation import answers, texts
 
@@ -53,7 +53,7 @@ def test_prompts_read_once_are_continued_as_if_read_anew(make_language_model, fa
     model = make_language_model(family)
     rows = [model.encode_prompt(prompt) for prompt in [*PROMPTS, PROMPTS[0]]]
     site = model.sites("up", [2])[0]
-    keys = torch.stack([model.inputs(model.base_pass([row], [Cut(2)]), site)[0][-1] for row in rows[:2]])
+    keys = torch.stack([model.inputs(model.base_pass([row], [ReplayStart(2)]), site)[0][-1] for row in rows[:2]])
     values = 4 * torch.randn(2, site.d_out, generator=torch.Generator().manual_seed(2))
     book = Codebook(site.name, 2, keys, values, torch.tensor([0.01, 0.01]))
     options = {"max_new_tokens": 12, "finished": lambda row, text: row == 1 and len(text) > 5, "batch": 3}
@@ -70,7 +70,9 @@ def test_prompts_read_once_are_continued_as_if_read_anew(make_language_model, fa
 def test_a_codebook_is_asked_at_the_last_prompt_token_with_and_without_a_cache(model):
     (site,) = model.sites("up", [1])
     rows = [model.encode_prompt(prompt) for prompt in PROMPTS]
-    keys = torch.stack([model.inputs(model.base_pass([row], [Cut(site.block)]), site)[0][-1] for row in rows[:2]])
+    keys = torch.stack(
+        [model.inputs(model.base_pass([row], [ReplayStart(site.block)]), site)[0][-1] for row in rows[:2]]
+    )
     values = 4 * torch.randn(2, site.d_out, generator=torch.Generator().manual_seed(2))
     edits = Edits(((Codebook(site.name, 1, keys, values, torch.tensor([0.01, 0.01])),),))
     found = answers(model, rows, edits, [0] * 4, max_new_tokens=8, finished=lambda _row, _text: False)

@@ -5,16 +5,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from instructedit.editors import Codebook, Cut, Edits, LowRank
+from instructedit.editors import Codebook, Edits, LowRank, ReplayStart
 from instructedit.editors.engine.packed_batch import KEYS_PER_TOKEN, batches
-from instructedit.editors.models.tokens import Row
+from instructedit.editors.models.tokens import TokenSequence
 
 from ...conftest import FAMILIES
 from .test_engine import random_edits, reference
 
 
-def row(ids: str, scored: tuple[int, ...], prompt_end: int) -> Row:
-    return Row(tuple(map(ord, ids)), scored, prompt_end)
+def row(ids: str, scored: tuple[int, ...], prompt_end: int) -> TokenSequence:
+    return TokenSequence(tuple(map(ord, ids)), scored, prompt_end)
 
 
 def test_prefixes_are_shared_and_ends_left_out():
@@ -94,7 +94,7 @@ def test_shared_prefixes_give_what_each_row_gives_alone(make_language_model, fam
 
 def codebook(model, rows, block: int, part: str, replace: str) -> Edits:
     site = model.sites(part, [block])[0]
-    base = model.base_pass(rows, [Cut(block)])
+    base = model.base_pass(rows, [ReplayStart(block)])
     keys = [x[row.prompt_end] for x, row in zip(model.inputs(base, site), rows, strict=True)]
     values = 3 * torch.randn(2, site.d_out, generator=torch.Generator().manual_seed(4))
     book = Codebook(site.name, block, torch.stack([keys[0], keys[2]]), values, torch.tensor([1e-3, 1e-3]), replace)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from instructedit.editors import CaseError, Cut, Edits, InputError, LanguageModel
+from instructedit.editors import CaseError, Edits, InputError, LanguageModel, ReplayStart
 from instructedit.editors.engine.generation import answers
 
 from ...conftest import GROUPED, WIDE, make_model, make_tokenizer
@@ -86,7 +86,7 @@ def test_odd_models_are_replayed_from_every_block_as_if_the_edit_were_in_their_w
         wanted = [reference(model, row, edits, owner) for row, owner in zip(rows, owners, strict=True)]
         plain = reference(model, rows[0], None, None)
         assert (wanted[0] - plain).abs().max() > 1e-3 * plain.abs().max(), "the edit must do something"
-        for cut in {edits.cut, Cut(block), Cut(0)}:
+        for cut in {edits.cut, ReplayStart(block), ReplayStart(0)}:
             found = dict(model.replay(model.base_pass(rows, [cut]), edits, owners))
             assert all((found[i] - w).abs().max() < 1e-4 * w.abs().max() for i, w in enumerate(wanted)), (kind, cut)
 

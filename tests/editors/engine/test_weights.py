@@ -7,7 +7,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 from transformers.pytorch_utils import Conv1D
 
 from instructedit.editors import Edits, LanguageModel
-from instructedit.editors.engine.meta_model import Sketch
+from instructedit.editors.engine.meta_model import MetaModel
 from instructedit.editors.engine.weights import paged, space_rows
 from instructedit.editors.patches import LowRank
 
@@ -81,6 +81,6 @@ def test_an_edit_is_written_into_a_copy_and_saved(spaced, tmp_path):
 
 
 def test_they_are_known_before_a_model_is_there():
-    sketch = Sketch.of(GPT2Config(n_layer=3, n_embd=256, n_head=4, vocab_size=512))
-    assert [tuple(module.weight.shape) for module in paged(sketch.structure.blocks)] == [(256, 1024)] * 3
-    assert not paged(Sketch.of(GPT2Config(n_layer=3, n_embd=32, n_head=4, vocab_size=512)).structure.blocks)
+    meta = MetaModel.of(GPT2Config(n_layer=3, n_embd=256, n_head=4, vocab_size=512))
+    assert [tuple(module.weight.shape) for module in paged(meta.structure.blocks)] == [(256, 1024)] * 3
+    assert not paged(MetaModel.of(GPT2Config(n_layer=3, n_embd=32, n_head=4, vocab_size=512)).structure.blocks)

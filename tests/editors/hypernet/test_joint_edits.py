@@ -17,7 +17,7 @@ from instructedit.editors.hypernet.gradient_editor import gradient_factors
 from instructedit.editors.hypernet.objective import Losses, outer_loss, outer_rows
 from instructedit.editors.hypernet.trainer import Trainer, case_losses, step_losses
 from instructedit.editors.instructedit import InstructEdit
-from instructedit.editors.models.tokens import Row
+from instructedit.editors.models.tokens import TokenSequence
 from instructedit.editors.seeds import seed_of
 from instructedit.editors.texts import EPSILON, EditTexts
 
@@ -354,7 +354,7 @@ def test_tokens_without_x_or_without_delta_are_dropped_and_no_others():
     delta = torch.cat([delta, torch.tensor([[-1.0, 0.0, 0.0]])])
     factors = Factors(x, delta, torch.tensor([0, 0, 1, 1, 2, 2]))
     model = SimpleNamespace(capture=lambda rows, sites, loss: {"m": factors}, edit_dtype=torch.float32)
-    found = gradient_factors(model, [EditTexts((Row((0, 1), (0,), 0),))] * 3, [])["m"]
+    found = gradient_factors(model, [EditTexts((TokenSequence((0, 1), (0,), 0),))] * 3, [])["m"]
     assert found.x.tolist() == [[0.0, -1.0], [-3.0, -1.0]]
     assert found.delta.tolist() == [[0.0, -1.0, 0.0], [-1.0, 0.0, 0.0]]
     assert list(found.counts) == [1, 0, 1]

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from instructedit.editors import InputError, LanguageModel, Sketch
+from instructedit.editors import InputError, LanguageModel, MetaModel
 from instructedit.editors.models import loading
 from instructedit.editors.models.devices import check_device
 
@@ -49,7 +49,7 @@ def test_an_odd_number_of_a_configuration_is_harmless_or_a_sentence_that_names_i
     for name in names:
         for value in ODD:
             (tmp_path / "model" / "config.json").write_text(json.dumps({**plain, name: value}))
-            alone = verdict(lambda: Sketch.load(tmp_path / "model"))
+            alone = verdict(lambda: MetaModel.load(tmp_path / "model"))
             said = verdict(lambda: LanguageModel.load(tmp_path / "model", device="cpu"))
             assert isinstance(alone, str) == isinstance(said, str)
             if not isinstance(said, str):  # such a value must not matter
@@ -81,7 +81,7 @@ def test_code_of_a_model_runs_only_if_it_may(tmp_path, monkeypatch):
     folder = copied(tmp_path / "model")
     mark = tmp_path / "it ran"
     own_code(rest=f"open({str(mark)!r}, 'w').close()")(folder)
-    for load in (LanguageModel.load, Sketch.load):
+    for load in (LanguageModel.load, MetaModel.load):
         with pytest.raises(InputError, match=r"modeling_own.py.*--trust-remote-code"):
             load(folder)
     assert not mark.exists()
@@ -90,8 +90,8 @@ def test_code_of_a_model_runs_only_if_it_may(tmp_path, monkeypatch):
     assert type(model.model).__name__ == "OwnForCausalLM"
     plain = LanguageModel.load(good(), device="cpu")
     assert torch.equal(logits(model), logits(plain))
-    sketch = Sketch.load(folder, trust_remote_code=True)
-    assert sketch.structure.sites == model.structure.sites
+    meta = MetaModel.load(folder, trust_remote_code=True)
+    assert meta.structure.sites == model.structure.sites
 
 
 def test_the_fingerprint_covers_code_of_the_models_own(tmp_path):
@@ -123,7 +123,7 @@ def test_whatever_a_library_raises_is_one_sentence_with_all_that_it_says(tmp_pat
         raise error
 
     monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", raises)
-    for load in (LanguageModel.load, Sketch.load):
+    for load in (LanguageModel.load, MetaModel.load):
         with pytest.raises(InputError) as caught:
             load(good())
         said = str(caught.value)
@@ -146,9 +146,9 @@ def test_a_stop_by_the_user_is_no_fault_of_the_model(monkeypatch):
 def test_weights_that_no_part_of_the_model_reads_are_told(tmp_path):
     folder = copied(tmp_path / "model")
     keys(num_hidden_layers=3)(folder)
-    (note,) = Sketch.load(folder).notes
+    (note,) = MetaModel.load(folder).notes
     assert re.search(r"9 weights .* not read, the first is model.layers.3", note)
-    assert Sketch.load(good()).notes == ()
+    assert MetaModel.load(good()).notes == ()
 
 
 def test_several_files_of_weights_are_one_model(tmp_path):
@@ -163,23 +163,23 @@ def test_several_files_of_weights_are_one_model(tmp_path):
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
     whole = LanguageModel.load(good(), device="cpu")
     assert LanguageModel.load(folder, device="cpu").fingerprint() == whole.fingerprint()
-    assert Sketch.load(folder).parameters == sum(p.numel() for p in whole.model.parameters())
+    assert MetaModel.load(folder).parameters == sum(p.numel() for p in whole.model.parameters())
 
 
 def test_shapes_take_no_memory_and_are_those_of_the_weights(tmp_path):
-    sketch = Sketch.load(good())
+    meta = MetaModel.load(good())
     real = LanguageModel.load(good(), device="cpu")
-    assert all(parameter.is_meta for parameter in sketch.model.parameters())
+    assert all(parameter.is_meta for parameter in meta.model.parameters())
     want = {name: tuple(parameter.shape) for name, parameter in real.model.named_parameters()}
-    assert {name: tuple(parameter.shape) for name, parameter in sketch.model.named_parameters()} == want
-    assert sketch.lacks is None
+    assert {name: tuple(parameter.shape) for name, parameter in meta.model.named_parameters()} == want
+    assert meta.lacks is None
 
 
 def test_a_configuration_alone_has_shapes_and_cannot_be_loaded(tmp_path):
     make_model("gpt2").config.save_pretrained(tmp_path)
-    sketch = Sketch.load(tmp_path)
-    assert len(sketch.structure) == 4
-    assert "holds no weights" in sketch.lacks
+    meta = MetaModel.load(tmp_path)
+    assert len(meta.structure) == 4
+    assert "holds no weights" in meta.lacks
     with pytest.raises(InputError, match="holds no weights"):
         LanguageModel.load(tmp_path)
 
@@ -252,8 +252,8 @@ def test_a_gguf_is_read_and_its_weights_are_plain(gguf_file):
         if "q_proj" in name or "k_proj" in name:
             continue  # GGUF keeps their rows in another order, which this file does not follow
         assert (weight - made_of[name]).abs().max() <= 0.57 * step, name  # half, and a scale of 16 bits
-    sketch = Sketch.load(gguf_file)
-    assert sketch.structure.sites == model.structure.sites
+    meta = MetaModel.load(gguf_file)
+    assert meta.structure.sites == model.structure.sites
     assert [(s.d_in, s.d_out) for s in model.sites("down", [0])] == [(64, 32)]
     assert logits(model).isfinite().all()
 
@@ -262,7 +262,7 @@ def test_a_gguf_without_its_package_is_a_sentence_with_the_line_for_pip(gguf_fil
     from instructedit.editors.models import checkpoint
 
     monkeypatch.setattr(checkpoint, "find_spec", lambda name: None)
-    for load in (LanguageModel.load, Sketch.load):
+    for load in (LanguageModel.load, MetaModel.load):
         with pytest.raises(InputError, match=r"tiny\.gguf.*pip install gguf"):
             load(gguf_file)
 
@@ -323,14 +323,14 @@ def test_a_hub_model_that_is_on_this_machine_is_looked_at_like_a_folder(tmp_path
     (cache / "refs" / "main").write_text("a" * 40)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("transformers.utils.hub.constants.HF_HUB_CACHE", str(tmp_path), raising=False)
-    sketch = Sketch.load("org/tiny")
-    assert sketch.notes == ()
+    meta = MetaModel.load("org/tiny")
+    assert meta.notes == ()
     assert LanguageModel.load("org/tiny", device="cpu").fingerprint() == LanguageModel.load(good()).fingerprint()
     keys(intermediate_size=40)(snapshot)
-    for load in (Sketch.load, LanguageModel.load):
+    for load in (MetaModel.load, LanguageModel.load):
         with pytest.raises(InputError, match="org/tiny"):
             load("org/tiny")
     keys(intermediate_size=48)(snapshot)
     (snapshot / "model.safetensors").unlink()
-    (note,) = Sketch.load("org/tiny").notes
+    (note,) = MetaModel.load("org/tiny").notes
     assert "weights are not on this machine" in note

@@ -10,7 +10,7 @@ import pytest
 
 from instructedit.benchmark.results.decision import Decision
 from instructedit.benchmark.results.records import EditorSpec
-from instructedit.benchmark.results.run_folder import Store
+from instructedit.benchmark.results.run_folder import RunFolder
 from instructedit.benchmark.results.suite_results import SuiteFile
 from instructedit.benchmark.results.suite_summary import summarise_suite
 from instructedit.benchmark.results.summary import case_values
@@ -114,7 +114,7 @@ def by_leaderboard(out: Path, suite: SuiteFile) -> Shown:
     for run in suite.runs:
         file, _ = load(out / run.digest)
         rows = {row.name: row for row in file.spec.editors}
-        for record in Store(out / run.digest).records(file):
+        for record in RunFolder(out / run.digest).records(file):
             for key, number in case_values(record):
                 if key.subset is None:
                     board = board_of(file, record.task, key.stage, key.measure, key.derived, key.protocol)

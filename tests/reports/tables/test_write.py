@@ -80,8 +80,8 @@ def test_what_is_no_record_is_a_sentence(folder: Path, text: str) -> None:
 
 def test_a_report_needs_no_torch(folder: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from instructedit.benchmark.results import guard\n"
-        "from instructedit.reports.tables.build import report_run; guard.check_identity = lambda *_, **__: None\n"
+        "import sys; from pathlib import Path; from instructedit.benchmark.results import integrity\n"
+        "from instructedit.reports.tables.build import report_run; integrity.check_identity = lambda *_, **__: None\n"
         "report_run(Path(sys.argv[1])); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code, str(folder)], check=False).returncode == 0

@@ -32,7 +32,7 @@ class Key(NamedTuple):
     stage: str
 
 
-class Break(NamedTuple):
+class FailedCheck(NamedTuple):
     """A failed check: the field, what was expected, what was found."""
 
     what: str
@@ -182,13 +182,13 @@ def _check_within(name: str, values: Iterable[float | None], low: float, high: f
             raise InputError(f"{name}: {value} is out of its range, a number from {low:g} to {high:g} was expected.")
 
 
-def out_of_range(protocol: Protocol, value: float) -> Break | None:
+def out_of_range(protocol: Protocol, value: float) -> FailedCheck | None:
     """Return the failed check if a score is out of its protocol's range."""
     low, high = bounds_of(protocol)
     if low <= value <= high:
         return None
     expected = f"{protocol} of at least 0" if high > 1 else f"{protocol} within 0 and 1"
-    return Break("value", expected, str(value))
+    return FailedCheck("value", expected, str(value))
 
 
 def derived_ids(run: RunFile, data: TaskData) -> tuple[str, ...] | None:
@@ -202,7 +202,7 @@ def derived_ids(run: RunFile, data: TaskData) -> tuple[str, ...] | None:
     return tuple(ranked[: spec.limit])
 
 
-class Admission:
+class LineChecks:
     """Checks line by line that `cases.jsonl` is of a run.
 
     Args:
@@ -231,32 +231,32 @@ class Admission:
         self._counts = counts
         self._keys: set[Key] = set()
 
-    def refused(self, record: CaseRecord) -> Break | None:
+    def refused(self, record: CaseRecord) -> FailedCheck | None:
         """Return the failed check of a line; None if it passes, and then its key is remembered."""
         if failed := self._wrong_run(record) or self._wrong_case(record):
             return failed
         if (key := key_of(record)) in self._keys:
-            return Break("case", "one line for each case, row and stage", "a second one")
+            return FailedCheck("case", "one line for each case, row and stage", "a second one")
         self._keys.add(key)
         return None
 
-    def _wrong_run(self, record: CaseRecord) -> Break | None:
+    def _wrong_run(self, record: CaseRecord) -> FailedCheck | None:
         row = self._rows.get(record.editor)
         if record.run != self._run.digest:
-            return Break("run", self._run.digest, record.run)
+            return FailedCheck("run", self._run.digest, record.run)
         if row is None or record.task not in self._run.spec.tasks or not row.evaluates(record.task):
-            return Break("row", "a row and task of run.json", f"row '{record.editor}', task '{record.task}'")
+            return FailedCheck("row", "a row and task of run.json", f"row '{record.editor}', task '{record.task}'")
         if record.stage not in self._stages:
-            return Break("stage", f"one that schedule '{self._run.spec.schedule}' has", f"'{record.stage}'")
+            return FailedCheck("stage", f"one that schedule '{self._run.spec.schedule}' has", f"'{record.stage}'")
         return None
 
-    def _wrong_case(self, record: CaseRecord) -> Break | None:
+    def _wrong_case(self, record: CaseRecord) -> FailedCheck | None:
         if record.task not in self._counts:
-            return Break("task", "one whose data run.json describes", f"'{record.task}'")
+            return FailedCheck("task", "one whose data run.json describes", f"'{record.task}'")
         ids, count = self._ids[record.task], self._counts[record.task]
         if record.case_id not in ids:
             if record.task in self._known or len(ids) >= count:
-                return Break("case_id", f"one of the {count} cases of the run", f"'{record.case_id}'")
+                return FailedCheck("case_id", f"one of the {count} cases of the run", f"'{record.case_id}'")
             ids.add(record.case_id)
         return None
 
