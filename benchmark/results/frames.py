@@ -1,0 +1,70 @@
+"""Results as pandas data frames, for users' own analyses.
+
+from instructedit.benchmark.results.frames import means_frame, scores_frame
+
+means = means_frame("results")   # one row per cell of a table, over all finished runs of a folder
+scores = scores_frame("results/b560326671035506")   # one row per score of every case
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from instructedit.editors.errors import InputError
+
+from .integrity import read_run
+from .records import RunSummary, read_record
+from .run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+def means_frame(path: str | Path) -> "DataFrame":
+    """Return the means of one run, or of all finished runs in a folder.
+
+    Columns: `run`, `setting`, `seed`, then the fields of `summary.json`'s means (`editor`, `task`, `stage`, `measure`,
+    `subset`, `derived`, `protocol`, `mean`, `n`, `low`, `high`, `method`).
+
+    Raises:
+        InputError: If there is no finished run, or a file is damaged.
+    """
+    rows = []
+    for folder in _runs(Path(path)):
+        run = read_run(folder / "run.json")
+        spec = {"run": run.digest, "setting": run.spec.setting, "seed": run.spec.seed}
+        rows += [{**spec, **mean.model_dump()} for mean in read_record(folder / "summary.json", RunSummary).means]
+    return _frame(rows)
+
+
+def scores_frame(path: str | Path) -> "DataFrame":
+    """Return every score of one run, or of all finished runs in a folder.
+
+    Columns: `run`, `editor`, `task`, `case_id`, `stage`, `status`, then the fields of a score (`measure`, `subset`,
+    `derived`, `protocol`, `value`, `probe`). A failed case has one row without a score.
+
+    Raises:
+        InputError: If there is no finished run, or a file is damaged.
+    """
+    rows = []
+    for folder in _runs(Path(path)):
+        run = read_run(folder / "run.json")
+        for case in RunFolder(folder).records(run):
+            own = {name: getattr(case, name) for name in ("run", "editor", "task", "case_id", "stage", "status")}
+            rows += [{**own, **score.model_dump()} for score in case.scores] or [own]
+    return _frame(rows)
+
+
+def _runs(path: Path) -> Iterator[Path]:
+    """Yield the folders of finished runs: `path` itself, or those in it."""
+    found = [path] if (path / "run.json").is_file() else sorted(file.parent for file in path.glob("*/run.json"))
+    finished = [folder for folder in found if (folder / "summary.json").is_file()]
+    if not finished:
+        raise InputError(f"{path}: no finished run is there; expected a run's folder or a folder of runs.")
+    yield from finished
+
+
+def _frame(rows: list[dict[str, Any]]) -> "DataFrame":
+    from pandas import DataFrame
+
+    return DataFrame(rows)
