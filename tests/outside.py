@@ -12,9 +12,9 @@ COMMAND = "from instructedit.cli.main import app; app()"
 
 
 def example(page: str, chapter: str, language: str) -> str:
-    """Return the only block of a language in a chapter of the documents."""
+    """Return the last block of a language in a chapter of the documents."""
     text = (ROOT / "docs" / page).read_text(encoding="utf-8").partition(f"## {chapter}\n")[2].partition("\n## ")[0]
-    (block,) = re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    *_, block = re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     return block
 
 

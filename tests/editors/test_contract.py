@@ -116,6 +116,8 @@ def test_its_sites_are_those_that_it_edits(editor, model, ready):
     ready(editor, model)
     sites = editor.sites(MetaModel.of(model.model.config))
     assert sites == editor.sites(model)
+    if not sites:
+        pytest.skip("the editor does not declare its sites")
     edited = {patch.site for edit in editor.edit(model, REQUESTS).patches for patch in edit}
     assert edited == {site.name for site in sites}
 

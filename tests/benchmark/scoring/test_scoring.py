@@ -367,7 +367,12 @@ def test_what_no_key_is_near_is_not_run_again_and_scored_as_before(model, editor
     assert all(near and len(near) < len(every) for near, every in asked[:2])
     assert asked[2][0] == asked[2][1], "texts go on from the edits' own prompts"
     monkeypatch.setattr(LanguageModel, "reached", lambda self, base, edits, owners: list(range(len(base.rows))))
+    made = []
+    monkeypatch.setattr(
+        some["grace"], "edit", lambda *a, real=some["grace"].edit, **k: made.append(real(*a, **k)) or made[-1]
+    )
     slow = run(model, some)
+    monkeypatch.setattr(some["grace"], "edit", lambda *_, **__: made[0])
     monkeypatch.setattr(LanguageModel, "replay", lambda *_: iter(()))
     with pytest.raises(KeyError):  # a reached row that does not come is never taken for an unedited one
         run(model, some)
