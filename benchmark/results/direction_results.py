@@ -49,12 +49,7 @@ class DirectionsAbout(Record):
 
 
 class Directions(NamedTuple):
-    """Directions of one set.
-
-    Attributes:
-        about: The edits.
-        cosines: Inner products of the directions [edits, edits], float64.
-    """
+    """Directions of one set, and their inner products [edits, edits] in float64."""
 
     about: DirectionSet
     cosines: NDArray[np.float64]
