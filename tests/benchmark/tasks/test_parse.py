@@ -124,7 +124,7 @@ def test_half_a_surrogate_pair(name, row, place):
     text = f"[{first}, {row}]" if name == "x.json" else f"{first}\n{row}\n"
     with pytest.raises(InputError) as error:
         read(text, Path(name))
-    assert str(error.value) == f"{name}, row 1{place}, valid Unicode text was expected."
+    assert str(error.value) == f"{name}, row 1{place}; valid Unicode text was expected."
 
 
 @pytest.mark.parametrize("name", ["x.json", "x.jsonl"])
