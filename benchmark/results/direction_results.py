@@ -74,10 +74,6 @@ def write_directions(path: Path, run: str, limit: int, found: Sequence[Direction
 def read_directions(path: Path, run: str) -> tuple[DirectionsAbout, tuple[Directions, ...]]:
     """Read the file of a run.
 
-    Args:
-        path: The file.
-        run: Digest of the run it has to belong to.
-
     Raises:
         InputError: If it is no such file, is of another run, or a matrix is not one of cosines.
     """

@@ -46,11 +46,7 @@ _RELATION = "(?P<x>(?:(?! the ).)+?)"
 
 
 def derive_rephrases(prompt: str, subject: str) -> list[tuple[str, str]]:
-    """Put a prompt in other words.
-
-    Args:
-        prompt: The edit prompt, without trailing white space.
-        subject: The entity as written in the prompt.
+    """Put a prompt without trailing white space in other words; the subject is as written in the prompt.
 
     Returns:
         `(form, text)` pairs with form `possessive` or `question`, the possessive first; each text is answered by the
