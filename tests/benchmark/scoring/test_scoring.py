@@ -13,7 +13,7 @@ from instructedit.baselines.noedit import NoEdit
 from instructedit.benchmark.results.records import CaseRecord, GenerationSpec
 from instructedit.benchmark.scoring.matching import generation_agreement, matches
 from instructedit.benchmark.scoring.metrics import ngram_entropy
-from instructedit.benchmark.scoring.predictions import Prediction, Predictions
+from instructedit.benchmark.scoring.predictions import Prediction, Predictions, Unedited
 from instructedit.benchmark.scoring.probe_batch import ProbeBatch, ProbeSequences
 from instructedit.benchmark.scoring.scoring import _target, is_finite, run_chunk
 from instructedit.editors import CaseError, Context, Dense, EditCase, Editor, EditRequest, Edits, LanguageModel, Probe
@@ -368,7 +368,13 @@ def test_what_no_key_is_near_is_not_run_again_and_scored_as_before(model, editor
     assert asked[2][0] == asked[2][1], "texts go on from the edits' own prompts"
     monkeypatch.setattr(LanguageModel, "reached", lambda self, base, edits, owners: list(range(len(base.rows))))
     slow = run(model, some)
-    monkeypatch.setattr(LanguageModel, "replay", lambda *_: iter(()))
+
+    def lost(self, edits, edited=Unedited.edited):
+        with monkeypatch.context() as patch:
+            patch.setattr(LanguageModel, "replay", lambda *_: iter(()))
+            return edited(self, edits)
+
+    monkeypatch.setattr(Unedited, "edited", lost)
     with pytest.raises(KeyError):  # a reached row that does not come is never taken for an unedited one
         run(model, some)
     for key, record in slow.items():
