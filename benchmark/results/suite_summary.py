@@ -141,10 +141,10 @@ def _group(runs: Sequence[_Run]) -> SuiteGroup:
         digests=tuple(run.file.digest for run in runs),
         failed={task: dict(sorted(counts.items())) for task, counts in failed.items()},
         means=tuple(
-            SeedMean(row=row.name, task=task, **column.fields(), **found[0]._asdict(), per_seed=_per_seed(found[1]))
+            SeedMean(row=row.name, task=task, **column.fields(), **mean[0]._asdict(), per_seed=_per_seed(mean[1]))
             for task, column in cells
             for row in spec.editors
-            if row.evaluates(task) and (found := values.mean(row, task, column))
+            if row.evaluates(task) and (mean := values.mean(row, task, column))
         ),
         comparisons=_tested(tuple(comparisons), compared),
         pairs=compared,

@@ -172,11 +172,11 @@ def summarise(
         complete=lines == expected,
         counts={task: dict(sorted(count.items())) for task, count in counts.items()},
         means=tuple(
-            Mean(editor=row.name, task=task, **column._asdict(), **found[0]._asdict())
+            Mean(editor=row.name, task=task, **column._asdict(), **mean[0]._asdict())
             for row in spec.editors
             for task in spec.tasks
             for column in values.columns(task)
-            if (found := values.mean(row, task, column))
+            if (mean := values.mean(row, task, column))
         ),
         comparisons=adjust(
             Comparison(editor=first.name, other=second.name, task=task, **column.fields(), **found._asdict())
