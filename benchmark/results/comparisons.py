@@ -15,16 +15,7 @@ _UNSEEN = "unseen"
 
 
 class PlannedComparison(NamedTuple):
-    """A comparison of two sides.
-
-    Attributes:
-        question: Its purpose.
-        first: Name of the first side.
-        second: Name of the second.
-        rows: Rows of the first side; a case's value is the mean over them.
-        others: Rows of the second side.
-        tasks: Tasks on which the sides are compared.
-    """
+    """A comparison of two sides, each the mean over its rows, on the tasks that all of them evaluate."""
 
     question: Question
     first: str
@@ -48,21 +39,14 @@ def questions(setting: str, editors: Sequence[EditorSpec], tasks: Sequence[str])
     has a row for each instruction, the mean over the seen descriptions and the unseen description are each a side, and
     the unseen description and each control of InstructEdit are compared with the mean over the seen ones. A row that is
     trained on one task is compared on every other task with the row that is trained on that task (`single-task`).
-
-    Args:
-        setting: The setting of the run.
-        editors: Its rows.
-        tasks: Its tasks, in their order.
     """
     for rows in _variants(editors, OURS):
-        seen = _seen(rows)
-        for row in rows if seen.rows else ():
-            if row.instruction == _UNSEEN:
-                yield _planned("unseen", _unseen(row), seen, tasks)
-        for row in rows if seen.rows else ():
-            if row not in seen.rows and row.instruction != _UNSEEN:
-                yield _planned("control", _Side(row.name, (row,)), seen, tasks)
-        for side, others in product(_sides(rows), _variants(editors, THEIRS)):
+        sides = _sides(rows)
+        if seen := next((side for side in sides if side.instruction == "seen"), None):
+            controls = (row for row in rows if row not in seen.rows and row.instruction != _UNSEEN)
+            yield from (_planned("unseen", side, seen, tasks) for side in sides if side.instruction == _UNSEEN)
+            yield from (_planned("control", _Side(row.name, (row,)), seen, tasks) for row in controls)
+        for side, others in product(sides, _variants(editors, THEIRS)):
             for other in _sides(others):
                 if _label(others[0]) == _label(rows[0]) and _alike(side, other):
                     yield _planned("mend", side, other, tasks)
@@ -88,17 +72,13 @@ def _sides(rows: Sequence[EditorSpec]) -> list[_Side]:
     """Return the sides that represent an editor: its one row, or the seen descriptions and the unseen one."""
     if len(rows) == 1:
         return [_Side(rows[0].name, (rows[0],), rows[0].instruction)]
-    seen = _seen(rows)
-    return [*([seen] if seen.rows else []), *(_unseen(row) for row in rows if row.instruction == _UNSEEN)]
-
-
-def _seen(rows: Sequence[EditorSpec]) -> _Side:
-    own = tuple(row for row in rows if (row.instruction or "").startswith("seen-"))
-    return _Side(f"{rows[0].name.partition('#')[0]}, seen descriptions", own, "seen")
-
-
-def _unseen(row: EditorSpec) -> _Side:
-    return _Side(f"{row.name.partition('#')[0]}, unseen description", (row,), _UNSEEN)
+    name = rows[0].name.partition("#")[0]
+    seen = tuple(row for row in rows if (row.instruction or "").startswith("seen-"))
+    unseen = [row for row in rows if row.instruction == _UNSEEN]
+    return [
+        *([_Side(f"{name}, seen descriptions", seen, "seen")] if seen else []),
+        *(_Side(f"{name}, unseen description", (row,), _UNSEEN) for row in unseen),
+    ]
 
 
 def _alike(ours: _Side, theirs: _Side) -> bool:

@@ -6,11 +6,12 @@ in other tokens: without the space that teacher forcing puts before it, in anoth
 probes mean that the model receives the texts in another form than it was trained on.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 
 from instructedit.editors.cases import Probe
 
-from .records import Answer, CaseRecord, Consistency, EditorSpec, Protocol
+from .records import Answer, CaseRecord, Consistency, EditorSpec, Protocol, Score
 
 OTHER_TOKENS = "right in free generation and wrong under teacher forcing, written in other tokens"
 SAME_TOKENS = "right in free generation and wrong under teacher forcing, in the same tokens"
@@ -28,29 +29,23 @@ class ConsistencyTally:
         """Count one line; those of other rows and those that are not done are ignored."""
         if record.editor not in self._base or record.status != "done":
             return
-        values: dict[int, dict[Protocol, float]] = {}
-        for score in record.scores:
-            if score.probe is not None:
-                values.setdefault(score.probe, {})[score.protocol] = score.value
-        for number, answer in enumerate(record.answers):
-            own = values.get(number, {})
-            if _read_both_ways(answer, own):
-                self._count(record, answer, own["free_generation"] == 1.0, otherwise(answer, own))
-
-    def _count(self, record: CaseRecord, answer: Answer, free: bool, apart: bool) -> None:
         key = record.editor, record.task
-        found = self._found.get(key) or Consistency(
-            editor=record.editor, task=record.task, probes=0, free=0, otherwise=0
-        )
-        update: dict[str, object] = {
-            "probes": found.probes + 1,
-            "free": found.free + free,
-            "otherwise": found.otherwise + apart,
-        }
-        if apart and (found.case_id is None or record.case_id < found.case_id):
-            update |= {"case_id": record.case_id, "prompt": answer.prompt}
-            update |= {"accepted": answer.accepted[0], "generated": answer.generated}
-        self._found[key] = found.model_copy(update=update)
+        values = values_by_probe(record.scores)
+        for number, answer in enumerate(record.answers):
+            own = values[number]
+            if not _read_both_ways(answer, own):
+                continue
+            empty = Consistency(editor=record.editor, task=record.task, probes=0, free=0, otherwise=0)
+            found, apart = self._found.get(key, empty), otherwise(answer, own)
+            update: dict[str, object] = {
+                "probes": found.probes + 1,
+                "free": found.free + (own["free_generation"] == 1.0),
+                "otherwise": found.otherwise + apart,
+            }
+            if apart and (found.case_id is None or record.case_id < found.case_id):
+                update |= {"case_id": record.case_id, "prompt": answer.prompt}
+                update |= {"accepted": answer.accepted[0], "generated": answer.generated}
+            self._found[key] = found.model_copy(update=update)
 
     def summed(self) -> list[Consistency]:
         """Return the counts of each row and task, the example being of the first case by id."""
@@ -66,6 +61,15 @@ def sentence(found: Consistency) -> str | None:
         f"generation has right are wrong under teacher forcing, so the model wrote them in other tokens: after "
         f"{found.prompt!r} it wrote {found.generated!r}, {found.accepted!r} was accepted ({found.case_id})."
     )
+
+
+def values_by_probe(scores: Iterable[Score]) -> defaultdict[int, dict[Protocol, float]]:
+    """Return the scores of each probe of a case by protocol."""
+    values: defaultdict[int, dict[Protocol, float]] = defaultdict(dict)
+    for score in scores:
+        if score.probe is not None:
+            values[score.probe][score.protocol] = score.value
+    return values
 
 
 def otherwise(probe: Probe | Answer, values: Mapping[Protocol, float]) -> bool:

@@ -44,14 +44,9 @@ class Spread(NamedTuple):
 
 
 def crossed_mean(values: _Array, key: str, bounds: Bounds = UNIT) -> Interval:
-    """Return the mean over seeds and cases and its 95 % interval; its `n` is the number of cases.
+    """Return the mean of values `[S, N]` over seeds and cases and its 95 % interval; its `n` is the number of cases.
 
     With one seed it is `statistics.mean_interval`; if nothing varies, or there is one case, `statistics.unseen`.
-
-    Args:
-        values: One value per seed and case `[S, N]`.
-        key: Names the cell.
-        bounds: Of a value.
     """
     if len(values) == 1:
         return mean_interval(values[0].tolist(), key, bounds)
@@ -64,14 +59,10 @@ def crossed_mean(values: _Array, key: str, bounds: Bounds = UNIT) -> Interval:
 
 
 def crossed_difference(values: _Array, bounds: Bounds = UNIT) -> Paired:
-    """Return the mean of paired differences over seeds and cases, its 95 % interval, and the p-value of t.
+    """Return the mean of paired differences `[S, N]`, its 95 % interval, and the p-value of t; bounds are of a value.
 
     With one seed it is `statistics.compare`; if nothing varies, or there is one case, the interval is that of
     `statistics.unseen` and p that of `statistics.sign_flip`.
-
-    Args:
-        values: One difference per seed and case `[S, N]`.
-        bounds: Of the two values of a difference.
     """
     if len(values) == 1:
         return compare(values[0].tolist(), bounds)
@@ -137,12 +128,9 @@ def t_interval(spread: Spread, bounds: Bounds) -> tuple[_Array, _Array]:
 
 
 def wilson(spread: Spread) -> tuple[_Array, _Array]:
-    """Return the ends of Wilson's interval of means in (0, 1), for their effective number of cases.
+    """Return the ends of Wilson's interval of means in (0, 1), no variance 0, for their effective number of cases.
 
-        low, high = (m + t^2 / 2k +- t sqrt(m (1 - m) / k + t^2 / 4k^2)) / (1 + t^2 / k),    k = m (1 - m) / Var
-
-    Args:
-        spread: Means and their variances, none of them 0.
+    low, high = (m + t^2 / 2k +- t sqrt(m (1 - m) / k + t^2 / 4k^2)) / (1 + t^2 / k),    k = m (1 - m) / Var
     """
     t2 = _quantile(spread) ** 2
     k = spread.mean * (1 - spread.mean) / spread.variance

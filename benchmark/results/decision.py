@@ -26,12 +26,9 @@ T = TypeVar("T", Comparison, SeedPair, SeedComparison)
 
 
 def decide(difference: float, p: float | None, protocol: Protocol) -> Decision:
-    """Decide between two rows of a column.
+    """Decide between two rows of a column by the mean of the first less that of the second.
 
-    Args:
-        difference: Mean of the first row less that of the second.
-        p: Its p-value, adjusted over its family; None if it was not tested.
-        protocol: Protocol of the column: less KL is better, and of fluency neither more nor less is.
+    `p` is adjusted over its family, and None if it was not tested. Less KL is better; of fluency neither more nor less.
     """
     if protocol == "ngram_entropy" or p is None or p >= ALPHA or difference == 0:
         return "tie"

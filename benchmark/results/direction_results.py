@@ -49,12 +49,7 @@ class DirectionsAbout(Record):
 
 
 class Directions(NamedTuple):
-    """Directions of one set.
-
-    Attributes:
-        about: The edits.
-        cosines: Inner products of the directions [edits, edits], float64.
-    """
+    """Directions of one set, and their inner products [edits, edits] in float64."""
 
     about: DirectionSet
     cosines: NDArray[np.float64]
@@ -78,10 +73,6 @@ def write_directions(path: Path, run: str, limit: int, found: Sequence[Direction
 
 def read_directions(path: Path, run: str) -> tuple[DirectionsAbout, tuple[Directions, ...]]:
     """Read the file of a run.
-
-    Args:
-        path: The file.
-        run: Digest of the run it has to belong to.
 
     Raises:
         InputError: If it is no such file, is of another run, or a matrix is not one of cosines.

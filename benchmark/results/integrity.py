@@ -73,11 +73,7 @@ def content_of(path: Path) -> Content | None:
 
 
 def read_run(path: Path, *, named: bool = True) -> RunFile:
-    """Read `run.json`.
-
-    Args:
-        path: The file.
-        named: Whether the folder's name has to be the run's digest.
+    """Read `run.json`; `named` tells whether the folder's name has to be the run's digest.
 
     Raises:
         InputError: If it cannot be read, or disagrees with its digest or its folder's name.

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from .records import SCHEMA_VERSION, Record, read_record
-from .statistics import Interval, Paired, mean_interval, paired
+from .statistics import Interval, Paired, compare, mean_interval
 
 LOOP, UNSEEN, PROPOSAL, TRIALS = "loop.json", "unseen.json", "proposal.json", "trials.json"
 REQUESTS = "requests.jsonl"
@@ -175,7 +175,9 @@ def difference(first: Sequence[Trial], second: Sequence[Trial], measure: str = "
     Returns:
         The comparison, or None if no case has the measure in both.
     """
-    return paired(_together(first, measure), _together(second, measure))
+    ours, theirs = _together(first, measure), _together(second, measure)
+    differences = [ours[case] - theirs[case] for case in sorted(ours.keys() & theirs.keys())]
+    return compare(differences) if differences else None
 
 
 def mean(trials: Sequence[Trial], measure: str = "score") -> Interval | None:

@@ -57,17 +57,13 @@ class Meter:
 
     def read(self) -> Usage:
         """Return the resources used so far."""
+        import resource
+
         import torch
 
         device = None
         if torch.cuda.is_initialized():
             device = sum(torch.cuda.max_memory_allocated(card) for card in range(torch.cuda.device_count()))
-        return Usage(seconds=perf_counter() - self._begun, memory=_peak(), device_memory=device)
-
-
-def _peak() -> int:
-    """Return the largest resident memory of this process so far, in bytes."""
-    import resource
-
-    # The kernel counts kilobytes, that of macOS bytes.
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        # The kernel counts kilobytes, that of macOS bytes.
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        return Usage(seconds=perf_counter() - self._begun, memory=memory, device_memory=device)

@@ -5,7 +5,7 @@ Cases that are on disk are never computed again.
 
 import mmap
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -37,11 +37,7 @@ def write_record(path: Path, record: BaseModel) -> Path:
 
 
 class RunFolder:
-    """The folder of one run.
-
-    Args:
-        folder: The run's own folder, named by its digest.
-    """
+    """The folder of one run, named by its digest."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -53,9 +49,7 @@ class RunFolder:
     def open(self, run: RunFile, report: Callable[[str], None] = lambda _: None) -> Iterator[None]:
         """Lock the folder, remove temporary files of killed processes, and write `run.json` if it is missing.
 
-        Args:
-            run: The expected content of `run.json`.
-            report: Takes a sentence on a file that is written again.
+        `report` takes a sentence on a file that is written again.
 
         Raises:
             InputError: If another process writes this run, or the folder holds another one.
@@ -113,11 +107,7 @@ class RunFolder:
         return changes
 
     def write(self, name: str, record: BaseModel) -> Path:
-        """Write a record to a file of its own atomically.
-
-        Raises:
-            StorageError: If it cannot be written.
-        """
+        """Write a record to a file of its own atomically; raises as `append`."""
         with self._writing():
             return write_whole(self.folder / name, record.model_dump_json(indent=1) + "\n")
 
@@ -141,11 +131,7 @@ class RunFolder:
         return size - whole
 
     def records(self, run: RunFile, ids: Mapping[str, Collection[str]] | None = None) -> Iterator[CaseRecord]:
-        """Yield all finished lines, one at a time; the records of one case take a tenth of a megabyte.
-
-        Args:
-            run: The run that they must belong to.
-            ids: The cases of each task, where the data are available.
+        """Yield all finished lines, one at a time; `ids` has the cases of each task, where the data are available.
 
         Raises:
             InputError: If a line fails a check of `integrity.LineChecks`.
@@ -188,29 +174,22 @@ class RunFolder:
                 "others are computed again."
             )
 
-    def append(self, records: Iterable[BaseModel], timings: Iterable[BaseModel] = ()) -> None:
-        """Append lines and sync them to disk.
+    def append(
+        self, records: Sequence[BaseModel] = (), timings: Sequence[BaseModel] = (), usage: Sequence[BaseModel] = ()
+    ) -> None:
+        """Append lines and sync them to disk; `usage` has the resources of one start of the program.
 
         Raises:
             StorageError: If they cannot be written.
         """
-        for path, lines in ((self.cases, records), (self.timings, timings)):
-            self._append(path, lines)
-
-    def append_usage(self, usage: BaseModel) -> None:
-        """Append the resources of one start of the program.
-
-        Raises:
-            StorageError: If it cannot be written.
-        """
-        self._append(self.usage, [usage])
-
-    def _append(self, path: Path, lines: Iterable[BaseModel]) -> None:
-        with self._writing(), path.open("a", encoding="utf-8") as file:
-            for line in lines:
-                file.write(line.model_dump_json() + "\n")
-                file.flush()
-            os.fsync(file.fileno())
+        for path, lines in ((self.cases, records), (self.timings, timings), (self.usage, usage)):
+            if not lines:
+                continue
+            with self._writing(), path.open("a", encoding="utf-8") as file:
+                for line in lines:
+                    file.write(line.model_dump_json() + "\n")
+                    file.flush()
+                os.fsync(file.fileno())
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

@@ -37,10 +37,6 @@ def batches(spec: RunSpec, cases: Mapping[str, Sequence[str]]) -> list[tuple[lis
 
     The edited cases in the order of `place` are cut into batches of `batch_size`; the last may have fewer. Cases of
     tasks that are not edited are assigned to the batches in turn, by their index in their task.
-
-    Args:
-        spec: The run.
-        cases: Ids of the evaluated cases of each task.
     """
     order = _order(spec, cases)
     size = spec.batch_size or max(len(order), 1)
@@ -56,12 +52,7 @@ def batches(spec: RunSpec, cases: Mapping[str, Sequence[str]]) -> list[tuple[lis
 
 
 def scored(spec: RunSpec, cases: Mapping[str, Sequence[str]]) -> dict[str, dict[str, list[str]]]:
-    """Return the ids of the cases that each row has a line of, by stage and task.
-
-    Args:
-        spec: The run.
-        cases: Ids of the evaluated cases of each task.
-    """
+    """Return the ids of the cases that each row has a line of, by stage and task."""
     every = {task: list(ids) for task, ids in cases.items()}
     if spec.schedule != "sequential":
         return {spec.schedule: every}

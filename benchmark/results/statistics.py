@@ -8,7 +8,7 @@ test are not used because they guarantee none of this.
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -65,15 +65,10 @@ def span(bounds: Bounds) -> Bounds:
 
 
 def mean_interval(values: Sequence[float], key: str, bounds: Bounds = UNIT) -> Interval:
-    """Return the mean over cases and its 95 % interval.
+    """Return the mean over cases `[n]`, in any order, and its 95 % interval; the key seeds the draws of the bootstrap.
 
     Values of 0 and 1 have Clopper and Pearson's interval, equal values `unseen`, others the percentile bootstrap.
     Decision 8 has the reasons and the measured coverage.
-
-    Args:
-        values: One value per case `[n]`, in any order.
-        key: Names the cell; seeds the draws of the bootstrap.
-        bounds: Of a case's value.
 
     Raises:
         ValueError: If there is no value.
@@ -126,21 +121,6 @@ def unseen(value: float, n: int, bounds: Bounds = UNIT) -> Interval:
     return Interval(value, low, high, n, "rule_of_three")
 
 
-def paired(first: Mapping[str, float], second: Mapping[str, float], bounds: Bounds = UNIT) -> Paired | None:
-    """Compare two editors on the cases both have: mean of first minus second, interval and p-value of `sign_flip`.
-
-    Args:
-        first: Value by case id.
-        second: Value by case id.
-        bounds: Of a case's value.
-
-    Returns:
-        The comparison, or None if no case is shared.
-    """
-    differences = [first[case] - second[case] for case in sorted(first.keys() & second.keys())]
-    return compare(differences, bounds) if differences else None
-
-
 def compare(differences: Sequence[float], bounds: Bounds = UNIT) -> Paired:
     """Return the mean of paired differences, `[n]` of them, with the p-value of `sign_flip` and an interval.
 
@@ -175,7 +155,7 @@ def bonett_price(wins: int, losses: int, n: int) -> tuple[float, float]:
 
 
 def sign_flip(differences: Sequence[float]) -> tuple[float, float, float]:
-    """Return p of the two-sided sign-flip test of a zero mean difference, and the 95 % interval that agrees with it.
+    """Return p of the sign-flip test of a zero mean of differences `[n]`, and the 95 % interval that agrees with it.
 
         p = share of sign patterns s in {-1, +1}^n with |sum_i s_i d_i| >= |sum_i d_i|
         low, high = 2.5 % and 97.5 % quantile, over the patterns, of the mean of the d_i with s_i = -1
@@ -187,9 +167,6 @@ def sign_flip(differences: Sequence[float]) -> tuple[float, float, float]:
     Exact over all patterns where at most 12 differences are not zero (a zero changes no sum; how many zeros are flipped
     with them is drawn), else over 10,000 random ones with their opposites and the +1 correction, p = (1 + hits) / (1 +
     10,000), which is never zero.
-
-    Args:
-        differences: One per case `[n]`, in any order.
 
     Source: Fisher's randomisation test for paired data; +1 correction of Phipson and Smyth (2010), arXiv 1603.05766;
     the interval is Hartigan's, Using Subsample Values as Typical Values, JASA 64, 1969.

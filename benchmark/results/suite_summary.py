@@ -34,14 +34,10 @@ class _Run(NamedTuple):
 
 
 def summarise_suite(out: Path, suite: SuiteFile) -> SuiteSummary:
-    """Summarise the runs of a suite.
+    """Summarise the runs of a suite, in the folder `out` of all runs.
 
     Warnings name what is left out and in what the runs differ. A comparison is over the cases that were scored in all
     its rows under every seed.
-
-    Args:
-        out: Folder of all runs.
-        suite: Which of them belong together.
 
     Raises:
         InputError: If no run can be used, or a file of a run cannot be read.
@@ -124,7 +120,13 @@ def _group(runs: Sequence[_Run]) -> SuiteGroup:
     cells = [(task, column) for task in spec.tasks for column in values.columns(task)]
     planned = list(questions(spec.setting, spec.editors, spec.tasks))
     editors = {row.name: row for row in spec.editors}
-    compared = adjust(pair for task, column in cells for pair in _pairs(task, column, spec.editors, values))
+    compared = adjust(
+        SeedPair(row=first.name, other=second.name, task=task, **column.fields(), **found._asdict())
+        for task, column in cells
+        if column.protocol != "ngram_entropy"  # of fluency, more is not always better
+        for first, second in pairs(spec.editors)
+        if (found := values.difference(first, second, task, column))
+    )
     comparisons = (
         comparison
         for task, column in cells
@@ -138,30 +140,16 @@ def _group(runs: Sequence[_Run]) -> SuiteGroup:
         seeds=tuple(run.file.spec.seed for run in runs),
         digests=tuple(run.file.digest for run in runs),
         failed={task: dict(sorted(counts.items())) for task, counts in failed.items()},
-        means=tuple(mean for task, column in cells for mean in _means(task, column, spec.editors, values)),
+        means=tuple(
+            SeedMean(row=row.name, task=task, **column.fields(), **mean[0]._asdict(), per_seed=_per_seed(mean[1]))
+            for task, column in cells
+            for row in spec.editors
+            if row.evaluates(task) and (mean := values.mean(row, task, column))
+        ),
         comparisons=_tested(tuple(comparisons), compared),
         pairs=compared,
         health=tuple(health.summed()),
     )
-
-
-def _means(task: str, column: Column, rows: Sequence[EditorSpec], values: CaseValues) -> Iterator[SeedMean]:
-    for row in rows:
-        (own,) = values.matrices(task, column, [row.name])
-        if row.evaluates(task) and own.size:
-            found = row_mean(row, task, column, own)
-            yield SeedMean(row=row.name, task=task, **column.fields(), **found._asdict(), per_seed=_per_seed(own))
-
-
-def _pairs(task: str, column: Column, rows: Sequence[EditorSpec], values: CaseValues) -> Iterator[SeedPair]:
-    """Yield the differences of the pairs of rows; of fluency, more is not always better."""
-    if column.protocol == "ngram_entropy":
-        return
-    for first, second in pairs(rows):
-        ours, theirs = values.matrices(task, column, [first.name], [second.name])
-        if ours.size:
-            found = crossed_difference(ours - theirs, bounds_of(column.protocol))
-            yield SeedPair(row=first.name, other=second.name, task=task, **column.fields(), **found._asdict())
 
 
 def _comparison(
@@ -194,11 +182,7 @@ def _tested(found: Sequence[SeedComparison], pairs: Sequence[SeedPair]) -> tuple
     A mean of several rows is in no pair, so these comparisons are a family of their own in each column.
     """
     of_pair: dict[Any, SeedPair] = {(family(pair), frozenset((pair.row, pair.other))): pair for pair in pairs}
-    single = [len(one.rows) == len(one.others) == 1 for one in found]
-    known = [
-        of_pair.get((family(one), frozenset((*one.rows, *one.others)))) if of_rows else None
-        for one, of_rows in zip(found, single, strict=True)
-    ]
+    known = [of_pair.get((family(one), frozenset((*one.rows, *one.others)))) for one in found]
     rest = iter(adjust(one for one, pair in zip(found, known, strict=True) if pair is None))
     return tuple(
         next(rest) if pair is None else one.model_copy(update={"p": pair.p, "p_holm": pair.p_holm})

@@ -21,7 +21,7 @@ from .crossed import crossed_difference, crossed_mean
 from .decision import adjust, by_definition
 from .health import HealthTally
 from .records import CaseRecord, Comparison, EditorSpec, Mean, Measure, Protocol, RunFile, RunSummary
-from .statistics import Interval, bounds_of
+from .statistics import Interval, Paired, bounds_of
 
 CONTROL = "none"
 """The method that edits nothing."""
@@ -63,12 +63,9 @@ def case_values(record: CaseRecord) -> Iterator[tuple[Column, float]]:
 
 
 class CaseValues:
-    """The values of cases by task, row and column, of runs that differ in the seed alone.
+    """The values of cases by task, row and column, of `seeds` runs that differ in the seed alone.
 
     A value takes 12 bytes; a dict from ids to floats would take 55.
-
-    Args:
-        seeds: Number of runs.
     """
 
     def __init__(self, seeds: int = 1) -> None:
@@ -96,13 +93,7 @@ class CaseValues:
     def matrices(self, task: str, column: Column, *sides: Sequence[str]) -> list[NDArray[np.float64]]:
         """Return the values of sides on the cases that all of their rows have under every seed, sorted by id.
 
-        Args:
-            task: The task.
-            column: The column.
-            *sides: The rows of each side, whose value is the mean over them.
-
-        Returns:
-            One array [seeds, cases] for each side.
+        A side's value is the mean over its rows; there is one array [seeds, cases] for each side.
         """
         numbers = self._numbers[task]
         keys = [(task, column, row, seed) for rows in sides for row in rows for seed in self._seeds]
@@ -115,12 +106,19 @@ class CaseValues:
         values = values[:, by_id]
         # Contiguous, so that sums over cases are added in one order.
         values = np.ascontiguousarray(values[:, ~np.isnan(values).any(axis=0)])
-        found, first = [], 0
-        for rows in sides:
-            own_values = values[first : first + len(rows) * len(self._seeds)]
-            first += len(own_values)
-            found.append(_mean_of_rows(own_values.reshape(len(rows), len(self._seeds), -1)))
-        return found
+        ends = np.cumsum([len(rows) * len(self._seeds) for rows in sides])[:-1]
+        parts = zip(sides, np.split(values, ends), strict=True)
+        return [_mean_of_rows(own.reshape(len(rows), len(self._seeds), -1)) for rows, own in parts]
+
+    def mean(self, row: EditorSpec, task: str, column: Column) -> tuple[Interval, NDArray[np.float64]] | None:
+        """Return a row's mean with its interval, and its values [seeds, cases]; None if it has no case."""
+        (own,) = self.matrices(task, column, [row.name])
+        return (row_mean(row, task, column, own), own) if own.size else None
+
+    def difference(self, first: EditorSpec, second: EditorSpec, task: str, column: Column) -> Paired | None:
+        """Compare two rows on the cases that both have; None if they share none."""
+        ours, theirs = self.matrices(task, column, [first.name], [second.name])
+        return crossed_difference(ours - theirs, bounds_of(column.protocol)) if ours.size else None
 
 
 def summarise(
@@ -131,6 +129,10 @@ def summarise(
     expected: int | None = None,
 ) -> RunSummary:
     """Compute a run's summary from its records.
+
+    `records` are all lines of its `cases.jsonl` in any order, checked by `integrity.LineChecks`; `expected` is the
+    number of lines of a complete run, by default the cases read, cut to the run's limit, times the rows that evaluate
+    the task.
 
     Means and comparisons read the lines with status `done`. Means are ordered by editor, task and column (each stage
     apart, then measure, given before derived, protocol, over all subsets before each subset), comparisons by task, pair
@@ -143,14 +145,6 @@ def summarise(
     `counts` counts *lines* per task, a line being one case under one editor: always `done`, `skipped` and `failed`;
     where there are any, `failed under <editor>`; and probes by `unscored: <reason>` and `remark: <sentence>`, over all
     lines.
-
-    Args:
-        run_file: The run of the records.
-        records: All lines of its `cases.jsonl` in any order, checked by `integrity.LineChecks`.
-        valid: Whether the base model's weights were the same after the run as before.
-        invalid_reason: Why not, one sentence.
-        expected: Number of lines of a complete run. None: cases read, cut to the run's limit, times the rows that
-            evaluate the task, summed over tasks.
     """
     spec = run_file.spec
     values, lines = CaseValues(), 0
@@ -177,12 +171,19 @@ def summarise(
         invalid_reason=invalid_reason,
         complete=lines == expected,
         counts={task: dict(sorted(count.items())) for task, count in counts.items()},
-        means=tuple(mean for row in spec.editors for task in spec.tasks for mean in _means(row, task, values)),
+        means=tuple(
+            Mean(editor=row.name, task=task, **column._asdict(), **mean[0]._asdict())
+            for row in spec.editors
+            for task in spec.tasks
+            for column in values.columns(task)
+            if (mean := values.mean(row, task, column))
+        ),
         comparisons=adjust(
-            comparison
+            Comparison(editor=first.name, other=second.name, task=task, **column.fields(), **found._asdict())
             for task in spec.tasks
             for first, second in pairs(spec.editors)
-            for comparison in _comparisons(first.name, second.name, task, values)
+            for column in values.columns(task)
+            if column.subset is None and (found := values.difference(first, second, task, column))
         ),
         health=tuple(health.summed()),
         consistency=tuple(consistency.summed()),
@@ -229,23 +230,6 @@ def row_mean(editor: EditorSpec, task: str, column: Column, values: NDArray[np.f
     # Without the run's digest: the same scores get the same interval in every run.
     key = "|".join(["mean", editor.name, task, *map(str, column)])
     return crossed_mean(values, key, bounds_of(column.protocol))
-
-
-def _means(row: EditorSpec, task: str, values: CaseValues) -> Iterator[Mean]:
-    for column in values.columns(task):
-        (own,) = values.matrices(task, column, [row.name])
-        if own.size:
-            interval = row_mean(row, task, column, own)
-            yield Mean(editor=row.name, task=task, **column._asdict(), **interval._asdict())
-
-
-def _comparisons(first: str, second: str, task: str, values: CaseValues) -> Iterator[Comparison]:
-    for column in values.columns(task):
-        if column.subset is None:
-            ours, theirs = values.matrices(task, column, [first], [second])
-            if ours.size:
-                found = crossed_difference(ours - theirs, bounds_of(column.protocol))
-                yield Comparison(editor=first, other=second, task=task, **column.fields(), **found._asdict())
 
 
 def _method(row: EditorSpec) -> str:

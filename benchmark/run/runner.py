@@ -220,7 +220,7 @@ def run(
             with closing(Progress(total, len(done), progress, report)) as shown:
                 work = Work(prepared.model, prepared.resolved, prepared.file, editors, store, done, report, shown)
                 SCHEDULES[prepared.file.spec.schedule](work)
-            store.append_usage(meter.read())
+            store.append(usage=[meter.read()])
         summary = _sum_up(prepared, store, ids)
     for found in summary.consistency:
         if note := sentence(found):

@@ -32,7 +32,7 @@ def single(work: Work) -> None:
         def compute(part: Sequence[EditCase], rows: Sequence[RowSpec] = rows) -> None:
             editors = {row.name: work.editors[row.name] for row in rows}
             requests = {row.name: work.requests(row, part) for row in rows}
-            work.write(*run_chunk(work.model, part, editors, requests=requests, **work.scoring), SINGLE)
+            work.write(*run_chunk(work.model, part, editors, requests=requests, **work.scoring))
 
         work.divided(chunk, compute)
 
@@ -116,7 +116,7 @@ def _joint_edit(work: Work, row: RowSpec, stream: Sequence[EditCase], first: int
         edit_seconds=perf_counter() - started,
         score_seconds=0.0,
     )
-    work.store.append([], [time])
+    work.store.append(timings=[time])
     return edit
 
 
@@ -162,7 +162,7 @@ def _edit_next(
         }
         lacking = {row.name: made[row.name] for row in rows if work.lacks(row, [case], AFTER_EDIT)}
         if lacking:
-            work.write(*score_chunk(work.model, [case], lacking, stage=AFTER_EDIT, **work.scoring), AFTER_EDIT)
+            work.write(*score_chunk(work.model, [case], lacking, stage=AFTER_EDIT, **work.scoring))
     # After the lines: a saved edit that is ahead of them could not give them.
     for row in rows:
         edits[row.name].save(work.store.folder, row.name)

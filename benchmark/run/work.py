@@ -10,7 +10,7 @@ from ..results.integrity import Key, key_of
 from ..results.records import CaseRecord, RunFile, RunSpec
 from ..results.resources import ChunkTime
 from ..results.run_folder import RunFolder
-from ..scoring.scoring import Timing, score_chunk
+from ..scoring.scoring import score_chunk
 from ..setup.resolve import ResolvedRun, requests_of
 from ..setup.settings import RowSpec
 from .accumulated import AccumulatedEdit
@@ -113,25 +113,13 @@ class Work:
 
             def compute(part: Sequence[EditCase], rows: Sequence[RowSpec] = rows) -> None:
                 made = {row.name: edits[row.name].made(self.requests(row, part)) for row in rows}
-                self.write(*score_chunk(self.model, part, made, stage=stage, **self.scoring), stage)
+                self.write(*score_chunk(self.model, part, made, stage=stage, **self.scoring))
 
             self.divided(chunk, compute)
 
-    def write(self, records: Sequence[CaseRecord], timings: Sequence[Timing], stage: str) -> None:
+    def write(self, records: Sequence[CaseRecord], timings: Sequence[ChunkTime]) -> None:
         """Append the missing ones of the lines of a chunk of one task."""
         new = [record for record in records if key_of(record) not in self.done]
-        times = [
-            ChunkTime(
-                task=records[0].task,
-                stage=stage,
-                first_case=records[0].case_id,
-                editor=time.editor,
-                cases=time.cases,
-                edit_seconds=time.edit_seconds,
-                score_seconds=time.score_seconds,
-            )
-            for time in timings
-        ]
-        self.store.append(new, times)
+        self.store.append(new, timings)
         self.done.update(map(key_of, new))
         self.progress.add(len(new))

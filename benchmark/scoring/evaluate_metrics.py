@@ -57,9 +57,7 @@ _ANSWERS = _Column(
 class _Checked(evaluate.Metric):  # type: ignore[misc]  # the library carries no types
     """A metric over named columns that are checked before they are stored.
 
-    Attributes:
-        columns: The columns.
-        paired: Two columns whose lists must be equally long in each row.
+    The lists of the two `paired` columns must be equally long in each row.
     """
 
     columns: ClassVar[dict[str, _Column]]

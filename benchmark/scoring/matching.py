@@ -121,10 +121,6 @@ def matches(text: str, aliases: Iterable[str]) -> bool:
 
     An answer that normalises to nothing ("?!", "The") matches only if the stripped strings themselves are equal. A
     blank alias matches nothing.
-
-    Args:
-        text: What the model wrote after the prompt.
-        aliases: Accepted answers, in any order.
     """
     return any(
         _same(first_answer(text, len(_sentence_ends(_first_line(alias)))), alias)
@@ -138,14 +134,9 @@ def generation_agreement(before: str, after: str, accepted: Iterable[str] = ()) 
 
         agreement = [normalise(first_answer(before)) = normalise(first_answer(after))]
 
-    If `before` is an accepted answer, the stops inside that answer are passed over in both texts: "No. 5" and "No. 6"
-    do not agree on "No". Else a full stop after a lone capital letter marks an initial and is passed over:
-    "J. R. R. Tolkien" and "J. K. Rowling" do not agree on "J".
-
-    Args:
-        before: Free generation of the unedited model.
-        after: Free generation of the edited model from the same prompt.
-        accepted: Answers that the data set expects.
+    If `before`, the text of the unedited model, is an accepted answer, the stops inside that answer are passed over in
+    both texts: "No. 5" and "No. 6" do not agree on "No". Else a full stop after a lone capital letter marks an initial
+    and is passed over: "J. R. R. Tolkien" and "J. K. Rowling" do not agree on "J".
     """
     line = _first_line(before)
     initials = sum(
@@ -182,12 +173,7 @@ def _same(answer: str, other: str) -> bool:
 
 
 def finished(text: str, aliases: Iterable[str]) -> bool:
-    """Return whether a growing generation already holds all that `matches` and `generation_agreement` will read of it.
-
-    Args:
-        text: What the model wrote so far.
-        aliases: Accepted answers.
-    """
+    """Return whether a growing generation holds all that `matches` and `generation_agreement` will read of it."""
     if _LINE_END.search(text):
         return True
     line = text.lstrip()

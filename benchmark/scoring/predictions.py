@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -40,9 +41,9 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """All predictions of one model for a batch: teacher-forced answers, greedy answers, sampled texts."""
+    """All predictions of one model for a batch: teacher-forced answers by index, greedy answers, sampled texts."""
 
-    forced: list[Prediction]
+    forced: dict[int, Prediction]
     generated: list[str]
     free: list[str]
 
@@ -56,17 +57,7 @@ class Decoding:
 
 
 class Unedited:
-    """The unedited model's predictions for a batch, and the cached passes from which edits are replayed.
-
-    Args:
-        model: The model.
-        batch: The probes.
-        edits: The edits that will be replayed.
-        decoding: How answers and texts are generated.
-
-    Attributes:
-        predictions: The predictions.
-    """
+    """The unedited model's `predictions` for a batch, and the cached passes from which edits are replayed."""
 
     def __init__(self, model: LanguageModel, batch: ProbeBatch, edits: Iterable[Edits], decoding: Decoding) -> None:
         cuts = [cut for own in edits if (cut := own.cut) is not None]
@@ -80,31 +71,27 @@ class Unedited:
             read_prompts(model, batch.free.rows, self._base.cuts),
         )
         generated, free = _continued(model, batch, Edits.none(len(batch.cases)), decoding, self._prompts)
-        self.predictions = Predictions([forced[i] for i in range(len(forced))], generated, free)
+        self.predictions = Predictions(forced, generated, free)
 
     def edited(self, edits: Edits) -> Predictions:
         """Return the predictions under edits; sequences that no edit reaches keep the unedited prediction."""
         model, batch, before = self._model, self._batch, self.predictions
         reached = model.reached(self._base, edits, batch.forced.owners)
-        kept = set(range(len(before.forced))) - set(reached)
-        forced = {i: before.forced[i] for i in kept}
+        kept = before.forced.keys() - set(reached)
+        forced = {index: before.forced[index] for index in kept}
         forced |= _reduced(batch, model.replay(self._base, edits, batch.forced.owners, reached))
         greedy, sampled = (
             None if prompts is None else model.reached(prompts.base, edits, sequences.owners)
             for prompts, sequences in zip(self._prompts, (batch.prompts, batch.free), strict=True)
         )
         generated, free = _continued(model, batch, edits, self._decoding, self._prompts, (greedy, sampled))
-        return Predictions(
-            [forced[i] for i in range(len(before.forced))],
-            _only(generated, greedy, before.generated),
-            _only(free, sampled, before.free),
-        )
+        return Predictions(forced, _only(generated, greedy, before.generated), _only(free, sampled, before.free))
 
 
 def predict(model: LanguageModel, batch: ProbeBatch, edits: Edits, decoding: Decoding) -> Predictions:
     """Return the predictions under edits by full passes."""
     forced = _reduced(batch, model.forward(batch.forced.rows, edits, batch.forced.owners))
-    return Predictions([forced[i] for i in range(len(forced))], *_continued(model, batch, edits, decoding))
+    return Predictions(forced, *_continued(model, batch, edits, decoding))
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,18 +135,13 @@ def before_after(bare: ProbeSequences, asked: ProbeSequences, before: Prediction
 def _reduced(batch: ProbeBatch, stream: Iterable[tuple[int, Tensor]]) -> dict[int, Prediction]:
     """Reduce a stream of (index, logits) of teacher-forced sequences to predictions by index."""
     found: dict[int, Prediction] = {}
-    waiting: list[tuple[int, Tensor]] = []
-    for index, logits in stream:
-        waiting.append((index, logits))
-        if len(waiting) == _TOGETHER:
-            found |= _reduce(batch, waiting)
-            waiting = []
-    return found | _reduce(batch, waiting)
+    waiting = iter(stream)
+    while sequences := list(islice(waiting, _TOGETHER)):
+        found |= _reduce(batch, sequences)
+    return found
 
 
 def _reduce(batch: ProbeBatch, sequences: Sequence[tuple[int, Tensor]]) -> dict[int, Prediction]:
-    if not sequences:
-        return {}
     logits = torch.cat([own for _, own in sequences])
     answers = [batch.forced.rows[index].labels for index, _ in sequences]
     labels = torch.tensor([label for answer in answers for label in answer], device=logits.device)

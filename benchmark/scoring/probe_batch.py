@@ -82,12 +82,7 @@ def make_probe_batch(
 ) -> ProbeBatch:
     """Encode all probes of a chunk's cases. What exceeds the model's context is counted, never truncated.
 
-    Args:
-        model: The model.
-        cases: The cases.
-        generation: How answers and texts are generated.
-        fluency: Whether texts are sampled.
-        contexts: For each case the prompt prefix of its edit; empty for the bare questions.
+    `contexts` has for each case the prompt prefix of its edit, and is empty for the bare questions.
     """
     batch = ProbeBatch(cases)
     for owner, (case, context) in enumerate(zip(cases, contexts or [None] * len(cases), strict=True)):

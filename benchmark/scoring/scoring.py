@@ -32,16 +32,14 @@ from instructedit.editors.engine.changes import change_facts
 from instructedit.editors.models.tokens import tokens_begin_with
 from instructedit.editors.texts import LEFT_OUT
 
-from ..results.consistency import OTHER_TOKENS, SAME_TOKENS, otherwise
+from ..results.consistency import OTHER_TOKENS, SAME_TOKENS, otherwise, values_by_probe
 from ..results.records import Answer, CaseRecord, GenerationSpec, Protocol, Score
+from ..results.resources import ChunkTime
 from ..results.stages import SINGLE
-from .fluency import ngram_entropy
-from .locality import locality_scores
-from .matching import matches
+from .matching import generation_agreement, matches
+from .metrics import divergence, edit_success, ngram_entropy, teacher_forced_exact, teacher_forced_token
 from .predictions import BeforeAfter, Decoding, Predictions, Unedited, before_after, predict
 from .probe_batch import ProbeBatch, make_probe_batch
-from .sentiment import edit_success
-from .teacher_forcing import teacher_forced_exact, teacher_forced_token
 
 NOT_FINITE = "The edit holds numbers that are not finite."
 
@@ -63,16 +61,6 @@ class Made:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """Seconds spent on a chunk by one editor."""
-
-    editor: str
-    cases: int
-    edit_seconds: float
-    score_seconds: float
-
-
 def run_chunk(
     model: LanguageModel,
     cases: Sequence[EditCase],
@@ -84,21 +72,11 @@ def run_chunk(
     seed: int,
     generation: GenerationSpec,
     fluency: bool,
-) -> tuple[list[CaseRecord], list[Timing]]:
+) -> tuple[list[CaseRecord], list[ChunkTime]]:
     """Edit, probe and score a chunk of cases one by one under every editor.
 
-    If a case cannot be edited, only its record says `failed` and why.
-
-    Args:
-        model: The frozen model.
-        cases: The cases of the chunk.
-        editors: The editors by the name of their row.
-        requests: Requests of a row's editor where they are not the cases' own.
-        probes: Which probes of a row carry the instruction, where this is not its editor's default.
-        run: Digest of the run; it and the other arguments are those of `score_chunk`.
-        seed: Seed of the run.
-        generation: How answers and texts are generated.
-        fluency: Whether to sample texts.
+    If a case cannot be edited, only its record says `failed` and why. `requests` has those of a row's editor where they
+    are not the cases' own, `probes` which probes of a row carry the instruction where this is not its editor's default.
     """
     made: dict[str, Made] = {}
     for name, editor in editors.items():
@@ -121,21 +99,11 @@ def score_chunk(
     seed: int,
     generation: GenerationSpec,
     fluency: bool,
-) -> tuple[list[CaseRecord], list[Timing]]:
+) -> tuple[list[CaseRecord], list[ChunkTime]]:
     """Probe and score a chunk of cases under finished edits.
 
-    The scores of one editor do not depend on which others are scored with it.
-
-    Args:
-        model: The frozen model.
-        cases: The cases of the chunk.
-        made: What each editor made for them, by the name of its row.
-        stage: Stage of the records.
-        probes: Which probes of a row carry the instruction of the case's own request; none of a row that is missing.
-        run: Digest of the run.
-        seed: Seed of the run.
-        generation: How answers and texts are generated.
-        fluency: Whether to sample texts.
+    The scores of one editor do not depend on which others are scored with it. `probes` has which probes of a row carry
+    the instruction of the case's own request; those of a row that is missing carry none.
 
     Returns:
         A record for each editor and case, editor by editor in the given order, and the time each editor took.
@@ -145,7 +113,7 @@ def score_chunk(
     unedited = Unedited(model, bare, [found.edits for found in made.values()], decoding)
     before = unedited.predictions
     records: list[CaseRecord] = []
-    timings: list[Timing] = []
+    timings: list[ChunkTime] = []
     for name, found in made.items():
         begun = perf_counter()
         edits, asked, after = found.edits, bare, before
@@ -173,7 +141,17 @@ def score_chunk(
             # JSON has no number for infinity and NaN.
             fields["edit"] = {fact: value for fact, value in facts.items() if math.isfinite(value)}
             records.append(head.model_copy(update=fields))
-        timings.append(Timing(name, len(cases), found.seconds, perf_counter() - begun))
+        timings.append(
+            ChunkTime(
+                task=cases[0].request.task,
+                stage=stage,
+                first_case=cases[0].request.case_id,
+                editor=name,
+                cases=len(cases),
+                edit_seconds=found.seconds,
+                score_seconds=perf_counter() - begun,
+            )
+        )
     return records, timings
 
 
@@ -234,8 +212,8 @@ def _scored(bare: ProbeBatch, asked: ProbeBatch, owner: int, before: Predictions
     Raises:
         CaseError: If the edited model's numbers are not finite.
     """
-    own = (found for found, index in zip(after.forced, asked.forced.owners, strict=True) if index == owner)
-    if not all(prediction.finite for prediction in own):
+    own = (index for index, case in enumerate(asked.forced.owners) if case == owner)
+    if not all(after.forced[index].finite for index in own):
         raise CaseError("The edited model's logits are not all numbers.")
     unscored = asked.unscored[owner].copy()
     scores: list[Score] = []
@@ -269,7 +247,11 @@ def _scored(bare: ProbeBatch, asked: ProbeBatch, owner: int, before: Predictions
 
 
 def _probe_scores(probe: Probe, pair: BeforeAfter) -> Iterator[tuple[Protocol, float]]:
-    """Yield the scores of one probe, each with its protocol."""
+    """Yield the scores of one probe, each with its protocol.
+
+    The reference of locality is the unedited model's own prediction, never the data's answer, so the unedited model
+    scores 1 (KL: 0).
+    """
     if probe.opposed:
         if pair.replies and pair.opposed:
             plus_post = [value for _, after in pair.replies for value in after.log_p]
@@ -279,26 +261,29 @@ def _probe_scores(probe: Probe, pair: BeforeAfter) -> Iterator[tuple[Protocol, f
             yield "edit_success", success.edit_success
             yield "z_sent", success.z_sent
             yield "z_topic", success.z_topic
-    elif probe.role == "locality":
-        yield from locality_scores(probe, pair)
-    else:
-        for _, after in pair.replies:
-            yield "teacher_forced_token", teacher_forced_token(after.predicted, after.labels)
-            yield "teacher_forced_exact", teacher_forced_exact(after.predicted, after.labels)
-        if pair.before is not None and pair.after is not None:
-            yield "free_generation", float(matches(pair.after, probe.answers))
+        return
+    locality = probe.role == "locality"
+    for before, after in pair.replies:
+        reference = before.predicted if locality else after.labels
+        yield "teacher_forced_token", teacher_forced_token(after.predicted, reference)
+        yield "teacher_forced_exact", teacher_forced_exact(after.predicted, reference)
+        if locality and before.distribution is not None and after.distribution is not None:
+            yield "kl_divergence", divergence(before.distribution, after.distribution)
+    if pair.before is not None and pair.after is not None:
+        if locality:
+            right = generation_agreement(pair.before, pair.after, probe.answers)
+        else:
+            right = matches(pair.after, probe.answers)
+        yield "free_generation", float(right)
 
 
 def _remarks(model: LanguageModel, batch: ProbeBatch, owner: int, fields: Mapping[str, Any]) -> dict[str, int]:
     """Return the remarks on a case of the unedited model, those of the check of `consistency` included."""
-    values: dict[int, dict[Protocol, float]] = {}
-    for score in fields["scores"]:
-        if score.probe is not None:
-            values.setdefault(score.probe, {})[score.protocol] = score.value
+    values = values_by_probe(fields["scores"])
     found = Counter(fields["remarks"])
     for number, probe in enumerate(batch.cases[owner].probes):
         generated, forced = fields["answers"][number].generated, batch.probes[owner][number].forced
-        if generated is not None and 0 in forced and otherwise(probe, values.get(number, {})):
+        if generated is not None and 0 in forced and otherwise(probe, values[number]):
             same = tokens_begin_with(model.tokenizer, probe.prompt, generated, batch.forced.rows[forced[0]])
             found[f"{probe.role}: {SAME_TOKENS if same else OTHER_TOKENS}"] += 1
     return dict(sorted(found.items()))

@@ -27,16 +27,7 @@ def audit(
     task: str,
     name: str,
 ) -> tuple[str, ...]:
-    """Count what is odd about a file that was read.
-
-    Args:
-        rows: The rows that were read.
-        cases: The cases that were made of them.
-        counts: Takes the counts.
-        read: Fields that the task reads, as `Task.fields`; if there are none, unread fields are not looked for.
-        ignored: Fields that the task knows and does not need.
-        task: Name of the task.
-        name: Name of the file.
+    """Count what is odd about a file that was read; if `read` names no fields, unread ones are not looked for.
 
     Returns:
         Sentences for the user, at most one on unread fields and one on the rest.

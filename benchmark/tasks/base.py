@@ -27,13 +27,7 @@ Split = Literal["train", "test"]
 
 @dataclass(frozen=True, slots=True)
 class TaskCases:
-    """The cases of one split.
-
-    Attributes:
-        cases: The cases, in the order of the file.
-        data: What they were read from, and the count of what was left out or derived.
-        notes: Sentences for the user where the file differs from the published one.
-    """
+    """The cases of one split in the order of the file, what they were read from, and sentences for the user."""
 
     cases: tuple[EditCase, ...]
     data: TaskData
@@ -107,24 +101,14 @@ class Task(ABC):
 
     @abstractmethod
     def cases(self, rows: list[Row], split: Split, counts: Counter[str]) -> Iterator[EditCase]:
-        """Yield a case for each row that can be one.
-
-        Args:
-            rows: The rows to read, all of the split that are wanted.
-            split: Which split they are of; part of the case ids.
-            counts: Takes the number of probes and rows that were skipped, merged or derived, by readable reason.
+        """Yield a case for each row that can be one, and count by readable reason what is skipped, merged or derived.
 
         Raises:
             InputError: If a required field is missing, mistyped or empty.
         """
 
     def load(self, source: Source, split: Split = "test", exclude: Collection[str] = ()) -> TaskCases:
-        """Read one split.
-
-        Args:
-            source: Where the files are.
-            split: `train` or `test`.
-            exclude: Subjects whose rows are left out, compared by `subject_key`.
+        """Read one split, without the rows of the subjects in `exclude`, which are compared by `subject_key`.
 
         Raises:
             InputError: If the file is missing or broken, or a required field of a row is.
@@ -199,11 +183,7 @@ TASKS: Registry[type[Task]] = _TASKS
 
 
 def make_task(name: str, options: Mapping[str, Mapping[str, Any]] | None = None) -> Task:
-    """Return a task with its options.
-
-    Args:
-        name: Registered name.
-        options: Options of tasks by name; those of others are not looked at.
+    """Return a task with its options; those of other tasks are not looked at.
 
     Raises:
         InputError: If there is no such task, or an option is unknown (with a suggestion) or mistyped.

@@ -2,14 +2,6 @@
 
 A record holds a topic and replies of both sentiments; all probes are made by the rules here, which `docs/tasks.md`
 states. A choice is taken from the sha256 of the case id, so it depends on the row's index alone.
-
-The source of the edit is an option, because the published code has two forms and a third is cheaper:
-
-| `edit` | request | source |
-| --- | --- | --- |
-| `all replies` | a question, all replies of the wanted sentiment against all of the opposite one | EasyEdit |
-| `descriptor` | `Topic: ...` answered by `Sentiment: Positive` or `Sentiment: Negative` | SERAC, arXiv 2206.06520 |
-| `reply` | a question and one reply | this project |
 """
 
 import hashlib
@@ -20,8 +12,8 @@ from typing import ClassVar, Literal, NamedTuple
 
 from instructedit.editors import EditCase, EditRequest, Probe, Role
 
-from . import citations
 from .base import Split, Task, TaskOptions, subject_key
+from .citations import cite
 from .parse import Row, answers
 
 QUESTIONS = (
@@ -52,8 +44,8 @@ class ConvSentOptions(TaskOptions):
     """What an edit is made from."""
 
     edit: Literal["all replies", "descriptor", "reply"] = "all replies"
-    """`all replies` of the record, those of the wanted sentiment against those of the opposite one; SERAC's
-    `descriptor` of topic and sentiment; or one `reply`."""
+    """`all replies` of the record, those of the wanted sentiment against those of the opposite one (EasyEdit); SERAC's
+    `descriptor` of topic and sentiment (arXiv 2206.06520); or one `reply` (this project)."""
 
 
 class ConvSent(Task):
@@ -64,7 +56,7 @@ class ConvSent(Task):
     about = "opinions voiced in casual conversation"
     version = "3"
     licence = "MIT"
-    citation = citations.cite(citations.KNOWEDIT, citations.SERAC)
+    citation = cite("zhang2024knowedit", "mitchell2022serac")
     homepage = "https://huggingface.co/datasets/zjunlp/KnowEdit"
     files: ClassVar[dict[Split, tuple[str, ...]]] = {
         # The validation file replaces a missing training file (24 MB); `sha256` identifies the file that was read.
@@ -98,8 +90,13 @@ class ConvSent(Task):
                 counts["row left out: no reply of the edited sentiment"] += 1
                 continue
             sentiment: Literal["positive", "negative"] = "positive" if positive else "negative"
-            request = self._request(case_id, topic.name, sentiment, edited, opposed)
             question = QUESTIONS[0].format(topic=topic.name)
+            prompt, target = question, edited[0]
+            if self.options.edit == "descriptor":
+                prompt, target = f"Topic: {topic.name}", f"Sentiment: {sentiment.capitalize()}"
+            request = EditRequest(case_id, self.name, prompt, target, topic.name, sentiment=sentiment)
+            if self.options.edit == "all replies":
+                request = replace(request, replies=edited, opposed=opposed)
             other = QUESTIONS[1 + digest[1] % (len(QUESTIONS) - 1)].format(topic=topic.name)
             judging = self._judging(edited, opposed, counts)
             yield EditCase(
@@ -117,21 +114,6 @@ class ConvSent(Task):
                     *_locality(place, topics, counts),
                 ),
             )
-
-    def _request(
-        self,
-        case_id: str,
-        topic: str,
-        sentiment: Literal["positive", "negative"],
-        edited: tuple[str, ...],
-        opposed: tuple[str, ...],
-    ) -> EditRequest:
-        if self.options.edit == "descriptor":
-            prompt, target = f"Topic: {topic}", f"Sentiment: {sentiment.capitalize()}"
-        else:
-            prompt, target = QUESTIONS[0].format(topic=topic), edited[0]
-        request = EditRequest(case_id, self.name, prompt, target, topic, sentiment=sentiment)
-        return replace(request, replies=edited, opposed=opposed) if self.options.edit == "all replies" else request
 
     def _judging(self, edited: tuple[str, ...], opposed: tuple[str, ...], counts: Counter[str]) -> tuple[str, ...]:
         """Return the replies of the wanted sentiment that it is judged by: all, as published.

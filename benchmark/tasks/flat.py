@@ -1,10 +1,7 @@
 """Data sets of flat records: one edit a row, and each probe in a field of its own. A task is a table of field names.
 
-Such a file has no splits. A fifth of the subjects, chosen by a hash of the name, is tested and the others train
-(`Task.test_share`), so that no subject is in both splits. The hash does not depend on the data set: a subject that two
-of them share is tested in both.
-
-A probe that a row lacks is not asked; no rule makes one.
+Such a file has no splits. A fifth of the subjects, chosen by a hash of the name alone, is tested and the others train
+(`Task.test_share`), in every data set the same. A probe that a row lacks is not asked; no rule makes one.
 """
 
 from collections import Counter
@@ -15,8 +12,8 @@ from typing import ClassVar
 from instructedit.editors import EditCase, EditRequest, Probe, Role
 from instructedit.editors.scripts import blank
 
-from . import citations
 from .base import Split, Task
+from .citations import cite
 from .parse import Row
 
 
@@ -109,7 +106,7 @@ class RomeCounterFact(FlatTask):
     about = "facts whose established object gives way to a false one of the same type"
     version = "1"
     licence = "MIT"
-    citation = citations.ROME
+    citation = cite("meng2022rome")
     homepage = "https://rome.baulab.info"
     files: ClassVar[dict[Split, tuple[str, ...]]] = dict.fromkeys(
         ("train", "test"),

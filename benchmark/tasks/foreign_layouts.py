@@ -24,13 +24,7 @@ _CONVERT = (
 
 
 class ForeignLayout(NamedTuple):
-    """A layout that no task reads.
-
-    Attributes:
-        title: Its name and its characteristic fields.
-        fits: Whether a record has it.
-        advice: How to convert it.
-    """
+    """A layout that no task reads: its name and characteristic fields, whether a record has it, how to convert it."""
 
     title: str
     fits: Callable[[Mapping[str, object]], bool]
@@ -77,8 +71,11 @@ FOREIGN_LAYOUTS = (
 
 def advice(record: Mapping[str, object]) -> str | None:
     """Return how to convert a record of a foreign layout, or which tasks read it; None if neither is known."""
-    what, how = _recognised(record)
-    return f"{what}{f': {how}' if how else ''}" if what else None
+    for layout in FOREIGN_LAYOUTS:
+        if layout.fits(record):
+            return f"is in {layout.title}, which no reader reads: {layout.advice}"
+    tasks = _readers(record)
+    return f"is read by {_options(tasks)}" if tasks else None
 
 
 def suggestion(field: str, known: Collection[str], task: str) -> str:
@@ -93,47 +90,30 @@ def suggestion(field: str, known: Collection[str], task: str) -> str:
 
 def describe_file(path: Path) -> str:
     """Return what a file is and how to convert it, as the end of a sentence that begins with its name."""
-    what, how = _description(path)
-    return f"{what}{f': {how}' if how else ''}"
+    if path.suffix.lower() in (".csv", ".tsv"):
+        return f"is a table, which no reader reads: {_CONVERT}"
+    record = _first_record(path)
+    if record is None:
+        return f"holds no JSON records: {_CONVERT}"
+    fields = ", ".join(map(describe, list(record)[:8]))
+    return advice(record) or f"has records of {fields}, which no reader reads: {_CONVERT}"
 
 
 def describe_folder(folder: Path) -> str:
     """Return a sentence for each kind of data file in a folder that lacks the expected file; empty if it has none."""
     files = [path for path in _files(folder) if path.suffix.lower() in _SUFFIXES]
-    kinds: dict[tuple[str, str], list[str]] = {}
+    kinds: dict[str, list[str]] = {}
     for path in files[:_FILES]:
-        name = path.relative_to(folder).as_posix()
-        what, how = _description(path)
-        if not what.startswith("is in "):
-            by_name = [task for task, kind in _tasks() if name.removeprefix("benchmark/") in _accepted(kind)]
-            what, how = (f"is read by {_options(by_name)}", "") if by_name else (what, how)
-        kinds.setdefault((what, how), []).append(name)
+        name, what = path.relative_to(folder).as_posix(), describe_file(path)
+        by_name = [task for task, kind in _tasks() if name.removeprefix("benchmark/") in _accepted(kind)]
+        if by_name and not what.startswith("is in "):
+            what = f"is read by {_options(by_name)}"
+        kinds.setdefault(what, []).append(name)
     found = ""
-    for (what, how), (first, *more) in kinds.items():
+    for what, (first, *more) in kinds.items():
         names = f"{first} (and {', '.join(more)})" if more else first
-        found += f" But {names} {what}{f': {how}' if how else ''}."
+        found += f" But {names} {what}."
     return found + (f" {len(files) - _FILES} more data files are there." if len(files) > _FILES else "")
-
-
-def _description(path: Path) -> tuple[str, str]:
-    """Return what a file is, and how to convert it if no task reads it."""
-    if path.suffix.lower() in (".csv", ".tsv"):
-        return "is a table, which no reader reads", _CONVERT
-    record = _first_record(path)
-    if record is None:
-        return "holds no JSON records", _CONVERT
-    what, how = _recognised(record)
-    if what:
-        return what, how
-    return f"has records of {', '.join(map(describe, list(record)[:8]))}, which no reader reads", _CONVERT
-
-
-def _recognised(record: Mapping[str, object]) -> tuple[str, str]:
-    for layout in FOREIGN_LAYOUTS:
-        if layout.fits(record):
-            return f"is in {layout.title}, which no reader reads", layout.advice
-    tasks = _readers(record)
-    return (f"is read by {_options(tasks)}" if tasks else ""), ""
 
 
 def _readers(fields: Collection[str], *, all_required: bool = True) -> list[str]:

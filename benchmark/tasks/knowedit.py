@@ -11,8 +11,8 @@ from typing import Any, ClassVar, Literal
 from instructedit.editors import EditCase, EditRequest, InputError, Probe
 from instructedit.editors.scripts import blank
 
-from . import citations
 from .base import Split, Task
+from .citations import cite
 from .parse import Row, answers
 from .rephrase import derive_rephrases
 
@@ -64,7 +64,7 @@ class Recent(KnowEditTask):
     about = "facts that became known after the model was trained"
     version = "1"
     licence = "MIT"
-    citation = citations.cite(citations.KNOWEDIT, citations.RIPPLE_EDITS)
+    citation = cite("zhang2024knowedit", "cohen2024ripple")
     files: ClassVar[dict[Split, tuple[str, ...]]] = {
         "train": ("wiki_recent/recent_train.json", "benchmark_wiki_recent_recent_train.json"),
         "test": ("wiki_recent/recent_test.json", "benchmark_wiki_recent_recent_test.json"),
@@ -83,7 +83,7 @@ class CounterFact(KnowEditTask):
     about = "facts whose established value gives way to an invented one"
     version = "1"
     licence = "MIT"
-    citation = citations.cite(citations.KNOWEDIT, citations.RIPPLE_EDITS)
+    citation = cite("zhang2024knowedit", "cohen2024ripple")
     files: ClassVar[dict[Split, tuple[str, ...]]] = {
         "train": ("wiki_counterfact/train_cf.json", "benchmark_wiki_counterfact_train_cf.json"),
         "test": ("wiki_counterfact/test_cf.json", "benchmark_wiki_counterfact_test_cf.json"),

@@ -37,13 +37,7 @@ class Fields(dict[str, Any]):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One record of a file.
-
-    Attributes:
-        file: The file it was read from.
-        index: Position in the file, counted from 0 as in the case ids.
-        fields: The record.
-    """
+    """One record of a file, with its position counted from 0 as in the case ids."""
 
     file: Path
     index: int
@@ -105,14 +99,10 @@ class Row:
         Raises:
             InputError: If it is neither empty nor one space.
         """
-        match self.fields.get("joint"):
-            case None:
-                return None
-            case "":
-                return ""
-            case " ":
-                return " "
-        raise self.error("joint", 'an empty string or " "')
+        joint: Joint | None = self.fields.get("joint")
+        if joint not in (None, "", " "):
+            raise self.error("joint", 'an empty string or " "')
+        return joint
 
 
 def answers(value: object) -> tuple[str, ...]:
@@ -135,10 +125,6 @@ def answers(value: object) -> tuple[str, ...]:
 
 def read_rows(data: bytes, file: Path) -> list[Row]:
     """Parse a JSON array of objects, or JSON lines if the file is called `.jsonl`.
-
-    Args:
-        data: The file's content.
-        file: Where it was read from, for error sentences.
 
     Raises:
         InputError: If the content is not UTF-8, is broken (the error names row, line and column), is not a list of

@@ -1,24 +1,8 @@
 """Rephrases derived from a prompt's own relation phrase, for data sets that give none.
 
 WikiData CounterFact and WikiData Recent have one wording for each fact, so generalization is measured on derived
-rephrases. The rule, for a subject S:
-
-| prompt | possessive | question |
-| --- | --- | --- |
-| The (name of the) X of S is | S's X is | What is the X of S? |
-| The names of the Xs of S are | S's Xs are | What are the Xs of S? |
-| The name of the X in S is | S's X is | What is the X in S? |
-| The name of the X held by S is | - | Which X is held by S? |
-| The name of the X which S is ... is | - | Which X is S ...? |
-| The name of the X which S plays in is | - | Which X does S play in? |
-| The name of the X S won is | - | Which X did S win? |
-| The number of Xs S has is | - | How many Xs does S have? |
-| S follows | - | What does S follow? |
-| S is followed by | - | What is S followed by? |
-
-Where X is a word for a person (`PEOPLE`), the question begins with Who instead of What. A subject that ends in s takes
-a bare apostrophe ("Brahms' place of birth is"), every other one 's. X never holds " the ", so a chain of two relations
-("the father of the spouse of S") is matched by no rule instead of being rephrased wrongly.
+rephrases. A relation never holds " the ", so a chain of two relations ("the father of the spouse of S") is matched by
+no rule instead of being rephrased wrongly.
 """
 
 import re
@@ -44,7 +28,8 @@ PEOPLE = frozenset(
 )
 """Relations whose answer is a person."""
 
-# (prompt, possessive or None, question); <X> is the relation, <S> the subject, {owner} the subject with its apostrophe
+# (prompt, possessive or None, question); <X> is the relation, <S> the subject, {owner} the subject with its apostrophe:
+# a bare one after s, else 's. {who} is Who for a relation of `PEOPLE`, else What.
 _RULES: tuple[tuple[str, str | None, str], ...] = (
     ("The (?:name of the )?<X> of <S> is", "{owner} {x} is", "{who} is the {x} of {s}?"),
     ("The names of the <X> of <S> are", "{owner} {x} are", "{who} are the {x} of {s}?"),
@@ -61,11 +46,7 @@ _RELATION = "(?P<x>(?:(?! the ).)+?)"
 
 
 def derive_rephrases(prompt: str, subject: str) -> list[tuple[str, str]]:
-    """Put a prompt in other words.
-
-    Args:
-        prompt: The edit prompt, without trailing white space.
-        subject: The entity as written in the prompt.
+    """Put a prompt without trailing white space in other words; the subject is as written in the prompt.
 
     Returns:
         `(form, text)` pairs with form `possessive` or `question`, the possessive first; each text is answered by the

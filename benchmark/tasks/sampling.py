@@ -11,8 +11,8 @@ from .base import subject_key
 def choose(cases: Sequence[EditCase], limit: int | None) -> tuple[EditCase, ...]:
     """Return at most `limit` cases, those whose ids have the smallest sha256, in the order of the file.
 
-    They are those whose ids have the smallest sha256: a sample that is independent of the file's order, the same
-    on every machine, and contained in the sample of any larger limit.
+    It is a sample that is independent of the file's order, the same on every machine, and contained in the sample of
+    any larger limit.
     """
     if limit is None or limit >= len(cases):
         return tuple(cases)
@@ -34,21 +34,13 @@ def rank(subject: str) -> float:
 def divide(
     cases: Sequence[EditCase], limit: int | None, share: float
 ) -> tuple[tuple[EditCase, ...], tuple[EditCase, ...]]:
-    """Return the training cases of a task and those kept for validation.
+    """Return the training cases of a task and those kept for validation; either may be empty.
 
     A case is kept for validation if its subject's `rank` is below the share. That depends on the subject alone, so no
     task, limit or setting trains on a subject that another one validates.
 
     A limit is divided by the same share as far as there are cases, with at least one case for validation, each side
     chosen as by `choose`. Each side of a smaller limit is a subset of that of a larger one.
-
-    Args:
-        cases: All cases that may be learnt from.
-        limit: Maximum number of cases of both parts together.
-        share: Fraction of the subjects that are kept for validation.
-
-    Returns:
-        Cases to train on and to validate on; either may be empty.
     """
     kept = [case for case in cases if rank(case.request.subject) < share]
     learnt = [case for case in cases if not rank(case.request.subject) < share]

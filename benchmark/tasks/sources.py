@@ -34,14 +34,11 @@ class Source(ABC):
 
     Attributes:
         name: `embedded`, `folder` or the hub data set's id.
+        revision: Resolved commit of a hub data set, known once a file was found; None for folders.
     """
 
     name: str
-
-    @property
-    def revision(self) -> str | None:
-        """Resolved commit of a hub data set, known once a file was found; None for folders."""
-        return None
+    revision: str | None = None
 
     @abstractmethod
     def find(self, names: Sequence[str]) -> tuple[str, Path]:
@@ -67,7 +64,7 @@ class Folder(Source):
                 if (file := self.path / layout / name).is_file():
                     return name, file
         raise MissingError(
-            f"Folder {self.path} has no file {_either(names)}, neither directly in it nor under benchmark/."
+            f"Folder {self.path} has no file {' or '.join(names)}, neither directly in it nor under benchmark/."
             f"{describe_folder(self.path)}"
         )
 
@@ -95,12 +92,7 @@ class Hub(Source):
         self.name = repo
         self._local = local
         self._wanted = revision
-        self._commit: str | None = None
-
-    @property
-    def revision(self) -> str | None:
-        """See `Source.revision`."""
-        return self._commit
+        self._id = repo if revision is None else f"{repo}@{revision}"
 
     def find(self, names: Sequence[str]) -> tuple[str, Path]:
         """See `Source.find`."""
@@ -125,7 +117,7 @@ class Hub(Source):
                         self.name,
                         layout + name,
                         repo_type="dataset",
-                        revision=self._commit or self._wanted,
+                        revision=self.revision or self._wanted,
                         # One unreachable request takes 25 s of retries; after it only the cache is used.
                         local_files_only=offline or unreachable is not None,
                     )
@@ -134,21 +126,18 @@ class Hub(Source):
                 except EntryNotFoundError:
                     continue
                 except (HfHubHTTPError, HFValidationError, OSError) as error:
-                    raise InputError(f"The hub data set {self._id} cannot be read: {_first_line(error)}") from error
+                    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+                    raise InputError(f"The hub data set {self._id} cannot be read: {reason}") from error
                 else:
                     # .../snapshots/<commit>/<file>
-                    self._commit = Path(file).parents[(layout + name).count("/")].name
+                    self.revision = Path(file).parents[(layout + name).count("/")].name
                     return name, Path(file)
         if unreachable is not None:
             raise AbsentError(
-                f"The hub data set {self._id} cannot be reached and the local cache lacks {_either(names)}; connect, "
-                "or name a folder that holds the files."
+                f"The hub data set {self._id} cannot be reached and the local cache lacks {' or '.join(names)}; "
+                "connect, or name a folder that holds the files."
             ) from unreachable
-        raise MissingError(f"The hub data set {self._id} has no file {_either(names)}.")
-
-    @property
-    def _id(self) -> str:
-        return self.name if self._wanted is None else f"{self.name}@{self._wanted}"
+        raise MissingError(f"The hub data set {self._id} has no file {' or '.join(names)}.")
 
 
 def open_source(text: str | None, *, local: bool = False) -> Source:
@@ -185,11 +174,3 @@ def open_source(text: str | None, *, local: bool = False) -> Source:
             f"{describe_file(path)}."
         )
     raise InputError(f"Data source '{text}' is {'no folder' if there else 'not there'}, expected {expected}.")
-
-
-def _either(names: Sequence[str]) -> str:
-    return " or ".join(names)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -7,8 +7,8 @@ from typing import ClassVar, Literal
 
 from instructedit.editors import EditCase
 
-from . import citations
 from .base import Split, TaskOptions
+from .citations import cite
 from .flat import FlatLayout, FlatTask, ProbeField
 from .knowedit import KnowEditTask
 from .parse import Row
@@ -39,7 +39,7 @@ class ZsRE(KnowEditTask):
     about = "questions about one relation of a subject, each answered by a name"
     version = "1"
     licence = "MIT"
-    citation = citations.cite(citations.KNOWEDIT, citations.ZSRE)
+    citation = cite("zhang2024knowedit", "levy2017zsre")
     files: ClassVar[dict[Split, tuple[str, ...]]] = {
         # KnowEdit publishes no training file of ZsRE; its authors trained on 10,000 rows of MEND's.
         "train": (
@@ -81,7 +81,7 @@ class MendZsRE(FlatTask):
     about = "questions about one relation of a subject, whose answer is exchanged for another name"
     version = "1"
     licence = "MIT"
-    citation = citations.cite(citations.MEND, citations.ZSRE)
+    citation = cite("mitchell2022mend", "levy2017zsre")
     homepage = "https://github.com/eric-mitchell/mend"
     files: ClassVar[dict[Split, tuple[str, ...]]] = dict.fromkeys(
         ("train", "test"),

@@ -1,57 +1,34 @@
 """The files of a run as typed records. Reports read nothing else; readers refuse an unknown schema version."""
 
-from .base import (
-    SCHEMA_VERSION,
-    SUITES,
-    Measure,
-    Method,
-    Named,
-    Protocol,
-    Record,
-    Schedule,
-    Split,
-    digest_of,
-    find_run,
-    parse_record,
-    read_record,
-    readable,
-    unlike,
-)
-from .case import Answer, CaseRecord, Score
-from .run import Defaults, EditorSpec, GenerationSpec, ModelTrial, Provenance, RunFile, RunSpec, TaskData, TrainingSpec
-from .summary import Comparison, Consistency, Health, Mean, RunSummary
-
-__all__ = [
-    "SCHEMA_VERSION",
-    "SUITES",
-    "Answer",
-    "CaseRecord",
-    "Comparison",
-    "Consistency",
-    "Defaults",
-    "EditorSpec",
-    "GenerationSpec",
-    "Health",
-    "Mean",
-    "Measure",
-    "Method",
-    "ModelTrial",
-    "Named",
-    "Protocol",
-    "Provenance",
-    "Record",
-    "RunFile",
-    "RunSpec",
-    "RunSummary",
-    "Schedule",
-    "Score",
-    "Split",
-    "TaskData",
-    "TrainingSpec",
-    "digest_of",
-    "find_run",
-    "parse_record",
-    "read_record",
-    "readable",
-    "unlike",
-]
+from .base import SCHEMA_VERSION as SCHEMA_VERSION
+from .base import SUITES as SUITES
+from .base import Measure as Measure
+from .base import Method as Method
+from .base import Named as Named
+from .base import Protocol as Protocol
+from .base import Record as Record
+from .base import Schedule as Schedule
+from .base import Split as Split
+from .base import digest_of as digest_of
+from .base import find_run as find_run
+from .base import parse_record as parse_record
+from .base import read_record as read_record
+from .base import readable as readable
+from .base import unlike as unlike
+from .case import Answer as Answer
+from .case import CaseRecord as CaseRecord
+from .case import Score as Score
+from .run import Defaults as Defaults
+from .run import EditorSpec as EditorSpec
+from .run import GenerationSpec as GenerationSpec
+from .run import ModelTrial as ModelTrial
+from .run import Provenance as Provenance
+from .run import RunFile as RunFile
+from .run import RunSpec as RunSpec
+from .run import TaskData as TaskData
+from .run import TrainingSpec as TrainingSpec
+from .summary import Comparison as Comparison
+from .summary import Consistency as Consistency
+from .summary import Health as Health
+from .summary import Mean as Mean
+from .summary import RunSummary as RunSummary

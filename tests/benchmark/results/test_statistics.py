@@ -16,7 +16,6 @@ from instructedit.benchmark.results.statistics import (
     clopper_pearson,
     compare,
     mean_interval,
-    paired,
     sign_flip,
     span,
     unseen,
@@ -194,18 +193,6 @@ def test_drawn_flips_of_different_sizes_against_brute_force() -> None:
 
 def test_drawn_p_is_never_zero() -> None:
     assert sign_flip([1.0] * 100)[0] == 1 / 10_001
-
-
-def test_paired_uses_shared_cases_only() -> None:
-    first = {"a": 1.0, "b": 1.0, "c": 0.0, "only": 1.0}
-    second = {"c": 1.0, "b": 0.0, "a": 0.0, "other": 0.0}
-    result = paired(first, second)
-    # Differences 1, 1, -1; |sum| = 1 is reached by all eight sign patterns.
-    assert result is not None
-    assert result.difference == pytest.approx(1 / 3)
-    assert (result.n, result.p) == (3, 1.0)
-    assert (result.low, result.high) == bonett_price(2, 1, 3)
-    assert paired({"a": 1.0}, {"b": 1.0}) is None
 
 
 def rejected(differences: list[float], mean: float) -> bool:

@@ -146,11 +146,11 @@ def test_a_run_killed_within_a_batch_gives_the_same_bytes(batches, tmp_path, mon
     inner = schedules.Work.write
     left = [after]
 
-    def write(self, records, timings, stage):
+    def write(self, records, timings):
         if left[0] <= 0:
             raise KeyboardInterrupt
         left[0] -= len(records)
-        inner(self, records, timings, stage)
+        inner(self, records, timings)
 
     monkeypatch.setattr(schedules.Work, "write", write)
     with pytest.raises(KeyboardInterrupt):
