@@ -117,11 +117,6 @@ def parse_json(text: str | bytes, place: str, expected: str = "a JSON document",
     return value
 
 
-def read_json(path: Path, expected: str = "a JSON document", *, unique: bool = False) -> Any:
-    """Return the value of a JSON file; see `read_text` and `parse_json`."""
-    return parse_json(read_text(path, expected), str(path), expected, unique=unique)
-
-
 def decoder(pairs: Pairs | None = None) -> json.JSONDecoder:
     """Return a decoder that raises `ValueError` or `RecursionError` on values that cannot be used; see `complaint`."""
     return json.JSONDecoder(object_pairs_hook=pairs, parse_int=_whole, parse_float=_number, parse_constant=_no_constant)

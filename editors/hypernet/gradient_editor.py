@@ -29,7 +29,7 @@ from ..search import LogUniform, Range
 from ..texts import EditRows, EditTexts, counted
 from .hypernetwork import Hypernetwork
 from .network_editor import TOGETHER, Shape, TrainedConfig
-from .trained import TrainedEditor
+from .trainer import TrainedEditor
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +175,7 @@ class GradientEditor(TrainedEditor[C]):
         """Update the running statistics with the requests' tokens."""
         factors = self.factors(model, requests, self.pools(model, requests, groups))
         for site in self.hypernetwork.sites:
-            self.hypernetwork.observe(site, factors[site.name].x, factors[site.name].delta)
+            self.hypernetwork.of(site).observe(factors[site.name].x, factors[site.name].delta)
 
     def patches(
         self,
@@ -217,9 +217,9 @@ class GradientEditor(TrainedEditor[C]):
         for batch in range(len(sizes)):
             if network.training:
                 for site in network.sites:
-                    network.observe(site, *parts[site.name][batch])
+                    network.of(site).observe(*parts[site.name][batch])
             for site in network.sites:
-                z[site.name].append(network.normalised(site, *parts[site.name][batch]))
+                z[site.name].append(network.of(site).normalised(*parts[site.name][batch]))
         counts = {name: grouped(own.counts, groups or [1] * len(requests)) for name, own in factors.items()}
         factors.clear()  # bounds the memory
         parts.clear()

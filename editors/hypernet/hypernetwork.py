@@ -157,13 +157,11 @@ class Hypernetwork(nn.Module):
             )
         self.edit_lr = nn.Parameter(torch.full((len(sites),), edit_lr))
 
-    def observe(self, site: Site, x: Tensor, delta: Tensor) -> None:
-        """Update the statistics of a layer's shape with tokens of the layer."""
-        self._network(site).observe(x, delta)
-
-    def normalised(self, site: Site, x: Tensor, delta: Tensor) -> Tensor:
-        """Return z of tokens of one layer, [tokens, d_in + d_out], under the current statistics."""
-        return self._network(site).normalised(x, delta)
+    def of(self, site: Site) -> FactorNetwork:
+        """Return the network of a layer's shape."""
+        network = self.networks[_shape(site)]
+        assert isinstance(network, FactorNetwork)
+        return network
 
     def forward(self, z: dict[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
         """Return the edit of each layer as factors: x~ [tokens, d_in] and alpha * delta~ [tokens, d_out].
@@ -182,11 +180,6 @@ class Hypernetwork(nn.Module):
                 x, delta = part.split([site.d_in, site.d_out], dim=-1)
                 found[site.name] = x, alphas[site.name] * delta
         return found
-
-    def _network(self, site: Site) -> FactorNetwork:
-        network = self.networks[_shape(site)]
-        assert isinstance(network, FactorNetwork)
-        return network
 
 
 def _shape(site: Site) -> str:
