@@ -42,8 +42,6 @@ class Descent:
 
 @dataclass(slots=True)
 class _Progress:
-    """Steps of an edit, its latest loss on each batch, and whether it stopped below the stop loss."""
-
     steps: int = 0
     losses: dict[int, float] = field(default_factory=dict)
     converged: bool = False

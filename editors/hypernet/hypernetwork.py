@@ -166,10 +166,8 @@ class Hypernetwork(nn.Module):
     def forward(self, z: dict[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
         """Return the edit of each layer as factors: x~ [tokens, d_in] and alpha * delta~ [tokens, d_out].
 
-        Layers of one shape pass through their network together, so that its gradient is accumulated once.
-
-        Args:
-            z: Normalised factors by the layer's name; they are removed, which bounds the memory.
+        Layers of one shape pass through their network together, so that its gradient is accumulated once. The factors,
+        by the layer's name, are removed, which bounds the memory.
         """
         alphas = {site.name: alpha for site, alpha in zip(self.sites, self.edit_lr, strict=True)}
         found: dict[str, tuple[Tensor, Tensor]] = {}

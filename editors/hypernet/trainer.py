@@ -110,7 +110,6 @@ class Trainer:
         self._finish()
 
     def _warm_up(self) -> None:
-        """Fill the running statistics."""
         for number in range(self.config.warmup):
             cases = [self.sampler.draw() for _ in range(self.batch)]
             seeds = [seed_of(self.seed, "warm-up", number, slot) for slot in range(len(cases))]
@@ -119,7 +118,6 @@ class Trainer:
             self.editor.observe(self.model, requests, None if together == 1 else [together] * self.config.batch)
 
     def _step(self) -> dict[str, Any]:
-        """Take one step and return its metrics."""
         config, state = self.config, self.state
         self.optimiser.zero_grad()
         self.network.train()
@@ -243,16 +241,7 @@ def case_losses(
     """Return the outer loss of some training cases and, if `share` is not zero, add its gradient.
 
     Each `training.together` neighbouring cases share one edit; the last edit may have fewer. A case whose texts do not
-    fit the model's context is left out.
-
-    Args:
-        editor: The editor.
-        model: The base model.
-        cases: The cases.
-        training: Where they come from; gives their instructions.
-        seeds: For each case the seed of what is drawn for it.
-        share: Weight of each case in the gradient.
-        batch: Edits that running statistics take in at a time; None for all.
+    fit the model's context is left out. Running statistics take in `batch` edits at a time; None for all.
     """
     requests: list[EditRequest] = []
     outers: list[Outer] = []
@@ -282,13 +271,10 @@ def case_losses(
 
 
 class TrainedEditor(NetworkEditor[C]):
-    """An editor with a network that `fit` trains.
-
-    Attributes:
-        origin: Identity of its training, as `trainer.identity` returns it; None until it is trained.
-    """
+    """An editor with a network that `fit` trains."""
 
     origin: str | None = None
+    """Identity of its training; None until it is trained."""
 
     def fit(
         self,

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import zip_longest
 from typing import Literal
 
 from pydantic import Field
@@ -116,9 +117,4 @@ def spread(cases: Sequence[EditCase], limit: int) -> list[EditCase]:
     by_task: dict[str, list[EditCase]] = {}
     for case in sorted(cases, key=lambda case: hashlib.sha256(case.request.case_id.encode()).digest()):
         by_task.setdefault(case.request.task, []).append(case)
-    found: list[EditCase] = []
-    depth = 0
-    while len(found) < min(limit, len(cases)):
-        found += [own[depth] for own in by_task.values() if depth < len(own)]
-        depth += 1
-    return found[:limit]
+    return [case for row in zip_longest(*by_task.values()) for case in row if case is not None][:limit]

@@ -59,7 +59,6 @@ def activation_name(config: Any) -> str | None:
 
 
 def _number(config: Any, names: tuple[str, ...]) -> int | None:
-    """Return the first positive number among some fields of the text part."""
     own = text_config(config)
     for name in names:
         value = getattr(own, name, None)

@@ -56,12 +56,7 @@ def describe_sites(sites: Iterable[Site]) -> str:
 
 
 class ReplayStart(NamedTuple):
-    """Where a replay starts.
-
-    Attributes:
-        block: Index of the first patched block.
-        late: Whether patches change the outputs at a prompt's last token only (`Patch.late`).
-    """
+    """The first patched block, and whether patches change outputs at a prompt's last token only (`Patch.late`)."""
 
     block: int
     late: bool = False
@@ -215,7 +210,6 @@ def _longest_stack(model: PreTrainedModel, kind: str) -> tuple[str, nn.ModuleLis
 
 
 def _width(model: PreTrainedModel) -> int:
-    """Return the width of the residual stream, from the configuration or else from the head."""
     head = model.get_output_embeddings()
     found = width(model.config) or getattr(head, "in_features", None) or head.weight.shape[-1]
     return int(found)
