@@ -17,12 +17,7 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """Named objects of one kind, imported on first use.
-
-    Args:
-        kind: Word for error messages, e.g. `editor`.
-        group: Entry-point group that packages register under.
-    """
+    """Named objects of one kind, imported on first use from an entry-point group that packages register under."""
 
     def __init__(self, kind: str, group: str) -> None:
         self.kind = kind

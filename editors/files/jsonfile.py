@@ -28,13 +28,7 @@ _MARKS = {b"\xff\xfe\x00\x00": "UTF-32", b"\x00\x00\xfe\xff": "UTF-32", b"\xff\x
 class BrokenError(InputError):
     """The content of a file is not what was expected.
 
-    Args:
-        place: The file and the place in it.
-        fault: What was found.
-        expected: What was expected.
-
-    Attributes:
-        fault: As given, for messages that name place and expectation themselves.
+    `fault` is kept for messages that name place and expectation themselves.
     """
 
     def __init__(self, place: str, fault: str, expected: str) -> None:

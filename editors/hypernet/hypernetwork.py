@@ -60,11 +60,7 @@ class Moments(nn.Module):
 class LowRankResidual(nn.Module):
     """h + max(0, s_m * (U V h + b) + t_m): the identity at the start, because U, b and t are zero.
 
-    Args:
-        width: Width of h.
-        rank: Rank of U V, at most `width`.
-        modes: Number of edited layers, each with its own scale s_m and shift t_m.
-        generator: Draws V from N(0, 1).
+    Each of the modes, the edited layers, has its own scale s_m and shift t_m. V is drawn from N(0, 1).
     """
 
     def __init__(self, width: int, rank: int, modes: int, generator: torch.Generator | None) -> None:
@@ -85,7 +81,7 @@ class LowRankResidual(nn.Module):
 
 
 class FactorNetwork(nn.Module):
-    """The network g of `modes` edited layers of one shape; see `Hypernetwork` for the other arguments."""
+    """The network g of `modes` edited layers of one shape; for its sizes see `GradientConfig`."""
 
     def __init__(
         self,
@@ -125,13 +121,7 @@ class FactorNetwork(nn.Module):
 class Hypernetwork(nn.Module):
     """One `FactorNetwork` for each shape among the edited layers, and a learned step alpha for each layer.
 
-    Args:
-        sites: The edited layers.
-        rank: Rank of each layer of the networks; at most the width d_in + d_out is used.
-        layers: Number of layers of each network.
-        normalise: Whether factors are normalised by running statistics; without it a new network changes nothing.
-        edit_lr: Initial value of every alpha.
-        generator: Draws the weights.
+    For the sizes see `GradientConfig`; the generator draws the weights.
     """
 
     def __init__(

@@ -291,17 +291,8 @@ class TrainedEditor(NetworkEditor[C]):
         """Train the network and save the editor in a folder.
 
         The same call resumes a training that was stopped, and reads a finished one. Damaged files are reported and
-        made again.
-
-        Args:
-            model: The frozen base model.
-            training: Cases to train and to validate on.
-            folder: Folder of states, metrics and the finished editor.
-            seed: Seed of the network and of everything that is drawn.
-            steps: Maximum number of steps, instead of the configured one.
-            track: `wandb` or `trackio`, to also log the metrics there.
-            report: Receives sentences for the user.
-            progress: Whether to show a progress bar.
+        made again. `steps` is a maximum instead of the configured one; `track`, `wandb` or `trackio`, logs the metrics
+        there too; `report` receives sentences for the user.
 
         Raises:
             InputError: If there is nothing to train on, or the folder holds another training.

@@ -83,10 +83,8 @@ class TrainingSet:
 class TaskSampler:
     """Draws cases of tasks in proportion to weights; the cases of a task are reshuffled after each epoch.
 
-    The next task is the one with the largest deficit, so that frequencies are exact at all times.
-
-    Attributes:
-        drawn: Number of cases drawn of each task, which is the whole state.
+    The next task is the one with the largest deficit, so that frequencies are exact at all times. The numbers drawn are
+    the whole state.
     """
 
     def __init__(self, cases: Sequence[EditCase], weights: Mapping[str, float], seed: int) -> None:

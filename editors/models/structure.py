@@ -63,14 +63,7 @@ class ReplayStart(NamedTuple):
 
 
 class Structure:
-    """The blocks of a causal language model and the linear layers in each.
-
-    Attributes:
-        blocks_name: Dotted path of the list of blocks.
-        blocks: The blocks.
-        width: Width of the residual stream.
-        sites: For each block its layers, those of the MLP first.
-        routers: For each layer of a routed expert, by name, the module that routes tokens to it.
+    """The blocks of a causal language model, the linear layers in each (`sites`), and the routers of experts' layers.
 
     Raises:
         InputError: If the model is an encoder-decoder, has no stack of blocks, or no layer is recognised.
