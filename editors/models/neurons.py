@@ -52,7 +52,8 @@ def activation_of(model: PreTrainedModel, ups: Sequence[Site], down: Site, devic
     flat = [numbers.reshape(-1, numbers.shape[-1]).double() for numbers in given]
     close = CLOSE if seen[0].dtype.itemsize >= 4 else 0.05
     configured = activation_name(model.config)
-    for name in sorted(ACT2FN, key=lambda name: name != configured):  # that of the configuration first
+    names: list[str] = sorted(ACT2FN, key=lambda name: name != configured)  # that of the configuration first
+    for name in names:
         try:
             act = ACT2FN[name]
             if any(_near(cast(Tensor, act(a)) * b, h, close) for a, b in _pairs(flat, down.d_in)):
