@@ -124,7 +124,7 @@ class CaliNet(DescentEditor[CaliNetConfig]):
         def patches(own: Sequence[Tensor]) -> tuple[Patch, ...]:
             each = len(own) // len(networks)
             return tuple(
-                Slots(n.down.name, n.down.block, n.up.name, activations[i], *own[i * each : (i + 1) * each])
+                Slots(n.down.name, n.down.block, n.ups[0].name, activations[i], *own[i * each : (i + 1) * each])
                 for i, n in enumerate(networks)
             )
 
@@ -152,7 +152,7 @@ class CaliNet(DescentEditor[CaliNetConfig]):
 
         As in nn.Linear they are uniform within 1 / sqrt(inputs) of zero; v is zero under `zero_init`.
         """
-        width = network.up.d_in
+        width = network.ups[0].d_in
 
         def draw(inputs: int, outputs: int) -> Tensor:
             return (2 * torch.rand(inputs, outputs, generator=generator) - 1) / math.sqrt(inputs)
@@ -203,8 +203,3 @@ class Network(NamedTuple):
     ups: tuple[Site, ...]
     down: Site
     gated: bool
-
-    @property
-    def up(self) -> Site:
-        """First up projection; its input is that of the network."""
-        return self.ups[0]

@@ -123,12 +123,7 @@ class Book:
     ) -> int:
         """Add, split or expand an entry for an edit, and return its index.
 
-        Args:
-            query: [d_in].
-            value: Initial value of a new entry, [d_out].
-            label: Target tokens.
-            radius: Initial radius of a new entry.
-            expand: See `GRACEConfig`.
+        The query is [d_in]; value [d_out] and radius are the initial ones of a new entry.
         """
         if self.keys is not None:
             gaps = distances(query[None], self.keys)[0]
@@ -268,7 +263,6 @@ class GRACE(Editor[GRACEConfig]):
         return counted(Edits(patches, tuple(facts)), texts)
 
     def _base(self, model: LanguageModel, texts: EditRows) -> BasePass:
-        """Run the texts through the unedited model."""
         (site,) = self.sites(model)
         if self.config.replace == "prompt" and site.block == len(model.structure) - 1:
             raise InputError(
@@ -290,7 +284,6 @@ class GRACE(Editor[GRACEConfig]):
         return list(queries.values())
 
     def _initial(self, model: LanguageModel, request: EditRequest, query: Tensor, seed: int) -> Tensor:
-        """Return the initial value of a request, [d_out]."""
         (site,) = self.sites(model)
         if self.config.init == "warm":
             return model.output(site, query.to(model.model.dtype)).to(model.edit_dtype)

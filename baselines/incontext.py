@@ -65,7 +65,6 @@ class InContext(Editor[InContextConfig]):
         return Context(self._fact(request, self.config.replies), self.config.roles)
 
     def _fact(self, request: EditRequest, replies: int) -> str:
-        """Return the text of one request with at most `replies` replies."""
         answers = request.replies[:replies] or (request.target,)
         template = self.config.template.replace("{prompt} {target}", "{text}")
         return "".join(

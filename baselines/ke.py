@@ -41,10 +41,6 @@ from instructedit.editors import (
 from instructedit.editors.hypernet.objective import Losses
 from instructedit.editors.models.experts import weight_of
 
-FLIPPED = 0.9
-SHRINK = 0.8
-"""The margin shrinks by this factor after a validation in which more than nine in ten edits succeed (section 3.3)."""
-
 
 class KEConfig(TrainedConfig):
     """Sizes are from MEND's adaptation to decoders, margins from the original for question answering."""
@@ -83,9 +79,7 @@ class Conditioner(nn.Module):
     def forward(self, h: Tensor, over_inputs: bool = False) -> tuple[Tensor, ...]:
         """Return r_a, c_a, r_b, c_b, eta for h [edits, condition], each [edits, ...].
 
-        Args:
-            h: The condition.
-            over_inputs: Whether the softmax is over c_a and c_b instead of r_a and r_b.
+        The softmax is over r_a and r_b, or over c_a and c_b.
         """
         r_a, c_a, r_b, c_b, scale = _normed(self.outer, torch.tanh(_normed(self.inner, h))).split(self.sizes, dim=-1)
         if over_inputs:
@@ -179,9 +173,9 @@ class KE(TrainedEditor[KEConfig]):
             multiplier.grad = (losses.locality / max(losses.cases, 1) - self.reader.margin).to(multiplier.dtype)
 
     def after_validation(self, means: dict[str, float]) -> None:
-        """Shrink the margin once most edits succeed."""
-        if self.config.constraint == "margin" and means["exact"] > FLIPPED:
-            self.reader.margin.mul_(SHRINK).clamp_(min=self.config.margin_floor)
+        """Shrink the margin once more than nine in ten edits succeed (section 3.3)."""
+        if self.config.constraint == "margin" and means["exact"] > 0.9:
+            self.reader.margin.mul_(0.8).clamp_(min=self.config.margin_floor)
 
     def patches(
         self,

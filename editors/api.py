@@ -23,7 +23,7 @@ from .hypernet.hypernetwork import Hypernetwork as Hypernetwork
 from .hypernet.network_editor import Shape as Shape
 from .hypernet.network_editor import TrainedConfig as TrainedConfig
 from .hypernet.objective import ObjectiveConfig as ObjectiveConfig
-from .hypernet.trained import TrainedEditor as TrainedEditor
+from .hypernet.trainer import TrainedEditor as TrainedEditor
 from .hypernet.training import TrainingConfig as TrainingConfig
 from .hypernet.training import TrainingSet as TrainingSet
 from .instruction import instruction_context as instruction_context

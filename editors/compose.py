@@ -11,14 +11,10 @@ from .patches import Codebook, Dense, LowRank, Patch, Slots
 
 
 def compose(before: Edits, after: Edits) -> Edits:
-    """Return the composition of two edits.
+    """Return the composition of an edit and one made for the model that it edits.
 
     Changes of a weight are added; slots and contexts are concatenated. A sum of low-rank changes whose factors would be
     larger than the matrix becomes dense, so memory is bounded for any number of edits.
-
-    Args:
-        before: One edit.
-        after: One edit, made for the model edited by `before`.
 
     Raises:
         InputError: If both hold a codebook; their editor has to compose them.

@@ -40,14 +40,9 @@ EDITOR, WEIGHTS = "editor.json", "state.safetensors"
 
 
 class Published(NamedTuple):
-    """The model that an editor's defaults were published for, recognised by its shape.
+    """The model that an editor's defaults were published for, recognised by its `model_type` in transformers and shape.
 
-    Attributes:
-        model: Its name.
-        family: `model_type` of its configuration in transformers.
-        blocks: Its number of blocks.
-        width: Width of its residual stream.
-        options: The options whose right values depend on the model; nested ones with dots, e.g. `training.lr`.
+    `options` are those whose right values depend on the model; nested ones with dots, e.g. `training.lr`.
     """
 
     model: str
@@ -183,12 +178,7 @@ class Editor(ABC, Generic[C]):
         return found or None
 
     def unit(self, option: str, model: LanguageModel, requests: Sequence[EditRequest]) -> float:
-        """Return the unit of an option whose range is `Scaled`, measured under this configuration.
-
-        Args:
-            option: Name of the option.
-            model: The model.
-            requests: Requests of the cases that are tuned on.
+        """Return the unit of an option whose range is `Scaled`, measured on the requests that are tuned on.
 
         Raises:
             InputError: If it cannot be measured.
@@ -215,10 +205,7 @@ class Editor(ABC, Generic[C]):
         """
 
     def edit_together(self, model: LanguageModel, requests: Sequence[EditRequest], seed: int = 0) -> Edits:
-        """Make one edit that carries all requests.
-
-        Returns:
-            A single edit.
+        """Make a single edit that carries all requests.
 
         Raises:
             InputError: If the method has no such form.
@@ -228,16 +215,9 @@ class Editor(ABC, Generic[C]):
         )
 
     def edit_next(self, model: LanguageModel, request: EditRequest, before: Edits, seed: int = 0) -> Edits:
-        """Make one more edit of an edited model.
+        """Return one edit that carries all changes so far, which `before` carries, and one more.
 
-        Args:
-            model: The frozen, unedited model.
-            request: The next change.
-            before: One edit that carries all changes so far; `Edits.none(1)` at the start.
-            seed: Seed of the run.
-
-        Returns:
-            One edit that carries all changes so far and the new one.
+        The model is the unedited one; at the start `before` is `Edits.none(1)`.
 
         Raises:
             CaseError: If the request cannot be edited.

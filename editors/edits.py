@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -100,18 +100,10 @@ class Edits:
         """Whether any patch depends on a token's sequence (`Patch.by_row`)."""
         return any(patch.by_row for edit in self.patches for patch in edit)
 
-    @property
-    def whole_rows(self) -> bool:
-        """Whether any patch depends on the prompt at an answer's tokens (`Patch.whole_rows`)."""
-        return any(patch.whole_rows for edit in self.patches for patch in edit)
-
     def select(self, indices: Sequence[int]) -> "Edits":
         """Return the edits at these indices."""
-        return Edits(
-            tuple(self.patches[i] for i in indices),
-            tuple(self.facts[i] for i in indices),
-            tuple(self.contexts[i] for i in indices),
-        )
+        columns: Any = self.patches, self.facts, self.contexts
+        return Edits(*(tuple(column[i] for i in indices) for column in columns))
 
     @staticmethod
     def join(parts: Sequence["Edits"]) -> "Edits":

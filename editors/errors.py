@@ -20,12 +20,7 @@ class CaseError(InputError):
 
 
 class DamagedError(InputError):
-    """A file that this program wrote is truncated, corrupted, replaced or missing.
-
-    Args:
-        path: The file.
-        what: The fault, without a full stop.
-    """
+    """A file that this program wrote is truncated, corrupted, replaced or missing."""
 
     def __init__(self, path: Path, what: str) -> None:
         super().__init__(f"{path}: damaged ({what}).")

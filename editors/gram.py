@@ -22,9 +22,6 @@ def gram(edits: Edits) -> Tensor:
 
     Sums are taken in float64. An edit without patches is the zero vector.
 
-    Args:
-        edits: Edits with low-rank or dense patches.
-
     Raises:
         InputError: If a patch does not change a weight (a codebook, slots).
     """
@@ -69,7 +66,6 @@ def _of_site(edits: Edits, site: str) -> tuple[_Low, _Dense]:
 
 
 def _low_rank(low: _Low, count: int) -> Tensor:
-    """Return the products of low-rank changes of one layer, [count, count]."""
     found = torch.zeros(count, count, dtype=torch.float64)
     if not low:
         return found

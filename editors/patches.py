@@ -73,12 +73,10 @@ class Patch(ABC):
 
     @property
     def by_row(self) -> bool:
-        """Whether the output at a token depends on its sequence, so that sequences share no tokens."""
-        return False
+        """Whether the output at a token depends on its whole sequence.
 
-    @property
-    def whole_rows(self) -> bool:
-        """Whether outputs at an answer's tokens depend on the prompt, so that each decoding step reads all of it."""
+        Sequences then share no tokens, and each decoding step reads all of its sequence.
+        """
         return False
 
     @abstractmethod
@@ -158,10 +156,6 @@ class Replacing(Patch):
     @property
     def by_row(self) -> bool:  # noqa: D102
         # an answer's token depends on the end of its own prompt
-        return self.replace == "all"
-
-    @property
-    def whole_rows(self) -> bool:  # noqa: D102
         return self.replace == "all"
 
     def receiving(self, span: Span) -> range:

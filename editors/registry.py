@@ -3,9 +3,9 @@
 A built-in editor registers exactly as one of an outside package does. Listing the names imports nothing.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from .errors import InputError, did_you_mean
@@ -17,12 +17,7 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """Named objects of one kind, imported on first use.
-
-    Args:
-        kind: Word for error messages, e.g. `editor`.
-        group: Entry-point group that packages register under.
-    """
+    """Named objects of one kind, imported on first use from an entry-point group that packages register under."""
 
     def __init__(self, kind: str, group: str) -> None:
         self.kind = kind
@@ -33,7 +28,8 @@ class Registry(Generic[T]):
     def _known(self) -> dict[str, str]:
         if self._targets is None:
             targets: dict[str, str] = {}
-            for point in _unique(entry_points(group=self.group)):
+            # an editable install beside a build has its metadata on the path twice
+            for point in {(point.name, point.value): point for point in entry_points(group=self.group)}.values():
                 if point.name in targets:
                     raise InputError(
                         f"Two packages register the {self.kind} '{point.name}': "
@@ -90,11 +86,6 @@ class Registry(Generic[T]):
     def unregister(self, name: str) -> None:
         """Remove a name added with `register`."""
         del self._added[name]
-
-
-def _unique(points: Iterable[EntryPoint]) -> list[EntryPoint]:
-    """Drop duplicates: an editable install beside a build has its metadata on the path twice."""
-    return list({(point.name, point.value): point for point in points}.values())
 
 
 EDITORS: Registry[type["Editor[Any]"]] = Registry("editor", "instructedit.editors")

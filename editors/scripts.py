@@ -69,10 +69,6 @@ def joint_of(prompt: str, answer: str) -> str:
     Where one side is written without spaces and the other is not, the prompt decides: what it has at the last such
     border within its last line, else a space only if it has no character of an unspaced writing system. English
     questions about Chinese names keep their space; "Python的作者是" takes none before "Guido".
-
-    Args:
-        prompt: The text before the answer.
-        answer: The answer.
     """
     last, first = prompt[-1:], answer[:1]
     if not last or not first or last.isspace() or first.isspace() or _opens(prompt) or _closes(answer):
@@ -91,13 +87,8 @@ def join(prompt: str, answer: str, joint: Joint | None = None) -> tuple[str, int
     """Return prompt and answer as one text, and the character index at which the answer begins.
 
     Trailing spaces of the prompt become one space. It belongs to the answer, as the joint does: byte-level BPE makes a
-    space part of the next token, and a prompt that is continued must not end in half of one.
-
-    Args:
-        prompt: The text before the answer.
-        answer: The answer.
-        joint: What the data set has between the two; None: `joint_of` decides. It is not added where the prompt ends
-            in white space or the answer begins with it.
+    space part of the next token, and a prompt that is continued must not end in half of one. Without a joint `joint_of`
+    decides; none is added where the prompt ends in white space or the answer begins with it.
     """
     stripped = prompt.rstrip(" ")
     if not stripped or stripped[-1].isspace() or answer[:1].isspace():

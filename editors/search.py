@@ -1,9 +1,8 @@
 """Search spaces: the ranges within which an editor's options are tuned.
 
-An editor declares one as its class attribute `search`, a mapping from names of options to ranges; `training.lr` names
-a nested option. A value depends only on the seed, the trial and the option's name: a longer search starts with the
-trials of a shorter one, and an additional option does not change the values of the others. Numbers have three
-significant digits, so that they are readable in a TOML file and equal on every machine.
+A value depends only on the seed, the trial and the option's name: a longer search starts with the trials of a shorter
+one, and an additional option does not change the values of the others. Numbers have three significant digits, so that
+they are readable in a TOML file and equal on every machine.
 """
 
 import random
@@ -62,14 +61,7 @@ class Uniform(Range):
 
 @dataclass(frozen=True, slots=True)
 class LogUniform(Range):
-    """A positive number whose logarithm is uniform between two bounds.
-
-    Attributes:
-        low: Lower bound.
-        high: Upper bound.
-        whole: Whether the number is an integer.
-        signed: Whether half of the numbers are negative; the bounds apply to the magnitude.
-    """
+    """A number whose logarithm is uniform between two bounds: positive, or `signed` in half of the draws negative."""
 
     low: float
     high: float
@@ -89,13 +81,7 @@ class LogUniform(Range):
 
 @dataclass(frozen=True, slots=True)
 class Either(Range):
-    """A range or, with some probability, one value outside of it, e.g. `false`.
-
-    Attributes:
-        range: The range.
-        value: The other value.
-        share: Probability of the value.
-    """
+    """A range or, with the probability `share`, one value outside of it, e.g. `false`."""
 
     range: Range
     value: Any
@@ -110,14 +96,7 @@ class Either(Range):
 
 @dataclass(frozen=True, slots=True)
 class Scaled(Range):
-    """A range in a unit that is measured on the model, for options whose scale depends on the model.
-
-    A factor is drawn; `Editor.unit` returns the unit under the other options of the trial.
-
-    Attributes:
-        range: Range of the factor.
-        unit: Description of the unit.
-    """
+    """A range of a factor of a unit that `Editor.unit` measures on the model, under the other options of the trial."""
 
     range: Range
     unit: str

@@ -31,12 +31,9 @@ LEFT_OUT = "replies_left_out"
 
 @dataclass(frozen=True, slots=True)
 class EditTexts:
-    """The texts of one request.
+    """The texts of one request that should become likely, at least one, and those that should become unlikely.
 
-    Attributes:
-        wanted: Texts that should become likely, at least one.
-        opposed: Texts that should become unlikely.
-        left_out: Replies that do not fit the model's context.
+    `left_out` counts the replies that do not fit the model's context.
     """
 
     wanted: tuple[TokenSequence, ...]
@@ -74,10 +71,8 @@ class EditRows:
     def of(cls, texts: Sequence[EditTexts], pools: Sequence[tuple[int, int]] | None = None) -> "EditRows":
         """Return the texts of requests.
 
-        Args:
-            texts: The texts of each request.
-            pools: For each request the number of wanted and of opposed tokens in its loss. Larger than its own where
-                several requests have one loss; its own by default.
+        `pools` are the numbers of wanted and of opposed tokens in the loss of each request, larger than its own where
+        several requests have one loss; its own by default.
         """
         rows: list[tuple[TokenSequence, int, bool, int]] = []
         for number, own in enumerate(texts):
@@ -90,10 +85,8 @@ class EditRows:
     def loss(self, row: int, logits: Tensor) -> Tensor:
         """Return one row's part of its request's loss, a scalar.
 
-        Args:
-            row: Index of the row.
-            logits: Logits at its scored positions, [scored, vocabulary]; [1, vocabulary] predicts every label from one
-                position.
+        The logits are those at its scored positions, [scored, vocabulary]; [1, vocabulary] predicts every label from
+        one position.
         """
         labels = torch.tensor(self.rows[row].labels, device=logits.device)
         log_p = logits.log_softmax(dim=-1).expand(len(labels), -1).gather(1, labels[:, None])
@@ -102,10 +95,6 @@ class EditRows:
 
 def edit_texts(request: EditRequest, encode: Callable[[str], TokenSequence]) -> EditTexts:
     """Return the texts an edit of a request is made from. Replies that do not fit the context are left out.
-
-    Args:
-        request: The request.
-        encode: Encodes the request's prompt with an answer.
 
     Raises:
         CaseError: If no wanted text fits the model's context.
@@ -152,13 +141,7 @@ def subject_token(model: LanguageModel, request: EditRequest) -> int:
 
 
 def counted(edits: Edits, texts: Sequence[EditTexts], owners: Sequence[int] | None = None) -> Edits:
-    """Add the number of replies that did not fit to the facts of edits.
-
-    Args:
-        edits: The edits.
-        texts: The texts of each request.
-        owners: For each request the index of its edit; one edit per request by default.
-    """
+    """Add the number of replies that did not fit to the facts of edits; `owners` has the edit of each request."""
     facts = [dict(own) for own in edits.facts]
     for found, owner in zip(texts, range(len(texts)) if owners is None else owners, strict=True):
         if found.left_out:

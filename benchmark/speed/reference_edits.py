@@ -77,7 +77,7 @@ def factors(reference: ReferenceModel, row: TokenSequence, sites: Sequence[Site]
 
 def transformed(editor: Any, found: Factors) -> dict[str, Tensor]:
     """MEND and InstructEdit: return the change of each weight, [d_in, d_out], from the hypernetwork."""
-    z = {site.name: editor.network.normalised(site, *found[site.name]) for site in editor.shape.sites}
+    z = {site.name: editor.network.of(site).normalised(*found[site.name]) for site in editor.shape.sites}
     return {name: x.T @ delta for name, (x, delta) in editor.network(z).items()}
 
 

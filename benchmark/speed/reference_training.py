@@ -41,7 +41,7 @@ def _batch(
     if editor.name != "ke":
         for own in found:
             for site in editor.shape.sites:
-                editor.network.observe(site, *own[site.name])
+                editor.network.of(site).observe(*own[site.name])
     sums = Losses(cases=len(cases), local=len(cases))
     c_edit, c_loc = editor.loss_weights()
     for number, case in enumerate(cases):

@@ -4,8 +4,6 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
 
-from torch import Tensor
-
 from ..cases import EditRequest
 from ..editor import Editor, EditorConfig
 from ..edits import Edits
@@ -28,8 +26,7 @@ class EditInputs(NamedTuple):
 class DescentEditor(Editor[C]):
     """Fits one set of variables for each request, or one for all of them.
 
-    A subclass implements `descent` and `variables`. The loss is that of the requests' texts (`texts.py`); `row` and
-    `loss` change it.
+    A subclass implements `descent` and `variables`. The loss is that of the requests' texts (`texts.py`).
     """
 
     @property
@@ -44,10 +41,6 @@ class DescentEditor(Editor[C]):
     def row(self, row: TokenSequence) -> TokenSequence:
         """Return the token sequence to run for a text: the text itself, unless a subclass cuts it."""
         return row
-
-    def loss(self, texts: EditRows, index: int, logits: Tensor) -> Tensor:
-        """Return the loss of a row from its logits [scored, vocabulary]; see `EditRows.loss`."""
-        return texts.loss(index, logits)
 
     def edit(self, model: LanguageModel, requests: Sequence[EditRequest], seed: int = 0) -> Edits:
         """Fit variables for each request, all requests side by side."""
@@ -74,7 +67,7 @@ class DescentEditor(Editor[C]):
             owners,
             self.variables(model, inputs, seed),
             self.descent,
-            lambda index, logits: self.loss(flat, index, logits),
+            flat.loss,
             requests=flat.requests,
             seed=seed,
         )

@@ -42,8 +42,6 @@ class Descent:
 
 @dataclass(slots=True)
 class _Progress:
-    """Steps of an edit, its latest loss on each batch, and whether it stopped below the stop loss."""
-
     steps: int = 0
     losses: dict[int, float] = field(default_factory=dict)
     converged: bool = False
@@ -91,16 +89,8 @@ def minimise(
 ) -> Edits:
     """Minimise the loss of each edit over its variables.
 
-    Args:
-        model: The frozen model.
-        rows: The token sequences to run, request by request.
-        owners: For each row the index of its edit.
-        variables: The variables of each edit.
-        descent: How long, and how many requests at once.
-        loss: Loss of a row, e.g. `EditRows.loss`.
-        requests: For each row the index of its request; by default each row is a request.
-        base: A base pass of all rows that the replays can start from, if there is one already.
-        seed: Seed of the batches.
+    Rows are given request by request, `owners` has the edit of each row, and `requests` the request; by default each
+    row is a request. `base` is a base pass of all rows that the replays can start from, if there is one already.
 
     Returns:
         The edits, with these facts: `steps`; `final_loss`, after the last step; `converged`, 1 if the loss fell below

@@ -12,13 +12,10 @@ from ..patches import Patch, Span
 
 
 class Variables:
-    """Trainable tensors of one edit.
+    """Trainable tensors of one edit, which are changed in place.
 
-    Args:
-        tensors: The tensors; they are changed in place.
-        patches: Makes the patches of the edit from the tensors.
-        optimiser: Makes their optimiser, e.g. `partial(torch.optim.Adam, lr=0.1)`.
-        bound: Tensors are clamped to [-bound, bound] after each step; None for no bound.
+    `patches` makes the edit from them, and `optimiser` their optimiser, e.g. `partial(torch.optim.Adam, lr=0.1)`. After
+    each step they are clamped to [-bound, bound], if there is a bound.
     """
 
     def __init__(

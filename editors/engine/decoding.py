@@ -132,7 +132,7 @@ def rereads(model: "LanguageModel", edits: Edits) -> bool:
     engine = model.engine
     if engine.runner.ways.generation == "recompute":
         return True
-    return edits.whole_rows or (engine.active is not None and engine.active.whole_rows)
+    return edits.by_row or (engine.active is not None and engine.active.by_row)
 
 
 def decode(
@@ -150,7 +150,7 @@ def decode(
 ) -> list[list[int]]:
     """Continue prompts, each under its edit.
 
-    Under edits of whole sequences (`Patch.whole_rows`), or where our cache does not give a model's own numbers
+    Under edits of whole sequences (`Patch.by_row`), or where our cache does not give a model's own numbers
     (`Ways.generation`), each step reads the sequences again from their beginning, without a cache.
 
     Args:

@@ -17,15 +17,9 @@ from ..models.structure import Site, Structure
 
 @dataclass(frozen=True)
 class MetaModel:
-    """A model without its weights.
+    """A model without its weights, which cannot be run; its identity is empty.
 
-    Attributes:
-        model: The model on the meta device; it cannot be run.
-        structure: Its blocks and sites.
-        tokenizer: Its tokenizer; None where there is none.
-        identity: Empty; the fingerprint of a model with weights.
-        lacks: Why it cannot be loaded though its shapes are known; None where it can be.
-        notes: Sentences for the user.
+    `lacks` says why it cannot be loaded though its shapes are known; None where it can be.
     """
 
     model: PreTrainedModel

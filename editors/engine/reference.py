@@ -1,7 +1,7 @@
 """The references of a trial: plain passes of transformers over short sequences, with and without random edits."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..edits import Edits
 from ..errors import InputError
-from ..models.structure import ReplayStart
+from ..models.structure import ReplayStart, Site
 from ..models.tokens import TokenSequence
 from ..patches import LowRank
 
@@ -48,14 +48,9 @@ class Tried:
 
 
 class Reference:
-    """Plain passes of a model over three sequences.
+    """Plain passes of a model over three sequences: their logits, [tokens, vocabulary], and blocks not run on text.
 
-    Attributes:
-        rows: Three sequences.
-        logits: Their logits, [tokens, vocabulary].
-        unread: Blocks that are not run on text.
-        inputs: Root mean square of each site's input.
-        outputs: Of its output.
+    `inputs` and `outputs` are the root mean squares of each site's input and output.
     """
 
     def __init__(self, model: "LanguageModel") -> None:
@@ -88,13 +83,14 @@ class Reference:
         return tuple(self.text_tokens[(step * i + 3) % len(self.text_tokens)] for i in range(length))
 
     def run(self, ids: Sequence[int], hooks: dict[str, Callable[[Tensor, Tensor], Tensor]] | None = None) -> Tensor:
-        """Return the logits of a plain call, [tokens, vocabulary].
+        """Return the logits of a plain call, [tokens, vocabulary]; hooks make new outputs of modules, by name."""
+        with ExitStack() as stack:
+            for name, new in (hooks or {}).items():
 
-        Args:
-            ids: The sequence.
-            hooks: From input and output of modules, by name, their new outputs.
-        """
-        with self._hooked(hooks or {}):
+                def hook(_: nn.Module, given: Any, output: Tensor, new: Any = new) -> Tensor:
+                    return new(given[0], output)  # type: ignore[no-any-return]
+
+                stack.callback(self.modules[name].register_forward_hook(hook).remove)
             try:
                 options = {"use_cache": False} if "use_cache" in self.runner.named else {}
                 line = torch.tensor([ids], device=self.model.device)
@@ -108,38 +104,32 @@ class Reference:
             raise InputError(f"{self.kind}: it gives no logits for each token; a causal language model was expected.")
         return logits
 
-    @contextmanager
-    def _hooked(self, hooks: dict[str, Callable[[Tensor, Tensor], Tensor]]) -> Iterator[None]:
-        with ExitStack() as stack:
-            for name, new in hooks.items():
-
-                def hook(_: nn.Module, given: Any, output: Tensor, new: Any = new) -> Tensor:
-                    return new(given[0], output)  # type: ignore[no-any-return]
-
-                stack.callback(self.modules[name].register_forward_hook(hook).remove)
-            yield
-
     def _watched(self) -> tuple[set[nn.Module], Tensor]:
         """Run the first sequence; return the modules that were run and the logits.
 
-        The runner learns which sites run more than once, and the form of the blocks' outputs.
+        The runner learns which sites run more than once, and the form of the blocks' outputs. A site whose module does
+        not take and return vectors of its weight's widths is dropped (DeepSeek-V4's output projection works on groups).
         """
         ran: set[nn.Module] = set()
+        odd: set[str] = set()
         model, runner = self.model, self.runner
 
-        def measure(name: str, _: nn.Module, given: Any, output: Any) -> None:
-            if name in self.inputs:
-                runner.repeated.add(name)
-            self.inputs[name], self.outputs[name] = (_rms(t) for t in (given[0], output))
+        def measure(site: Site, _: nn.Module, given: Any, output: Any) -> None:
+            if site.name in self.inputs:
+                runner.repeated.add(site.name)
+            if (given[0].shape[-1], output.shape[-1]) != (site.d_in, site.d_out):
+                odd.add(site.name)
+            self.inputs[site.name], self.outputs[site.name] = (_rms(t) for t in (given[0], output))
 
         with ExitStack() as stack:
             for module in self.modules.values():
                 stack.callback(module.register_forward_hook(lambda module, _x, _y: ran.add(module)).remove)
             for site in (site for own in model.structure.sites for site in own if site.name in self.modules):
-                stack.callback(self.modules[site.name].register_forward_hook(partial(measure, site.name)).remove)
+                stack.callback(self.modules[site.name].register_forward_hook(partial(measure, site)).remove)
             for block, passing in zip(model.structure.blocks, runner.passing, strict=True):
                 stack.callback(block.register_forward_hook(partial(_set_form, passing)).remove)
             logits = self.run(self.rows[0].ids)
+        model.structure.forget(odd)
         return ran, logits
 
     def _unread(self, ran: set[nn.Module]) -> list[int]:
@@ -193,7 +183,7 @@ class Reference:
                 b = torch.randn(1, site.d_out, generator=draw) * scale * (self.outputs[site.name] or 1)
                 place, dtype = self.model.site_device(site), self.model.edit_dtype
                 patches.append(LowRank(site.name, block, a.to(place, dtype), b.to(place, dtype)))
-            wanted = self.run(self.rows[0].ids, {p.site: partial(_add_low_rank, p.a, p.b) for p in patches})
+            wanted = self.run(self.rows[0].ids, {patch.site: partial(patch, spans=()) for patch in patches})
             effect = _gap(wanted, self.logits[0], self._unmasked(self.logits[0]))
             if effect >= VISIBLE * self.tolerance():
                 break
@@ -240,7 +230,6 @@ class Reference:
 
 
 def _text_tokens(model: "LanguageModel") -> list[int]:
-    """Return the ids of tokens of text: no image, no padding."""
     configs = model.model.config, model.model.config.get_text_config(decoder=True)
     named = [
         value
@@ -260,10 +249,6 @@ def _set_form(passing: Any, _: nn.Module, __: Any, output: Any) -> None:
 def _is_attention(module: nn.Module) -> bool:
     """Tell whether a module may be an attention, with projections to queries, keys and values."""
     return sum(parameter.dim() > 1 for parameter in module.parameters()) >= 3
-
-
-def _add_low_rank(a: Tensor, b: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    return y + ((x.to(a.dtype) @ a) @ b).to(y.dtype)
 
 
 def _rms(values: Tensor) -> float:

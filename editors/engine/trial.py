@@ -1,11 +1,8 @@
-"""Trial of a model when it is loaded: which fast ways of computing reproduce its own plain forward passes.
+"""Trial of a model at each load: which fast ways of computing reproduce its own plain forward passes.
 
-The references are plain calls of transformers on one unpadded sequence, and edits are plain forward hooks. A model for
-which no way is right is refused (`InputError`). A fast way that differs by more than the tolerance, or that raises, is
-replaced: replay by full passes, packed sequences by a mask or by one sequence a pass, the cache by recomputation.
-
-The trial takes 20 to 40 passes over a dozen tokens, less than reading the weights for their fingerprint, so it is made
-at each load and never stored.
+A fast way that differs by more than the tolerance, or that raises, is replaced: replay by full passes, packed sequences
+by a mask or by one sequence a pass, the cache by recomputation. A model for which no way is right is refused. All takes
+20 to 40 passes over a dozen tokens, less than reading the weights for their fingerprint.
 """
 
 from collections import Counter
@@ -34,12 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Trial(Ways):
-    """Result of a trial.
-
-    Attributes:
-        sites: Number of sites by part, e.g. `(("up", 12), ("down", 12))`.
-        notes: A sentence on each fast way that is not used, and what is done instead.
-    """
+    """Result of a trial: the number of sites by part, and a sentence on each fast way that is not used."""
 
     sites: tuple[tuple[str, int], ...] = ()
     notes: tuple[str, ...] = ()
@@ -276,7 +268,6 @@ class _Forced(LogitsProcessor):
         return torch.tensor([self.tokens[row][step] for row in self.chosen], device=logits.device)
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """See transformers."""
         chosen = self.next(scores, self.step)
         self.step += 1
         return torch.full_like(scores, float("-inf")).scatter(1, chosen[:, None], 0.0)

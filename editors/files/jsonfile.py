@@ -28,13 +28,7 @@ _MARKS = {b"\xff\xfe\x00\x00": "UTF-32", b"\x00\x00\xfe\xff": "UTF-32", b"\xff\x
 class BrokenError(InputError):
     """The content of a file is not what was expected.
 
-    Args:
-        place: The file and the place in it.
-        fault: What was found.
-        expected: What was expected.
-
-    Attributes:
-        fault: As given, for messages that name place and expectation themselves.
+    `fault` is kept for messages that name place and expectation themselves.
     """
 
     def __init__(self, place: str, fault: str, expected: str) -> None:
@@ -43,12 +37,7 @@ class BrokenError(InputError):
 
 
 def read_text(path: Path, expected: str, most: int = MOST_BYTES) -> str:
-    """Return the text of a file, without a byte order mark.
-
-    Args:
-        path: The file.
-        expected: What it should be, with its article, for error messages.
-        most: Maximum size in bytes.
+    """Return the text of a file of at most `most` bytes, without a byte order mark; errors name what was `expected`.
 
     Raises:
         BrokenError: If it is empty, too large, or not plain UTF-8 text.
@@ -96,13 +85,9 @@ def decode(content: bytes, place: str, expected: str) -> str:
 
 
 def parse_json(text: str | bytes, place: str, expected: str = "a JSON document", *, unique: bool = False) -> Any:
-    """Return the value of a JSON text.
+    """Return the value of a JSON text, or of its UTF-8 bytes.
 
-    Args:
-        text: The text, or its UTF-8 bytes.
-        place: Its origin, for error messages.
-        expected: What it should be, with its article, for error messages.
-        unique: Whether repeated keys of an object are refused; else the last value counts.
+    With `unique` repeated keys of an object are refused; else the last value counts.
 
     Raises:
         BrokenError: If it is no JSON, or holds values that nothing here can use.
@@ -115,11 +100,6 @@ def parse_json(text: str | bytes, place: str, expected: str = "a JSON document",
     if "\\u" in text:  # only escapes can make a lone surrogate
         check(value, place)
     return value
-
-
-def read_json(path: Path, expected: str = "a JSON document", *, unique: bool = False) -> Any:
-    """Return the value of a JSON file; see `read_text` and `parse_json`."""
-    return parse_json(read_text(path, expected), str(path), expected, unique=unique)
 
 
 def decoder(pairs: Pairs | None = None) -> json.JSONDecoder:
@@ -139,12 +119,7 @@ def complaint(error: Exception) -> str:
 def check(value: object, place: str, depth: int = 0, *, longest: int | None = None, most: int | None = None) -> None:
     """Refuse text that is no Unicode, nesting that is too deep, and values beyond a limit; top-level keys are named.
 
-    Args:
-        value: The value.
-        place: Its origin, for error messages.
-        depth: Number of levels around it.
-        longest: Maximum number of characters of a text.
-        most: Maximum number of items of a list or an object.
+    Texts have at most `longest` characters, lists and objects at most `most` items.
 
     Raises:
         BrokenError: With the place.

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,12 +29,7 @@ _PICKLES = (b"\x80", b"PK\x03\x04")
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """Write a safetensors file atomically.
-
-    Args:
-        path: The file.
-        tensors: By name.
-        metadata: Texts, to which a digest of texts and tensors is added; None for neither texts nor digest.
+    """Write a safetensors file atomically, with a digest of texts and tensors unless there is no metadata.
 
     Raises:
         OSError: If it cannot be written.
@@ -184,14 +179,9 @@ def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name]
         found.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
-        for block in _blocks(tensor):
-            found.update(block)
+        for block in tensor.reshape(-1).view(torch.uint8).split(_BLOCK):
+            found.update(memoryview(block.numpy()))
     return found.hexdigest()
-
-
-def _blocks(tensor: Tensor) -> Iterable[memoryview]:
-    for block in tensor.reshape(-1).view(torch.uint8).split(_BLOCK):
-        yield memoryview(block.numpy())
 
 
 def _line(error: BaseException) -> str:

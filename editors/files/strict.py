@@ -13,12 +13,9 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class Complaint(NamedTuple):
-    """The fault of some options.
+    """The fault of some options: the key, nested ones with dots, and whether it is unknown.
 
-    Attributes:
-        key: The key, nested ones with dots.
-        unknown: Whether there is no such key.
-        text: For an unknown key the end of a message that suggests a known one; else what was expected and found.
+    The text suggests a known key, or says what was expected and found.
     """
 
     key: str
@@ -36,18 +33,10 @@ def validated(kind: type[M], options: Mapping[str, Any]) -> M:
         ValidationError: See `complaint`.
     """
     # names of files need not be UTF-8, as JSON is
-    names = {key: value for key, value in options.items() if isinstance(value, str) and not _is_unicode(value)}
-    texts = {key: value.encode(errors="replace").decode() for key, value in names.items()}
+    texts = {key: value.encode(errors="replace").decode() for key, value in options.items() if isinstance(value, str)}
+    names = {key: options[key] for key, text in texts.items() if text != options[key]}
     found = kind.model_validate_json(json.dumps({**options, **texts}, default=str), strict=True)
     return found.model_copy(update=names) if names else found
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def complaint(error: ValidationError, kind: type[BaseModel], options: Mapping[str, Any]) -> Complaint:
@@ -66,7 +55,6 @@ def complaint(error: ValidationError, kind: type[BaseModel], options: Mapping[st
 
 
 def _expected(entry: Mapping[str, Any]) -> str:
-    """Return what pydantic expected, in the words of TOML."""
     text: str = entry["msg"].removeprefix("Value error, ")
     return text.replace("Input should be an object", "Input should be a table").replace("valid array", "valid list")
 

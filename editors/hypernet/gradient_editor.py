@@ -29,7 +29,7 @@ from ..search import LogUniform, Range
 from ..texts import EditRows, EditTexts, counted
 from .hypernetwork import Hypernetwork
 from .network_editor import TOGETHER, Shape, TrainedConfig
-from .trained import TrainedEditor
+from .trainer import TrainedEditor
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +60,8 @@ def gradient_factors(
 ) -> dict[str, TokenFactors]:
     """Return the factors of the gradient of each request's loss over its texts; see `texts`.
 
-    Tokens whose x or delta is zero are dropped: they contribute nothing and would distort the statistics.
-
-    Args:
-        model: The model.
-        texts: The texts of each request.
-        sites: The edited layers.
-        pools: See `EditRows.of`.
-
-    Returns:
-        The factors by the layers' names.
+    Tokens whose x or delta is zero are dropped: they contribute nothing and would distort the statistics. For `pools`
+    see `EditRows.of`.
     """
     flat = EditRows.of(texts, pools)
     found: dict[str, TokenFactors] = {}
@@ -175,7 +167,7 @@ class GradientEditor(TrainedEditor[C]):
         """Update the running statistics with the requests' tokens."""
         factors = self.factors(model, requests, self.pools(model, requests, groups))
         for site in self.hypernetwork.sites:
-            self.hypernetwork.observe(site, factors[site.name].x, factors[site.name].delta)
+            self.hypernetwork.of(site).observe(factors[site.name].x, factors[site.name].delta)
 
     def patches(
         self,
@@ -183,43 +175,23 @@ class GradientEditor(TrainedEditor[C]):
         requests: Sequence[EditRequest],
         groups: Sequence[int] | None = None,
         batches: Sequence[int] | None = None,
+        pools: Sequence[tuple[int, int]] | None = None,
     ) -> Edits:
-        """See `NetworkEditor.patches`; in training the statistics take in each batch before it is normalised."""
-        return self._transformed(model, requests, groups, batches, self.pools(model, requests, groups))
+        """See `NetworkEditor.patches`; in training the statistics take in each batch before it is normalised.
 
-    def edit_together(self, model: LanguageModel, requests: Sequence[EditRequest], seed: int = 0) -> Edits:
-        """Make one edit of all requests, some requests at a time; see `GradientConfig.joint`."""
-        self._check(model)
-        pools = self.pools(model, requests, [len(requests)])
-        total, done = Edits.none(1), 0
-        for first in range(0, len(requests), TOGETHER):
-            for part in self._parts(model, requests[first : first + TOGETHER]):
-                own = None if pools is None else pools[done : done + len(part)]
-                with torch.no_grad():
-                    total = compose(total, self._transformed(model, part, [len(part)], None, own))
-                done += len(part)
-        return counted(total, [self.texts(model, request) for request in requests], [0] * len(requests))
-
-    def _transformed(
-        self,
-        model: LanguageModel,
-        requests: Sequence[EditRequest],
-        groups: Sequence[int] | None,
-        batches: Sequence[int] | None,
-        pools: Sequence[tuple[int, int]] | None,
-    ) -> Edits:
-        """Return the edits of groups of requests; see `EditRows.of` for `pools`."""
+        For `pools` see `EditRows.of`; by default they are those of the groups.
+        """
         network = self.hypernetwork
-        factors = self.factors(model, requests, pools)
+        factors = self.factors(model, requests, self.pools(model, requests, groups) if pools is None else pools)
         sizes = [len(requests)] if batches is None or not network.training else batches
         z: dict[str, list[Tensor]] = {site.name: [] for site in network.sites}
         parts = {site.name: factors[site.name].split(sizes) for site in network.sites}
         for batch in range(len(sizes)):
             if network.training:
                 for site in network.sites:
-                    network.observe(site, *parts[site.name][batch])
+                    network.of(site).observe(*parts[site.name][batch])
             for site in network.sites:
-                z[site.name].append(network.normalised(site, *parts[site.name][batch]))
+                z[site.name].append(network.of(site).normalised(*parts[site.name][batch]))
         counts = {name: grouped(own.counts, groups or [1] * len(requests)) for name, own in factors.items()}
         factors.clear()  # bounds the memory
         parts.clear()
@@ -232,6 +204,19 @@ class GradientEditor(TrainedEditor[C]):
                 if len(x) or site.part not in ROUTED:  # most experts receive no token of an edit
                     edit.append(LowRank(site.name, site.block, x.T.to(device), delta.to(device)))
         return Edits(tuple(tuple(edit) for edit in edits))
+
+    def edit_together(self, model: LanguageModel, requests: Sequence[EditRequest], seed: int = 0) -> Edits:
+        """Make one edit of all requests, some requests at a time; see `GradientConfig.joint`."""
+        self._check(model)
+        pools = self.pools(model, requests, [len(requests)])
+        total, done = Edits.none(1), 0
+        for first in range(0, len(requests), TOGETHER):
+            for part in self._parts(model, requests[first : first + TOGETHER]):
+                own = None if pools is None else pools[done : done + len(part)]
+                with torch.no_grad():
+                    total = compose(total, self.patches(model, part, [len(part)], pools=own))
+                done += len(part)
+        return counted(total, [self.texts(model, request) for request in requests], [0] * len(requests))
 
 
 def grouped(counts: Sequence[int], sizes: Sequence[int]) -> list[int]:

@@ -60,11 +60,7 @@ class Moments(nn.Module):
 class LowRankResidual(nn.Module):
     """h + max(0, s_m * (U V h + b) + t_m): the identity at the start, because U, b and t are zero.
 
-    Args:
-        width: Width of h.
-        rank: Rank of U V, at most `width`.
-        modes: Number of edited layers, each with its own scale s_m and shift t_m.
-        generator: Draws V from N(0, 1).
+    Each of the modes, the edited layers, has its own scale s_m and shift t_m. V is drawn from N(0, 1).
     """
 
     def __init__(self, width: int, rank: int, modes: int, generator: torch.Generator | None) -> None:
@@ -85,7 +81,7 @@ class LowRankResidual(nn.Module):
 
 
 class FactorNetwork(nn.Module):
-    """The network g of `modes` edited layers of one shape; see `Hypernetwork` for the other arguments."""
+    """The network g of `modes` edited layers of one shape; for its sizes see `GradientConfig`."""
 
     def __init__(
         self,
@@ -125,13 +121,7 @@ class FactorNetwork(nn.Module):
 class Hypernetwork(nn.Module):
     """One `FactorNetwork` for each shape among the edited layers, and a learned step alpha for each layer.
 
-    Args:
-        sites: The edited layers.
-        rank: Rank of each layer of the networks; at most the width d_in + d_out is used.
-        layers: Number of layers of each network.
-        normalise: Whether factors are normalised by running statistics; without it a new network changes nothing.
-        edit_lr: Initial value of every alpha.
-        generator: Draws the weights.
+    For the sizes see `GradientConfig`; the generator draws the weights.
     """
 
     def __init__(
@@ -157,21 +147,17 @@ class Hypernetwork(nn.Module):
             )
         self.edit_lr = nn.Parameter(torch.full((len(sites),), edit_lr))
 
-    def observe(self, site: Site, x: Tensor, delta: Tensor) -> None:
-        """Update the statistics of a layer's shape with tokens of the layer."""
-        self._network(site).observe(x, delta)
-
-    def normalised(self, site: Site, x: Tensor, delta: Tensor) -> Tensor:
-        """Return z of tokens of one layer, [tokens, d_in + d_out], under the current statistics."""
-        return self._network(site).normalised(x, delta)
+    def of(self, site: Site) -> FactorNetwork:
+        """Return the network of a layer's shape."""
+        network = self.networks[_shape(site)]
+        assert isinstance(network, FactorNetwork)
+        return network
 
     def forward(self, z: dict[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
         """Return the edit of each layer as factors: x~ [tokens, d_in] and alpha * delta~ [tokens, d_out].
 
-        Layers of one shape pass through their network together, so that its gradient is accumulated once.
-
-        Args:
-            z: Normalised factors by the layer's name; they are removed, which bounds the memory.
+        Layers of one shape pass through their network together, so that its gradient is accumulated once. The factors,
+        by the layer's name, are removed, which bounds the memory.
         """
         alphas = {site.name: alpha for site, alpha in zip(self.sites, self.edit_lr, strict=True)}
         found: dict[str, tuple[Tensor, Tensor]] = {}
@@ -182,11 +168,6 @@ class Hypernetwork(nn.Module):
                 x, delta = part.split([site.d_in, site.d_out], dim=-1)
                 found[site.name] = x, alphas[site.name] * delta
         return found
-
-    def _network(self, site: Site) -> FactorNetwork:
-        network = self.networks[_shape(site)]
-        assert isinstance(network, FactorNetwork)
-        return network
 
 
 def _shape(site: Site) -> str:

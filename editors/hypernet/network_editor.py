@@ -51,14 +51,7 @@ class TrainedConfig(EditorConfig):
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What the sizes of a network follow from.
-
-    Attributes:
-        base: Fingerprint of the base model.
-        sites: The edited layers.
-        vocabulary: Rows of the base model's input embedding.
-        width: Columns of it.
-    """
+    """What a network is built for: the base model's fingerprint, the edited layers, and its embedding's shape."""
 
     base: str
     sites: tuple[Site, ...]
@@ -72,10 +65,8 @@ C = TypeVar("C", bound=TrainedConfig)
 class NetworkEditor(Editor[C]):
     """An editor with a trained network. A subclass implements `make_network` and `patches`.
 
-    Attributes:
-        joins: Whether one edit can carry several requests, in training too.
-        network: The network; None until `build`, `fit` or `load`.
-        shape: What it was built for.
+    `joins` tells whether one edit can carry several requests, in training too. There is no network before `build`,
+    `fit` or `load`.
     """
 
     trains: ClassVar[bool] = True
@@ -111,13 +102,8 @@ class NetworkEditor(Editor[C]):
     ) -> Edits:
         """Return edits through which gradients reach the network.
 
-        Args:
-            model: The base model.
-            requests: The requests.
-            groups: Numbers of neighbouring requests that one edit carries, for methods that join; None for one edit
-                per request.
-            batches: Numbers of neighbouring requests that running statistics take in at a time, in training; None for
-                all at once.
+        `groups` are the numbers of neighbouring requests that one edit carries, for methods that join; None for one
+        edit per request. `batches` are those that running statistics take in at a time, in training; None for all.
 
         Raises:
             CaseError: If a request does not fit the model's context.
@@ -126,13 +112,7 @@ class NetworkEditor(Editor[C]):
     def observe(
         self, model: LanguageModel, requests: Sequence[EditRequest], groups: Sequence[int] | None = None
     ) -> None:
-        """Update running statistics before the first step; nothing where a method has none.
-
-        Args:
-            model: The base model.
-            requests: The requests.
-            groups: See `patches`.
-        """
+        """Update running statistics before the first step; nothing where a method has none. See `patches`."""
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return the parameter groups of Adam with their learning rates."""

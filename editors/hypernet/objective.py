@@ -79,15 +79,10 @@ class Outer:
 
 @dataclass(slots=True)
 class Losses:
-    """Sums over cases; `mean` divides by their number.
+    """Sums over cases of L_e and L_loc in nats, and of two fractions; `mean` divides by the number of cases.
 
-    Attributes:
-        cases: Number of cases.
-        local: Number of cases with locality text.
-        edit: L_e.
-        locality: L_loc in nats.
-        exact: Fraction of target texts whose tokens are all the most likely ones.
-        agreement: Fraction of locality positions where both models have the same most likely token.
+    `exact` is the fraction of target texts whose tokens are all the most likely ones, `agreement` that of locality
+    positions where both models have the same most likely token; `local` cases have locality text.
     """
 
     cases: int = 0
@@ -119,16 +114,9 @@ def outer_rows(
     config: ObjectiveConfig,
     rng: random.Random,
 ) -> list[Outer]:
-    """Draw the texts of the outer loss of one training edit.
+    """Draw the texts of the outer loss of one training edit; those that do not fit the model's context are left out.
 
-    Args:
-        model: Encodes the texts; those that do not fit its context are left out.
-        case: The training case, whose probes the texts come from.
-        request: Its request, as the editor received it.
-        owner: Index of the case.
-        context: Prefix of the edited model's prompts.
-        config: The objective.
-        rng: Draws rephrase, locality texts and replies.
+    They come from the probes of the case; `request` is the one that the editor received, and `owner` the case's index.
 
     Raises:
         CaseError: If the target does not fit the context after any prompt, or no reply does.
@@ -234,19 +222,8 @@ def outer_loss(
     The gradient reaches everything that the patches' tensors were computed from. It is accumulated at those tensors
     pass by pass and propagated from there once, so that memory does not grow with the number of texts.
 
-    Each text is weighted within its case, and all cases equally, however many an edit carries.
-
-    Args:
-        model: The model.
-        edits: The edits.
-        outers: The texts, case by case.
-        c_edit: Weight of L_e.
-        c_loc: Weight of L_loc.
-        share: Weight of each case in the step's gradient.
-        groups: For each edit the number of its cases, which are neighbours; None for one case each.
-
-    Returns:
-        Sums over the cases.
+    Each text is weighted within its case, and all cases equally, however many an edit carries: `groups` are the numbers
+    of neighbouring cases of each edit, None for one case each.
     """
     edit_of = [number for number, size in enumerate(groups or [1] * len(edits)) for _ in range(size)]
     cut = edits.cut
@@ -287,7 +264,6 @@ def _unedited(model: LanguageModel, outers: Sequence[Outer], cut: ReplayStart) -
 
 
 def _locality_term(outer: Outer, log_p: Tensor, reference: Tensor, losses: Losses) -> Tensor:
-    """Return the KL divergence of a locality text, and add it to the losses."""
     term = outer.scale * (reference.exp() * (reference - log_p)).sum()
     losses.locality += float(term.detach())
     losses.agreement += outer.scale * int((reference.argmax(-1) == log_p.argmax(-1)).sum())
@@ -295,7 +271,6 @@ def _locality_term(outer: Outer, log_p: Tensor, reference: Tensor, losses: Losse
 
 
 def _edit_term(outer: Outer, log_p: Tensor, losses: Losses, texts: int) -> Tensor:
-    """Return the loss of one of an edit's texts, and add it to the losses."""
     labels = torch.tensor(outer.row.labels, device=log_p.device)
     if outer.kind == "edit":
         losses.exact += float((log_p.argmax(-1) == labels).all()) / texts

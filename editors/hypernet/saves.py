@@ -31,14 +31,7 @@ METRICS = "metrics.jsonl"
 class Progress(BaseModel):
     """Progress of a training, kept in the metadata of its saved state.
 
-    Attributes:
-        step: Steps taken, skipped ones included.
-        best: Lowest validation loss; None before the first finite one.
-        best_step: Its step.
-        skipped: Steps whose gradient was not finite.
-        skipped_in_a_row: The latest of them, without a step in between.
-        stopped: Whether training stopped early.
-        drawn: Cases drawn of each task.
+    `step` counts the skipped steps too, whose gradient was not finite; `drawn` counts the cases drawn of each task.
     """
 
     model_config = ConfigDict(strict=True, extra="forbid")
@@ -62,13 +55,6 @@ def write_state(folder: Path, network: nn.Module, optimiser: Optimizer, progress
 
 def read_state(folder: Path, network: nn.Module, optimiser: Optimizer, identity: str, best: bool) -> Progress:
     """Restore network and optimiser from the saved state, and return the progress.
-
-    Args:
-        folder: Folder of the training.
-        network: The network.
-        optimiser: Its optimiser.
-        identity: Identity of the training.
-        best: Whether the best weights so far are needed as well.
 
     Raises:
         InputError: If it belongs to another training.
@@ -130,12 +116,7 @@ def drop_saves(folder: Path) -> None:
 
 
 class MetricsLog:
-    """Appends the metrics of each step to `metrics.jsonl`, and sends them to a tracker.
-
-    Args:
-        folder: Folder of the training.
-        track: `wandb` or `trackio`; None for no tracker.
-        config: Configuration to send to the tracker.
+    """Appends the metrics of each step to `metrics.jsonl`, and sends them to a tracker, `wandb` or `trackio`.
 
     Raises:
         InputError: If there is no such tracker, or it is not installed.

@@ -1,4 +1,4 @@
-"""The training loop: sampling, accumulation, clipping, validation, early stopping and exact resume.
+"""Editors that `fit` trains, and the loop: sampling, clipping, validation, early stopping and exact resume.
 
 Everything a step draws follows from the seed and the number of the step, and everything a step changes is in one file.
 A training that is killed and started again ends with the same weights, bit for bit on a CPU with the same number of
@@ -10,20 +10,24 @@ import math
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from ..cases import EditCase, EditRequest
+from ..editor import EDITOR
 from ..engine.model import LanguageModel
 from ..errors import CaseError, DamagedError, InputError
 from ..files.state import fill, write_tensors
+from ..models.structure import Site
 from ..seeds import seed_of
-from .network_editor import TOGETHER, NetworkEditor
+from .network_editor import TOGETHER, C, NetworkEditor, Shape
 from .objective import Losses, Outer, outer_loss, outer_rows
-from .saves import BEST, SAVED, MetricsLog, Progress, read_best, read_state, trim_metrics, write_state
+from .saves import BEST, SAVED, MetricsLog, Progress, drop_saves, read_best, read_state, trim_metrics, write_state
 from .training import TaskSampler, TrainingConfig, TrainingSet, spread
 
 SKIPS_IN_A_ROW = 100
@@ -106,7 +110,6 @@ class Trainer:
         self._finish()
 
     def _warm_up(self) -> None:
-        """Fill the running statistics."""
         for number in range(self.config.warmup):
             cases = [self.sampler.draw() for _ in range(self.batch)]
             seeds = [seed_of(self.seed, "warm-up", number, slot) for slot in range(len(cases))]
@@ -115,7 +118,6 @@ class Trainer:
             self.editor.observe(self.model, requests, None if together == 1 else [together] * self.config.batch)
 
     def _step(self) -> dict[str, Any]:
-        """Take one step and return its metrics."""
         config, state = self.config, self.state
         self.optimiser.zero_grad()
         self.network.train()
@@ -172,7 +174,8 @@ class Trainer:
         if not (self.folder / SAVED).exists():
             return False
         try:
-            state = read_state(self.folder, self.network, self.optimiser, self.identity, self._needs_best)
+            best = self.config.keep == "best"
+            state = read_state(self.folder, self.network, self.optimiser, self.identity, best)
         except DamagedError as error:
             self.report(f"note: {error} The training of {self.editor.name} starts again.")
             return False
@@ -182,15 +185,11 @@ class Trainer:
         self.report(f"training {self.editor.name}: resumes at step {state.step}.")
         return True
 
-    @property
-    def _needs_best(self) -> bool:
-        return self.config.keep == "best"
-
     def _finish(self) -> None:
         """Leave the chosen weights in the network; gradients and moments are dropped."""
         self.optimiser.zero_grad()
         self.optimiser.state.clear()
-        if self._needs_best:
+        if self.config.keep == "best":
             if not (self.folder / BEST).is_file():
                 raise InputError(
                     f"{self.folder}: no validation had a finite loss, so no network is best; a smaller lr "
@@ -204,17 +203,8 @@ def identity(
     editor: NetworkEditor[Any], model: LanguageModel, training: TrainingSet, seed: int, steps: int | None
 ) -> str:
     """Return what must be equal for a training to resume, or for its result to be reused."""
-    config = editor.config
-    return json.dumps(
-        [
-            editor.name,
-            config.model_dump(mode="json"),
-            training.digest,
-            seed,
-            steps or config.training.steps,
-            model.identity,
-        ]
-    )
+    config, steps = editor.config.model_dump(mode="json"), steps or editor.config.training.steps
+    return json.dumps([editor.name, config, training.digest, seed, steps, model.identity])
 
 
 def step_losses(
@@ -251,16 +241,7 @@ def case_losses(
     """Return the outer loss of some training cases and, if `share` is not zero, add its gradient.
 
     Each `training.together` neighbouring cases share one edit; the last edit may have fewer. A case whose texts do not
-    fit the model's context is left out.
-
-    Args:
-        editor: The editor.
-        model: The base model.
-        cases: The cases.
-        training: Where they come from; gives their instructions.
-        seeds: For each case the seed of what is drawn for it.
-        share: Weight of each case in the gradient.
-        batch: Edits that running statistics take in at a time; None for all.
+    fit the model's context is left out. Running statistics take in `batch` edits at a time; None for all.
     """
     requests: list[EditRequest] = []
     outers: list[Outer] = []
@@ -287,3 +268,88 @@ def case_losses(
     with torch.set_grad_enabled(share != 0):
         edits = editor.patches(model, requests, groups, list(taken.values()))
     return outer_loss(model, edits, outers, *editor.loss_weights(), share=share, groups=groups)
+
+
+class TrainedEditor(NetworkEditor[C]):
+    """An editor with a network that `fit` trains."""
+
+    origin: str | None = None
+    """Identity of its training; None until it is trained."""
+
+    def fit(
+        self,
+        model: LanguageModel,
+        training: TrainingSet,
+        folder: Path,
+        *,
+        seed: int = 0,
+        steps: int | None = None,
+        track: str | None = None,
+        report: Callable[[str], None] = lambda _: None,
+        progress: bool = False,
+    ) -> None:
+        """Train the network and save the editor in a folder.
+
+        The same call resumes a training that was stopped, and reads a finished one. Damaged files are reported and
+        made again. `steps` is a maximum instead of the configured one; `track`, `wandb` or `trackio`, logs the metrics
+        there too; `report` receives sentences for the user.
+
+        Raises:
+            InputError: If there is nothing to train on, or the folder holds another training.
+        """
+        wanted = identity(self, model, training, seed, steps)
+        if (found := self._finished(folder, report)) is not None:
+            if found.config != self.config:
+                raise InputError(f"{folder}: holds a '{self.name}' of another configuration; choose another folder.")
+            self.network, self.shape, self.origin = found.network, found.shape, found.origin
+            self._check(model)
+            if self.origin != wanted:
+                raise InputError(
+                    f"{folder}: holds a '{self.name}' of another training (cases, seed or steps); "
+                    "choose another folder."
+                )
+            return
+        if model.model.dtype == torch.float16:
+            raise InputError(
+                f"The editor '{self.name}' cannot be trained in float16, where small gradients underflow; use dtype "
+                "'bfloat16' or 'float32'."
+            )
+        self.build(model, seed)
+        Trainer(self, model, training, folder, seed, steps, report).run(track, progress)
+        self.origin = wanted
+        self.save(folder)
+        drop_saves(folder)
+
+    def _finished(self, folder: Path, report: Callable[[str], None]) -> Self | None:
+        """Return the finished editor of a folder; None if there is none, or it is damaged and will be trained again."""
+        if not self.saved(folder):
+            return None
+        try:
+            return type(self).load(folder)
+        except DamagedError as error:
+            report(f"note: {error} It is trained again.")
+            (folder / EDITOR).unlink()
+            return None
+
+    def state(self) -> dict[str, Tensor]:
+        """Return weights and statistics of the network."""
+        return {} if self.network is None else dict(self.network.state_dict())
+
+    def about(self) -> dict[str, Any]:
+        """Return the shape the network was built for, and the identity of its training."""
+        return {} if self.shape is None else {"shape": asdict(self.shape), "origin": self.origin}
+
+    def load_state(self, state: dict[str, Tensor], about: dict[str, Any]) -> None:
+        """Build the network for the saved shape and load its weights.
+
+        Raises:
+            InputError: If the weights do not fit the shape and the configuration.
+        """
+        if "shape" not in about and not state:
+            return
+        sites = tuple(Site(**site) for site in about["shape"]["sites"])
+        self.shape = Shape(**{**about["shape"], "sites": sites})
+        self.origin = about.get("origin")
+        self.network = self.make_network(self.shape, 0)
+        fill(self.network, state)
+        self.network.eval()

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import zip_longest
 from typing import Literal
 
 from pydantic import Field
@@ -82,10 +83,8 @@ class TrainingSet:
 class TaskSampler:
     """Draws cases of tasks in proportion to weights; the cases of a task are reshuffled after each epoch.
 
-    The next task is the one with the largest deficit, so that frequencies are exact at all times.
-
-    Attributes:
-        drawn: Number of cases drawn of each task, which is the whole state.
+    The next task is the one with the largest deficit, so that frequencies are exact at all times. The numbers drawn are
+    the whole state.
     """
 
     def __init__(self, cases: Sequence[EditCase], weights: Mapping[str, float], seed: int) -> None:
@@ -116,9 +115,4 @@ def spread(cases: Sequence[EditCase], limit: int) -> list[EditCase]:
     by_task: dict[str, list[EditCase]] = {}
     for case in sorted(cases, key=lambda case: hashlib.sha256(case.request.case_id.encode()).digest()):
         by_task.setdefault(case.request.task, []).append(case)
-    found: list[EditCase] = []
-    depth = 0
-    while len(found) < min(limit, len(cases)):
-        found += [own[depth] for own in by_task.values() if depth < len(own)]
-        depth += 1
-    return found[:limit]
+    return [case for row in zip_longest(*by_task.values()) for case in row if case is not None][:limit]

@@ -43,14 +43,7 @@ AGAIN = "download it again, or copy it whole"
 
 @dataclass(frozen=True)
 class Contents:
-    """What a model's folder holds.
-
-    Attributes:
-        config: Its `config.json`; None where a GGUF file takes its place.
-        gguf: Name of the GGUF file that is read; None for safetensors.
-        weights: Whether there are any weights.
-        tokenizer: Whether there is any tokenizer.
-    """
+    """What a model's folder holds: `config.json` or the name of a GGUF file, and whether weights and tokenizer."""
 
     config: Mapping[str, Any] | None
     gguf: str | None
@@ -59,11 +52,7 @@ class Contents:
 
 
 def survey(folder: Path, gguf: str | None = None) -> Contents:
-    """Check a model's folder.
-
-    Args:
-        folder: The folder.
-        gguf: Name of a GGUF file in it, if the user named one.
+    """Check a model's folder, or the GGUF file in it that the user named.
 
     Raises:
         InputError: If a file that a model needs is missing or malformed.
@@ -144,7 +133,6 @@ def _check_adapter(folder: Path, files: list[str]) -> None:
 
 
 def _has_weights(folder: Path, files: list[str]) -> bool:
-    """Return whether there are weights, and check those that there are."""
     if WEIGHTS in files or INDEX in files:
         for shard in [WEIGHTS] if WEIGHTS in files else _shards(folder):
             for name, dtype in dtypes(folder / shard).items():
@@ -199,7 +187,6 @@ def dtypes(path: Path) -> dict[str, str]:
 
 
 def _has_tokenizer(folder: Path, files: list[str]) -> bool:
-    """Return whether there is a tokenizer; refuse one whose package is not installed."""
     if "tokenizer.json" not in files:
         for file in files:
             kind = _tokenizer_kind(folder / file) if file.endswith((".tiktoken", ".model")) else None

@@ -58,23 +58,7 @@ def activation_name(config: Any) -> str | None:
     return next((name for name in found if isinstance(name, str)), None)
 
 
-def key_width(config: Any) -> int:
-    """Return the width of keys in a block, for blocks whose keys have no linear layer of their own."""
-    own = text_config(config)
-    heads = _number(own, ("num_attention_heads", "n_head", "n_heads")) or 1
-    each = _number(own, ("head_dim",)) or (width(own) or 0) // heads
-    return each * (_number(own, ("num_key_value_heads",)) or heads)
-
-
-def experts_per_token(config: Any) -> int:
-    """Return the number of routed experts of a token; 1 where the configuration does not have it."""
-    return (
-        _number(config, ("num_experts_per_tok", "moe_top_k", "top_k_experts", "moe_topk", "num_experts_per_token")) or 1
-    )
-
-
 def _number(config: Any, names: tuple[str, ...]) -> int | None:
-    """Return the first positive number among some fields of the text part."""
     own = text_config(config)
     for name in names:
         value = getattr(own, name, None)

@@ -8,15 +8,10 @@ from ..errors import InputError
 
 SPREADS = ("auto", "balanced", "balanced_low_0", "sequential")
 """Values of `device_map` with which accelerate spreads a model over all cards."""
-OFFLOADS = ("cpu", "disk")
 
 
 def check_device(device: str | None, device_map: str | Mapping[str, int | str | torch.device] | None = None) -> None:
-    """Refuse a device that does not exist.
-
-    Args:
-        device: As torch writes it.
-        device_map: As accelerate writes it.
+    """Refuse a device, as torch writes it, or a device map, as accelerate writes it, that does not exist.
 
     Raises:
         InputError: If there is no such device, or both are given.
@@ -30,7 +25,7 @@ def check_device(device: str | None, device_map: str | Mapping[str, int | str | 
             _check(device_map, "--device-map", f"{', '.join(SPREADS)}, ")
     elif device_map is not None:
         for place in dict.fromkeys(device_map.values()):
-            if place not in OFFLOADS:
+            if place not in ("cpu", "disk"):
                 _check(f"cuda:{place}" if isinstance(place, int) else str(place), "device_map", "disk, ")
 
 

@@ -1,14 +1,9 @@
 """Routed experts: each token goes to a few of them, and a hook has to know which tokens an expert receives.
 
-transformers keeps the experts of a block as slices of 3-D parameters, older code as a list of modules. Their forward
-stays the model's own. While a pass has hooks on experts, two things are added:
-
-* The router is called once for each group of tokens (those of one edit, or of one row), so that an expert receives
-  tokens of one group only. Tokens do not depend on one another there.
-* Products with a slice of a 3-D parameter are recognised by the slice's place in memory. No weight is copied.
-
-The functions of transformers that run all experts at once (`grouped_mm`, `batched_mm`) have no products of single
-experts, so models are run with the plain loop, with and without edits.
+While a pass has hooks on experts, their router is called once for each group of tokens (those of one edit, or of one
+row), and products with a slice of a 3-D parameter are recognised by the slice's place in memory; no weight is copied.
+The functions of transformers that run all experts at once have no products of single experts, so models are run with
+the plain loop, with and without edits.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,7 +19,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from .parts import stored_as_inputs
-from .structure import Site, Structure, execution_device
+from .structure import Structure, execution_device
 
 Hook = Callable[[Tensor, Tensor], Tensor]
 """From inputs [tokens, d_in] and outputs [tokens, d_out] of an expert's layer, the new outputs."""
@@ -33,12 +28,7 @@ PRODUCTS = frozenset(("linear", "matmul", "__matmul__", "mm", "bmm"))
 
 
 class Group(NamedTuple):
-    """The tokens that a router is run with.
-
-    Attributes:
-        tokens: Their indices, [tokens].
-        total: Number of tokens that the router was called with.
-    """
+    """Indices of the tokens that a router is run with, and the number of those that it was called with."""
 
     tokens: Tensor
     total: int
@@ -112,11 +102,8 @@ def routed(
 ) -> Iterator[None]:
     """Run hooks on layers of experts, and their routers with one group of tokens at a time, inside the context.
 
-    Args:
-        model: The model.
-        routers: The router of each layer, by the layer's name.
-        hooks: The hooks, by the layer's name.
-        labels: From the number of tokens of a pass, the group of each.
+    Routers and hooks are given by the layer's name; `labels` gives, from the number of tokens of a pass, the group of
+    each.
     """
     stacked: dict[str, Stacked] = {}
     with ExitStack() as stack:
@@ -130,17 +117,12 @@ def routed(
                 own.setdefault((module, name), {}).setdefault(index, []).append(hook)
         for router, own in stacked.items():
             module = model.get_submodule(router)
-            stack.callback(_restore, module, vars(module).get("forward"))
+            if "forward" in vars(module):
+                stack.callback(setattr, module, "forward", module.forward)
+            else:
+                stack.callback(delattr, module, "forward")
             module.forward = _by_group(module.forward, labels, own)
         yield
-
-
-def _restore(module: nn.Module, forward: Any) -> None:
-    """Give a module its own `forward` back, or that of its class."""
-    if forward is None:
-        del module.forward
-    else:
-        module.forward = forward
 
 
 def _flat(hook: Hook) -> Callable[[nn.Module, Any, Tensor], Tensor]:
@@ -180,7 +162,6 @@ def _by_group(
 
 
 def _select(value: Any, where: Tensor, lead: torch.Size) -> Any:
-    """Return a router's argument for some of its tokens."""
     if not isinstance(value, Tensor):
         return value
     where = where.to(value.device)
@@ -191,7 +172,6 @@ def _select(value: Any, where: Tensor, lead: torch.Size) -> Any:
 
 
 def _joined(outs: Sequence[Any], order: Tensor, lead: torch.Size) -> Any:
-    """Return a router's output for all tokens from those for each group."""
     first = outs[0]
     if isinstance(first, tuple | list):
         return type(first)(_joined(part, order, lead) for part in zip(*outs, strict=True))
@@ -239,13 +219,8 @@ def _slices(weight: Tensor, stack: Tensor) -> range | None:
 
 
 def drop_unhookable(model: PreTrainedModel, structure: Structure, device: torch.device) -> None:
-    """Drop the sites where a hook would not do what an edit of the weight does, found by a pass over a few tokens.
-
-    The products of routed experts have to be recognised, and a linear module with a forward of its own has to take and
-    return vectors of its weight's widths (DeepSeek-V4's output projection works on groups).
-    """
+    """Drop the routed experts whose products are not recognised in a pass over a few tokens."""
     seen: set[str] = set()
-    odd: set[str] = set()
 
     def recognise(name: str) -> Hook:
         def hook(_: Tensor, y: Tensor) -> Tensor:
@@ -254,25 +229,12 @@ def drop_unhookable(model: PreTrainedModel, structure: Structure, device: torch.
 
         return hook
 
-    def measure(site: Site) -> Callable[[nn.Module, Any, Tensor], None]:
-        def hook(_: nn.Module, given: Any, output: Tensor) -> None:
-            if (given[0].shape[-1], output.shape[-1]) != (site.d_in, site.d_out):
-                odd.add(site.name)
-
-        return hook
-
     stacked = [name for name in structure.routers if _stack(model, name) is not None]
     hooks = {name: recognise(name.rpartition(".")[0]) for name in stacked}
-    unrouted = [site for sites in structure.sites for site in sites if site.name not in structure.routers]
-    modules = [(site, model.get_submodule(site.name)) for site in unrouted]
-    own = [(site, m) for site, m in modules if type(m).forward not in (nn.Linear.forward, Conv1D.forward)]
-    if not hooks and not own:
+    if not hooks:
         return
     vocabulary = int(cast(int, model.get_input_embeddings().num_embeddings))
     ids = torch.arange(1, min(33, vocabulary), device=device)[None]
-    with ExitStack() as stack, suppress(Exception), torch.no_grad():
-        for site, module in own:
-            stack.callback(module.register_forward_hook(measure(site)).remove)
-        stack.enter_context(routed(model, structure.routers, hooks, lambda tokens: [0] * tokens))
+    with suppress(Exception), torch.no_grad(), routed(model, structure.routers, hooks, lambda tokens: [0] * tokens):
         model(input_ids=ids, use_cache=False)
-    structure.forget({name for name in hooks if name.rpartition(".")[0] not in seen} | odd)
+    structure.forget({name for name in hooks if name.rpartition(".")[0] not in seen})

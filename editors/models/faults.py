@@ -50,8 +50,6 @@ REMEDIES = (
     (r"[Ss]afetensor|deserializing header", "download the weights again"),
 )
 """Remedies by a pattern of the message; the first that fits counts."""
-ACCESS = r"\bgated\b|\b40[13]\b|access to model .* is restricted"
-"""How the hub says that a model may not be read."""
 STAGES = {
     "config": "check config.json; as the model's publisher wrote it, it was expected",
     "model": "check config.json; as the model's publisher wrote it, it was expected",
@@ -59,7 +57,6 @@ STAGES = {
     "weights": "config.json and weights of the same model were expected; download it again",
 }
 """Remedies for any other error with a folder, by what was loaded."""
-OFFLINE = "name a folder, or a hub id of a model that is on this machine or can be reached"
 
 
 def unloadable(place: str | Path, what: str, remedy: str) -> InputError:
@@ -76,13 +73,7 @@ def message(error: BaseException) -> str:
 
 
 def remedy_of(error: BaseException, stage: str, *, local: bool) -> str:
-    """Return what to do about an error of transformers.
-
-    Args:
-        error: The error.
-        stage: What was loaded, a key of `STAGES`.
-        local: Whether it was loaded from a folder.
-    """
+    """Return what to do about an error of transformers at a stage of `STAGES`; `local`: with a folder."""
     text = message(error)
     if isinstance(error, ModuleNotFoundError) and error.name:
         module = error.name.partition(".")[0]
@@ -90,13 +81,13 @@ def remedy_of(error: BaseException, stage: str, *, local: bool) -> str:
     for pattern, remedy in REMEDIES:
         if re.search(pattern, text):
             return remedy
-    if not local and re.search(ACCESS, text, re.IGNORECASE):
+    if not local and re.search(r"\bgated\b|\b40[13]\b|access to model .* is restricted", text, re.IGNORECASE):
         return "ask for access on its page, then `hf auth login`"
     if found := re.search(r"pip install [^`'\"\n]*[^`'\"\s.,)]", text):
         return found[0]
     if isinstance(error, ImportError) and (named := [module for module in PACKAGES if module in text]):
         return f"pip install {PACKAGES[named[0]]}"
-    return STAGES[stage] if local else OFFLINE
+    return STAGES[stage] if local else "name a folder, or a hub id of a model that is on this machine or can be reached"
 
 
 def quantisation(config: Any) -> tuple[str, str] | None:
@@ -135,7 +126,6 @@ DERIVED = ("num_key_value_heads", "head_dim")
 
 
 def _whole(least: int, most: int) -> Callable[[object], bool]:
-    """Accept whole numbers within limits, and lists of them that are not empty."""
 
     def fits(value: object) -> bool:
         values = value if isinstance(value, list) and value else [value]

@@ -59,14 +59,7 @@ def locate(name: str | Path) -> str:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a model is loaded from.
-
-    Attributes:
-        name: Folder, GGUF file or hub id.
-        revision: Commit, branch or tag of a hub model.
-        trust_remote_code: Whether code in the model's repository may run.
-        notes: Sentences for the user on what was loaded.
-    """
+    """Where a model is loaded from: a folder, a GGUF file or a hub id; and notes for the user on what was loaded."""
 
     name: str | Path
     revision: str | None = None

@@ -5,7 +5,7 @@ the ups return known numbers, and the down's input is compared with the function
 a plain MLP, h = act(a) * b in a gated one, whose gate is either half of a fused up or every other number of it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from typing import Any, cast
 
@@ -26,11 +26,7 @@ CLOSE = 1e-4
 def activation_of(model: PreTrainedModel, ups: Sequence[Site], down: Site, device: torch.device) -> str | None:
     """Return the activation of an MLP by its name in transformers; None if none of these fits.
 
-    Args:
-        model: The model.
-        ups: The MLP's ups: one, or a gate and another, or a fused one.
-        down: Its down.
-        device: Device of the model's input.
+    The ups are one, or a gate and another, or a fused one.
     """
     draw = torch.Generator().manual_seed(0)
     given: list[Tensor] = []
@@ -55,7 +51,9 @@ def activation_of(model: PreTrainedModel, ups: Sequence[Site], down: Site, devic
     h = seen[0].reshape(-1, down.d_in).double()
     flat = [numbers.reshape(-1, numbers.shape[-1]).double() for numbers in given]
     close = CLOSE if seen[0].dtype.itemsize >= 4 else 0.05
-    for name in _names(activation_name(model.config)):
+    configured = activation_name(model.config)
+    names: list[str] = sorted(ACT2FN, key=lambda name: name != configured)  # that of the configuration first
+    for name in names:
         try:
             act = ACT2FN[name]
             if any(_near(cast(Tensor, act(a)) * b, h, close) for a, b in _pairs(flat, down.d_in)):
@@ -65,13 +63,7 @@ def activation_of(model: PreTrainedModel, ups: Sequence[Site], down: Site, devic
     return None
 
 
-def _names(own: str | None) -> Iterable[str]:
-    """Return the names of all functions, that of the configuration first."""
-    return dict.fromkeys([*([own] if own in ACT2FN else []), *ACT2FN])
-
-
 def _pairs(given: Sequence[Tensor], d_ff: int) -> list[tuple[Tensor, Tensor | float]]:
-    """Return candidates for the activated part and its factor."""
     if len(given) == 2:
         return [(given[0], given[1]), (given[1], given[0])]
     (a,) = given

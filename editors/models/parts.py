@@ -14,7 +14,7 @@ by name.
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, cast, get_args
 
 from torch import Tensor, nn
@@ -61,14 +61,9 @@ _DOWN = re.compile(r"down|out|w2")
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A linear layer of a block.
+    """A linear layer of a block; names are dotted and relative to the block, otherwise see `structure.Site`.
 
-    Attributes:
-        name: Dotted name in the block; of an expert in a 3-D parameter, that of the parameter and the expert's index.
-        part: The part it plays.
-        d_in: Width of its input.
-        d_out: Width of its output.
-        router: Dotted name of the module that routes tokens to it; None of layers that every token passes.
+    `router` is the module that routes tokens to it; None of layers that every token passes.
     """
 
     name: str
@@ -90,22 +85,16 @@ def shape_of(module: nn.Module) -> tuple[int, int]:
 
 
 def layers_of(block: nn.Module, width: int) -> list[Found]:
-    """Return the linear layers of a block that can be edited: of its MLP, attention and experts, in this order.
-
-    Args:
-        block: The block.
-        width: Width of the residual stream.
-    """
+    """Return the linear layers of a block that can be edited: of its MLP, attention and experts, in this order."""
     experts = [*_stacked_experts(block, width), *_listed_experts(block, width)]
     names = {found.name for found in experts}
     mlps = _mlps(block, width, names)
+    dense = [found for mlp in mlps for found in mlp]
+    names |= {found.name for found in dense}
     if experts:
-        shared: dict[str, Part] = {"up": "shared up", "down": "shared down"}
-        dense = [Found(name, shared[part], *shape) for mlp in mlps for name, part, shape in mlp]
+        dense = [replace(found, part=cast(Part, f"shared {found.part}")) for found in dense]
     else:  # if several fit, the widest is the MLP
-        widest = max(mlps, key=lambda mlp: max(shape[0] for _, part, shape in mlp if part == "down"), default=[])
-        dense = [Found(name, cast(Part, part), *shape) for name, part, shape in widest]
-    names |= {name for mlp in mlps for name, _, _ in mlp}
+        dense = max(mlps, key=lambda mlp: max(found.d_in for found in mlp if found.part == "down"), default=[])
     projections = [
         Found(name, role, *shape_of(module))
         for name, module in block.named_modules()
@@ -120,11 +109,7 @@ def listed(parts: Iterable[str]) -> str:
     return ", ".join(part for part in PARTS if part in given) or "none"
 
 
-_MLP = list[tuple[str, str, tuple[int, int]]]
-"""Name, part and shape of the layers of an MLP."""
-
-
-def _mlps(block: nn.Module, width: int, experts: set[str]) -> list[_MLP]:
+def _mlps(block: nn.Module, width: int, experts: set[str]) -> list[list[Found]]:
     """Return the groups of linear layers that are MLPs.
 
     The layers are grouped by the child of the block that holds them (OPT keeps its MLP's two in the block itself, BERT
@@ -143,7 +128,7 @@ def _mlps(block: nn.Module, width: int, experts: set[str]) -> list[_MLP]:
     return [mlp for mlp in found if mlp]
 
 
-def _mlps_in(prefix: str, module: nn.Module, width: int, experts: set[str]) -> Iterator[_MLP]:
+def _mlps_in(prefix: str, module: nn.Module, width: int, experts: set[str]) -> Iterator[list[Found]]:
     """Yield the MLPs in a module: all of it, or what its children hold."""
     if _EXCLUDED.search(prefix):
         return
@@ -160,14 +145,18 @@ def _linears(module: nn.Module, prefix: str, experts: set[str]) -> dict[str, nn.
     return {name: inner for name, inner in named if name not in experts and not _EXCLUDED.search(name)}
 
 
-def _fit(linears: dict[str, nn.Module], width: int, others: bool = False) -> _MLP:
+def _fit(linears: dict[str, nn.Module], width: int, others: bool = False) -> list[Found]:
     """Return a group of linear layers as an MLP, or nothing; with `others` layers that do not fit are left out."""
     shapes = {name: shape_of(module) for name, module in linears.items()}
     inner = [d_in for d_in, d_out in shapes.values() if d_out == width and d_in != width]
     if len(inner) != 1:
         return []
-    parts = {(inner[0], width): "down", (width, inner[0]): "up", (width, 2 * inner[0]): "up"}
-    mlp = [(name, parts[shape], shape) for name, shape in shapes.items() if shape in parts]
+    parts: dict[tuple[int, int], Part] = {
+        (inner[0], width): "down",
+        (width, inner[0]): "up",
+        (width, 2 * inner[0]): "up",
+    }
+    mlp = [Found(name, parts[shape], *shape) for name, shape in shapes.items() if shape in parts]
     return mlp if len(mlp) in (2, 3) and (others or len(mlp) == len(shapes)) else []
 
 
@@ -237,8 +226,9 @@ def _listed_experts(block: nn.Module, width: int) -> list[Found]:
             for index, expert in enumerate(experts):
                 linears = {n: m for n, m in expert.named_modules() if is_linear(m)}
                 prefix = f"{holder}.{name}.{index}".removeprefix(".")
-                parts: dict[str, Part] = {"up": "expert up", "down": "expert down"}
-                found += [Found(f"{prefix}.{n}", parts[p], *shape, holder) for n, p, shape in _fit(linears, width)]
+                for own in _fit(linears, width):
+                    part = cast(Part, f"expert {own.part}")
+                    found.append(Found(f"{prefix}.{own.name}", part, own.d_in, own.d_out, holder))
     return found
 
 

@@ -56,26 +56,14 @@ def describe_sites(sites: Iterable[Site]) -> str:
 
 
 class ReplayStart(NamedTuple):
-    """Where a replay starts.
-
-    Attributes:
-        block: Index of the first patched block.
-        late: Whether patches change the outputs at a prompt's last token only (`Patch.late`).
-    """
+    """The first patched block, and whether patches change outputs at a prompt's last token only (`Patch.late`)."""
 
     block: int
     late: bool = False
 
 
 class Structure:
-    """The blocks of a causal language model and the linear layers in each.
-
-    Attributes:
-        blocks_name: Dotted path of the list of blocks.
-        blocks: The blocks.
-        width: Width of the residual stream.
-        sites: For each block its layers, those of the MLP first.
-        routers: For each layer of a routed expert, by name, the module that routes tokens to it.
+    """The blocks of a causal language model, the linear layers in each (`sites`), and the routers of experts' layers.
 
     Raises:
         InputError: If the model is an encoder-decoder, has no stack of blocks, or no layer is recognised.
@@ -215,7 +203,6 @@ def _longest_stack(model: PreTrainedModel, kind: str) -> tuple[str, nn.ModuleLis
 
 
 def _width(model: PreTrainedModel) -> int:
-    """Return the width of the residual stream, from the configuration or else from the head."""
     head = model.get_output_embeddings()
     found = width(model.config) or getattr(head, "in_features", None) or head.weight.shape[-1]
     return int(found)

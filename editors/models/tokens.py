@@ -44,11 +44,9 @@ class Encoder(Protocol):
 
     def encode(self, prompt: str, answer: str, joint: Joint | None = None) -> TokenSequence:
         """See `encode`."""
-        ...
 
     def encode_prompt(self, prompt: str, room: int = 1) -> TokenSequence:
         """See `encode_prompt`."""
-        ...
 
 
 def encode(
@@ -57,14 +55,8 @@ def encode(
     """Tokenise prompt and answer together and score exactly the answer's tokens.
 
     A token belongs to the answer if any of its characters comes after the prompt's last one; a token that spans both is
-    predicted as a whole (`TokenSequence.spanning`).
-
-    Args:
-        tokenizer: A fast tokenizer.
-        prompt: The text before the answer.
-        answer: The answer.
-        context: Maximum number of tokens of the model.
-        joint: What the data set has between prompt and answer; None: it follows from the text (`scripts.join`).
+    predicted as a whole (`TokenSequence.spanning`). The tokenizer has to be a fast one; `context` is the maximum number
+    of tokens of the model.
 
     Raises:
         CaseError: If the answer is empty or the text does not fit into the context.
@@ -83,13 +75,9 @@ def encode(
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str, context: int, room: int = 1) -> TokenSequence:
-    """Tokenise a prompt that is to be continued; only its last position is scored.
+    """Tokenise a prompt that is to be continued by `room` tokens; only its last position is scored.
 
-    Args:
-        tokenizer: A fast tokenizer.
-        prompt: The text to be continued; trailing spaces are removed, because they belong to the answer.
-        context: Maximum number of tokens of the model.
-        room: Number of new tokens that must fit after the prompt.
+    Trailing spaces are removed, because they belong to the answer.
 
     Raises:
         CaseError: If prompt and room do not fit into the context.

@@ -3,7 +3,7 @@
 import pytest
 
 from instructedit.editors import InputError
-from instructedit.editors.files.jsonfile import BrokenError, describe, parse_json, read_json
+from instructedit.editors.files.jsonfile import BrokenError, describe, parse_json, read_text
 
 BROKEN = {
     "empty": (b"", "is empty"),
@@ -29,7 +29,7 @@ def test_broken_files_are_one_sentence(tmp_path, kind):
     path = tmp_path / "file.json"
     path.write_bytes(content)
     with pytest.raises(InputError) as error:
-        read_json(path, "a list of things", unique=True)
+        parse_json(read_text(path, "a list of things"), str(path), "a list of things", unique=True)
     text = str(error.value)
     assert text.startswith(str(path)) and sentence in text and "expected" in text and "\n" not in text
     assert len(text) < 300
@@ -38,13 +38,13 @@ def test_broken_files_are_one_sentence(tmp_path, kind):
 def test_what_cannot_be_opened(tmp_path):
     for path, sentence in ((tmp_path, "is a folder"), (tmp_path / "none", "No such file"), ("a\0b", "is no path")):
         with pytest.raises(InputError, match=sentence):
-            read_json(type(tmp_path)(path))
+            read_text(type(tmp_path)(path), "a JSON document")
 
 
 def test_a_byte_order_mark_and_a_repeated_key_are_read(tmp_path):
     path = tmp_path / "file.json"
     path.write_bytes(b'\xef\xbb\xbf{"a": 1, "a": 2}')
-    assert read_json(path) == {"a": 2}
+    assert parse_json(path.read_bytes(), str(path)) == {"a": 2}
 
 
 def test_a_fault_can_be_named_without_place_and_expectation():

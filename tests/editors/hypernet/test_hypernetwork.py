@@ -188,9 +188,9 @@ def test_hypernetwork_is_a_function_of_one_token(make_language_model):
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator(2)))
     x, delta = torch.randn(5, 32), torch.randn(5, 128)
     name = sites[0].name
-    together = network({name: network.normalised(sites[0], x, delta)})[name]
+    together = network({name: network.of(sites[0]).normalised(x, delta)})[name]
     for t in range(5):
-        alone = network({name: network.normalised(sites[0], x[t : t + 1], delta[t : t + 1])})[name]
+        alone = network({name: network.of(sites[0]).normalised(x[t : t + 1], delta[t : t + 1])})[name]
         for ours, theirs in zip(together, alone, strict=True):
             torch.testing.assert_close(ours[t : t + 1], theirs)
 
