@@ -25,7 +25,7 @@ from .engine import BasePass, Engine
 from .packed_batch import PackedBatch
 from .runner import Runner
 from .trial import Trial, try_out
-from .weights import space_rows
+from .weights import fuse_gelu, space_rows
 
 MAX_BATCH_TOKENS = {"cpu": 512, "cuda": 4096}
 """Maximum number of tokens of a pass.
@@ -62,6 +62,8 @@ class LanguageModel:
         self.structure = Structure(model)
         self.model = model.eval().requires_grad_(False)
         space_rows(self.structure.blocks)
+        if self.model.dtype == torch.float32:
+            fuse_gelu(self.structure.blocks)
         self.tokenizer = tokenizer
         self.vocabulary = int(self.model.get_input_embeddings().weight.shape[0])
         self.device = execution_device(model.get_input_embeddings())
