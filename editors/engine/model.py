@@ -40,7 +40,7 @@ class LanguageModel(Engine):
     Args:
         model: Any decoder-only model of transformers. It is set to evaluation mode, its parameters require no
             gradients, and its generation settings are reduced to its special tokens; its weights are never written to,
-            though some of GPT-2's are copied with padded rows (`space_rows`).
+            though some of GPT-2's are copied with padded rows and its activation is torch's own (`weights.py`).
         tokenizer: A fast tokenizer.
         pack_tokens: Maximum number of tokens of a packed batch; by default measured for the device.
 
