@@ -20,8 +20,6 @@ from ..edits import Edits
 from ..patches import LowRank, Patch
 from .model import LanguageModel
 
-PARTS = 4
-"""Number of parts of the product of factors: more parts save up to half of the work but make smaller products."""
 PIECE = 1 << 20
 """Elements of all edits' changes of a site that are in memory at once (4 MB in float32)."""
 
@@ -82,8 +80,8 @@ def _products(changes: Sequence[Sequence[Patch]]) -> Tensor:
     if len(thin) == sum(map(len, changes)):
         ranks = sum(len(b) for _, _, b in thin)
         d_in, d_out = len(thin[0][1]), thin[0][2].shape[1]
-        # operations of the two ways; a product with itself takes a little more than half
-        if 0.6 * ranks**2 * (d_in + d_out) <= d_in * d_out * (ranks + count**2):
+        # operations of the two ways
+        if ranks**2 * (d_in + d_out) <= d_in * d_out * (ranks + count**2):
             return _of_factors(thin, count)
     return _of_rows(changes)
 
@@ -96,15 +94,7 @@ def _of_factors(thin: Sequence[tuple[int, Tensor, Tensor]], count: int) -> Tenso
     )  # [d_in, ranks], [ranks, d_out]
     owners = torch.repeat_interleave(torch.tensor([i for i, _, _ in thin]), torch.tensor([len(b) for _, _, b in thin]))
     member = torch.nn.functional.one_hot(owners, count).to(a.device, torch.float64)  # [ranks, edits]
-    found = torch.zeros(count, count, dtype=torch.float64, device=a.device)
-    step = max(1, -(-len(owners) // PARTS))
-    for start in range(0, len(owners), step):  # each pair of factors once: the other half is the same
-        part = slice(start, start + step)
-        products = ((a[:, part].T @ a[:, start:]) * (b[part] @ b[start:].T)).double()
-        width = len(products)
-        beside = member[part].T @ products[:, width:] @ member[start + width :]
-        found += member[part].T @ products[:, :width] @ member[part] + beside + beside.T
-    return found
+    return member.T @ ((a.T @ a) * (b @ b.T)).double() @ member
 
 
 def _of_rows(changes: Sequence[Sequence[Patch]]) -> Tensor:

@@ -3,7 +3,7 @@
 import copy
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -15,17 +15,16 @@ from ..edits import Edits
 from ..models.configuration import context_length
 from ..models.experts import device_of, drop_unhookable, plain_experts, weight_of
 from ..models.loading import Origin, code_of, load
-from ..models.structure import ReplayStart, Site, Structure, execution_device
+from ..models.structure import Site, Structure, execution_device
 from ..models.threads import settle_threads
 from ..models.tokens import TokenSequence, encode, encode_prompt, require_offsets
 from ..scripts import Joint
 from . import capture
 from .capture import Factors
 from .engine import BasePass, Engine
-from .packed_batch import PackedBatch
 from .runner import Runner
 from .trial import Trial, try_out
-from .weights import space_rows
+from .weights import fuse_gelu, space_rows
 
 MAX_BATCH_TOKENS = {"cpu": 512, "cuda": 4096}
 """Maximum number of tokens of a pass.
@@ -35,18 +34,17 @@ On one CPU thread, in CPU seconds of a base pass against 512 tokens: 64 cost 1.4
 """
 
 
-class LanguageModel:
+class LanguageModel(Engine):
     """A frozen causal language model with its tokenizer; for one thread at a time.
 
     Args:
         model: Any decoder-only model of transformers. It is set to evaluation mode, its parameters require no
             gradients, and its generation settings are reduced to its special tokens; its weights are never written to,
-            though some of GPT-2's are copied with padded rows (`space_rows`).
+            though some of GPT-2's are copied with padded rows and its activation is torch's own (`weights.py`).
         tokenizer: A fast tokenizer.
         pack_tokens: Maximum number of tokens of a packed batch; by default measured for the device.
 
     Attributes:
-        engine: Runs passes.
         trial: Which ways of computing give the model's own numbers.
 
     Raises:
@@ -62,6 +60,8 @@ class LanguageModel:
         self.structure = Structure(model)
         self.model = model.eval().requires_grad_(False)
         space_rows(self.structure.blocks)
+        if self.model.dtype == torch.float32:
+            fuse_gelu(self.structure.blocks)
         self.tokenizer = tokenizer
         self.vocabulary = int(self.model.get_input_embeddings().weight.shape[0])
         self.device = execution_device(model.get_input_embeddings())
@@ -78,7 +78,7 @@ class LanguageModel:
             bos_token_id=special.bos_token_id, eos_token_id=list(self.end_ids) or None
         )
         limit = pack_tokens or MAX_BATCH_TOKENS.get(self.device.type, MAX_BATCH_TOKENS["cuda"])
-        self.engine = Engine(Runner(self.model, self.structure, self.device, limit, self.context))
+        self.runner = Runner(self.model, self.structure, self.device, limit, self.context)
         self._norms: dict[str, float] = {}
         self.trial: Trial = try_out(self)
 
@@ -116,9 +116,9 @@ class LanguageModel:
 
         The edit's context is not part of it: callers put it before their prompts.
         """
-        assert len(edits) == 1 and self.engine.active is None, "one edit, on the unedited model"
+        assert len(edits) == 1 and self.active is None, "one edit, on the unedited model"
         view = copy.copy(self)
-        view.engine = Engine(self.engine.runner, edits)
+        view.active = edits
         return view
 
     @cached_property
@@ -129,7 +129,7 @@ class LanguageModel:
     @property
     def pack_tokens(self) -> int:
         """Maximum number of tokens of a pass; 1 where each sequence has its own."""
-        return self.engine.runner.limit
+        return self.runner.limit
 
     @property
     def revision(self) -> str | None:
@@ -170,49 +170,19 @@ class LanguageModel:
         """Tokenise a prompt to be continued; its last position is scored. See `tokens.encode_prompt`."""
         return encode_prompt(self.tokenizer, prompt, self.context, room)
 
-    def forward(
-        self, rows: Sequence[TokenSequence], edits: Edits | None = None, owners: Sequence[int | None] | None = None
-    ) -> Iterator[tuple[int, Tensor]]:
-        """See `Engine.forward`."""
-        return self.engine.forward(rows, edits, owners)
-
-    def base(
-        self, rows: Sequence[TokenSequence], cuts: Sequence[ReplayStart], late: int | None = None
-    ) -> tuple[BasePass, Iterator[tuple[int, Tensor]]]:
-        """See `Engine.base`."""
-        return self.engine.base(rows, cuts, late)
-
-    def base_pass(
-        self, rows: Sequence[TokenSequence], cuts: Sequence[ReplayStart], late: int | None = None
-    ) -> BasePass:
-        """See `Engine.base_pass`."""
-        return self.engine.base_pass(rows, cuts, late)
-
-    def replay(
-        self, base: BasePass, edits: Edits, owners: Sequence[int | None], among: Sequence[int] | None = None
-    ) -> Iterator[tuple[int, Tensor]]:
-        """See `Engine.replay`."""
-        return self.engine.replay(base, edits, owners, among)
-
-    def replay_passes(
-        self, base: BasePass, edits: Edits, owners: Sequence[int | None], among: Sequence[int] | None = None
-    ) -> Iterator[tuple[PackedBatch, Tensor]]:
-        """See `Engine.replay_passes`."""
-        return self.engine.replay_passes(base, edits, owners, among)
-
     def inputs(self, base: BasePass, site: Site) -> list[Tensor]:
         """See `capture.inputs`."""
-        return capture.inputs(self.engine, base, site)
+        return capture.inputs(self, base, site)
 
     def capture(
         self, rows: Sequence[TokenSequence], sites: Sequence[Site], loss: Callable[[int, Tensor], Tensor]
     ) -> dict[str, Factors]:
         """See `capture.capture`."""
-        return capture.capture(self.engine, rows, sites, loss)
+        return capture.capture(self, rows, sites, loss)
 
     def reached(self, base: BasePass, edits: Edits, owners: Sequence[int | None]) -> list[int]:
         """See `capture.reached`."""
-        return capture.reached(self.engine, base, edits, owners)
+        return capture.reached(self, base, edits, owners)
 
     def output(self, site: Site, x: Tensor) -> Tensor:
         """Return the output of a site for x [..., d_in]."""
