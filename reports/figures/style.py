@@ -6,16 +6,20 @@ for grey prints.
 """
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import matplotlib.style
+from matplotlib.figure import Figure
+
+from instructedit.editors.errors import InputError
 
 ONE_COLUMN, TWO_COLUMNS = 3.35, 6.9
 """Widths in inches, of one and of two columns of a paper; a figure is drawn at the size it is printed at."""
 FORMATS = ("svg", "pdf", "png")
-METADATA: Mapping[str, dict[str, None]] = {
+_METADATA: Mapping[str, dict[str, None]] = {
     "svg": {"Date": None, "Creator": None},
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
     "png": {"Software": None},
@@ -124,3 +128,18 @@ def styled() -> Iterator[None]:
     """Draw and save in this style, whatever the user's own settings of matplotlib are."""
     with matplotlib.style.context(["default", dict(_STYLE)], after_reset=True):
         yield
+
+
+def save(figure: Figure, folder: Path, name: str, formats: Sequence[str]) -> list[Path]:
+    """Write a figure in each format and return the paths; the same figure gives the same bytes.
+
+    Raises:
+        InputError: If a file cannot be written.
+    """
+    paths = [folder / f"{name}.{kind}" for kind in formats]
+    for path, kind in zip(paths, formats, strict=True):
+        try:
+            figure.savefig(path, format=kind, metadata=dict(_METADATA[kind]))
+        except OSError as error:
+            raise InputError(f"{path}: the figure cannot be written ({error.strerror}).") from error
+    return paths

@@ -12,7 +12,7 @@ from instructedit.editors.files.atomic import write_whole
 
 from . import directions, retention, tradeoff, trainings
 from .results import Drawing, NoDataError, Results, read_results
-from .style import FORMATS, METADATA, styled
+from .style import FORMATS, save, styled
 
 FIGURES: dict[str, Callable[[Results], Iterator[Drawing]]] = {
     "directions": directions.editors,
@@ -80,13 +80,10 @@ def _write(drawing: Drawing, out: Path, formats: Sequence[str]) -> list[Path]:
         out / f"{drawing.name}.md": "\n\n".join((f"# {drawing.name}", *drawing.caption)) + "\n",
         out / f"{drawing.name}.csv": table.getvalue(),
     }
-    pictures = {out / f"{drawing.name}.{kind}": kind for kind in formats}
     try:
         out.mkdir(parents=True, exist_ok=True)
         for path, text in texts.items():
             write_whole(path, text)
-        for path, kind in pictures.items():
-            drawing.figure.savefig(path, format=kind, metadata=dict(METADATA[kind]))
     except OSError as error:
         raise InputError(f"{error.filename}: the figure cannot be written ({error.strerror}).") from error
-    return [*pictures, *texts]
+    return [*save(drawing.figure, out, drawing.name, formats), *texts]
