@@ -121,12 +121,17 @@ def statistics(cosines: Array, tasks: Sequence[str], key: str) -> list[Statistic
         for name, found in _measured(cosines, own, weights, right, names):
             drawn[name].append(found)
     counts = dict(zip(names, own.sum(0).astype(int).tolist(), strict=True)) | {ALL: len(tasks)}
-    ends = {column: np.quantile(np.concatenate(own), [0.025, 0.975]).tolist() for column, own in drawn.items()}
+    ends = {column: _ends(own) for column, own in drawn.items()}
     ends["probe accuracy", ALL] = clopper_pearson(int(right.sum()), len(right))
     return [
         Statistic(name, of, float(value[0]), *ends[name, of], sum(counts[part] for part in of.split(BETWEEN)))
         for (name, of), value in values.items()
     ]
+
+
+def _ends(drawn: Sequence[Array]) -> tuple[float, float]:
+    low, high = np.quantile(np.concatenate(drawn), [0.025, 0.975])
+    return float(low), float(high)
 
 
 def _draws(own: Array, key: str) -> Iterator[Array]:

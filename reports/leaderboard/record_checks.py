@@ -173,6 +173,7 @@ def _check_missing(record: CaseRecord, by_probe: Mapping[int | None, Values], sp
 def _implied(answer: Answer, values: Values, *, unedited: bool) -> Iterator[tuple[Protocol, float, str]]:
     """Yield each score that follows from the texts, from other scores, or from a row that edits nothing, and why."""
     local = answer.role == "locality"
+    reference: str | list[str]
     if answer.before is not None and answer.generated is not None:
         if local:
             right, reference = generation_agreement(answer.before, answer.generated, answer.accepted), answer.before
