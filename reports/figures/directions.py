@@ -11,13 +11,14 @@ from matplotlib.figure import Figure
 from instructedit.benchmark.results.comparisons import THEIRS
 from instructedit.benchmark.results.direction_results import FILE, Directions, read_directions
 from instructedit.benchmark.results.forms import OURS
+from instructedit.benchmark.results.records import EditorSpec
 from instructedit.benchmark.results.suite_results import SuiteGroup
 from instructedit.editors.errors import InputError
 
 from ..tables.run_facts import model
 from . import geometry
 from .panels import EDGE, key, legend
-from .results import Drawing, NoDataError, Results, row_of
+from .results import Drawing, NoDataError, Results
 from .style import TWO_COLUMNS, Look, task_looks
 
 DEFINITION = (
@@ -29,25 +30,21 @@ _RUN = "instructedit directions"
 
 
 class Panel(NamedTuple):
-    """The directions of one panel.
-
-    Attributes:
-        title: Which editor, trained on what.
-        group: Where they are from.
-        directions: The directions.
-    """
+    """The directions of one panel."""
 
     title: str
     group: SuiteGroup
     directions: Directions
+    row: EditorSpec
+    """Their editor; one of several where each task has its own."""
 
 
 def editors(results: Results) -> Iterator[Drawing]:
     """Yield 4(a): single-task MEND, multi-task MEND and InstructEdit, on the tasks that all panels have."""
     found = list(_all(results))
-    panels = [panel for panel in found if panel.directions.about.own_task and _method(panel) == THEIRS][:1]
+    panels = [panel for panel in found if panel.directions.about.own_task and panel.row.method == THEIRS][:1]
     for method in (THEIRS, OURS):
-        mixes = [p for p in found if _method(p) == method and not p.directions.about.own_task and _mixed(p)]
+        mixes = [p for p in found if p.row.method == method and not p.directions.about.own_task and _mixed(p)]
         panels += sorted(mixes, key=lambda p: (-_mixed(p), -len(set(p.directions.about.tasks))))[:1]
     if len(panels) < 2:
         raise NoDataError(
@@ -70,7 +67,7 @@ def balanced(results: Results) -> Iterator[Drawing]:
 
 def _of_setting(results: Results, setting: str, name: str, words: str) -> Iterator[Drawing]:
     results.of(setting)
-    panels = [p for p in _all(results) if p.group.run.spec.setting == setting and _method(p) == OURS]
+    panels = [p for p in _all(results) if p.group.run.spec.setting == setting and p.row.method == OURS]
     if not panels:
         raise NoDataError(f"the files of directions hold no InstructEdit of the setting '{setting}'.")
     yield _draw(results, name, panels, f"Edit directions of each task under InstructEdit {words}.")
@@ -83,18 +80,18 @@ def _all(results: Results) -> Iterator[Panel]:
         path = results.folders[group.digests[0]] / FILE
         if path.is_file():
             files.append(path)
-            known = {row.name for row in group.run.spec.editors}
+            known = {row.name: row for row in group.run.spec.editors}
             for one in read_directions(path, group.digests[0])[1]:
-                if unknown := sorted(set(one.about.rows) - known):
+                if unknown := sorted(set(one.about.rows) - known.keys()):
                     raise InputError(f"{path}, set '{one.about.name}': the run has no row '{unknown[0]}'.")
                 if one.about.rows:
-                    yield Panel(_title(group, one), group, one)
+                    row = known[one.about.rows[0]]
+                    yield Panel(_title(row, one), group, one, row)
     if not files:
         raise NoDataError(f"no run has a file {FILE}; '{_RUN} DIR' writes it.")
 
 
-def _title(group: SuiteGroup, one: Directions) -> str:
-    row = row_of(group, one.about.rows[0])
+def _title(row: EditorSpec, one: Directions) -> str:
     name = {THEIRS: "MEND", OURS: "InstructEdit"}.get(row.method, row.method)
     if one.about.own_task:
         return f"{name}, each task by the\neditor trained on it alone"
@@ -104,13 +101,9 @@ def _title(group: SuiteGroup, one: Directions) -> str:
     return f"{name}, trained on\n{trained}{label}"
 
 
-def _method(panel: Panel) -> str:
-    return row_of(panel.group, panel.directions.about.rows[0]).method
-
-
 def _mixed(panel: Panel) -> int:
     """Return how many tasks an editor of the usual mix was trained on; 0 for other trainings."""
-    training = row_of(panel.group, panel.directions.about.rows[0]).training
+    training = panel.row.training
     usual = panel.group.run.spec.setting in ("multi-task", "task-scaling")
     return len(training.tasks) if training and usual and len(training.tasks) > 1 else 0
 
@@ -184,9 +177,7 @@ def _of_tasks(panel: Panel, tasks: Sequence[str]) -> tuple[geometry.Array, list[
 def _method_notes(share: float, perplexities: Sequence[str]) -> tuple[str, ...]:
     """Return the paragraphs of a caption that define the picture and the statistics.
 
-    Args:
-        share: Smallest share of the variance in the components of a panel.
-        perplexities: Of the t-SNE of the panels.
+    `share` is the smallest share of the variance in the components of a panel.
     """
     return (
         DEFINITION + " The inner products of directions, their cosines, are computed exactly from the edits; principal "

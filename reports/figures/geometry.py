@@ -29,16 +29,7 @@ _TINY = 1e-12
 
 
 class Statistic(NamedTuple):
-    """A number about directions with its 95 % interval.
-
-    Attributes:
-        name: Its name.
-        tasks: Its tasks.
-        value: The number.
-        low: Lower end.
-        high: Upper end.
-        n: Number of edits.
-    """
+    """A number about directions with its 95 % interval, over `n` edits."""
 
     name: str
     tasks: str
@@ -92,8 +83,7 @@ def tsne(cosines: Array) -> Array:
             method="exact",
             random_state=SEED,
         )
-        found: Array = np.asarray(model.fit_transform(points), dtype=np.float64)
-    return found
+        return np.asarray(model.fit_transform(points), dtype=np.float64)
 
 
 def check_installed() -> None:

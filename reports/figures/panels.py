@@ -11,24 +11,16 @@ from matplotlib.patches import Patch
 
 from instructedit.benchmark.results.suite_results import SeedMean
 
-from ..tables.captions import DAGGER
 from ..tables.columns import Column
-from .results import WORDS
-from .style import Look
+from .results import words
+from .style import TWO_COLUMNS, Look
 
 EDGE = "#222222"
 
 
-def grid(rows: int, columns: int, width: float, height: float) -> tuple[Figure, list[list[Axes]]]:
-    """Return a figure and its panels, row by row.
-
-    Args:
-        rows: Rows of panels.
-        columns: Columns of panels.
-        width: Of the figure, inches.
-        height: Of a row, inches.
-    """
-    figure = Figure(figsize=(width, rows * height + 0.45), layout="constrained")
+def grid(rows: int, columns: int, height: float) -> tuple[Figure, list[list[Axes]]]:
+    """Return a figure as wide as two columns and its panels, row by row; `height` is that of a row, in inches."""
+    figure = Figure(figsize=(TWO_COLUMNS, rows * height + 0.45), layout="constrained")
     return figure, [list(row) for row in figure.subplots(rows, columns, squeeze=False)]
 
 
@@ -46,7 +38,7 @@ def counts(means: Iterable[SeedMean]) -> str:
 
 def heading(column: Column, means: Sequence[SeedMean]) -> str:
     """Return the title of a panel: protocol and number of cases."""
-    return f"{WORDS[column.protocol]}{DAGGER if column.derived else ''}, {counts(means)}"
+    return f"{words(column)}, {counts(means)}"
 
 
 def ends(mean: SeedMean) -> list[list[float]]:

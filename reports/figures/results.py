@@ -3,29 +3,30 @@
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from instructedit.benchmark.results.crossed import crossed_difference, crossed_mean
 from instructedit.benchmark.results.integrity import read_run, read_suite_summary
-from instructedit.benchmark.results.records import EditorSpec, Measure, Protocol, find_run
+from instructedit.benchmark.results.records import Measure, Protocol, find_run
 from instructedit.benchmark.results.run_folder import RunFolder
 from instructedit.benchmark.results.statistics import Paired
 from instructedit.benchmark.results.suite_results import SeedMean, SuiteGroup, find_suite
-from instructedit.benchmark.results.summary import case_values
+from instructedit.benchmark.results.summary import CaseValues
+from instructedit.benchmark.results.summary import Column as CaseColumn
 from instructedit.editors.errors import InputError
 
+from ..tables.captions import DAGGER
 from ..tables.columns import Column, column_of
 from ..tables.run_facts import model, warnings
 from ..tables.sources import load
 
 MAIN: tuple[Protocol, ...] = ("edit_success", "teacher_forced_exact")
 """Protocol shown for a measure: SERAC's edit success where a task has it, else exact match under teacher forcing."""
-WORDS: Mapping[Protocol, str] = {"edit_success": "edit success", "teacher_forced_exact": "exact match"}
+_WORDS: Mapping[Protocol, str] = {"edit_success": "edit success", "teacher_forced_exact": "exact match"}
 
 
 class NoDataError(InputError):
@@ -34,17 +35,14 @@ class NoDataError(InputError):
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """The results of a suite or run.
-
-    Attributes:
-        groups: Runs that differ only in the seed, as one group each.
-        folders: Folder of each run, by its digest.
-        warnings: Why the numbers should not be used.
-    """
+    """The results of a suite or run."""
 
     groups: tuple[SuiteGroup, ...]
+    """Runs that differ only in the seed, as one group each."""
     folders: Mapping[str, Path]
+    """Folder of each run, by its digest."""
     warnings: tuple[str, ...]
+    """Why the numbers should not be used."""
 
     def of(self, *settings: str, schedule: str = "single") -> list[SuiteGroup]:
         """Return the groups of some settings under a schedule.
@@ -70,19 +68,14 @@ class Number(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """A figure with its caption and numbers.
-
-    Attributes:
-        name: Name of its files.
-        figure: The picture.
-        caption: What it shows and how to read it, paragraphs of Markdown.
-        numbers: Every number in it, one per row of the CSV file.
-    """
+    """A figure with its caption and numbers."""
 
     name: str
     figure: Figure
     caption: tuple[str, ...]
+    """Paragraphs of Markdown."""
     numbers: tuple[Mapping[str, Any], ...]
+    """Every number in it, one per row of the CSV file."""
 
     def __post_init__(self) -> None:
         # One layout for all formats: a second layout starts from the first and ends slightly elsewhere.
@@ -134,27 +127,21 @@ def main_column(group: SuiteGroup, task: str, measure: Measure) -> Column | None
     return None
 
 
+def words(column: Column) -> str:
+    """Return the protocol of a column in words, with the mark of prompts made by a rule."""
+    return f"{_WORDS[column.protocol]}{DAGGER if column.derived else ''}"
+
+
 def number(group: SuiteGroup, row: str, task: str, column: Column, stage: str = "single") -> SeedMean | None:
     """Return the mean of a row on a task in a column, if there is one."""
-    return next(
-        (
-            mean
-            for mean in group.means
-            if (mean.row, mean.task, mean.stage) == (row, task, stage) and column_of(mean) == column
-        ),
-        None,
-    )
+    wanted = row, task, stage, column
+    return next((mean for mean in group.means if (mean.row, mean.task, mean.stage, column_of(mean)) == wanted), None)
 
 
 def tasks_of(group: SuiteGroup) -> list[str]:
     """Return the tasks of a group that have any number."""
     scored = {mean.task for mean in group.means}
     return [task for task in group.run.spec.tasks if task in scored]
-
-
-def row_of(group: SuiteGroup, name: str) -> EditorSpec:
-    """Return a row of a group by its name."""
-    return next(row for row in group.run.spec.editors if row.name == name)
 
 
 def csv_rows(numbers: Iterable[Number]) -> tuple[dict[str, Any], ...]:
@@ -188,17 +175,20 @@ def provenance(results: Results, groups: Iterable[SuiteGroup]) -> Iterator[str]:
 
 
 class PooledMeans:
-    """Means over several rows of a group and their paired differences, from the cases of its runs.
-
-    Args:
-        results: The results of the group.
-        group: Whose rows.
-    """
+    """Means over several rows of a group and their paired differences, from the cases of its runs."""
 
     def __init__(self, results: Results, group: SuiteGroup) -> None:
         self._group = group
         self._folders = [results.folders[digest] for digest in group.digests]
-        self._cases: dict[tuple[str, str, Column], list[dict[str, float]]] = {}
+
+    @cached_property
+    def _values(self) -> CaseValues:
+        values = CaseValues(len(self._folders))
+        for seed, folder in enumerate(self._folders):
+            for record in RunFolder(folder).records(read_run(folder / "run.json")):
+                if record.status == "done":
+                    values.add(record, seed, subsets=False)
+        return values
 
     def mean(self, rows: Sequence[str], task: str, column: Column) -> SeedMean | None:
         """Return the mean over rows and cases with its interval; that of one row is the one in the summary.
@@ -207,8 +197,8 @@ class PooledMeans:
         """
         if len(rows) < 2:
             return number(self._group, rows[0], task, column) if rows else None
-        values = _array(self._values(rows, task, column))
-        if values is None:
+        (values,) = self._values.matrices(task, CaseColumn("single", *column, None), rows)
+        if not values.size:
             return None
         found = crossed_mean(values, "|".join((*rows, task, *map(str, column))))
         per_seed = tuple(math.fsum(of_seed) / len(of_seed) for of_seed in values)
@@ -216,34 +206,8 @@ class PooledMeans:
 
     def difference(self, first: Sequence[str], second: Sequence[str], task: str, column: Column) -> Paired | None:
         """Return the mean of the differences, `first` minus `second`, paired by case and seed."""
-        sides = zip(self._values(first, task, column), self._values(second, task, column), strict=True)
-        values = _array([{case: ours[case] - theirs[case] for case in ours.keys() & theirs} for ours, theirs in sides])
-        return None if values is None else crossed_difference(values)
-
-    def _values(self, rows: Sequence[str], task: str, column: Column) -> list[dict[str, float]]:
-        """Return per seed the mean over rows of each case."""
-        if not self._cases:
-            self._read()
-        nothing: list[dict[str, float]] = [{} for _ in self._folders]
-        found = []
-        for parts in zip(*(self._cases.get((row, task, column), nothing) for row in rows), strict=True):
-            shared = set[str].intersection(*(set(part) for part in parts))
-            found.append({case: math.fsum(part[case] for part in parts) / len(parts) for case in shared})
-        return found
-
-    def _read(self) -> None:
-        for seed, folder in enumerate(self._folders):
-            for record in RunFolder(folder).records(read_run(folder / "run.json")):
-                for key, value in case_values(record) if record.status == "done" else ():
-                    if key.subset is None:
-                        place = (record.editor, record.task, Column(key.measure, key.derived, key.protocol))
-                        self._cases.setdefault(place, [{} for _ in self._folders])[seed][record.case_id] = value
-
-
-def _array(by_seed: Sequence[Mapping[str, float]]) -> NDArray[np.float64] | None:
-    """Return the values by seed and case `[S, N]`, of the cases that all seeds have; None if there is none."""
-    cases = sorted(set[str].intersection(*(set(of_seed) for of_seed in by_seed)))
-    return np.array([[of_seed[case] for case in cases] for of_seed in by_seed]) if cases else None
+        ours, theirs = self._values.matrices(task, CaseColumn("single", *column, None), first, second)
+        return crossed_difference(ours - theirs) if ours.size else None
 
 
 def points(found: Paired) -> str:

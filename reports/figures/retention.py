@@ -7,12 +7,11 @@ from matplotlib.axes import Axes
 from instructedit.benchmark.results.records import Measure
 from instructedit.benchmark.results.suite_results import SeedMean, SuiteGroup
 
-from ..tables.captions import DAGGER
 from ..tables.columns import Column, stages
 from ..tables.suite_comparisons import seeds_of
 from .panels import grid, key, legend, mark, percent
-from .results import WORDS, Drawing, Number, Results, csv_rows, main_column, number, provenance
-from .style import TWO_COLUMNS, Look, editor_looks
+from .results import Drawing, Number, Results, csv_rows, main_column, number, provenance, words
+from .style import Look, editor_looks
 
 MEASURES: tuple[Measure, ...] = ("reliability", "locality")
 FIRST, LAST = "after-edit", "after-all"
@@ -32,7 +31,7 @@ def _draw(results: Results, group: SuiteGroup) -> Drawing:
     edited = [task for task in spec.tasks if task in (spec.edited or spec.tasks)]
     total = sum(min(data.cases, spec.limit or data.cases) for data in group.run.data if data.task in edited)
     looks = editor_looks((row.name, row.method) for row in spec.editors)
-    figure, panels = grid(len(edited), len(MEASURES), TWO_COLUMNS, 1.75)
+    figure, panels = grid(len(edited), len(MEASURES), 1.75)
     numbers: list[Number] = []
     left_out: list[str] = []
     for axes_row, task in zip(panels, edited, strict=True):
@@ -54,7 +53,7 @@ def _draw(results: Results, group: SuiteGroup) -> Drawing:
             for at in range(1, len(n)):
                 axes.axvline(at - 0.5, color="#bbbbbb", linewidth=0.9 if list(n)[at - 1] == FIRST else 0.4)
             axes.set_xlim(-0.5, len(n) - 0.5)
-            axes.set_title(f"{task}, {WORDS[column.protocol]}{DAGGER if column.derived else ''}, {seeds_of(group)}")
+            axes.set_title(f"{task}, {words(column)}, {seeds_of(group)}")
             axes.set_ylabel(f"{measure.capitalize()} (%)")
             percent(axes)
     series = {one.series for one in numbers}
@@ -69,9 +68,7 @@ def _means(group: SuiteGroup, task: str, column: Column) -> dict[str, dict[str, 
     """Return the means of a column by stage and row; only stages that have any."""
     found = {
         stage: {
-            row.name: mean
-            for row in group.run.spec.editors
-            if (mean := number(group, row.name, task, column, stage)) is not None
+            row.name: mean for row in group.run.spec.editors if (mean := number(group, row.name, task, column, stage))
         }
         for stage, _ in stages(group.means)
     }

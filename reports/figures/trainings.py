@@ -29,7 +29,7 @@ from .results import (
     provenance,
     tasks_of,
 )
-from .style import TWO_COLUMNS, Look, editor_looks
+from .style import Look, editor_looks
 
 MEASURES: tuple[Measure, ...] = ("reliability", "generalization", "portability", "locality")
 SEEN, UNSEEN = "seen", "unseen"
@@ -168,7 +168,7 @@ def _draw_grid(
 ) -> tuple[Figure, list[Number]]:
     """Draw a panel for each measure (row) and task (column) that has numbers; return the figure and its numbers."""
     tasks = tasks_of(group)
-    figure, panels = grid(len(measures), len(tasks), TWO_COLUMNS, height)
+    figure, panels = grid(len(measures), len(tasks), height)
     numbers: list[Number] = []
     for axes_row, measure in zip(panels, measures, strict=True):
         for axes, task in zip(axes_row, tasks, strict=True):

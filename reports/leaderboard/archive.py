@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, cast
 
 from instructedit.editors.errors import InputError
 from instructedit.editors.files.atomic import whole_file, whole_folder
@@ -147,20 +147,14 @@ def document(archive: Archive, name: str) -> bytes:
     return content
 
 
-def digest(archive: Archive, name: str) -> tuple[str, int]:
-    """Return the sha256 of a packed file and its size in bytes.
+def digest(archive: Archive, name: str) -> str:
+    """Return the sha256 of a packed file.
 
     Raises:
-        UnreadableError: If it cannot be read, or is too large.
+        UnreadableError: If it cannot be read.
     """
-    found, size = hashlib.sha256(), 0
     with _open(archive, name) as file:
-        while block := file.read(1 << 20):
-            size += len(block)
-            if size > PACKED:
-                raise UnreadableError(f"more than {PACKED:,} bytes")
-            found.update(block)
-    return found.hexdigest(), size
+        return hashlib.file_digest(cast("io.BufferedReader", file), "sha256").hexdigest()
 
 
 def lines(archive: Archive, name: str) -> Iterator[tuple[int, bytes]]:
@@ -197,16 +191,16 @@ def write(files: Mapping[str, bytes], out: Path) -> None:
     if out.exists():
         raise InputError(f"{out}: is there already; a submission is written to a new file or folder.")
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        if out.suffix == ".zip":
-            with whole_file(out) as part, zipfile.ZipFile(part, "w") as file:
-                for name, content in sorted(files.items()):
-                    entry = zipfile.ZipInfo(name)  # dated 1980, the first year of the format
-                    entry.external_attr = (stat.S_IFREG | 0o644) << 16
-                    entry.create_system = 3
-                    file.writestr(entry, content)
+        if out.suffix != ".zip":
+            write_folder(files, out)
             return
-        write_folder(files, out)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(out) as part, zipfile.ZipFile(part, "w") as file:
+            for name, content in sorted(files.items()):
+                entry = zipfile.ZipInfo(name)  # dated 1980, the first year of the format
+                entry.external_attr = (stat.S_IFREG | 0o644) << 16
+                entry.create_system = 3
+                file.writestr(entry, content)
     except OSError as error:
         raise InputError(f"{error.filename or out}: cannot be written ({error.strerror}).") from error
 

@@ -1,33 +1,25 @@
 """Build a site from a folder of submissions: each is validated first, the refused ones are listed with the reasons."""
 
-import hashlib
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from instructedit.editors.errors import InputError
 
-from .archive import MANIFEST, document, open_archive, write_folder
-from .base_pass import reference_runs
-from .entries import Submission, entries_of
-from .findings import Findings
+from .archive import write_folder
+from .entries import entries_of
 from .pages import pages
 from .ranks import table_of
-from .validate import Verdict, validate
+from .validate import Verdict, reference_runs, validate
 
 
-@dataclass(frozen=True)
-class Built:
-    """What a site was built from.
-
-    Attributes:
-        accepted: Number of submissions on it.
-        refused: Submissions with failed checks.
-        tables: Number of tables.
-    """
+class Built(NamedTuple):
+    """What a site was built from."""
 
     accepted: int
+    """Number of submissions on it."""
     refused: tuple[Verdict, ...]
     tables: int
+    """Number of tables."""
 
 
 def build(folder: Path, out: Path, data: str | None = None, against: Path | None = None) -> Built:
@@ -47,7 +39,7 @@ def build(folder: Path, out: Path, data: str | None = None, against: Path | None
     if out.exists():
         raise InputError(f"{out}: is there already; a site is written to a new folder.")
     references = tuple(reference_runs(against)) if against is not None else ()
-    accepted: dict[str, Submission] = {}
+    accepted: dict[str, Verdict] = {}
     refused = []
     for path in _paths(folder):
         try:
@@ -55,12 +47,11 @@ def build(folder: Path, out: Path, data: str | None = None, against: Path | None
         except InputError as error:
             verdict = Verdict(path)
             verdict.findings.add(path.name, "content", "a readable submission", str(error).removesuffix("."))
-        submission = _submission(verdict) if verdict.accepted else None
-        if submission is not None and (known := accepted.get(submission.id)):
-            verdict.findings.add(path.name, "manifest", "each submission once", f"'{known.manifest.name}' once more")
-        elif submission is not None:
-            accepted[submission.id] = submission
-        if not verdict.accepted:
+        if verdict.accepted and verdict.id in accepted:
+            verdict.findings.add(path.name, "manifest", "each submission once", f"'{verdict.author[0]}' once more")
+        if verdict.accepted:
+            accepted[verdict.id] = verdict
+        else:
             refused.append(verdict)
     tables = {board: table_of(board, entries) for board, entries in entries_of(accepted.values()).items()}
     try:
@@ -80,11 +71,3 @@ def _paths(folder: Path) -> list[Path]:
             f"{folder}: no submission in it; zip files or folders that `leaderboard pack` made were expected."
         )
     return found
-
-
-def _submission(verdict: Verdict) -> Submission:
-    archive = open_archive(verdict.path, Findings())
-    assert archive is not None
-    assert verdict.manifest is not None
-    name = hashlib.sha256(document(archive, MANIFEST)).hexdigest()[:12]
-    return Submission(name, verdict.manifest, archive, verdict.runs, tuple(verdict.findings.notes))

@@ -1,15 +1,15 @@
-"""Claimed numbers against those computed from the records: the summary and the manifest."""
+"""Claimed values against computed ones, field by field."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Any
 
 from instructedit.benchmark.results.records import Record, RunSummary
 
 from .findings import Findings
-from .manifest import RunEntry
-from .record_checks import CLOSE
 
+CLOSE = 1e-12
+"""Allowed difference of two floats that come from the same operations."""
 _PARTS = {
     "means": ("mean", ("editor", "task", "stage", "measure", "subset", "derived", "protocol")),
     "comparisons": ("comparison", ("editor", "other", "task", "stage", "measure", "derived", "protocol")),
@@ -17,8 +17,30 @@ _PARTS = {
     "consistency": ("consistency", ("editor", "task")),
 }
 """Lists of a summary: the name of one number, and its key."""
-_OPTIONAL = ("health", "consistency")
-"""Lists that older versions did not write."""
+
+
+def differences(found: Any, expected: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Yield where two values differ: the path of the field, the expected value, and the one that was found."""
+    if found == expected:
+        return
+    found, expected = (dict(value) if isinstance(value, Record) else value for value in (found, expected))
+    if isinstance(found, dict) and isinstance(expected, dict):
+        for key in sorted(found.keys() | expected.keys()):
+            yield from differences(found.get(key), expected.get(key), f"{path}.{key}".lstrip("."))
+    elif isinstance(found, tuple) and isinstance(expected, tuple) and len(found) == len(expected):
+        for number, pair in enumerate(zip(found, expected, strict=True)):
+            yield from differences(*pair, f"{path}.{number}".lstrip("."))
+    elif isinstance(found, float) and isinstance(expected, float):
+        if not (math.isfinite(found) and abs(found - expected) <= CLOSE):
+            yield path, expected, found
+    else:
+        yield path, expected, found
+
+
+def compare(found: Any, expected: Any, file: str, place: str, findings: Findings) -> None:
+    """Add a finding for each field in which two values differ."""
+    for path, wanted, value in differences(found, expected):
+        findings.add(file, path, wanted, value, place)
 
 
 def compare_summary(claimed: RunSummary, computed: RunSummary, file: str, findings: Findings) -> None:
@@ -26,57 +48,22 @@ def compare_summary(claimed: RunSummary, computed: RunSummary, file: str, findin
     for field in ("digest", "valid", "complete", "counts"):
         findings.equal(file, field, getattr(computed, field), getattr(claimed, field))
     for part, (what, key) in _PARTS.items():
-        if part not in _OPTIONAL or getattr(claimed, part):
-            _compare(what, key, getattr(claimed, part), getattr(computed, part), file, findings)
+        numbers = getattr(claimed, part)
+        if not numbers and part in ("health", "consistency"):  # older versions did not write them
+            continue
+        theirs, ours = ({_place(what, key, one): one for one in of} for of in (numbers, getattr(computed, part)))
+        if len(theirs) < len(numbers):
+            findings.add(file, part, "each number once", "a second one")
+        for place in sorted(theirs.keys() | ours.keys()):
+            if place not in ours:
+                findings.add(file, what, "none, the records give no such number", "one", place)
+            elif place not in theirs:
+                findings.add(file, what, "one, the records give it", "none", place)
+            else:
+                compare(theirs[place], ours[place], file, place, findings)
 
 
-def _compare(
-    what: str,
-    key: tuple[str, ...],
-    claimed: Iterable[Record],
-    computed: Iterable[Record],
-    file: str,
-    findings: Findings,
-) -> None:
-    def keyed(number: Record) -> tuple[Any, ...]:
-        return tuple(getattr(number, name) for name in key)
-
-    def place(values: tuple[Any, ...]) -> str:
-        named = zip(key, values, strict=True)
-        shown = (f"{name} {value}" for name, value in named if value not in (None, False, "single"))
-        return f"{what} of {', '.join(shown)}"
-
-    expected, seen = {keyed(number): number for number in computed}, set[tuple[Any, ...]]()
-    for number in claimed:
-        own = keyed(number)
-        if own in seen:
-            findings.add(file, what, "each once", "a second one", place(own))
-        elif own not in expected:
-            findings.add(file, what, "none, the records give no such number", "one", place(own))
-        else:
-            _compare_fields(number, expected[own], file, place(own), findings)
-        seen.add(own)
-    for own in expected.keys() - seen:
-        findings.add(file, what, "one, the records give it", "none", place(own))
-
-
-def compare_entry(claimed: RunEntry, computed: RunEntry, file: str, findings: Findings) -> None:
-    """Compare the entry of a run in the manifest with the files of the run."""
-    _compare_fields(claimed, computed, file, f"run {computed.digest}", findings)
-
-
-def _compare_fields(claimed: Record, computed: Record, file: str, place: str, findings: Findings) -> None:
-    for field in type(computed).model_fields:
-        found, expected = getattr(claimed, field), getattr(computed, field)
-        if isinstance(found, dict) and isinstance(expected, dict):
-            for key in sorted(found.keys() | expected.keys()):
-                if (key in found) != (key in expected) or not _close(found.get(key), expected.get(key)):
-                    findings.add(file, f"{field}.{key}", expected.get(key), found.get(key), place)
-        elif not _close(found, expected):
-            findings.add(file, field, expected, found, place)
-
-
-def _close(found: Any, expected: Any) -> bool:
-    if isinstance(found, float) and isinstance(expected, float):
-        return math.isfinite(found) and abs(found - expected) <= CLOSE
-    return bool(found == expected)
+def _place(what: str, key: tuple[str, ...], number: Record) -> str:
+    named = ((name, getattr(number, name)) for name in key)
+    shown = (f"{name} {value}" for name, value in named if value not in (None, False, "single"))
+    return f"{what} of {', '.join(shown)}"

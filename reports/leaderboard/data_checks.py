@@ -36,11 +36,7 @@ class Expected(NamedTuple):
 def expected_cases(run: RunFile, file: str, source: Source | None, findings: Findings) -> dict[str, Expected]:
     """Check the data of a run, and return what is known of the evaluated cases of each task.
 
-    Args:
-        run: The run.
-        file: Name of its `run.json`.
-        source: Where the data are, if not in the package.
-        findings: Receives the failed checks.
+    `source` is where the data are, if not in the package.
     """
     spec, found = run.spec, {}
     described = {data.task: data for data in run.data}
@@ -59,7 +55,16 @@ def expected_cases(run: RunFile, file: str, source: Source | None, findings: Fin
         if data.rows > ROWS:
             findings.add(file, f"{what}, rows", f"at most {ROWS:,}", data.rows)
             continue
-        found[task] = _read_again(run, data, file, source, findings) or _from_counts(run, data, findings)
+        if (read := _read_again(run, data, file, source, findings)) is not None:
+            cases = {case.request.case_id: case for case in choose(read.cases, spec.limit)}
+            found[task] = Expected(len(cases), tuple(cases), cases)
+            continue
+        findings.note(
+            f"The data of '{task}' in run {run.digest} were not read again: targets and accepted answers are as "
+            "submitted. Give them with --data."
+        )
+        count = data.cases if spec.limit is None else min(data.cases, spec.limit)
+        found[task] = Expected(count, derived_ids(run, data))
     return found
 
 
@@ -69,17 +74,7 @@ def check_digests(digests: Mapping[str, str], what: str, file: str, findings: Fi
         findings.add(file, what, "a sha256 of each file that was read", digests)
 
 
-def _from_counts(run: RunFile, data: TaskData, findings: Findings) -> Expected:
-    """Return what follows from the number of rows alone: the ids, if each row is a case."""
-    limit = run.spec.limit
-    findings.note(
-        f"The data of '{data.task}' in run {run.digest} were not read again: targets and accepted answers are as "
-        "submitted. Give them with --data."
-    )
-    return Expected(data.cases if limit is None else min(data.cases, limit), derived_ids(run, data))
-
-
-def _read_again(run: RunFile, data: TaskData, file: str, source: Source | None, findings: Findings) -> Expected | None:
+def _read_again(run: RunFile, data: TaskData, file: str, source: Source | None, findings: Findings) -> TaskCases | None:
     """Read the test split of a task again; None where its data are not available."""
     if run.spec.split != "test" or data.task not in TASKS:
         return None
@@ -103,8 +98,7 @@ def _read_again(run: RunFile, data: TaskData, file: str, source: Source | None, 
         ours, theirs = getattr(read.data, field), getattr(data, field)
         if ours != theirs:
             findings.add(file, f"{what}, {field}", f"{ours}, of the data here", theirs)
-    cases = {case.request.case_id: case for case in choose(read.cases, run.spec.limit)}
-    return Expected(len(cases), tuple(cases), cases)
+    return read
 
 
 def is_embedded(data: TaskData, split: Literal["test", "train"]) -> bool:
@@ -140,18 +134,7 @@ def _read_embedded(task: str, options: str) -> TaskCases:
 
 
 def check_coverage(run: RunFile, seen: Seen, expected: Mapping[str, Expected], file: str, findings: Findings) -> int:
-    """Check that every row has each of its cases once at each stage.
-
-    Args:
-        run: The run.
-        seen: The ids of the cases by row, task and stage.
-        expected: What is known of the cases.
-        file: Name of the file of cases.
-        findings: Receives the failed checks.
-
-    Returns:
-        Number of lines of the finished run.
-    """
+    """Check that every row has each of its cases once at each stage; return the number of lines of the finished run."""
     ids = {task: _ids(run, task, of_task, seen, file, findings) for task, of_task in expected.items()}
     wanted = {
         (row.name, task, stage): set(cases)

@@ -4,17 +4,14 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from instructedit.benchmark.results.health import HealthTally
 from instructedit.benchmark.results.records import (
     CaseRecord,
     EditorSpec,
     Measure,
     Protocol,
     RunFile,
-    RunSummary,
     digest_of,
     parse_record,
 )
@@ -23,9 +20,9 @@ from instructedit.benchmark.results.summary import case_values
 
 from ..tables.columns import Column
 from ..tables.health import Finding, findings, is_attitude
-from .archive import Archive, document, lines
-from .manifest import Manifest
+from .archive import lines
 from .training import Exposure, exposure
+from .validate import Verdict
 
 
 class Board(NamedTuple):
@@ -60,72 +57,32 @@ class Board(NamedTuple):
         return Column(self.measure, self.derived, self.protocol)
 
 
-@dataclass(frozen=True)
-class Submission:
-    """An accepted submission.
-
-    Attributes:
-        id: Twelve hexadecimal digits of the sha256 of its manifest.
-        manifest: The manifest.
-        archive: Its files.
-        runs: Its runs by digest.
-        notes: Notes of the validation.
-    """
-
-    id: str
-    manifest: Manifest
-    archive: Archive
-    runs: dict[str, RunFile]
-    notes: tuple[str, ...] = ()
-
-    @property
-    def author(self) -> tuple[str, tuple[str, ...]]:
-        """What versions of a submission have in common: name and authors."""
-        return self.manifest.name, self.manifest.authors
-
-    @property
-    def date(self) -> datetime:
-        """Start of its last run; UTC where no offset is given."""
-        starts = [datetime.fromisoformat(run.provenance.started) for run in self.runs.values()]
-        return max(start if start.tzinfo else start.replace(tzinfo=UTC) for start in starts)
-
-
 @dataclass
 class SeedResult:
-    """A column of a row of one run.
-
-    Attributes:
-        run: Digest of the run.
-        values: Value by case.
-        failed: Cases that failed or were skipped.
-        mean: Mean and interval, from the run's summary.
-        findings: Warnings about the edits, computed from the records and not read from the summary.
-    """
+    """A column of a row of one run."""
 
     run: str
+    """Digest of the run."""
     values: dict[str, float]
+    """Value by case."""
     failed: int
+    """Cases that failed or were skipped."""
     mean: Interval
     findings: tuple[Finding, ...] = ()
+    """Warnings about the edits."""
 
 
 @dataclass
 class Entry:
-    """One row of a submission in one table.
+    """One row of a submission in one table."""
 
-    Attributes:
-        submission: The submission.
-        row: The row, as in the run.
-        exposure: Whether it was trained on the task.
-        seeds: Its result under each seed.
-        again: Further runs of a seed, which are not counted.
-    """
-
-    submission: Submission
+    submission: Verdict
     row: EditorSpec
     exposure: Exposure
+    """Whether it was trained on the task."""
     seeds: dict[int, SeedResult] = field(default_factory=dict)
     again: dict[int, list[str]] = field(default_factory=dict)
+    """Further runs of a seed, which are not counted."""
 
     @property
     def failed(self) -> int:
@@ -154,7 +111,7 @@ class Entry:
         return tuple(sorted(set[str].intersection(*(set(result.values) for result in self.seeds.values()))))
 
 
-def entries_of(submissions: Iterable[Submission]) -> dict[Board, list[Entry]]:
+def entries_of(submissions: Iterable[Verdict]) -> dict[Board, list[Entry]]:
     """Return the entries of each table, in the order of submissions and rows.
 
     Runs of a submission that differ only in the seed and in other rows make one entry of a row with the same training
@@ -182,15 +139,14 @@ def _identity(row: EditorSpec) -> str:
     return digest_of(row.model_copy(update={"training": row.training.model_copy(update={"checkpoint": ""})}))
 
 
-def _results(submission: Submission, run: RunFile) -> Iterator[tuple[Board, EditorSpec, SeedResult]]:
+def _results(submission: Verdict, run: RunFile) -> Iterator[tuple[Board, EditorSpec, SeedResult]]:
     """Yield each column of each row of a run."""
     rows = {row.name: row for row in run.spec.editors}
     values: dict[tuple[Board, str], dict[str, float]] = defaultdict(dict)
     failed: dict[tuple[str, str, str], int] = defaultdict(int)
-    tally, place = HealthTally(run.spec), f"runs/{run.digest}"
-    for _, line in lines(submission.archive, f"{place}/cases.jsonl.gz"):
-        record = parse_record(line, CaseRecord, place)
-        tally.take(record)
+    assert submission.archive is not None
+    for _, line in lines(submission.archive, f"runs/{run.digest}/cases.jsonl.gz"):
+        record = parse_record(line, CaseRecord, run.digest)
         if record.status != "done":
             failed[record.editor, record.task, record.stage] += 1
             continue
@@ -198,7 +154,7 @@ def _results(submission: Submission, run: RunFile) -> Iterator[tuple[Board, Edit
             if column.subset is None:
                 board = board_of(run, record.task, column.stage, column.measure, column.derived, column.protocol)
                 values[board, record.editor][record.case_id] = value
-    summary = parse_record(document(submission.archive, f"{place}/summary.json"), RunSummary, place)
+    summary = submission.summaries[run.digest]
     means = {
         (board_of(run, m.task, m.stage, m.measure, m.derived, m.protocol), m.editor): Interval(
             m.mean, m.low, m.high, m.n, m.method
@@ -215,7 +171,7 @@ def _results(submission: Submission, run: RunFile) -> Iterator[tuple[Board, Edit
                 attitude=is_attitude(summary.means, health.task),
             )
         )
-        for health in tally.summed()
+        for health in summary.health
     }
     for (board, name), by_case in values.items():
         key = (name, board.task, board.stage)

@@ -1,7 +1,7 @@
 """`manifest.json`: the description of a submission. All but names, notes and weights follows from its files."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -83,21 +83,15 @@ class Manifest(Record):
 def entry_of(
     run: RunFile,
     base: Mapping[str, BasePass],
-    times: Iterable[ChunkTime],
-    usage: Iterable[Usage],
+    times: Sequence[ChunkTime],
+    usage: Sequence[Usage],
     weights: Mapping[str, str],
 ) -> RunEntry:
     """Return the entry of a run in a manifest.
 
-    Args:
-        run: The run.
-        base: Its base pass by task.
-        times: Lines of its `timings.jsonl`.
-        usage: Lines of its `usage.jsonl`; none if it has no such file.
-        weights: sha256 of the trained network's file by checkpoint, as far as they are known.
+    `base` is by task; `weights`, the sha256 of the trained network's file, by checkpoint as far as they are known.
     """
     spec, origin = run.spec, run.provenance
-    times, usage = list(times), list(usage)
     return RunEntry(
         digest=run.digest,
         **{name: getattr(spec, name) for name in _OF_SPEC},

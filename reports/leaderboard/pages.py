@@ -15,7 +15,7 @@ from ..site.escape import environment
 from ..tables.captions import DAGGER, PROTOCOLS, intervals
 from ..tables.columns import deviation, interval
 from .archive import MANIFEST, document
-from .entries import Board, Entry, Submission
+from .entries import Board, Entry
 from .findings import short
 from .ranks import Line
 from .validate import Verdict
@@ -26,7 +26,7 @@ _KINDS = {"current": "current", "earlier": "earlier version", "control": "contro
 
 
 def pages(
-    tables: Mapping[Board, Sequence[Line]], accepted: Sequence[Submission], refused: Sequence[Verdict]
+    tables: Mapping[Board, Sequence[Line]], accepted: Sequence[Verdict], refused: Sequence[Verdict]
 ) -> Iterator[tuple[str, bytes]]:
     """Yield name and bytes of each file of the site."""
     for asset in ("style.css", "table.js"):
@@ -59,6 +59,8 @@ def pages(
         )
         yield f"tables/{link['id']}.json", _data(board, rows)
     for submission in accepted:
+        assert submission.archive is not None
+        assert submission.manifest is not None
         place = f"submissions/{submission.id}"
         versions = [other for other in newest if other.author == submission.author]
         runs = [(run, submission.runs[run.digest].provenance) for run in submission.manifest.runs]
@@ -123,12 +125,13 @@ def _apart(entries: Sequence[Entry]) -> dict[int, str]:
 def _row(board: Board, line: Line, apart: str) -> dict[str, Any]:
     """Return a line of a table as its page shows it."""
     entry, column = line.entry, board.column
-    training, seeds, cases = entry.row.training, sorted(entry.seeds), entry.cases()
+    training, seeds = entry.row.training, sorted(entry.seeds)
     ends = interval(column, line.interval.low, line.interval.high, method=line.interval.method)
-    means = [fmean(entry.seeds[seed].values[case] for case in cases) for seed in seeds]
+    means = [fmean(entry.seeds[seed].values[case] for case in line.cases) for seed in seeds]
     return {
         "line": line,
-        "value": column.number(line.mean),
+        "n": len(line.cases),
+        "value": column.number(line.interval.mean),
         "interval": " ".join(filter(None, (ends, deviation(column, means)))),
         "rank": _rank(line.rank),
         "rank_untrained": _rank(line.rank_untrained),
@@ -158,10 +161,10 @@ def _data(board: Board, rows: Sequence[Mapping[str, Any]]) -> bytes:
                 "kind": row["kind"],
                 "rank": line.rank,
                 "rank_untrained": line.rank_untrained,
-                "mean": line.mean,
+                "mean": line.interval.mean,
                 "low": line.interval.low,
                 "high": line.interval.high,
-                "n": line.n,
+                "n": row["n"],
                 "failed": line.entry.failed,
                 "seeds": row["seeds"],
                 "runs": row["runs"],

@@ -9,9 +9,8 @@ have, with p adjusted by Holm over all pairs of the table's current lines and co
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,30 +26,20 @@ Kind = Literal["current", "earlier", "control"]
 """`earlier` if a newer submission of the same name and authors has this row; `control` if it edits nothing."""
 
 
-@dataclass(frozen=True)
-class Line:
-    """One line of a table.
-
-    Attributes:
-        entry: Its entry.
-        interval: Mean over seeds and cases, and its 95 % interval.
-        n: Cases that were scored under every seed.
-        kind: Only current lines are ranked.
-        rank: First and last rank it may have among the current lines; None if it is not ranked.
-        rank_untrained: The same among those that are known not to be trained on the task.
-    """
+class Line(NamedTuple):
+    """One line of a table."""
 
     entry: Entry
     interval: Interval
-    n: int
+    """Mean over seeds and cases."""
+    cases: Sequence[str]
+    """Cases that were scored under every seed."""
     kind: Kind
+    """Only current lines are ranked."""
     rank: tuple[int, int] | None
+    """First and last rank it may have among the current lines; None if it is not ranked."""
     rank_untrained: tuple[int, int] | None
-
-    @property
-    def mean(self) -> float:
-        """Mean over seeds and cases."""
-        return self.interval.mean
+    """The same among those that are known not to be trained on the task."""
 
 
 def table_of(board: Board, entries: Sequence[Entry]) -> list[Line]:
@@ -67,7 +56,7 @@ def table_of(board: Board, entries: Sequence[Entry]) -> list[Line]:
         Line(
             entry,
             _mean(board, entry, cases),
-            len(cases),
+            cases,
             kind,
             _rank(number, ranked, beats),
             _rank(number, untrained, beats),
@@ -80,7 +69,7 @@ def table_of(board: Board, entries: Sequence[Entry]) -> list[Line]:
         key=lambda line: (
             line.kind != "current",
             line.rank or (0, 0),
-            sign * line.mean,
+            sign * line.interval.mean,
             line.entry.submission.id,
             line.entry.row.name,
         ),
@@ -122,12 +111,7 @@ def _mean(board: Board, entry: Entry, cases: Sequence[str]) -> Interval:
 
 
 def decisions(board: Board, entries: Sequence[tuple[Entry, Sequence[str]]]) -> Mapping[tuple[int, int], Decision]:
-    """Return the decision for each ordered pair of entries, by their numbers.
-
-    Args:
-        board: Their table.
-        entries: Entries with their cases; the p-values of all pairs are one family.
-    """
+    """Return the decision for each ordered pair of entries with their cases; the p-values of all are one family."""
     pairs, found = [], []
     for (one, (first, cases)), (two, (second, others)) in combinations(enumerate(entries), 2):
         if both := cases if cases == others else sorted(set(cases) & set(others)):

@@ -10,10 +10,8 @@ from instructedit.benchmark.scoring.matching import generation_agreement, matche
 from instructedit.benchmark.scoring.metrics import ngram_entropy
 from instructedit.editors.cases import EditCase
 
-CLOSE = 1e-12
-"""Allowed difference of two floats that come from the same operations."""
-LARGEST = 1_000_000
-"""Maximum score; KL and entropy are some bits or nats. A sum of larger ones may exceed any float."""
+from .claims import CLOSE, differences
+
 _SENTIMENT: tuple[Protocol, ...] = ("edit_success", "z_sent", "z_topic")
 _FORCED: tuple[Protocol, ...] = ("teacher_forced_token", "teacher_forced_exact")
 _UNEDITED: Mapping[Protocol, float] = {**dict.fromkeys(_FORCED, 1.0), "free_generation": 1.0, "kl_divergence": 0.0}
@@ -25,7 +23,6 @@ _BOUNDS: Mapping[str, tuple[float, float]] = {
     "cosine": (-1.001, 1.001),  # single precision
 }
 """Bounds of statistics of an edit."""
-_PROBE_FIELDS = ("role", "subset", "derived", "prompt", "accepted", "opposed", "before")
 
 Values = Mapping[Protocol, float]
 """Scores of one probe by protocol."""
@@ -34,40 +31,46 @@ Values = Mapping[Protocol, float]
 class CaseText(NamedTuple):
     """Prompts and answers that all lines of a case share."""
 
-    edit: tuple[str, str, str]
+    edit: dict[str, str]
     """Prompt, target and subject."""
-    probes: tuple[tuple[Any, ...], ...] | None
-    """`_PROBE_FIELDS` of each probe; None as long as no line has answers."""
+    probes: tuple[dict[str, Any], ...] | None
+    """Fields of each probe; None as long as no line has answers."""
     source: str
 
     @classmethod
     def of_record(cls, record: CaseRecord) -> "CaseText":
         """Return the texts of a line."""
-        probes = tuple(tuple(getattr(answer, field) for field in _PROBE_FIELDS) for answer in record.answers)
-        edit = (record.prompt, record.target, record.subject)
+        edit = {"prompt": record.prompt, "target": record.target, "subject": record.subject}
+        probes = tuple({name: value for name, value in answer if name != "generated"} for answer in record.answers)
         return cls(edit, probes if record.status == "done" else None, f"as under row '{record.editor}'")
 
     @classmethod
     def of_data(cls, case: EditCase) -> "CaseText":
         """Return the texts of a case of the data, which has no answers of a model."""
-        probes = tuple((p.role, p.subset, p.derived, p.prompt, tuple(p.answers), tuple(p.opposed)) for p in case.probes)
-        return cls((case.request.prompt, case.request.target, case.request.subject), probes, "in the data")
+        request = case.request
+        probes = (
+            {
+                **{field: getattr(probe, field) for field in ("role", "subset", "derived", "prompt")},
+                "accepted": tuple(probe.answers),
+                "opposed": tuple(probe.opposed),
+            }
+            for probe in case.probes
+        )
+        edit = {"prompt": request.prompt, "target": request.target, "subject": request.subject}
+        return cls(edit, tuple(probes), "in the data")
 
 
 def check_text(record: CaseRecord, expected: CaseText) -> Iterator[FailedCheck]:
     """Yield where a line differs from the texts of its case."""
-    own, source = CaseText.of_record(record), f"({expected.source})"
-    for name, found, wanted in zip(("prompt", "target", "subject"), own.edit, expected.edit, strict=True):
-        if found != wanted:
-            yield FailedCheck(name, f"'{wanted}' {source}", f"'{found}'")
-    if own.probes is None or expected.probes is None:
-        return
-    if len(own.probes) != len(expected.probes):
-        yield FailedCheck("answers", f"{len(expected.probes)} probes {source}", str(len(own.probes)))
-    for number, pair in enumerate(zip(own.probes, expected.probes, strict=False)):
-        for name, found, wanted in zip(_PROBE_FIELDS, *pair, strict=False):
-            if found != wanted:
-                yield FailedCheck(f"answers.{number}.{name}", f"{wanted!r} {source}", repr(found))
+    own = CaseText.of_record(record)
+    found = [*differences(own.edit, expected.edit)]
+    if own.probes is not None and expected.probes is not None:
+        if len(own.probes) != len(expected.probes):
+            yield FailedCheck("answers", f"{len(expected.probes)} probes ({expected.source})", str(len(own.probes)))
+        for number, (ours, theirs) in enumerate(zip(own.probes, expected.probes, strict=False)):
+            found += differences(ours, {**ours, **theirs}, f"answers.{number}")
+    for path, wanted, value in found:
+        yield FailedCheck(path, f"{wanted!r} ({expected.source})", repr(value))
 
 
 def check_record(record: CaseRecord, row: EditorSpec, spec: RunSpec) -> Iterator[FailedCheck]:
@@ -76,33 +79,7 @@ def check_record(record: CaseRecord, row: EditorSpec, spec: RunSpec) -> Iterator
         yield FailedCheck("case_id", f"an id of '{record.task}/'", f"'{record.case_id}'")
     if row.instruction is None and record.instruction is not None:
         yield FailedCheck("instruction", "none, the row reads none", f"'{record.instruction}'")
-    if record.status != "done":
-        yield from _check_unscored(record, row)
-        return
-    yield from _check_statistics(record)
-    by_probe: dict[int | None, dict[Protocol, float]] = {}
-    for number, score in enumerate(record.scores):
-        own = by_probe.setdefault(score.probe, {})
-        if score.protocol in own:
-            yield FailedCheck(
-                f"scores.{number}", "one score of a probe and protocol", f"a second one of {score.protocol}"
-            )
-        own[score.protocol] = score.value
-        yield from _prefixed(f"scores.{number}.", _check_score(score, record))
-    yield from _check_missing(record, by_probe, spec)
-    for number, answer in enumerate(record.answers):
-        values = by_probe.get(number, {})
-        yield from _prefixed(f"probe {number}, ", _check_probe(answer, values))
-        if row.is_base:
-            yield from _prefixed(f"probe {number}, ", _check_unedited(answer, values))
-    entropy = None if record.text is None else ngram_entropy(record.text)
-    found = by_probe.get(None, {}).get("ngram_entropy")
-    if entropy != found and (entropy is None or found is None or abs(entropy - found) > 1e-9):
-        yield FailedCheck("fluency", f"{entropy}, from the text", str(found))
-
-
-def _prefixed(prefix: str, breaks: Iterable[FailedCheck]) -> Iterator[FailedCheck]:
-    return (found._replace(what=prefix + found.what) for found in breaks)
+    yield from _check_scored(record, row, spec) if record.status == "done" else _check_unscored(record, row)
 
 
 def _check_unscored(record: CaseRecord, row: EditorSpec) -> Iterator[FailedCheck]:
@@ -114,12 +91,38 @@ def _check_unscored(record: CaseRecord, row: EditorSpec) -> Iterator[FailedCheck
         yield FailedCheck("status", "done, the row edits nothing", record.status)
 
 
-def _check_statistics(record: CaseRecord) -> Iterator[FailedCheck]:
+def _check_scored(record: CaseRecord, row: EditorSpec, spec: RunSpec) -> Iterator[FailedCheck]:
     if not all(map(math.isfinite, record.edit.values())):
         yield FailedCheck("edit", "finite numbers", str(record.edit))
     for name, (low, high) in _BOUNDS.items():
         if not low - CLOSE <= (value := record.edit.get(name, low)) <= high + CLOSE:
             yield FailedCheck(f"edit.{name}", f"a number within {low:g} and {high:g}", str(value))
+    by_probe: dict[int | None, dict[Protocol, float]] = {}
+    for number, score in enumerate(record.scores):
+        own = by_probe.setdefault(score.probe, {})
+        if score.protocol in own:
+            yield FailedCheck(
+                f"scores.{number}", "one score of a probe and protocol", f"a second one of {score.protocol}"
+            )
+        own[score.protocol] = score.value
+        yield from _prefixed(f"scores.{number}.", _check_score(score, record))
+    yield from _check_missing(record, by_probe, spec)
+    for number, answer in enumerate(record.answers):
+        if row.is_base and answer.before != answer.generated:
+            expected = f"'{answer.before}' as before, the row edits nothing"
+            yield FailedCheck(f"probe {number}, generated", expected, f"'{answer.generated}'")
+        values = by_probe.get(number, {})
+        for protocol, value, reason in _implied(answer, values, unedited=row.is_base):
+            if abs(values.get(protocol, value) - value) > CLOSE:
+                yield FailedCheck(f"probe {number}, {protocol}", f"{value}, {reason}", str(values[protocol]))
+    entropy = None if record.text is None else ngram_entropy(record.text)
+    found = by_probe.get(None, {}).get("ngram_entropy")
+    if entropy != found and (entropy is None or found is None or abs(entropy - found) > 1e-9):
+        yield FailedCheck("fluency", f"{entropy}, from the text", str(found))
+
+
+def _prefixed(prefix: str, breaks: Iterable[FailedCheck]) -> Iterator[FailedCheck]:
+    return (found._replace(what=prefix + found.what) for found in breaks)
 
 
 def _check_score(score: Score, record: CaseRecord) -> Iterator[FailedCheck]:
@@ -140,21 +143,20 @@ def _check_score(score: Score, record: CaseRecord) -> Iterator[FailedCheck]:
         yield FailedCheck(
             "measure", f"that of its answer, {answer.role} {answer.subset}", f"{score.measure} {score.subset}"
         )
-    if answer.opposed:
-        fits = score.protocol in _SENTIMENT
-    else:
-        fits = score.protocol in _UNEDITED and (score.protocol != "kl_divergence" or answer.role == "locality")
-    if not fits:
+    if score.protocol not in {*_group(answer), *(() if answer.opposed else ("free_generation",))}:
         yield FailedCheck("protocol", f"one that a probe of {answer.role} {answer.subset} is read by", score.protocol)
+
+
+def _group(answer: Answer) -> set[Protocol]:
+    """Return the protocols that a probe has together or not at all."""
+    return set(_SENTIMENT if answer.opposed else (*_FORCED, "kl_divergence") if answer.role == "locality" else _FORCED)
 
 
 def _check_missing(record: CaseRecord, by_probe: Mapping[int | None, Values], spec: RunSpec) -> Iterator[FailedCheck]:
     """Yield a failed check if more scores are missing than the line gives reasons for."""
     missing = int(spec.fluency and None not in by_probe)
     for number, answer in enumerate(record.answers):
-        own = set(by_probe.get(number, ()))
-        local: tuple[Protocol, ...] = ("kl_divergence",) if answer.role == "locality" else ()
-        group = set(_SENTIMENT if answer.opposed else (*_FORCED, *local))
+        own, group = set(by_probe.get(number, ())), _group(answer)
         missing += not group <= own
         if own & group and not group <= own:
             yield FailedCheck(f"probe {number}, scores", ", ".join(sorted(group)), ", ".join(sorted(own)) or "none")
@@ -168,40 +170,23 @@ def _check_missing(record: CaseRecord, by_probe: Mapping[int | None, Values], sp
         yield FailedCheck("unscored", f"a reason for each of {missing} scores that are not there", f"{reasons} reasons")
 
 
-def _check_probe(answer: Answer, values: Values) -> Iterator[FailedCheck]:
-    """Yield scores that do not follow from the texts or from another protocol."""
-    free = values.get("free_generation")
-    if free is not None and answer.before is not None and answer.generated is not None:
-        if answer.role == "locality":
-            right, reference = (
-                generation_agreement(answer.before, answer.generated, answer.accepted),
-                repr(answer.before),
-            )
+def _implied(answer: Answer, values: Values, *, unedited: bool) -> Iterator[tuple[Protocol, float, str]]:
+    """Yield each score that follows from the texts, from other scores, or from a row that edits nothing, and why."""
+    local = answer.role == "locality"
+    reference: str | list[str]
+    if answer.before is not None and answer.generated is not None:
+        if local:
+            right, reference = generation_agreement(answer.before, answer.generated, answer.accepted), answer.before
         else:
-            right, reference = matches(answer.generated, answer.accepted), repr(list(answer.accepted))
-        if free != float(right):
-            yield FailedCheck(
-                "free_generation", f"{float(right)}, compared with {reference}", f"{free} for '{answer.generated}'"
-            )
-    token, exact = values.get("teacher_forced_token"), values.get("teacher_forced_exact")
-    if token is not None and exact is not None and exact != float(token == 1.0):
-        yield FailedCheck(
-            "teacher_forced_exact", f"{float(token == 1.0)}, the share of tokens being {token}", str(exact)
-        )
+            right, reference = matches(answer.generated, answer.accepted), list(answer.accepted)
+        yield "free_generation", float(right), f"'{answer.generated}' compared with {reference!r}"
+    if (token := values.get("teacher_forced_token")) is not None:
+        yield "teacher_forced_exact", float(token == 1.0), f"the share of tokens being {token}"
     if values.keys() >= set(_SENTIMENT):
-        product = values["z_sent"] * values["z_topic"]
-        if abs(values["edit_success"] - product) > CLOSE:
-            yield FailedCheck("edit_success", f"{product}, z_sent times z_topic", str(values["edit_success"]))
-
-
-def _check_unedited(answer: Answer, values: Values) -> Iterator[FailedCheck]:
-    """Yield where a row without edit differs from the base model."""
-    if answer.before != answer.generated:
-        yield FailedCheck("generated", f"'{answer.before}' as before, the row edits nothing", f"'{answer.generated}'")
-    expected = {f"locality, {name}": (name, value) for name, value in _UNEDITED.items() if answer.role == "locality"}
-    for what, (protocol, value) in {**expected, "z_topic": ("z_topic", 1.0)}.items():
-        if values.get(protocol, value) != value:
-            yield FailedCheck(what, f"{value}, the row edits nothing", str(values[protocol]))
+        yield "edit_success", values["z_sent"] * values["z_topic"], "z_sent times z_topic"
+    if unedited:
+        for protocol, value in {**(_UNEDITED if local else {}), "z_topic": 1.0}.items():
+            yield protocol, value, "the row edits nothing"
 
 
 STARTS_WITH_ANSWER = "the text to begin with the answer, exact match under teacher forcing being 1"
@@ -216,10 +201,6 @@ def forced_and_free(record: CaseRecord, max_new_tokens: int) -> Iterator[tuple[s
     two tokens that tie within rounding can break this. A KL of exactly 0 means that the edit does not reach the
     answer, and seldom the text after it. An exact match in locality implies nothing: it is read after the answer of
     the data, not after the model's own text.
-
-    Args:
-        record: The line.
-        max_new_tokens: Maximum number of new tokens of an answer.
     """
     for score in record.scores:
         if score.probe is None or not 0 <= score.probe < len(record.answers):

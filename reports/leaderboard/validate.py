@@ -4,25 +4,27 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
-from instructedit.benchmark.results.integrity import FailedCheck, LineChecks
+from instructedit.benchmark.results.integrity import FailedCheck, LineChecks, read_finished
 from instructedit.benchmark.results.records import CaseRecord, Record, RunFile, RunSummary, parse_record
 from instructedit.benchmark.results.resources import ChunkTime, Usage
+from instructedit.benchmark.results.run_folder import RunFolder
 from instructedit.benchmark.results.summary import summarise
 from instructedit.benchmark.tasks.sources import Source, open_source
 from instructedit.editors.errors import InputError
 
 from .archive import MANIFEST, Archive, UnreadableError, digest, document, lines, open_archive
-from .base_pass import BaseReader, Reference, compare_base, reference_runs
-from .claims import compare_entry, compare_summary
+from .base_pass import BaseReader, compare_base
+from .claims import compare, compare_summary
 from .data_checks import Expected, check_coverage, expected_cases
 from .findings import Findings, TooManyError
-from .manifest import Manifest, RunEntry, entry_of
+from .manifest import Manifest, entry_of
 from .pack import L, parse_lines
-from .record_checks import LARGEST, UNCHANGED, CaseText, check_record, check_text, forced_and_free
+from .record_checks import UNCHANGED, CaseText, check_record, check_text, forced_and_free
 from .training import check_training
 
 R = TypeVar("R", bound=Record)
@@ -30,6 +32,8 @@ ROWS = 200
 """Maximum number of rows of a run: pairs of rows are compared. `unseen-instruction` has 16."""
 LINES = 2_000_000
 """Maximum number of lines of a run; each line takes some 500 bytes of memory."""
+LARGEST = 1_000_000
+"""Maximum score; KL and entropy are some bits or nats. A sum of larger ones may exceed any float."""
 KEPT = 2**30
 """Maximum number of bytes kept of the texts of all cases: one line of each. The largest published split has 0.5 GB."""
 TIES = 1_000
@@ -41,27 +45,44 @@ HALF_TIES = 50
 
 @dataclass
 class Verdict:
-    """The result of a validation.
-
-    Attributes:
-        path: The submission.
-        manifest: Its manifest; None if it cannot be read.
-        findings: Failed checks, and notes.
-        runs: The runs whose `run.json` could be read, by digest.
-    """
+    """A submission, and the result of its validation."""
 
     path: Path
+    archive: Archive | None = None
     manifest: Manifest | None = None
     findings: Findings = field(default_factory=Findings)
     runs: dict[str, RunFile] = field(default_factory=dict)
+    """The runs whose `run.json` could be read, by digest."""
+    bases: dict[str, BaseReader] = field(default_factory=dict)
+    """Base passes by run."""
+    summaries: dict[str, RunSummary] = field(default_factory=dict)
+    """By run, computed from the records."""
 
     @property
     def accepted(self) -> bool:
         """Whether all checks pass."""
         return not self.findings.found
 
+    @cached_property
+    def id(self) -> str:
+        """Twelve hexadecimal digits of the sha256 of the manifest."""
+        assert self.archive is not None
+        return digest(self.archive, MANIFEST)[:12]
 
-def validate(path: Path, data: str | None = None, against: Path | Sequence[Reference] = ()) -> Verdict:
+    @property
+    def author(self) -> tuple[str, tuple[str, ...]]:
+        """What versions of a submission have in common: name and authors."""
+        assert self.manifest is not None
+        return self.manifest.name, self.manifest.authors
+
+    @property
+    def date(self) -> datetime:
+        """Start of its last run; UTC where no offset is given."""
+        starts = [datetime.fromisoformat(run.provenance.started) for run in self.runs.values()]
+        return max(start if start.tzinfo else start.replace(tzinfo=UTC) for start in starts)
+
+
+def validate(path: Path, data: str | None = None, against: Path | Sequence[BaseReader] = ()) -> Verdict:
     """Check a submission.
 
     Nothing in it is executed or unpacked to disk. Its data are read again where they are part of the package, or are
@@ -81,23 +102,44 @@ def validate(path: Path, data: str | None = None, against: Path | Sequence[Refer
     verdict = Verdict(path)
     findings = verdict.findings
     try:
-        if (archive := open_archive(path, findings)) is None:
+        verdict.archive = archive = open_archive(path, findings)
+        if archive is None:
             return verdict
         with findings.reading(MANIFEST, "what can be checked"):
             verdict.manifest = _read_record(archive, MANIFEST, Manifest, findings)
             if verdict.manifest is not None:
                 _check_files(archive, verdict.manifest, findings)
-        entries = {entry.digest: entry for entry in verdict.manifest.runs} if verdict.manifest else {}
         for name in archive.runs:
             with findings.reading(f"runs/{name}", "what can be checked"):
                 run = _read_record(archive, f"runs/{name}/run.json", RunFile, findings)
                 if run is not None:
                     verdict.runs[name] = run
                     if _check_run(run, name, findings):
-                        _check_results(run, name, archive, entries.get(name), source, references, findings)
+                        _check_results(verdict, run, name, archive, source, references)
     except TooManyError:
         findings.note(f"Nothing was checked after the first {len(findings.found):,} findings.")
     return verdict
+
+
+def reference_runs(path: Path) -> Iterator[BaseReader]:
+    """Yield the base passes of the finished runs of a results folder, or of a submission.
+
+    Raises:
+        InputError: If there is no finished run, or a file of it cannot be read.
+    """
+    if path.is_dir() and not (path / MANIFEST).is_file():
+        within = [path] if (path / "run.json").is_file() else sorted(file.parent for file in path.glob("*/run.json"))
+        folders = [folder for folder in within if (folder / "summary.json").is_file()]
+        if not folders:
+            raise InputError(f"{path}: no finished run in it; a results folder or a submission was expected.")
+        for folder in folders:
+            run, _ = read_finished(folder)
+            yield BaseReader(run, RunFolder(folder).records(run))
+        return
+    verdict = validate(path)
+    if not verdict.accepted:
+        raise InputError(f"{path}: not a submission that can be relied on. {verdict.findings.found[0]}")
+    yield from verdict.bases.values()
 
 
 def _read_record(archive: Archive, name: str, kind: type[R], findings: Findings) -> R | None:
@@ -120,7 +162,7 @@ def _check_files(archive: Archive, manifest: Manifest, findings: Findings) -> No
             findings.add(name, "file", f"the file that {MANIFEST} lists", "no such file")
         else:
             with findings.reading(name, "a readable file"):
-                found, size = digest(archive, name)
+                found, size = digest(archive, name), archive.sizes[name]
                 if (found, size) != (listed.sha256, listed.bytes):
                     expected = f"{listed.sha256} of {listed.bytes:,} bytes, from {MANIFEST}"
                     findings.add(name, "sha256", expected, f"{found} of {size:,} bytes")
@@ -165,20 +207,20 @@ def _check_run(run: RunFile, name: str, findings: Findings) -> bool:
 
 
 def _check_results(
+    verdict: Verdict,
     run: RunFile,
     name: str,
     archive: Archive,
-    entry: RunEntry | None,
     source: Source | None,
-    references: Sequence[Reference],
-    findings: Findings,
+    references: Sequence[BaseReader],
 ) -> None:
     """Check the results of a run: its trainings and data, each line, the summary, and its entry in the manifest."""
-    folder = f"runs/{name}"
+    folder, findings = f"runs/{name}", verdict.findings
     check_training(run, f"{folder}/run.json", findings)
     expected = expected_cases(run, f"{folder}/run.json", source, findings)
     reader = _Lines(run, archive, f"{folder}/cases.jsonl.gz", expected, findings)
     summary = summarise(run, reader.records(), expected=0)
+    verdict.bases[name], verdict.summaries[name] = reader.base, summary
     reader.check_forced()
     total = check_coverage(run, reader.seen, expected, reader.file, findings)
     claimed = _read_record(archive, f"{folder}/summary.json", RunSummary, findings)
@@ -189,15 +231,18 @@ def _check_results(
         reader.check_content(claimed, f"{folder}/summary.json")
         if not complete and claimed.complete == complete:
             findings.add(f"{folder}/summary.json", "complete", "a finished run", "one that is not")
-    if entry is not None:
+    for entry in verdict.manifest.runs if verdict.manifest else ():
+        if entry.digest != name:
+            continue
         weights = {row.checkpoint: row.weights for row in entry.trained if row.weights is not None}
         if f"{folder}/timings.jsonl.gz" not in archive.sizes:
             findings.add(f"{folder}/timings.jsonl.gz", "file", "the times of the run", "no such file")
         times = _parse(archive, f"{folder}/timings.jsonl.gz", ChunkTime, findings)
         usage = _parse(archive, f"{folder}/usage.jsonl.gz", Usage, findings)
-        compare_entry(entry, entry_of(run, reader.base.passes(), times, usage, weights), MANIFEST, findings)
+        computed_entry = entry_of(run, reader.base.passes(), times, usage, weights)
+        compare(entry, computed_entry, MANIFEST, f"run {name}", findings)
     if references:
-        compare_base(run, reader.base, references, reader.file, findings)
+        compare_base(reader.base, references, reader.file, findings)
 
 
 def _parse(archive: Archive, name: str, kind: type[L], findings: Findings) -> list[L]:

@@ -29,9 +29,6 @@ class Texts(dict[str, int]):
 class Cases:
     """The cases of one run.
 
-    Args:
-        run: The run.
-
     Raises:
         InputError: If its lines cannot be read.
     """

@@ -14,17 +14,11 @@ from ..tables.sources import load
 
 @dataclass(frozen=True, slots=True)
 class SiteRun:
-    """One finished run.
-
-    Attributes:
-        folder: Folder of its files.
-        label: Its label in its suite; without a suite its setting.
-        file: Its `run.json`.
-        summary: Its `summary.json`.
-    """
+    """One finished run."""
 
     folder: Path
     label: str
+    """Its label in its suite; without a suite its setting."""
     file: RunFile
     summary: RunSummary
 
@@ -46,36 +40,26 @@ class SiteRun:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A picture beside the runs.
-
-    Attributes:
-        picture: An SVG file.
-        caption: Paragraphs of the Markdown file of the same name, without its heading; none where there is no file.
-        numbers: The CSV file of the same name, if there is one.
-    """
+    """A picture beside the runs: an SVG file, with a caption `.md` and numbers `.csv` of the same name, if any."""
 
     picture: Path
     caption: tuple[str, ...]
+    """Paragraphs without the heading."""
     numbers: Path | None
 
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """What a site is made from.
-
-    Attributes:
-        title: Its title.
-        runs: At least one.
-        suite: Statistics over the seeds of the runs, if they are of a suite.
-        warnings: Runs that are left out, and warnings of the others; each names its run if there are several.
-        figures: Ordered by name.
-    """
+    """What a site is made from: one run or more."""
 
     title: str
     runs: tuple[SiteRun, ...]
     suite: SuiteSummary | None
+    """Statistics over the seeds of the runs, if they are of a suite."""
     warnings: tuple[str, ...]
+    """Runs that are left out, and warnings of the others; each names its run if there are several."""
     figures: tuple[Figure, ...]
+    """Ordered by name."""
 
 
 def collect(directory: Path) -> Collected:

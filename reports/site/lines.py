@@ -41,9 +41,6 @@ class _Key(Record):
 class Lines:
     """The lines of a run.
 
-    Args:
-        run: The run.
-
     Attributes:
         rows: The rows that have lines, stage by stage, editors in the order of the run.
 

@@ -29,12 +29,7 @@ _LOUD = 3
 
 
 def static_pages(site: Collected, cases: Mapping[str, Sized]) -> Iterator[tuple[str, str]]:
-    """Yield every page as its file name and its HTML.
-
-    Args:
-        site: What the site shows.
-        cases: By digest the cases of each run.
-    """
+    """Yield every page as its file name and its HTML; `cases` are by digest those of each run."""
     pages = environment(HERE / "templates", address=quote)
     reports = {run.digest: run_report(run.file, run.summary) for run in site.runs}
     pages.globals.update(

@@ -237,7 +237,7 @@ def an_edited_edit_success(files: Files) -> None:
     files.consistent()
 
 
-@tampering("locality, teacher_forced_token: 1.0, the row edits nothing was expected, found 0.5")
+@tampering("teacher_forced_token: 1.0, the row edits nothing was expected, found 0.5")
 def locality_below_one_without_edit(files: Files) -> None:
     def lower(line: Any) -> None:
         score(line, "locality", "teacher_forced_token").update(value=0.5)
@@ -259,13 +259,13 @@ def another_answer_before_the_edit(files: Files) -> None:
     files.consistent()
 
 
-@tampering("free_generation: 0.0, compared with [", "found 1.0 for ' London.'")
+@tampering("free_generation: 0.0, ' London.' compared with [", "found 1.0")
 def an_answer_changed_without_its_score(files: Files) -> None:
     files.one(lambda line: answer(line, "reliability").update(generated=" London."))
     files.consistent()
 
 
-@tampering("free_generation: 0.0, compared with [", "found 1.0 for ' ")
+@tampering("free_generation: 0.0, ' ", "compared with [", "found 1.0")
 def a_score_changed_without_its_answer(files: Files) -> None:
     files.one(lambda line: score(line, "portability", "free_generation").update(value=1.0))
     files.consistent()

@@ -179,7 +179,7 @@ def half_a_pair_in_a_configuration(files: Files) -> None:
     files.seal()
 
 
-@tampering("content: what can be checked was expected, found ")  # the rest is pydantic's, by its version
+@tampering("content: what can be checked was expected, found")  # the rest is pydantic's, by its version
 def a_deep_configuration(files: Files) -> None:
     deep: list[Any] = []
     for _ in range(400):
@@ -193,7 +193,7 @@ def less_memory_in_the_manifest(files: Files) -> None:
     files.change(MANIFEST, lambda manifest: manifest["runs"][0].update(memory=1))
 
 
-@tampering("base.counterfact: ", "found")
+@tampering("base.counterfact.answers: ", "found")
 def another_base_pass_in_the_manifest(files: Files) -> None:
     files.change(MANIFEST, lambda manifest: manifest["runs"][0]["base"]["counterfact"].update(answers="0" * 64))
 

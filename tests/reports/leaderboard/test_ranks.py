@@ -5,8 +5,9 @@ import pytest
 
 from instructedit.benchmark.results.records import EditorSpec
 from instructedit.benchmark.results.statistics import Interval
-from instructedit.reports.leaderboard.entries import Board, Entry, SeedResult, Submission
+from instructedit.reports.leaderboard.entries import Board, Entry, SeedResult
 from instructedit.reports.leaderboard.ranks import decisions, table_of
+from instructedit.reports.leaderboard.validate import Verdict
 
 BOARD = Board(
     task="t",
@@ -27,7 +28,7 @@ BOARD = Board(
 )
 
 
-class Made(Submission):
+class Made(Verdict):
     """A submission with name, authors and date only."""
 
     def __init__(self, name: str, day: int = 1) -> None:
@@ -91,7 +92,7 @@ def test_entries_are_compared_on_the_cases_that_both_have():
     """b failed on the cases that a has wrong, so its mean is 1; on the 50 cases of both the two are equal."""
     first, second = entry("a", 0.5), entry("b", 0.5)
     second.seeds[0].values = {case: value for case, value in second.seeds[0].values.items() if value}
-    assert {line.n for line in table_of(BOARD, [first, second])} == {50, 100}
+    assert {len(line.cases) for line in table_of(BOARD, [first, second])} == {50, 100}
     assert ranks([first, second]) == {"a": (1, 2), "b": (1, 2)}
 
 
@@ -128,7 +129,7 @@ def test_ranks_among_untrained_rows_leave_the_others_out():
 
 def test_controls_and_earlier_versions_stay_visible_without_a_rank():
     lines = table_of(BOARD, [entry("a", 0.9, day=1), entry("a", 0.5, day=2), entry("b", 0.0, method="none")])
-    assert [(line.kind, line.mean, line.rank) for line in lines] == [
+    assert [(line.kind, line.interval.mean, line.rank) for line in lines] == [
         ("current", 0.5, (1, 1)),
         ("earlier", 0.9, None),
         ("control", 0.0, None),
@@ -141,5 +142,5 @@ def test_with_one_seed_the_interval_is_that_of_the_run_and_with_several_over_bot
     several = entry("a", 0.5, seeds=3)
     several.seeds[2].values = dict.fromkeys(several.seeds[2].values, 1.0)
     (line,) = table_of(BOARD, [several])
-    assert line.mean == pytest.approx((0.5 + 0.5 + 1.0) / 3)
+    assert line.interval.mean == pytest.approx((0.5 + 0.5 + 1.0) / 3)
     assert line.interval.low < 0.6 < line.interval.high

@@ -204,5 +204,5 @@ def test_findings_have_no_characters_that_a_terminal_obeys(files: Files, tmp_pat
     files.one(lambda line: line.update(target="\x1b[2J\u202eevil"))
     files.seal()
     found = reasons(validate(files.write(tmp_path / "s")))
-    assert "\\u001b[2J\\u202eevil" in found
+    assert "\\x1b[2J\\u202eevil" in found
     assert "\x1b" not in found
