@@ -9,7 +9,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from .relations import BACKGROUND, INVERSE, LISTS, RECENT, RELATIONS, ZSRE, words
+from .relations import BACKGROUND, INVERSE, LISTS, RECENT, RELATIONS, WORDS, ZSRE, words
 
 ZSRE_KINDS = tuple(dict.fromkeys(relation.subject for relation in ZSRE))
 
@@ -19,41 +19,8 @@ SUBJECTS |= dict.fromkeys(ZSRE_KINDS, (24, 30))
 
 VALIDATION_THINGS = 80
 
-PLACES = {
-    "continent": 4,
-    "country": 14,
-    "city": 40,
-    "company": 30,
-    "constellation": 20,
-    "plantfamily": 20,
-    "river": 20,
-    "astronomer": 20,
-    "architect": 20,
-    "founder": 12,
-    "currency": 14,
-    "language": 10,
-    "league": 5,
-    "sea": 6,
-}
-"""Answers that are never edited, with names of one word."""
-
-TITLES = {
-    "university": (20, "{} College"),
-    "award": (20, "{} Prize"),
-    "team": (24, "{} Rovers"),
-    "label": (20, "{} Records"),
-    "shipyard": (20, "{} Yard"),
-}
-"""Answers that are never edited, with names of a word and a common noun."""
-
-OTHER_NAMES = {
-    "country": "Republic of {}",
-    "university": "College of {}",
-    "award": "{} Award",
-    "team": "Rovers of {}",
-    "label": "{} Music",
-}
-"""Aliases of answers."""
+PLACES, TITLES, OTHER_NAMES = WORDS["places"], WORDS["titles"], WORDS["other_names"]
+"""Answers that are never edited, with names of one word or of a word and a common noun, and their aliases."""
 
 SYLLABLES, ENDINGS, FIRST = words("syllables"), words("endings"), words("first_names")
 (MIDDLE,) = words("middle_names").values()
