@@ -19,9 +19,6 @@ SUBJECTS |= dict.fromkeys(ZSRE_KINDS, (24, 30))
 
 VALIDATION_THINGS = 80
 
-PLACES, TITLES, OTHER_NAMES = WORDS["places"], WORDS["titles"], WORDS["other_names"]
-"""Answers that are never edited, with names of one word or of a word and a common noun, and their aliases."""
-
 SYLLABLES, ENDINGS, FIRST = words("syllables"), words("endings"), words("first_names")
 (MIDDLE,) = words("middle_names").values()
 
@@ -43,9 +40,6 @@ class Namer:
 
     Every subject has a unique name. With shared last names a model of 2 M parameters learned less than 16 % of its
     facts; with unique ones nearly all.
-
-    Args:
-        rng: Random generator, advanced by every name.
     """
 
     def __init__(self, rng: random.Random) -> None:
@@ -151,14 +145,12 @@ def _add(world: World, kind: str, name: str) -> str:
 
 
 def _answers(world: World, namer: Namer) -> None:
-    entities = [(kind, count, "{}") for kind, count in PLACES.items()]
-    entities += [(kind, count, title) for kind, (count, title) in TITLES.items()]
-    for kind, count, title in entities:
+    for kind, (count, title, *alias) in WORDS["answers"].items():
         for _ in range(count):
             word = namer.word(kind)
             name = _add(world, kind, title.format(word))
-            if kind in OTHER_NAMES:
-                world.aliases[name] = (OTHER_NAMES[kind].format(word),)
+            if alias:
+                world.aliases[name] = (alias[0].format(word),)
     for city, country, college in zip(
         world.members["city"][:14], world.members["country"], world.members["university"], strict=False
     ):
