@@ -117,7 +117,7 @@ def try_(
         if complaint := loop.material.rules.complaint(text):
             raise InputError(f"'{text}': {complaint}.")
     with loop.journal.alone():
-        draw_trials(loop.trials.run(tuple(dict.fromkeys(texts)), "trial").trials)
+        draw_trials(loop.try_texts(tuple(dict.fromkeys(texts)), "trial").trials)
 
 
 app.command("optimize", help="Propose and try until trials no longer improve, then test once and write the bank.")(

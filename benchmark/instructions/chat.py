@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from instructedit.editors import InputError
@@ -30,18 +30,15 @@ REASONS = {
 """Reasons of refusals by HTTP status."""
 WORDS = 300
 """Characters of a server's own message that are repeated."""
+TEMPERATURE = 1.0
+ANSWER = 2048
+"""Maximum number of tokens of an answer, or 100 per description if that is more."""
 CHARACTERS = 4
 """Characters of a token, about, in English."""
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why a request gave no answer.
-
-    Attributes:
-        reason: The end of a sentence, without secrets.
-        status: HTTP status of a refusal.
-    """
+class Failure(NamedTuple):
+    """Why a request gave no answer: the end of a sentence, without secrets, and the HTTP status of a refusal."""
 
     reason: str
     status: int | None = None
@@ -49,17 +46,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request with its retries.
-
-    Attributes:
-        conversation: The messages.
-        limit: Maximum number of tokens of the answer.
-        seed: Seed, as far as the server uses it.
-        prompt: Estimated tokens of the prompt.
-        retries: Further attempts.
-        exchange: Receives messages for the user.
-        attempts: Numbers of the attempts in the ledger, in order.
-    """
+    """One request with its retries; `attempts` has the numbers of its attempts in the ledger, in order."""
 
     conversation: Sequence[Message]
     limit: int
@@ -77,14 +64,12 @@ class ChatProposer(ChatModelProposer):
     entered in the ledger. Secrets are removed from replies, messages and log records.
 
     Args:
+        ledger: The tokens spent so far.
         timeout: Seconds without a byte from the server after which an attempt has failed.
         retries: Further attempts after the first one.
         requests_per_minute: Maximum number of requests in a minute, evenly spaced; None for no limit.
         budget: Maximum number of tokens of all requests in the ledger, prompts and answers; None for no limit. A prompt
             is estimated at four characters a token, so the last request may exceed the budget by that error.
-        ledger: The tokens spent so far; a new one by default.
-        temperature: Sampling temperature; None leaves it to the server.
-        max_tokens: Maximum number of tokens of an answer; by default 2,048, or 100 per description if that is more.
 
     Raises:
         InputError: If a variable or an argument cannot be used, or the package `openai` is not installed.
@@ -94,17 +79,14 @@ class ChatProposer(ChatModelProposer):
 
     def __init__(
         self,
+        ledger: Ledger,
         *,
-        timeout: float = 120.0,
-        retries: int = 5,
+        timeout: float,
+        retries: int,
         requests_per_minute: float | None = None,
         budget: int | None = None,
-        ledger: Ledger | None = None,
-        temperature: float | None = 1.0,
-        max_tokens: int | None = None,
     ) -> None:
-        positive = {"timeout": timeout, "requests_per_minute": requests_per_minute, "max_tokens": max_tokens}
-        for name, value in positive.items():
+        for name, value in {"timeout": timeout, "requests_per_minute": requests_per_minute}.items():
             if value is not None and not value > 0:
                 raise InputError(f"{name} is {value}; expected a number above 0.")
         if retries < 0 or (budget is not None and budget < 0):
@@ -121,8 +103,7 @@ class ChatProposer(ChatModelProposer):
         if not self._model:
             raise InputError(f"{MODEL} is not set; expected the name of a model at {self._url}.")
         self._timeout, self._retries, self._spacing = timeout, retries, 60.0 / (requests_per_minute or math.inf)
-        self._budget, self._ledger = budget, ledger or Ledger()
-        self._temperature, self._max_tokens = temperature, max_tokens
+        self._budget, self._ledger = budget, ledger
         self._free_at = -math.inf
         self._left_out: set[str] = set()
 
@@ -134,7 +115,7 @@ class ChatProposer(ChatModelProposer):
     @property
     def settings(self) -> dict[str, object]:
         """See `Proposer.settings`."""
-        return {"url": self._url, "temperature": self._temperature, "max_tokens": self._max_tokens}
+        return {"url": self._url, "temperature": TEMPERATURE, "max_tokens": None}
 
     @property
     def spent(self) -> int:
@@ -142,8 +123,8 @@ class ChatProposer(ChatModelProposer):
         return self._ledger.tokens
 
     def _answer(self, conversation: Sequence[Message], count: int, seed: int, exchange: Exchange) -> str:
-        limit = self._max_tokens or max(2048, 100 * count)
-        prompt = estimate("".join(message["content"] for message in conversation))
+        limit = max(ANSWER, 100 * count)
+        prompt = _estimate("".join(message["content"] for message in conversation))
         while True:
             before = self.spent
             call = Call(conversation, limit, seed, prompt, self._affordable_retries(prompt, limit), exchange)
@@ -183,7 +164,7 @@ class ChatProposer(ChatModelProposer):
 
         # newer models of OpenAI want the limit under another name, and take neither a temperature nor a seed
         name = "max_completion_tokens" if "max_tokens" in self._left_out else "max_tokens"
-        options = {name: call.limit, "temperature": self._temperature, "seed": call.seed % 2**31}
+        options = {name: call.limit, "temperature": TEMPERATURE, "seed": call.seed % 2**31}
         address = _address()
         try:
             with guarded(self._scrub), self._metered_client(call) as http_client:
@@ -198,7 +179,7 @@ class ChatProposer(ChatModelProposer):
                 response = client.chat.completions.with_raw_response.create(
                     model=self._model,
                     messages=list(call.conversation),
-                    **{key: value for key, value in options.items() if value is not None and key not in self._left_out},
+                    **{key: value for key, value in options.items() if key not in self._left_out},
                 )
                 return str(response.http_response.text)
         except openai.APIStatusError as error:
@@ -246,7 +227,7 @@ class ChatProposer(ChatModelProposer):
             return "", 0
         text = self._scrub(str(text))
         if not all(type(count) is int and count >= 0 for count in counts):
-            counts = [call.prompt, estimate(text)]
+            counts = [call.prompt, _estimate(text)]
             call.exchange.note_once(
                 f"The server reports no token counts; {CHARACTERS} characters are taken for a token."
             )
@@ -270,9 +251,8 @@ class ChatProposer(ChatModelProposer):
         """Return the option that the server refuses by name, unless it is left out already."""
         if failure.status not in {400, 422}:
             return None
-        options = ["max_tokens", "seed", *(["temperature"] if self._temperature is not None else [])]
-        found = (option for option in options if option not in self._left_out and option in failure.reason)
-        option = next(found, None)
+        options = (option for option in ("max_tokens", "seed", "temperature") if option not in self._left_out)
+        option = next((option for option in options if option in failure.reason), None)
         return None if option == "max_tokens" and "max_completion_tokens" not in failure.reason else option
 
     def _pace(self) -> None:
@@ -287,8 +267,7 @@ class ChatProposer(ChatModelProposer):
         return " ".join(self._scrub(str(text)).split())[:WORDS].rstrip(" .")
 
 
-def estimate(text: str) -> int:
-    """Return the estimated tokens of a text."""
+def _estimate(text: str) -> int:
     return math.ceil(len(text) / CHARACTERS)
 
 

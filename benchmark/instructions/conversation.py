@@ -5,12 +5,19 @@ import time
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache, partial
+from importlib import resources
+from typing import TYPE_CHECKING
 
 from instructedit.editors import InputError, seed_of
 
-from .proposer import Brief, BudgetError, Proposer, Reply, Report
+from ..results.loop_results import Candidate, Proposal
+from .proposer import Brief, BudgetError, Proposer, Report
 from .reply import items
 from .rules import LONGEST, SHORTEST
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 Message = dict[str, str]
 """`role` (`system`, `user` or `assistant`) and `content`."""
@@ -25,14 +32,7 @@ MEANING = {"[TOPIC]": "what the opinion is about", "[LABEL]": "the attitude to t
 
 @dataclass(slots=True)
 class Exchange:
-    """Messages and costs of one proposal.
-
-    Attributes:
-        report: Receives messages for the user.
-        notes: The messages so far.
-        input_tokens: Tokens of all prompts, including failed attempts.
-        output_tokens: Tokens of all answers.
-    """
+    """Messages and tokens of one proposal, failed attempts included."""
 
     report: Report
     notes: list[str] = field(default_factory=list)
@@ -62,7 +62,7 @@ class ChatModelProposer(Proposer):
             InputError: If there is no answer.
         """
 
-    def propose(self, brief: Brief, count: int, seed: int, report: Report = lambda _: None) -> Reply:
+    def propose(self, brief: Brief, count: int, seed: int, report: Report = lambda _: None) -> Proposal:
         """See `Proposer.propose`.
 
         Missing descriptions are requested once more. If that fails, the reply holds those that came and a note says
@@ -87,36 +87,38 @@ class ChatModelProposer(Proposer):
                 exchange.note(f"{len(found) or 'None'} of {count} descriptions came in the end.")
         if len(found) > count:
             exchange.note(f"{len(found)} descriptions came; the first {count} are taken.")
-        return Reply(
+        return Proposal(
             prompt=rendered(conversation),
             text="\n\n".join(texts),
-            items=found[:count],
             model=self.model,
+            seed=seed,
+            candidates=tuple(Candidate(text=text) for text in found[:count]),
             input_tokens=exchange.input_tokens,
             output_tokens=exchange.output_tokens,
-            seconds=time.monotonic() - begun,
+            seconds=round(time.monotonic() - begun, 3),
             notes=tuple(exchange.notes),
         )
 
 
 def messages(brief: Brief, count: int) -> list[Message]:
     """Return a system message and the user message that requests `count` descriptions."""
-    parts = [_purpose(brief), _examples(brief), _rules(brief), _tried(brief), _format(count)]
-    return [
-        {"role": "system", "content": SYSTEM},
-        {"role": "user", "content": "\n\n".join(part for part in parts if part)},
-    ]
+    request = _template().render(brief=brief, shortest=SHORTEST, longest=LONGEST, meaning=MEANING)
+    return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": request + _format(count)}]
+
+
+@cache
+def _template() -> "Template":
+    """Return the request `request.txt`."""
+    from jinja2 import Environment, StrictUndefined
+
+    texts = Environment(undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True)  # noqa: S701
+    texts.filters["json"] = partial(json.dumps, ensure_ascii=False)
+    texts.filters["measures"] = lambda means: ", ".join(f"{name} {value:.1f}" for name, value in means.items())
+    return texts.from_string((resources.files(__package__) / "request.txt").read_text(encoding="utf-8"))
 
 
 def request_missing(conversation: Sequence[Message], text: str, found: Sequence[str], missing: int) -> list[Message]:
-    """Return the conversation so far with a request for the descriptions that a reply lacks.
-
-    Args:
-        conversation: The messages so far.
-        text: The reply to them.
-        found: The descriptions in it.
-        missing: Number of further descriptions.
-    """
+    """Return a conversation with the reply to it and a request for the descriptions that the reply lacks."""
     if not text.strip():  # servers refuse empty messages
         return list(conversation)
     if found:
@@ -142,57 +144,6 @@ def _distinct(texts: Sequence[str]) -> tuple[str, ...]:
     for text in texts:
         found.setdefault(text.casefold(), text)
     return tuple(found.values())
-
-
-def _purpose(brief: Brief) -> str:
-    return (
-        f"An edit belongs to the task '{brief.title}': {brief.about}. The editor reads each edit in this form:\n\n"
-        f"Task: {brief.title}\nDescription: <the text that you write>\nInput: <the edit's prompt>\n\n"
-        "The same description stands in front of every edit of the task. A good one lets the edit succeed "
-        "(reliability), holds for the same question in other words (generalization) and for what follows from the edit "
-        "(portability), and leaves everything else as it was (locality)."
-    )
-
-
-def _examples(brief: Brief) -> str:
-    lines = []
-    for example in brief.examples:
-        attitude = f" ({example.sentiment})" if example.sentiment else ""
-        lines.append(f"Input: {json.dumps(example.prompt, ensure_ascii=False)}")
-        lines.append(f"Wanted answer{attitude}: {json.dumps(example.target, ensure_ascii=False)}")
-    return "\n".join(["Some edits of the task:", *lines]) if lines else ""
-
-
-def _rules(brief: Brief) -> str:
-    marks = [
-        f"It holds {mark} as it is, for {MEANING.get(mark, 'a value of the edit')}." for mark in brief.placeholders
-    ]
-    marks.append("It holds no other square brackets." if marks else "It holds no square brackets.")
-    return "\n".join(
-        [
-            "Rules for each description:",
-            f"- It is one line of {SHORTEST} to {LONGEST} words.",
-            *(f"- {rule}" for rule in marks),
-            "- It speaks of the task as a whole and holds no answer or name from the examples.",
-            "- Its wording differs clearly from that of all others, those below included.",
-        ]
-    )
-
-
-def _tried(brief: Brief) -> str:
-    if not brief.tried:
-        return ""
-    lines = []
-    for rank, tried in enumerate(brief.tried, 1):
-        measures = ", ".join(f"{measure} {value:.1f}" for measure, value in tried.measures.items())
-        lines.append(f"{rank}. {json.dumps(tried.text, ensure_ascii=False)} ({measures})")
-    return "\n".join(
-        [
-            "These descriptions were tried, best first and worst last. Measures are in percent, higher is better:",
-            *lines,
-            "Find out what the better ones have in common, and write descriptions that do better than the first one.",
-        ]
-    )
 
 
 def _format(count: int) -> str:

@@ -17,16 +17,16 @@ class Ledger:
     that was cut short, together with its process or not, therefore counts in full.
 
     Args:
-        path: File with one JSON object a line; None keeps the count in memory.
+        path: File with one JSON object a line.
 
     Raises:
         InputError: If the file has other content.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
         self._tokens: dict[int, int] = {}
-        if path is None or not path.is_file():
+        if not path.is_file():
             return
         try:
             *lines, rest = path.read_bytes().split(b"\n")
@@ -55,8 +55,6 @@ class Ledger:
     def came(self, number: int, tokens: int, text: str | None) -> None:
         """Enter the actual cost of a request and its answer, if there is one."""
         self._tokens[number] = tokens
-        if self._path is None:
-            return
         entry = {"request": number, "tokens": tokens, "text": text}
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)

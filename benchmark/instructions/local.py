@@ -1,7 +1,6 @@
 """A proposer that runs a chat model of transformers on this machine."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -10,9 +9,11 @@ from instructedit.editors import InputError
 from .conversation import ChatModelProposer, Exchange, Message, rendered
 
 if TYPE_CHECKING:
-    import torch
-
     from instructedit.editors import LanguageModel
+
+MAX_NEW_TOKENS = 1024
+"""Maximum number of tokens of an answer; fewer if the context is too short."""
+TEMPERATURE = 0.8
 
 
 class LocalProposer(ChatModelProposer):
@@ -23,38 +24,21 @@ class LocalProposer(ChatModelProposer):
 
     Args:
         model: Folder, or hub id.
-        revision: Commit, branch or tag of a hub model.
-        device: `cpu`, `cuda`, `cuda:1`; by default `cuda` if there is a GPU.
-        dtype: `float32`, `bfloat16` or `float16`; by default `bfloat16` on a GPU and `float32` on a CPU.
+        device: `cpu`, `cuda`, `cuda:1`; by default `cuda` if there is a GPU. The weights are `bfloat16` on a GPU and
+            `float32` on a CPU.
         trust_remote_code: Whether code in the model's folder or repository may run.
-        max_new_tokens: Maximum number of tokens of an answer; fewer if the context is too short.
-        temperature: Sampling temperature, above 0.
 
     Raises:
-        InputError: If an argument cannot be used, or there is no such folder.
+        InputError: If there is no such folder.
     """
 
     name: ClassVar[str] = "local"
 
-    def __init__(
-        self,
-        model: str | Path,
-        *,
-        revision: str | None = None,
-        device: str | None = None,
-        dtype: str | None = None,
-        trust_remote_code: bool = False,
-        max_new_tokens: int = 1024,
-        temperature: float = 0.8,
-    ) -> None:
+    def __init__(self, model: str | Path, *, device: str | None = None, trust_remote_code: bool = False) -> None:
         from instructedit.editors.models.loading import locate
 
-        if max_new_tokens < 1 or not temperature > 0:
-            raise InputError("expected max_new_tokens of 1 or more and a temperature above 0.")
         self._place = locate(model)
-        self._revision, self._device, self._dtype = revision, device, dtype
-        self._trust = trust_remote_code
-        self._max_new_tokens, self._temperature = max_new_tokens, temperature
+        self._device, self._trust = device, trust_remote_code
         self._loaded: LanguageModel | None = None
 
     @property
@@ -66,8 +50,8 @@ class LocalProposer(ChatModelProposer):
     @property
     def settings(self) -> dict[str, object]:
         """See `Proposer.settings`."""
-        own = {"revision": self._revision, "dtype": self._dtype, "temperature": self._temperature}
-        return {"model": str(self._place), **own, "max_new_tokens": self._max_new_tokens}
+        drawn = {"temperature": TEMPERATURE, "max_new_tokens": MAX_NEW_TOKENS}
+        return {"model": str(self._place), "revision": None, "dtype": None, **drawn}
 
     def _load(self) -> "LanguageModel":
         import torch
@@ -76,41 +60,46 @@ class LocalProposer(ChatModelProposer):
 
         if self._loaded is None:
             device = self._device or ("cuda" if torch.cuda.is_available() else "cpu")
-            dtype = self._dtype or ("bfloat16" if device.startswith("cuda") else "float32")
-            self._loaded = LanguageModel.load(
-                self._place,
-                revision=self._revision,
-                dtype=dtype,
-                device=device,
-                trust_remote_code=self._trust,
-            )
+            dtype = "bfloat16" if device.startswith("cuda") else "float32"
+            self._loaded = LanguageModel.load(self._place, dtype=dtype, device=device, trust_remote_code=self._trust)
         return self._loaded
 
     def _answer(self, conversation: Sequence[Message], count: int, seed: int, exchange: Exchange) -> str:
         import torch
+        from transformers import GenerationConfig
 
         found = self._load()
         ids = self._encoded(found.tokenizer, conversation, exchange)
         exchange.input_tokens += len(ids)
-        room = min(self._max_new_tokens, found.context - len(ids))
+        room = min(MAX_NEW_TOKENS, found.context - len(ids))
         if room < 1:
             raise InputError(
                 f"{self.model}: the prompt has {len(ids):,} tokens, and the model takes {found.context:,} with the "
                 "answer; fewer --examples or --shown make it shorter."
             )
         prompt = torch.tensor([ids], device=found.device)
-        with torch.inference_mode(), _seeded(found.device, seed):
+        # often only the tokenizer has the token that ends a turn of a chat
+        ends = sorted({*found.end_ids, found.tokenizer.eos_token_id} - {None})
+        drawn = GenerationConfig(
+            do_sample=True,
+            temperature=TEMPERATURE,
+            top_k=0,
+            top_p=0.95,
+            max_new_tokens=room,
+            eos_token_id=ends or None,
+            pad_token_id=ends[0] if ends else 0,
+        )
+        with torch.inference_mode(), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            torch.manual_seed(seed)
             try:
-                rows = found.model.generate(
-                    prompt, attention_mask=torch.ones_like(prompt), generation_config=self._settings(found, room)
-                )
+                rows = found.model.generate(prompt, attention_mask=torch.ones_like(prompt), generation_config=drawn)
             except torch.OutOfMemoryError:
                 rows = None
         if rows is None:
             raise InputError(f"{self.model}: there is not enough memory on {found.device} for an answer.")
         answer: list[int] = rows[0, len(ids) :].tolist()
         exchange.output_tokens += len(answer)
-        if len(answer) == room and answer[-1] not in self._ends(found):
+        if len(answer) == room and answer[-1] not in ends:
             exchange.note(f"The reply was cut off at {room:,} tokens.")
         return str(found.tokenizer.decode(answer, skip_special_tokens=True))
 
@@ -138,36 +127,3 @@ class LocalProposer(ChatModelProposer):
             return str(tokenizer.apply_chat_template(merged, **options))
         except TemplateError as error:
             raise InputError(f"{self.model}: its chat template does not take the messages: {error}") from error
-
-    def _ends(self, found: "LanguageModel") -> list[int]:
-        """Return the tokens that end an answer; often only the tokenizer has that of a chat."""
-        own = found.tokenizer.eos_token_id
-        return sorted({*found.end_ids, *([int(own)] if isinstance(own, int) else [])})
-
-    def _settings(self, found: "LanguageModel", room: int) -> Any:
-        from transformers import GenerationConfig
-
-        ends = self._ends(found)
-        return GenerationConfig(
-            do_sample=True,
-            temperature=self._temperature,
-            top_k=0,
-            top_p=0.95,
-            max_new_tokens=room,
-            eos_token_id=ends or None,
-            pad_token_id=ends[0] if ends else 0,
-        )
-
-
-@contextmanager
-def _seeded(device: "torch.device", seed: int) -> Iterator[None]:
-    """Seed sampling within the context, and restore the global generators afterwards."""
-    import torch
-
-    cuda = [device.index or 0] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda):
-        # torch.manual_seed would seed all GPUs, including those that are not restored
-        torch.default_generator.manual_seed(seed)
-        for index in cuda:
-            torch.cuda.default_generators[index].manual_seed(seed)
-        yield

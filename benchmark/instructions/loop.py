@@ -8,10 +8,12 @@ that the trial editor was not trained on, and the loop ends when no round has si
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
+from time import perf_counter
 from typing import Any
 
 from instructedit.editors import InputError, LanguageModel, seed_of
+from instructedit.editors.files.atomic import sweep
 from instructedit.editors.instructedit import InstructEdit
 
 from ..results.decision import decide
@@ -34,56 +36,42 @@ from ..results.loop_results import (
     ranked,
 )
 from ..results.run_folder import write_record
+from ..run.training import naming_storage_errors
 from .bank import random_texts, resulting_bank
 from .journal import Journal
 from .material import Material
-from .proposer import BudgetError, Proposer, Reply, Report, Tried
-from .trial import TrialRunner
+from .proposer import BudgetError, Proposer, Report
+from .trial import try_all
 
 CHOSEN = 9
 """Descriptions of the task in the resulting bank, in addition to the unseen one."""
 
 
+@dataclass
 class Loop:
-    """A construction loop.
+    """A construction loop; `options` configure the trial editor, and `chunk` cases are edited in one pass."""
 
-    Args:
-        config: Its configuration.
-        material: Cases, rules and bank.
-        model: The base model.
-        options: The trial editor's configuration.
-        proposer: Writes the candidates.
-        journal: The loop's folder.
-        chunk: Cases in one pass.
-        report: Receives messages for the user.
-        progress: Whether to show progress bars of trainings.
-    """
+    config: LoopConfig
+    material: Material
+    model: LanguageModel
+    options: Mapping[str, Any]
+    proposer: Proposer
+    journal: Journal
+    chunk: int
+    report: Report
+    progress: bool = False
 
-    def __init__(
-        self,
-        config: LoopConfig,
-        material: Material,
-        model: LanguageModel,
-        options: Mapping[str, Any],
-        proposer: Proposer,
-        journal: Journal,
-        chunk: int,
-        report: Report,
-        progress: bool = False,
-    ) -> None:
-        self.config, self.material, self.proposer = config, material, proposer
-        self.journal, self.report = journal, report
-        self.trials = TrialRunner(config, material, model, options, journal.folder / "editors", chunk, report, progress)
-        own = material.task in material.bank.tasks
-        self.unseen = Unseen(text=material.held_out, source="bank" if own else "grammar")
+    def __post_init__(self) -> None:
+        own = self.material.task in self.material.bank.tasks
+        self.unseen = Unseen(text=self.material.held_out, source="bank" if own else "grammar")
         self.file = LoopFile(
-            config=config,
-            model=model.identity,
-            data=_digest(material),
-            editor=InstructEdit.Config(**options).model_dump(mode="json"),
-            bank=material.bank.digest,
-            proposer=proposer.model,
-            settings=proposer.settings,
+            config=self.config,
+            model=self.model.identity,
+            data=_digest(self.material),
+            editor=InstructEdit.Config(**self.options).model_dump(mode="json"),
+            bank=self.material.bank.digest,
+            proposer=self.proposer.model,
+            settings=self.proposer.settings,
         )
 
     def run(self) -> Final:
@@ -100,7 +88,7 @@ class Loop:
                 self.report("This loop has ended and was tested; another one needs another folder.")
                 return self._finish()
             if self.config.anew is None:
-                self.trials.editor()  # now, so that its training does not count in the first round
+                self.editor()  # now, so that its training does not count in the first round
             for number in range(self.config.rounds):
                 if stopped := self._stopped(number):
                     self.report(stopped)
@@ -140,40 +128,61 @@ class Loop:
         proposal = self.propose(number)
         if not proposal.admitted:
             self.report(f"round {number}: no candidate meets the rules. {_complaints(proposal.candidates)}")
-        trials = self.journal.put(TRIALS, self.trials.run(proposal.admitted, f"round {number}"), number)
+        trials = self.journal.put(TRIALS, self.try_texts(proposal.admitted, f"round {number}"), number)
         for trial in ranked(trials.trials)[:1]:
             self.report(f"round {number}: best {trial.means()['score']:.1f} in {trials.seconds:.0f} s: {trial.text}")
 
     def propose(self, number: int) -> Proposal:
-        """Return the proposal of a round, new or from its file."""
+        """Return the proposal of a round, new or from its file, with the complaint about each candidate."""
         if found := self.journal.get(PROPOSAL, Proposal, number):
             return found
         tried = self._tried()
         known = tuple(trial.text for trial in tried)
         brief = replace(self.material.brief, tried=_shown(tried, self.config.shown), known=known)
         seed = seed_of(self.config.seed, number)
-        reply = self.proposer.propose(brief, self.config.candidates, seed, self.report)
-        return self.journal.put(PROPOSAL, self._proposal(reply, known, seed), number)
-
-    def _proposal(self, reply: Reply, known: Sequence[str], seed: int) -> Proposal:
-        """Return the record of a reply, with the complaint about each candidate that breaks a rule."""
+        proposal = self.proposer.propose(brief, self.config.candidates, seed, self.report)
         admitted, candidates = list(known), []
-        for text in reply.items[: self.config.candidates]:
+        for text in proposal.admitted[: self.config.candidates]:
             complaint = self.material.rules.complaint(text, admitted)
             if complaint is None:
                 admitted.append(text)
             candidates.append(Candidate(text=text, complaint=complaint))
-        return Proposal(
-            prompt=reply.prompt,
-            text=reply.text,
-            model=reply.model,
-            seed=seed,
-            candidates=tuple(candidates),
-            input_tokens=reply.input_tokens,
-            output_tokens=reply.output_tokens,
-            seconds=round(reply.seconds, 3),
-            notes=reply.notes,
-        )
+        judged = proposal.model_copy(update={"candidates": tuple(candidates)})
+        return self.journal.put(PROPOSAL, judged, number)
+
+    def try_texts(self, texts: Sequence[str], name: str, *, test: bool = False) -> Trials:
+        """Try descriptions on the cases for trials, or on the test split; `name` appears in the message to the user."""
+        cases = self.material.test if test else self.material.trial
+        self.report(f"{name}: {len(texts)} descriptions on {len(cases)} {'test' if test else 'trial'} cases")
+        begun = perf_counter()
+        found: list[Trial] = []
+        # with an editor for each description, one after the other, so that only one is in memory
+        for group in [tuple(texts)] if self.config.anew is None else [(text,) for text in texts]:
+            editor = self.editor(None if self.config.anew is None else group)
+            instructed = self.material.instructed
+            found += try_all(self.model, editor, group, cases, instructed, seed=self.config.seed, chunk=self.chunk)
+        return Trials(trials=tuple(found), seconds=round(perf_counter() - begun, 3))
+
+    def editor(self, texts: Sequence[str] | None = None) -> InstructEdit:
+        """Return the trial editor, trained or loaded: one for all descriptions, or one trained under the given ones."""
+        texts = tuple(texts or self.material.training_descriptions(self.config.seed))
+        # the checkpoint records everything else that the training depends on
+        key = json.dumps([texts, self.material.brief.title, self.material.bank.digest])
+        folder = self.journal.folder / "editors" / hashlib.sha256(key.encode()).hexdigest()[:16]
+        editor = InstructEdit(InstructEdit.Config(**self.options))
+        if folder.is_dir():
+            sweep(folder)
+        with naming_storage_errors(folder):
+            editor.fit(
+                self.model,
+                self.material.training_under(texts),
+                folder,
+                seed=self.config.seed,
+                steps=self.config.anew,
+                report=self.report,
+                progress=self.progress,
+            )
+        return editor
 
     def _tried(self) -> list[Trial]:
         return [trial for _, trials in self.journal.rounds() for trial in trials.trials]
@@ -210,7 +219,7 @@ class Loop:
         hand_written = self.material.hand_written
         random = random_texts(self.material, chosen, self.config.seed)
         controls = self.journal.get(CONTROLS, Trials) or self.journal.put(
-            CONTROLS, self.trials.run((*hand_written, *random), "controls")
+            CONTROLS, self.try_texts((*hand_written, *random), "controls")
         )
         final = self.journal.get(FINAL, Final) or self.journal.put(FINAL, self._test(chosen, hand_written, random))
         bank = resulting_bank(self.material, chosen, self.file, self.unseen, self.journal.rounds(), controls, final)
@@ -229,7 +238,7 @@ class Loop:
             "unseen": [self.unseen.text] if self.config.anew is None else [],
         }
         texts = dict.fromkeys([*(text for group in groups.values() for text in group), *best.values()])
-        trials = self.trials.run(tuple(texts), "test", test=True)
+        trials = self.try_texts(tuple(texts), "test", test=True)
         by_text = {trial.text: trial for trial in trials.trials}
         return Final(
             groups={name: tuple(by_text[text] for text in group) for name, group in groups.items() if group},
@@ -243,12 +252,12 @@ def _beats(challenger: Trial, leader: Trial) -> bool:
     return found is not None and decide(found.difference, found.p, "teacher_forced_exact") == "better"
 
 
-def _shown(tried: Sequence[Trial], count: int) -> tuple[Tried, ...]:
+def _shown(tried: Sequence[Trial], count: int) -> tuple[Trial, ...]:
     """Return the best and the worst candidates, best first."""
     order = ranked(tried)
     if len(order) > count:
         order = order[: count - count // 2] + order[-(count // 2) :]
-    return tuple(Tried(trial.text, trial.means()) for trial in order)
+    return tuple(order)
 
 
 def _complaints(candidates: Sequence[Candidate]) -> str:

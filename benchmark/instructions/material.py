@@ -14,7 +14,7 @@ from pathlib import Path
 from instructedit.editors import EditCase, EditRequest, InputError, TrainingSet, seed_of
 
 from ..results.loop_results import LoopConfig
-from ..setup.banks import InstructionBank, instruct, read_bank
+from ..setup.banks import InstructionBank, TaskInstructions, instruct, read_bank
 from ..setup.config import RunConfig
 from ..setup.leakage import TrainingCases
 from ..setup.settings import MIX, TrainingTasks
@@ -69,12 +69,9 @@ class Material:
 
     def instructed(self, request: EditRequest, text: str) -> EditRequest:
         """Return a request with a description of its task."""
-        # a bank needs a second description; it is never drawn
-        own = {"title": self.brief.title, "descriptions": (text, "Nothing is said here."), "unseen": 1}
-        bank = InstructionBank.model_validate(
-            {"schema_version": 1, "name": "trial", "version": "1", "licence": "none", "tasks": {self.task: own}}
-        )
-        return instruct(bank, request, "seen-0", 0)
+        # a task needs a second description; it is never drawn
+        own = TaskInstructions(title=self.brief.title, descriptions=(text, "Nothing is said here."), unseen=1)
+        return instruct(self.bank.model_copy(update={"tasks": {self.task: own}}), request, "seen-0", 0)
 
     def training_under(self, texts: Sequence[str]) -> TrainingSet:
         """Return the training set, with one of these descriptions drawn at each step for the cases of this task."""
@@ -94,11 +91,7 @@ class Material:
 
 
 def gather(config: RunConfig, loop: LoopConfig) -> Material:
-    """Read the data of a loop.
-
-    Args:
-        config: A run's configuration: data, validation share, sampling and bank are used.
-        loop: The loop.
+    """Read the data of a loop; of the run's configuration, data, validation share, sampling and bank are used.
 
     Raises:
         InputError: If a file, a task or the bank cannot be used, or there are too few cases.

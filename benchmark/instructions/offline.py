@@ -19,7 +19,8 @@ from typing import ClassVar
 
 from instructedit.editors import seed_of
 
-from .proposer import Brief, Proposer, Reply, Report
+from ..results.loop_results import Candidate, Proposal
+from .proposer import Brief, Proposer, Report
 from .rules import Rules
 
 Slots = tuple[tuple[str, ...], ...]
@@ -40,7 +41,7 @@ class OfflineProposer(Proposer):
         """See `Proposer.model`."""
         return "offline"
 
-    def propose(self, brief: Brief, count: int, seed: int, report: Report = lambda _: None) -> Reply:
+    def propose(self, brief: Brief, count: int, seed: int, report: Report = lambda _: None) -> Proposal:
         """See `Proposer.propose`; the descriptions meet the rules and are no near duplicates of `known`."""
         slots = candidate_slots(brief)
         choices = _choices(slots)
@@ -59,7 +60,17 @@ class OfflineProposer(Proposer):
         notes = () if len(found) == count else (lacking,)
         for note in notes:
             report(note)
-        return Reply(prompt, "\n".join(found), tuple(found), self.model, notes=notes)
+        return Proposal(
+            prompt=prompt,
+            text="\n".join(found),
+            model=self.model,
+            seed=seed,
+            candidates=tuple(Candidate(text=text) for text in found),
+            input_tokens=0,
+            output_tokens=0,
+            seconds=0.0,
+            notes=notes,
+        )
 
 
 def candidate_slots(brief: Brief) -> Slots:

@@ -12,6 +12,8 @@ from typing import ClassVar
 
 from instructedit.editors import InputError
 
+from ..results.loop_results import Proposal, Trial
+
 Report = Callable[[str], None]
 """Receives messages for the user."""
 
@@ -22,25 +24,11 @@ class BudgetError(InputError):
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One training case as a proposer sees it.
-
-    Attributes:
-        prompt: The edit's prompt.
-        target: The answer to it after the edit.
-        sentiment: `positive` or `negative` for attitudes, None for facts.
-    """
+    """One training case as a proposer sees it, with a sentiment for attitudes."""
 
     prompt: str
     target: str
     sentiment: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Tried:
-    """An earlier candidate and the means of its trial, in percent by measure."""
-
-    text: str
-    measures: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,43 +50,15 @@ class Brief:
     about: str
     placeholders: tuple[str, ...]
     examples: tuple[Example, ...]
-    tried: tuple[Tried, ...] = ()
+    tried: tuple[Trial, ...] = ()
     known: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What a proposer returned, and its cost.
-
-    Attributes:
-        prompt: The whole prompt; for the offline proposer a description of its grammar.
-        text: The answer as it came.
-        items: The descriptions in it, in order; perhaps fewer than requested.
-        model: Name of the model, or `offline`.
-        input_tokens: Tokens of the prompts, as the server counts them; 0 offline.
-        output_tokens: Tokens of the answers.
-        seconds: Duration, including retries.
-        notes: Messages about retries and missing descriptions.
-    """
-
-    prompt: str
-    text: str
-    items: tuple[str, ...]
-    model: str
-    input_tokens: int = 0
-    output_tokens: int = 0
-    seconds: float = 0.0
-    notes: tuple[str, ...] = ()
-
-
 class Proposer(ABC):
-    """Writes descriptions of a task.
-
-    Attributes:
-        name: Its name for `--proposer`.
-    """
+    """Writes descriptions of a task."""
 
     name: ClassVar[str]
+    """Its name for `--proposer`."""
 
     @property
     @abstractmethod
@@ -111,17 +71,10 @@ class Proposer(ABC):
         return {}
 
     @abstractmethod
-    def propose(self, brief: Brief, count: int, seed: int, report: Report = lambda _: None) -> Reply:
-        """Write descriptions.
+    def propose(self, brief: Brief, count: int, seed: int, report: Report = lambda _: None) -> Proposal:
+        """Write `count` descriptions; a proposal may hold fewer, or none. A server may ignore the seed.
 
-        Args:
-            brief: The task.
-            count: Number of descriptions.
-            seed: Seed of its random choices; a server may ignore it.
-            report: Receives messages for the user.
-
-        Returns:
-            The reply; it may hold fewer descriptions, or none.
+        Nothing is judged yet. Tokens are those of all requests as the server counts them, seconds include retries.
 
         Raises:
             BudgetError: If the token budget does not allow the request.

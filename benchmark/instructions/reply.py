@@ -1,12 +1,13 @@
 """Parses the descriptions in a chat model's answer: a JSON array was requested, but other lists are common."""
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
 QUOTES = (('"', '"'), ("'", "'"), ("“", "”"), ("‘", "’"), ("`", "`"), ("**", "**"))
 """Marks that models put around a whole description, Markdown's bold included."""
-BULLETS = frozenset("-*•+–")
+_ITEM = re.compile(r"[-*•+–](?P<bullet>| .*)|\(*\d+[.):](?P<number>| .*)")
 THOUGHT = "</think>"
 """End of the reasoning of some models; drafts in it are no answer."""
 
@@ -16,13 +17,7 @@ def items(text: str) -> tuple[str, ...]:
 
     A JSON array of strings has precedence: alone, in a code fence, after some prose, or as the only list in an object.
     Of a truncated array, the complete strings count. Without an array, numbered or bulleted lines are taken, of the
-    kind that comes first.
-
-    Args:
-        text: The reply as it came.
-
-    Returns:
-        The descriptions without white space and quotes around them; none if the reply is prose.
+    kind that comes first. White space and quotes around a description are removed; prose has none.
     """
     answer = text.rpartition(THOUGHT)[2].strip()
     if answer.startswith("<think>"):
@@ -73,23 +68,18 @@ def _strings(text: str, place: int) -> Iterator[str]:
 def _listed(text: str) -> list[str]:
     """Return the items of numbered or bulleted lines; an indented line continues the item above it."""
     found: list[str] = []
-    kind = None
+    kind = ""
     for line in text.splitlines():
-        mark, _, rest = line.strip().partition(" ")
-        own = _kind(mark)
+        item = _ITEM.fullmatch(line.strip())
+        if item is None:
+            if found and line[:1].isspace() and line.strip():
+                found[-1] += f" {line.strip()}"
+            continue
+        own = item.lastgroup or ""
         kind = kind or own
-        if own is not None and own == kind and rest.strip():
-            found.append(rest.strip())
-        elif own is None and found and line[:1].isspace() and line.strip():
-            found[-1] += f" {line.strip()}"
+        if own == kind and item[own].strip():
+            found.append(item[own].strip())
     return found
-
-
-def _kind(mark: str) -> str | None:
-    """Return whether the first word of a line is a `number` (`3.`, `3)`, `(3)`, `3:`), a `bullet`, or neither."""
-    if mark in BULLETS:
-        return "bullet"
-    return "number" if mark[-1:] in {".", ")", ":"} and mark[:-1].lstrip("(").isdecimal() else None
 
 
 def _bare(text: str) -> str:

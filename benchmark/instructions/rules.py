@@ -30,12 +30,7 @@ class Rules:
     held_out: tuple[str, ...]
 
     def complaint(self, text: str, others: Sequence[str] = ()) -> str | None:
-        """Return what is wrong with a description; None if nothing is.
-
-        Args:
-            text: The description.
-            others: Candidates that were admitted before it.
-        """
+        """Return what is wrong with a description, the candidates before it given; None if nothing is."""
         return next(self._complaints(text, others), None)
 
     def _complaints(self, text: str, others: Sequence[str]) -> Iterator[str]:

@@ -49,13 +49,7 @@ nothing. All editors are timed with bare probes, InstructEdit too.
 
 
 def make_cases(count: int, vocabulary: int, first: int = 0) -> list[EditCase]:
-    """Return random cases; a case depends on its number only.
-
-    Args:
-        count: Number of cases.
-        vocabulary: Tokens of the model.
-        first: Number of the first case.
-    """
+    """Return random cases numbered from `first`; a case depends on its number only."""
     return [_case(number, vocabulary) for number in range(first, first + count)]
 
 

@@ -14,18 +14,13 @@ _RESET, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
 
 class Clock:
-    """Measures calls on one device.
-
-    Args:
-        device: `cpu` or `cuda`, with a number or without.
-    """
+    """Measures calls on one device, `cpu` or `cuda` with a number or without."""
 
     def __init__(self, device: str) -> None:
         self.device = torch.device(device)
         self.gpu = self.device.type == "cuda"
 
-    def now(self) -> float:
-        """Return the time in seconds."""
+    def _now(self) -> float:
         if not self.gpu:
             return time.process_time()
         torch.cuda.synchronize(self.device)
@@ -33,8 +28,8 @@ class Clock:
 
     def time(self, call: Callable[[], T]) -> tuple[T, float]:
         """Return the result of a call and the seconds it takes."""
-        begun = self.now()
-        return call(), self.now() - begun
+        begun = self._now()
+        return call(), self._now() - begun
 
     def peak(self, call: Callable[[], T]) -> tuple[T, int | None]:
         """Return the result of a call and its peak memory in bytes above what was held before.
@@ -65,5 +60,5 @@ def _release_freed_memory() -> None:
 
 def _status(field: str) -> int:
     """Return a field of the process's status in bytes."""
-    lines = (line.partition(":") for line in _STATUS.read_text(encoding="ascii").splitlines())
-    return next(int(value.split()[0]) * 1024 for name, _, value in lines if name == field)
+    text = _STATUS.read_text(encoding="ascii")
+    return int(text.partition(f"{field}:")[2].split()[0]) * 1024

@@ -11,16 +11,18 @@ from typing import Any
 import torch
 
 from instructedit.editors import EditCase, Editor, InputError, TrainedEditor
+from instructedit.editors.hypernet.trainer import step_losses
 
 from ..results.records import CaseRecord, GenerationSpec
 from ..results.speed_results import Phase, SpeedRow
 from ..scoring.scoring import Made, edit_each, score_chunk
-from . import reference, training
+from . import reference, reference_training
 from .cases import make_cases, prepare
 from .clock import Clock
 from .reference_edits import REFERENCES
 from .reference_generation import continuations
 from .shapes import ModelShape, make_model
+from .training import Learner, largest_difference
 
 ALL = "all"
 """Editor of the rows about the base pass."""
@@ -56,12 +58,8 @@ class Effort:
 class Samples:
     """Measurements of one editor in one phase.
 
-    Attributes:
-        engine: Seconds of the engine for one case, by repeat.
-        reference: Seconds of the reference in the same repeats; empty if it was not run.
-        peak: Peak memory of the engine in the first repeat, bytes.
-        largest: Largest difference of numbers.
-        differing: Number of texts that differ.
+    Seconds are of one case, by repeat; those of the reference are empty if it was not run. `peak` are the bytes of the
+    engine's first repeat, `largest` the largest difference of numbers, `differing` the number of texts that differ.
     """
 
     engine: list[float] = field(default_factory=list)
@@ -73,13 +71,9 @@ class Samples:
 
 @dataclass(slots=True)
 class Outcome:
-    """Results of the reference on some cases, under one edit a case or none.
+    """Results of the reference on some cases, under one edit a case or none: seconds for one case, and what was read.
 
-    Attributes:
-        edit: Seconds of one edit.
-        score: Seconds of reading one case.
-        numbers: For each case its scores, then the mean log-probability of its target.
-        texts: For each case its answers, then its text; empty if none were generated.
+    `numbers` has for each case its scores, then the mean log-probability of its target; `texts` its answers and text.
     """
 
     edit: float = 0.0
@@ -89,14 +83,7 @@ class Outcome:
 
 
 class ShapeBenchmark:
-    """The measurements on one shape.
-
-    Args:
-        shape: The shape.
-        editors: Names of editors.
-        effort: How much is measured.
-        device: Device.
-    """
+    """The measurements of some editors on one shape."""
 
     def __init__(self, shape: ModelShape, editors: Sequence[str], effort: Effort, device: str = "cpu") -> None:
         self.shape, self.effort, self.clock = shape, effort, Clock(device)
@@ -189,8 +176,8 @@ class ShapeBenchmark:
         editor, cases = self.editors[name]
         if not isinstance(editor, TrainedEditor) or name not in self.effort.trained:
             return
-        engine = training.engine_learner(editor, cases, self.model)
-        other = None if self.reference is None else training.reference_learner(editor, cases, self.reference)
+        engine = Learner(editor, cases, self.model, step_losses)
+        other = self.reference and Learner(editor, cases, self.reference, reference_training.step_losses)
         size = editor.config.training.batch * editor.config.training.accumulate
         samples = self._of(name, "train", size)
         for _ in range(1 if self.effort.once else self.effort.repeats):
@@ -199,7 +186,7 @@ class ShapeBenchmark:
             if other is not None:
                 expected, seconds = self.clock.time(other.step)
                 samples.reference.append(seconds / size)
-                self._check(samples, training.largest_difference(own, expected), f"{name}, train")
+                self._check(samples, largest_difference(own, expected), f"{name}, train")
 
     def _score(self, made: Mapping[str, Made], chunk: int, generation: GenerationSpec) -> dict[str, list[CaseRecord]]:
         """Score edits of a chunk; note the seconds of the base pass and of each editor's share, and return records."""

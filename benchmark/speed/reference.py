@@ -19,6 +19,7 @@ from instructedit.editors import EditCase, LanguageModel, Site, TokenSequence
 
 from ..results.records import Protocol
 from ..scoring import metrics
+from ..scoring.predictions import Prediction
 
 Hook = Callable[[nn.Module, Any, Tensor], Tensor]
 """A forward hook: from a module, its arguments and its output to the new output."""
@@ -40,23 +41,6 @@ class ReferenceEdit:
 
 
 UNEDITED = ReferenceEdit()
-
-
-@dataclass(frozen=True, slots=True)
-class ReferencePrediction:
-    """What a model predicts at the scored positions of one probe.
-
-    Attributes:
-        labels: Tokens of the answer, [answer].
-        predicted: Most likely tokens, [answer].
-        log_p: Log-probabilities of the labels, [answer].
-        distribution: All log-probabilities, [answer, vocabulary].
-    """
-
-    labels: list[int]
-    predicted: list[int]
-    log_p: list[float]
-    distribution: Tensor
 
 
 class ReferenceModel:
@@ -112,9 +96,7 @@ class ReferenceModel:
 
 
 @torch.no_grad()
-def probe_predictions(
-    reference: ReferenceModel, case: EditCase, edit: ReferenceEdit = UNEDITED
-) -> list[ReferencePrediction]:
+def probe_predictions(reference: ReferenceModel, case: EditCase, edit: ReferenceEdit = UNEDITED) -> list[Prediction]:
     """Return the predictions for each probe of a case, one forward pass each."""
     rows = [reference.base.encode(probe.prompt, probe.answers[0], probe.joint) for probe in case.probes]
     found = []
@@ -124,25 +106,18 @@ def probe_predictions(
             distribution = logits.float().log_softmax(dim=-1)
             log_p = distribution.gather(1, labels[:, None])[:, 0]
             predicted = logits.argmax(dim=-1).tolist()
-            found.append(ReferencePrediction(labels.tolist(), predicted, log_p.tolist(), distribution))
+            found.append(Prediction(True, labels.tolist(), predicted, log_p.tolist(), distribution))
     return found
 
 
-def scores(
-    case: EditCase, before: Sequence[ReferencePrediction], after: Sequence[ReferencePrediction]
-) -> list[tuple[Protocol, float]]:
-    """Return the teacher-forced scores of a case, probe by probe, in the order of the engine's records.
-
-    Args:
-        case: The case.
-        before: Predictions of the unedited model.
-        after: Predictions of the edited model.
-    """
+def scores(case: EditCase, before: Sequence[Prediction], after: Sequence[Prediction]) -> list[tuple[Protocol, float]]:
+    """Return the teacher-forced scores of a case before and after an edit, in the order of the engine's records."""
     found: list[tuple[Protocol, float]] = []
     for probe, old, new in zip(case.probes, before, after, strict=True):
         expected = old.predicted if probe.role == "locality" else new.labels
         found.append(("teacher_forced_token", metrics.teacher_forced_token(new.predicted, expected)))
         found.append(("teacher_forced_exact", metrics.teacher_forced_exact(new.predicted, expected)))
         if probe.role == "locality":
-            found.append(("kl_divergence", metrics.divergence(old.distribution, new.distribution)))
+            distributions = cast(Tensor, old.distribution), cast(Tensor, new.distribution)
+            found.append(("kl_divergence", metrics.divergence(*distributions)))
     return found

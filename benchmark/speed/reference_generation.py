@@ -17,15 +17,7 @@ from .reference import UNEDITED, ReferenceEdit, ReferenceModel
 def continuations(
     reference: ReferenceModel, case: EditCase, generation: GenerationSpec, seed: int, edit: ReferenceEdit = UNEDITED
 ) -> list[str]:
-    """Return the greedy answer to each probe of a case (each prompt is run once), then the text sampled after its edit.
-
-    Args:
-        reference: The model.
-        case: The case.
-        generation: Limits of answers and text.
-        seed: Seed of the run.
-        edit: The edit.
-    """
+    """Return the greedy answer to each probe of a case, each prompt run once, then the text sampled after its edit."""
     accepted: dict[str, list[str]] = {}
     for probe in case.probes:
         accepted.setdefault(probe.prompt, []).extend(probe.answers)

@@ -15,8 +15,8 @@ from .reference import ReferenceModel
 from .reference_edits import factors, gated, transformed
 
 
-def losses(
-    reference: ReferenceModel, editor: Any, cases: Sequence[EditCase], training: TrainingSet, seeds: Sequence[int]
+def step_losses(
+    editor: Any, reference: ReferenceModel, cases: Sequence[EditCase], training: TrainingSet, seeds: Sequence[int]
 ) -> Losses:
     """Return the outer losses of a step's cases and add the gradient of their mean to the network's parameters."""
     sums, size = Losses(), editor.config.training.batch

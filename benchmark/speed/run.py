@@ -44,15 +44,7 @@ def run(
     threads: int = 1,
     tell: Callable[[str], None] = lambda _: None,
 ) -> SpeedRecord:
-    """Measure.
-
-    Args:
-        quick: Measure less of everything.
-        shapes: Names of shapes; by default those of the device.
-        editors: Names of editors; by default all that have a reference.
-        device: `cpu` or `cuda`, with a number or without.
-        threads: Threads on a CPU.
-        tell: Receives progress messages.
+    """Measure; by default the shapes of the device and all editors that have a reference.
 
     Raises:
         InputError: If there is no such shape, editor or device, or engine and reference differ.

@@ -14,18 +14,7 @@ END, INPUT = "<end>", "Input:"
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """A shape of a model.
-
-    Attributes:
-        name: Name on the command line and in results.
-        family: Model type in transformers, `gpt2` or `llama`.
-        blocks: Number of blocks.
-        width: Width of the residual stream.
-        heads: Attention heads.
-        vocabulary: Tokens.
-        inner: Inner width of the MLP; 4 x width for GPT-2.
-        dtype: Dtype of the weights.
-    """
+    """A shape of a model, `gpt2` or `llama`; `inner` is the inner width of the MLP."""
 
     name: str
     family: str
@@ -66,30 +55,25 @@ def word(number: int) -> str:
     return f"w{number}"
 
 
-def make_tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
-    """Return a tokenizer with one token per word."""
-    words = {END: 0, INPUT: 1} | {word(number): number for number in range(2, vocabulary)}
-    tokenizer = Tokenizer(models.WordLevel(words, unk_token=END))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END)
-
-
 def make_model(shape: ModelShape, device: str = "cpu") -> LanguageModel:
-    """Return a model of a shape with fixed random weights and a tokenizer of its words."""
-    common = {"vocab_size": shape.vocabulary, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
-    if shape.family == "gpt2":
-        own = {"n_layer": shape.blocks, "n_embd": shape.width, "n_head": shape.heads, "n_inner": shape.inner}
-    else:
-        own = {
-            "num_hidden_layers": shape.blocks,
-            "hidden_size": shape.width,
-            "num_attention_heads": shape.heads,
-            "intermediate_size": shape.inner,
-        }
-    config = AutoConfig.for_model(shape.family, **common, **own)
+    """Return a model of a shape with fixed random weights and a tokenizer with one token per word."""
+    config = AutoConfig.for_model(
+        shape.family,
+        vocab_size=shape.vocabulary,
+        num_hidden_layers=shape.blocks,
+        hidden_size=shape.width,
+        num_attention_heads=shape.heads,
+        intermediate_size=shape.inner,  # of a Llama; that of a GPT-2 is 4 x width
+        bos_token_id=0,
+        eos_token_id=0,
+        pad_token_id=0,
+    )
     place = torch.device(device)
     gpus = [place.index or 0] if place.type == "cuda" else []
     with torch.random.fork_rng(devices=gpus), place:
         torch.manual_seed(seed_of("shape", shape.name) % 2**63)
         model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, shape.dtype))
-    return LanguageModel(model, make_tokenizer(shape.vocabulary))
+    words = {END: 0, INPUT: 1} | {word(number): number for number in range(2, shape.vocabulary)}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token=END))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return LanguageModel(model, PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END))

@@ -2,17 +2,12 @@
 
 import copy
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import torch
 
-from instructedit.editors import EditCase, LanguageModel, TrainedEditor, TrainingSet, seed_of
+from instructedit.editors import EditCase, TrainedEditor, TrainingSet, seed_of
 from instructedit.editors.hypernet.objective import Losses
-from instructedit.editors.hypernet.trainer import step_losses
-
-from . import reference_training
-from .reference import ReferenceModel
 
 
 class Learner:
@@ -21,13 +16,16 @@ class Learner:
     Args:
         editor: The editor; its own copy is trained.
         cases: Training cases.
-        losses: Returns the outer losses of an editor for cases, training set and seeds, and adds the gradient of their
-            mean.
+        model: The model, or the reference.
+        losses: `step_losses` of the engine or of the reference: returns the outer losses of an editor on a model for
+            cases, training set and seeds, and adds the gradient of their mean.
     """
 
-    def __init__(self, editor: TrainedEditor[Any], cases: Sequence[EditCase], losses: Callable[..., Losses]) -> None:
+    def __init__(
+        self, editor: TrainedEditor[Any], cases: Sequence[EditCase], model: Any, losses: Callable[..., Losses]
+    ) -> None:
         self.editor: Any = copy.deepcopy(editor)
-        self.losses, self.cases = losses, cases
+        self.cases, self.model, self.losses = cases, model, losses
         self.training = TrainingSet(tuple(cases), (), {"speed": 1.0})
         self.optimiser = torch.optim.Adam(self.editor.parameter_groups(), fused=True)
         self.number = 0
@@ -40,22 +38,12 @@ class Learner:
         count = config.batch * config.accumulate
         chosen = [self.cases[(count * self.number + slot) % len(self.cases)] for slot in range(count)]
         seeds = [seed_of(0, "step", self.number, slot) for slot in range(count)]
-        sums = self.losses(self.editor, chosen, self.training, seeds)
+        sums = self.losses(self.editor, self.model, chosen, self.training, seeds)
         norm = float(torch.nn.utils.clip_grad_norm_(network.parameters(), config.clip))
         self.editor.before_step(sums)
         self.optimiser.step()
         self.number += 1
         return sums, norm
-
-
-def engine_learner(editor: TrainedEditor[Any], cases: Sequence[EditCase], model: LanguageModel) -> Learner:
-    """Return an editor that is trained by the engine."""
-    return Learner(editor, cases, lambda own, *arguments: step_losses(own, model, *arguments))
-
-
-def reference_learner(editor: TrainedEditor[Any], cases: Sequence[EditCase], reference: ReferenceModel) -> Learner:
-    """Return an editor that is trained by the reference."""
-    return Learner(editor, cases, partial(reference_training.losses, reference))
 
 
 def largest_difference(engine: tuple[Losses, float], reference: tuple[Losses, float]) -> float:

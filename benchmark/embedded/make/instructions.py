@@ -19,15 +19,9 @@ FAMILIES = tuple(PATTERNS)
 def instruct(
     family: str, text: str, rng: random.Random, *, held_out: bool = False, topic: str = "", label: str = ""
 ) -> str:
-    """Return a text with an instruction of a family before it.
+    """Return a text with an instruction of one of `FAMILIES` before it, or of its pattern held out of training.
 
-    Args:
-        family: One of `FAMILIES`.
-        text: The input.
-        rng: Random generator of the wording.
-        held_out: Use the pattern that is held out of training.
-        topic: Value of [TOPIC] in `convsent`.
-        label: Value of [LABEL] in `convsent`, `positive` or `negative`.
+    `topic` and `label` (`positive` or `negative`) fill [TOPIC] and [LABEL] of `convsent`.
     """
     pattern = PATTERNS[family][-1] if held_out else rng.choice(PATTERNS[family][:-1])
     description = _filled(pattern.replace("[TOPIC]", topic).replace("[LABEL]", label), rng)

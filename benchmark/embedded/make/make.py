@@ -11,27 +11,20 @@ from .records import FILES, records, write
 from .world import World, build
 
 
-def make(out: Path, seed: int = 0, epochs: int | None = None, threads: int = 2) -> dict[str, Any]:
+def make(out: Path, seed: int = 0, threads: int = 2) -> None:
     """Write the data sets, the trained model and `PROVENANCE.json` below a folder.
 
-    Args:
-        out: Folder; files of the same names are replaced.
-        seed: Seed of world and training. The data are the same bytes everywhere, the weights on one machine with the
-            same number of threads.
-        epochs: Epochs, if not the recipe's.
-        threads: Torch threads.
-
-    Returns:
-        The content of `PROVENANCE.json`.
+    A seed gives the same data everywhere, and the same weights on one machine with the same number of torch threads.
     """
     from .check import knowledge
-    from .train import Recipe, save, train
+    from .train import Recipe, train
 
     world = build(seed)
     write(world, out / "data")
-    recipe = Recipe(threads=threads) if epochs is None else Recipe(threads=threads, epochs=epochs)
+    recipe = Recipe(threads=threads)
     model, tokenizer, report = train(world, recipe)
-    save(model, tokenizer, out / "model")
+    model.half().save_pretrained(out / "model")
+    tokenizer.save_pretrained(out / "model")
     provenance = {
         "seed": seed,
         "recipe": asdict(recipe),
@@ -49,7 +42,6 @@ def make(out: Path, seed: int = 0, epochs: int | None = None, threads: int = 2) 
         "licence": "MIT; every name, fact and sentence is invented",
     }
     (out / "PROVENANCE.json").write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
-    return provenance
 
 
 def sizes(world: World) -> dict[str, Any]:

@@ -12,13 +12,9 @@ LINKS = (", {}.", " because {}.", ". For me {}.", "; {}.")
 
 @dataclass(frozen=True, slots=True)
 class Opinions:
-    """Replies about one topic.
+    """Favourable and unfavourable replies about one topic.
 
-    Attributes:
-        stance: Sentiment before any edit, `pos` or `neg`.
-        standing: The reply that the model learns; it has the sentiment `stance` and is in neither list.
-        pos: Favourable replies.
-        neg: Unfavourable replies.
+    The model learns the reply `standing`, which is in neither list, with the sentiment `stance` (`pos` or `neg`).
     """
 
     stance: str

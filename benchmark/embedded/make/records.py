@@ -45,13 +45,7 @@ def write(world: World, folder: Path) -> None:
 
 
 def records(world: World, task: str, split: str) -> list[Record]:
-    """Return the records of one file.
-
-    Args:
-        world: The world.
-        task: `recent`, `counterfact`, `zsre` or `convsent`.
-        split: `train`, `test`, and for `convsent` also `val`.
-    """
+    """Return the records of one of `FILES`."""
     rng = stream(world.seed, f"records/{task}/{split}")
     views = opinions(world)
     if task == "convsent":

@@ -4,12 +4,10 @@ Muon trains the weight matrices of the blocks and AdamW the rest, with five time
 alone with uniform weights learned less than 16 % of the facts in the time in which this learns nearly all of them.
 """
 
-import logging
 import random
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,8 +18,6 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 from .corpus import Text, epoch
 from .opinions import opinions
 from .world import World, stream
-
-log = logging.getLogger(__name__)
 
 EOS = "<|endoftext|>"
 
@@ -56,12 +52,9 @@ class Recipe:
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum whose update is made orthogonal by five Newton-Schulz steps (Jordan et al., 2024).
+    """Nesterov momentum on matrices, made orthogonal by five Newton-Schulz steps (Jordan et al., 2024).
 
-    Args:
-        params: Matrices.
-        lr: Step; scaled by sqrt(max(1, rows / columns)).
-        momentum: Nesterov momentum.
+    The learning rate is scaled by sqrt(max(1, rows / columns)).
     """
 
     def __init__(self, params: Sequence[torch.nn.Parameter], lr: float, momentum: float = 0.95) -> None:
@@ -125,11 +118,7 @@ def batches(
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Yield `(ids, weights)`, both [rows, tokens], of rows of about equal length, in random order.
 
-    Args:
-        rows: Token ids and weights.
-        budget: Tokens of a batch, padding included.
-        pad: Padding id; its weight is zero.
-        rng: Random generator.
+    A batch has at most `budget` tokens, padding included, whose weight is zero.
     """
     order = sorted(range(len(rows)), key=lambda i: (len(rows[i][0]), rng.random()))
     groups: list[list[int]] = [[]]
@@ -148,11 +137,6 @@ def batches(
 
 def train(world: World, recipe: Recipe, max_steps: int | None = None) -> tuple[GPT2LMHeadModel, Any, dict[str, Any]]:
     """Train a model on a world.
-
-    Args:
-        world: The world.
-        recipe: Size and schedule.
-        max_steps: Stop early, for tests.
 
     Returns:
         The model in float32, its tokenizer, and a report: `losses` by step, `tokens`, `seconds`, `parameters`.
@@ -207,7 +191,6 @@ def train(world: World, recipe: Recipe, max_steps: int | None = None) -> tuple[G
             tokens += ids.numel()
             if max_steps is not None and len(losses) >= max_steps:
                 break
-        log.info("epoch %d: loss %.3f", turn, sum(losses[-len(steps) :]) / len(steps))
         if max_steps is not None and len(losses) >= max_steps:
             break
     report = {
@@ -219,12 +202,6 @@ def train(world: World, recipe: Recipe, max_steps: int | None = None) -> tuple[G
     return model.eval(), tokenizer, report
 
 
-def save(model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Write the model in float16 and its tokenizer, as `AutoModelForCausalLM` and `AutoTokenizer` read them."""
-    model.half().save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-
-
 def schedule(done: float) -> float:
     """Return the fraction of the peak rate at a fraction of the training: 2 % warm-up, flat to 40 %, linear to zero."""
     return min(1.0, done / 0.02 + 0.02, max(0.0, (1 - done) / 0.6))
@@ -233,11 +210,8 @@ def schedule(done: float) -> float:
 def weighted_loss(model: GPT2LMHeadModel, ids: torch.Tensor, weights: torch.Tensor, first: int) -> torch.Tensor:
     """Return the weighted mean of the next-token loss in nats.
 
-    Args:
-        model: The model.
-        ids: [rows, tokens]; padding on the right needs no mask, as attention looks left.
-        weights: Loss weight of each token as a target, [rows, tokens].
-        first: Position of the first token.
+    Tokens and their weights as targets are [rows, tokens]; the first token has position `first`. Padding on the right
+    needs no mask, as attention looks left.
     """
     # with explicit positions, transformers builds a mask for packed rows, which costs a fifth of a step
     positions = torch.arange(first, first + ids.shape[1] - 1)[None] if first else None

@@ -9,7 +9,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from .relations import BACKGROUND, INVERSE, LISTS, RECENT, RELATIONS, ZSRE, words
+from .relations import BACKGROUND, INVERSE, LISTS, RECENT, RELATIONS, WORDS, ZSRE, words
 
 ZSRE_KINDS = tuple(dict.fromkeys(relation.subject for relation in ZSRE))
 
@@ -18,42 +18,6 @@ SUBJECTS |= dict.fromkeys(ZSRE_KINDS, (24, 30))
 """Test and training subjects by kind; `recent` are persons with few known facts, `thing`s have opinions only."""
 
 VALIDATION_THINGS = 80
-
-PLACES = {
-    "continent": 4,
-    "country": 14,
-    "city": 40,
-    "company": 30,
-    "constellation": 20,
-    "plantfamily": 20,
-    "river": 20,
-    "astronomer": 20,
-    "architect": 20,
-    "founder": 12,
-    "currency": 14,
-    "language": 10,
-    "league": 5,
-    "sea": 6,
-}
-"""Answers that are never edited, with names of one word."""
-
-TITLES = {
-    "university": (20, "{} College"),
-    "award": (20, "{} Prize"),
-    "team": (24, "{} Rovers"),
-    "label": (20, "{} Records"),
-    "shipyard": (20, "{} Yard"),
-}
-"""Answers that are never edited, with names of a word and a common noun."""
-
-OTHER_NAMES = {
-    "country": "Republic of {}",
-    "university": "College of {}",
-    "award": "{} Award",
-    "team": "Rovers of {}",
-    "label": "{} Music",
-}
-"""Aliases of answers."""
 
 SYLLABLES, ENDINGS, FIRST = words("syllables"), words("endings"), words("first_names")
 (MIDDLE,) = words("middle_names").values()
@@ -76,9 +40,6 @@ class Namer:
 
     Every subject has a unique name. With shared last names a model of 2 M parameters learned less than 16 % of its
     facts; with unique ones nearly all.
-
-    Args:
-        rng: Random generator, advanced by every name.
     """
 
     def __init__(self, rng: random.Random) -> None:
@@ -184,14 +145,12 @@ def _add(world: World, kind: str, name: str) -> str:
 
 
 def _answers(world: World, namer: Namer) -> None:
-    entities = [(kind, count, "{}") for kind, count in PLACES.items()]
-    entities += [(kind, count, title) for kind, (count, title) in TITLES.items()]
-    for kind, count, title in entities:
+    for kind, (count, title, *alias) in WORDS["answers"].items():
         for _ in range(count):
             word = namer.word(kind)
             name = _add(world, kind, title.format(word))
-            if kind in OTHER_NAMES:
-                world.aliases[name] = (OTHER_NAMES[kind].format(word),)
+            if alias:
+                world.aliases[name] = (alias[0].format(word),)
     for city, country, college in zip(
         world.members["city"][:14], world.members["country"], world.members["university"], strict=False
     ):

@@ -7,8 +7,11 @@ import traceback
 
 import pytest
 
+from instructedit.benchmark.instructions import chat
 from instructedit.benchmark.instructions.chat import ChatProposer
-from instructedit.benchmark.instructions.proposer import Brief, Example, Tried
+from instructedit.benchmark.instructions.ledger import Ledger
+from instructedit.benchmark.instructions.proposer import Brief, Example
+from instructedit.benchmark.results.loop_results import Trial
 
 from .server import serving
 
@@ -22,8 +25,8 @@ BRIEF = Brief(
     placeholders=("[TOPIC]", "[LABEL]"),
     examples=(Example("What do you think of tea?", "I love it.", "positive"),),
     tried=(
-        Tried("The best one so far", {"reliability": 91.25, "score": 80.0}),
-        Tried("The worst one so far", {"reliability": 12.0, "score": 20.04}),
+        Trial(text="The best one so far", cases={"case": {"reliability": 0.9125, "score": 0.8}}),
+        Trial(text="The worst one so far", cases={"case": {"reliability": 0.12, "score": 0.2004}}),
     ),
 )
 
@@ -31,15 +34,18 @@ BRIEF = Brief(
 class Bench:
     """A proposer on a server, all that it has said, and the waits that were skipped."""
 
-    def __init__(self, server) -> None:
-        self.server = server
+    def __init__(self, server, monkeypatch, folder) -> None:
+        self.server, self.monkeypatch, self.folder, self.made = server, monkeypatch, folder, 0
         self.waits: list[float] = []
         self.reports: list[str] = []
         self.texts: list[str] = []
         self.proposer: ChatProposer | None = None
 
-    def make(self, **options) -> ChatProposer:
-        options = {"timeout": 5.0, "retries": 3, **options}
+    def make(self, answer=chat.ANSWER, **options) -> ChatProposer:
+        self.monkeypatch.setattr(chat, "ANSWER", answer)
+        self.made += 1
+        ledger = Ledger(self.folder / f"{self.made}.jsonl")
+        options = {"ledger": ledger, "timeout": 5.0, "retries": 3, **options}
         self.proposer = ChatProposer(**options)
         return self.proposer
 
@@ -64,7 +70,7 @@ class Bench:
 
 
 @pytest.fixture
-def bench(monkeypatch, caplog):
+def bench(monkeypatch, caplog, tmp_path_factory):
     caplog.set_level(logging.DEBUG)
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "OPENAI_LOG", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"):
         monkeypatch.delenv(name, raising=False)
@@ -74,7 +80,7 @@ def bench(monkeypatch, caplog):
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
         monkeypatch.setenv("OPENAI_API_KEY", KEY)
         monkeypatch.setenv("OPENAI_MODEL", "tiny-chat")
-        found = Bench(server)
+        found = Bench(server, monkeypatch, tmp_path_factory.mktemp("ledgers"))
         monotonic = time.monotonic
         monkeypatch.setattr(time, "sleep", found.waits.append)
         monkeypatch.setattr(time, "monotonic", lambda: monotonic() + sum(found.waits))
@@ -83,7 +89,8 @@ def bench(monkeypatch, caplog):
         yield found
         assert server.surprises == 0, "more requests came than the test expects"
     records = [r for phase in ("setup", "call") for r in caplog.get_records(phase)]
-    told = [*map(repr, replies), *found.reports, *found.texts, repr(found.proposer), caplog.text]
+    told = [path.read_text() for path in found.folder.iterdir()]
+    told += [*map(repr, replies), *found.reports, *found.texts, repr(found.proposer), caplog.text]
     told += [f"{record.getMessage()} {record.__dict__}" for record in records]
     for text in told:
         assert KEY not in text and json.dumps(KEY)[1:-1] not in text and KEY.replace("/", "\\/") not in text

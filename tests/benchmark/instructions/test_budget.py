@@ -14,7 +14,7 @@ from .server import body, cut, ok, says, stall, status
 
 
 def test_a_budget_ends_before_the_request_that_might_break_it(bench):
-    bench.propose(ok(TEN), budget=5000, max_tokens=1000)
+    bench.propose(ok(TEN), budget=5000, answer=1000)
     spent = 420
     while True:
         bench.server.script.append(ok(TEN, {"prompt_tokens": 600, "completion_tokens": 400}))
@@ -38,7 +38,7 @@ def test_a_budget_that_is_too_small_makes_no_request(bench):
 
 def test_what_came_is_kept_when_the_budget_ends(bench):
     reply = bench.propose(ok(TEN[:3]), budget=2800)
-    assert reply.items == tuple(TEN[:3])
+    assert reply.admitted == tuple(TEN[:3])
     assert reply.notes[1].startswith("The budget of 2,800 tokens does not allow another request: 420 are spent")
     assert reply.notes[2] == "3 of 10 descriptions came in the end."
     assert len(bench.server.requests) == 1 and "Write 7 more" not in reply.prompt  # it was never asked
@@ -60,7 +60,7 @@ def test_the_budget_ends_retries_too(bench):
 @pytest.mark.parametrize("usage", [None, {}, {"prompt_tokens": None, "completion_tokens": -1}])
 def test_tokens_are_estimated_where_the_server_tells_none(bench, usage):
     reply = bench.propose(ok(TEN[:5], usage), ok(TEN[5:], usage))
-    assert reply.items == tuple(TEN)
+    assert reply.admitted == tuple(TEN)
     assert reply.notes.count("The server reports no token counts; 4 characters are taken for a token.") == 1
     asked = [len("".join(m["content"] for m in request["body"]["messages"])) for request in bench.server.requests]
     assert reply.input_tokens == sum(-(-length // 4) for length in asked)
@@ -70,7 +70,7 @@ def test_tokens_are_estimated_where_the_server_tells_none(bench, usage):
 
 @pytest.mark.parametrize("behaviour", [stall, cut, body("no JSON")])
 def test_what_may_have_been_answered_counts_as_the_longest_answer(bench, behaviour):
-    reply = bench.propose(behaviour, ok(TEN), max_tokens=1000, timeout=0.3)
+    reply = bench.propose(behaviour, ok(TEN), answer=1000, timeout=0.3)
     asked = bench.proposer.spent - 420 - 1000
     assert asked == -(-len("".join(m["content"] for m in bench.server.requests[0]["body"]["messages"])) // 4)
     assert reply.input_tokens + reply.output_tokens == bench.proposer.spent

@@ -38,7 +38,7 @@ def test_no_part_of_a_key_is_left_where_a_message_is_cut(bench):
 
 def test_a_key_in_an_answer_is_hidden(bench):
     reply = bench.propose(echo(200), count=1)
-    assert reply.items == (f"You are Bearer {MARK} and this is a description of the task",)
+    assert reply.admitted == (f"You are Bearer {MARK} and this is a description of the task",)
     assert MARK in reply.text
 
 
@@ -98,7 +98,7 @@ def test_secrets_of_the_address_are_hidden_too(bench, monkeypatch, caplog):
 
 def test_a_server_that_needs_no_key(bench, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY")
-    assert bench.propose(ok(TEN)).items == tuple(TEN)
+    assert bench.propose(ok(TEN)).admitted == tuple(TEN)
     assert bench.server.requests[0]["headers"]["authorization"] == "Bearer none"
     text = bench.fails(InputError, status(401, "who are you?"))
     assert "the server does not accept the key (401); expected a valid one in OPENAI_API_KEY." in text
@@ -127,8 +127,6 @@ def test_what_is_wrong_with_the_environment_is_named(bench, monkeypatch, variabl
     assert bench.server.requests == []
 
 
-@pytest.mark.parametrize(
-    "options", [{"timeout": 0}, {"retries": -1}, {"requests_per_minute": 0}, {"budget": -1}, {"max_tokens": -5}]
-)
+@pytest.mark.parametrize("options", [{"timeout": 0}, {"retries": -1}, {"requests_per_minute": 0}, {"budget": -1}])
 def test_arguments_that_make_no_sense_are_named(bench, options):
     assert next(iter(options)) in bench.fails(InputError, **options)

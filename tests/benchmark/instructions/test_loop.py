@@ -10,7 +10,6 @@ from instructedit.benchmark.instructions import loop as module
 from instructedit.benchmark.instructions.bank import random_texts
 from instructedit.benchmark.instructions.offline import held_out_description
 from instructedit.benchmark.instructions.rules import words_of
-from instructedit.benchmark.instructions.trial import TrialRunner
 from instructedit.benchmark.results.loop_results import Final, Proposal, Trial, Trials
 from instructedit.benchmark.results.records import read_record
 from instructedit.benchmark.setup.banks import read_bank
@@ -143,7 +142,7 @@ def test_a_killed_loop_goes_on_and_gives_the_same_files(make_loop, tmp_path, mon
     make_loop(Scripted(FIRST, SECOND), whole).run()
     cut = tmp_path / "cut"
     dies = {"first trial": "round 0", "second trial": "round 1"}.get(place_of_kill, place_of_kill)
-    real, write = TrialRunner.run, module.write_record
+    real, write = module.Loop.try_texts, module.write_record
 
     def killed(self, texts, what, **options):
         if what == dies:
@@ -155,7 +154,7 @@ def test_a_killed_loop_goes_on_and_gives_the_same_files(make_loop, tmp_path, mon
             raise KilledError
         return write(path, record)
 
-    monkeypatch.setattr(TrialRunner, "run", killed)
+    monkeypatch.setattr(module.Loop, "try_texts", killed)
     monkeypatch.setattr(module, "write_record", killed_bank)
     proposals = {"first proposal": [KilledError()], "second proposal": [FIRST, KilledError()]}.get(
         place_of_kill, [FIRST, SECOND]
@@ -180,7 +179,7 @@ def steps(monkeypatch, make_loop, *rounds, **options):
         cases = {str(number): {"score": value} for number, value in enumerate(values)}
         return Trials(trials=tuple(Trial(text=text, cases=cases) for text in texts), seconds=1.0)
 
-    monkeypatch.setattr(TrialRunner, "run", scored)
+    monkeypatch.setattr(module.Loop, "try_texts", scored)
     proposer = Scripted(*[[text] if values else [] for text, values in zip(TEXTS, rounds, strict=False)])
     told: list[str] = []
     loop = make_loop(proposer, told=told, **options)
@@ -299,7 +298,7 @@ def test_an_editor_is_used_for_what_it_was_told_alone(make_loop, tmp_path):
     """The folder of a loop may hold the editor of another bank, seed or title."""
     first, other = make_loop(Scripted()), make_loop(Scripted(), seed=1)
     for loop in (first, first, other):
-        loop.trials.run(FIRST[:1], "trial")
+        loop.try_texts(FIRST[:1], "trial")
     assert len(list((tmp_path / "loop" / "editors").iterdir())) == 2
 
 

@@ -12,8 +12,9 @@ from instructedit.benchmark.instructions.offline import (
     held_out_description,
     training_slots,
 )
-from instructedit.benchmark.instructions.proposer import Brief, Example, Tried
+from instructedit.benchmark.instructions.proposer import Brief, Example
 from instructedit.benchmark.instructions.rules import ALIKE, Rules, similarity
+from instructedit.benchmark.results.loop_results import Trial
 
 STATEMENT = Example("The place of birth of Ada is", "Paris")
 QUESTION = Example("Where was Ada born?", "Paris")
@@ -30,10 +31,10 @@ VIEWS = brief(QUESTION, placeholders=("[TOPIC]", "[LABEL]"))
 @pytest.mark.parametrize("told", [FACTS, VIEWS, brief(QUESTION)])
 def test_everything_it_writes_keeps_the_rules(told):
     reply = OfflineProposer().propose(told, 60, 0)
-    assert len(set(reply.items)) == 60
+    assert len(set(reply.admitted)) == 60
     rules = Rules(told.placeholders, frozenset(), ())
     # no complaint even about the others
-    assert [rules.complaint(text, reply.items[:number]) for number, text in enumerate(reply.items)] == [None] * 60
+    assert [rules.complaint(text, reply.admitted[:number]) for number, text in enumerate(reply.admitted)] == [None] * 60
 
 
 def test_a_task_that_takes_many_words_has_fewer_descriptions_and_says_so():
@@ -56,13 +57,13 @@ def test_the_trial_editor_learns_no_sentence_that_a_candidate_holds(told):
 
 
 def test_nothing_like_a_known_description_is_written_again():
-    first = OfflineProposer().propose(FACTS, 10, 0).items
-    again = OfflineProposer().propose(replace(FACTS, known=first), 10, 0).items
+    first = OfflineProposer().propose(FACTS, 10, 0).admitted
+    again = OfflineProposer().propose(replace(FACTS, known=first), 10, 0).admitted
     assert len(again) == 10 and max(similarity(a, b) for a in again for b in first) < ALIKE
 
 
 def test_the_wording_follows_the_metadata():
-    asked, stated = (" ".join(OfflineProposer().propose(told, 50, 0).items) for told in (brief(QUESTION), FACTS))
+    asked, stated = (" ".join(OfflineProposer().propose(told, 50, 0).admitted) for told in (brief(QUESTION), FACTS))
     assert "question" in asked and "question" not in stated
     assert "sentence" in stated and "facts about people" in stated
     mixed = brief(STATEMENT, STATEMENT, QUESTION)
@@ -70,18 +71,18 @@ def test_the_wording_follows_the_metadata():
 
 
 def test_a_seed_gives_the_same_descriptions_and_another_others():
-    first, again, other = (OfflineProposer().propose(FACTS, 10, seed).items for seed in (1, 1, 2))
+    first, again, other = (OfflineProposer().propose(FACTS, 10, seed).admitted for seed in (1, 1, 2))
     assert first == again != other
 
 
 def test_later_rounds_take_after_the_better_half():
-    best, second, third, worst = OfflineProposer().propose(FACTS, 4, 5).items
+    best, second, third, worst = OfflineProposer().propose(FACTS, 4, 5).admitted
     tried = tuple(
-        Tried(text, {"score": float(score)})
+        Trial(text=text, cases={"case": {"score": score / 100}})
         for score, text in zip((4, 3, 2, 1), (best, second, third, worst), strict=True)
     )
     told = replace(brief(STATEMENT, tried=tried), known=(best, second, third, worst))
-    found = OfflineProposer().propose(told, 25, 1).items
+    found = OfflineProposer().propose(told, 25, 1).admitted
     assert not set(found) & {best, second, third, worst}
     slots = candidate_slots(FACTS)
     seen = Counter()

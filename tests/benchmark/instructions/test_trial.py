@@ -16,23 +16,21 @@ from .worlds import EDITOR, TEXTS, Scripted
 def trained(make_loop):
     loop = make_loop(Scripted())
     loop.begin()
-    return loop, loop.trials.editor()
+    return loop, loop.editor()
 
 
 def test_candidates_tried_together_score_as_alone(trained):
     loop, editor = trained
     cases, instructed = loop.material.trial, loop.material.instructed
     assert len(cases) > 2
-    found = try_all(
-        loop.trials.model, editor, TEXTS, cases, instructed, seed=0, chunk=2, together=5
-    )  # two candidates a batch
+    found = try_all(loop.model, editor, TEXTS, cases, instructed, seed=0, chunk=2, together=5)  # two candidates a batch
     assert [trial.text for trial in found] == TEXTS
     for trial in found:
         assert set(trial.cases) == {case.request.case_id for case in cases}
         for case in cases:
             # the slow way: one case, one candidate, a run's own scores
             (record,), _ = run_chunk(
-                loop.trials.model,
+                loop.model,
                 [case],
                 {"it": editor},
                 requests={"it": [instructed(case.request, trial.text)]},
@@ -55,16 +53,16 @@ def test_the_description_is_put_before_the_edit(trained):
     loop, editor = trained
     request = loop.material.instructed(loop.material.trial[0].request, TEXTS[0])
     assert request.instruction == f"Task: CounterFact\nDescription: {TEXTS[0]}"
-    row = editor.encode(loop.trials.model, request)
-    assert TEXTS[0].split()[0] in loop.trials.model.tokenizer.decode(row.ids)
+    row = editor.encode(loop.model, request)
+    assert TEXTS[0].split()[0] in loop.model.tokenizer.decode(row.ids)
 
 
 def test_a_case_that_fails_scores_nothing(trained, monkeypatch):
     loop, editor = trained
     case = loop.material.trial[0]
     long = "word " * 39 + "word"
-    monkeypatch.setattr(loop.trials.model, "context", 40)
-    (trial,) = try_all(loop.trials.model, editor, [long], [case], loop.material.instructed, seed=0, chunk=2)
+    monkeypatch.setattr(loop.model, "context", 40)
+    (trial,) = try_all(loop.model, editor, [long], [case], loop.material.instructed, seed=0, chunk=2)
     assert trial.cases == {case.request.case_id: {"reliability": 0.0, "score": 0.0}} and trial.failed == 1
 
 

@@ -7,8 +7,8 @@ import pytest
 from instructedit.benchmark.instructions.journal import Journal
 from instructedit.benchmark.instructions.loop import Loop
 from instructedit.benchmark.instructions.material import gather
-from instructedit.benchmark.instructions.proposer import Brief, BudgetError, Proposer, Reply
-from instructedit.benchmark.results.loop_results import LoopConfig
+from instructedit.benchmark.instructions.proposer import Brief, BudgetError, Proposer
+from instructedit.benchmark.results.loop_results import Candidate, LoopConfig, Proposal
 from instructedit.benchmark.setup.config import make_config
 
 EDITOR = {
@@ -56,7 +56,16 @@ class Scripted(Proposer):
         reply = self.replies.pop(0)
         if isinstance(reply, Exception):
             raise reply
-        return Reply("asked", "\n".join(reply), tuple(reply), "scripted", 10, 5, 0.1)
+        return Proposal(
+            prompt="asked",
+            text="\n".join(reply),
+            model="scripted",
+            seed=seed,
+            candidates=tuple(Candidate(text=text) for text in reply),
+            input_tokens=10,
+            output_tokens=5,
+            seconds=0.1,
+        )
 
 
 def budget() -> BudgetError:

@@ -8,13 +8,15 @@ import torch
 
 from instructedit.benchmark.results.records import GenerationSpec
 from instructedit.benchmark.scoring.scoring import Made, edit_each, score_chunk
+from instructedit.benchmark.speed import reference_training
 from instructedit.benchmark.speed.cases import make_cases, prepare
 from instructedit.benchmark.speed.measure import numbers, texts
 from instructedit.benchmark.speed.reference import ReferenceModel, probe_predictions, scores
 from instructedit.benchmark.speed.reference_edits import REFERENCES
 from instructedit.benchmark.speed.reference_generation import continuations
 from instructedit.benchmark.speed.shapes import SHAPES, make_model
-from instructedit.benchmark.speed.training import engine_learner, largest_difference, reference_learner
+from instructedit.benchmark.speed.training import Learner, largest_difference
+from instructedit.editors.hypernet.trainer import step_losses
 
 TINY = replace(SHAPES["tiny"], dtype="float64")
 
@@ -70,7 +72,10 @@ def test_an_edit_is_undone_completely(reference, name):
 @pytest.mark.parametrize("name", ["ke", "mend", "instructedit"])
 def test_a_training_step_has_the_same_losses_and_the_same_gradient(reference, name):
     editor, cases = prepare(name, reference.base, make_cases(4, TINY.vocabulary))
-    learners = engine_learner(editor, cases, reference.base), reference_learner(editor, cases, reference)
+    learners = (
+        Learner(editor, cases, reference.base, step_losses),
+        Learner(editor, cases, reference, reference_training.step_losses),
+    )
     for _ in range(1 if name == "ke" else 2):
         assert largest_difference(*(learner.step() for learner in learners)) < 1e-6
         gradients = [
