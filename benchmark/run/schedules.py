@@ -15,11 +15,10 @@ from time import perf_counter
 
 from instructedit.editors import EditCase
 
-from ..results.records import RunSpec, Schedule
+from ..results.records import Schedule
 from ..results.resources import ChunkTime
-from ..results.stages import AFTER_ALL, AFTER_EDIT, BATCH, SINGLE, after, batches, marks_of, place, scored
+from ..results.stages import AFTER_ALL, AFTER_EDIT, BATCH, SINGLE, after, batches, marks_of, place
 from ..scoring.scoring import run_chunk, score_chunk
-from ..setup.resolve import ResolvedRun
 from ..setup.settings import RowSpec
 from .accumulated import AccumulatedEdit, is_damaged
 from .work import Lines, Work
@@ -41,7 +40,7 @@ def batch(work: Work) -> None:
     cases = {case.request.case_id: case for own in work.run.cases.values() for case in own}
     totals = {row.name: AccumulatedEdit() for row in work.run.rows}
     first = 0
-    for edited, scored_by_task in batches(work.spec, _ids(work.run)):
+    for edited, scored_by_task in batches(work.spec, work.run.case_ids):
         stream = [cases[case_id] for case_id in edited]
         scored_cases = {task: [cases[case_id] for case_id in ids] for task, ids in scored_by_task.items()}
         rows = work.unfinished_rows([case for own in scored_cases.values() for case in own], BATCH)
@@ -77,16 +76,6 @@ def sequential(work: Work) -> None:
 
 
 SCHEDULES: dict[Schedule, Callable[[Work], None]] = {"single": single, "batch": batch, "sequential": sequential}
-
-
-def count_lines(run: ResolvedRun, spec: RunSpec) -> int:
-    """Return the number of lines of a finished run."""
-    tasks = [task for row in run.rows for task in row.tasks]
-    return sum(len(cases.get(task, ())) for cases in scored(spec, _ids(run)).values() for task in tasks)
-
-
-def _ids(run: ResolvedRun) -> dict[str, list[str]]:
-    return {task: [case.request.case_id for case in own] for task, own in run.cases.items()}
 
 
 def _joint_edit(work: Work, row: RowSpec, stream: Sequence[EditCase], first: int) -> AccumulatedEdit:

@@ -23,53 +23,41 @@ from .banks import InstructionBank, instruct, read_bank, training_instructor
 from .checks import check_options, make_editor
 from .config import PROBES, RunConfig
 from .data import DataReader
-from .settings import RowSpec, TrainingTasks, rows_of, trainings_of
+from .settings import RowSpec, rows_of, trainings_of
 from .training_sets import Training, training_set
-
-CONTROLS = ("none", "wrong-task", "name-only", "random-text")
-"""Conditions whose instruction has no information, or a wrong one, about the edit."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResolvedRun:
-    """What a configuration resolves to. The seed has no effect on any of it.
-
-    Attributes:
-        config: The configuration.
-        name: Preset or file that it came from.
-        rows: The rows of the run.
-        editors: The editor of each row, not trained yet.
-        probes: Which probes of each row carry the instruction.
-        trainings: The trainings of the run, without duplicates.
-        cases: The evaluated cases of each task, after the limit.
-        edited: Tasks whose cases are edited jointly or sequentially; empty where each case is edited alone.
-        data: The files of the evaluated splits.
-        training_data: The files of the training splits.
-        bank: The instructions; None where no editor reads any.
-        notes: Sentences for the user about the data.
-    """
+    """What a configuration resolves to. The seed has no effect on any of it."""
 
     config: RunConfig
     name: str
+    """Preset or file that it came from."""
     rows: tuple[RowSpec, ...]
     editors: dict[str, Editor[Any]]
+    """The editor of each row, not trained yet."""
     probes: dict[str, InstructedProbes]
+    """Which probes of each row carry the instruction."""
     trainings: tuple[Training, ...]
     cases: dict[str, tuple[EditCase, ...]]
+    """The evaluated cases of each task, after the limit."""
     edited: tuple[str, ...]
+    """Tasks whose cases are edited jointly or sequentially; empty where each case is edited alone."""
     data: tuple[TaskData, ...]
     training_data: tuple[TaskData, ...]
     bank: InstructionBank | None
+    """None where no editor reads instructions."""
     notes: tuple[str, ...]
+
+    @property
+    def case_ids(self) -> dict[str, list[str]]:
+        """Ids of the evaluated cases of each task."""
+        return {task: [case.request.case_id for case in own] for task, own in self.cases.items()}
 
 
 def resolve(config: RunConfig, name: str, reader: DataReader | None = None) -> ResolvedRun:
     """Check a configuration, read its data and resolve it to rows, editors and training sets.
-
-    Args:
-        config: The configuration.
-        name: Preset or file that it came from.
-        reader: Reads the data; several runs may share one.
 
     Raises:
         InputError: If anything of it cannot be used.
@@ -79,14 +67,14 @@ def resolve(config: RunConfig, name: str, reader: DataReader | None = None) -> R
     check_options(config)
     reader.source(config)
     editors = {row: make_editor(config, row) for row in config.editors}
-    probes = {row: config.instructed_probes(row) or editor.instructed_probes for row, editor in editors.items()}
+    probes = {row: config.editors[row].get(PROBES) or editor.instructed_probes for row, editor in editors.items()}
     instructed = any(editor.instructed for editor in editors.values()) or set(probes.values()) > {"none"}
     bank = _bank(config) if instructed else None
     with at("setting"):
         trained_on = trainings_of(config, lambda task: len(reader.training(config, task).cases))
     kinds = {row: type(editor) for row, editor in editors.items()}
     with at("editors"):
-        rows = rows_of(config, kinds, trained_on, all_conditions(bank) if bank else (), probes)
+        rows = rows_of(config, kinds, trained_on, bank.shared_conditions if bank else (), probes)
     trainings = _trainings(config, rows, reader, bank)
     if trainings and config.split == "train":
         raise InputError(
@@ -117,12 +105,7 @@ def resolve(config: RunConfig, name: str, reader: DataReader | None = None) -> R
 
 
 def probe_context(editor: Editor[Any], request: EditRequest, probes: InstructedProbes) -> Context | None:
-    """Return the prefix of the probes of a case under an edit of its own request alone.
-
-    Args:
-        editor: The editor.
-        request: The request, with its instruction.
-        probes: Which probes of the row carry the instruction.
+    """Return the prefix of the probes of a case under an edit of its own, instructed request alone.
 
     Raises:
         InputError: If the editor puts a prefix of its own before probes that carry the instruction; the order of the
@@ -135,12 +118,6 @@ def probe_context(editor: Editor[Any], request: EditRequest, probes: InstructedP
             f"found '{probes}'."
         )
     return own or instruction_context(request, probes)
-
-
-def all_conditions(bank: InstructionBank) -> tuple[str, ...]:
-    """Return the conditions of an instructed editor's rows: each description that all tasks have, and each control."""
-    count = min(len(task.seen) for task in bank.tasks.values())
-    return (*(f"seen-{k}" for k in range(count)), "unseen", *CONTROLS)
 
 
 def requests_of(
@@ -179,17 +156,12 @@ def _trainings(
         assert isinstance(editor, TrainedEditor), f"{editor.name} trains, but is no TrainedEditor"
         kind = tasks.label, editor.instructed
         if kind not in sets:
-            sets[kind] = _training_set(config, tasks, reader, bank if editor.instructed else None)
+            cases = {task: reader.training(config, task).cases for task in tasks.train}
+            instruct = training_instructor(bank) if bank and editor.instructed else None
+            with config.origin.at("train"):
+                sets[kind] = training_set(tasks, cases, config.validation, instruct)
         trainings.append(Training(tuple(row.name for row in group), editor, tasks, sets[kind]))
     return tuple(trainings)
-
-
-def _training_set(
-    config: RunConfig, tasks: TrainingTasks, reader: DataReader, bank: InstructionBank | None
-) -> TrainingSet:
-    cases = {task: reader.training(config, task).cases for task in tasks.train}
-    with config.origin.at("train"):
-        return training_set(tasks, cases, config.validation, training_instructor(bank) if bank else None)
 
 
 def _edited(config: RunConfig, evaluated: tuple[str, ...]) -> tuple[str, ...]:

@@ -94,15 +94,7 @@ def gain(after: Iterable[Scored], before: Iterable[Scored], key: str) -> Gain | 
     """Return the difference of two scores on the same cases, with its 95 % percentile bootstrap interval.
 
     Cases are drawn with replacement within each task, the same for both. The interval is of the difference on these
-    cases: one of the two was chosen by them, which no interval takes back.
-
-    Args:
-        after: Cases under the chosen options.
-        before: The same cases under the earlier ones.
-        key: Seeds the draws.
-
-    Returns:
-        The difference; None where every draw has the same one, of which no interval can be given.
+    cases: one of the two was chosen by them, which no interval takes back. None where every draw has the same one.
     """
     sides = list(zip(after, before, strict=True))
     draws = np.zeros(RESAMPLES)
