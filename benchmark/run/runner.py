@@ -89,7 +89,6 @@ def prepare(
     *,
     model: LanguageModel | None = None,
     device: str | None = None,
-    device_map: str | None = None,
 ) -> Prepared:
     """Load the model of a run, unless it is given, and specify what decides its numbers.
 
@@ -97,7 +96,7 @@ def prepare(
         InputError: If the model cannot be used.
     """
     config = resolved.config
-    model = model or load_model(config, device=device, device_map=device_map)
+    model = model or load_model(config, device=device)
     check_generation(config, resolved.name, model.context, len(model.tokenizer))
     base, tokenizer = model.fingerprint(), model.tokenizer_fingerprint()
     bank = resolved.bank.digest if resolved.bank else None
@@ -240,7 +239,6 @@ def _editor_specs(resolved: ResolvedRun, trainings: Mapping[str, TrainingSpec]) 
 def _trained_editors(
     prepared: Prepared, checkpoints: Path, report: Callable[[str], None], progress: bool, track: str | None
 ) -> dict[str, Editor[Any]]:
-    """Return the editor of each row, all of them trained."""
     resolved, model = prepared.resolved, prepared.model
     for note in cannot_edit_notes(resolved, model):
         report(f"note: {note}")

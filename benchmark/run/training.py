@@ -117,7 +117,6 @@ def _write_or_compare(path: Path, expected: Checkpoint, report: Callable[[str], 
 
 @contextmanager
 def _locked(folder: Path, wait: Callable[[], None]) -> Iterator[None]:
-    """Hold a checkpoint's lock, so that two processes share one training."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder.with_name(f".{folder.name}.lock"))

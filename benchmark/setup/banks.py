@@ -234,7 +234,6 @@ def training_instructor(bank: InstructionBank) -> Callable[[EditRequest, int], E
 
 
 def _parts(task: TaskInstructions, index: int, request: EditRequest) -> tuple[str, ...]:
-    """Return the task's name and one description, with every placeholder filled."""
     return _fill(task.title, request), _fill(task.descriptions[index], request)
 
 
@@ -297,7 +296,6 @@ def _at_random(words: Sequence[str], parts: Sequence[str], key: tuple[object, ..
 
 
 def _sentence(path: Path, error: ValidationError) -> str:
-    """Say in one sentence what the first complaint is about."""
     first = error.errors()[0]
     if first["type"] == "json_invalid":
         return f"{path}: {first['msg']}; an instruction bank was expected."

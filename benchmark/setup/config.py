@@ -113,7 +113,6 @@ class RunConfig(BaseModel):
 
 
 def _extend(editors: Mapping[str, Mapping[str, Any]], row: str) -> dict[str, Any]:
-    """Return the options of a row, those of the row that it extends included."""
     own = dict(editors[row])
     if "extends" not in own:
         return own
@@ -257,7 +256,6 @@ def _wrong(value: object) -> str | None:
 
 
 def _tables(top: dict[str, Any], origin: str) -> list[dict[str, Any]]:
-    """Take the tables of runs out of the options."""
     tables = top.pop("runs", [{}])
     if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
         raise InputError(f"{origin}: key 'runs': found {describe(tables)}, one or more tables [[runs]] were expected.")

@@ -124,7 +124,6 @@ def _meaning(config: type[BaseModel], name: str) -> str:
 
 
 def _kind(annotation: Any, metadata: Any = ()) -> str:
-    """Return in words what a type takes."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         inner, *own = arguments

@@ -69,7 +69,9 @@ def resolve(config: RunConfig, name: str, reader: DataReader | None = None) -> R
     editors = {row: make_editor(config, row) for row in config.editors}
     probes = {row: config.editors[row].get(PROBES) or editor.instructed_probes for row, editor in editors.items()}
     instructed = any(editor.instructed for editor in editors.values()) or set(probes.values()) > {"none"}
-    bank = _bank(config) if instructed else None
+    with at("instructions"):
+        path = None if config.instructions == "default" else Path(config.instructions)
+        bank = read_bank(path) if instructed else None
     with at("setting"):
         trained_on = trainings_of(config, lambda task: len(reader.training(config, task).cases))
     kinds = {row: type(editor) for row, editor in editors.items()}
@@ -84,10 +86,8 @@ def resolve(config: RunConfig, name: str, reader: DataReader | None = None) -> R
     tested = [task for task in config.tasks if any(task in row.tasks for row in rows)]
     evaluated = {task: reader.evaluated(config, task, trained_on) for task in tested}
     cases = {task: choose(found.cases, config.limit) for task, found in evaluated.items()}
-    edited = _edited(config, tuple(cases))
-    _try_instructions(config, rows, editors, probes, cases, edited, bank)
     training = [reader.training(config, task) for task in sorted({t for own in trainings for t in own.tasks.train})]
-    return ResolvedRun(
+    run = ResolvedRun(
         config=config,
         name=name,
         rows=rows,
@@ -96,12 +96,14 @@ def resolve(config: RunConfig, name: str, reader: DataReader | None = None) -> R
         probes={row.name: probes[row.editor] for row in rows},
         trainings=trainings,
         cases=cases,
-        edited=edited,
+        edited=_edited(config, tuple(cases)),
         data=tuple(found.data for found in evaluated.values()),
         training_data=tuple(found.data for found in training),
         bank=bank,
         notes=tuple(dict.fromkeys(note for found in (*evaluated.values(), *training) for note in found.notes)),
     )
+    _try_instructions(run)
+    return run
 
 
 def probe_context(editor: Editor[Any], request: EditRequest, probes: InstructedProbes) -> Context | None:
@@ -132,11 +134,6 @@ def requests_of(
     if condition is None or bank is None:
         return requests
     return [instruct(bank, request, condition, seed) for request in requests]
-
-
-def _bank(config: RunConfig) -> InstructionBank:
-    with config.origin.at("instructions"):
-        return read_bank(None if config.instructions == "default" else Path(config.instructions))
 
 
 def _trainings(
@@ -179,20 +176,13 @@ def _edited(config: RunConfig, evaluated: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(task for task in evaluated if task in config.edited)
 
 
-def _try_instructions(
-    config: RunConfig,
-    rows: Sequence[RowSpec],
-    editors: dict[str, Editor[Any]],
-    probes: dict[str, InstructedProbes],
-    cases: dict[str, tuple[EditCase, ...]],
-    edited: Sequence[str],
-    bank: InstructionBank | None,
-) -> None:
+def _try_instructions(run: ResolvedRun) -> None:
     """Instruct one request of each row and task, so that what is impossible fails before a training."""
-    for row in rows:
-        for task in dict.fromkeys((*row.tasks, *edited)):
-            with config.origin.at("instruction"):
-                requests = requests_of(row.instruction, bank, cases[task][:1], config.seed)
+    origin = run.config.origin
+    for row in run.rows:
+        for task in dict.fromkeys((*row.tasks, *run.edited)):
+            with origin.at("instruction"):
+                requests = requests_of(row.instruction, run.bank, run.cases[task][:1], run.config.seed)
             for request in requests:
-                with config.origin.at(f"editors.{row.editor}", row.editor):
-                    probe_context(editors[row.editor], request, probes[row.editor])
+                with origin.at(f"editors.{row.editor}", row.editor):
+                    probe_context(run.editors[row.name], request, run.probes[row.name])

@@ -172,7 +172,6 @@ def get_setting(name: str) -> Setting:
 
 
 def _training(config: RunConfig, train: tuple[str, ...], test: tuple[str, ...]) -> TrainingTasks:
-    """Return a training with the limits and the sampling of the configuration."""
     limit = config.train_limit
     limits = dict.fromkeys(train, limit) if isinstance(limit, int) else limit or {}
     known = {task: limits[task] for task in train if task in limits}

@@ -178,7 +178,6 @@ def _search(options: TuneOptions, row: str, barred: Sequence[str], reader: DataR
 
 
 def _trained_run(configs: Sequence[RunConfig], row: str, preset: str) -> tuple[RunConfig, tuple[str, ...]]:
-    """Return the first run that trains the row once, and the tasks that it trains on."""
     for config in configs:
         if config.setting in ONE_TRAINING:
             found = trainings_of(config, lambda _: 0)  # these settings do not call for sizes

@@ -82,7 +82,6 @@ def tune(
 
 
 def _search(search: Search, model: LanguageModel, folder: TuneFolder) -> Trail:
-    """Run the trials of one row, or read those that are finished."""
     options, row, config = search.options, search.row, search.base.config
     for note in search.notes:
         folder.report(f"note: {note}")
@@ -192,7 +191,6 @@ def _with_best(rows: Mapping[str, Mapping[str, Any]], trail: Trail) -> dict[str,
 
 
 def _comment(trail: Trail) -> str:
-    """Return one line on a row's search."""
     found = f"{100 * trail.trials[0].score:.1f} before"
     if trail.best:
         found = f"{100 * trail.winner.score:.1f} in trial {trail.best}, {found}"

@@ -116,7 +116,7 @@ def test_the_command(place, folder, tmp_path):
     (out / "summary.json").write_text((folder / "summary.json").read_text())
     found = CliRunner().invoke(app, ["directions", str(out)])
     assert found.exit_code == 2
-    assert "a run of one of the settings single-task, multi-task, task-scaling, balanced was expected" in " ".join(
+    assert "expected a run of one of the settings single-task, multi-task, task-scaling, balanced." in " ".join(
         found.output.split()
     )
 

@@ -52,7 +52,7 @@ def test_options_are_listed_with_type_range_default_and_meaning():
     assert max(map(len, found)) <= 80
     text = "\n".join(found)
     assert 'parts = ["up", "down"]  (list of "up" | "down" | "shared up"' in text and "of a length >= 1)" in text
-    assert "training.lr = 1e-06  (number > 0)\n    Rate of Adam." in text, "nested ones too"
+    assert "training.lr = 1e-06  (number > 0)\n    Learning rate of Adam." in text, "nested ones too"
     assert 'objective.replies = 1  (whole number >= 1 or "all")' in text
     tuned = "\n".join(lines("options", "ft-m"))
     assert "clamp = 0.0005  (number > 0 or false)" in tuned
