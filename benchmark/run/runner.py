@@ -161,14 +161,14 @@ def run(
 
     Args:
         prepared: The run.
-        out: Folder of all runs; the run has a folder of its own in it, named by its digest.
+        out: Folder of all runs.
         checkpoints: Folder of all trained editors; by default `checkpoints` beside the runs.
         report: Receives sentences for the user.
         progress: Whether to show progress with the remaining time.
         track: `wandb` or `trackio` to log the metrics of trainings there too.
 
     Returns:
-        The run's folder.
+        The run's own folder, named by its digest.
 
     Raises:
         InputError: If the folder holds another run or belongs to another process.

@@ -74,20 +74,9 @@ def run_suite(
     progress: bool = False,
     track: str | None = None,
 ) -> tuple[Path, ...]:
-    """Run those runs of a suite that have a forecast; consecutive runs of the same model load it once.
+    """Run those runs of a suite that have a forecast, and return their folders.
 
-    Args:
-        suite: The runs, as `read_suite` returns them.
-        forecasts: The result of `plan_suite`.
-        place: Where they run.
-        command: The command line.
-        report: Receives sentences for the user.
-        finished: Receives the folder of each finished run.
-        progress: Whether to show progress bars.
-        track: `wandb` or `trackio` to log the metrics of trainings there too.
-
-    Returns:
-        The folders of the runs.
+    Consecutive runs of the same model load it once. `finished` receives the folder of each run when it is finished.
 
     Raises:
         InputError: If a run cannot be made, or its folder belongs to another process.

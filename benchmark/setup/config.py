@@ -165,21 +165,17 @@ def read_suite(
     wanted = list(seeds) or own_seeds
     if setting is not None:
         tables = [table for table in tables if _setting({**top, **table}) == setting] or [{"setting": setting}]
-    every: dict[str, dict[str, dict[str, Any]]] = {}
-    plain: dict[str, dict[str, Any]] = {}
-    for table in tables:
-        label = _label(top, table)
-        plain[label], every[label] = _options(top, table, name)
-    if len(plain) < len(tables):
+    runs = {_label(top, table): _options(top, table, name) for table in tables}
+    if len(runs) < len(tables):
         raise InputError(f"{name}: two runs have the same name; give each its own.")
-    known = {row for options in plain.values() for row in options["editors"]}
+    known = {row for options, _ in runs.values() for row in options["editors"]}
     found = []
-    for label, options in plain.items():
+    for label, (options, every) in runs.items():
         rows = options["editors"]
         if editors:
             rows = {row: rows.get(row, {}) for row in editors if row in rows or row not in known}
         if rows or not editors:
-            origin = Origin(name, label if several else None, frozenset(given or ()), every[label])
+            origin = Origin(name, label if several else None, frozenset(given or ()), every)
             config = make_config({**options, **(given or {}), "editors": rows}, origin)
             found.append(SuiteRun(label, config))
     if not wanted:

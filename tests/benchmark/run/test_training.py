@@ -94,12 +94,6 @@ def test_a_smaller_limit_is_a_part_of_a_larger_one_on_either_side():
         before = ids(sides[0]), ids(sides[1])
 
 
-def test_the_kept_cases_are_not_the_tail_of_the_file():
-    _, validation = divide([case(index) for index in range(200)], None, 0.1)
-    places = sorted(int(identity.rpartition("/")[2]) for identity in ids(validation))
-    assert places[0] < 60 < 140 < places[-1]
-
-
 def test_no_validation_subject_of_the_embedded_world_is_ever_trained_on():
     """In any setting, arm and limit; and what a smaller limit validates no larger one trains on."""
     trained_on: set[str] = set()
