@@ -5,17 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from instructedit.editors import (
-    Context,
-    EditCase,
-    Editor,
-    EditRequest,
-    InputError,
-    InstructedProbes,
-    TrainedEditor,
-    TrainingSet,
-    instruction_context,
-)
+from instructedit.editors import EditCase, Editor, EditRequest, InputError, InstructedProbes, TrainedEditor, TrainingSet
 
 from ..results.records import TaskData
 from ..tasks.sampling import choose
@@ -106,22 +96,6 @@ def resolve(config: RunConfig, name: str, reader: DataReader | None = None) -> R
     return run
 
 
-def probe_context(editor: Editor[Any], request: EditRequest, probes: InstructedProbes) -> Context | None:
-    """Return the prefix of the probes of a case under an edit of its own, instructed request alone.
-
-    Raises:
-        InputError: If the editor puts a prefix of its own before probes that carry the instruction; the order of the
-            two is not defined.
-    """
-    own = editor.own_context(request)
-    if own is not None and probes != "none":
-        raise InputError(
-            f"The editor '{editor.name}' puts a text of its own before the probes; '{PROBES}' = 'none' was expected, "
-            f"found '{probes}'."
-        )
-    return own or instruction_context(request, probes)
-
-
 def requests_of(
     condition: str | None, bank: InstructionBank | None, cases: Sequence[EditCase], seed: int
 ) -> list[EditRequest]:
@@ -183,6 +157,11 @@ def _try_instructions(run: ResolvedRun) -> None:
         for task in dict.fromkeys((*row.tasks, *run.edited)):
             with origin.at("instruction"):
                 requests = requests_of(row.instruction, run.bank, run.cases[task][:1], run.config.seed)
-            for request in requests:
-                with origin.at(f"editors.{row.editor}", row.editor):
-                    probe_context(run.editors[row.name], request, run.probes[row.name])
+            editor, probes = run.editors[row.name], run.probes[row.name]
+            with origin.at(f"editors.{row.editor}", row.editor):
+                # the order of a text of the editor's own and of an instruction is not defined
+                if any(editor.own_context(request) is not None for request in requests) and probes != "none":
+                    raise InputError(
+                        f"The editor '{editor.name}' puts a text of its own before the probes; '{PROBES}' = 'none' was "
+                        f"expected, found '{probes}'."
+                    )
