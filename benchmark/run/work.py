@@ -79,11 +79,11 @@ class Work:
             for first in range(0, len(own), self.spec.chunk):
                 chunk = own[first : first + self.spec.chunk]
                 if rows := self.unfinished_rows(chunk, stage):
-                    self._in_halves(chunk, lambda part, rows=rows: self.write(*score(part, rows), stage))
+                    self._in_halves(chunk, rows, stage, score)
 
-    def _in_halves(self, chunk: Sequence[EditCase], compute: Callable[[Sequence[EditCase]], None]) -> None:
+    def _in_halves(self, chunk: Sequence[EditCase], rows: Sequence[RowSpec], stage: str, score: Score) -> None:
         try:
-            in_halves(chunk, compute, self.report)
+            in_halves(chunk, lambda part: self.write(*score(part, rows), stage), self.report)
         except Exception as error:
             if not is_exhausted(error):
                 raise
