@@ -37,46 +37,27 @@ SAVES = 6
 
 @dataclass(frozen=True, slots=True)
 class EditorForecast:
-    """The rows of one editor.
-
-    Attributes:
-        editor: Key of the editor in the configuration.
-        rows: Number of its rows.
-        sites: Linear layers that it edits.
-        parameters: Trainable parameters of its network; 0 for editors that are not trained.
-        networks: Its trained networks, which stay in memory during the run.
-        trainings: Its trainings that no earlier run of the suite has.
-        ready: How many of them have a checkpoint.
-        results: Scored cases over all rows.
-    """
+    """The rows of one editor."""
 
     editor: str
+    """Key of the editor in the configuration."""
     rows: int
     sites: tuple[Site, ...]
     parameters: int
+    """Trainable parameters of its network; 0 for editors that are not trained."""
     networks: int
+    """Its trained networks, which stay in memory during the run."""
     trainings: int
-    ready: int
+    """Its trainings that no earlier run of the suite has."""
+    missing: int
+    """How many of them have no checkpoint."""
     results: int
-
-    @property
-    def missing(self) -> int:
-        """Trainings that have to be made."""
-        return self.trainings - self.ready
+    """Scored cases over all rows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What a run will take.
-
-    Attributes:
-        label: Label of the run.
-        run: The resolved run.
-        meta: Its model.
-        editors: Its editors.
-        notes: Sentences on the model and the editors.
-        data_notes: Sentences on the data, and on what was left out of them.
-    """
+    """What a run will take, with sentences on model and editors, and on the data."""
 
     label: str
     run: ResolvedRun
@@ -127,12 +108,7 @@ def meta_model_of(config: RunConfig) -> MetaModel:
 def forecast(label: str, run: ResolvedRun, meta: MetaModel, checkpoints: Path, known: set[tuple[str, ...]]) -> Forecast:
     """Work out what a run will take.
 
-    Args:
-        label: Label of the run.
-        run: The resolved run.
-        meta: Its model.
-        checkpoints: Folder of checkpoints.
-        known: Trainings of earlier runs of the suite; those of this run are added.
+    Trainings that are `known` from earlier runs of the suite are not counted; those of this run are added to them.
 
     Raises:
         InputError: If the model cannot generate such texts, or lacks a block that an option names.
@@ -164,7 +140,7 @@ def _editor(
         parameters=editor.parameters(meta) if able and isinstance(editor, TrainedEditor) else 0,
         networks=len(own),
         trainings=len(new),
-        ready=sum(_has_checkpoint(checkpoints, training, meta, run.config.seed) for training in new),
+        missing=sum(not _has_checkpoint(checkpoints, training, meta, run.config.seed) for training in new),
         results=sum(len(run.cases[task]) for row in rows for task in row.tasks),
     )
 

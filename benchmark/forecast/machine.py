@@ -12,13 +12,7 @@ from instructedit.editors.models.devices import check_device
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where runs are computed and stored.
-
-    Attributes:
-        out: Folder of all runs.
-        checkpoints: Folder of all trained editors; by default in `out`.
-        device: See `LanguageModel.load`.
-        device_map: See there.
+    """Where runs are computed and stored; checkpoints by default in `out`.
 
     Raises:
         InputError: If there is no such device.
@@ -45,19 +39,15 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Free:
-    """What a machine has free, in bytes.
-
-    Attributes:
-        memory: Where the model is; under a device map the sum over all cards and the computer.
-        host: Memory of the computer.
-        disk: Disk space of the folder of checkpoints.
-        name: What `memory` belongs to, for messages.
-    """
+    """What a machine has free, in bytes."""
 
     memory: int
+    """Where the model is; under a device map the sum over all cards and the computer."""
     host: int
     disk: int
+    """Of the folder of checkpoints."""
     name: str
+    """What `memory` belongs to, for messages."""
 
 
 def free(place: Place) -> Free:

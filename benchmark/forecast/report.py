@@ -99,7 +99,6 @@ def size(count: float) -> str:
 
 
 def _help(found: Forecast, place: Place, there: Free) -> str:
-    """Return which options would make a run fit."""
     ways = []
     if found.run.config.dtype == "float32" and found.peak[0] - found.weights / 2 <= there.memory:
         ways.append("dtype = 'bfloat16'")
@@ -109,7 +108,6 @@ def _help(found: Forecast, place: Place, there: Free) -> str:
 
 
 def _missing(own: EditorForecast) -> str:
-    """Return how many trainings have to be made."""
     if not own.parameters:
         return ""
     return f"{own.missing} of {own.trainings}" if own.trainings else "shared"

@@ -16,7 +16,7 @@ from instructedit.editors import EditCase, EditRequest, InputError, TrainingSet,
 from ..results.loop_results import LoopConfig
 from ..setup.banks import InstructionBank, TaskInstructions, instruct, read_bank
 from ..setup.config import RunConfig
-from ..setup.leakage import TrainingCases
+from ..setup.data import training_cases
 from ..setup.settings import MIX, TrainingTasks
 from ..setup.training_sets import training_set
 from ..tasks.base import make_task, subject_key, subjects
@@ -104,17 +104,18 @@ def gather(config: RunConfig, loop: LoopConfig) -> Material:
         raise InputError(f"Instruction bank '{bank.name}' has no descriptions of '{missing[0]}', which is trained on.")
     tests = {task: make_task(task, config.task_options).load(source) for task in mix}
     tested = [case for found in tests.values() for case in found.cases]
-    whole = TrainingCases(source, tested, config.task_options).of(loop.task)
+    whole = training_cases(loop.task, source, tested, config.task_options)
     trial = _trial_cases(whole.cases)
-    cases = TrainingCases(source, [*tested, *trial], config.task_options)
-    learnt = cases.of(loop.task).cases
+    barred = [*tested, *trial]
+    cases = {task: training_cases(task, source, barred, config.task_options).cases for task in mix}
+    learnt = cases[loop.task]
     if len(learnt) < 2 or len(trial) < 2:
         raise InputError(
             f"The task '{loop.task}' has {len(learnt)} training cases and {len(trial)} cases of other subjects for "
             "trials; expected at least two of each."
         )
     tasks = TrainingTasks("+".join(mix), mix, (loop.task,), {}, config.sampling)
-    training = training_set(tasks, {task: cases.of(task).cases for task in mix}, config.validation)
+    training = training_set(tasks, cases, config.validation)
     own = bank.tasks.get(loop.task)
     all_cases = (*learnt, *trial, *tests[loop.task].cases)
     answers = {answer for case in all_cases for probe in case.probes for answer in probe.answers}

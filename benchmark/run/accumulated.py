@@ -30,19 +30,15 @@ class _Index(BaseModel):
 
 @dataclass(slots=True)
 class AccumulatedEdit:
-    """All edits of one row so far, as one edit.
-
-    Attributes:
-        edits: One edit.
-        requests: Number of requests, including those that could not be edited in.
-        failures: Why a request could not be edited in, by case id.
-        first: Position in the stream of the first request, where the stream is edited in several batches.
-    """
+    """All edits of one row so far, as one edit."""
 
     edits: Edits = field(default_factory=lambda: Edits.none(1))
     requests: int = 0
+    """Includes those that could not be edited in."""
     failures: dict[str, str] = field(default_factory=dict)
+    """Why a request could not be edited in, by case id."""
     first: int = 0
+    """Position in the stream of the first request, where the stream is edited in several batches."""
 
     @classmethod
     def together(

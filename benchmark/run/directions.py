@@ -4,7 +4,9 @@ Model, data, instructions and trained editors are found by what `run.json` recor
 Nothing is trained, and the results of the run are not changed.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from dataclasses import KW_ONLY, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -62,49 +64,35 @@ def sets(spec: RunSpec) -> Iterator[tuple[str, bool, _Rows]]:
             yield name, True, own
 
 
+@dataclass(frozen=True)
 class DirectionsMaker:
     """Makes the directions of runs; a model that consecutive runs share is loaded once.
 
-    Args:
-        checkpoints: Folder of all trained editors.
-        data: Where the data are, as in a configuration; None for the run's, which is not known of a folder.
-        model: The model, as in a configuration; None for the run's.
-        instructions: The bank; None is the shipped one.
-        device: Where the model runs; by default a GPU if there is one.
-        trust_remote_code: Whether code in the model's folder or repository may run.
+    Data, model and instructions are by default the run's; the folder of its data is not known.
 
     Raises:
         InputError: If there is no such device.
     """
 
-    def __init__(
-        self,
-        checkpoints: Path,
-        *,
-        data: str | None = None,
-        model: str | None = None,
-        instructions: Path | None = None,
-        device: str | None = None,
-        trust_remote_code: bool = False,
-    ) -> None:
-        check_device(device)
-        self._checkpoints = checkpoints
-        self._data = data
-        self._model = model
-        self._bank = instructions
-        self._trust = trust_remote_code
-        self._loader = ModelLoader(device)
+    checkpoints: Path
+    _: KW_ONLY
+    data: str | None = None
+    model: str | None = None
+    instructions: Path | None = None
+    device: str | None = None
+    trust_remote_code: bool = False
+
+    def __post_init__(self) -> None:
+        check_device(self.device)
+
+    @cached_property
+    def _loader(self) -> ModelLoader:
+        return ModelLoader(self.device)
 
     def make(self, folder: Path, limit: int, report: Callable[[str], None] = lambda _: None) -> Path | None:
-        """Write the directions of a run's edits into its folder.
+        """Write the directions of a run's edits into its folder, and return the file; None without a set of edits.
 
-        Args:
-            folder: The run's folder.
-            limit: Maximum number of cases per task; the same cases as in a run with this `limit`.
-            report: Receives sentences for the user.
-
-        Returns:
-            The file; None if the run has no set of edits.
+        At most `limit` cases of each task are edited, the same as in a run with this `limit`.
 
         Raises:
             InputError: If the run is not finished, or model, data, instructions or a trained editor are missing or
@@ -117,11 +105,7 @@ class DirectionsMaker:
         if not wanted:
             return None
         place = folder / "run.json"
-        model, cases, bank = (
-            self._language_model(file, place),
-            self._cases(file, limit, place),
-            self._instructions(file),
-        )
+        model, cases, bank = self._language_model(file, place), self._cases(file, limit, place), self._bank(file)
         found = []
         for name, own_task, rows in wanted:
             report(f"{file.digest}: {name}, {sum(len(cases[task]) for _, tasks in rows for task in tasks)} edits")
@@ -149,7 +133,10 @@ class DirectionsMaker:
         for row, tasks in rows:
             editor = self._editor(file, row)
             for task in tasks:
-                parts += _edits(file.spec, model, editor, row, bank, cases[task])
+                for first in range(0, len(cases[task]), file.spec.chunk):
+                    chunk = cases[task][first : first + file.spec.chunk]
+                    requests = requests_of(row.instruction, bank, chunk, file.spec.seed)
+                    parts.append(edit_each(model, requests, editor, file.spec.seed)[0])  # a failed one is empty
                 made += ((row.name, task, case.request.case_id) for case in cases[task])
         edits = Edits.join(parts)
         if not all(isinstance(patch, LowRank | Dense) for edit in edits.patches for patch in edit):
@@ -171,10 +158,10 @@ class DirectionsMaker:
     def _language_model(self, file: RunFile, place: Path) -> LanguageModel:
         spec = file.spec
         options = {
-            "model": self._model or file.provenance.model,
-            "revision": None if self._model else file.provenance.model_revision,
+            "model": self.model or file.provenance.model,
+            "revision": None if self.model else file.provenance.model_revision,
             "dtype": spec.dtype,
-            "trust_remote_code": self._trust,
+            "trust_remote_code": self.trust_remote_code,
         }
         model = self._loader.load(RunConfig.model_validate(options))
         for what, now, then in (
@@ -199,24 +186,24 @@ class DirectionsMaker:
         return found
 
     def _source(self, file: RunFile, place: Path) -> Source:
-        if self._data is not None:
-            return open_source(None if self._data == "embedded" else self._data)
+        if self.data is not None:
+            return open_source(None if self.data == "embedded" else self.data)
         first = file.data[0]
         if first.source == "folder":
             raise InputError(f"{place}: the run has read its data from a folder; name it with --data.")
         revision = f"@{first.revision}" if first.revision else ""
         return open_source(None if first.source == "embedded" else f"hub:{first.source}{revision}")
 
-    def _instructions(self, file: RunFile) -> InstructionBank | None:
+    def _bank(self, file: RunFile) -> InstructionBank | None:
         if file.spec.instructions is None:
             return None
-        bank = read_bank(self._bank)
+        bank = read_bank(self.instructions)
         _same(Path(file.digest), "the bank of instructions", bank.digest, file.spec.instructions, "--instructions")
         return bank
 
     def _editor(self, file: RunFile, row: EditorSpec) -> Editor[Any]:
         assert row.training is not None
-        folder = self._checkpoints / row.training.checkpoint
+        folder = self.checkpoints / row.training.checkpoint
         if not (folder / RECORD).is_file():
             raise InputError(
                 f"{folder}: the trained editor of the row '{row.name}' of run {file.digest} is not there; name the "
@@ -226,20 +213,6 @@ class DirectionsMaker:
         name = read_record(folder / RECORD, Checkpoint).name
         _same(folder / RECORD, "the checkpoint", name, row.training.checkpoint, "--checkpoints")
         return EDITORS.get(row.method).load(folder)
-
-
-def _edits(
-    spec: RunSpec,
-    model: LanguageModel,
-    editor: Editor[Any],
-    row: EditorSpec,
-    bank: InstructionBank | None,
-    cases: Sequence[EditCase],
-) -> Iterator[Edits]:
-    """Yield the edits of cases in the chunks and with the requests of the run; a failed one is empty."""
-    for first in range(0, len(cases), spec.chunk):
-        requests = requests_of(row.instruction, bank, cases[first : first + spec.chunk], spec.seed)
-        yield edit_each(model, requests, editor, spec.seed)[0]
 
 
 def _edits_of(row: EditorSpec) -> str:

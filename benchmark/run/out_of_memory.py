@@ -30,11 +30,6 @@ def reason(error: BaseException) -> str:
 def in_halves(items: Sequence[T], compute: Callable[[Sequence[T]], None], report: Callable[[str], None]) -> None:
     """Compute something of all items at once; if memory runs out, of one half and then of the other.
 
-    Args:
-        items: What is computed together.
-        compute: Computes and writes some of it.
-        report: Receives a sentence if memory ran out.
-
     Raises:
         RuntimeError: If memory runs out for a half, or for a single item, as torch raises it (also `MemoryError`).
     """

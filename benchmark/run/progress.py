@@ -10,14 +10,7 @@ FIRST_LINE = 30.0
 
 
 class Progress:
-    """Counts the results of a run, and extrapolates the remaining time from those of this start.
-
-    Args:
-        total: Results of the finished run.
-        done: Those that are on disk already.
-        shown: Whether to show anything.
-        report: Receives the lines.
-    """
+    """Counts the results of a run, `done` on disk already, and extrapolates the time from those of this start."""
 
     def __init__(self, total: int, done: int, shown: bool, report: Callable[[str], None]) -> None:
         self._bar = tqdm(total=total, initial=done, unit="result", disable=None if shown else True)

@@ -21,6 +21,7 @@ from ..results.integrity import content_of, key_of
 from ..results.records import EditorSpec, RunFile, RunSpec, RunSummary, TrainingSpec, digest_of
 from ..results.resources import Meter
 from ..results.run_folder import RunFolder
+from ..results.stages import scored
 from ..results.summary import summarise
 from ..setup.config import EMBEDDED_MODEL, RunConfig
 from ..setup.model_checks import cannot_edit, cannot_edit_notes, check_generation, foreign_defaults
@@ -28,21 +29,14 @@ from ..setup.resolve import ResolvedRun
 from .accumulated import remove_orphans
 from .progress import Progress
 from .provenance import provenance
-from .schedules import SCHEDULES, count_lines
+from .schedules import SCHEDULES
 from .training import trained
 from .work import Work
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A run before its first training and its first case.
-
-    Attributes:
-        file: The content of `run.json`.
-        model: The loaded model.
-        resolved: Rows, editors, trainings and cases.
-        checkpoints: The checkpoint of each training.
-    """
+    """A run before its first training and its first case: `run.json`, the model, and each training's checkpoint."""
 
     file: RunFile
     model: LanguageModel
@@ -52,21 +46,12 @@ class Prepared:
     @property
     def total(self) -> int:
         """Lines of the finished run."""
-        return count_lines(self.resolved, self.file.spec)
-
-    @property
-    def case_ids(self) -> dict[str, list[str]]:
-        """Ids of the evaluated cases of each task."""
-        return {task: [case.request.case_id for case in cases] for task, cases in self.resolved.cases.items()}
+        stages = scored(self.file.spec, self.resolved.case_ids).values()
+        return sum(len(cases.get(task, ())) for cases in stages for row in self.resolved.rows for task in row.tasks)
 
 
 class ModelLoader:
-    """Loads the models of runs, and keeps the last one for the next run of the same model.
-
-    Args:
-        device: See `load_model`.
-        device_map: See `load_model`.
-    """
+    """Loads the models of runs, and keeps the last one for the next run of the same model."""
 
     def __init__(self, device: str | None = None, device_map: str | None = None) -> None:
         self._device, self._device_map = device, device_map
@@ -82,12 +67,7 @@ class ModelLoader:
 
 
 def load_model(config: RunConfig, *, device: str | None = None, device_map: str | None = None) -> LanguageModel:
-    """Load the model of a run.
-
-    Args:
-        config: The configuration.
-        device: Where the model is; by default a GPU if there is one.
-        device_map: For models larger than one card, as in accelerate.
+    """Load the model of a run, by default to a GPU if there is one; `device_map` is accelerate's.
 
     Raises:
         InputError: If there is no such model, or it cannot be used.
@@ -109,22 +89,14 @@ def prepare(
     *,
     model: LanguageModel | None = None,
     device: str | None = None,
-    device_map: str | None = None,
 ) -> Prepared:
-    """Load the model of a run and specify what decides its numbers.
-
-    Args:
-        resolved: The run.
-        command: The command line.
-        model: The model of the configuration, if it is loaded already.
-        device: See `load_model`.
-        device_map: See `load_model`.
+    """Load the model of a run, unless it is given, and specify what decides its numbers.
 
     Raises:
         InputError: If the model cannot be used.
     """
     config = resolved.config
-    model = model or load_model(config, device=device, device_map=device_map)
+    model = model or load_model(config, device=device)
     check_generation(config, resolved.name, model.context, len(model.tokenizer))
     base, tokenizer = model.fingerprint(), model.tokenizer_fingerprint()
     bank = resolved.bank.digest if resolved.bank else None
@@ -189,20 +161,20 @@ def run(
 
     Args:
         prepared: The run.
-        out: Folder of all runs; the run has a folder of its own in it, named by its digest.
+        out: Folder of all runs.
         checkpoints: Folder of all trained editors; by default `checkpoints` beside the runs.
         report: Receives sentences for the user.
         progress: Whether to show progress with the remaining time.
         track: `wandb` or `trackio` to log the metrics of trainings there too.
 
     Returns:
-        The run's folder.
+        The run's own folder, named by its digest.
 
     Raises:
         InputError: If the folder holds another run or belongs to another process.
         StorageError: If results cannot be written; what is finished stays.
     """
-    total, ids = prepared.total, prepared.case_ids
+    total, ids = prepared.total, prepared.resolved.case_ids
     store = RunFolder(out / prepared.file.digest)
     with store.open(prepared.file, report):
         for change in store.changes(prepared.file):
@@ -231,12 +203,7 @@ def run(
 
 
 class CannotEdit(Editor[Any]):
-    """Takes the place of an editor that cannot edit a model: all requests fail.
-
-    Args:
-        editor: The editor.
-        reason: Why.
-    """
+    """Takes the place of an editor that cannot edit a model: all requests fail for that reason."""
 
     def __init__(self, editor: Editor[Any], reason: str) -> None:
         super().__init__(editor.config)
@@ -272,17 +239,15 @@ def _editor_specs(resolved: ResolvedRun, trainings: Mapping[str, TrainingSpec]) 
 def _trained_editors(
     prepared: Prepared, checkpoints: Path, report: Callable[[str], None], progress: bool, track: str | None
 ) -> dict[str, Editor[Any]]:
-    """Return the editor of each row, all of them trained."""
     resolved, model = prepared.resolved, prepared.model
     for note in cannot_edit_notes(resolved, model):
         report(f"note: {note}")
-    reasons = {name: cannot_edit(editor, model) for name, editor in resolved.editors.items()}
-    editors = dict(resolved.editors)
-    for name, reason in reasons.items():
-        if reason is not None:
-            editors[name] = CannotEdit(editors[name], reason)
+    editors: dict[str, Editor[Any]] = {}
+    for name, editor in resolved.editors.items():
+        reason = cannot_edit(editor, model)
+        editors[name] = editor if reason is None else CannotEdit(editor, reason)
     for training, checkpoint in zip(resolved.trainings, prepared.checkpoints, strict=True):
-        if reasons[training.rows[0]] is None:
+        if not isinstance(editors[training.rows[0]], CannotEdit):
             editor = trained(training, model, checkpoint, checkpoints, report=report, progress=progress, track=track)
             editors |= dict.fromkeys(training.rows, editor)
     return editors
@@ -293,9 +258,8 @@ def _sum_up(prepared: Prepared, store: RunFolder, ids: Mapping[str, Collection[s
     valid = prepared.model.fingerprint() == prepared.file.spec.model_fingerprint
     reason = None if valid else "The base model's weights were not the same after the run as before it."
     found = summarise(prepared.file, store.records(prepared.file, ids), valid, reason, expected=prepared.total)
-    content = content_of(store.cases)
-    made_of = dict(zip(("cases_sha256", "lines"), content or (None, None), strict=True))
-    summary = found.model_copy(update=made_of)
+    sha256, lines = content_of(store.cases) or (None, None)
+    summary = found.model_copy(update={"cases_sha256": sha256, "lines": lines})
     summary = summary.model_copy(update={"content": digest_of(summary, {"content"})})
     store.write("summary.json", summary)
     return summary

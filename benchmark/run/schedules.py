@@ -10,51 +10,47 @@ In `batch` and `sequential` the edited cases of all tasks form one stream, order
 every row receives the same requests in the same order. A row is scored on the tasks that it evaluates.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
 
 from instructedit.editors import EditCase
 
-from ..results.records import RunSpec, Schedule
+from ..results.records import Schedule
 from ..results.resources import ChunkTime
-from ..results.stages import AFTER_ALL, AFTER_EDIT, BATCH, SINGLE, after, batches, marks_of, place, scored
+from ..results.stages import AFTER_ALL, AFTER_EDIT, BATCH, SINGLE, after, batches, marks_of, place
 from ..scoring.scoring import run_chunk, score_chunk
-from ..setup.resolve import ResolvedRun
 from ..setup.settings import RowSpec
 from .accumulated import AccumulatedEdit, is_damaged
-from .work import Work
+from .work import Lines, Work
 
 
 def single(work: Work) -> None:
     """Edit each case alone, on the clean model, and score it."""
-    for chunk, rows in work.unfinished_chunks(work.run.cases, SINGLE):
 
-        def compute(part: Sequence[EditCase], rows: Sequence[RowSpec] = rows) -> None:
-            editors = {row.name: work.editors[row.name] for row in rows}
-            requests = {row.name: work.requests(row, part) for row in rows}
-            work.write(*run_chunk(work.model, part, editors, requests=requests, **work.scoring))
+    def edited(part: Sequence[EditCase], rows: Sequence[RowSpec]) -> Lines:
+        editors = {row.name: work.editors[row.name] for row in rows}
+        requests = {row.name: work.requests(row, part) for row in rows}
+        return run_chunk(work.model, part, editors, requests=requests, **work.scoring)
 
-        work.divided(chunk, compute)
+    work.compute(work.run.cases, SINGLE, edited)
 
 
 def batch(work: Work) -> None:
     """Make a joint edit of each batch on the clean model, and score its cases under it, some of other tasks too."""
     cases = {case.request.case_id: case for own in work.run.cases.values() for case in own}
-    requests: dict[str, int] = {}
-    failures: dict[str, dict[str, str]] = {}
+    totals = {row.name: AccumulatedEdit() for row in work.run.rows}
     first = 0
-    for edited, scored_by_task in batches(work.spec, _ids(work.run)):
+    for edited, scored_by_task in batches(work.spec, work.run.case_ids):
         stream = [cases[case_id] for case_id in edited]
         scored_cases = {task: [cases[case_id] for case_id in ids] for task, ids in scored_by_task.items()}
         rows = work.unfinished_rows([case for own in scored_cases.values() for case in own], BATCH)
         edits = {row.name: _joint_edit(work, row, stream, first) for row in rows}
         work.score(scored_cases, BATCH, edits)
         for name, edit in edits.items():
-            requests[name] = requests.get(name, 0) + edit.requests
-            failures.setdefault(name, {}).update(edit.failures)
+            totals[name].requests += edit.requests
+            totals[name].failures |= edit.failures
         first += len(stream)
-    for name, count in requests.items():
-        _report_failures(work, name, count, failures[name])
+    _report_failures(work, totals)
 
 
 def sequential(work: Work) -> None:
@@ -63,7 +59,8 @@ def sequential(work: Work) -> None:
     Each case is scored right after its edit (`after-edit`), all cases so far after each number of edits in `at`
     (`after-K`), and all cases, edited or not, at the end (`after-all`).
     """
-    stream = stream_of(work.run, work.spec.seed)
+    cases = [case for task in work.run.edited for case in work.run.cases[task]]
+    stream = sorted(cases, key=lambda case: place(case.request.case_id, work.spec.seed))
     marks = marks_of(work.spec, len(stream))
     rows = _rows_to_edit(work, stream, marks)
     edits = {row.name: _resumed(work, row, stream, marks) for row in rows}
@@ -74,28 +71,11 @@ def sequential(work: Work) -> None:
             so_far = {task: [case for case in stream[:stop] if case.request.task == task] for task in work.run.edited}
             work.score(so_far, after(stop), edits)
         first = stop
-    for name, edit in edits.items():
-        _report_failures(work, name, edit.requests, edit.failures)
+    _report_failures(work, edits)
     work.score(work.run.cases, AFTER_ALL, edits)
 
 
 SCHEDULES: dict[Schedule, Callable[[Work], None]] = {"single": single, "batch": batch, "sequential": sequential}
-
-
-def stream_of(run: ResolvedRun, seed: int) -> list[EditCase]:
-    """Return the edited cases of all tasks, ordered by the sha256 of seed and id."""
-    cases = [case for task in run.edited for case in run.cases[task]]
-    return sorted(cases, key=lambda case: place(case.request.case_id, seed))
-
-
-def count_lines(run: ResolvedRun, spec: RunSpec) -> int:
-    """Return the number of lines of a finished run."""
-    tasks = [task for row in run.rows for task in row.tasks]
-    return sum(len(cases.get(task, ())) for cases in scored(spec, _ids(run)).values() for task in tasks)
-
-
-def _ids(run: ResolvedRun) -> dict[str, list[str]]:
-    return {task: [case.request.case_id for case in own] for task, own in run.cases.items()}
 
 
 def _joint_edit(work: Work, row: RowSpec, stream: Sequence[EditCase], first: int) -> AccumulatedEdit:
@@ -120,31 +100,27 @@ def _joint_edit(work: Work, row: RowSpec, stream: Sequence[EditCase], first: int
     return edit
 
 
-def _rows_to_edit(work: Work, stream: Sequence[EditCase], marks: Collection[int]) -> list[RowSpec]:
+def _lacks_before(work: Work, row: RowSpec, stream: Sequence[EditCase], marks: Sequence[int]) -> bool:
+    """Tell whether a row lacks a line of the cases of `stream` that was scored before all edits were made."""
+    return work.lacks(row, stream, AFTER_EDIT) or any(work.lacks(row, stream[:mark], after(mark)) for mark in marks)
+
+
+def _rows_to_edit(work: Work, stream: Sequence[EditCase], marks: Sequence[int]) -> list[RowSpec]:
     """Return the rows that lack a line, then those whose saved edit is damaged; other programs read that."""
     every = [case for cases in work.run.cases.values() for case in cases]
-    rows = [
-        row
-        for row in work.run.rows
-        if work.lacks(row, stream, AFTER_EDIT)
-        or any(work.lacks(row, stream[:mark], after(mark)) for mark in marks)
-        or work.lacks(row, every, AFTER_ALL)
-    ]
-    return rows + [
-        row for row in work.run.rows if row not in rows and is_damaged(work.store.folder, row.name, work.model)
-    ]
+    rows = work.run.rows
+    lacking = [row for row in rows if _lacks_before(work, row, stream, marks) or work.lacks(row, every, AFTER_ALL)]
+    others = [row for row in rows if row not in lacking]
+    return lacking + [row for row in others if is_damaged(work.store.folder, row.name, work.model)]
 
 
 def _resumed(work: Work, row: RowSpec, stream: Sequence[EditCase], marks: Sequence[int]) -> AccumulatedEdit:
     """Return a row's saved edit; an empty one if a line is missing that only an earlier state could give."""
     saved = AccumulatedEdit.load(work.store.folder, row.name, work.model, work.report)
-    if (
-        saved is None
-        or work.lacks(row, stream[: saved.requests], AFTER_EDIT)
-        or any(work.lacks(row, stream[:mark], after(mark)) for mark in marks if mark < saved.requests)
-    ):
+    if saved is None:
         return AccumulatedEdit()
-    return saved
+    earlier = [mark for mark in marks if mark < saved.requests]
+    return AccumulatedEdit() if _lacks_before(work, row, stream[: saved.requests], earlier) else saved
 
 
 def _edit_next(
@@ -168,7 +144,10 @@ def _edit_next(
         edits[row.name].save(work.store.folder, row.name)
 
 
-def _report_failures(work: Work, row: str, requests: int, failures: Mapping[str, str]) -> None:
-    if failures:
-        reason = next(iter(failures.values()))
-        work.report(f"{row}: {len(failures)} of {requests} requests could not be edited in; the first: {reason}")
+def _report_failures(work: Work, edits: Mapping[str, AccumulatedEdit]) -> None:
+    for row, edit in edits.items():
+        if edit.failures:
+            work.report(
+                f"{row}: {len(edit.failures)} of {edit.requests} requests could not be edited in; the first: "
+                f"{next(iter(edit.failures.values()))}"
+            )

@@ -28,12 +28,8 @@ def plan_suite(
 ) -> dict[str, Forecast]:
     """Resolve every run before the first one starts, without loading a model, and work out what it will take.
 
-    Args:
-        suite: The runs, as `read_suite` returns them; runs that differ in their seed alone are resolved once.
-        name: Preset or file that they came from.
-        report: Receives a sentence for each run that is left out because its setting tests none of its tasks.
-        place: Where they will run.
-        local: Whether nothing may be fetched, and a model without weights will do; see `DataReader`.
+    Runs that differ in their seed alone are resolved once; those whose setting tests none of their tasks are left out.
+    If `local`, nothing is fetched, and a model without weights will do; see `DataReader`.
 
     Returns:
         The forecast of each run that is left, by label.
@@ -78,20 +74,9 @@ def run_suite(
     progress: bool = False,
     track: str | None = None,
 ) -> tuple[Path, ...]:
-    """Run a suite; consecutive runs of the same model load it once.
+    """Run those runs of a suite that have a forecast, and return their folders.
 
-    Args:
-        suite: The runs, as `read_suite` returns them; those without a forecast are left out.
-        forecasts: The result of `plan_suite`.
-        place: Where they run.
-        command: The command line.
-        report: Receives sentences for the user.
-        finished: Receives the folder of each finished run.
-        progress: Whether to show progress bars.
-        track: `wandb` or `trackio` to log the metrics of trainings there too.
-
-    Returns:
-        The folders of the runs.
+    Consecutive runs of the same model load it once. `finished` receives the folder of each run when it is finished.
 
     Raises:
         InputError: If a run cannot be made, or its folder belongs to another process.

@@ -30,16 +30,9 @@ def trained(
     progress: bool = False,
     track: str | None = None,
 ) -> Editor[Any]:
-    """Return the trained editor: read from its checkpoint, or trained, from the last save if there is one.
+    """Return the trained editor: read from its checkpoint in `root`, or trained, from the last save if there is one.
 
-    Args:
-        training: What is trained on what.
-        model: The base model.
-        checkpoint: What decides the weights.
-        root: Folder of all checkpoints.
-        report: Receives sentences for the user.
-        progress: Whether to show a progress bar.
-        track: `wandb` or `trackio` to log the metrics there too.
+    Metrics are logged to `track` too, which is `wandb` or `trackio`.
 
     Raises:
         InputError: If the folder holds the checkpoint of another training, or cannot be read.
@@ -124,7 +117,6 @@ def _write_or_compare(path: Path, expected: Checkpoint, report: Callable[[str], 
 
 @contextmanager
 def _locked(folder: Path, wait: Callable[[], None]) -> Iterator[None]:
-    """Hold a checkpoint's lock, so that two processes share one training."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder.with_name(f".{folder.name}.lock"))

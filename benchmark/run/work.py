@@ -1,6 +1,6 @@
 """A run that is being computed: which lines are missing, chunks of cases, and the lines of a finished chunk."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,21 +17,14 @@ from .accumulated import AccumulatedEdit
 from .out_of_memory import in_halves, is_exhausted, reason
 from .progress import Progress
 
+Lines = tuple[list[CaseRecord], list[ChunkTime]]
+Score = Callable[[Sequence[EditCase], Sequence[RowSpec]], Lines]
+"""Edits and scores some cases in some rows."""
+
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A run that is being computed.
-
-    Attributes:
-        model: The frozen model.
-        run: Rows and cases.
-        file: The content of `run.json`.
-        editors: The editor of each row, all of them trained.
-        store: The run's folder.
-        done: Keys of the lines that are on disk.
-        report: Receives sentences for the user.
-        progress: Counts lines.
-    """
+    """A run that is being computed: its trained editors by row, its folder, and the lines that are on disk."""
 
     model: LanguageModel
     run: ResolvedRun
@@ -43,8 +36,7 @@ class Work:
     progress: Progress
 
     @property
-    def spec(self) -> RunSpec:
-        """What decides the run's numbers."""
+    def spec(self) -> RunSpec:  # noqa: D102
         return self.file.spec
 
     @property
@@ -72,31 +64,26 @@ class Work:
         """Return the rows that lack a line of these cases."""
         return [row for row in self.run.rows if self.lacks(row, cases, stage)]
 
-    def unfinished_chunks(
-        self, cases: Mapping[str, Sequence[EditCase]], stage: str
-    ) -> Iterator[tuple[Sequence[EditCase], list[RowSpec]]]:
-        """Yield the chunks with a missing line, and the rows that lack it.
+    def compute(self, cases: Mapping[str, Sequence[EditCase]], stage: str, score: Score) -> None:
+        """Compute the missing lines of each task's cases in chunks.
 
         A chunk is computed as a whole even if some of its lines exist: which cases share a pass must not depend on a
-        kill. Rows may be left out, since they share nothing but the passes of the unedited model.
+        kill. Rows may be left out, since they share nothing but the passes of the unedited model. If memory runs out,
+        a chunk is computed in halves, whose numbers are equal up to the rounding of another packing.
+
+        Raises:
+            InputError: If memory runs out for a half.
         """
         for task, own in cases.items():
             self.progress.task(task)
             for first in range(0, len(own), self.spec.chunk):
                 chunk = own[first : first + self.spec.chunk]
                 if rows := self.unfinished_rows(chunk, stage):
-                    yield chunk, rows
+                    self._in_halves(chunk, rows, stage, score)
 
-    def divided(self, chunk: Sequence[EditCase], compute: Callable[[Sequence[EditCase]], None]) -> None:
-        """Compute a chunk, or one half after the other if memory runs out.
-
-        A case's numbers are equal in both up to the rounding of another packing; `timings.jsonl` shows the halves.
-
-        Raises:
-            InputError: If memory runs out for a half.
-        """
+    def _in_halves(self, chunk: Sequence[EditCase], rows: Sequence[RowSpec], stage: str, score: Score) -> None:
         try:
-            in_halves(chunk, compute, self.report)
+            in_halves(chunk, lambda part: self.write(*score(part, rows)), self.report)
         except Exception as error:
             if not is_exhausted(error):
                 raise
@@ -109,13 +96,12 @@ class Work:
 
     def score(self, cases: Mapping[str, Sequence[EditCase]], stage: str, edits: Mapping[str, AccumulatedEdit]) -> None:
         """Score cases of each task that lack a line, each row under its one edit."""
-        for chunk, rows in self.unfinished_chunks(cases, stage):
 
-            def compute(part: Sequence[EditCase], rows: Sequence[RowSpec] = rows) -> None:
-                made = {row.name: edits[row.name].made(self.requests(row, part)) for row in rows}
-                self.write(*score_chunk(self.model, part, made, stage=stage, **self.scoring))
+        def under_edits(part: Sequence[EditCase], rows: Sequence[RowSpec]) -> Lines:
+            made = {row.name: edits[row.name].made(self.requests(row, part)) for row in rows}
+            return score_chunk(self.model, part, made, stage=stage, **self.scoring)
 
-            self.divided(chunk, compute)
+        self.compute(cases, stage, under_edits)
 
     def write(self, records: Sequence[CaseRecord], timings: Sequence[ChunkTime]) -> None:
         """Append the missing ones of the lines of a chunk of one task."""

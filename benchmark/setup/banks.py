@@ -147,6 +147,12 @@ class InstructionBank(BaseModel):
         texts = (_PLACEHOLDER.sub("", text).lower() for task in self.tasks.values() for text in task.descriptions)
         return tuple(sorted(word for text in texts for word in _WORD.findall(text)))
 
+    @property
+    def shared_conditions(self) -> tuple[str, ...]:
+        """Conditions of an instructed editor's rows: each description that all tasks have, and each control."""
+        count = min(len(task.seen) for task in self.tasks.values())
+        return (*(f"seen-{k}" for k in range(count)), "unseen", "none", "wrong-task", "name-only", "random-text")
+
     def of(self, task: str) -> TaskInstructions:
         """Return the instructions of a task.
 
@@ -160,10 +166,7 @@ class InstructionBank(BaseModel):
 
 
 def read_bank(path: Path | None = None) -> InstructionBank:
-    """Read and check an instruction bank.
-
-    Args:
-        path: A JSON file; None is the bank that is shipped.
+    """Read and check an instruction bank; by default the one that is shipped.
 
     Raises:
         InputError: If the file cannot be read or is no bank; the sentence names the place, what was found, and what
@@ -180,16 +183,6 @@ def read_bank(path: Path | None = None) -> InstructionBank:
         raise InputError(_sentence(path, error)) from error
 
 
-def conditions(bank: InstructionBank, task: str) -> tuple[str, ...]:
-    """Return all conditions of a task, its descriptions by number.
-
-    Raises:
-        InputError: If the bank has no descriptions of the task.
-    """
-    numbered = tuple(f"seen-{index}" for index in range(len(bank.of(task).seen)))
-    return tuple(name for known in CONDITIONS for name in (numbered if known == "seen-K" else (known,)))
-
-
 def check_condition(condition: str) -> str:
     """Return a condition unchanged.
 
@@ -204,13 +197,8 @@ def check_condition(condition: str) -> str:
 def instruct(bank: InstructionBank, request: EditRequest, condition: str, seed: int) -> EditRequest:
     """Return a request with the instruction that a condition gives it, `Task: {title}` over `Description: {text}`.
 
-    Draws depend on seed and case id alone, so no other case and no earlier draw moves them.
-
-    Args:
-        bank: Where descriptions come from.
-        request: What is to be edited; an instruction that it has already is replaced.
-        condition: One of `conditions(bank, request.task)`.
-        seed: Draws whatever the condition leaves open.
+    Draws depend on seed and case id alone, so no other case and no earlier draw moves them. An instruction that the
+    request has already is replaced.
 
     Raises:
         InputError: If the condition is unknown, the bank lacks the task or the numbered description, or [LABEL] would
@@ -246,7 +234,6 @@ def training_instructor(bank: InstructionBank) -> Callable[[EditRequest, int], E
 
 
 def _parts(task: TaskInstructions, index: int, request: EditRequest) -> tuple[str, ...]:
-    """Return the task's name and one description, with every placeholder filled."""
     return _fill(task.title, request), _fill(task.descriptions[index], request)
 
 
@@ -309,7 +296,6 @@ def _at_random(words: Sequence[str], parts: Sequence[str], key: tuple[object, ..
 
 
 def _sentence(path: Path, error: ValidationError) -> str:
-    """Say in one sentence what the first complaint is about."""
     first = error.errors()[0]
     if first["type"] == "json_invalid":
         return f"{path}: {first['msg']}; an instruction bank was expected."

@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from instructedit.editors import EDITORS, Editor, InputError, make
+from instructedit.editors import EDITORS, Editor, InputError, InstructedProbes, did_you_mean, make
 from instructedit.editors.files.jsonfile import describe
 
 from ..tasks.base import TASKS, make_task
 from .banks import check_condition, read_bank
-from .config import PROBES, RunConfig, probes_of
+from .config import PROBES, RunConfig
 from .settings import get_setting
 
 
@@ -52,7 +52,6 @@ def check_options(config: RunConfig) -> None:
     for row, options in {**config.origin.rows, **config.editors}.items():
         with at(f"editors.{row}", row):
             _editor_of(row, options)
-            probes_of(options, row)
 
 
 def make_editor(config: RunConfig, row: str) -> Editor[Any]:
@@ -70,4 +69,11 @@ def _editor_of(row: str, options: Mapping[str, Any]) -> Editor[Any]:
     method = options.get("method", row)
     if not isinstance(method, str):
         raise InputError(f"Option 'method': found {describe(method)}, the name of an editor was expected.")
-    return make(EDITORS.get(method), own)
+    editor = make(EDITORS.get(method), own)
+    probes, known = options.get(PROBES), get_args(InstructedProbes)
+    if probes is not None and probes not in known:
+        raise InputError(
+            f"Option '{PROBES}' of the row '{row}': found {probes!r}, one of {', '.join(map(repr, known))} was "
+            f"expected.{did_you_mean(str(probes), list(known))}"
+        )
+    return editor

@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from datetime import date, time
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, cast, get_args
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
-from instructedit.editors.cases import InstructedProbes
 from instructedit.editors.errors import InputError, did_you_mean
 from instructedit.editors.files.jsonfile import DEEPEST, MOST_DIGITS, describe, read_text
 from instructedit.editors.files.strict import complaint, validated
@@ -112,29 +111,8 @@ class RunConfig(BaseModel):
     def _extended(cls, editors: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         return {row: _extend(editors, row) for row in editors}
 
-    def instructed_probes(self, row: str) -> InstructedProbes | None:
-        """Return which probes of a row carry the instruction; None where the row leaves it to its editor.
-
-        Raises:
-            InputError: If the row has another value.
-        """
-        return probes_of(self.editors[row], row)
-
-
-def probes_of(options: Mapping[str, Any], row: str) -> InstructedProbes | None:
-    """Return which probes the options of a row name; see `RunConfig.instructed_probes`."""
-    value = options.get(PROBES)
-    known: tuple[InstructedProbes, ...] = get_args(InstructedProbes)
-    if value is not None and value not in known:
-        raise InputError(
-            f"Option '{PROBES}' of the row '{row}': found {value!r}, one of {', '.join(map(repr, known))} was "
-            f"expected.{did_you_mean(str(value), list(known))}"
-        )
-    return cast(InstructedProbes | None, value)
-
 
 def _extend(editors: Mapping[str, Mapping[str, Any]], row: str) -> dict[str, Any]:
-    """Return the options of a row, those of the row that it extends included."""
     own = dict(editors[row])
     if "extends" not in own:
         return own
@@ -183,25 +161,21 @@ def read_suite(
     top = read_document(name)
     tables = _tables(top, name)
     several = tables != [{}]
-    wanted = _seeds(top, tables, name)
-    wanted = list(seeds) or wanted
+    own_seeds = _seeds(top, tables, name)
+    wanted = list(seeds) or own_seeds
     if setting is not None:
         tables = [table for table in tables if _setting({**top, **table}) == setting] or [{"setting": setting}]
-    every: dict[str, dict[str, dict[str, Any]]] = {}
-    plain: dict[str, dict[str, Any]] = {}
-    for table in tables:
-        label = _label(top, table)
-        plain[label], every[label] = _options(top, table, name)
-    if len(plain) < len(tables):
+    runs = {_label(top, table): _options(top, table, name) for table in tables}
+    if len(runs) < len(tables):
         raise InputError(f"{name}: two runs have the same name; give each its own.")
-    known = {row for options in plain.values() for row in options["editors"]}
+    known = {row for options, _ in runs.values() for row in options["editors"]}
     found = []
-    for label, options in plain.items():
+    for label, (options, every) in runs.items():
         rows = options["editors"]
         if editors:
             rows = {row: rows.get(row, {}) for row in editors if row in rows or row not in known}
         if rows or not editors:
-            origin = Origin(name, label if several else None, frozenset(given or ()), every[label])
+            origin = Origin(name, label if several else None, frozenset(given or ()), every)
             config = make_config({**options, **(given or {}), "editors": rows}, origin)
             found.append(SuiteRun(label, config))
     if not wanted:
@@ -278,7 +252,6 @@ def _wrong(value: object) -> str | None:
 
 
 def _tables(top: dict[str, Any], origin: str) -> list[dict[str, Any]]:
-    """Take the tables of runs out of the options."""
     tables = top.pop("runs", [{}])
     if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
         raise InputError(f"{origin}: key 'runs': found {describe(tables)}, one or more tables [[runs]] were expected.")

@@ -1,18 +1,24 @@
-"""The splits that a run reads: test splits, training splits without test subjects, and placeholders for absent data."""
+"""The splits that a run reads: test splits, training splits without test subjects, and placeholders for absent data.
+
+No edit of a tested subject, and no probe that names one, gets into a training split.
+"""
 
 import json
-from collections.abc import Iterator, Sequence
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Literal
+from dataclasses import replace
+from typing import Any, Literal
 
 from instructedit.editors import EditCase, EditRequest, InputError, Probe
 
 from ..results.records import TaskData
-from ..tasks.base import Split, Task, TaskCases, make_task
+from ..tasks.base import Split, Task, TaskCases, make_task, subjects
 from ..tasks.sampling import divide
 from ..tasks.sources import AbsentError, MissingError, Source, open_source
 from .config import RunConfig
-from .leakage import TrainingCases
 from .settings import ATTITUDE, TrainingTasks, barred_tasks, trained_tasks
 
 PUBLISHED = "published sizes"
@@ -22,16 +28,14 @@ PUBLISHED = "published sizes"
 class DataReader:
     """Reads splits of tasks. Runs that share a reader read each file once.
 
-    Args:
-        local: Whether nothing may be fetched. Placeholder cases, as many as were published, then replace hub data that
-            are not on this machine; their source is `PUBLISHED`.
+    A `local` one fetches nothing. Placeholder cases, as many as were published, then replace hub data that are not on
+    this machine; their source is `PUBLISHED`.
     """
 
     def __init__(self, *, local: bool = False) -> None:
         self._local = local
         self._sources: dict[str, Source] = {}
-        self._tests: dict[tuple[str, ...], TaskCases] = {}
-        self._trainings: dict[tuple[str, ...], TrainingCases] = {}
+        self._read: dict[tuple[str, ...], TaskCases] = {}
 
     def source(self, config: RunConfig) -> Source:
         """Return where a run's data are.
@@ -51,17 +55,7 @@ class DataReader:
         Raises:
             InputError: If its file is missing or broken.
         """
-        key = config.data, task, _options(config)
-        if key not in self._tests:
-            kind = make_task(task, config.task_options)
-            try:
-                with _naming_key(config, task):
-                    self._tests[key] = kind.load(self.source(config))
-            except AbsentError:
-                if not self._local:
-                    raise
-                self._tests[key] = published_cases(kind, "test")
-        return self._tests[key]
+        return self._once(config, task, "test", (), lambda source: make_task(task, config.task_options).load(source))
 
     def training(self, config: RunConfig, task: str) -> TaskCases:
         """Return the training split of a task, without the test subjects of all tasks that the run names.
@@ -70,17 +64,23 @@ class DataReader:
             InputError: If a file is missing or broken.
         """
         barred = barred_tasks(config)
-        key = config.data, *barred, _options(config)
-        if key not in self._trainings:
-            tested = [case for other in barred for case in self.test(config, other).cases]
-            self._trainings[key] = TrainingCases(self.source(config), tested, config.task_options)
-        try:
-            with _naming_key(config, task):
-                return self._trainings[key].of(task)
-        except AbsentError:
-            if not self._local:
-                raise
-            return published_cases(make_task(task, config.task_options), "train")
+        tested = [case for other in barred for case in self.test(config, other).cases]
+        options = config.task_options
+        return self._once(config, task, "train", barred, lambda own: training_cases(task, own, tested, options))
+
+    def _once(
+        self, config: RunConfig, task: str, split: Split, barred: tuple[str, ...], load: Callable[[Source], TaskCases]
+    ) -> TaskCases:
+        key = config.data, task, split, *barred, json.dumps(config.task_options, sort_keys=True)
+        if key not in self._read:
+            try:
+                with _naming_key(config, task):
+                    self._read[key] = load(self.source(config))
+            except AbsentError:
+                if not self._local:
+                    raise
+                self._read[key] = published_cases(make_task(task, config.task_options), split)
+        return self._read[key]
 
     def evaluated(self, config: RunConfig, task: str, trainings: Sequence[TrainingTasks]) -> TaskCases:
         """Return the cases of the evaluated split.
@@ -98,6 +98,29 @@ class DataReader:
         skipped = training.data.skipped | {"case left out: editors may learn from it": len(training.cases) - len(kept)}
         data = training.data.model_copy(update={"cases": len(kept), "skipped": skipped})
         return TaskCases(kept, data, training.notes)
+
+
+def training_cases(
+    task: str, source: Source, tested: Sequence[EditCase], options: Mapping[str, Mapping[str, Any]] | None = None
+) -> TaskCases:
+    """Return the training cases of a task without the subjects of tested cases, of whatever task.
+
+    `data.skipped` counts the rows and probes that were left out.
+    """
+    found = make_task(task, options).load(source, "train", exclude=subjects(tested))
+    names = _Names({case.request.subject for case in tested})
+    counts = Counter(found.data.skipped)
+
+    def untested(case: EditCase) -> EditCase:
+        own = case.request.subject
+        kept = tuple(p for p in case.probes if p.role == "reliability" or not names.within(p.prompt, but=own))
+        if left_out := len(case.probes) - len(kept):
+            counts["probe left out: it names a tested subject"] += left_out
+        return replace(case, probes=kept)
+
+    cases = tuple(map(untested, found.cases))
+    data = found.data.model_copy(update={"skipped": dict(sorted(counts.items()))})
+    return replace(found, cases=cases, data=data)
 
 
 def published_cases(task: Task, split: Split) -> TaskCases:
@@ -130,8 +153,27 @@ def published_cases(task: Task, split: Split) -> TaskCases:
     return TaskCases(tuple(case(f"{task.name}/{split}/{number}") for number in range(count)), data)
 
 
-def _options(config: RunConfig) -> str:
-    return json.dumps(config.task_options, sort_keys=True)
+class _Names:
+    """Finds names in texts, as whole words and case-sensitive."""
+
+    def __init__(self, names: Collection[str]) -> None:
+        self._by_first_word: dict[str, set[tuple[str, ...]]] = defaultdict(set)
+        for name in names:
+            if words := _words(name):
+                self._by_first_word[words[0]].add(words)
+
+    def within(self, text: str, but: str) -> bool:
+        """Tell whether a text contains a name outside of the occurrences of `but`."""
+        words = _words(text.replace(but, " "))
+        return any(
+            words[index : index + len(name)] == name
+            for index, word in enumerate(words)
+            for name in self._by_first_word.get(word, ())
+        )
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(re.findall(r"\w+", unicodedata.normalize("NFC", text)))
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import json
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
@@ -12,10 +12,11 @@ from pydantic.fields import FieldInfo
 from instructedit.editors import EDITORS, InputError, did_you_mean
 from instructedit.editors.registry import title_and_source
 
-from ..tasks.base import TASKS
+from ..tasks.base import TASKS, Task
 from .config import presets, read_suite
 from .settings import SETTINGS
 
+_LISTS = ("editors", "tasks", "presets", "settings")
 _WORDS = {int: "whole number", float: "number", str: "text", bool: "true or false", NoneType: "none"}
 _BOUNDS = {
     **{"gt": ">", "ge": ">=", "lt": "<", "le": "<="},
@@ -24,14 +25,7 @@ _BOUNDS = {
 
 
 class Option(NamedTuple):
-    """One option of an editor.
-
-    Attributes:
-        name: As in a TOML file, nested ones with dots.
-        kind: What it takes, with its range.
-        default: Its default.
-        meaning: Its docstring.
-    """
+    """One option of an editor, in words; nested ones are named with dots."""
 
     name: str
     kind: str
@@ -45,18 +39,22 @@ def rows(what: str) -> list[tuple[str, str]]:
     Raises:
         InputError: If `what` is none of these.
     """
-    if what not in _LISTS:
-        raise InputError(f"Nothing to list under '{what}'.{did_you_mean(what, [*_LISTS, 'options'])}")
-    return list(_LISTS[what]())
+    match what:
+        case "editors":
+            return [(name, "{} ({})".format(*title_and_source(name))) for name in EDITORS]
+        case "tasks":
+            return [(name, _about(TASKS.get(name))) for name in TASKS]
+        case "presets":
+            return [(name, read_suite(name)[0].config.description) for name in presets()]
+        case "settings":
+            return [(name, setting.description) for name, setting in SETTINGS.items()]
+    raise InputError(f"Nothing to list under '{what}'.{did_you_mean(what, [*_LISTS, 'options'])}")
 
 
 def lines(what: str | None = None, name: str | None = None, width: int | None = None) -> list[str]:
-    """Return the lines of one list, or of all lists under headings.
+    """Return the lines of one list, or of all lists under headings but the options of the editor `name`.
 
-    Args:
-        what: See `rows`, or `options`; None for all but options.
-        name: The editor whose options are listed.
-        width: Columns at which lines are wrapped; None leaves all but options unwrapped.
+    Lines are wrapped at `width` columns; None leaves all but options unwrapped.
 
     Raises:
         InputError: If there is no such list, or `name` is missing or superfluous.
@@ -92,37 +90,11 @@ def _lines(what: str, indent: str, width: int | None) -> list[str]:
     return [line for name, text in found for line in fold.wrap(name + text)]
 
 
-def _editors() -> Iterator[tuple[str, str]]:
-    for name in EDITORS:
-        title, source = title_and_source(name)
-        yield name, f"{title} ({source})"
-
-
-def _tasks() -> Iterator[tuple[str, str]]:
-    for name in TASKS:
-        task = TASKS.get(name)
-        sizes = ", ".join(f"{split} {count:,}" for split, count in task.published_rows.items()) or "none"
-        if task.test_share is not None:
-            sizes = f"one file, {task.test_share:.0%} of its subjects tested"
-        yield name, f"{task.title}; published rows: {sizes}; licence {task.licence}; {task.homepage}"
-
-
-def _presets() -> Iterator[tuple[str, str]]:
-    for name in presets():
-        yield name, read_suite(name)[0].config.description
-
-
-def _settings() -> Iterator[tuple[str, str]]:
-    for name, setting in SETTINGS.items():
-        yield name, setting.description
-
-
-_LISTS: dict[str, Callable[[], Iterator[tuple[str, str]]]] = {
-    "editors": _editors,
-    "tasks": _tasks,
-    "presets": _presets,
-    "settings": _settings,
-}
+def _about(task: type[Task]) -> str:
+    sizes = ", ".join(f"{split} {count:,}" for split, count in task.published_rows.items()) or "none"
+    if task.test_share is not None:
+        sizes = f"one file, {task.test_share:.0%} of its subjects tested"
+    return f"{task.title}; published rows: {sizes}; licence {task.licence}; {task.homepage}"
 
 
 def _option_lines(name: str, width: int) -> list[str]:
@@ -152,7 +124,6 @@ def _meaning(config: type[BaseModel], name: str) -> str:
 
 
 def _kind(annotation: Any, metadata: Any = ()) -> str:
-    """Return in words what a type takes."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         inner, *own = arguments

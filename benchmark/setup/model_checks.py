@@ -30,13 +30,11 @@ def cannot_edit_notes(run: ResolvedRun, model: LanguageModel | MetaModel) -> Ite
     Raises:
         InputError: As `cannot_edit`, with the place of the row.
     """
-    reasons: dict[str, str] = {}
-    for row in run.rows:
-        with run.config.origin.at(f"editors.{row.editor}", row.editor):
-            if reason := cannot_edit(run.editors[row.name], model):
-                reasons[row.editor] = reason
-    for editor, reason in reasons.items():
-        yield f"'{editor}' cannot edit this model, and its rows will fail: {reason}"
+    for editor in dict.fromkeys(row.editor for row in run.rows):
+        with run.config.origin.at(f"editors.{editor}", editor):
+            reason = cannot_edit(run.editors[next(row.name for row in run.rows if row.editor == editor)], model)
+        if reason:
+            yield f"'{editor}' cannot edit this model, and its rows will fail: {reason}"
 
 
 def check_generation(config: RunConfig, name: str, context: int, vocabulary: int) -> None:
@@ -60,11 +58,6 @@ def foreign_defaults(
     """Return by row the options left at defaults that were published for another model.
 
     An option that the user has set is the user's choice, whatever its value.
-
-    Args:
-        rows: The rows of a run.
-        editors: The editor of each.
-        model: The run's model.
     """
     found = {}
     for row in rows:

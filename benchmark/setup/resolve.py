@@ -5,17 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from instructedit.editors import (
-    Context,
-    EditCase,
-    Editor,
-    EditRequest,
-    InputError,
-    InstructedProbes,
-    TrainedEditor,
-    TrainingSet,
-    instruction_context,
-)
+from instructedit.editors import EditCase, Editor, EditRequest, InputError, InstructedProbes, TrainedEditor, TrainingSet
 
 from ..results.records import TaskData
 from ..tasks.sampling import choose
@@ -23,53 +13,41 @@ from .banks import InstructionBank, instruct, read_bank, training_instructor
 from .checks import check_options, make_editor
 from .config import PROBES, RunConfig
 from .data import DataReader
-from .settings import RowSpec, TrainingTasks, rows_of, trainings_of
+from .settings import RowSpec, rows_of, trainings_of
 from .training_sets import Training, training_set
-
-CONTROLS = ("none", "wrong-task", "name-only", "random-text")
-"""Conditions whose instruction has no information, or a wrong one, about the edit."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResolvedRun:
-    """What a configuration resolves to. The seed has no effect on any of it.
-
-    Attributes:
-        config: The configuration.
-        name: Preset or file that it came from.
-        rows: The rows of the run.
-        editors: The editor of each row, not trained yet.
-        probes: Which probes of each row carry the instruction.
-        trainings: The trainings of the run, without duplicates.
-        cases: The evaluated cases of each task, after the limit.
-        edited: Tasks whose cases are edited jointly or sequentially; empty where each case is edited alone.
-        data: The files of the evaluated splits.
-        training_data: The files of the training splits.
-        bank: The instructions; None where no editor reads any.
-        notes: Sentences for the user about the data.
-    """
+    """What a configuration resolves to. The seed has no effect on any of it."""
 
     config: RunConfig
     name: str
+    """Preset or file that it came from."""
     rows: tuple[RowSpec, ...]
     editors: dict[str, Editor[Any]]
+    """The editor of each row, not trained yet."""
     probes: dict[str, InstructedProbes]
+    """Which probes of each row carry the instruction."""
     trainings: tuple[Training, ...]
     cases: dict[str, tuple[EditCase, ...]]
+    """The evaluated cases of each task, after the limit."""
     edited: tuple[str, ...]
+    """Tasks whose cases are edited jointly or sequentially; empty where each case is edited alone."""
     data: tuple[TaskData, ...]
     training_data: tuple[TaskData, ...]
     bank: InstructionBank | None
+    """None where no editor reads instructions."""
     notes: tuple[str, ...]
+
+    @property
+    def case_ids(self) -> dict[str, list[str]]:
+        """Ids of the evaluated cases of each task."""
+        return {task: [case.request.case_id for case in own] for task, own in self.cases.items()}
 
 
 def resolve(config: RunConfig, name: str, reader: DataReader | None = None) -> ResolvedRun:
     """Check a configuration, read its data and resolve it to rows, editors and training sets.
-
-    Args:
-        config: The configuration.
-        name: Preset or file that it came from.
-        reader: Reads the data; several runs may share one.
 
     Raises:
         InputError: If anything of it cannot be used.
@@ -79,14 +57,16 @@ def resolve(config: RunConfig, name: str, reader: DataReader | None = None) -> R
     check_options(config)
     reader.source(config)
     editors = {row: make_editor(config, row) for row in config.editors}
-    probes = {row: config.instructed_probes(row) or editor.instructed_probes for row, editor in editors.items()}
+    probes = {row: config.editors[row].get(PROBES) or editor.instructed_probes for row, editor in editors.items()}
     instructed = any(editor.instructed for editor in editors.values()) or set(probes.values()) > {"none"}
-    bank = _bank(config) if instructed else None
+    with at("instructions"):
+        path = None if config.instructions == "default" else Path(config.instructions)
+        bank = read_bank(path) if instructed else None
     with at("setting"):
         trained_on = trainings_of(config, lambda task: len(reader.training(config, task).cases))
     kinds = {row: type(editor) for row, editor in editors.items()}
     with at("editors"):
-        rows = rows_of(config, kinds, trained_on, all_conditions(bank) if bank else (), probes)
+        rows = rows_of(config, kinds, trained_on, bank.shared_conditions if bank else (), probes)
     trainings = _trainings(config, rows, reader, bank)
     if trainings and config.split == "train":
         raise InputError(
@@ -96,10 +76,8 @@ def resolve(config: RunConfig, name: str, reader: DataReader | None = None) -> R
     tested = [task for task in config.tasks if any(task in row.tasks for row in rows)]
     evaluated = {task: reader.evaluated(config, task, trained_on) for task in tested}
     cases = {task: choose(found.cases, config.limit) for task, found in evaluated.items()}
-    edited = _edited(config, tuple(cases))
-    _try_instructions(config, rows, editors, probes, cases, edited, bank)
     training = [reader.training(config, task) for task in sorted({t for own in trainings for t in own.tasks.train})]
-    return ResolvedRun(
+    run = ResolvedRun(
         config=config,
         name=name,
         rows=rows,
@@ -108,39 +86,14 @@ def resolve(config: RunConfig, name: str, reader: DataReader | None = None) -> R
         probes={row.name: probes[row.editor] for row in rows},
         trainings=trainings,
         cases=cases,
-        edited=edited,
+        edited=_edited(config, tuple(cases)),
         data=tuple(found.data for found in evaluated.values()),
         training_data=tuple(found.data for found in training),
         bank=bank,
         notes=tuple(dict.fromkeys(note for found in (*evaluated.values(), *training) for note in found.notes)),
     )
-
-
-def probe_context(editor: Editor[Any], request: EditRequest, probes: InstructedProbes) -> Context | None:
-    """Return the prefix of the probes of a case under an edit of its own request alone.
-
-    Args:
-        editor: The editor.
-        request: The request, with its instruction.
-        probes: Which probes of the row carry the instruction.
-
-    Raises:
-        InputError: If the editor puts a prefix of its own before probes that carry the instruction; the order of the
-            two is not defined.
-    """
-    own = editor.own_context(request)
-    if own is not None and probes != "none":
-        raise InputError(
-            f"The editor '{editor.name}' puts a text of its own before the probes; '{PROBES}' = 'none' was expected, "
-            f"found '{probes}'."
-        )
-    return own or instruction_context(request, probes)
-
-
-def all_conditions(bank: InstructionBank) -> tuple[str, ...]:
-    """Return the conditions of an instructed editor's rows: each description that all tasks have, and each control."""
-    count = min(len(task.seen) for task in bank.tasks.values())
-    return (*(f"seen-{k}" for k in range(count)), "unseen", *CONTROLS)
+    _try_instructions(run)
+    return run
 
 
 def requests_of(
@@ -155,11 +108,6 @@ def requests_of(
     if condition is None or bank is None:
         return requests
     return [instruct(bank, request, condition, seed) for request in requests]
-
-
-def _bank(config: RunConfig) -> InstructionBank:
-    with config.origin.at("instructions"):
-        return read_bank(None if config.instructions == "default" else Path(config.instructions))
 
 
 def _trainings(
@@ -179,17 +127,12 @@ def _trainings(
         assert isinstance(editor, TrainedEditor), f"{editor.name} trains, but is no TrainedEditor"
         kind = tasks.label, editor.instructed
         if kind not in sets:
-            sets[kind] = _training_set(config, tasks, reader, bank if editor.instructed else None)
+            cases = {task: reader.training(config, task).cases for task in tasks.train}
+            instruct = training_instructor(bank) if bank and editor.instructed else None
+            with config.origin.at("train"):
+                sets[kind] = training_set(tasks, cases, config.validation, instruct)
         trainings.append(Training(tuple(row.name for row in group), editor, tasks, sets[kind]))
     return tuple(trainings)
-
-
-def _training_set(
-    config: RunConfig, tasks: TrainingTasks, reader: DataReader, bank: InstructionBank | None
-) -> TrainingSet:
-    cases = {task: reader.training(config, task).cases for task in tasks.train}
-    with config.origin.at("train"):
-        return training_set(tasks, cases, config.validation, training_instructor(bank) if bank else None)
 
 
 def _edited(config: RunConfig, evaluated: tuple[str, ...]) -> tuple[str, ...]:
@@ -207,20 +150,18 @@ def _edited(config: RunConfig, evaluated: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(task for task in evaluated if task in config.edited)
 
 
-def _try_instructions(
-    config: RunConfig,
-    rows: Sequence[RowSpec],
-    editors: dict[str, Editor[Any]],
-    probes: dict[str, InstructedProbes],
-    cases: dict[str, tuple[EditCase, ...]],
-    edited: Sequence[str],
-    bank: InstructionBank | None,
-) -> None:
+def _try_instructions(run: ResolvedRun) -> None:
     """Instruct one request of each row and task, so that what is impossible fails before a training."""
-    for row in rows:
-        for task in dict.fromkeys((*row.tasks, *edited)):
-            with config.origin.at("instruction"):
-                requests = requests_of(row.instruction, bank, cases[task][:1], config.seed)
-            for request in requests:
-                with config.origin.at(f"editors.{row.editor}", row.editor):
-                    probe_context(editors[row.editor], request, probes[row.editor])
+    origin = run.config.origin
+    for row in run.rows:
+        for task in dict.fromkeys((*row.tasks, *run.edited)):
+            with origin.at("instruction"):
+                requests = requests_of(row.instruction, run.bank, run.cases[task][:1], run.config.seed)
+            editor, probes = run.editors[row.name], run.probes[row.name]
+            with origin.at(f"editors.{row.editor}", row.editor):
+                # the order of a text of the editor's own and of an instruction is not defined
+                if any(editor.own_context(request) is not None for request in requests) and probes != "none":
+                    raise InputError(
+                        f"The editor '{editor.name}' puts a text of its own before the probes; '{PROBES}' = 'none' was "
+                        f"expected, found '{probes}'."
+                    )

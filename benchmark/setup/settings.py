@@ -35,70 +35,47 @@ class NothingTestedError(InputError):
 
 @dataclass(frozen=True, slots=True)
 class TrainingTasks:
-    """One training of a setting: the tasks that it is trained on and tested on.
-
-    Attributes:
-        label: Its name within the setting: the trained tasks joined by +, or a name that the setting gives.
-        train: Tasks to train on.
-        test: Tasks to evaluate.
-        limits: Maximum number of training cases by task.
-        sampling: How often each task is drawn.
-    """
+    """One training of a setting: the tasks that it is trained on and tested on."""
 
     label: str
+    """Its name within the setting: the trained tasks joined by +, or a name that the setting gives."""
     train: tuple[str, ...]
     test: tuple[str, ...]
     limits: Mapping[str, int]
+    """Maximum number of training cases by task."""
     sampling: Sampling
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A named setting of the field.
-
-    Attributes:
-        name: As in a run's configuration.
-        description: One line.
-        trainings: From configuration, trained tasks and their sizes to the trainings, in the order of their rows; None
-            trains no editor.
-        train: Tasks that are trained on where the configuration names none.
-        controls: Whether an instructed editor has a row for each description and each control.
-    """
+    """A named setting of the field."""
 
     name: str
     description: str
     trainings: Callable[[RunConfig, tuple[str, ...], Sizes], Iterator[TrainingTasks]] | None = None
+    """From configuration, trained tasks and their sizes to the trainings, in the order of their rows."""
     train: Callable[[RunConfig], tuple[str, ...]] = lambda _: MIX
+    """Tasks that are trained on where the configuration names none."""
     controls: bool = False
-
-    @property
-    def trains(self) -> bool:
-        """Whether editors are trained before they are evaluated."""
-        return self.trainings is not None
+    """Whether an instructed editor has a row for each description and each control."""
 
 
 class RowSpec(NamedTuple):
-    """A row of a run's tables.
-
-    Attributes:
-        name: Its name.
-        editor: Key of its editor in the configuration.
-        training: What the editor is trained on; None if it is not trained.
-        instruction: Condition of its instructions; None if neither its editor nor its probes have any.
-        tasks: Tasks it is evaluated on.
-    """
+    """A row of a run's tables."""
 
     name: str
     editor: str
+    """Key of its editor in the configuration."""
     training: TrainingTasks | None
     instruction: str | None
+    """Condition of its instructions; None if neither its editor nor its probes have any."""
     tasks: tuple[str, ...]
 
 
 def trained_tasks(config: RunConfig) -> tuple[str, ...]:
     """Return the tasks that a configuration trains on, over all trainings."""
     setting = get_setting(config.setting)
-    return (config.train or setting.train(config)) if setting.trains else ()
+    return (config.train or setting.train(config)) if setting.trainings else ()
 
 
 def held_out(config: RunConfig) -> tuple[str, ...]:
@@ -116,10 +93,6 @@ def barred_tasks(config: RunConfig) -> tuple[str, ...]:
 
 def trainings_of(config: RunConfig, sizes: Sizes) -> tuple[TrainingTasks, ...]:
     """Return the trainings of a configuration's setting; none where it trains no editor.
-
-    Args:
-        config: The run.
-        sizes: Counts training cases; only `balanced` calls it.
 
     Raises:
         NothingTestedError: If the setting tests none of the configuration's tasks.
@@ -160,13 +133,6 @@ def rows_of(
     `#` and the instruction where it has several. Editors without training have one row for all trainings. A row has an
     instruction if its editor reads one, or if its probes carry one (`instructed_probes`).
 
-    Args:
-        config: The run.
-        kinds: Class of each editor of the configuration.
-        trainings: The result of `trainings_of`.
-        conditions: Conditions of the instruction, for settings with several.
-        probes: Which probes of an editor carry the instruction; none for editors that are missing.
-
     Raises:
         InputError: If an editor needs training that the setting does not give, or two rows have the same name.
     """
@@ -175,7 +141,7 @@ def rows_of(
     found = []
     for editor, kind in kinds.items():
         if kind.trains and not trainings:
-            trained = ", ".join(name for name, other in SETTINGS.items() if other.trains)
+            trained = ", ".join(name for name, other in SETTINGS.items() if other.trainings)
             raise InputError(
                 f"The editor '{editor}' has to be trained, but the setting '{setting.name}' trains none; choose one of "
                 f"{trained}."
@@ -206,7 +172,6 @@ def get_setting(name: str) -> Setting:
 
 
 def _training(config: RunConfig, train: tuple[str, ...], test: tuple[str, ...]) -> TrainingTasks:
-    """Return a training with the limits and the sampling of the configuration."""
     limit = config.train_limit
     limits = dict.fromkeys(train, limit) if isinstance(limit, int) else limit or {}
     known = {task: limits[task] for task in train if task in limits}
@@ -220,7 +185,8 @@ def _one_task_each(config: RunConfig, train: tuple[str, ...], _: Sizes) -> Itera
 
 def _mix(config: RunConfig, train: tuple[str, ...], _: Sizes) -> Iterator[TrainingTasks]:
     # Joint and sequential edits are also evaluated by the damage they do to tasks that are not edited.
-    yield _training(config, train, train if config.schedule == "single" else config.tasks)
+    own_tasks = config.setting == "multi-task" and config.schedule == "single"
+    yield _training(config, train, train if own_tasks else config.tasks)
 
 
 def _leave_one_out(config: RunConfig, train: tuple[str, ...], _: Sizes) -> Iterator[TrainingTasks]:
@@ -232,10 +198,6 @@ def _leave_one_out(config: RunConfig, train: tuple[str, ...], _: Sizes) -> Itera
         tests.setdefault(others, []).append(task)
     for others, tasks in tests.items():
         yield _training(config, others, tuple(tasks))
-
-
-def _mix_tested_on_all(config: RunConfig, train: tuple[str, ...], _: Sizes) -> Iterator[TrainingTasks]:
-    yield _training(config, train, config.tasks)
 
 
 def _one_more_each(config: RunConfig, train: tuple[str, ...], _: Sizes) -> Iterator[TrainingTasks]:
@@ -285,7 +247,7 @@ SETTINGS = {
         Setting(
             "unseen-instruction",
             "Trained on a mix; instructed editors get a row for each description and for each control.",
-            _mix_tested_on_all,
+            _mix,
             controls=True,
         ),
         Setting(

@@ -11,10 +11,6 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 def dumps(document: Mapping[str, Any], comments: Sequence[str] = ()) -> str:
     """Return a TOML document: comments, plain keys, then tables; groups within a table's values stay on its lines.
 
-    Args:
-        document: Strings, numbers, truth values, lists and tables; `tomllib` reads equal values back.
-        comments: Lines at the top.
-
     Raises:
         TypeError: If a value is none of these, e.g. None, which TOML does not have.
     """

@@ -20,14 +20,7 @@ from .settings import TrainingTasks
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """One training of a run.
-
-    Attributes:
-        rows: Rows of the run that use the trained editor.
-        editor: The untrained editor.
-        tasks: The tasks that it is trained on.
-        cases: Their training and validation cases.
-    """
+    """One training of a run: an untrained editor, the rows that use it, and what it learns from."""
 
     rows: tuple[str, ...]
     editor: TrainedEditor[Any]
@@ -40,14 +33,7 @@ class Training:
         return f"{self.rows[0].partition('@')[0].partition('#')[0]} on {'+'.join(self.tasks.train)}"
 
     def checkpoint(self, base: str, tokenizer: str, seed: int, bank: str | None) -> Checkpoint:
-        """Return everything that decides the weights.
-
-        Args:
-            base: Fingerprint of the base model.
-            tokenizer: Fingerprint of its tokenizer.
-            seed: Seed of the training.
-            bank: Digest of the instruction bank.
-        """
+        """Return everything that decides the weights; base model, tokenizer and bank are given by their digests."""
         return Checkpoint(
             editor=self.editor.name,
             version=self.editor.version,
@@ -82,13 +68,8 @@ def training_set(
 ) -> TrainingSet:
     """Return the training and validation cases of some tasks, in alphabetical order of the tasks.
 
-    The order of `tasks.train` has no effect, so trainings on the same tasks are shared.
-
-    Args:
-        tasks: What is trained on.
-        cases: All training cases of each task.
-        share: Fraction of the subjects that are kept for validation.
-        instruct: Gives a request one of the training instructions; None for editors that read none.
+    The order of `tasks.train` has no effect, so trainings on the same tasks are shared. A `share` of the subjects is
+    kept for validation.
 
     Raises:
         InputError: If a task has too few cases, or its weight is missing.

@@ -29,51 +29,32 @@ from .score import can_be_scored
 
 ONE_TRAINING = ("multi-task", "hold-out", "unseen-instruction")
 """Settings that may train an editor once; the others train several of a row, whose best options could differ."""
-SINGLE_EDITS: dict[str, Any] = {
-    "schedule": "single",
-    "edited": None,
-    "at": (),
-    "fluency": False,
-    "generation": {"max_new_tokens": 0},
-}
-"""Options of every trial, which scores single edits by teacher forcing."""
 
 
 @dataclass(frozen=True, slots=True)
 class TuneOptions:
-    """The options of `instructedit tune`.
-
-    Attributes:
-        preset: Preset, or path of a TOML file.
-        rows: Rows of it, or names of editors.
-        budget: Number of trials of each row.
-        given: Keys that replace those of the preset's runs (`model`, `data`).
-        tasks: Scored tasks; None for the factual ones of the preset that it does not hold out.
-        limit: Maximum number of scored cases of each task.
-        seed: Seed of drawn options and of the runs.
-    """
+    """The options of `instructedit tune`."""
 
     preset: str
     rows: tuple[str, ...]
+    """Rows of the preset, or names of editors."""
     budget: int
+    """Number of trials of each row."""
     given: Mapping[str, Any]
+    """Keys that replace those of the preset's runs."""
     tasks: tuple[str, ...] | None
+    """Scored tasks; None for the factual ones of the preset that it does not hold out."""
     limit: int
+    """Maximum number of scored cases of each task."""
     seed: int
+    """Of drawn options and of the runs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """The search for the options of one row.
+    """The search for the options of one row, with its editor and its resolved run of trial 0.
 
-    Attributes:
-        options: The options of the command.
-        row: Name of the row.
-        editor: The row's editor before the search.
-        base: The resolved run of trial 0.
-        train: Tasks that each trial trains on.
-        notes: Sentences for the user.
-        reader: Reads the data, once for all trials.
+    `train` has the tasks that each trial trains on.
     """
 
     options: TuneOptions
@@ -123,10 +104,6 @@ class Search:
         config = self.base.config
         return config.model_copy(update={"editors": {self.row: replaced(config.editors[self.row], values)}})
 
-    def resolve(self, config: RunConfig) -> ResolvedRun:
-        """Resolve a trial, or another run on the same cases."""
-        return resolve(config, self.options.preset, self.reader)
-
 
 def plan_searches(options: TuneOptions) -> tuple[Search, ...]:
     """Resolve the options to one search per row and read the data; no model is loaded.
@@ -166,7 +143,29 @@ def _search(options: TuneOptions, row: str, barred: Sequence[str], reader: DataR
                 f"--task: found '{wrong[0]}', but '{row}' is scored on what it is trained on: {', '.join(train)}."
             )
         tasks = tuple(task for task in tasks if task in train)
-    found = resolve(_trial_config(config, options, row, tasks, train, barred), options.preset, reader)
+
+    def trial_on(tasks: tuple[str, ...]) -> ResolvedRun:
+        """Resolve trial 0: one row, single edits scored by teacher forcing, no test case."""
+        trial = {
+            **config.model_dump(),
+            "schedule": "single",
+            "edited": None,
+            "at": (),
+            "fluency": False,
+            "generation": {"max_new_tokens": 0},
+            "setting": "multi-task" if train else "direct",
+            "split": "validation" if train else "train",
+            "tasks": tasks,
+            "train": train,
+            "held_out": tuple(task for task in barred if task not in (*tasks, *train)),  # bars their subjects
+            "train_limit": config.train_limit if train else None,
+            "sampling": config.sampling if train else "balanced",
+            "limit": options.limit,
+            "editors": {row: config.editors[row]},
+        }
+        return resolve(make_config(trial, "command line"), options.preset, reader)
+
+    found = trial_on(tasks)
     chosen = tuple(task for task, cases in found.cases.items() if can_be_scored(cases))
     left_out = [task for task in found.cases if task not in chosen]
     if left_out and (options.tasks or not chosen):
@@ -174,44 +173,11 @@ def _search(options: TuneOptions, row: str, barred: Sequence[str], reader: DataR
             f"The task '{left_out[0]}' cannot be tuned on: its cases are no facts, or lack probes of reliability, "
             "generalization or locality."
         )
-    return Search(
-        options=options,
-        row=row,
-        editor=make_editor(config, row),
-        base=resolve(_trial_config(config, options, row, chosen, train, barred), options.preset, reader),
-        train=train,
-        notes=(*(f"{task} is left out of the score: its cases are no facts." for task in left_out), *found.notes),
-        reader=reader,
-    )
-
-
-def _trial_config(
-    config: RunConfig,
-    options: TuneOptions,
-    row: str,
-    tasks: tuple[str, ...],
-    train: tuple[str, ...],
-    barred: Sequence[str],
-) -> RunConfig:
-    """Return the configuration of trial 0: one row, single edits, no test case."""
-    trial = {
-        **config.model_dump(),
-        **SINGLE_EDITS,
-        "setting": "multi-task" if train else "direct",
-        "split": "validation" if train else "train",
-        "tasks": tasks,
-        "train": train,
-        "held_out": tuple(task for task in barred if task not in (*tasks, *train)),  # bars their subjects
-        "train_limit": config.train_limit if train else None,
-        "sampling": config.sampling if train else "balanced",
-        "limit": options.limit,
-        "editors": {row: config.editors[row]},
-    }
-    return make_config(trial, "command line")
+    notes = (*(f"{task} is left out of the score: its cases are no facts." for task in left_out), *found.notes)
+    return Search(options, row, make_editor(config, row), trial_on(chosen), train, notes, reader)
 
 
 def _trained_run(configs: Sequence[RunConfig], row: str, preset: str) -> tuple[RunConfig, tuple[str, ...]]:
-    """Return the first run that trains the row once, and the tasks that it trains on."""
     for config in configs:
         if config.setting in ONE_TRAINING:
             found = trainings_of(config, lambda _: 0)  # these settings do not call for sizes

@@ -28,19 +28,15 @@ PARTS: tuple[Measure, ...] = ("reliability", "generalization", "locality")
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """The cases of one task under one set of options.
-
-    Attributes:
-        task: The task.
-        cases: Ids of the cases, sorted.
-        values: R, G and L of each case, `[cases, 3]`; NaN where it has no such probe, 0 where its edit failed.
-        reasons: Why edits failed, one sentence for each such case.
-    """
+    """The cases of one task under one set of options."""
 
     task: str
     cases: tuple[str, ...]
+    """Their ids, sorted."""
     values: NDArray[np.float64]
+    """R, G and L of each case, `[cases, 3]`; NaN where it has no such probe, 0 where its edit failed."""
     reasons: tuple[str, ...]
+    """Why edits failed, one sentence for each such case."""
 
     def record(self) -> TaskScore:
         """Return the means as a record."""
@@ -94,15 +90,7 @@ def gain(after: Iterable[Scored], before: Iterable[Scored], key: str) -> Gain | 
     """Return the difference of two scores on the same cases, with its 95 % percentile bootstrap interval.
 
     Cases are drawn with replacement within each task, the same for both. The interval is of the difference on these
-    cases: one of the two was chosen by them, which no interval takes back.
-
-    Args:
-        after: Cases under the chosen options.
-        before: The same cases under the earlier ones.
-        key: Seeds the draws.
-
-    Returns:
-        The difference; None where every draw has the same one, of which no interval can be given.
+    cases: one of the two was chosen by them, which no interval takes back. None where every draw has the same one.
     """
     sides = list(zip(after, before, strict=True))
     draws = np.zeros(RESAMPLES)
@@ -119,14 +107,9 @@ def gain(after: Iterable[Scored], before: Iterable[Scored], key: str) -> Gain | 
 
 
 def _means(values: NDArray[np.float64], times: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
-    """Return the means over cases; 0 where no case has such a probe.
+    """Return the means of `[cases, 3]` over cases, `[3]`; 0 where no case has such a probe.
 
-    Args:
-        values: `[cases, 3]`.
-        times: How often each case is drawn in each resample, `[resamples, cases]`; None for once each.
-
-    Returns:
-        `[3]`, or `[resamples, 3]`.
+    With the number of times each case is drawn in each resample, `[resamples, cases]`, they are `[resamples, 3]`.
     """
     has = ~np.isnan(values)
     weights = np.ones(len(values)) if times is None else times.astype(np.float64)

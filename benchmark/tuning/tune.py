@@ -19,6 +19,7 @@ from ..results.run_folder import RunFolder, StorageError, write_record
 from ..results.tuning_trail import DEFINITION, Trail, Trial
 from ..run.runner import ModelLoader, prepare, run
 from ..setup.config import RunConfig, read_document
+from ..setup.resolve import resolve
 from ..setup.toml_text import dumps
 from .plan import Search, TuneOptions
 from .score import Scored, gain, read_scores, total
@@ -26,18 +27,12 @@ from .score import Scored, gain, read_scores, total
 
 @dataclass(frozen=True, slots=True)
 class TuneFolder:
-    """Where a search keeps its files, and how it reports.
-
-    Attributes:
-        out: Folder of all runs; checkpoints are shared with them.
-        name: Stem of the preset, which names the search's files.
-        command: The command line.
-        report: Receives sentences for the user.
-        progress: Whether to show progress bars.
-    """
+    """Where a search keeps its files, and how it reports."""
 
     out: Path
+    """Folder of all runs; checkpoints are shared with them."""
     name: str
+    """Stem of the preset, which names the search's files."""
     command: Sequence[str] = ()
     report: Callable[[str], None] = lambda _: None
     progress: bool = False
@@ -68,16 +63,7 @@ def tune(
 ) -> tuple[Trail, ...]:
     """Search the options of every row and write the preset with the best options.
 
-    Args:
-        searches: The result of `plan.plan_searches`.
-        options: The options of the command.
-        folder: Where the files go.
-        device: See `load_model`.
-        device_map: See `load_model`.
-        finished: Receives the path of each finished `trail.json`.
-
-    Returns:
-        The record of each row's search.
+    `finished` receives the path of each row's finished `trail.json`.
 
     Raises:
         InputError: If the model or a file of the search cannot be used.
@@ -96,7 +82,6 @@ def tune(
 
 
 def _search(search: Search, model: LanguageModel, folder: TuneFolder) -> Trail:
-    """Run the trials of one row, or read those that are finished."""
     options, row, config = search.options, search.row, search.base.config
     for note in search.notes:
         folder.report(f"note: {note}")
@@ -163,7 +148,8 @@ def _trial(search: Search, number: int, model: LanguageModel, folder: TuneFolder
 
 def _run(search: Search, config: RunConfig, model: LanguageModel, folder: TuneFolder) -> tuple[str, tuple[Scored, ...]]:
     """Return a run's digest and its cases; what is on disk is not computed again."""
-    prepared = prepare(search.resolve(config), folder.command, model=model)
+    resolved = resolve(config, search.options.preset, search.reader)
+    prepared = prepare(resolved, folder.command, model=model)
     path = run(prepared, folder.runs, checkpoints=folder.out / "checkpoints", progress=folder.progress)
     if reason := read_record(path / "summary.json", RunSummary).invalid_reason:
         raise InputError(f"{path}: the run is invalid. {reason}")
@@ -205,7 +191,6 @@ def _with_best(rows: Mapping[str, Mapping[str, Any]], trail: Trail) -> dict[str,
 
 
 def _comment(trail: Trail) -> str:
-    """Return one line on a row's search."""
     found = f"{100 * trail.trials[0].score:.1f} before"
     if trail.best:
         found = f"{100 * trail.winner.score:.1f} in trial {trail.best}, {found}"

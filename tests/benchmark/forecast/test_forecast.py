@@ -154,7 +154,8 @@ def test_a_checkpoint_is_found(place, tmp_path):
     (folder / "checkpoint.json").write_text(checkpoint.model_dump_json())
 
     def ready():
-        return planned(place, checkpoints=tmp_path, **options).editors[0].ready
+        (own, *_) = planned(place, checkpoints=tmp_path, **options).editors
+        return own.trainings - own.missing
 
     assert ready() == 0, "it is not finished"
     shape = {"vocabulary": 400, "width": 32}

@@ -75,7 +75,9 @@ def test_the_row_instructedit_is_the_published_form_and_its_controls_stand_besid
     configs = [config for _, config in read_suite(name)]
     rows = {row: config for config in configs for row in config.editors}
     made = {row: make_editor(config, row) for row, config in rows.items()}
-    carry = {row: config.instructed_probes(row) or made[row].instructed_probes for row, config in rows.items()}
+    carry = {
+        row: config.editors[row].get("instructed_probes") or made[row].instructed_probes for row, config in rows.items()
+    }
     if "instructedit" in made:
         assert made["instructedit"].config.instruct == "edit and queries"
         assert carry["instructedit"] == "all but locality"

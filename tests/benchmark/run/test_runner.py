@@ -70,14 +70,6 @@ def test_provenance_names_what_the_numbers_depend_on(finished, prepared):
     assert file.data[0].skipped, "derived rephrases are counted"
 
 
-def test_the_control_row_agrees_with_itself(finished):
-    for record in lines(finished):
-        if record.editor == "none":
-            local = [s for s in record.scores if s.measure == "locality"]
-            assert local
-            assert all(s.value == (0.0 if s.protocol == "kl_divergence" else 1.0) for s in local)
-
-
 def test_the_same_run_gives_the_same_bytes(finished, prepared, tmp_path):
     again = run(prepared, tmp_path)
     for name in ("cases.jsonl", "summary.json"):

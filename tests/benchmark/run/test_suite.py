@@ -181,15 +181,6 @@ def test_rows_of_unseen_instruction_are_told_what_they_are_called(place, tmp_pat
     }
 
 
-def test_seen_instructions_are_never_the_unseen_one(place, tmp_path):
-    folder = run(one(place, "multi-task", limit=None), tmp_path)
-    bank = one(place, "multi-task").resolved.bank
-    for record in lines(folder):
-        if record.editor == "learner":
-            assert f"Task: {bank.of(record.task).title}\n" in record.instruction
-            assert bank.of(record.task).descriptions[bank.of(record.task).unseen] not in record.instruction
-
-
 def test_rows_are_evaluated_on_their_own_tasks_only(place, tmp_path):
     prepared = one(place, "hold-out", held_out=("recent", "zsre"), tasks=("recent", "zsre"), train_limit=None)
     folder = run(prepared, tmp_path)

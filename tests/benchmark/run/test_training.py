@@ -13,7 +13,7 @@ from instructedit.benchmark.results.run_folder import StorageError
 from instructedit.benchmark.run.training import trained
 from instructedit.benchmark.setup.banks import read_bank, training_instructor
 from instructedit.benchmark.setup.config import RunConfig
-from instructedit.benchmark.setup.leakage import TrainingCases
+from instructedit.benchmark.setup.data import training_cases
 from instructedit.benchmark.setup.resolve import resolve
 from instructedit.benchmark.setup.settings import TrainingTasks
 from instructedit.benchmark.setup.training_sets import Training, training_set
@@ -41,8 +41,7 @@ def ids(cases):
 @pytest.fixture
 def cases(tmp_path):
     write_training(tmp_path, recent=10, counterfact=20, convsent=30)
-    found = TrainingCases(Folder(tmp_path), ())
-    return {task: found.of(task).cases for task in MIX}
+    return {task: training_cases(task, Folder(tmp_path), ()).cases for task in MIX}
 
 
 @pytest.fixture(autouse=True)
@@ -93,12 +92,6 @@ def test_a_smaller_limit_is_a_part_of_a_larger_one_on_either_side():
         assert before[0] <= ids(sides[0])
         assert before[1] <= ids(sides[1])
         before = ids(sides[0]), ids(sides[1])
-
-
-def test_the_kept_cases_are_not_the_tail_of_the_file():
-    _, validation = divide([case(index) for index in range(200)], None, 0.1)
-    places = sorted(int(identity.rpartition("/")[2]) for identity in ids(validation))
-    assert places[0] < 60 < 140 < places[-1]
 
 
 def test_no_validation_subject_of_the_embedded_world_is_ever_trained_on():
@@ -152,7 +145,7 @@ def test_tested_subjects_appear_neither_as_edits_nor_in_probes(tmp_path):
     rows[2]["rephrase_prompt"] = "Where is Ada Lovelace Street?"
     rows[2]["portability"] = {"Reasoning": [{"prompt": "Who knew adam and Adalbert?", "ground_truth": "x"}]}
     path.write_text(json.dumps(rows))
-    found = TrainingCases(Folder(tmp_path), [case(0, "Ada Lovelace"), case(1, "Ada")]).of("recent")
+    found = training_cases("recent", Folder(tmp_path), [case(0, "Ada Lovelace"), case(1, "Ada")])
     assert [c.request.case_id for c in found.cases] == [f"recent/train/{index}" for index in (1, 2, 3)]
     asked = [probe.prompt for c in found.cases for probe in c.probes]
     assert "The gender of Ada Lovelace is" not in asked
@@ -170,7 +163,7 @@ def test_no_training_probe_of_the_embedded_world_names_a_tested_subject(task):
     world = ("recent", "counterfact", "zsre", "convsent")
     tests = [c for name in world for c in TASKS.get(name)().load(Embedded()).cases]
     names = {c.request.subject for c in tests}
-    found = TrainingCases(Embedded(), tests).of(task)
+    found = training_cases(task, Embedded(), tests)
     assert found.cases
     for one in found.cases:
         for probe in one.probes:

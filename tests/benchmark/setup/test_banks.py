@@ -10,11 +10,9 @@ import pytest
 
 from instructedit.benchmark.embedded.make.instructions import PATTERNS
 from instructedit.benchmark.setup.banks import (
-    CONDITIONS,
     TOPICS,
     InstructionBank,
     check_condition,
-    conditions,
     instruct,
     read_bank,
     training_instructor,
@@ -118,7 +116,7 @@ def test_every_embedded_edit_fits_behind_every_instruction(bank, lengths, task):
     for split in ("train", "test"):
         cases = TASKS.get(task)().load(Embedded(), split).cases
         assert len(cases) > 200
-        for condition in conditions(bank, task):
+        for condition in ("seen", *bank.shared_conditions):
             edits = [instruct(bank, case.request, condition, 0) for case in cases]
             texts = [join(f"{edit.instruction}\nInput: {edit.prompt}", edit.target)[0] for edit in edits]
             assert max(count(texts)) <= context, condition
@@ -128,7 +126,10 @@ def test_every_embedded_edit_fits_behind_every_instruction(bank, lengths, task):
 def test_every_embedded_question_fits_behind_the_longest_instruction(bank, lengths, task):
     context, count = lengths
     for case in TASKS.get(task)().load(Embedded()).cases[::4]:
-        fronts = [instruct(bank, case.request, condition, 0).instruction or "" for condition in conditions(bank, task)]
+        fronts = [
+            instruct(bank, case.request, condition, 0).instruction or ""
+            for condition in ("seen", *bank.shared_conditions)
+        ]
         front = max(zip(count(fronts), fronts, strict=True))[1]
         texts = [join(f"{front}\nInput: {probe.prompt}", a)[0] for probe in case.probes for a in probe.answers]
         assert max(count(texts)) <= context
@@ -144,7 +145,7 @@ def test_a_seen_description_in_full(bank):
 
 
 def test_placeholders_are_filled_and_a_subject_is_left_as_it_is(bank):
-    for condition in conditions(bank, "convsent")[:11]:
+    for condition in bank.shared_conditions[:10]:
         text = description(instruct(bank, VIEW, condition, 0))
         assert "negative" in text and "[LABEL] tea" in text and "[TOPIC]" not in text and "positive" not in text
     other = instruct(bank, EditRequest("c", "convsent", "p", "t", "tea", sentiment="positive"), "unseen", 0)
@@ -259,11 +260,10 @@ def test_random_text_is_as_long_as_what_it_replaces_and_says_nothing_of_it(bank)
     assert drawn.count("the") / len(drawn) == pytest.approx(bank.words.count("the") / len(bank.words), rel=0.15)
 
 
-def test_conditions_of_a_task(bank):
+def test_conditions_of_a_bank(bank):
     numbered = tuple(f"seen-{k}" for k in range(9))
-    assert conditions(bank, "zsre") == ("seen", "unseen", *numbered, "none", "wrong-task", "name-only", "random-text")
-    assert all(check_condition(condition) == condition for condition in conditions(bank, "zsre"))
-    assert all(text and "\n" not in text for text in CONDITIONS.values())
+    assert bank.shared_conditions == (*numbered, "unseen", "none", "wrong-task", "name-only", "random-text")
+    assert all(check_condition(condition) == condition for condition in bank.shared_conditions)
 
 
 @pytest.mark.parametrize("condition", ["", "sen", "seen-K", "seen--1", "seen-01", "seen-"])
@@ -317,7 +317,7 @@ def test_a_bank_of_ones_own_may_be_small(tmp_path):
     small = read_bank(write(tmp_path, {**shipped(), "name": "mine", "tasks": tasks}))
     request = EditRequest("mine/test/0", "mine", "p", "t", "tea")
     assert instruct(small, request, "seen", 0).instruction == "Task: Mine\nDescription: Repeat tea."
-    assert conditions(small, "mine")[:4] == ("seen", "unseen", "seen-0", "none")
+    assert small.shared_conditions[:3] == ("seen-0", "unseen", "none")
 
 
 def test_the_documented_bank_can_be_read(tmp_path):
