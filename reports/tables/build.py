@@ -20,7 +20,7 @@ from .paper_numbers import SETTINGS
 from .paper_tables import paper_table
 from .protocol_choice import protocol_for
 from .run_tables import TABLES, run_report, run_table
-from .sources import Choice, load, read_groups, read_runs
+from .sources import load, read_groups, read_runs
 from .suite_report import suite_report
 
 
@@ -47,10 +47,10 @@ def make_table(
         raise InputError(f"'{name}' is no table; expected one of {', '.join((*SETTINGS, *TABLES))}.")
     protocol_for(protocol or "teacher_forced_exact", "reliability", attitude=False)  # refuses an unknown protocol
     if name in TABLES:
-        return run_table(name, read_runs(directories, Choice(settings, schedule)), protocol)
+        return run_table(name, read_runs(directories, settings, schedule), protocol)
     if settings is not None:
         raise InputError(f"--setting: {name} is made of {' and '.join(SETTINGS[name])}; expected none.")
-    groups, warnings = read_groups(directories, Choice(SETTINGS[name], schedule))
+    groups, warnings = read_groups(directories, SETTINGS[name], schedule)
     return paper_table(name, groups, protocol or "teacher_forced_exact", warnings)
 
 

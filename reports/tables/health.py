@@ -10,9 +10,10 @@ from instructedit.benchmark.results.health import ALIKE, BOUND, LARGE, MANY, REA
 from instructedit.benchmark.results.records import Defaults, EditorSpec, Health, Mean, RunFile
 from instructedit.benchmark.results.suite_results import SeedMean
 
-from .best_and_ties import NO_DIFFERENCE, SMALL_N
 from .columns import stages
 
+NO_DIFFERENCE = "No row is shown to differ from"
+SMALL_N = "n is too small to show, adjusted for all pairs of rows, which rows differ from"
 EXPLAINED = (
     "The lines under a table name rows whose edits missed their target (its probability p, the geometric mean over "
     f"its tokens, is below {REACHED:g} in more than {100 * MANY:.0f} % of the cases), changed nothing, changed more "
