@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,9 +19,10 @@ from ..tables.paper_tables import TITLES
 from ..tables.protocol_choice import PUBLISHED, WORDS, label
 from ..tables.run_facts import model as model_words
 from ..tables.run_facts import suite_header
+from ..tables.scores import pair_cell
 from ..tables.sources import read_groups
 from .published_results import Published, PublishedCell, published
-from .verdicts import Line, Verdict, as_published, by_definition, directions, pairs, values
+from .verdicts import Line, Verdict, as_published, by_definition, directions, in_paper_units, pairs, values
 
 TOLERANCE = 5.0
 """Points within which a value is near the published one: about half the width of an interval over 400 cases."""
@@ -188,14 +190,14 @@ def _variant(entry: Entry) -> str:
 
 
 def _cells(line: Line) -> Iterator[Cell]:
-    column, sign = line.entry.column, "+" if line.other else ""
-    number = line.number
+    column, number, sign = line.entry.column, line.number, "+" if line.other else ""
     digits = 0 if line.cell.error >= 1 else 1 if line.cell.error >= 0.05 else 2
-    ours = number.mean if isinstance(number, SeedMean) else number.difference
     yield Cell(f"{line.paper + 0.0:{sign}.{digits}f}")
-    yield Cell(column.number(ours, sign), interval(column, number.low, number.high, sign), number.n)
-    if line.other is None:
-        yield Cell(f"{round(line.ours[0] - line.paper, 1) + 0.0:+.1f}")
+    if isinstance(number, SeedMean):
+        yield Cell(column.number(number.mean), interval(column, number.low, number.high), number.n)
+        yield Cell(f"{round(in_paper_units(number)[0] - line.paper, 1) + 0.0:+.1f}")
+    else:
+        yield replace(pair_cell(number), note="")
     yield Cell(line.verdict or "; ".join(line.forms))
     yield Cell(" ".join(map(str, line.reasons)))
     yield Cell(" ".join(digest[:8] for digest in line.entry.group.digests))
@@ -228,7 +230,7 @@ def _reasons(lines: Sequence[Line], facts: Published) -> Iterator[str]:
 def _record(line: Line) -> dict[str, Any]:
     """Return a line with all its keys, as CSV and JSON hold it, in the paper's units."""
     entry, group = line.entry, line.entry.group
-    ours, low, high = line.ours
+    ours, low, high = in_paper_units(line.number)
     return {
         "table": line.cell.table,
         "kind": "value" if line.other is None else "direction",

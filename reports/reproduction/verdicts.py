@@ -41,11 +41,6 @@ class Line:
         return self.cell.value - (self.other.value if self.other else 0.0)
 
     @property
-    def ours(self) -> tuple[float, float | None, float | None]:
-        """Our value or difference in the paper's units, and the ends of its interval."""
-        return in_paper_units(self.number)
-
-    @property
     def forms(self) -> tuple[str, ...]:
         """The rows whose form is not the published one, each with its form in words."""
         sides = [side for side in (self.entry, self.minus) if side and side.form]

@@ -61,13 +61,7 @@ class _Source:
 
 
 def paper_table(name: str, groups: Sequence[SuiteGroup], choice: str, warnings: Sequence[str] = ()) -> Sheet:
-    """Return one of the paper's tables.
-
-    Args:
-        name: A key of `TITLES`.
-        groups: The runs, equal in what a column must not mix.
-        choice: How answers are read, one of `protocol_choice.CHOICES`.
-        warnings: What is missing from the results.
+    """Return one of the paper's tables; arguments as `paper_numbers.entries`.
 
     Raises:
         InputError: If the runs have none of its numbers.

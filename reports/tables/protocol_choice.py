@@ -29,11 +29,6 @@ def protocol_for(choice: str, measure: Measure, *, attitude: bool) -> str:
     Edits of an attitude are always read by edit success, as in the paper's table, and fluency by its entropy.
     `published` reads reliability and generalization by exact match, portability and locality by token share.
 
-    Args:
-        choice: One of `CHOICES`.
-        measure: The measure.
-        attitude: Whether the task scores the measure by edit success.
-
     Raises:
         InputError: If there is no such choice.
     """

@@ -39,6 +39,9 @@ def header(run: RunFile, group: SuiteGroup | None = None) -> Facts:
         yield "Run", f"{run.digest} ({run.name})"
     yield "Model", model(run)
     yield from (("Data", _data(data)) for data in run.data)
+    seeds = [f"seed {spec.seed}"]
+    if group is not None:
+        seeds = [f"seed {seed} run {digest}" for seed, digest in zip(group.seeds, group.digests, strict=True)]
     settings = [
         spec.setting if group is None or group.label == spec.setting else f"{group.label}: {spec.setting}",
         f"split {spec.split}",
@@ -46,13 +49,11 @@ def header(run: RunFile, group: SuiteGroup | None = None) -> Facts:
         *([f"batches of {spec.batch_size}"] if spec.batch_size else []),
         *([f"scored after {', '.join(map(str, spec.at))} edits"] if spec.at else []),
         *([f"edits of {', '.join(spec.edited)} alone"] if spec.edited else []),
+        *seeds,
         f"chunk {spec.chunk}",
         f"limit {'none' if spec.limit is None else spec.limit}",
     ]
-    seeds = [f"seed {spec.seed}"]
-    if group is not None:
-        seeds = [f"seed {seed} run {digest}" for seed, digest in zip(group.seeds, group.digests, strict=True)]
-    yield "Setting", ", ".join([*settings, *seeds])
+    yield "Setting", ", ".join(settings)
     if text := sizes(run):
         yield "Edits", text if group is None else f"{group.label}: {text}"
     if spec.joints:

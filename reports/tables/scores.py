@@ -35,17 +35,13 @@ _MATCHED = {
 
 
 class Marks(NamedTuple):
-    """The marks of a column.
-
-    Attributes:
-        of: Mark of each row that has one.
-        tied: Number of rows that tie for best, where they are more than half of all, so that none is marked; else 0.
-        rows: Number of rows that could have been marked.
-    """
+    """The marks of a column."""
 
     of: Mapping[str, Mark]
     tied: int = 0
+    """Number of rows that tie for best, where they are more than half of all, so that none is marked; else 0."""
     rows: int = 0
+    """Number of rows that could have been marked."""
 
     def get(self, row: str) -> Mark:
         """Return a row's mark."""
@@ -156,7 +152,6 @@ class Scores:
         return Marks(found, 0, len(means))
 
     def _candidates(self, column: Column, rows: list[str]) -> list[str]:
-        """Return the rows that are shown to edit."""
         controls = [control for control in self.controls if any(row == control for _, row in self.means)]
         if not controls:
             return rows
@@ -173,14 +168,10 @@ class Scores:
         return any(shown) and all(decision in ("better", None) for decision in shown)
 
     def without_difference(self, suffix: str, protocols: Collection[str] | None = None) -> Iterator[str]:
-        """Yield a sentence on the columns in which no row is shown to differ from the unedited model.
+        """Yield a sentence on the columns of some protocols in which no row is shown to differ from the unedited model.
 
         Columns in which some row would differ if it alone had been compared get their own sentence: there n is too
         small, and the edits may have worked.
-
-        Args:
-            suffix: What the stage adds to a title.
-            protocols: Protocols that are shown; None for all.
         """
         if not self.controls:
             return
@@ -210,14 +201,9 @@ class Scores:
 def scores_of(
     run: RunFile, numbers: RunSummary | SuiteGroup, task: str, stage: str, name: Callable[[str], str] = str
 ) -> Scores:
-    """Return the numbers of a task and stage of a run or of a setting over its seeds.
+    """Return the numbers of a task and stage of a run, or of a setting over its seeds.
 
-    Args:
-        run: The run, or that of the first seed.
-        numbers: Its summary, or the setting.
-        task: The task.
-        stage: The stage.
-        name: From the name of a row to that in the table.
+    `name` maps the name of a row to that in the table.
     """
     place = task, stage
     pairs = numbers.comparisons if isinstance(numbers, RunSummary) else numbers.pairs

@@ -107,7 +107,6 @@ def _descriptions(group: SuiteGroup, view: View) -> Block | None:
 
 
 def _spread(group: SuiteGroup, editor: str, names: Sequence[str], view: View) -> Iterator[Table]:
-    """Yield the spread over descriptions: mean, lowest and highest, standard deviation."""
     found = [mean for mean in group.means if mean.row in names]
     for stage, suffix in stages(found):
         for words, protocols in view:
