@@ -19,7 +19,7 @@ from .health import NO_DIFFERENCE, SMALL_N, health_lines
 from .run_facts import controls
 
 K = TypeVar("K", bound=Hashable)
-Difference = TypeVar("Difference", Comparison, SeedComparison, SeedPair)
+Difference = Comparison | SeedComparison | SeedPair
 """A mean paired difference with its interval, of a run or over seeds."""
 _DIFFERENCES = "Paired differences, exact match (points, first minus second)"
 CHANGED = ("reliability", "generalization", "portability")
@@ -72,7 +72,7 @@ class Scores:
     rows: tuple[str, ...]
     controls: tuple[str, ...]
     means: Mapping[tuple[Column, str], Mean | SeedMean]
-    pairs: Mapping[tuple[Column, str, str], Comparison | SeedComparison | SeedPair]
+    pairs: Mapping[tuple[Column, str, str], Difference]
     unranked: Collection[str] = ()
 
     @property
@@ -282,7 +282,7 @@ def mean_cell(mean: Mean | SeedMean, mark: Mark = UNMARKED, note: str = "") -> C
     return Cell(column.number(mean.mean), ends, mean.n, ", ".join(filter(None, (spread, note))), mark)
 
 
-def pair_cell(pair: Comparison | SeedComparison | SeedPair) -> Cell:
+def pair_cell(pair: Difference) -> Cell:
     """Return the cell of a paired difference with its adjusted p."""
     column = column_of(pair)
     ends = interval(column, pair.low, pair.high, "+")

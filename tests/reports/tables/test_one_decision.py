@@ -14,7 +14,7 @@ from instructedit.benchmark.results.run_folder import RunFolder
 from instructedit.benchmark.results.suite_results import SuiteFile
 from instructedit.benchmark.results.suite_summary import summarise_suite
 from instructedit.benchmark.results.summary import case_values
-from instructedit.reports.leaderboard.entries import Entry, board_of
+from instructedit.reports.leaderboard.entries import Entry, SeedResult, board_of
 from instructedit.reports.leaderboard.ranks import decisions
 from instructedit.reports.render.report import Report
 from instructedit.reports.reproduction.reproduce import reproduce
@@ -120,14 +120,13 @@ def by_leaderboard(out: Path, suite: SuiteFile) -> Shown:
                 if key.subset is None:
                     board = board_of(file, record.task, key.stage, key.measure, key.derived, key.protocol)
                     own = boards.setdefault(board, {})
-                    entry = own.setdefault(
-                        record.editor, Entry(SimpleNamespace(id="s"), rows[record.editor], "multi-task", "no")
-                    )
-                    entry.values.setdefault(run.seed, {})[record.case_id] = number
+                    entry = own.setdefault(record.editor, Entry(SimpleNamespace(id="s"), rows[record.editor], "no"))
+                    result = entry.seeds.setdefault(run.seed, SeedResult(run.digest, {}, 0, (0.0, None, None)))
+                    result.values[record.case_id] = number
     found = {}
     for board, own in boards.items():
-        cases = {name: tuple(sorted(next(iter(entry.values.values())))) for name, entry in own.items()}
-        names = {id(entry): name for name, entry in own.items()}
+        cases = {name: tuple(sorted(next(iter(entry.seeds.values())).values)) for name, entry in own.items()}
+        names = list(own)
         shown = decisions(board, [(entry, cases[name]) for name, entry in own.items()])
         for (first, second), decision in shown.items():
             found[board.task, board.column, names[first], names[second]] = decision
