@@ -29,7 +29,9 @@ def speed(
     from instructedit.benchmark.results.records import read_record
     from instructedit.benchmark.results.run_folder import write_record
     from instructedit.benchmark.results.speed_results import SpeedRecord
-    from instructedit.reports.tables.performance import draw, write_page
+    from instructedit.reports.render.formats import write_text
+    from instructedit.reports.tables.performance import draw
+    from instructedit.reports.tables.performance import page as page_of
 
     if read is not None:
         if quick or json or shape or editor or device != "cpu" or threads:
@@ -46,4 +48,4 @@ def speed(
     if json is not None:
         typer.echo(f"Numbers: {write_record(json, record)}")
     if page is not None:
-        typer.echo(f"Page: {write_page(record, page)}")
+        typer.echo(f"Page: {write_text(page, page_of(record), folder=True)}")

@@ -50,7 +50,8 @@ def tune(
     from instructedit.benchmark.tuning.tune import TuneFolder
     from instructedit.benchmark.tuning.tune import tune as run
     from instructedit.editors.models.devices import check_device
-    from instructedit.reports.tables.tuning import draw, write_markdown
+    from instructedit.reports.render.formats import write_text
+    from instructedit.reports.tables.tuning import draw, markdown
 
     quiet_libraries()
     check_device(device, device_map)
@@ -70,7 +71,7 @@ def tune(
     def finished(path: Path) -> None:
         trail = read_record(path, Trail)
         draw(trail, Console())
-        typer.echo(f"Trail: {path}, {write_markdown(trail, path.with_suffix('.md'))}")
+        typer.echo(f"Trail: {path}, {write_text(path.with_suffix('.md'), markdown(trail))}")
 
     folder = TuneFolder(out, Path(preset).stem, sys.argv, say, progress=True)
     run(searches, wanted, folder, device=device, device_map=device_map, finished=finished)

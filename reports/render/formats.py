@@ -72,7 +72,18 @@ def write(sheet: Sheet, name: str, out: Path | None, console: Console) -> None:
     elif out is None:
         console.file.write(FORMATS[name](sheet))
     else:
-        try:
-            write_whole(out, FORMATS[name](sheet))
-        except OSError as error:
-            raise InputError(f"{out}: cannot be written ({error.strerror}); expected a file in a folder.") from error
+        write_text(out, FORMATS[name](sheet))
+
+
+def write_text(path: Path, text: str, *, folder: bool = False) -> Path:
+    """Write a file, and make its folder if asked to.
+
+    Raises:
+        InputError: If it cannot be written.
+    """
+    try:
+        if folder:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        return write_whole(path, text)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}); expected a file in a folder.") from error

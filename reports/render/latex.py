@@ -41,12 +41,10 @@ def render(report: Report) -> str:
     lines += [rf"\par\noindent\textbf{{{_escape(warning)}}}" for warning in report.warnings]
     count = 0
     for block in report.blocks:
-        if block.text:
-            heading = rf"\medskip\noindent\textbf{{{_escape(block.heading)}}}\par"
-            lines += ["", heading, *_loose(block.text)]
-        if block.notes:
-            heading = rf"\medskip\noindent\textit{{{_escape(block.heading)}}}\par"
-            lines += ["", heading, *_loose(block.notes)]
+        for style, sentences in (("textbf", block.text), ("textit", block.notes)):
+            if sentences:
+                heading = rf"\medskip\noindent\{style}{{{_escape(block.heading)}}}\par"
+                lines += ["", heading, *_loose(sentences)]
         for tables in (*_pages(block.tables), *_pages(block.comparisons)):
             lines += ["", *_float(block.heading, tables, report)]
             count += 1

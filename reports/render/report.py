@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 
 class Mark(NamedTuple):
-    """Place of a row in its column; `tables/best_and_ties.py` decides it.
+    """Place of a row in its column; `tables/scores.py` decides it.
 
     Attributes:
         rank: 1 for the best rows, 2 for the second, 0 for all others.

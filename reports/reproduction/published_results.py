@@ -1,23 +1,14 @@
 """The published values as shipped data, each with its reading error, and known reasons for differences from ours."""
 
-import json
 from functools import cache
 from importlib.resources import files
 
-from pydantic import BaseModel, ConfigDict
-
-from instructedit.benchmark.results.records import Measure, RunFile
+from instructedit.benchmark.results.records import Measure, Record, RunFile
 
 from ..tables.paper_numbers import Address
 
 
-class Fact(BaseModel):
-    """Base of the records in the file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class PublishedModel(Fact):
+class PublishedModel(Record):
     """A model of the paper, recognised in results by its type and exact number of parameters."""
 
     title: str
@@ -25,7 +16,7 @@ class PublishedModel(Fact):
     parameters: int
 
 
-class PublishedCell(Fact):
+class PublishedCell(Record):
     """One published value."""
 
     table: str
@@ -47,7 +38,7 @@ class PublishedCell(Fact):
         return Address(self.setting, self.task, self.measure, self.editor, self.variant)
 
 
-class Where(Fact):
+class Where(Record):
     """Cells that a reason concerns; None is all."""
 
     table: tuple[str, ...] | None = None
@@ -62,7 +53,7 @@ class Where(Fact):
         return "; ".join(words) or "all cells"
 
 
-class Reason(Fact):
+class Reason(Record):
     """A known reason why a published value may differ from a measured one."""
 
     text: str
@@ -73,7 +64,7 @@ class Reason(Fact):
         return all(values is None or getattr(cell, name) in values for name, values in self.where)
 
 
-class Published(Fact):
+class Published(Record):
     """`published/paper_results.json`."""
 
     source: str
@@ -95,4 +86,4 @@ class Published(Fact):
 def published() -> Published:
     """Read the published values."""
     text = files("instructedit.reports").joinpath("published", "paper_results.json").read_text(encoding="utf-8")
-    return Published.model_validate(json.loads(text))
+    return Published.model_validate_json(text)

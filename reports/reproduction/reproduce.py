@@ -3,10 +3,12 @@
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
 from instructedit.benchmark.results.forms import OURS
+from instructedit.benchmark.results.suite_results import SeedMean
 from instructedit.editors.errors import InputError
 
 from ..render.report import Block, Cell, Report, Sheet, Table
@@ -17,9 +19,10 @@ from ..tables.paper_tables import TITLES
 from ..tables.protocol_choice import PUBLISHED, WORDS, label
 from ..tables.run_facts import model as model_words
 from ..tables.run_facts import suite_header
-from ..tables.sources import Choice, read_groups
+from ..tables.scores import pair_cell
+from ..tables.sources import read_groups
 from .published_results import Published, PublishedCell, published
-from .verdicts import Line, Verdict, as_published, by_definition, directions, pairs, scale, scaled, values
+from .verdicts import Line, Verdict, as_published, by_definition, directions, in_paper_units, pairs, values
 
 TOLERANCE = 5.0
 """Points within which a value is near the published one: about half the width of an interval over 400 cases."""
@@ -50,11 +53,11 @@ def reproduce(
     if not 0 <= tolerance < math.inf:
         raise InputError(f"--tolerance: found {tolerance}, expected a number of points from 0.")
     choice, facts = protocol or PUBLISHED, published()
-    groups, warnings = read_groups(directories, Choice(SETTINGS[table], schedule))
+    groups, warnings = read_groups(directories, SETTINGS[table], schedule)
     every = entries(table, groups, choice)
     found = [entry for entry in every if as_published(table, entry)]
-    if others := sorted({f"'{entry.row}' on {entry.trained}" for entry in every if not as_published(table, entry)}):
-        warnings += (f"Left out, trained on other tasks than the published ones: {', '.join(others)}.",)
+    if others := {f"'{entry.number.row}' on {entry.trained}" for entry in every if not as_published(table, entry)}:
+        warnings += (f"Left out, trained on other tasks than the published ones: {', '.join(sorted(others))}.",)
     model = facts.model_of(groups[0].run)
     cells = [cell for cell in facts.cells if cell.table == table and model in (None, cell.model)]
     if model is None:
@@ -114,7 +117,7 @@ def _direction_blocks(
     """Yield the comparisons of InstructEdit in Table 3, then the other pairs as a detail; of other tables all."""
     first = [line for line in lines if line.cell.editor == OURS or table != TABLE3] or lines
     rest = [line for line in lines if line not in first]
-    count = len({line.entry.stage for line in lines})
+    count = len({line.entry.number.stage for line in lines})
     over = f", over {count} stages" if count > 1 else ""
     totals = [(f"{'InstructEdit against the others' if rest else 'In all'}", first)]
     totals += [("All pairs of editors", list(lines))] if rest else []
@@ -148,8 +151,8 @@ def _other_forms(title: str, lines: Sequence[Line], choice: str) -> Block:
 def _tables(lines: Sequence[Line], choice: str) -> Iterator[Table]:
     """Yield a table for each stage: lines are cells or pairs of cells, with the protocol, n and the runs of each."""
     what, gap = ("difference", ()) if lines[0].other else ("value", ("Ours minus paper",))
-    for stage, suffix in stages([line.entry for line in lines]):
-        own = [line for line in lines if line.entry.stage == stage]
+    for stage, suffix in stages([line.entry.number for line in lines]):
+        own = [line for line in lines if line.entry.number.stage == stage]
         yield Table(
             title=f"Published {what} and ours, {WORDS[choice]} (points){suffix}",
             stub="Number",
@@ -187,14 +190,14 @@ def _variant(entry: Entry) -> str:
 
 
 def _cells(line: Line) -> Iterator[Cell]:
-    column, sign = line.entry.column, "+" if line.other else ""
-    unit = scale(column)
+    column, number, sign = line.entry.column, line.number, "+" if line.other else ""
     digits = 0 if line.cell.error >= 1 else 1 if line.cell.error >= 0.05 else 2
-    ends = interval(column, scaled(1 / unit, line.low), scaled(1 / unit, line.high), sign)
     yield Cell(f"{line.paper + 0.0:{sign}.{digits}f}")
-    yield Cell(column.number(line.ours / unit, sign), ends, line.n)
-    if line.other is None:
-        yield Cell(f"{round(line.ours - line.paper, 1) + 0.0:+.1f}")
+    if isinstance(number, SeedMean):
+        yield Cell(column.number(number.mean), interval(column, number.low, number.high), number.n)
+        yield Cell(f"{round(in_paper_units(number)[0] - line.paper, 1) + 0.0:+.1f}")
+    else:
+        yield replace(pair_cell(number), note="")
     yield Cell(line.verdict or "; ".join(line.forms))
     yield Cell(" ".join(map(str, line.reasons)))
     yield Cell(" ".join(digest[:8] for digest in line.entry.group.digests))
@@ -227,6 +230,7 @@ def _reasons(lines: Sequence[Line], facts: Published) -> Iterator[str]:
 def _record(line: Line) -> dict[str, Any]:
     """Return a line with all its keys, as CSV and JSON hold it, in the paper's units."""
     entry, group = line.entry, line.entry.group
+    ours, low, high = in_paper_units(line.number)
     return {
         "table": line.cell.table,
         "kind": "value" if line.other is None else "direction",
@@ -234,18 +238,18 @@ def _record(line: Line) -> dict[str, Any]:
         "published_model": line.cell.model,
         "minus_editor": line.other.editor if line.other else "",
         "minus_variant": line.other.variant if line.other else "",
-        "row": entry.row,
-        "minus_row": line.minus.row if line.minus else "",
+        "row": entry.number.row,
+        "minus_row": line.minus.number.row if line.minus else "",
         "schedule": group.run.spec.schedule,
-        "stage": entry.stage,
+        "stage": entry.number.stage,
         "derived": entry.column.derived,
         "protocol": entry.column.protocol,
         "paper": round(line.paper, 2),
-        "ours": line.ours,
-        "low": line.low,
-        "high": line.high,
-        "n": line.n,
-        "ours_minus_paper": line.ours - line.paper if line.other is None else None,
+        "ours": ours,
+        "low": low,
+        "high": high,
+        "n": line.number.n,
+        "ours_minus_paper": ours - line.paper if line.other is None else None,
         "verdict": line.verdict,
         "form": "; ".join(line.forms),
         "reasons": line.reasons,

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from itertools import combinations, product
 from typing import Literal
 
+from instructedit.benchmark.results.decision import decided
 from instructedit.benchmark.results.forms import OURS
+from instructedit.benchmark.results.suite_results import SeedMean
 
-from ..tables.columns import Column
-from ..tables.paper_numbers import FIGURE4C, SEEN_UNSEEN, TABLE1, TABLE3, Address, Entry, Gap, Gaps
+from ..tables.paper_numbers import FIGURE4C, SEEN_UNSEEN, TABLE1, TABLE3, Entry, Gaps
+from ..tables.scores import Difference
 from .published_results import Published, PublishedCell
 
 SCALING = ("recent", "counterfact", "convsent")
@@ -27,11 +29,8 @@ class Line:
     """The cell that is subtracted; None for a value."""
     entry: Entry
     minus: Entry | None
-    ours: float
-    """In the paper's units, as are `low` and `high`."""
-    low: float | None
-    high: float | None
-    n: int
+    number: SeedMean | Difference
+    """Our value or difference, in our units."""
     verdict: Verdict | None
     """None where a row's form is not the published one, which answers another question."""
     reasons: tuple[int, ...]
@@ -60,7 +59,7 @@ def value_verdict(cell: PublishedCell, ours: float, low: float | None, high: flo
     return "near" if abs(ours - cell.value) <= tolerance else "differs"
 
 
-def direction_verdict(cell: PublishedCell, other: PublishedCell, gap: Gap) -> Verdict:
+def direction_verdict(cell: PublishedCell, other: PublishedCell, gap: Difference) -> Verdict:
     """Judge which of two is better, by the sign of the published difference and the decision on our difference.
 
     A published difference within the reading errors has no direction.
@@ -68,9 +67,9 @@ def direction_verdict(cell: PublishedCell, other: PublishedCell, gap: Gap) -> Ve
     difference = cell.value - other.value
     if abs(difference) <= cell.error + other.error + 1e-9:  # 0.10 - 0.08 is more than 0.02 in floating point
         return "no published difference"
-    if gap.decision == "tie":
+    if decided(gap) == "tie":
         return "no difference shown"
-    return "agrees" if (gap.decision == "better") == (difference > 0) else "contradicts"
+    return "agrees" if (decided(gap) == "better") == (difference > 0) else "contradicts"
 
 
 def as_published(table: str, entry: Entry) -> bool:
@@ -93,10 +92,8 @@ def values(
     """Yield the published values that have a counterpart among our entries; only published forms get a verdict."""
     for cell in cells:
         for entry in [] if by_definition(cell) else counterparts(found, cell):
-            unit, number = scale(entry.column), entry.number
-            ours, low, high = unit * number.mean, scaled(unit, number.low), scaled(unit, number.high)
-            verdict = None if entry.form else value_verdict(cell, ours, low, high, tolerance)
-            yield Line(cell, None, entry, None, ours, low, high, entry.n, verdict, facts.reasons_for(cell))
+            verdict = None if entry.form else value_verdict(cell, *in_paper_units(entry.number), tolerance)
+            yield Line(cell, None, entry, None, entry.number, verdict, facts.reasons_for(cell))
 
 
 def directions(found: Sequence[Entry], cells: Sequence[PublishedCell], gaps: Gaps, facts: Published) -> Iterator[Line]:
@@ -111,11 +108,8 @@ def directions(found: Sequence[Entry], cells: Sequence[PublishedCell], gaps: Gap
             two_forms = ours - theirs and theirs - ours and first.address.editor != second.address.editor
             if two_forms or (gap := gaps.between(first, second)) is None:
                 continue
-            unit = scale(first.column)
-            low, high = scaled(unit, gap.low), scaled(unit, gap.high)
             verdict = None if first.form or second.form else direction_verdict(cell, other, gap)
-            reasons = facts.reasons_for(cell, other)
-            yield Line(cell, other, first, second, unit * gap.difference, low, high, gap.n, verdict, reasons)
+            yield Line(cell, other, first, second, gap, verdict, facts.reasons_for(cell, other))
 
 
 def pairs(cells: Sequence[PublishedCell]) -> Iterator[tuple[PublishedCell, PublishedCell]]:
@@ -151,18 +145,11 @@ def by_definition(cell: PublishedCell) -> bool:
 
 def counterparts(found: Sequence[Entry], cell: PublishedCell) -> list[Entry]:
     """Return the entries of a published cell, matched by method: our row names are unknown to the paper."""
-    return [entry for entry in found if _address(entry) == cell.address]
+    return [entry for entry in found if entry.address._replace(editor=entry.editor.method) == cell.address]
 
 
-def _address(entry: Entry) -> Address:
-    return entry.address._replace(editor=entry.editor.method)
-
-
-def scale(column: Column) -> float:
-    """Return the factor from our units to the paper's: percent, except entropy."""
-    return 1.0 if column.protocol == "ngram_entropy" else 100.0
-
-
-def scaled(unit: float, end: float | None) -> float | None:
-    """Return an end of an interval in other units."""
-    return None if end is None else unit * end
+def in_paper_units(number: SeedMean | Difference) -> tuple[float, float | None, float | None]:
+    """Return a value or difference and the ends of its interval in percent, of entropy as they are."""
+    unit = 1.0 if number.protocol == "ngram_entropy" else 100.0
+    low, high = (None if end is None else unit * end for end in (number.low, number.high))
+    return unit * (number.mean if isinstance(number, SeedMean) else number.difference), low, high

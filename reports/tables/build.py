@@ -11,16 +11,16 @@ from instructedit.benchmark.results.run_folder import write_record
 from instructedit.benchmark.results.suite_results import find_suite
 from instructedit.benchmark.results.suite_summary import summarise_suite
 from instructedit.editors.errors import InputError
-from instructedit.editors.files.atomic import write_whole
 
 from ..render import latex, markdown, terminal
+from ..render.formats import write_text
 from ..render.report import Report, Sheet
 from .longform import run_csv, suite_csv
 from .paper_numbers import SETTINGS
 from .paper_tables import paper_table
 from .protocol_choice import protocol_for
 from .run_tables import TABLES, run_report, run_table
-from .sources import Choice, load, read_groups, read_runs
+from .sources import load, read_groups, read_runs
 from .suite_report import suite_report
 
 
@@ -47,10 +47,10 @@ def make_table(
         raise InputError(f"'{name}' is no table; expected one of {', '.join((*SETTINGS, *TABLES))}.")
     protocol_for(protocol or "teacher_forced_exact", "reliability", attitude=False)  # refuses an unknown protocol
     if name in TABLES:
-        return run_table(name, read_runs(directories, Choice(settings, schedule)), protocol)
+        return run_table(name, read_runs(directories, settings, schedule), protocol)
     if settings is not None:
         raise InputError(f"--setting: {name} is made of {' and '.join(SETTINGS[name])}; expected none.")
-    groups, warnings = read_groups(directories, Choice(SETTINGS[name], schedule))
+    groups, warnings = read_groups(directories, SETTINGS[name], schedule)
     return paper_table(name, groups, protocol or "teacher_forced_exact", warnings)
 
 
@@ -104,14 +104,7 @@ def report_suite(path: Path, console: Console | None = None) -> list[Path]:
 
 def _write(folder: Path, name: str, report: Report, csv: str, console: Console | None) -> list[Path]:
     texts = {".md": markdown.render(report), ".csv": csv, ".tex": latex.render(report)}
-    try:
-        folder.mkdir(exist_ok=True)
-        for suffix, text in texts.items():
-            write_whole(folder / f"{name}{suffix}", text)
-    except OSError as error:
-        raise InputError(
-            f"{error.filename}: the report cannot be written ({error.strerror}); {folder} has to be a writable folder."
-        ) from error
+    paths = [write_text(folder / f"{name}{suffix}", text, folder=True) for suffix, text in texts.items()]
     if console is not None:
         terminal.draw(report, console)
-    return [folder / f"{name}{suffix}" for suffix in texts]
+    return paths

@@ -124,14 +124,7 @@ def footer(run: RunFile, summary: RunSummary) -> tuple[str, ...]:
 def runs_footer(
     summaries: Sequence[RunSummary], used: Collection[Protocol], *, derived: bool, ranked: bool
 ) -> tuple[str, ...]:
-    """Return how to read a table of runs.
-
-    Args:
-        summaries: The summaries of its runs.
-        used: Protocols of its numbers.
-        derived: Whether any number is of derived prompts.
-        ranked: Whether best and second best are marked.
-    """
+    """Return how to read a table of runs, with the protocols used in it; ranked if best and second are marked."""
     comparisons = [comparison for summary in summaries for comparison in summary.comparisons]
     return (
         AGGREGATION,
@@ -168,14 +161,7 @@ def suite_footer(summary: SuiteSummary) -> tuple[str, ...]:
 def paper_footer(
     groups: Sequence[SuiteGroup], used: Collection[Protocol], *, derived: bool, ranked: bool | None = None
 ) -> tuple[str, ...]:
-    """Return how to read one of the paper's tables.
-
-    Args:
-        groups: The runs that it is made of.
-        used: Protocols of its numbers.
-        derived: Whether any number is of derived prompts.
-        ranked: Whether best and second best are marked, line by line; None leaves marks out of the footer.
-    """
+    """Return how to read one of the paper's tables; ranked if best and second of a line are marked, None is silent."""
     marks = {True: (_BY_LINE, MARKS), False: (_NOT_RANKED,), None: ()}[ranked]
     return (_OVER_SEEDS, *_over_seeds(groups), *protocols(used, derived=derived), *marks)
 
@@ -195,7 +181,6 @@ def protocols(used: Collection[Protocol], *, derived: bool) -> Iterator[str]:
 
 
 def _over_seeds(groups: Sequence[SuiteGroup]) -> Iterator[str]:
-    """Yield how to read numbers over seeds: spread, intervals, tests."""
     if any(len(group.seeds) > 1 for group in groups):
         yield _SPREAD
     methods = {mean.method for group in groups for mean in group.means}

@@ -10,9 +10,10 @@ from instructedit.benchmark.results.health import ALIKE, BOUND, LARGE, MANY, REA
 from instructedit.benchmark.results.records import Defaults, EditorSpec, Health, Mean, RunFile
 from instructedit.benchmark.results.suite_results import SeedMean
 
-from .best_and_ties import NO_DIFFERENCE, SMALL_N
 from .columns import stages
 
+NO_DIFFERENCE = "No row is shown to differ from"
+SMALL_N = "n is too small to show, adjusted for all pairs of rows, which rows differ from"
 EXPLAINED = (
     "The lines under a table name rows whose edits missed their target (its probability p, the geometric mean over "
     f"its tokens, is below {REACHED:g} in more than {100 * MANY:.0f} % of the cases), changed nothing, changed more "
@@ -22,26 +23,17 @@ EXPLAINED = (
 
 
 class Finding(NamedTuple):
-    """One remark on a row's edits.
-
-    Attributes:
-        flag: One or two words; empty for a possible reason.
-        sentence: The remark as part of a sentence.
-    """
+    """One remark on a row's edits."""
 
     flag: str
+    """One or two words; empty for a possible reason."""
     sentence: str
 
 
 def findings(row: EditorSpec, health: Health, defaults: Defaults | None, *, attitude: bool) -> Iterator[Finding]:
-    """Yield the remarks on a row's edits of a task.
+    """Yield the remarks on a row's edits of a task, with its options that were left at defaults of another model.
 
-    Args:
-        row: The row.
-        health: Summary of its edits.
-        defaults: Its options that were left at defaults of another model, if any.
-        attitude: Whether the task is about attitudes. There an edit that was not optimised on its target need not make
-            that one reply likely.
+    For an attitude an edit that was not optimised on its target need not make that one reply likely.
     """
     facts = health.medians
     aimed = health.optimised > 0 or not attitude
@@ -63,7 +55,6 @@ def findings(row: EditorSpec, health: Health, defaults: Defaults | None, *, atti
 
 
 def _reasons(row: EditorSpec, facts: Mapping[str, float], defaults: Defaults | None) -> Iterator[str]:
-    """Yield possible reasons for edits that failed."""
     if (share := facts.get("at_bound", 0.0)) >= BOUND:
         bound = row.config.get("clamp")
         much = "every weight at its" if share > 0.995 else f"{100 * share:.0f} % of the changed weights at their"
@@ -83,12 +74,7 @@ def health_lines(
 ) -> Iterator[str]:
     """Yield a line for each stage and row of a task whose edits have remarks; rows with the same remarks share a line.
 
-    Args:
-        run: The run.
-        health: Summaries of the edits of its rows.
-        means: Its means, of any task.
-        task: The task.
-        name: From the name of a row to that in the table.
+    `name` maps the name of a row to that in the table.
     """
     own = [found for found in health if found.task == task]
     attitude = is_attitude(means, task)

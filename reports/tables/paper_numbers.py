@@ -9,16 +9,15 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from instructedit.benchmark.results.comparisons import base_name
-from instructedit.benchmark.results.decision import Decision, decided
 from instructedit.benchmark.results.forms import departures
-from instructedit.benchmark.results.records import EditorSpec, Measure, Method
-from instructedit.benchmark.results.suite_results import SeedComparison, SeedMean, SeedPair, SideMean, SuiteGroup
+from instructedit.benchmark.results.records import EditorSpec, Measure
+from instructedit.benchmark.results.suite_results import SeedMean, SuiteGroup
 from instructedit.editors.errors import InputError
 
 from ..render.report import UNMARKED, Mark
-from .best_and_ties import TURNED
 from .columns import Column, column_of, seed_sd
 from .protocol_choice import protocol_for
+from .scores import Difference, turned
 
 TABLE3, TABLE1, SEEN_UNSEEN, FIGURE4C = "paper:table3", "paper:table1", "paper:seen-unseen", "paper:figure4c"
 SETTINGS: dict[str, tuple[str, ...]] = {
@@ -51,17 +50,18 @@ class Address(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One number over seeds and cases, with its address, its column and the runs it comes from."""
+    """One number over seeds and cases, with its address and the runs it comes from."""
 
     address: Address
     editor: EditorSpec
-    row: str
-    """Row of the runs, or the side of a comparison that combines several rows."""
-    stage: str
-    column: Column
-    number: SeedMean | SideMean
-    n: int
+    number: SeedMean
+    """Its row is a row of the runs, or the side of a comparison that combines several rows."""
     group: SuiteGroup
+
+    @property
+    def column(self) -> Column:
+        """The column of the number."""
+        return column_of(self.number)
 
     @property
     def trained(self) -> str:
@@ -88,7 +88,7 @@ class Entry:
             "trained_on": self.trained,
             "form": self.form,
             "schedule": group.run.spec.schedule,
-            "stage": self.stage,
+            "stage": self.number.stage,
             "derived": self.column.derived,
             "protocol": self.column.protocol,
             "minus": "",
@@ -98,7 +98,7 @@ class Entry:
             "interval_method": self.number.method,
             "p": "",
             "seed_sd": seed_sd(self.number.per_seed),
-            "n": self.n,
+            "n": self.number.n,
             "mark": mark.word,
             "split": group.run.spec.split,
             "model": group.run.provenance.model,
@@ -108,24 +108,11 @@ class Entry:
         }
 
 
-class Gap(NamedTuple):
-    """The mean paired difference between two entries, and the decision on the first one."""
-
-    difference: float
-    low: float | None
-    high: float | None
-    method: Method
-    n: int
-    p: float | None
-    """Adjusted over the pairs of the column."""
-    decision: Decision
-
-
 class Gaps:
     """The paired differences between all entries of some groups."""
 
     def __init__(self, groups: Sequence[SuiteGroup]) -> None:
-        self._pairs: dict[tuple[Any, ...], SeedPair | SeedComparison] = {}
+        self._pairs: dict[tuple[Any, ...], Difference] = {}
         for group in groups:
             for pair in group.pairs:
                 self._pairs[id(group), pair.task, pair.stage, column_of(pair), pair.row, pair.other] = pair
@@ -133,21 +120,17 @@ class Gaps:
                 if found.question == "unseen":
                     self._pairs[id(group), found.task, found.stage, column_of(found), found.first, found.second] = found
 
-    def pair(self, entry: Entry, other: Entry) -> SeedPair | SeedComparison | None:
+    def pair(self, entry: Entry, other: Entry) -> Difference | None:
         """Return the comparison of two entries in this order; None if there is none."""
-        place = id(entry.group), entry.address.task, entry.stage, entry.column
-        if place != (id(other.group), other.address.task, other.stage, other.column):
+        place = id(entry.group), entry.address.task, entry.number.stage, entry.column
+        if place != (id(other.group), other.address.task, other.number.stage, other.column):
             return None
-        return self._pairs.get((*place, entry.row, other.row))
+        return self._pairs.get((*place, entry.number.row, other.number.row))
 
-    def between(self, entry: Entry, other: Entry) -> Gap | None:
+    def between(self, entry: Entry, other: Entry) -> Difference | None:
         """Return the first entry less the second, paired by case; None if they were not compared."""
-        if pair := self.pair(entry, other):
-            return Gap(pair.difference, pair.low, pair.high, pair.method, pair.n, pair.p_holm, decided(pair))
-        if pair := self.pair(other, entry):
-            low, high = (None if end is None else -end for end in (pair.high, pair.low))
-            return Gap(-pair.difference, low, high, pair.method, pair.n, pair.p_holm, TURNED[decided(pair)])
-        return None
+        pair = self.pair(other, entry)
+        return self.pair(entry, other) or (pair and turned(pair))
 
 
 def entries(table: str, groups: Sequence[SuiteGroup], choice: str) -> list[Entry]:
@@ -175,7 +158,7 @@ def entries(table: str, groups: Sequence[SuiteGroup], choice: str) -> list[Entry
             attitude = (address.task, address.measure) in sentiment
             if entry.column.protocol != protocol_for(choice, address.measure, attitude=attitude):
                 continue
-            key = address, entry.stage, entry.column
+            key = address, entry.number.stage, entry.column
             if key in found:
                 raise InputError(
                     f"{table}: run {' '.join(found[key].group.digests)} and run {' '.join(group.digests)} both have a "
@@ -216,8 +199,9 @@ def _descriptions(group: SuiteGroup) -> Iterator[Entry]:
         if found.question == "unseen" and found.sides is not None:
             row = rows[found.rows[0]]
             for variant, side, name in zip(("unseen", "seen"), found.sides, (found.first, found.second), strict=True):
-                address = Address("unseen-instruction", found.task, found.measure, base_name(row), variant)
-                yield Entry(address, row, name, found.stage, column_of(found), side, found.n, group)
+                shared = found.model_dump(include={"task", "stage", "measure", "derived", "protocol", "n"})
+                mean = SeedMean(row=name, **shared, **side.model_dump())
+                yield _entry(group, row, mean, "unseen-instruction", variant)
 
 
 def _means(group: SuiteGroup) -> Iterator[tuple[EditorSpec, SeedMean]]:
@@ -227,4 +211,4 @@ def _means(group: SuiteGroup) -> Iterator[tuple[EditorSpec, SeedMean]]:
 
 def _entry(group: SuiteGroup, row: EditorSpec, mean: SeedMean, setting: str, variant: str = "") -> Entry:
     address = Address(setting, mean.task, mean.measure, base_name(row), variant)
-    return Entry(address, row, row.name, mean.stage, column_of(mean), mean, mean.n, group)
+    return Entry(address, row, mean, group)

@@ -1,7 +1,7 @@
 """The paper's tables (arXiv 2402.16123) in its own layout, from the results of a suite."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import permutations
 from typing import Any
 
@@ -9,13 +9,13 @@ from instructedit.benchmark.results.records import Measure
 from instructedit.benchmark.results.suite_results import SuiteGroup
 from instructedit.editors.errors import InputError
 
-from ..render.report import UNMARKED, Block, Cell, Mark, Report, Sheet, Table
-from .best_and_ties import Contest
+from ..render.report import Block, Cell, Report, Sheet, Table
 from .captions import DAGGER, paper_footer
-from .columns import Column, deviation, interval, p_words, stages
-from .paper_numbers import FIGURE4C, SEEN_UNSEEN, TABLE1, TABLE3, Entry, Gap, Gaps, entries
+from .columns import Column, stages
+from .paper_numbers import FIGURE4C, SEEN_UNSEEN, TABLE1, TABLE3, Entry, Gaps, entries
 from .protocol_choice import WORDS, label
 from .run_facts import CONTROL, suite_header
+from .scores import Difference, Scores, mean_cell, pair_cell
 from .suite_comparisons import seeds_of
 
 EDITORS = ("none", "ft-l", "calinet", "ke", "mend", "grace", "instructedit")
@@ -29,28 +29,11 @@ TITLES = {
 _FACT: tuple[Measure, ...] = ("reliability", "generalization", "locality", "portability")
 _TEXT: tuple[Measure, ...] = ("reliability", "locality", "fluency")
 """The paper's rows for facts and for ConvSent, in its order."""
+_Line = tuple[str, str, tuple[Cell | None, ...]]
+"""A line of a table: its group, its name and its cells."""
 
 
 @dataclass(slots=True)
-class _Draft:
-    """A table line by line, and the records of its numbers."""
-
-    heads: Sequence[str]
-    records: list[dict[str, Any]]
-    rows: list[str] = field(default_factory=list)
-    groups: list[str] = field(default_factory=list)
-    cells: list[tuple[Cell | None, ...]] = field(default_factory=list)
-
-    def add(self, group: str, row: str, cells: Iterable[Cell | None]) -> None:
-        self.groups.append(group)
-        self.rows.append(row)
-        self.cells.append(tuple(cells))
-
-    def table(self, title: str, stub: str) -> Table:
-        return Table(title, stub, tuple(self.heads), tuple(self.rows), tuple(self.cells), tuple(self.groups))
-
-
-@dataclass(frozen=True, slots=True)
 class _Source:
     """What a table is made of: the entries of one stage, their differences, and the text around its numbers."""
 
@@ -60,6 +43,7 @@ class _Source:
     title: str
     """Unit, seeds and stage, added to each title."""
     records: list[dict[str, Any]]
+    """Takes the records of the numbers in the order of the tables."""
 
     def parts(self, measures: Sequence[Measure] | None = None) -> Iterator[tuple[str, str, list[Entry]]]:
         """Yield each editor, protocol and its entries; edit success is never combined with other protocols."""
@@ -77,13 +61,7 @@ class _Source:
 
 
 def paper_table(name: str, groups: Sequence[SuiteGroup], choice: str, warnings: Sequence[str] = ()) -> Sheet:
-    """Return one of the paper's tables.
-
-    Args:
-        name: A key of `TITLES`.
-        groups: The runs, equal in what a column must not mix.
-        choice: How answers are read, one of `protocol_choice.CHOICES`.
-        warnings: What is missing from the results.
+    """Return one of the paper's tables; arguments as `paper_numbers.entries`.
 
     Raises:
         InputError: If the runs have none of its numbers.
@@ -98,14 +76,14 @@ def paper_table(name: str, groups: Sequence[SuiteGroup], choice: str, warnings: 
     used = [group for group in groups if any(entry.group is group for entry in found)]
     gaps, seeds = Gaps(used), ", ".join(_each(map(seeds_of, used)))
     tables: list[Table] = []
-    for stage, suffix in stages(found):
-        of_stage = [entry for entry in found if entry.stage == stage]
+    for stage, suffix in stages([entry.number for entry in found]):
+        of_stage = [entry for entry in found if entry.number.stage == stage]
         tables += make[name](_Source(of_stage, gaps, choice, f"(%), {seeds}{suffix}", records))
     digests = _each(digest for group in used for digest in group.digests)
     report = Report(
         title=f"Run{'s' if len(digests) > 1 else ''} {', '.join(digests)}",
         warnings=tuple(warnings),
-        header=tuple(suite_header(used)),
+        header=suite_header(used),
         blocks=(Block(TITLES[name], tuple(tables)),),
         footer=(
             *paper_footer(
@@ -133,115 +111,122 @@ def _forms(found: Sequence[Entry]) -> Iterator[str]:
 
 def _table3(source: _Source) -> Iterator[Table]:
     """Yield the main table: a line for each setting, task and measure, a column for each editor."""
-    found = source.found
     order = {method: place for place, method in enumerate(EDITORS)}
-    ordered = sorted(found, key=lambda entry: order.get(entry.editor.method, len(EDITORS)))
+    ordered = sorted(source.found, key=lambda entry: order.get(entry.editor.method, len(EDITORS)))
     editors = _each(entry.address.editor for entry in ordered)
-    draft, crowded = _Draft(editors, source.records), list[str]()
+    lines, crowded = list[_Line](), list[str]()
     for setting in ("multi-task", "hold-out"):
-        part = [entry for entry in found if entry.address.setting == setting]
+        part = [entry for entry in source.found if entry.address.setting == setting]
         for task in _each(entry.address.task for entry in part):
             of_task = [entry for entry in part if entry.address.task == task]
-            marks = _contest(of_task, source.gaps).marks()
+            marks = _scores(of_task, source.gaps).marks()
             for column in _columns(of_task, _measures(of_task)):
                 line = {entry.address.editor: entry for entry in of_task if entry.column == column}
                 marked, words = marks[column], label(column, source.choice)
-                draft.records += (entry.record(TABLE3, marked.get(name)) for name, entry in line.items())
-                cells = {name: _cell(entry, marked.get(name)) for name, entry in line.items()}
-                counts = {entry.n for entry in line.values()}
+                source.records += (entry.record(TABLE3, marked.get(name)) for name, entry in line.items())
+                cells = {name: mean_cell(entry.number, marked.get(name)) for name, entry in line.items()}
+                counts = {cell.n for cell in cells.values()}
+                n = ""
                 if len(counts) == 1:
                     cells = {name: replace(cell, n=None) for name, cell in cells.items()}
-                n = f", n = {min(counts)}" if len(counts) == 1 else ""
-                draft.add(f"{setting}: {task}", words + n, map(cells.get, editors))
+                    n = f", n = {counts.pop()}"
+                lines.append((f"{setting}: {task}", words + n, tuple(map(cells.get, editors))))
                 if marked.tied:
                     crowded.append(f"{setting}, {task}: {words} ({marked.tied} of {marked.rows})")
-    table = draft.table(f"{WORDS[source.choice].capitalize()} {source.title}", "Measure")
     note = f"n is too small to tell the best editors of a line apart, none is marked: {'; '.join(crowded)} tie."
-    yield replace(table, note=note if crowded else "")
+    title = f"{WORDS[source.choice].capitalize()} {source.title}"
+    yield _table(title, "Measure", editors, lines, note if crowded else "")
 
 
-def _contest(of_task: Sequence[Entry], gaps: Gaps) -> Contest:
-    """Return what is shown of the editors of a task."""
+def _scores(of_task: Sequence[Entry], gaps: Gaps) -> Scores:
+    """Return the numbers of the editors of a task; those of another form than the published one are not ranked."""
     of = {(entry.column, entry.address.editor): entry for entry in of_task}
-    names = _each(name for _, name in of)
-    controls = [name for name in names if any(e.editor.method == CONTROL for (_, n), e in of.items() if n == name)]
-    other_form = {entry.address.editor for entry in of_task if entry.form}
-    pairs = {
-        (column, name, other): pair
-        for (column, name), (column_of_other, other) in permutations(of, 2)
-        if column == column_of_other and (pair := gaps.pair(of[column, name], of[column, other]))
-    }
-    means = {key: entry.number.mean for key, entry in of.items()}
-    return Contest(means, [name for name in names if name not in {*controls, *other_form}], controls, pairs)
+    return Scores(
+        rows=tuple(_each(name for _, name in of)),
+        controls=tuple(_each(entry.address.editor for entry in of_task if entry.editor.method == CONTROL)),
+        means={key: entry.number for key, entry in of.items()},
+        pairs={
+            (column, name, other): pair
+            for (column, name), (column_of_other, other) in permutations(of, 2)
+            if column == column_of_other and (pair := gaps.pair(of[column, name], of[column, other]))
+        },
+        unranked=[entry.address.editor for entry in of_task if entry.form],
+    )
 
 
 def _table1(source: _Source) -> Iterator[Table]:
     """Yield a table for each editor and protocol: lines are trained tasks by tested task, the tested task first."""
     shown: tuple[Measure, ...] = ("reliability", "generalization", "portability")
     for editor, protocol, part in source.parts(shown):
-        columns = _columns(part, shown)
-        draft = _Draft([label(column, protocol) for column in columns], source.records)
+        columns, lines = _columns(part, shown), list[_Line]()
         for task in _each(entry.address.task for entry in part):
             of = {(entry.column, entry.trained): entry for entry in part if entry.address.task == task}
             for trained in sorted(_each(trained for _, trained in of), key=lambda name: name != task):
-                cells: list[Cell | None] = []
+                cells: dict[Column, Cell] = {}
                 for column in columns:
-                    entry, own = of.get((column, trained)), of.get((column, task))
-                    if entry is None:
-                        cells.append(None)
-                        continue
-                    draft.records.append(entry.record(TABLE1))
-                    drop = source.gaps.between(entry, own) if own and own is not entry else None
-                    if own and drop:
-                        draft.records.append(_difference(TABLE1, entry, own, drop))
-                    cells.append(_cell(entry, note=_words(column, drop)))
-                draft.add(f"tested on {task}", f"trained on {trained}", cells)
+                    if entry := of.get((column, trained)):
+                        own = of.get((column, task))
+                        drop = source.gaps.between(entry, own) if own and own is not entry else None
+                        source.records.append(entry.record(TABLE1))
+                        note = ""
+                        if own and drop:
+                            source.records.append(_difference(TABLE1, entry, own, drop))
+                            gap = pair_cell(drop)
+                            note = f"{gap.value} {gap.interval} {gap.note}"
+                        cells[column] = mean_cell(entry.number, note=note)
+                lines.append((f"tested on {task}", f"trained on {trained}", tuple(map(cells.get, columns))))
         text = "in small print the paired difference from the editor trained on the tested task"
-        yield draft.table(f"{editor}, {WORDS[protocol]} {source.title}; {text}", "Editor").share_n()
+        title = f"{editor}, {WORDS[protocol]} {source.title}; {text}"
+        yield _table(title, "Editor", [label(column, protocol) for column in columns], lines).share_n()
 
 
 def _seen_unseen(source: _Source) -> Iterator[Table]:
     """Yield a table for each editor: lines are tasks and measures, columns seen, unseen, and their difference."""
     for editor in _each(entry.address.editor for entry in source.found):
         part = [entry for entry in source.found if entry.address.editor == editor]
-        draft = _Draft(("Seen", "Unseen", "Unseen minus seen"), source.records)
+        lines = list[_Line]()
         for task in _each(entry.address.task for entry in part):
             of_task = [entry for entry in part if entry.address.task == task]
             for column in _columns(of_task, _measures(of_task)):
                 line = {entry.address.variant: entry for entry in of_task if entry.column == column}
                 seen, unseen = line["seen"], line["unseen"]
-                draft.records += (seen.record(SEEN_UNSEEN), unseen.record(SEEN_UNSEEN))
-                cells: list[Cell | None] = [replace(_cell(entry), n=None) for entry in (seen, unseen)]
+                source.records += (seen.record(SEEN_UNSEEN), unseen.record(SEEN_UNSEEN))
+                cells = [mean_cell(seen.number), mean_cell(unseen.number)]
                 if gap := source.gaps.between(unseen, seen):
-                    draft.records.append(_difference(SEEN_UNSEEN, unseen, seen, gap))
-                    ends = interval(column, gap.low, gap.high, "+")
-                    cells.append(Cell(column.number(gap.difference, "+"), ends, note=p_words(gap.p)))
-                else:
-                    cells.append(None)
-                draft.add(task, f"{label(column, source.choice)}, n = {seen.n}", cells)
+                    source.records.append(_difference(SEEN_UNSEEN, unseen, seen, gap))
+                    cells.append(pair_cell(gap))
+                shown = [replace(cell, n=None) for cell in cells]
+                words = f"{label(column, source.choice)}, n = {seen.number.n}"
+                lines.append((task, words, (*shown, *[None] * (3 - len(shown)))))
         count = len({row for entry in part for row in _seen_rows(entry)})
         title = f"{editor}, {WORDS[source.choice]} {source.title}; seen is the mean of {count} descriptions"
-        yield draft.table(title, "Measure")
+        yield _table(title, "Measure", ("Seen", "Unseen", "Unseen minus seen"), lines)
 
 
 def _figure4c(source: _Source) -> Iterator[Table]:
     """Yield a table for each editor and protocol: lines are numbers of trained tasks, columns tested tasks."""
     for editor, protocol, part in source.parts():
-        tasks = _each(entry.address.task for entry in part)
-        draft = _Draft(tasks, source.records)
+        tasks, lines = _each(entry.address.task for entry in part), list[_Line]()
         for measure in ("reliability", "generalization"):
             of_measure = [entry for entry in part if entry.address.measure == measure]
             for count in sorted({int(entry.address.variant) for entry in of_measure}):
                 line = [entry for entry in of_measure if entry.address.variant == str(count)]
-                draft.records += (entry.record(FIGURE4C) for entry in line)
-                cells = {entry.address.task: _cell(entry, note=DAGGER * entry.column.derived) for entry in line}
+                source.records += (entry.record(FIGURE4C) for entry in line)
+                cells = {
+                    entry.address.task: mean_cell(entry.number, note=DAGGER * entry.column.derived) for entry in line
+                }
                 if len(cells) < len(line):
                     raise InputError(
                         "paper:figure4c: a task has dataset-provided and derived prompts; name a protocol of one."
                     )
                 words = f"{count} task{'' if count == 1 else 's'}: {line[0].trained}"
-                draft.add(measure.capitalize(), words, map(cells.get, tasks))
-        yield draft.table(f"{editor}, {WORDS[protocol]} {source.title}", "Trained on").share_n()
+                lines.append((measure.capitalize(), words, tuple(map(cells.get, tasks))))
+        yield _table(f"{editor}, {WORDS[protocol]} {source.title}", "Trained on", tasks, lines).share_n()
+
+
+def _table(title: str, stub: str, heads: Sequence[str], lines: Sequence[_Line], note: str = "") -> Table:
+    groups, rows, cells = zip(*lines, strict=True)
+    return Table(title, stub, tuple(heads), rows, cells, groups, note)
 
 
 def _each(values: Iterable[str]) -> list[str]:
@@ -258,26 +243,13 @@ def _measures(of_task: Collection[Entry]) -> tuple[Measure, ...]:
     return _TEXT if any(entry.column.protocol == "edit_success" for entry in of_task) else _FACT
 
 
-def _cell(entry: Entry, mark: Mark = UNMARKED, note: str = "") -> Cell:
-    column, number = entry.column, entry.number
-    ends = interval(column, number.low, number.high, method=number.method)
-    notes = ", ".join(filter(None, (deviation(column, number.per_seed), note)))
-    return Cell(column.number(number.mean), ends, entry.n, notes, mark)
-
-
-def _words(column: Column, gap: Gap | None) -> str:
-    if gap is None:
-        return ""
-    return f"{column.number(gap.difference, '+')} {interval(column, gap.low, gap.high, '+')} {p_words(gap.p)}"
-
-
-def _difference(table: str, entry: Entry, other: Entry, gap: Gap) -> dict[str, Any]:
-    numbers = {"value": gap.difference, "low": gap.low, "high": gap.high, "n": gap.n, "p": gap.p, "seed_sd": None}
+def _difference(table: str, entry: Entry, other: Entry, gap: Difference) -> dict[str, Any]:
+    numbers = {"value": gap.difference, "low": gap.low, "high": gap.high, "n": gap.n, "p": gap.p_holm, "seed_sd": None}
     return entry.record(table) | numbers | {"interval_method": gap.method, "minus": other.address.variant}
 
 
 def _seen_rows(entry: Entry) -> Iterator[str]:
     """Yield the rows of the seen descriptions that an entry is the mean of."""
     for comparison in entry.group.comparisons:
-        if comparison.question == "unseen" and entry.row == comparison.second:
+        if comparison.question == "unseen" and entry.number.row == comparison.second:
             yield from comparison.others

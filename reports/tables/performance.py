@@ -1,16 +1,14 @@
 """What `instructedit speed` measured: on the terminal, and as the page docs/performance.md."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich.console import Console
 
 from instructedit.benchmark.results.speed_results import Phase, SpeedRecord, SpeedRow
-from instructedit.editors.errors import InputError
-from instructedit.editors.files.atomic import write_whole
 
 from ..render import markdown, terminal
 from ..render.report import Block, Cell, Report, Table
+from .scores import cell_table
 
 PHASES: dict[Phase, str] = {
     "loop": "Whole loop",
@@ -95,20 +93,6 @@ def page(record: SpeedRecord) -> str:
     return markdown.render(report(record)) + HOW + (NO_CARD if record.machine.device == "cpu" else "")
 
 
-def write_page(record: SpeedRecord, path: Path) -> Path:
-    """Write the page.
-
-    Raises:
-        InputError: If it cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, page(record))
-    except OSError as error:
-        raise InputError(f"{path}: the page cannot be written ({error.strerror}).") from error
-    return path
-
-
 def _block(record: SpeedRecord, shape: str) -> Block:
     rows = [row for row in record.rows if row.shape == shape]
     best = [_best(rows, editor, phase) for phase in PHASES for editor in dict.fromkeys(row.editor for row in rows)]
@@ -122,14 +106,18 @@ def _block(record: SpeedRecord, shape: str) -> Block:
         tuple(PHASES[row.phase] for row in shown),
     )
     tables = [table]
-    chunks = sorted({row.chunk for row in rows if row.phase == "loop"})
+    loops = [row for row in rows if row.phase == "loop"]
+    chunks = {row.chunk: str(row.chunk) for row in sorted(loops, key=lambda row: row.chunk)}
     if len(chunks) > 1:
-        tables.append(_chunks(shape, chunks, [row for row in rows if row.phase == "loop"]))
+        times = {(row.chunk, row.editor): _time(row) for row in loops}
+        title = f"{shape}: whole loop, ms, by cases at once"
+        tables.append(cell_table(title, "Editor", chunks, list(dict.fromkeys(row.editor for row in loops)), times))
     count = record.sharing[shape]
     text = (
         "One editor has the base pass for itself." if count == 1 else f"{count} editors share the base pass of a run."
     )
-    return Block(f"Shape {shape}", tuple(tables), text=(text, *_not_run(rows)))
+    without = [] if any(row.slow_seconds is not None for row in rows) else ["The reference was not run."]
+    return Block(f"Shape {shape}", tuple(tables), text=(text, *without))
 
 
 def _beside(record: SpeedRecord) -> Block | None:
@@ -167,7 +155,7 @@ def _cells(row: SpeedRow) -> tuple[Cell | None, ...]:
         difference = Cell("none" if not row.differing else f"{row.differing} texts")
     return (
         Cell(str(row.chunk)),
-        Cell(_milli(row.cpu_seconds), f"[{_milli(row.cpu_low)}, {_milli(row.cpu_high)}]"),
+        _time(row),
         None if row.slow_seconds is None else Cell(_milli(row.slow_seconds)),
         ratio,
         None if row.peak_bytes is None else Cell(_mega(row.peak_bytes)),
@@ -175,21 +163,8 @@ def _cells(row: SpeedRow) -> tuple[Cell | None, ...]:
     )
 
 
-def _chunks(shape: str, chunks: Sequence[int], rows: Sequence[SpeedRow]) -> Table:
-    editors = tuple(dict.fromkeys(row.editor for row in rows))
-    found = {(row.editor, row.chunk): row for row in rows}
-    cells = tuple(
-        tuple(
-            None if row is None else Cell(_milli(row.cpu_seconds), f"[{_milli(row.cpu_low)}, {_milli(row.cpu_high)}]")
-            for row in (found.get((editor, chunk)) for chunk in chunks)
-        )
-        for editor in editors
-    )
-    return Table(f"{shape}: whole loop, ms, by cases at once", "Editor", tuple(map(str, chunks)), editors, cells)
-
-
-def _not_run(rows: Sequence[SpeedRow]) -> list[str]:
-    return [] if any(row.slow_seconds is not None for row in rows) else ["The reference was not run."]
+def _time(row: SpeedRow) -> Cell:
+    return Cell(_milli(row.cpu_seconds), f"[{_milli(row.cpu_low)}, {_milli(row.cpu_high)}]")
 
 
 def _milli(seconds: float) -> str:

@@ -1,6 +1,6 @@
 """Which protocol each measure of a table is read by, from the choice `--protocol`."""
 
-from instructedit.benchmark.results.records import Measure, Protocol
+from instructedit.benchmark.results.records import Measure
 from instructedit.editors.errors import InputError
 
 from .columns import Column
@@ -23,16 +23,11 @@ WORDS: dict[str, str] = {
 """Protocols and choices in words."""
 
 
-def protocol_for(choice: str, measure: Measure, *, attitude: bool) -> Protocol:
+def protocol_for(choice: str, measure: Measure, *, attitude: bool) -> str:
     """Return the protocol of a measure of a task.
 
     Edits of an attitude are always read by edit success, as in the paper's table, and fluency by its entropy.
     `published` reads reliability and generalization by exact match, portability and locality by token share.
-
-    Args:
-        choice: One of `CHOICES`.
-        measure: The measure.
-        attitude: Whether the task scores the measure by edit success.
 
     Raises:
         InputError: If there is no such choice.
@@ -43,18 +38,9 @@ def protocol_for(choice: str, measure: Measure, *, attitude: bool) -> Protocol:
         return "ngram_entropy"
     if attitude:
         return "edit_success"
-    mixed: dict[Measure, Protocol] = {
-        "reliability": "teacher_forced_exact",
-        "generalization": "teacher_forced_exact",
-        "portability": "teacher_forced_token",
-        "locality": "teacher_forced_token",
-    }
-    own: dict[str, Protocol] = {
-        "teacher_forced_exact": "teacher_forced_exact",
-        "teacher_forced_token": "teacher_forced_token",
-        "free_generation": "free_generation",
-    }
-    return mixed[measure] if choice == PUBLISHED else own[choice]
+    if choice == PUBLISHED:
+        return "teacher_forced_exact" if measure in ("reliability", "generalization") else "teacher_forced_token"
+    return choice
 
 
 def label(column: Column, choice: str) -> str:

@@ -1,9 +1,9 @@
 """What was run, from `run.json` alone: model, data, settings and rows, as pairs of a word and a value."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from instructedit.benchmark.results.forms import form, trained_for
-from instructedit.benchmark.results.records import EditorSpec, RunFile, RunSpec, RunSummary, TaskData, TrainingSpec
+from instructedit.benchmark.results.records import EditorSpec, RunFile, RunSummary, TaskData, TrainingSpec
 from instructedit.benchmark.results.suite_results import SuiteGroup
 
 CONTROL = "none"
@@ -32,74 +32,53 @@ def warnings(run: RunFile, summary: RunSummary) -> tuple[str, ...]:
     return tuple(found)
 
 
-def header(run: RunFile) -> tuple[tuple[str, str], ...]:
-    """Return the facts of one run."""
+def header(run: RunFile, group: SuiteGroup | None = None) -> Facts:
+    """Yield the facts of a run, or of all runs of its group."""
     spec, origin = run.spec, run.provenance
+    if group is None:
+        yield "Run", f"{run.digest} ({run.name})"
+    yield "Model", model(run)
+    yield from (("Data", _data(data)) for data in run.data)
+    seeds = [f"seed {spec.seed}"]
+    if group is not None:
+        seeds = [f"seed {seed} run {digest}" for seed, digest in zip(group.seeds, group.digests, strict=True)]
     settings = [
-        spec.setting,
+        spec.setting if group is None or group.label == spec.setting else f"{group.label}: {spec.setting}",
         f"split {spec.split}",
-        *_schedule(spec),
+        f"schedule {spec.schedule}",
+        *([f"batches of {spec.batch_size}"] if spec.batch_size else []),
         *([f"scored after {', '.join(map(str, spec.at))} edits"] if spec.at else []),
         *([f"edits of {', '.join(spec.edited)} alone"] if spec.edited else []),
-        f"seed {spec.seed}",
+        *seeds,
         f"chunk {spec.chunk}",
-        _limit(spec),
+        f"limit {'none' if spec.limit is None else spec.limit}",
     ]
+    yield "Setting", ", ".join(settings)
+    if text := sizes(run):
+        yield "Edits", text if group is None else f"{group.label}: {text}"
+    if spec.joints:
+        yield "Texts", f"prompt and answer joined by the rule {spec.joints}"
+    yield from rows(spec.editors)
+    yield from (("Note", line) for line in (origin.trial.notes if origin.trial else ()))
+    notes: dict[str, list[str]] = {}
+    for row, note in run.notes.items():
+        notes.setdefault(note, []).append(row)
+    yield from (("Note", f"{', '.join(names)}, schedule {spec.schedule}: {note}") for note, names in notes.items())
     commit = origin.git_revision
     revision = "" if commit is None else f" (git {commit[:12]}{'+' if commit.endswith('+') else ''})"
-    versions = [
-        f"instructedit-bench {origin.version}{revision}",
-        f"python {origin.python}",
-        *(f"{name} {version}" for name, version in sorted(origin.packages.items())),
-    ]
-    return (
-        ("Run", f"{run.digest} ({run.name})"),
-        ("Model", model(run)),
-        *(("Data", _data(data)) for data in run.data),
-        ("Setting", ", ".join(settings)),
-        *([("Edits", text)] if (text := sizes(run)) else []),
-        *([("Texts", f"prompt and answer joined by the rule {spec.joints}")] if spec.joints else []),
-        *rows(spec.editors),
-        *row_notes([run]),
-        ("Versions", ", ".join(versions)),
-    )
+    packages = [f"{name} {version}" for name, version in sorted(origin.packages.items())]
+    software = [f"instructedit-bench {origin.version}{revision}", f"python {origin.python}", *packages]
+    yield "Versions", ", ".join(software)
 
 
-def runs_header(runs: Sequence[RunFile]) -> Facts:
-    """Yield the facts of several runs; shared facts once."""
-    yield from _once("Model", (model(run) for run in runs))
-    yield from _once("Data", (_data(data) for run in runs for data in run.data))
-    for run in runs:
-        spec = run.spec
-        words = f"{spec.setting}, split {spec.split}, schedule {spec.schedule}, seed {spec.seed}, {_limit(spec)}"
-        yield "Run", f"{run.digest} ({run.name}): {words}"
-        if text := sizes(run):
-            yield "Edits", f"{run.digest}: {text}"
-    yield from _all_rows(runs)
-    yield from row_notes(runs)
+def runs_header(runs: Sequence[RunFile]) -> tuple[tuple[str, str], ...]:
+    """Return the facts of several runs; shared facts once."""
+    return tuple(dict.fromkeys(fact for run in runs for fact in header(run)))
 
 
-def suite_header(groups: Sequence[SuiteGroup]) -> Facts:
-    """Yield the facts of the settings of a suite; shared facts once."""
-    runs = [group.run for group in groups]
-    origins = (run.provenance for run in runs)
-    yield from _once("Model", map(model, runs))
-    yield from _once("Made by", (f"instructedit-bench {origin.version}, {origin.device}" for origin in origins))
-    for group in groups:
-        spec = group.run.spec
-        words = [
-            group.label if group.label == spec.setting else f"{group.label}: {spec.setting}",
-            f"split {spec.split}",
-            *_schedule(spec),
-            _limit(spec),
-            *(f"seed {seed} run {digest}" for seed, digest in zip(group.seeds, group.digests, strict=True)),
-        ]
-        yield "Setting", ", ".join(words)
-        if text := sizes(group.run):
-            yield "Edits", f"{group.label}: {text}"
-    yield from task_options(runs)
-    yield from _all_rows(runs)
-    yield from row_notes(runs)
+def suite_header(groups: Sequence[SuiteGroup]) -> tuple[tuple[str, str], ...]:
+    """Return the facts of the settings of a suite; shared facts once."""
+    return tuple(dict.fromkeys(fact for group in groups for fact in header(group.run, group)))
 
 
 def model(run: RunFile) -> str:
@@ -112,28 +91,6 @@ def model(run: RunFile) -> str:
         f"weights {spec.model_fingerprint[:12]}",
     ]
     return ", ".join(parts)
-
-
-def task_options(runs: Sequence[RunFile]) -> Facts:
-    """Yield the options of tasks, as one pair."""
-    found = dict.fromkeys(
-        f"{task}: {', '.join(f'{key} = {value}' for key, value in options.items())}"
-        for run in runs
-        for task, options in run.spec.task_options.items()
-    )
-    if found:
-        yield "Task options", "; ".join(found)
-
-
-def row_notes(runs: Sequence[RunFile]) -> Facts:
-    """Yield the notes of the model trial, and what the schedule of each run means for its methods."""
-    yield from _once("Note", (line for run in runs if run.provenance.trial for line in run.provenance.trial.notes))
-    found: dict[tuple[str, str], dict[str, None]] = {}
-    for run in runs:
-        for row, note in run.notes.items():
-            found.setdefault((run.spec.schedule, note), {})[row] = None
-    for (schedule, note), names in found.items():
-        yield "Note", f"{', '.join(names)}, schedule {schedule}: {note}"
 
 
 def rows(editors: Sequence[EditorSpec]) -> Facts:
@@ -201,23 +158,6 @@ class _Named(dict[str, dict[str, None]]):
 
     def lines(self) -> Iterator[str]:
         return (f"{', '.join(names)}: {words}" for words, names in self.items())
-
-
-def _once(word: str, lines: Iterable[str]) -> Facts:
-    return ((word, line) for line in dict.fromkeys(lines))
-
-
-def _all_rows(runs: Sequence[RunFile]) -> Facts:
-    """Yield the facts of all rows, without tested tasks: the tables show these."""
-    return rows([row.model_copy(update={"tasks": None}) for run in runs for row in run.spec.editors])
-
-
-def _schedule(spec: RunSpec) -> list[str]:
-    return [f"schedule {spec.schedule}", *([f"batches of {spec.batch_size}"] if spec.batch_size else [])]
-
-
-def _limit(spec: RunSpec) -> str:
-    return f"limit {'none' if spec.limit is None else spec.limit}"
 
 
 def _joint(row: EditorSpec) -> str:

@@ -13,7 +13,7 @@ from .columns import Column, column_of, stages
 from .health import explained, health_lines
 from .protocol_choice import CHOICES, PUBLISHED, WORDS, label, protocol_for
 from .run_facts import header, runs_header, warnings
-from .scores import Scores, cell_table, mean_cell, merged, run_scores, score_table
+from .scores import Scores, cell_table, mean_cell, merged, score_table, scores_of, task_block
 
 TABLES = ("tasks", "subsets", "protocols")
 """`tasks`: every measure by one protocol; `subsets`: every subset of the probes; `protocols`: every protocol of a
@@ -24,26 +24,14 @@ _Record = dict[str, Any]
 
 def run_report(run: RunFile, summary: RunSummary) -> Report:
     """Return all tables of a run, a block for each task; the numbers are means over subsets."""
-    blocks = tuple(_report_block(run, summary, task) for task in run.spec.tasks)
+    blocks = tuple(task_block(task, run, summary, task) for task in run.spec.tasks)
     return Report(
         title=f"Run {run.digest}",
         warnings=warnings(run, summary),
-        header=header(run),
+        header=tuple(header(run)),
         blocks=blocks,
         footer=(*footer(run, summary), *explained(block.notes for block in blocks)),
     )
-
-
-def _report_block(run: RunFile, summary: RunSummary, task: str) -> Block:
-    tables: list[Table] = []
-    differences: list[Table] = []
-    notes = [*health_lines(run, summary.health, summary.means, task)]
-    for stage, suffix in stages([mean for mean in summary.means if mean.task == task and mean.subset is None]):
-        scores = run_scores(run, summary, task, stage)
-        tables += scores.tables(suffix)
-        differences += scores.differences(suffix)
-        notes += scores.contest().without_difference(suffix)
-    return Block(task, tuple(tables), tuple(differences), notes=tuple(notes))
 
 
 def run_table(name: str, runs: Sequence[Run], protocol: str | None) -> Sheet:
@@ -76,7 +64,7 @@ def run_table(name: str, runs: Sequence[Run], protocol: str | None) -> Sheet:
     report = Report(
         title=f"{name.capitalize()} of {'runs' if several else 'run'} {digests}",
         warnings=tuple(f"{run.digest}: {text}" for run, summary in runs for text in warnings(run, summary)),
-        header=tuple(runs_header(files)) if several else header(files[0]),
+        header=runs_header(files),
         blocks=tuple(blocks),
         footer=(
             *runs_footer(summaries, used, derived=derived, ranked=name != "subsets"),
@@ -98,7 +86,7 @@ def _block(name: str, runs: Sequence[Run], task: str, choice: str, records: list
     tables: list[Table] = []
     for stage, suffix in stages([mean for _, summary in runs for mean in summary.means if mean.task == task]):
         parts = [
-            run_scores(run, summary, task, stage, own.__getitem__)
+            scores_of(run, summary, task, stage, own.__getitem__)
             for (run, summary), own in zip(runs, names, strict=True)
         ]
         scores = merged(parts)
@@ -113,7 +101,7 @@ def _block(name: str, runs: Sequence[Run], task: str, choice: str, records: list
             tables += (table for table, _ in shown)
             records += (_record(run_of[row], mean) for _, own in shown for row, mean in own)
             continue
-        marks = scores.contest().marks()
+        marks = scores.marks()
         for title, heads in _sections(scores, choice) if name == "tasks" else _by_protocol(scores):
             tables.append(score_table(f"{title}{suffix}", heads, scores.rows, scores.means, marks))
             records += (
@@ -123,7 +111,7 @@ def _block(name: str, runs: Sequence[Run], task: str, choice: str, records: list
             )
         protocols = {record["protocol"] for record in records}
         for part in parts:
-            notes += part.contest(protocols).without_difference(suffix)
+            notes += part.without_difference(suffix, protocols)
     return Block(task, tuple(tables), notes=tuple(notes))
 
 

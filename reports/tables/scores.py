@@ -1,20 +1,60 @@
-"""The numbers of one task at one stage, and the tables that are made of them: rows by columns, best rows marked."""
+"""The numbers of one task at one stage: its tables, its best, second and tied rows, and columns without a difference.
+
+Every decision between two rows is that of `benchmark.results.decision`: p < 0.05, adjusted by Holm over the pairs of
+the column. This module only derives marks from these decisions.
+"""
 
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
-from instructedit.benchmark.results.records import Comparison, Mean, RunFile, RunSummary
-from instructedit.benchmark.results.suite_results import SeedMean, SeedPair, SuiteGroup
+from instructedit.benchmark.results.decision import ALPHA, Decision, by_definition, decided
+from instructedit.benchmark.results.records import Comparison, Mean, Protocol, RunFile, RunSummary
+from instructedit.benchmark.results.suite_results import SeedComparison, SeedMean, SeedPair, SuiteGroup
 
-from ..render.report import UNMARKED, Cell, Mark, Table
-from .best_and_ties import NO_MARKS, Contest, Marks, crowded
-from .columns import SECTIONS, Column, column_of, deviation, interval, p_words
+from ..render.report import UNMARKED, Block, Cell, Mark, Table
+from .columns import SECTIONS, Column, column_of, deviation, interval, p_words, stages
+from .health import NO_DIFFERENCE, SMALL_N, health_lines
 from .run_facts import controls
 
 K = TypeVar("K", bound=Hashable)
+Difference = Comparison | SeedComparison | SeedPair
+"""A mean paired difference with its interval, of a run or over seeds."""
 _DIFFERENCES = "Paired differences, exact match (points, first minus second)"
+CHANGED = ("reliability", "generalization", "portability")
+"""Measures that an edit is meant to change. Equality with the unedited model is a fault in these only."""
+_EDITED: tuple[Protocol, ...] = ("edit_success", "teacher_forced_exact", "teacher_forced_token", "free_generation")
+"""Protocols that show whether a row edits at all, where the column itself cannot: the first available one counts."""
+_MATCHED = {
+    "teacher_forced_token": "token share",
+    "teacher_forced_exact": "exact match",
+    "free_generation": "free generation",
+}
+"""Protocols that a column's head does not name because the title of its table does."""
+
+
+class Marks(NamedTuple):
+    """The marks of a column."""
+
+    of: Mapping[str, Mark]
+    tied: int = 0
+    """Number of rows that tie for best, where they are more than half of all, so that none is marked; else 0."""
+    rows: int = 0
+    """Number of rows that could have been marked."""
+
+    def get(self, row: str) -> Mark:
+        """Return a row's mark."""
+        return self.of.get(row, UNMARKED)
+
+
+NO_MARKS = Marks({})
+
+
+def turned(pair: Difference) -> Difference:
+    """Return a difference from the other side; its rows stay as they are."""
+    low, high = (None if end is None else -end for end in (pair.high, pair.low))
+    return pair.model_copy(update={"difference": -pair.difference, "low": low, "high": high})
 
 
 @dataclass(frozen=True)
@@ -23,27 +63,22 @@ class Scores:
 
     Attributes:
         rows: Names of the rows, in the order of the run.
-        controls: Those that edit nothing.
+        controls: Those that edit nothing; the first one is the unedited model.
         means: Mean over subsets by column and row.
         pairs: Paired differences by column, first and second row.
+        unranked: Further rows that are never marked.
     """
 
     rows: tuple[str, ...]
     controls: tuple[str, ...]
     means: Mapping[tuple[Column, str], Mean | SeedMean]
-    pairs: Mapping[tuple[Column, str, str], Comparison | SeedPair]
+    pairs: Mapping[tuple[Column, str, str], Difference]
+    unranked: Collection[str] = ()
 
     @property
     def rivals(self) -> list[str]:
         """The rows that may be marked."""
-        return [row for row in self.rows if row not in self.controls]
-
-    def contest(self, protocols: Collection[str] | None = None) -> Contest:
-        """Return what is shown of the rows in the columns of some protocols; None takes all."""
-        means = {
-            key: mean.mean for key, mean in self.means.items() if protocols is None or key[0].protocol in protocols
-        }
-        return Contest(means, self.rivals, self.controls, self.pairs)
+        return [row for row in self.rows if row not in self.controls and row not in self.unranked]
 
     def columns(self) -> list[Column]:
         """Return the columns in order."""
@@ -57,7 +92,7 @@ class Scores:
 
     def tables(self, suffix: str) -> Iterator[Table]:
         """Yield a table for each section; the suffix is added to each title."""
-        marks = self.contest().marks()
+        marks = self.marks()
         for title, columns in self.sections():
             heads = {column: column.head for column in columns}
             yield score_table(f"{title}{suffix}", heads, self.rows, self.means, marks)
@@ -75,38 +110,131 @@ class Scores:
         if heads:
             yield cell_table(_DIFFERENCES + suffix, "Editors", heads, names, cells)
 
+    def decision(self, column: Column, row: str, other: str) -> Decision | None:
+        """Decide between two rows of a column; None if they were not compared."""
+        if pair := self.pairs.get((column, row, other)):
+            return decided(pair)
+        if pair := self.pairs.get((column, other, row)):
+            return decided(turned(pair))
+        return None
 
-def run_scores(run: RunFile, summary: RunSummary, task: str, stage: str, name: Callable[[str], str] = str) -> Scores:
-    """Return the numbers of a task and stage of a run.
+    def marks(self) -> dict[Column, Marks]:
+        """Mark the columns.
 
-    Args:
-        run: The run.
-        summary: Its summary.
-        task: The task.
-        stage: The stage.
-        name: From the name of a row to that in the table.
+        Candidates are the rows that are shown to be better than the unedited model in the column. Where its number
+        holds by definition (locality, z_topic), they are the rows that are shown to be better in reliability, because a
+        row that edits nothing could not lose there. Best is the candidate with the highest mean (of KL the lowest),
+        with every candidate that it is not shown to be better than. Second is the candidate with the highest mean among
+        the rest, if it is shown to be better than all others of the rest. Nothing is marked where more than half of the
+        rows tie for best, where the leader was not compared with every other row, in fluency, and where there are fewer
+        than two rows. Without a control that has a number, every row is a candidate.
+        """
+        return {column: self._marks(column) for column in self.columns()}
+
+    def _marks(self, column: Column) -> Marks:
+        means = {row: self.means[column, row].mean for row in self.rivals if (column, row) in self.means}
+        candidates = self._candidates(column, list(means))
+        if column.protocol == "ngram_entropy" or len(means) < 2 or not candidates:
+            return NO_MARKS
+        sign = -1 if column.protocol == "kl_divergence" else 1
+        leader = max(candidates, key=lambda row: sign * means[row])
+        shown = {row: self.decision(column, leader, row) for row in means if row != leader}
+        if None in shown.values():
+            return NO_MARKS
+        ties = [leader, *(row for row, decision in shown.items() if decision != "better")]
+        if 2 * len(ties) > len(means):
+            return Marks({}, len(ties), len(means))
+        found = {row: Mark(1, len(ties) > 1) for row in ties if row in candidates}
+        rest = [row for row in means if row not in ties]
+        second = max((row for row in rest if row in candidates), key=lambda row: sign * means[row], default=None)
+        if second and all(self.decision(column, second, row) == "better" for row in rest if row != second):
+            found[second] = Mark(2)
+        return Marks(found, 0, len(means))
+
+    def _candidates(self, column: Column, rows: list[str]) -> list[str]:
+        controls = [control for control in self.controls if any(row == control for _, row in self.means)]
+        if not controls:
+            return rows
+        tested: Column | None = column
+        if by_definition(column.measure, column.protocol):
+            known = {column for column, _ in self.means}
+            order = [protocol for protocol in (column.protocol, *_EDITED) if protocol in _EDITED]
+            tested = next((c for p in order if (c := Column("reliability", False, p)) in known), None)
+        return [row for row in rows if tested and self._beats(tested, row, controls)]
+
+    def _beats(self, column: Column, row: str, controls: Sequence[str]) -> bool:
+        """Tell whether a row is shown to be better than every control that it was compared with, at least one."""
+        shown = [self.decision(column, row, control) for control in controls]
+        return any(shown) and all(decision in ("better", None) for decision in shown)
+
+    def without_difference(self, suffix: str, protocols: Collection[str] | None = None) -> Iterator[str]:
+        """Yield a sentence on the columns of some protocols in which no row is shown to differ from the unedited model.
+
+        Columns in which some row would differ if it alone had been compared get their own sentence: there n is too
+        small, and the edits may have worked.
+        """
+        if not self.controls:
+            return
+        control = self.controls[0]
+        shown = [column for column in self.columns() if protocols is None or column.protocol in protocols]
+        silent = [column for column in shown if column.measure in CHANGED and self._is_silent(column, control)]
+        small = [column for column in silent if self._differs_alone(column, control)]
+        for words, found in ((SMALL_N, small), (NO_DIFFERENCE, [column for column in silent if column not in small])):
+            if found:
+                yield f"{words} '{control}'{suffix}: {_listed(found)}."
+
+    def _is_silent(self, column: Column, control: str) -> bool:
+        """Tell whether no row of a column is shown to differ; rows that were not compared differ if their means do."""
+        rows = [row for row in self.rivals if (column, row) in self.means]
+        if not rows or (column, control) not in self.means:
+            return False
+        plain = self.means[column, control].mean
+        shown = {row: self.decision(column, row, control) for row in rows}
+        return all(self.means[column, row].mean == plain if d is None else d == "tie" for row, d in shown.items())
+
+    def _differs_alone(self, column: Column, control: str) -> bool:
+        """Tell whether some row would differ from the control without the adjustment for the other pairs."""
+        found = (self.pairs.get((column, *rows)) for row in self.rivals for rows in ((row, control), (control, row)))
+        return any(pair is not None and pair.p is not None and pair.p < ALPHA for pair in found)
+
+
+def scores_of(
+    run: RunFile, numbers: RunSummary | SuiteGroup, task: str, stage: str, name: Callable[[str], str] = str
+) -> Scores:
+    """Return the numbers of a task and stage of a run, or of a setting over its seeds.
+
+    `name` maps the name of a row to that in the table.
     """
     place = task, stage
-    rows = tuple(name(row.name) for row in run.spec.editors if task in run.spec.tasks and row.evaluates(task))
-    means = [mean for mean in summary.means if (mean.task, mean.stage) == place and mean.subset is None]
+    pairs = numbers.comparisons if isinstance(numbers, RunSummary) else numbers.pairs
+    rows = [row.name for row in run.spec.editors if task in run.spec.tasks and row.evaluates(task)]
+    means = [m for m in numbers.means if (m.task, m.stage) == place and (isinstance(m, SeedMean) or m.subset is None)]
     return Scores(
-        rows,
-        tuple(row for row in rows if row in map(name, controls(run))),
-        {(column_of(mean), name(mean.editor)): mean for mean in means},
-        {(column_of(c), name(c.editor), name(c.other)): c for c in summary.comparisons if (c.task, c.stage) == place},
+        tuple(map(name, rows)),
+        tuple(name(row) for row in rows if row in controls(run)),
+        {(column_of(mean), name(row_of(mean))): mean for mean in means},
+        {(column_of(p), name(row_of(p)), name(p.other)): p for p in pairs if (p.task, p.stage) == place},
     )
 
 
-def suite_scores(group: SuiteGroup, task: str, stage: str) -> Scores:
-    """Return the numbers of a task and stage of a setting, over its seeds."""
-    place = task, stage
-    rows = tuple(row.name for row in group.run.spec.editors if row.evaluates(task))
-    return Scores(
-        rows,
-        tuple(row for row in rows if row in controls(group.run)),
-        {(column_of(mean), mean.row): mean for mean in group.means if (mean.task, mean.stage) == place},
-        {(column_of(pair), pair.row, pair.other): pair for pair in group.pairs if (pair.task, pair.stage) == place},
-    )
+def row_of(number: Mean | SeedMean | Comparison | SeedPair) -> str:
+    """Return the row of a number, of a difference the first one."""
+    return number.editor if isinstance(number, Mean | Comparison) else number.row
+
+
+def task_block(
+    heading: str, run: RunFile, numbers: RunSummary | SuiteGroup, task: str, words: str = "", *, detail: bool = False
+) -> Block:
+    """Return all numbers of a task of a run or of a setting; arguments as `scores_of`, words follow each title."""
+    tables: list[Table] = []
+    differences: list[Table] = []
+    notes = [*health_lines(run, numbers.health, numbers.means, task)]
+    for stage, suffix in stages([mean for mean in numbers.means if mean.task == task]):
+        scores = scores_of(run, numbers, task, stage)
+        tables += scores.tables(words + suffix)
+        differences += scores.differences(suffix) if isinstance(numbers, RunSummary) else ()
+        notes += scores.without_difference(suffix)
+    return Block(heading, tuple(tables), tuple(differences), notes=tuple(notes), detail=detail)
 
 
 def merged(parts: Sequence[Scores]) -> Scores:
@@ -154,8 +282,29 @@ def mean_cell(mean: Mean | SeedMean, mark: Mark = UNMARKED, note: str = "") -> C
     return Cell(column.number(mean.mean), ends, mean.n, ", ".join(filter(None, (spread, note))), mark)
 
 
-def pair_cell(pair: Comparison | SeedPair) -> Cell:
+def pair_cell(pair: Difference) -> Cell:
     """Return the cell of a paired difference with its adjusted p."""
     column = column_of(pair)
     ends = interval(column, pair.low, pair.high, "+")
     return Cell(column.number(pair.difference, "+"), ends, pair.n, p_words(pair.p_holm))
+
+
+def crowded(heads: Mapping[Column, str], marked: Mapping[Column, Marks]) -> str:
+    """Return the line below a table on columns in which too many rows tie for best; empty if there are none."""
+    found = [
+        f"{head} ({marked[column].tied} of {marked[column].rows} rows tie)"
+        for column, head in heads.items()
+        if column in marked and marked[column].tied
+    ]
+    return f"n is too small to tell the best rows apart, none is marked: {'; '.join(found)}." if found else ""
+
+
+def _listed(columns: Sequence[Column]) -> str:
+    """Return columns in words; measures with the same protocols stand together."""
+    protocols: dict[str, list[str]] = {}
+    for column in columns:
+        protocols.setdefault(column.head, []).extend(filter(None, [_MATCHED.get(column.protocol)]))
+    heads: dict[str, list[str]] = {}
+    for head, names in protocols.items():
+        heads.setdefault(f" ({', '.join(names)})" if names else "", []).append(head)
+    return "; ".join(f"{', '.join(names)}{suffix}" for suffix, names in heads.items())

@@ -1,7 +1,6 @@
 """From folders to the results of a table: which runs, and whether their numbers may share a column."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,24 +10,6 @@ from instructedit.benchmark.results.records import RunFile, RunSummary, find_run
 from instructedit.benchmark.results.suite_results import SuiteEntry, SuiteFile, SuiteGroup, find_suite
 from instructedit.benchmark.results.suite_summary import summarise_suite
 from instructedit.editors.errors import InputError
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """Which runs of a folder are wanted.
-
-    Attributes:
-        settings: Settings; None takes all.
-        schedule: Schedule; None takes `single` of a folder of several runs, and any of a run's own folder.
-    """
-
-    settings: tuple[str, ...] | None = None
-    schedule: str | None = None
-
-    def __str__(self) -> str:
-        """Return the choice in words."""
-        words = [f"setting {' or '.join(self.settings)}"] if self.settings else []
-        return ", ".join([*words, f"schedule {self.schedule}"] if self.schedule else words)
 
 
 def load(directory: Path) -> tuple[RunFile, RunSummary]:
@@ -43,12 +24,15 @@ def load(directory: Path) -> tuple[RunFile, RunSummary]:
     return run, summary
 
 
-def read_groups(directories: Sequence[Path], choice: Choice) -> tuple[list[SuiteGroup], tuple[str, ...]]:
+def read_groups(
+    directories: Sequence[Path], settings: Sequence[str] | None, schedule: str | None
+) -> tuple[list[SuiteGroup], tuple[str, ...]]:
     """Read the chosen runs from their cases; runs that differ only in the seed form a group.
 
     Args:
         directories: Folders of runs, folders of one run, or indices of suites.
-        choice: Which runs.
+        settings: Wanted settings; None takes all.
+        schedule: Wanted schedule; None takes `single` of a folder of several runs, and any of a run's own folder.
 
     Returns:
         The groups, equal in all that a column must not mix, and warnings of what is missing or unequal in them.
@@ -56,19 +40,18 @@ def read_groups(directories: Sequence[Path], choice: Choice) -> tuple[list[Suite
     Raises:
         InputError: If there is no such run, a file cannot be read, or two runs may not share a column.
     """
-    groups: list[SuiteGroup] = []
-    warnings: list[str] = []
-    for out, suite in _chosen(directories, choice):
-        summary = summarise_suite(out, suite)
-        groups += summary.groups
-        warnings += summary.warnings
+    summaries = [summarise_suite(out, suite) for out, suite in _chosen(directories, settings, schedule)]
+    groups = [group for summary in summaries for group in summary.groups]
     check_comparable([group.run for group in groups])
-    return groups, tuple(dict.fromkeys(warnings))
+    return groups, tuple(dict.fromkeys(text for summary in summaries for text in summary.warnings))
 
 
-def read_runs(directories: Sequence[Path], choice: Choice) -> list[tuple[RunFile, RunSummary]]:
+def read_runs(
+    directories: Sequence[Path], settings: Sequence[str] | None, schedule: str | None
+) -> list[tuple[RunFile, RunSummary]]:
     """Read the chosen runs, each separately, from their summaries; arguments and errors as `read_groups`."""
-    runs = [load(out / entry.digest) for out, suite in _chosen(directories, choice) for entry in suite.runs]
+    chosen = _chosen(directories, settings, schedule)
+    runs = [load(out / entry.digest) for out, suite in chosen for entry in suite.runs]
     check_comparable([run for run, _ in runs])
     return runs
 
@@ -112,31 +95,40 @@ def _conditions(run: RunFile) -> dict[str, Any]:
     return found
 
 
-def _chosen(directories: Sequence[Path], choice: Choice) -> Iterator[tuple[Path, SuiteFile]]:
+def _chosen(
+    directories: Sequence[Path], settings: Sequence[str] | None, schedule: str | None
+) -> Iterator[tuple[Path, SuiteFile]]:
     """Yield the chosen runs of each folder, each run once."""
     seen: set[str] = set()
-    refused: list[SuiteEntry] = []
+    refused: dict[str, None] = {}
     for directory in directories:
         out, suite, named = _runs(directory)
         # A folder of several runs is searched; a run that is named itself is never skipped silently.
-        schedule = choice.schedule or (None if named else "single")
+        wanted = schedule or (None if named else "single")
         taken = []
         for entry in suite.runs:
-            if (choice.settings and entry.setting not in choice.settings) or (schedule and entry.schedule != schedule):
+            if (settings and entry.setting not in settings) or (wanted and entry.schedule != wanted):
                 if named:
                     raise InputError(
                         f"{directory}: run {entry.digest} has setting {entry.setting} and schedule {entry.schedule}; "
-                        f"expected {choice}."
+                        f"expected {_wanted(settings, schedule)}."
                     )
-                refused.append(entry)
+                refused[f"{entry.setting} ({entry.schedule})"] = None
             elif entry.digest not in seen:
                 taken.append(entry)
                 seen.add(entry.digest)
         if taken:
             yield out, suite.model_copy(update={"runs": tuple(taken)})
     if not seen:
-        wanted = Choice(choice.settings, choice.schedule or "single")
-        raise InputError(f"{', '.join(map(str, directories))}: no run with {wanted}; found {_listed(refused)}.")
+        raise InputError(
+            f"{', '.join(map(str, directories))}: no run with {_wanted(settings, schedule or 'single')}; found "
+            f"{', '.join(refused) or 'none'}."
+        )
+
+
+def _wanted(settings: Sequence[str] | None, schedule: str | None) -> str:
+    words = [f"setting {' or '.join(settings)}"] if settings else []
+    return ", ".join([*words, f"schedule {schedule}"] if schedule else words)
 
 
 def _runs(directory: Path) -> tuple[Path, SuiteFile, bool]:
@@ -145,13 +137,6 @@ def _runs(directory: Path) -> tuple[Path, SuiteFile, bool]:
         return *suite, False
     folder = find_run(directory)
     run = read_run(folder / "run.json")
-    spec = run.spec
-    entry = SuiteEntry(
-        label=spec.setting, setting=spec.setting, schedule=spec.schedule, seed=spec.seed, digest=folder.name
-    )
+    shared = run.spec.model_dump(include={"setting", "schedule", "seed"})
+    entry = SuiteEntry(label=run.spec.setting, digest=folder.name, **shared)
     return folder.parent, SuiteFile(name=run.name, runs=(entry,)), True
-
-
-def _listed(entries: Iterable[SuiteEntry]) -> str:
-    kinds = dict.fromkeys(f"{entry.setting} ({entry.schedule})" for entry in entries)
-    return ", ".join(kinds) or "none"

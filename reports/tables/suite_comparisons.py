@@ -57,8 +57,7 @@ def against_mend(groups: Sequence[SuiteGroup]) -> Iterator[Block]:
 
 def comparison_tables(group: SuiteGroup, question: Question, title: str, view: View) -> Iterator[Table]:
     """Yield the differences with their verdicts, one in a row; a table for each stage and protocol."""
-    chosen = [comparison for comparison in group.comparisons if comparison.question == question]
-    yield from _tables(group, chosen, title, view)
+    yield from _tables(group, [found for found in group.comparisons if found.question == question], title, view)
 
 
 def sentences(group: SuiteGroup) -> Iterator[str]:
@@ -125,7 +124,6 @@ def _tables(group: SuiteGroup, chosen: Sequence[SeedComparison], title: str, vie
 
 
 def _words(comparison: SeedComparison) -> Iterator[str]:
-    """Yield the cells of a comparison's row."""
     column = column_of(comparison)
     yield column.number(comparison.difference, "+")
     yield interval(column, comparison.low, comparison.high, "+")

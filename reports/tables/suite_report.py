@@ -9,9 +9,9 @@ from instructedit.benchmark.results.suite_results import SeedComparison, SeedMea
 from ..render.report import Block, Cell, Report, Table
 from .captions import suite_footer
 from .columns import Column, column_of, deviation, interval, spread, stages
-from .health import explained, health_lines
+from .health import explained
 from .run_facts import suite_header
-from .scores import cell_table, mean_cell, suite_scores
+from .scores import cell_table, mean_cell, task_block
 from .suite_comparisons import FREE, MAIN, View, against_mend, comparison_tables, seeds_of, training_name
 
 
@@ -21,7 +21,7 @@ def suite_report(summary: SuiteSummary) -> Report:
     return Report(
         title=f"Suite {summary.name}",
         warnings=summary.warnings,
-        header=tuple(suite_header(summary.groups)),
+        header=suite_header(summary.groups),
         blocks=blocks,
         footer=(*suite_footer(summary), *explained(block.notes for block in blocks)),
     )
@@ -32,14 +32,11 @@ def _blocks(group: SuiteGroup) -> Iterator[Block]:
     compared = [block for make in (_trainings, _descriptions) for view in (MAIN, FREE) if (block := make(group, view))]
     yield from compared
     for task in group.run.spec.tasks:
-        tables: list[Table] = []
-        notes = [*health_lines(group.run, group.health, group.means, task)]
-        for stage, suffix in stages([mean for mean in group.means if mean.task == task]):
-            scores = suite_scores(group, task, stage)
-            tables += scores.tables(f", {seeds_of(group)}{suffix}")
-            notes += scores.contest().without_difference(suffix)
-        if tables:
-            yield Block(f"{group.label}: {task}", tuple(tables), notes=tuple(notes), detail=bool(compared))
+        block = task_block(
+            f"{group.label}: {task}", group.run, group, task, f", {seeds_of(group)}", detail=bool(compared)
+        )
+        if block.tables:
+            yield block
 
 
 def _block(heading: str, view: View, tables: Sequence[Table], compared: Sequence[Table] = ()) -> Block | None:
@@ -110,7 +107,6 @@ def _descriptions(group: SuiteGroup, view: View) -> Block | None:
 
 
 def _spread(group: SuiteGroup, editor: str, names: Sequence[str], view: View) -> Iterator[Table]:
-    """Yield the spread over descriptions: mean, lowest and highest, standard deviation."""
     found = [mean for mean in group.means if mean.row in names]
     for stage, suffix in stages(found):
         for words, protocols in view:

@@ -1,7 +1,6 @@
 """A hyper-parameter search as a table, on the terminal or as Markdown."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from rich import box
 from rich.console import Console
@@ -9,22 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from instructedit.benchmark.results.tuning_trail import TaskScore, Trail, Trial
-from instructedit.editors.errors import InputError
-from instructedit.editors.files.atomic import write_whole
 from instructedit.editors.search import plain
-
-
-def write_markdown(trail: Trail, path: Path) -> Path:
-    """Write a search as a Markdown page.
-
-    Raises:
-        InputError: If it cannot be written.
-    """
-    try:
-        write_whole(path, markdown(trail))
-    except OSError as error:
-        raise InputError(f"{path}: the table cannot be written ({error.strerror}).") from error
-    return path
 
 
 def markdown(trail: Trail) -> str:

@@ -12,7 +12,7 @@ from instructedit.benchmark.setup.resolve import resolve
 from instructedit.editors import InputError
 from instructedit.reports.leaderboard.findings import Findings
 from instructedit.reports.leaderboard.training import check_training_data
-from instructedit.reports.tables.run_facts import header, runs_header, task_options
+from instructedit.reports.tables.run_facts import header, runs_header
 
 from ..worlds import write_data, write_model, write_training
 
@@ -57,14 +57,12 @@ def test_options_are_part_of_the_runs_identity_and_said_of_its_data(ready):
         assert file.data[0].options == {"edit": edit or "all replies"}
         words = dict(header(file))["Data"]
         assert f"edit = {edit or 'all replies'}" in words
-        assert list(task_options([file])) == [("Task options", f"convsent: edit = {edit or 'all replies'}")]
 
 
 def test_a_task_without_options_has_none(ready):
     file = ready(tasks=("recent",), task_options=convsent("reply")).file
     assert file.spec.task_options == {}
     assert file.digest == ready(tasks=("recent",)).file.digest
-    assert list(task_options([file])) == []
 
 
 def test_options_reach_the_training_and_name_it(ready):

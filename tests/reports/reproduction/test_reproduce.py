@@ -11,7 +11,7 @@ from instructedit.editors import InputError
 from instructedit.reports.reproduction.published_results import PublishedCell, published
 from instructedit.reports.reproduction.reproduce import reproduce
 from instructedit.reports.reproduction.verdicts import as_published, direction_verdict, value_verdict
-from instructedit.reports.tables.paper_numbers import Address, Gap
+from instructedit.reports.tables.paper_numbers import Address
 
 from ..papers import CASES, MIX, READS, by_row, controls, main_rows, write_main
 from ..suites import trained, write_index, write_run
@@ -61,7 +61,7 @@ def test_a_value_is_judged_by_interval_and_tolerance(value, error, low, high, ve
     ],
 )
 def test_a_direction_is_judged_by_what_is_shown(published_difference, sign, verdict):
-    gap = Gap(0.1 * sign, 0.05 * sign, 0.15 * sign, "sign_flip", 20, 0.01, ("tie", "better", "worse")[sign])
+    gap = SimpleNamespace(difference=0.1 * sign, p_holm=0.01, protocol="teacher_forced_exact")
     assert direction_verdict(cell(50.0 + published_difference), cell(50.0), gap) == verdict
 
 

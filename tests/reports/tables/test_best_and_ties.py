@@ -1,14 +1,15 @@
 """Who is best, who is second, and who ties: by decisions that are written down by hand."""
 
 from itertools import combinations
+from types import SimpleNamespace
 
 import pytest
 
 from instructedit.benchmark.results.decision import Decision
 from instructedit.benchmark.results.records import Protocol
 from instructedit.benchmark.results.suite_results import SeedPair
-from instructedit.reports.tables.best_and_ties import NO_MARKS, TURNED, Contest, crowded
 from instructedit.reports.tables.columns import Column
+from instructedit.reports.tables.scores import NO_MARKS, Scores, crowded
 
 EXACT = Column("reliability", False, "teacher_forced_exact")
 LOCALITY = Column("locality", False, "teacher_forced_exact")
@@ -26,7 +27,7 @@ def lead_of(**better: str):
     return lead
 
 
-def contest(means: dict[tuple[Column, str], float], rivals, controls, lead) -> Contest:
+def contest(means: dict[tuple[Column, str], float], rivals, controls, lead) -> Scores:
     """The paired differences that lead to the given decisions."""
     pairs = {}
     for column in {column for column, _ in means}:
@@ -37,7 +38,8 @@ def contest(means: dict[tuple[Column, str], float], rivals, controls, lead) -> C
                 p = {"p": 0.01, "p_holm": 0.9 if shown == "tie" else 0.01}
                 found = {**fields, **column._asdict(), "difference": 0.2 * sign, **p}
                 pairs[column, row, other] = SeedPair.model_validate(found)
-    return Contest(means, list(rivals), list(controls), pairs)
+    numbers = {key: SimpleNamespace(mean=mean) for key, mean in means.items()}
+    return Scores((*controls, *rivals), tuple(controls), numbers, pairs)
 
 
 def mark_columns(means, rivals, controls, lead):
@@ -155,7 +157,6 @@ def test_of_kl_the_lowest_is_best_and_a_pair_is_read_from_both_sides():
     fields = {"row": "a", "other": "b", "task": "zsre", "measure": "locality", "derived": False}
     numbers = {"difference": 0.2, "low": 0.1, "high": 0.3, "n": 10, "p": 0.01, "p_holm": 0.01}
     pairs = {(KL, "a", "b"): SeedPair.model_validate({**fields, **numbers, "protocol": "kl_divergence"})}
-    lead = Contest({}, (), (), pairs).decision
+    lead = Scores((), (), {}, pairs).decision
     assert (lead(KL, "a", "b"), lead(KL, "b", "a"), lead(EXACT, "a", "b")) == ("worse", "better", None)
     assert words({"a": 0.5, "b": 0.3}, lead, column=KL) == {"b": "best", "a": "second"}
-    assert {turned: TURNED[turned] for turned in TURNED} == {"better": "worse", "tie": "tie", "worse": "better"}

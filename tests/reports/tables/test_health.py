@@ -1,6 +1,7 @@
 """What is said of edits that did not take, and of columns that tell no row from the unedited model."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -9,11 +10,11 @@ from instructedit.benchmark.results.suite_results import SuiteGroup, SuiteSummar
 from instructedit.benchmark.results.summary import summarise
 from instructedit.reports.render import html, latex, markdown
 from instructedit.reports.site.write import write_site
-from instructedit.reports.tables.best_and_ties import Contest
 from instructedit.reports.tables.build import make_table
 from instructedit.reports.tables.columns import Column
 from instructedit.reports.tables.health import findings, health_lines
 from instructedit.reports.tables.run_tables import run_report
+from instructedit.reports.tables.scores import Scores
 from instructedit.reports.tables.suite_report import suite_report
 
 from ..conftest import records
@@ -123,7 +124,11 @@ def test_where_n_is_too_small_it_is_said_so_and_not_that_nothing_differs():
     derived = Column("generalization", True, "teacher_forced_token")
     share = Column("portability", False, "teacher_forced_token")
     free = Column("portability", False, "free_generation")
-    means = {(column, row): 0.0 for column in (exact, token, derived, share, free) for row in ("none", "ft-m")}
+    means = {
+        (column, row): SimpleNamespace(mean=0.0)
+        for column in (exact, token, derived, share, free)
+        for row in ("none", "ft-m")
+    }
     pairs = {
         (exact, "none", "ft-m"): pair(exact, least, 105 * least, -1.0),
         (token, "none", "ft-m"): pair(token, least, 105 * least, -1.0),
@@ -131,7 +136,7 @@ def test_where_n_is_too_small_it_is_said_so_and_not_that_nothing_differs():
         (share, "none", "ft-m"): pair(share, 1.0, 1.0, 0.0),
         (free, "none", "ft-m"): pair(free, least, 102 * least, -1.0),
     }
-    assert list(Contest(means, ["ft-m"], ["none"], pairs).without_difference("")) == [
+    assert list(Scores(("none", "ft-m"), ("none",), means, pairs).without_difference("")) == [
         "n is too small to show, adjusted for all pairs of rows, which rows differ from 'none': Reliability (token "
         "share, exact match).",
         "No row is shown to differ from 'none': Generalization†, Portability (token share).",

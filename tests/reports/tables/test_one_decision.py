@@ -14,14 +14,14 @@ from instructedit.benchmark.results.run_folder import RunFolder
 from instructedit.benchmark.results.suite_results import SuiteFile
 from instructedit.benchmark.results.suite_summary import summarise_suite
 from instructedit.benchmark.results.summary import case_values
-from instructedit.reports.leaderboard.entries import Entry, board_of
+from instructedit.reports.leaderboard.entries import Entry, SeedResult, board_of
 from instructedit.reports.leaderboard.ranks import decisions
 from instructedit.reports.render.report import Report
 from instructedit.reports.reproduction.reproduce import reproduce
-from instructedit.reports.tables.best_and_ties import TURNED, Contest
 from instructedit.reports.tables.build import make_table
 from instructedit.reports.tables.columns import Column, column_of
 from instructedit.reports.tables.run_tables import run_report
+from instructedit.reports.tables.scores import Scores
 from instructedit.reports.tables.sources import load
 from instructedit.reports.tables.suite_comparisons import verdict
 from instructedit.reports.tables.suite_report import suite_report
@@ -64,8 +64,9 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def both_ways(found: dict[tuple[Any, ...], Decision]) -> Shown:
     """The same from both sides, without fluency."""
     every = dict(found)
+    turned: dict[Decision, Decision] = {"better": "worse", "tie": "tie", "worse": "better"}
     for (task, column, first, second), shown in found.items():
-        every[task, column, second, first] = TURNED[shown]
+        every[task, column, second, first] = turned[shown]
     return {key: shown for key, shown in every.items() if key[1].protocol != "ngram_entropy"}
 
 
@@ -74,7 +75,7 @@ def by_run(out: Path, suite: SuiteFile) -> Shown:
     _, summary = load(out / suite.runs[0].digest)
     found = {}
     for pair in summary.comparisons:
-        lead = Contest({}, (), (), {(column_of(pair), pair.editor, pair.other): pair}).decision
+        lead = Scores((), (), {}, {(column_of(pair), pair.editor, pair.other): pair}).decision
         found[pair.task, column_of(pair), pair.editor, pair.other] = lead(column_of(pair), pair.editor, pair.other)
     return both_ways(found)
 
@@ -84,7 +85,7 @@ def by_suite(out: Path, suite: SuiteFile) -> Shown:
     (group,) = summarise_suite(out, suite).groups
     found = {}
     for pair in group.pairs:
-        lead = Contest({}, (), (), {(column_of(pair), pair.row, pair.other): pair}).decision
+        lead = Scores((), (), {}, {(column_of(pair), pair.row, pair.other): pair}).decision
         found[pair.task, column_of(pair), pair.row, pair.other] = lead(column_of(pair), pair.row, pair.other)
     return both_ways(found)
 
@@ -119,14 +120,13 @@ def by_leaderboard(out: Path, suite: SuiteFile) -> Shown:
                 if key.subset is None:
                     board = board_of(file, record.task, key.stage, key.measure, key.derived, key.protocol)
                     own = boards.setdefault(board, {})
-                    entry = own.setdefault(
-                        record.editor, Entry(SimpleNamespace(id="s"), rows[record.editor], "multi-task", "no")
-                    )
-                    entry.values.setdefault(run.seed, {})[record.case_id] = number
+                    entry = own.setdefault(record.editor, Entry(SimpleNamespace(id="s"), rows[record.editor], "no"))
+                    result = entry.seeds.setdefault(run.seed, SeedResult(run.digest, {}, 0, (0.0, None, None)))
+                    result.values[record.case_id] = number
     found = {}
     for board, own in boards.items():
-        cases = {name: tuple(sorted(next(iter(entry.values.values())))) for name, entry in own.items()}
-        names = {id(entry): name for name, entry in own.items()}
+        cases = {name: tuple(sorted(next(iter(entry.seeds.values())).values)) for name, entry in own.items()}
+        names = list(own)
         shown = decisions(board, [(entry, cases[name]) for name, entry in own.items()])
         for (first, second), decision in shown.items():
             found[board.task, board.column, names[first], names[second]] = decision

@@ -2,12 +2,9 @@
 
 from pathlib import Path
 
-import pytest
-
 from instructedit.benchmark.results.records import read_record
 from instructedit.benchmark.results.speed_results import Machine, SpeedRecord, SpeedRow
-from instructedit.editors.errors import InputError
-from instructedit.reports.tables.performance import page, report, write_page
+from instructedit.reports.tables.performance import page, report
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 
@@ -91,9 +88,3 @@ def test_phases_come_in_the_order_of_a_loop():
     rows = [row(phase="generate"), row(phase="edit"), row(editor="all", phase="base"), row()]
     (table,) = report(record(rows)).blocks[0].tables
     assert table.groups == ("Whole loop", "Edit", "Base pass", "Scores with texts")
-
-
-def test_a_page_that_cannot_be_written_is_one_sentence(tmp_path):
-    (tmp_path / "file").write_text("", encoding="utf-8")
-    with pytest.raises(InputError, match="the page cannot be written"):
-        write_page(record([row()]), tmp_path / "file" / "page.md")

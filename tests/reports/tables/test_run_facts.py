@@ -61,8 +61,8 @@ def test_edits_of_another_size_than_trained_for_are_said(changes, sentence):
     assert CASES == 20
     run = run_of(*ROWS, **changes)
     assert sizes(run) == sentence
-    assert ("Edits", sentence) in header(run)
-    assert ("Edits", f"{run.digest}: {sentence}") in list(runs_header([run, run]))
+    assert ("Edits", sentence) in list(header(run))
+    assert runs_header([run, run]) == tuple(header(run))
 
 
 def test_nothing_is_said_where_all_was_trained_for_what_is_tested():

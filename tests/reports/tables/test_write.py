@@ -47,11 +47,11 @@ def test_a_missing_file_is_a_sentence(folder: Path, name: str, sentence: str) ->
 
 def test_a_report_that_cannot_be_written_is_a_sentence(folder: Path) -> None:
     (folder / "report").write_text("mine")
-    with pytest.raises(InputError, match=r"report: the report cannot be written \(File exists\)"):
+    with pytest.raises(InputError, match=r"table\.md: cannot be written \(File exists\)"):
         report_run(folder)
     (folder / "report").unlink()
     (folder / "report" / "table.csv").mkdir(parents=True)
-    with pytest.raises(InputError, match=r"table\.csv: the report cannot be written \(Is a directory\)"):
+    with pytest.raises(InputError, match=r"table\.csv: cannot be written \(Is a directory\)"):
         report_run(folder)
 
 
