@@ -54,7 +54,7 @@ def read_prompts(model: "LanguageModel", rows: Sequence[TokenSequence], cuts: Se
     Returns:
         The prompts; None if this model's texts are not generated with our cache, and prompts are read each time.
     """
-    ways = model.runner.ways
+    ways = model.engine.runner.ways
     if ways.generation != "cache" or not ways.late or not rows:
         return None
     base, run = model.base(rows, cuts, late=0)
@@ -129,9 +129,10 @@ class Cache:
 
 def rereads(model: "LanguageModel", edits: Edits) -> bool:
     """Return whether each step reads whole sequences: without a cache, or because answers depend on their prompt."""
-    if model.runner.ways.generation == "recompute":
+    engine = model.engine
+    if engine.runner.ways.generation == "recompute":
         return True
-    return edits.by_row or (model.active is not None and model.active.by_row)
+    return edits.by_row or (engine.active is not None and engine.active.by_row)
 
 
 def decode(
@@ -167,7 +168,7 @@ def decode(
     Returns:
         New tokens of each prompt; none of those that are not continued.
     """
-    decoder = _Decoder(model, rows, edits, owners, steps, choose, ended, prompts, [[] for _ in rows])
+    decoder = _Decoder(model.engine, rows, edits, owners, steps, choose, ended, prompts, [[] for _ in rows])
     chosen = range(len(rows)) if among is None else among
     with torch.no_grad():
         if rereads(model, edits):

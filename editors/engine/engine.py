@@ -46,6 +46,7 @@ class BasePass:
     batches: dict[tuple[object, ...], list[PackedBatch]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
 class Engine:
     """Runs sequences through a model.
 
@@ -203,8 +204,15 @@ class Engine:
         if edits.first_block is None:
             yield from self.forward(base.rows)
             return
+        for batch, logits in self.replay_passes(base, edits, owners, among):
+            yield from by_row(batch, logits)
+
+    def replay_passes(
+        self, base: BasePass, edits: Edits, owners: Sequence[int | None], among: Sequence[int] | None = None
+    ) -> Iterator[tuple[PackedBatch, Tensor]]:
+        """Yield batch and logits of each pass of `replay`; its graph may be freed before the next."""
         for batch, output in self.replays(base, edits, owners, among):
-            yield from by_row(batch, output.logits)
+            yield batch, output.logits
 
     def replays(
         self,
@@ -214,10 +222,7 @@ class Engine:
         among: Sequence[int] | None = None,
         cache_keys: bool = False,
     ) -> Iterator[tuple[PackedBatch, Output]]:
-        """Yield each pass of `replay`, whose graph may be freed before the next.
-
-        Keys and values of late edits include those of the base pass.
-        """
+        """Yield each pass of `replay`; keys and values of late edits include those of the base pass."""
         first = edits.first_block
         assert first is not None or not base.rows, "edits without patches need no replay"
         for batch in self.replay_batches(base, edits, owners, among) if base.rows else ():

@@ -122,7 +122,7 @@ def texts(
 
 def _decodes(model: "LanguageModel", edits: Edits) -> bool:
     """Return whether our own decoder generates this model's texts."""
-    return model.runner.ways.generation == "cache" or rereads(model, edits)
+    return model.engine.runner.ways.generation == "cache" or rereads(model, edits)
 
 
 def generate(
@@ -154,7 +154,7 @@ def generate(
     settings.eos_token_id = list(model.end_ids) or None
     settings.pad_token_id = pad if pad is not None else (model.end_ids or (0,))[0]
     # some models mistake a prompt of one token for a step of decoding
-    batch, shortest = (1, 1) if model.runner.ways.generation == "alone" else (batch, 2)
+    batch, shortest = (1, 1) if model.engine.runner.ways.generation == "alone" else (batch, 2)
     order = sorted(range(len(rows)), key=lambda i: (len(rows[i]), i))  # similar lengths together, to pad little
     found: dict[int, str] = {}
     for first in range(0, len(order), batch):
@@ -212,8 +212,8 @@ def _patched_batch(
     routers = model.structure.routers
     with ExitStack() as stack:
         stack.callback(model.model.register_forward_pre_hook(begins).remove)
-        if model.active is not None:
-            stack.enter_context(patched(model.model, model.active, segments([0] * len(starts)), routers))
+        if model.engine.active is not None:
+            stack.enter_context(patched(model.model, model.engine.active, segments([0] * len(starts)), routers))
         stack.enter_context(patched(model.model, edits, segments(owners), routers))
         yield
 

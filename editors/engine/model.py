@@ -3,7 +3,7 @@
 import copy
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -15,13 +15,14 @@ from ..edits import Edits
 from ..models.configuration import context_length
 from ..models.experts import device_of, drop_unhookable, plain_experts, weight_of
 from ..models.loading import Origin, code_of, load
-from ..models.structure import Site, Structure, execution_device
+from ..models.structure import ReplayStart, Site, Structure, execution_device
 from ..models.threads import settle_threads
 from ..models.tokens import TokenSequence, encode, encode_prompt, require_offsets
 from ..scripts import Joint
 from . import capture
 from .capture import Factors
 from .engine import BasePass, Engine
+from .packed_batch import PackedBatch
 from .runner import Runner
 from .trial import Trial, try_out
 from .weights import fuse_gelu, space_rows
@@ -34,7 +35,7 @@ On one CPU thread, in CPU seconds of a base pass against 512 tokens: 64 cost 1.4
 """
 
 
-class LanguageModel(Engine):
+class LanguageModel:
     """A frozen causal language model with its tokenizer; for one thread at a time.
 
     Args:
@@ -45,6 +46,7 @@ class LanguageModel(Engine):
         pack_tokens: Maximum number of tokens of a packed batch; by default measured for the device.
 
     Attributes:
+        engine: Runs passes.
         trial: Which ways of computing give the model's own numbers.
 
     Raises:
@@ -78,7 +80,7 @@ class LanguageModel(Engine):
             bos_token_id=special.bos_token_id, eos_token_id=list(self.end_ids) or None
         )
         limit = pack_tokens or MAX_BATCH_TOKENS.get(self.device.type, MAX_BATCH_TOKENS["cuda"])
-        self.runner = Runner(self.model, self.structure, self.device, limit, self.context)
+        self.engine = Engine(Runner(self.model, self.structure, self.device, limit, self.context))
         self._norms: dict[str, float] = {}
         self.trial: Trial = try_out(self)
 
@@ -116,9 +118,9 @@ class LanguageModel(Engine):
 
         The edit's context is not part of it: callers put it before their prompts.
         """
-        assert len(edits) == 1 and self.active is None, "one edit, on the unedited model"
+        assert len(edits) == 1 and self.engine.active is None, "one edit, on the unedited model"
         view = copy.copy(self)
-        view.active = edits
+        view.engine = Engine(self.engine.runner, edits)
         return view
 
     @cached_property
@@ -129,7 +131,7 @@ class LanguageModel(Engine):
     @property
     def pack_tokens(self) -> int:
         """Maximum number of tokens of a pass; 1 where each sequence has its own."""
-        return self.runner.limit
+        return self.engine.runner.limit
 
     @property
     def revision(self) -> str | None:
@@ -170,19 +172,49 @@ class LanguageModel(Engine):
         """Tokenise a prompt to be continued; its last position is scored. See `tokens.encode_prompt`."""
         return encode_prompt(self.tokenizer, prompt, self.context, room)
 
+    def forward(
+        self, rows: Sequence[TokenSequence], edits: Edits | None = None, owners: Sequence[int | None] | None = None
+    ) -> Iterator[tuple[int, Tensor]]:
+        """See `Engine.forward`."""
+        return self.engine.forward(rows, edits, owners)
+
+    def base(
+        self, rows: Sequence[TokenSequence], cuts: Sequence[ReplayStart], late: int | None = None
+    ) -> tuple[BasePass, Iterator[tuple[int, Tensor]]]:
+        """See `Engine.base`."""
+        return self.engine.base(rows, cuts, late)
+
+    def base_pass(
+        self, rows: Sequence[TokenSequence], cuts: Sequence[ReplayStart], late: int | None = None
+    ) -> BasePass:
+        """See `Engine.base_pass`."""
+        return self.engine.base_pass(rows, cuts, late)
+
+    def replay(
+        self, base: BasePass, edits: Edits, owners: Sequence[int | None], among: Sequence[int] | None = None
+    ) -> Iterator[tuple[int, Tensor]]:
+        """See `Engine.replay`."""
+        return self.engine.replay(base, edits, owners, among)
+
+    def replay_passes(
+        self, base: BasePass, edits: Edits, owners: Sequence[int | None], among: Sequence[int] | None = None
+    ) -> Iterator[tuple[PackedBatch, Tensor]]:
+        """See `Engine.replay_passes`."""
+        return self.engine.replay_passes(base, edits, owners, among)
+
     def inputs(self, base: BasePass, site: Site) -> list[Tensor]:
         """See `capture.inputs`."""
-        return capture.inputs(self, base, site)
+        return capture.inputs(self.engine, base, site)
 
     def capture(
         self, rows: Sequence[TokenSequence], sites: Sequence[Site], loss: Callable[[int, Tensor], Tensor]
     ) -> dict[str, Factors]:
         """See `capture.capture`."""
-        return capture.capture(self, rows, sites, loss)
+        return capture.capture(self.engine, rows, sites, loss)
 
     def reached(self, base: BasePass, edits: Edits, owners: Sequence[int | None]) -> list[int]:
         """See `capture.reached`."""
-        return capture.reached(self, base, edits, owners)
+        return capture.reached(self.engine, base, edits, owners)
 
     def output(self, site: Site, x: Tensor) -> Tensor:
         """Return the output of a site for x [..., d_in]."""

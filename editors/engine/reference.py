@@ -54,7 +54,7 @@ class Reference:
     """
 
     def __init__(self, model: "LanguageModel") -> None:
-        self.model, self.runner, self.kind = model, model.runner, type(model.model).__name__
+        self.model, self.runner, self.kind = model, model.engine.runner, type(model.model).__name__
         self.modules = dict(model.model.named_modules())
         self.text_tokens = _text_tokens(model)
         self.inputs: dict[str, float] = {}

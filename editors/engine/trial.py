@@ -38,7 +38,7 @@ class Trial(Ways):
 
 
 def try_out(model: "LanguageModel") -> Trial:
-    """Try a model and set `model.runner.ways` to the fastest ways that are right.
+    """Try a model and set `model.engine.runner.ways` to the fastest ways that are right.
 
     Raises:
         InputError: If weights or logits are not finite, tokens have no embedding, a plain forward pass fails, a later

@@ -270,7 +270,7 @@ class Check:
         self.bare = plain.scored(self.rows)
         self.generator = torch.Generator().manual_seed(1)
         self.blocks = model.structure.sites
-        ways = model.runner.ways
+        ways = model.engine.runner.ways
         result.packing, result.generation = ways.packing, ways.generation
         result.blocks = len(model.structure)
         for own in self.blocks:

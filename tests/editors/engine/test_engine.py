@@ -201,7 +201,7 @@ def test_captured_factors_rebuild_the_gradient(make_language_model, family):
         found = torch.einsum("ti,to->io", factors[site.name].x, factors[site.name].delta)
         rounding = 1e-4 if family.startswith("gemma") else 1e-6  # Gemma's norms, and Gemma 2's softmax, are of float32
         assert (found - wanted).abs().max() < rounding * wanted.abs().max()
-        last = site.block == 3 and model.runner.ways.packing == "rows"
+        last = site.block == 3 and model.engine.runner.ways.packing == "rows"
         kept = [len(r.scored) if last else len(r) - 1 for r in rows]
         assert factors[site.name].rows.tolist() == [i for i, count in enumerate(kept) for _ in range(count)]
 
