@@ -51,8 +51,8 @@ from instructedit.editors import (
     did_you_mean,
     seed_of,
 )
+from instructedit.editors.models.activation_function import activation_of
 from instructedit.editors.models.configuration import activation_name
-from instructedit.editors.models.neurons import activation_of
 
 
 class CaliNetConfig(EditorConfig):

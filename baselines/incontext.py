@@ -21,8 +21,8 @@ from instructedit.editors import (
     LanguageModel,
     Role,
 )
-from instructedit.editors.scripts import join
 from instructedit.editors.texts import LEFT_OUT
+from instructedit.editors.writing_systems import join
 
 
 class InContextConfig(EditorConfig):

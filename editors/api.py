@@ -14,7 +14,7 @@ from .editor import make as make
 from .edits import Context as Context
 from .edits import Edits as Edits
 from .engine.engine import BasePass as BasePass
-from .engine.meta_model import MetaModel as MetaModel
+from .engine.meta_device import MetaModel as MetaModel
 from .engine.model import LanguageModel as LanguageModel
 from .hypernet.gradient_editor import GradientConfig as GradientConfig
 from .hypernet.gradient_editor import GradientEditor as GradientEditor
@@ -23,9 +23,9 @@ from .hypernet.hypernetwork import Hypernetwork as Hypernetwork
 from .hypernet.network_editor import Shape as Shape
 from .hypernet.network_editor import TrainedConfig as TrainedConfig
 from .hypernet.objective import ObjectiveConfig as ObjectiveConfig
-from .hypernet.trainer import TrainedEditor as TrainedEditor
-from .hypernet.training import TrainingConfig as TrainingConfig
-from .hypernet.training import TrainingSet as TrainingSet
+from .hypernet.training_config import TrainingConfig as TrainingConfig
+from .hypernet.training_config import TrainingSet as TrainingSet
+from .hypernet.training_loop import TrainedEditor as TrainedEditor
 from .instruction import instruction_context as instruction_context
 from .models.parts import Part as Part
 from .models.structure import ReplayStart as ReplayStart
@@ -39,8 +39,8 @@ from .patches import LowRank as LowRank
 from .patches import Patch as Patch
 from .patches import Slots as Slots
 from .patches import Span as Span
-from .scripts import join as join
 from .texts import EditRows as EditRows
 from .texts import EditTexts as EditTexts
 from .texts import subject_token as subject_token
 from .texts import token_losses as token_losses
+from .writing_systems import join as join

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from .scripts import JOINT_RULE, Joint, join
+from .writing_systems import JOINT_RULE, Joint, join
 
 Role = Literal["reliability", "generalization", "portability", "locality"]
 

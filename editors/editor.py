@@ -20,7 +20,7 @@ from torch import Tensor
 from .cases import EditRequest, InstructedProbes
 from .compose import compose
 from .edits import Context, Edits
-from .engine.meta_model import MetaModel
+from .engine.meta_device import MetaModel
 from .engine.model import LanguageModel
 from .errors import DamagedError, InputError
 from .files.atomic import write_whole

@@ -21,7 +21,7 @@ from .edits import Edits
 from .engine.model import LanguageModel
 from .errors import CaseError
 from .models.tokens import TokenSequence
-from .scripts import join
+from .writing_systems import join
 
 EPSILON = 1e-5
 """Keeps log(1 - p) finite."""

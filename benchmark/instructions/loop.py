@@ -38,10 +38,10 @@ from ..results.loop_results import (
 from ..results.run_folder import write_record
 from ..run.training import naming_storage_errors
 from .bank import random_texts, resulting_bank
+from .candidate_scores import try_all
 from .journal import Journal
 from .material import Material
 from .proposer import BudgetError, Proposer, Report
-from .trial import try_all
 
 CHOSEN = 9
 """Descriptions of the task in the resulting bank, in addition to the unseen one."""

@@ -16,7 +16,7 @@ from instructedit.editors import EditCase, EditRequest, InputError, TrainingSet,
 from ..results.loop_results import LoopConfig
 from ..setup.banks import InstructionBank, TaskInstructions, instruct, read_bank
 from ..setup.config import RunConfig
-from ..setup.data import training_cases
+from ..setup.leakage import training_cases
 from ..setup.settings import MIX, TrainingTasks
 from ..setup.training_sets import training_set
 from ..tasks.base import make_task, subject_key, subjects

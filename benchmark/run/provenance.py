@@ -12,7 +12,7 @@ import torch
 
 from instructedit.editors import LanguageModel
 from instructedit.editors.models.loading import code_of
-from instructedit.editors.scripts import JOINT_RULE
+from instructedit.editors.writing_systems import JOINT_RULE
 
 from ..results.records import ModelTrial, Provenance
 from ..scoring.matching import NORMALISATION

@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Iterable
 from itertools import takewhile
 
-from instructedit.editors.scripts import UNSPACED, blank, unspaced
+from instructedit.editors.writing_systems import UNSPACED, blank, unspaced
 
 NORMALISATION = "word-ends-1"
 """Name of the rule of `normalise`, recorded in runs; a change of the rule changes the name."""

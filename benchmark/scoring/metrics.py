@@ -13,7 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from instructedit.editors.errors import CaseError
-from instructedit.editors.scripts import UNSPACED
+from instructedit.editors.writing_systems import UNSPACED
 
 if TYPE_CHECKING:
     import torch

@@ -1,24 +1,18 @@
-"""The splits that a run reads: test splits, training splits without test subjects, and placeholders for absent data.
-
-No edit of a tested subject, and no probe that names one, gets into a training split.
-"""
+"""The splits that a run reads: test, training without test subjects (`leakage`), and placeholders for absent data."""
 
 import json
-import re
-import unicodedata
-from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 from instructedit.editors import EditCase, EditRequest, InputError, Probe
 
 from ..results.records import TaskData
-from ..tasks.base import Split, Task, TaskCases, make_task, subjects
+from ..tasks.base import Split, Task, TaskCases, make_task
 from ..tasks.sampling import divide
 from ..tasks.sources import AbsentError, MissingError, Source, open_source
 from .config import RunConfig
+from .leakage import training_cases
 from .settings import ATTITUDE, TrainingTasks, barred_tasks, trained_tasks
 
 PUBLISHED = "published sizes"
@@ -100,29 +94,6 @@ class DataReader:
         return TaskCases(kept, data, training.notes)
 
 
-def training_cases(
-    task: str, source: Source, tested: Sequence[EditCase], options: Mapping[str, Mapping[str, Any]] | None = None
-) -> TaskCases:
-    """Return the training cases of a task without the subjects of tested cases, of whatever task.
-
-    `data.skipped` counts the rows and probes that were left out.
-    """
-    found = make_task(task, options).load(source, "train", exclude=subjects(tested))
-    names = _Names({case.request.subject for case in tested})
-    counts = Counter(found.data.skipped)
-
-    def untested(case: EditCase) -> EditCase:
-        own = case.request.subject
-        kept = tuple(p for p in case.probes if p.role == "reliability" or not names.within(p.prompt, but=own))
-        if left_out := len(case.probes) - len(kept):
-            counts["probe left out: it names a tested subject"] += left_out
-        return replace(case, probes=kept)
-
-    cases = tuple(map(untested, found.cases))
-    data = found.data.model_copy(update={"skipped": dict(sorted(counts.items()))})
-    return replace(found, cases=cases, data=data)
-
-
 def published_cases(task: Task, split: Split) -> TaskCases:
     """Return as many placeholder cases as the published split has rows. They are counted, never run.
 
@@ -151,29 +122,6 @@ def published_cases(task: Task, split: Split) -> TaskCases:
         options=task.options.recorded(),
     )
     return TaskCases(tuple(case(f"{task.name}/{split}/{number}") for number in range(count)), data)
-
-
-class _Names:
-    """Finds names in texts, as whole words and case-sensitive."""
-
-    def __init__(self, names: Collection[str]) -> None:
-        self._by_first_word: dict[str, set[tuple[str, ...]]] = defaultdict(set)
-        for name in names:
-            if words := _words(name):
-                self._by_first_word[words[0]].add(words)
-
-    def within(self, text: str, but: str) -> bool:
-        """Tell whether a text contains a name outside of the occurrences of `but`."""
-        words = _words(text.replace(but, " "))
-        return any(
-            words[index : index + len(name)] == name
-            for index, word in enumerate(words)
-            for name in self._by_first_word.get(word, ())
-        )
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(re.findall(r"\w+", unicodedata.normalize("NFC", text)))
 
 
 @contextmanager

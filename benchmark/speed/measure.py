@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from instructedit.editors import EditCase, Editor, InputError, TrainedEditor
-from instructedit.editors.hypernet.trainer import step_losses
+from instructedit.editors.hypernet.training_loop import step_losses
 
 from ..results.records import CaseRecord, GenerationSpec
 from ..results.speed_results import Phase, SpeedRow
@@ -177,7 +177,9 @@ class ShapeBenchmark:
         if not isinstance(editor, TrainedEditor) or name not in self.effort.trained:
             return
         engine = Learner(editor, cases, self.model, step_losses)
-        other = self.reference and Learner(editor, cases, self.reference, reference_training.step_losses)
+        other = None
+        if self.reference is not None:
+            other = Learner(editor, cases, self.reference, reference_training.step_losses)
         size = editor.config.training.batch * editor.config.training.accumulate
         samples = self._of(name, "train", size)
         for _ in range(1 if self.effort.once else self.effort.repeats):

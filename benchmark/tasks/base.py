@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from instructedit.editors import EditCase, InputError, Registry
 from instructedit.editors.files.jsonfile import read_bytes
 from instructedit.editors.files.strict import complaint, validated
-from instructedit.editors.scripts import Joint
+from instructedit.editors.writing_systems import Joint
 
 from ..results.records import TaskData
 from .audit import audit

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from instructedit.editors import EditCase, EditRequest, Probe, Role
-from instructedit.editors.scripts import blank
+from instructedit.editors.writing_systems import blank
 
 from .base import Split, Task
 from .citations import cite

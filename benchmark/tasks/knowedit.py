@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal
 
 from instructedit.editors import EditCase, EditRequest, InputError, Probe
-from instructedit.editors.scripts import blank
+from instructedit.editors.writing_systems import blank
 
 from .base import Split, Task
 from .citations import cite

@@ -10,7 +10,7 @@ from typing import Any
 
 from instructedit.editors import InputError
 from instructedit.editors.files.jsonfile import check, complaint, decode, decoder, describe
-from instructedit.editors.scripts import Joint, blank
+from instructedit.editors.writing_systems import Joint, blank
 
 from .foreign_layouts import advice, describe_file
 

@@ -16,9 +16,9 @@ from ..edits import Edits
 from ..models.structure import ReplayStart
 from ..models.tokens import TokenSequence
 from .attention import Attention, Keys
+from .forward_pass import Output, Pass, Runner
 from .hooks import Segments, patched
 from .packed_batch import PackedBatch, by_row, integers, step_segments
-from .runner import Output, Pass, Runner
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,12 +18,12 @@ from ..models.loading import Origin, code_of, load
 from ..models.structure import ReplayStart, Site, Structure, execution_device
 from ..models.threads import settle_threads
 from ..models.tokens import TokenSequence, encode, encode_prompt, require_offsets
-from ..scripts import Joint
+from ..writing_systems import Joint
 from . import capture
 from .capture import Factors
 from .engine import BasePass, Engine
+from .forward_pass import Runner
 from .packed_batch import PackedBatch
-from .runner import Runner
 from .trial import Trial, try_out
 from .weights import fuse_gelu, space_rows
 

@@ -21,9 +21,9 @@ from ..models.structure import ReplayStart
 from ..models.tokens import TokenSequence
 from ..patches import Codebook
 from .decoding import decode, read_prompts
+from .forward_pass import Generation, Packing, Ways
 from .generation import generate
 from .reference import Reference, Tried
-from .runner import Generation, Packing, Ways
 
 if TYPE_CHECKING:
     from .model import LanguageModel

@@ -29,7 +29,7 @@ from ..search import LogUniform, Range
 from ..texts import EditRows, EditTexts, counted
 from .hypernetwork import Hypernetwork
 from .network_editor import TOGETHER, Shape, TrainedConfig
-from .trainer import TrainedEditor
+from .training_loop import TrainedEditor
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Editors with a network that is trained on edits of one base model: their contract, and how they edit.
 
-From requests such an editor makes patches through which gradients reach its network. `trainer.py` trains it.
+From requests such an editor makes patches through which gradients reach its network. `training_loop.py` trains it.
 """
 
 import math
@@ -18,7 +18,7 @@ from torch import nn
 from ..cases import EditRequest
 from ..editor import Editor, EditorConfig
 from ..edits import Edits
-from ..engine.meta_model import MetaModel
+from ..engine.meta_device import MetaModel
 from ..engine.model import LanguageModel
 from ..errors import InputError
 from ..models.parts import Part
@@ -27,7 +27,7 @@ from ..patches import Patch
 from ..search import Choice, LogUniform, Range
 from ..texts import counted
 from .objective import Losses, ObjectiveConfig
-from .training import TrainingConfig
+from .training_config import TrainingConfig
 
 TOGETHER = 8
 """Cases of a training step, or requests of a joint edit, in one pass."""

@@ -27,8 +27,8 @@ from ..engine.packed_batch import by_row
 from ..errors import CaseError
 from ..models.structure import ReplayStart
 from ..models.tokens import Encoder, TokenSequence
-from ..scripts import Joint
 from ..texts import token_losses
+from ..writing_systems import Joint
 
 Kind = Literal["edit", "opposed", "locality"]
 Count = Annotated[int, Field(ge=1)] | Literal["all"]

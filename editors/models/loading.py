@@ -26,10 +26,10 @@ from transformers import __version__ as version
 from transformers.dynamic_module_utils import get_relative_import_files
 
 from ..errors import InputError
-from .checkpoint import Contents, survey
 from .devices import check_device
 from .faults import STAGES, TRUST, UPGRADE, message, odd_value, quantisation, remedy_of, unloadable
 from .hub import out_of_reach
+from .model_files import Contents, survey
 from .tokens import require_offsets
 
 DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

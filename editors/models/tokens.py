@@ -10,7 +10,7 @@ from typing import Protocol
 from transformers import PreTrainedTokenizerBase
 
 from ..errors import CaseError, InputError
-from ..scripts import Joint, blank, join
+from ..writing_systems import Joint, blank, join
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,8 @@ def header(run: RunFile, group: SuiteGroup | None = None) -> Facts:
         yield "Edits", text if group is None else f"{group.label}: {text}"
     if spec.joints:
         yield "Texts", f"prompt and answer joined by the rule {spec.joints}"
+    for task, options in spec.task_options.items():
+        yield "Task options", f"{task}: {', '.join(f'{key} = {value}' for key, value in options.items())}"
     yield from rows(spec.editors)
     yield from (("Note", line) for line in (origin.trial.notes if origin.trial else ()))
     notes: dict[str, list[str]] = {}

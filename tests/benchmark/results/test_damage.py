@@ -20,7 +20,7 @@ from instructedit.benchmark.setup.resolve import resolve
 from instructedit.benchmark.setup.settings import TrainingTasks
 from instructedit.benchmark.setup.training_sets import Training
 from instructedit.editors import InputError, TrainingSet
-from instructedit.editors.hypernet.trainer import Trainer
+from instructedit.editors.hypernet.training_loop import Trainer
 from instructedit.reports.leaderboard.pack import pack
 from instructedit.reports.site.write import write_site
 from instructedit.reports.tables.build import report_run

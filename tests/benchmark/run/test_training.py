@@ -13,7 +13,7 @@ from instructedit.benchmark.results.run_folder import StorageError
 from instructedit.benchmark.run.training import trained
 from instructedit.benchmark.setup.banks import read_bank, training_instructor
 from instructedit.benchmark.setup.config import RunConfig
-from instructedit.benchmark.setup.data import training_cases
+from instructedit.benchmark.setup.leakage import training_cases
 from instructedit.benchmark.setup.resolve import resolve
 from instructedit.benchmark.setup.settings import TrainingTasks
 from instructedit.benchmark.setup.training_sets import Training, training_set

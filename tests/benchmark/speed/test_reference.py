@@ -16,7 +16,7 @@ from instructedit.benchmark.speed.reference_edits import REFERENCES
 from instructedit.benchmark.speed.reference_generation import continuations
 from instructedit.benchmark.speed.shapes import SHAPES, make_model
 from instructedit.benchmark.speed.training import Learner, largest_difference
-from instructedit.editors.hypernet.trainer import step_losses
+from instructedit.editors.hypernet.training_loop import step_losses
 
 TINY = replace(SHAPES["tiny"], dtype="float64")
 

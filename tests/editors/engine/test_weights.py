@@ -7,7 +7,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 from transformers.pytorch_utils import Conv1D
 
 from instructedit.editors import Edits, LanguageModel
-from instructedit.editors.engine.meta_model import MetaModel
+from instructedit.editors.engine.meta_device import MetaModel
 from instructedit.editors.engine.weights import paged, space_rows
 from instructedit.editors.patches import LowRank
 

@@ -15,7 +15,7 @@ from instructedit.editors import EditRequest, InputError, Probe, TrainingSet, ma
 from instructedit.editors.engine.capture import Factors
 from instructedit.editors.hypernet.gradient_editor import gradient_factors
 from instructedit.editors.hypernet.objective import Losses, outer_loss, outer_rows
-from instructedit.editors.hypernet.trainer import Trainer, case_losses, step_losses
+from instructedit.editors.hypernet.training_loop import Trainer, case_losses, step_losses
 from instructedit.editors.instructedit import InstructEdit
 from instructedit.editors.models.tokens import TokenSequence
 from instructedit.editors.seeds import seed_of
@@ -292,7 +292,7 @@ def test_trained_for_one_request_the_bytes_are_those_of_edits_one_by_one(kind, m
             edits = editor.patches(model, requests, None, sizes)
         return outer_loss(model, edits, outers, *editor.loss_weights(), share=share)
 
-    monkeypatch.setattr("instructedit.editors.hypernet.trainer.case_losses", losses)
+    monkeypatch.setattr("instructedit.editors.hypernet.training_loop.case_losses", losses)
     make(kind, options).fit(model, training_set(), tmp_path / "before", seed=5)
     now, before = (load_file(tmp_path / name / "state.safetensors") for name in ("now", "before"))
     assert now.keys() == before.keys()
@@ -329,7 +329,7 @@ def first_step(model, folder, clip, monkeypatch):
         kept["gradient"] = {name: p.grad.clone() for name, p in editor.network.named_parameters()}
         return found
 
-    monkeypatch.setattr("instructedit.editors.hypernet.trainer.step_losses", losses)
+    monkeypatch.setattr("instructedit.editors.hypernet.training_loop.step_losses", losses)
     editor.fit(model, training_set(), folder, seed=5)
     return kept["before"], load_file(folder / "state.safetensors"), kept["gradient"], lines(folder)[0]
 

@@ -259,7 +259,7 @@ def test_a_gguf_is_read_and_its_weights_are_plain(gguf_file):
 
 
 def test_a_gguf_without_its_package_is_a_sentence_with_the_line_for_pip(gguf_file, monkeypatch):
-    from instructedit.editors.models import checkpoint
+    from instructedit.editors.models import model_files as checkpoint
 
     monkeypatch.setattr(checkpoint, "find_spec", lambda name: None)
     for load in (LanguageModel.load, MetaModel.load):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from instructedit.benchmark.instructions.trial import try_all
+from instructedit.benchmark.instructions.candidate_scores import try_all
 from instructedit.benchmark.results.loop_results import Trial, difference, mean, ranked
 from instructedit.benchmark.results.records import GenerationSpec
 from instructedit.benchmark.results.summary import case_values

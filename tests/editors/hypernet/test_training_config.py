@@ -15,8 +15,8 @@ from instructedit.baselines.ke import KE
 from instructedit.baselines.mend import MEND
 from instructedit.editors import InputError, TrainingSet, make
 from instructedit.editors.hypernet.objective import Losses
-from instructedit.editors.hypernet.trainer import Trainer, case_losses, step_losses
-from instructedit.editors.hypernet.training import TaskSampler
+from instructedit.editors.hypernet.training_config import TaskSampler
+from instructedit.editors.hypernet.training_loop import Trainer, case_losses, step_losses
 from instructedit.editors.instructedit import InstructEdit
 
 from ..cases import attitude, fact, facts
@@ -176,7 +176,7 @@ def test_steps_that_are_not_finite_are_skipped_and_counted(model, tmp_path, monk
         before.append(editor.network.edit_lr.detach().clone())
         return found
 
-    monkeypatch.setattr("instructedit.editors.hypernet.trainer.step_losses", losses)
+    monkeypatch.setattr("instructedit.editors.hypernet.training_loop.step_losses", losses)
     mend = editor_of(MEND, accumulate=1, steps=8)
     mend.fit(model, training_set(), tmp_path)
     assert torch.equal(before[4], before[5]), "the fifth step was not taken"
@@ -187,7 +187,7 @@ def test_steps_that_are_not_finite_are_skipped_and_counted(model, tmp_path, monk
 
 
 def test_a_training_that_only_skips_stops_with_a_sentence(model, tmp_path, monkeypatch):
-    monkeypatch.setattr("instructedit.editors.hypernet.trainer.SKIPS_IN_A_ROW", 3)
+    monkeypatch.setattr("instructedit.editors.hypernet.training_loop.SKIPS_IN_A_ROW", 3)
     mend = editor_of(MEND)
     mend.config = mend.config.model_copy(update={"edit_lr": float("nan")})
     with pytest.raises(InputError, match="not finite"):
@@ -204,7 +204,7 @@ def test_a_training_without_a_finite_validation_is_refused(model, tmp_path, monk
 
 def test_a_validation_that_scores_nothing_is_refused(model, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "instructedit.editors.hypernet.trainer.case_losses", lambda *a: case_losses(*a) if a[5] else Losses()
+        "instructedit.editors.hypernet.training_loop.case_losses", lambda *a: case_losses(*a) if a[5] else Losses()
     )
     with pytest.raises(InputError, match="no validation case fits"):
         editor_of(MEND, steps=8).fit(model, training_set(), tmp_path)

@@ -8,7 +8,7 @@ from tokenizers.processors import TemplateProcessing
 from instructedit.editors import CaseError, EditCase, EditRequest, Probe
 from instructedit.editors.cases import joint_rule
 from instructedit.editors.models.tokens import encode, encode_prompt, tokens_begin_with
-from instructedit.editors.scripts import JOINT_RULE, blank, join, joint_of, unspaced
+from instructedit.editors.writing_systems import JOINT_RULE, blank, join, joint_of, unspaced
 
 from ..conftest import make_tokenizer
 

@@ -28,7 +28,7 @@ from ..seeds import seed_of
 from .network_editor import TOGETHER, C, NetworkEditor, Shape
 from .objective import Losses, Outer, outer_loss, outer_rows
 from .saves import BEST, SAVED, MetricsLog, Progress, drop_saves, read_best, read_state, trim_metrics, write_state
-from .training import TaskSampler, TrainingConfig, TrainingSet, spread
+from .training_config import TaskSampler, TrainingConfig, TrainingSet, spread
 
 SKIPS_IN_A_ROW = 100
 
