@@ -40,6 +40,7 @@ from instructedit.editors import (
     TokenSequence,
     Variables,
 )
+from instructedit.editors.descent.variables import MakeOptimiser
 from instructedit.editors.models.parts import ROUTED
 from instructedit.editors.search import DEPTH
 
@@ -103,15 +104,15 @@ class FTL(DescentEditor[FTConfig]):
         """Return a D of zeros for the tuned matrix; for routed experts one for each that is reached."""
         sites = self.sites(model)
         routed = self.config.part in ROUTED
-        return [self._change(model, _reached(model, edit.rows, sites) if routed else sites) for edit in edits]
+        adam = partial(torch.optim.Adam, lr=self.config.lr, fused=True)
+        return [self._change(model, _reached(model, edit.rows, sites) if routed else sites, adam) for edit in edits]
 
-    def _change(self, model: LanguageModel, sites: Sequence[Site]) -> Variables:
+    def _change(self, model: LanguageModel, sites: Sequence[Site], adam: MakeOptimiser) -> Variables:
         def patches(changes: Sequence[Tensor]) -> tuple[Patch, ...]:
             return tuple(Dense(site.name, site.block, d) for site, d in zip(sites, changes, strict=True))
 
         device = model.site_device(sites[0])
         changes = [torch.zeros(site.d_in, site.d_out, dtype=model.edit_dtype, device=device) for site in sites]
-        adam = partial(torch.optim.Adam, lr=self.config.lr, fused=True)
         return Variables(changes, patches, adam, self.config.clamp or None)
 
     def row(self, row: TokenSequence) -> TokenSequence:

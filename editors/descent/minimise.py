@@ -17,7 +17,7 @@ from ..engine.engine import BasePass
 from ..engine.model import LanguageModel
 from ..models.tokens import TokenSequence
 from ..seeds import seed_of
-from .variables import Variables
+from .variables import JointOptimiser, Variables
 
 Loss = Callable[[int, Tensor], Tensor]
 """Loss of a row (a scalar) from its index and its logits [scored, vocabulary]."""
@@ -111,6 +111,7 @@ def minimise(
         sizes.append(len({requests[row] for row in chosen}))
     progress = [_Progress() for _ in variables]
     moving = list(range(len(variables)))
+    optimiser = JointOptimiser(variables)
 
     def evaluate(turn: int, edits: Sequence[int]) -> dict[int, Tensor]:
         losses = batches[turn].losses(variables, edits, loss)
@@ -131,11 +132,10 @@ def minimise(
                     moving.append(edit)
             if not moving:
                 break
-            for edit in moving:
-                variables[edit].zero_grad()
+            optimiser.zero_grad()
             torch.stack([losses[edit] for edit in moving]).sum().backward()
+        optimiser.step([variables[edit] for edit in moving])
         for edit in moving:
-            variables[edit].step()
             progress[edit].steps += 1
         if moving != ran:
             batches[turn].base.batches.clear()  # they hold the hidden states of the edits that stopped

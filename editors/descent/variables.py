@@ -1,4 +1,4 @@
-"""The variables of an edit: trainable tensors, their optimiser, and the patches they make."""
+"""The variables of an edit: trainable tensors and the patches they make; the optimiser of many edits."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,6 +9,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ..patches import Patch, Span
+
+MakeOptimiser = Callable[[list[Tensor]], Optimizer]
 
 
 class Variables:
@@ -22,36 +24,54 @@ class Variables:
         self,
         tensors: Sequence[Tensor],
         patches: Callable[[Sequence[Tensor]], tuple[Patch, ...]],
-        optimiser: Callable[[list[Tensor]], Optimizer],
+        optimiser: MakeOptimiser,
         bound: float | None = None,
     ) -> None:
         self.tensors = [tensor.requires_grad_() for tensor in tensors]
+        self.optimiser = optimiser
+        self.bound = bound
         self._patches = patches
-        self._optimiser = optimiser(self.tensors)
-        self._bound = bound
 
     def patches(self) -> tuple[Patch, ...]:
         """Return the current edit, through which gradients reach the tensors."""
         return self._patches(self.tensors)
 
-    def zero_grad(self) -> None:
-        """Drop the gradients."""
-        self._optimiser.zero_grad()
-
-    @torch.no_grad()
-    def step(self) -> None:
-        """Take one step of the optimiser along the gradients."""
-        for tensor in self.tensors:
-            if tensor.grad is None:  # an expert that no token of this batch is routed to
-                tensor.grad = torch.zeros_like(tensor)
-        self._optimiser.step()
-        if self._bound is not None:
-            for tensor in self.tensors:
-                tensor.clamp_(-self._bound, self._bound)
-
     def finished(self) -> tuple[Patch, ...]:
         """Return the edit without a graph."""
         return self._patches([tensor.detach() for tensor in self.tensors])
+
+
+class JointOptimiser:
+    """Steps the variables of many edits: one optimiser for all that name the same `optimiser`.
+
+    Optimisers of torch treat each tensor separately, so that edits do not affect each other. One call for each edit
+    would cost more than its arithmetic on a small model.
+    """
+
+    def __init__(self, variables: Sequence[Variables]) -> None:
+        tensors: dict[MakeOptimiser, list[Tensor]] = {}
+        for own in variables:
+            tensors.setdefault(own.optimiser, []).extend(own.tensors)
+        self._optimisers = [make(own) for make, own in tensors.items()]
+
+    def zero_grad(self) -> None:
+        """Drop all gradients."""
+        for optimiser in self._optimisers:
+            optimiser.zero_grad()
+
+    @torch.no_grad()
+    def step(self, moving: Sequence[Variables]) -> None:
+        """Take one step with the variables of some edits; the others have no gradient."""
+        for own in moving:
+            for tensor in own.tensors:
+                if tensor.grad is None:  # an expert that no token of this batch is routed to
+                    tensor.grad = torch.zeros_like(tensor)
+        for optimiser in self._optimisers:
+            optimiser.step()
+        for own in moving:
+            if own.bound is not None:
+                for tensor in own.tensors:
+                    tensor.clamp_(-own.bound, own.bound)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ Layers of one shape share g. Each has its own scale and shift in every layer of 
 """
 
 from collections.abc import Sequence
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -71,13 +72,32 @@ class LowRankResidual(nn.Module):
         self.bias = nn.Parameter(torch.zeros(width))
         self.scale = nn.Parameter(torch.ones(modes, width))
         self.shift = nn.Parameter(torch.zeros(modes, width))
+        self._product: Tensor | None = None
+        self.register_load_state_dict_post_hook(lambda module, _: module._forget_product())
 
     def forward(self, h: Tensor, counts: Sequence[int]) -> Tensor:
         """Map h [tokens, width], the tokens of each mode in turn; `counts` has their numbers."""
-        inner = (h @ self.v.T @ self.u.T + self.bias).split(list(counts))
+        inner = (self._low_rank(h) + self.bias).split(list(counts))
         # the gradient of clamp at exactly zero is one, without which the layer could not leave the identity
         moved = [(s * part + t).clamp(min=0) for part, s, t in zip(inner, self.scale, self.shift, strict=True)]
         return h + torch.cat(moved)
+
+    def train(self, mode: bool = True) -> Self:
+        """See `nn.Module.train`."""
+        self._forget_product()
+        return super().train(mode)
+
+    def _low_rank(self, h: Tensor) -> Tensor:
+        """Return U V h. At inference U V is kept where it is smaller than U and V."""
+        rank, width = self.v.shape
+        if self.training or torch.is_grad_enabled() or 2 * rank <= width:
+            return h @ self.v.T @ self.u.T
+        if self._product is None or (self._product.device, self._product.dtype) != (h.device, h.dtype):
+            self._product = self.v.T @ self.u.T
+        return h @ self._product
+
+    def _forget_product(self) -> None:
+        self._product = None
 
 
 class FactorNetwork(nn.Module):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from instructedit.editors import Dense, Descent, EditRequest, TokenShift, Variables, minimise, subject_token
+from instructedit.editors.descent.variables import JointOptimiser
 
 
 @pytest.mark.parametrize("bound", [None, 0.02])
@@ -19,17 +20,18 @@ def test_a_step_is_the_optimisers_and_a_clamp(bound):
         partial(torch.optim.Adam, lr=0.01),
         bound,
     )
+    optimiser = JointOptimiser([ours])
     for step in range(4):
         x, y = torch.randn(4, 7, dtype=torch.float64), torch.randn(4, 3, dtype=torch.float64)
         (patch,) = ours.patches()
-        ours.zero_grad()
+        optimiser.zero_grad()
         adam.zero_grad()
         if step == 2:  # no token reaches the layer: Adam moves on by its moments
             plain.grad = torch.zeros_like(plain)
         else:
             patch(x, y, ()).square().sum().backward()
             (y + x @ plain).square().sum().backward()
-        ours.step()
+        optimiser.step([ours])
         adam.step()
         with torch.no_grad():
             plain.clamp_(*((-bound, bound) if bound else (None, 1e9)))

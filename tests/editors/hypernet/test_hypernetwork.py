@@ -1,5 +1,7 @@
 """The hypernetwork core against numpy, autograd and finite differences."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -226,3 +228,29 @@ def test_no_requests_make_no_edits(make_language_model):
     for editor in (MEND(), InstructEdit()):
         editor.build(model)
         assert len(editor.edit(model, [])) == 0
+
+
+@pytest.mark.parametrize("rank", [2, 8])
+def test_inference_follows_every_change_of_the_weights(rank):
+    """U V is kept at inference where it is the smaller product; it must not outlive the weights."""
+    torch.manual_seed(rank)
+    layer = LowRankResidual(10, rank, 1, None).double()
+    h = torch.randn(5, 10, dtype=torch.float64)
+
+    def check():
+        expected = h + (layer.scale[0] * (h @ layer.v.T @ layer.u.T + layer.bias) + layer.shift[0]).clamp(min=0)
+        layer.eval()
+        with torch.no_grad():
+            for _ in range(2):
+                torch.testing.assert_close(layer(h, [5]), expected.detach())
+
+    check()
+    layer.train()
+    with torch.no_grad():
+        layer.u.normal_()
+    check()
+    layer.load_state_dict({name: 2 * value for name, value in layer.state_dict().items()})
+    check()
+    layer = copy.deepcopy(layer)
+    layer.load_state_dict({name: value / 3 for name, value in layer.state_dict().items()})
+    check()
