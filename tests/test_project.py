@@ -139,6 +139,18 @@ def test_nothing_prints_or_pickles():
                 assert found not in {"print", "torch.load", "torch.save"}, f"{path}, line {node.lineno}: {found}"
 
 
+def test_every_package_and_data_file_is_built():
+    setup = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    packages = {module_of(path) for path in FILES if path.name == "__init__.py"}
+    assert set(setup["packages"]) == packages
+    shipped = set()
+    for package, patterns in setup["package-data"].items():
+        home = ROOT / package.removeprefix("instructedit.").replace(".", "/")
+        shipped |= {path for pattern in patterns for path in home.glob(pattern)}
+    files = {path for folder in FOLDERS for path in (ROOT / folder).rglob("*") if path.is_file()}
+    assert {path for path in files - shipped if path.suffix not in {".py", ".pyc"}} == set()
+
+
 def test_every_import_is_a_declared_dependency():
     extras = PROJECT["optional-dependencies"]
     texts = [*PROJECT["dependencies"], *extras["instructions"], *extras["figures"]]
