@@ -23,7 +23,7 @@ def speed(
         Path | None, Option(metavar="FILE", help="Take the numbers from this file instead of measuring.")
     ] = None,
 ) -> None:
-    """Time the editors on random models: seconds, operations, memory, and the ratio to plain transformers."""
+    """Time the editors on random models: seconds, memory, and the ratio to plain transformers."""
     from rich.console import Console
 
     from instructedit.benchmark.results.records import read_record
