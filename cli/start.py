@@ -7,8 +7,6 @@ import os
 import sys
 from typing import Any, TextIO
 
-from instructedit.editors.models.threads import default_threads
-
 from . import stopping
 
 ASCII = "plain-ascii"
@@ -22,6 +20,8 @@ def main() -> None:
     used; 130 and 143 after SIGINT and SIGTERM; 141 where the reader of standard output closed it, as in shells.
     """
     stopping.install()
+    from instructedit.editors.models.threads import default_threads  # not before signals are handled
+
     streams = Streams()
     default_threads()
     code = _run()

@@ -15,6 +15,7 @@ from pathlib import Path
 MODULES = (
     "transformers.models.gpt2.modeling_gpt2",
     "transformers.models.llama.modeling_llama",
+    "instructedit.cli.start",
     "instructedit.cli.main",
     "instructedit.benchmark.run.suite",
     "instructedit.benchmark.instructions.loop",
