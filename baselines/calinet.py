@@ -183,11 +183,11 @@ class CaliNet(DescentEditor[CaliNetConfig]):
 
         Activations with parameters (Apertus) and those of routed experts are taken from the configuration.
         """
-        asked = self.config.activation
-        if asked is not None and asked not in ACT2FN:
-            raise InputError(f"Unknown activation '{asked}' of CaliNet's slots.{did_you_mean(asked, list(ACT2FN))}")
+        chosen = self.config.activation
+        if chosen is not None and chosen not in ACT2FN:
+            raise InputError(f"Unknown activation '{chosen}' of CaliNet's slots.{did_you_mean(chosen, list(ACT2FN))}")
         single = self.config.network != "experts"
-        own = asked or (activation_of(model.model, network.ups, network.down, model.device) if single else None)
+        own = chosen or (activation_of(model.model, network.ups, network.down, model.device) if single else None)
         name = own or activation_name(model.model.config)
         if name is None or name not in ACT2FN:
             raise UnservedError(

@@ -1,4 +1,4 @@
-"""Write constraints.txt: the distributions of the environment that runs this, made anew by `tox -e constraints`."""
+"""Write constraints.txt: the distributions of the environment that runs this, written by `tox -e constraints`."""
 
 import re
 from importlib.metadata import distributions

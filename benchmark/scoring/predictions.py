@@ -96,7 +96,7 @@ def predict(model: LanguageModel, batch: ProbeBatch, edits: Edits, decoding: Dec
 
 @dataclass(frozen=True, slots=True)
 class BeforeAfter:
-    """Predictions for one probe: of the unedited model for the bare question, of the edited model as it was asked.
+    """Predictions for one probe: of the unedited model for the bare question, of the edited model as it was queried.
 
     Attributes:
         replies: Predictions of the accepted replies that both models could be given, before and after the edit.
@@ -113,7 +113,7 @@ class BeforeAfter:
     after: str | None
 
 
-def before_after(bare: ProbeSequences, asked: ProbeSequences, before: Predictions, after: Predictions) -> BeforeAfter:
+def before_after(bare: ProbeSequences, queried: ProbeSequences, before: Predictions, after: Predictions) -> BeforeAfter:
     """Pair the predictions of two models for one probe."""
 
     def pairs(old: Mapping[int, int], new: Mapping[int, int]) -> list[tuple[Prediction, Prediction]]:
@@ -122,13 +122,13 @@ def before_after(bare: ProbeSequences, asked: ProbeSequences, before: Prediction
     def comparable(pair: tuple[Prediction, Prediction]) -> bool:
         return pair[0].labels == pair[1].labels
 
-    replies, opposed = pairs(bare.forced, asked.forced), pairs(bare.opposed, asked.opposed)
+    replies, opposed = pairs(bare.forced, queried.forced), pairs(bare.opposed, queried.opposed)
     return BeforeAfter(
         list(filter(comparable, replies)),
         list(filter(comparable, opposed)),
         sum(not comparable(pair) for pair in replies + opposed),
         None if bare.generated is None else before.generated[bare.generated],
-        None if asked.generated is None else after.generated[asked.generated],
+        None if queried.generated is None else after.generated[queried.generated],
     )
 
 

@@ -149,7 +149,7 @@ class _CaseEncoder:
         try:
             return sequences.add(self.owner, self.model.encode_prompt(prefix + prompt, room=room))
         except CaseError:
-            behind = " behind the edit's text and the prompt" if prefix else ""
+            behind = " after the edit's text and the prompt" if prefix else ""
             self.unscored[f"{role}: the model's context has no room for {room} new tokens{behind}"] += 1
             return None
 

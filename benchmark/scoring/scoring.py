@@ -116,11 +116,11 @@ def score_chunk(
     timings: list[ChunkTime] = []
     for name, found in made.items():
         begun = perf_counter()
-        edits, asked, after = found.edits, bare, before
+        edits, queried, after = found.edits, bare, before
         with torch.no_grad():
             if any(contexts := _contexts(name, found, (probes or {}).get(name, "none"))):
-                asked = make_probe_batch(model, cases, generation, fluency, contexts)
-                after = predict(model, asked, edits, decoding)
+                queried = make_probe_batch(model, cases, generation, fluency, contexts)
+                after = predict(model, queried, edits, decoding)
             elif edits.first_block is not None:
                 after = unedited.edited(edits)
         changes = change_facts(model, edits, apart=stage == SINGLE)
@@ -129,7 +129,7 @@ def score_chunk(
             try:
                 if owner in found.failures:
                     raise CaseError(found.failures[owner])
-                fields = _scored(bare, asked, owner, before, after)
+                fields = _scored(bare, queried, owner, before, after)
             except CaseError as error:
                 records.append(head.model_copy(update={"status": "failed", "reason": str(error)}))
                 continue
@@ -137,7 +137,7 @@ def score_chunk(
                 fields["remarks"] = _remarks(model, bare, owner, fields)
             if left_out := edits.facts[owner].get(LEFT_OUT):
                 fields["unscored"] |= {"edit: reply left out, longer than the model's context": int(left_out)}
-            facts = {**edits.facts[owner], **changes[owner], **_target(bare, asked, owner, request, after)}
+            facts = {**edits.facts[owner], **changes[owner], **_target(bare, queried, owner, request, after)}
             # JSON has no number for infinity and NaN.
             fields["edit"] = {fact: value for fact, value in facts.items() if math.isfinite(value)}
             records.append(head.model_copy(update=fields))
@@ -206,22 +206,24 @@ def _head(request: EditRequest, editor: str, run: str, stage: str) -> CaseRecord
     )
 
 
-def _scored(bare: ProbeBatch, asked: ProbeBatch, owner: int, before: Predictions, after: Predictions) -> dict[str, Any]:
-    """Return the measured fields of a case's record, from the predictions `before` for `bare` and `after` for `asked`.
+def _scored(
+    bare: ProbeBatch, queried: ProbeBatch, owner: int, before: Predictions, after: Predictions
+) -> dict[str, Any]:
+    """Return the measured fields of a case's record: `before` predicts `bare`, `after` predicts `queried`.
 
     Raises:
         CaseError: If the edited model's numbers are not finite.
     """
-    own = (index for index, case in enumerate(asked.forced.owners) if case == owner)
+    own = (index for index, case in enumerate(queried.forced.owners) if case == owner)
     if not all(after.forced[index].finite for index in own):
         raise CaseError("The edited model's logits are not all numbers.")
-    unscored = asked.unscored[owner].copy()
+    unscored = queried.unscored[owner].copy()
     scores: list[Score] = []
     answers: list[Answer] = []
     for number, probe in enumerate(bare.cases[owner].probes):
-        pair = before_after(bare.probes[owner][number], asked.probes[owner][number], before, after)
+        pair = before_after(bare.probes[owner][number], queried.probes[owner][number], before, after)
         if pair.split:
-            unscored[f"{probe.role}: behind the edit's text the answer is split into other tokens"] += pair.split
+            unscored[f"{probe.role}: after the edit's text the answer is split into other tokens"] += pair.split
         if probe.opposed and not (pair.replies and pair.opposed):
             unscored["sentiment: no reply of one sentiment fits the model's context"] += 1
         place: dict[str, Any] = {"subset": probe.subset, "derived": probe.derived}
@@ -229,7 +231,7 @@ def _scored(bare: ProbeBatch, asked: ProbeBatch, owner: int, before: Predictions
             scores.append(Score(measure=probe.role, protocol=protocol, value=value, probe=number, **place))
         texts: dict[str, Any] = {"prompt": probe.prompt, "before": pair.before, "generated": pair.after}
         answers.append(Answer(role=probe.role, accepted=probe.answers, opposed=probe.opposed, **place, **texts))
-    index = asked.texts[owner]
+    index = queried.texts[owner]
     text = None if index is None else after.free[index]
     if text is not None:
         entropy = ngram_entropy(text)
@@ -242,7 +244,7 @@ def _scored(bare: ProbeBatch, asked: ProbeBatch, owner: int, before: Predictions
         "answers": tuple(answers),
         "text": text,
         "unscored": dict(sorted(unscored.items())),
-        "remarks": dict(sorted(asked.remarks[owner].items())),
+        "remarks": dict(sorted(queried.remarks[owner].items())),
     }
 
 
@@ -290,13 +292,13 @@ def _remarks(model: LanguageModel, batch: ProbeBatch, owner: int, fields: Mappin
 
 
 def _target(
-    bare: ProbeBatch, asked: ProbeBatch, owner: int, request: EditRequest, after: Predictions
+    bare: ProbeBatch, queried: ProbeBatch, owner: int, request: EditRequest, after: Predictions
 ) -> dict[str, float]:
     """Return the probability of the edit's own target under the edited model, if a probe of reliability asks for it.
 
     It is the geometric mean over the target's tokens, each given the right ones before it: exp(mean log p).
     """
-    for probe, sequences in zip(bare.cases[owner].probes, asked.probes[owner], strict=True):
+    for probe, sequences in zip(bare.cases[owner].probes, queried.probes[owner], strict=True):
         wanted = (probe.role, probe.prompt, probe.answers[:1]) == ("reliability", request.prompt, (request.target,))
         if wanted and not probe.opposed and 0 in sequences.forced:
             log_p = after.forced[sequences.forced[0]].log_p

@@ -61,7 +61,7 @@ def lines(what: str | None = None, name: str | None = None, width: int | None = 
     """
     if what == "options":
         if name is None:
-            raise InputError(f"Options of which editor? One of {', '.join(EDITORS)} was expected behind 'options'.")
+            raise InputError(f"Options of which editor? Expected one of {', '.join(EDITORS)} after 'options'.")
         return _option_lines(name, width or 80)
     if name is not None:
         raise InputError(f"'{what}' takes no further name, found '{name}'; 'options {name}' lists an editor's options.")

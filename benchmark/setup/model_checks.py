@@ -47,7 +47,7 @@ def check_generation(config: RunConfig, name: str, context: int, vocabulary: int
     place = config.origin.of("generation") if config.origin.file else name
     longest = max(generation.max_new_tokens, generation.fluency_tokens if config.fluency else 0)
     if longest >= context:
-        raise InputError(f"{place}: {longest} new tokens were asked for, but the model's context is {context}.")
+        raise InputError(f"{place}: {longest} new tokens are requested, but the model's context is {context}.")
     if generation.fluency_top_k > vocabulary:
         raise InputError(f"{place}: fluency_top_k is {generation.fluency_top_k}, but the vocabulary has {vocabulary}.")
 

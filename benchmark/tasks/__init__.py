@@ -1,6 +1,6 @@
 """Readers of the four task families."""
 
-from .base import TASKS, Split, Task, TaskCases, TaskOptions, make_task, subject_key, subjects, training_cases
+from .base import TASKS, Split, Task, TaskCases, TaskOptions, make_task, subject_key, subjects
 from .sources import Embedded, Folder, Hub, Source, open_source
 
 __all__ = [
@@ -17,5 +17,4 @@ __all__ = [
     "open_source",
     "subject_key",
     "subjects",
-    "training_cases",
 ]

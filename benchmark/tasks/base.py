@@ -207,8 +207,3 @@ def subject_key(subject: str) -> str:
 def subjects(cases: Iterable[EditCase]) -> frozenset[str]:
     """Return the keys of all subjects that are edited in some cases."""
     return frozenset(subject_key(case.request.subject) for case in cases)
-
-
-def training_cases(task: Task, source: Source, test_subjects: Collection[str]) -> TaskCases:
-    """Read a training split; records whose subject the run's own tasks test are left out and counted."""
-    return task.load(source, "train", exclude=test_subjects)

@@ -1,7 +1,7 @@
 """Data sets of flat records: one edit a row, and each probe in a field of its own. A task is a table of field names.
 
 Such a file has no splits. A fifth of the subjects, chosen by a hash of the name alone, is tested and the others train
-(`Task.test_share`), in every data set the same. A probe that a row lacks is not asked; no rule makes one.
+(`Task.test_share`), in every data set the same. A probe that a row lacks is left out; no rule makes one.
 """
 
 from collections import Counter
@@ -135,7 +135,7 @@ def _probe(
     prompt = row.fields.get(field.prompt)
     answers = accepted if field.answer is None else row.optional_answers(field.answer)
     if prompt is None or (isinstance(prompt, str) and blank(prompt)):
-        counts[f"{field.role}: no prompt given, not asked"] += 1
+        counts[f"{field.role}: no prompt given, left out"] += 1
     elif not isinstance(prompt, str):
         counts[f"{field.role}: malformed prompt left out"] += 1
     elif prompt.strip() == request.prompt:

@@ -16,13 +16,7 @@ _LAYOUTS = ("", "benchmark/")  # the hub data set keeps its folders under benchm
 
 
 class MissingError(InputError):
-    """A file of a task is not where the data are.
-
-    Attributes:
-        asked: Whether its sentence names the configuration key that requested the task.
-    """
-
-    asked = False
+    """A file of a task is not where the data are."""
 
 
 class AbsentError(MissingError):

@@ -55,7 +55,7 @@ class Suites:
 
 
 def filled(text: str, suites: Suites, place: str) -> str:
-    """Return a page with everything between its markers written anew.
+    """Return a page with everything between its markers rewritten.
 
     Raises:
         InputError: If a marker names something that the results do not have.

@@ -127,14 +127,14 @@ def reached(engine: Engine, base: BasePass, edits: Edits, owners: Sequence[int |
     ):
         return list(range(len(base.rows)))
     ((name, block),) = sites
-    asked = {index: owner for index, owner in enumerate(owners) if owner is not None and books[owner]}
+    with_codebook = {index: owner for index, owner in enumerate(owners) if owner is not None and books[owner]}
     found: list[int] = []
-    for batch in engine.replay_batches(base, edits, owners, list(asked)):
+    for batch in engine.replay_batches(base, edits, owners, list(with_codebook)):
         x = _inputs(engine, base, batch, name, block)
         by_owner: dict[int, list[tuple[int, int]]] = {}
         for row, path in zip(batch.rows, batch.paths, strict=True):
             end = path[base.rows[row].prompt_end] - batch.cached
-            by_owner.setdefault(asked[row], []).append((row, end))
+            by_owner.setdefault(with_codebook[row], []).append((row, end))
         for owner, own in by_owner.items():
             queries = x[[end for _, end in own]]
             near = torch.stack([book.nearest(queries)[1] for book in books[owner]]).any(dim=0).tolist()

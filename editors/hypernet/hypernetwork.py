@@ -73,7 +73,7 @@ class LowRankResidual(nn.Module):
         self.scale = nn.Parameter(torch.ones(modes, width))
         self.shift = nn.Parameter(torch.zeros(modes, width))
         self._product: Tensor | None = None
-        self.register_load_state_dict_post_hook(lambda module, _: module._forget_product())
+        self.register_load_state_dict_post_hook(lambda module, _: module._forget_product())  # type: ignore[no-untyped-call]
 
     def forward(self, h: Tensor, counts: Sequence[int]) -> Tensor:
         """Map h [tokens, width], the tokens of each mode in turn; `counts` has their numbers."""

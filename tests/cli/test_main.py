@@ -174,7 +174,7 @@ def test_unknown_presets_and_lists(tmp_path):
             "[generation]\nmax_new_tokens = -1",
             "key 'generation.max_new_tokens': Input should be greater than or equal to 0",
         ),
-        ("[generation]\nmax_new_tokens = 500", "500 new tokens were asked for, but the model's context is 96"),
+        ("[generation]\nmax_new_tokens = 500", "500 new tokens are requested, but the model's context is 96"),
         ("[generation]\nfluency_top_k = 5000", "fluency_top_k is 5000, but the vocabulary has"),
         ("[editors.ft-l]\nlr = inf", "key 'editors.ft-l.lr': found inf, a finite number was expected"),
         ("[editors.grace]\nblock = nan", "key 'editors.grace.block': found nan, a finite number was expected"),

@@ -91,6 +91,6 @@ def test_later_rounds_take_after_the_better_half():
             (choice,) = (option for option in slot if f" {option} " in f" {text} ")
             seen["parent" if choice in best or choice in second else "other"] += 1
     share = seen["parent"] / sum(seen.values())
-    # a slot drawn anew is a parent's by chance in a quarter of the draws at most
+    # a redrawn slot is a parent's by chance in a quarter of the draws at most
     assert share > 1 - MUTATION - 0.1
     assert seen["other"] > 0

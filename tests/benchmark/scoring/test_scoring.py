@@ -324,9 +324,9 @@ def test_what_does_not_fit_behind_the_text_is_counted(model):
     assert none.unscored == {}
     assert wordy.status == "done"
     assert wordy.unscored == {
-        "fluency: the model's context has no room for 8 new tokens behind the edit's text and the prompt": 1,
+        "fluency: the model's context has no room for 8 new tokens after the edit's text and the prompt": 1,
         "locality: the edit's text, prompt and answer are longer than the model's context": 1,
-        "locality: the model's context has no room for 8 new tokens behind the edit's text and the prompt": 1,
+        "locality: the model's context has no room for 8 new tokens after the edit's text and the prompt": 1,
         "sentiment: no reply of one sentiment fits the model's context": 1,
         "sentiment: the edit's text, prompt and reply are longer than the model's context": 2,
     }

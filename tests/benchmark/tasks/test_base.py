@@ -6,7 +6,7 @@ import unicodedata
 
 import pytest
 
-from instructedit.benchmark.tasks import TASKS, Embedded, Folder, Task, subject_key, subjects, training_cases
+from instructedit.benchmark.tasks import TASKS, Embedded, Folder, Task, subject_key, subjects
 from instructedit.benchmark.tasks.knowedit import Recent
 from instructedit.editors import InputError
 
@@ -76,7 +76,7 @@ def test_tested_subjects_are_left_out_of_training_and_counted(tmp_path):
     write(tmp_path, "train", "Ann", unicodedata.normalize("NFD", "éVA"), "Cid", "BOB")
     task, source = Recent(), Folder(tmp_path)
     tested = task.load(source)
-    trained = training_cases(task, source, subjects(tested.cases))
+    trained = task.load(source, "train", exclude=subjects(tested.cases))
     assert [case.request.case_id for case in trained.cases] == ["recent/train/0", "recent/train/2"]
     assert trained.data.skipped["row left out: its subject is tested"] == 2
     assert (trained.data.rows, trained.data.cases) == (4, 2)
@@ -100,6 +100,6 @@ def test_embedded_world_is_clean(name, split):
 @pytest.mark.parametrize("name", ["recent", "counterfact", "zsre", "convsent"])
 def test_embedded_world_trains_on_no_tested_subject_of_the_same_task(name):
     task, world = TASKS.get(name)(), Embedded()
-    trained = training_cases(task, world, subjects(task.load(world).cases))
+    trained = task.load(world, "train", exclude=subjects(task.load(world).cases))
     assert trained.data.cases > 0
     assert subjects(trained.cases).isdisjoint(subjects(task.load(world).cases))

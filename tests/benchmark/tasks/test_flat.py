@@ -131,9 +131,9 @@ def test_what_is_missing_is_not_asked(tmp_path):
         "edit: no other answer from before the edit is given": 1,
         "edit: the prompt does not name the subject": 1,
         "generalization: malformed prompt left out": 1,
-        "generalization: no prompt given, not asked": 1,
+        "generalization: no prompt given, left out": 1,
         "generalization: prompt that repeats the edit's own left out": 1,
-        "locality: no prompt given, not asked": 1,
+        "locality: no prompt given, left out": 1,
         "locality: probe without a usable answer left out": 1,
     }
 
@@ -226,6 +226,6 @@ def test_the_page_of_tasks_shows_a_task_that_reads(tmp_path):
     )
     assert loaded.data.skipped == {
         "field 'tag' not read": 1,
-        "generalization: no prompt given, not asked": 1,
+        "generalization: no prompt given, left out": 1,
         "locality: probe without a usable answer left out": 1,
     }

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from instructedit.benchmark.tasks import TASKS, Folder, make_task, subjects, training_cases
+from instructedit.benchmark.tasks import TASKS, Folder, make_task, subjects
 from instructedit.benchmark.tasks.audit import OTHER_TARGET, REPEATED_RECORD
 from instructedit.benchmark.tasks.rephrase import derive_rephrases
 
@@ -128,7 +128,7 @@ def test_tested_subjects_leave_training(knowedit):
             tested |= subjects(TASKS.get(name)().load(knowedit).cases)
     left_out = {}
     for name in ("recent", "counterfact", "convsent"):
-        data = training_cases(TASKS.get(name)(), knowedit, tested).data
+        data = TASKS.get(name)().load(knowedit, "train", exclude=tested).data
         left_out[name] = data.rows - data.cases
         assert data.skipped.get("row left out: its subject is tested", 0) == left_out[name]
     assert left_out == {"recent": 2, "counterfact": 0, "convsent": 4}

@@ -61,9 +61,9 @@ def test_prompts_read_once_are_continued_as_if_read_anew(make_language_model, fa
     kinds = low_rank_edits(model, 1), Edits.none(1), Edits(((book,),))
     prompts = read_prompts(model, rows, [edits.cut for edits in kinds if edits.cut])
     for edits in kinds:
-        anew = answers(model, rows, edits, [0] * 5, **options)
-        assert answers(model, rows, edits, [0] * 5, prompts=prompts, **options) == anew
-        said.append(anew)
+        expected = answers(model, rows, edits, [0] * 5, **options)
+        assert answers(model, rows, edits, [0] * 5, prompts=prompts, **options) == expected
+        said.append(expected)
     assert len({tuple(texts) for texts in said}) == 3
 
 
