@@ -1,6 +1,5 @@
 """Options that several commands share, each declared once, and what they have in common."""
 
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -54,6 +53,8 @@ Threads = Annotated[
 """Its callback does all that is needed."""
 DryRun = Annotated[bool, Option("--dry-run", help="Check everything, print what would run, and stop.")]
 
+Full = Annotated[bool, Option("--full", help="Print the whole report instead of one screen.")]
+
 Schedule = Annotated[
     list[str] | None, Option(help="single, batch or sequential; by default single where a folder has several.")
 ]
@@ -93,10 +94,7 @@ def say(text: str) -> None:
 
 
 def quiet_libraries() -> None:
-    """Keep libraries from printing their own progress; a user's own setting wins."""
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    """Keep libraries from printing their own progress, beside what `start` sets."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .options import Results
+from .options import Full, Results
 
 
 def report(
@@ -13,6 +13,7 @@ def report(
     html: Annotated[
         Path | None, typer.Option(metavar="SITE", help="Write a site for the browser into this folder instead.")
     ] = None,
+    full: Full = False,
 ) -> None:
     """Write and print the report of a run, or of a suite over its seeds and settings, from its files alone."""
     from rich.console import Console
@@ -27,4 +28,4 @@ def report(
             summarise_folder(directory)
         typer.echo(f"Site: {write_site(directory, html)}")
     else:
-        typer.echo(f"Report: {', '.join(map(str, report_folder(directory, Console())))}")
+        typer.echo(f"Report: {', '.join(map(str, report_folder(directory, Console(), full=full)))}")

@@ -50,6 +50,7 @@ def run(
     device: options.Device = None,
     threads: options.Threads = None,
     device_map: options.DeviceMap = None,
+    full: options.Full = False,
     dry_run: options.DryRun = False,
 ) -> None:
     """Train and run editors; write results, a summary and a report. Re-running the same command resumes."""
@@ -59,7 +60,7 @@ def run(
     from instructedit.benchmark.results.records import RunSummary, read_record
     from instructedit.benchmark.run.suite import plan_suite, run_suite
     from instructedit.benchmark.setup.config import read_suite
-    from instructedit.reports.tables.build import report_run
+    from instructedit.reports.tables.build import first_case, report_run
 
     quiet_libraries()
     changes = given(
@@ -83,8 +84,12 @@ def run(
         return
 
     def finished(folder: Path) -> None:
-        paths = report_run(folder, Console())
-        typer.echo(f"Results: {folder}\nReport:  {', '.join(map(str, paths))}")
+        paths = report_run(folder, Console(), full=full)
+        typer.echo(
+            f"Report:  {', '.join(path.name for path in paths)} in {paths[0].parent}\n"
+            f"Cases:   instructedit show {folder} {first_case(folder)}\n"
+            f"Site:    instructedit report {folder} --html SITE"
+        )
 
     folders = run_suite(
         suite,

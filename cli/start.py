@@ -13,6 +13,14 @@ ASCII = "plain-ascii"
 """ASCII by another name: typer writes UTF-8 to a stream that is called `ascii`."""
 
 
+QUIET = {
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+"""Settings of libraries, which read them when they are imported; a user's own win."""
+
+
 def main() -> None:
     """Run the command line and exit with its code; neither a signal nor a stream causes a traceback.
 
@@ -20,6 +28,8 @@ def main() -> None:
     used; 130 and 143 after SIGINT and SIGTERM; 141 where the reader of standard output closed it, as in shells.
     """
     stopping.install()
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
     from instructedit.editors.models.threads import default_threads  # not before signals are handled
 
     streams = Streams()

@@ -13,6 +13,7 @@ from instructedit.editors.errors import InputError
 from instructedit.editors.files.atomic import write_whole
 
 from . import html, latex, markdown, terminal
+from .literal import literal
 from .report import Sheet
 
 
@@ -23,7 +24,8 @@ def csv_text(records: Sequence[dict[str, Any]], fields: Sequence[str]) -> str:
     writer.writeheader()
     for record in records:
         joined = {key: " ".join(map(str, value)) for key, value in record.items() if isinstance(value, tuple)}
-        writer.writerow(record | joined)
+        texts = {key: literal(value) for key, value in record.items() if isinstance(value, str)}
+        writer.writerow(record | joined | texts)
     return text.getvalue()
 
 

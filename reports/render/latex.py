@@ -3,6 +3,7 @@ r"""Tables as LaTeX, for `\input{table}`; needs the packages booktabs and graphi
 import re
 from collections.abc import Iterator, Sequence
 
+from .literal import literal
 from .report import Cell, Report, Table
 
 _SPECIAL = {
@@ -153,4 +154,4 @@ def _ends(cell: Cell) -> str:
 
 
 def _escape(text: str) -> str:
-    return re.sub("|".join(map(re.escape, _SPECIAL)), lambda found: _SPECIAL[found.group()], text)
+    return re.sub("|".join(map(re.escape, _SPECIAL)), lambda found: _SPECIAL[found.group()], literal(text))

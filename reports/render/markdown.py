@@ -2,6 +2,7 @@
 
 import re
 
+from .literal import literal
 from .report import Cell, Report, Table
 
 _RANKS = ("{}", "**{}**", "<ins>{}</ins>")
@@ -43,5 +44,5 @@ def _text(cell: Cell | None) -> str:
 
 
 def escape(text: str) -> str:
-    """Escape markup; an underscore inside a word needs no escape."""
-    return re.sub(r"([\\`*|<>])", r"\\\1", text)
+    """Escape markup and show control characters; an underscore inside a word needs no escape."""
+    return re.sub(r"([\\`*|<>])", r"\\\1", literal(text))

@@ -8,58 +8,62 @@ from rich.rule import Rule
 from rich.table import Table as Grid
 from rich.text import Text
 
+from .literal import literal
 from .report import Cell, Report, Table
 
-_STUB = 36
-"""Width of the column of row names where longer names are folded."""
+_NARROW, _STUB = 15, 36
+"""Widths of the column of row names where longer names are folded, to keep intervals beside or below their numbers."""
 _STYLES = ("", "bold", "underline")
 """Style of each rank; not a colour, for colour-blind readers."""
 _SIGNS = ("", "*", "_")
 """Sign of each rank, for output without styles."""
 
 
+def plain(text: str, style: str = "") -> Text:
+    """Return a text for the terminal as it is: rich would take an interval such as [97.0, 99.6] for markup."""
+    return Text(literal(text), style)
+
+
 def draw(report: Report, console: Console) -> None:
     """Print a report, without the tables of blocks that are details."""
-    # Always Text: rich would parse an interval such as [97.0, 99.6] in a plain string as markup.
     _warn(report, console)
     width = max((len(word) + 1 for word, _ in report.header), default=0)
     for word, value in report.header:
-        console.print(Text.assemble((word.ljust(max(width, 12)), "bold"), value))
+        console.print(Text.assemble((word.ljust(max(width, 12)), "bold"), literal(value)))
     for block in (block for block in report.blocks if block.notes or not block.detail):
         console.print()
-        console.print(Rule(Text(block.heading, "bold"), align="left", characters="="))
+        console.print(Rule(plain(block.heading, "bold"), align="left", characters="="))
         for sentence in block.text:
-            console.print(Text(sentence))
+            console.print(plain(sentence))
         for tables, sentences in ((block.tables, block.notes), (block.comparisons, ())):
             for table in () if block.detail else tables:
                 for grid in _fitting(table, console):
                     console.print()
                     console.print(grid)
                 if table.note:
-                    console.print(Text(table.note, "dim"))
+                    console.print(plain(table.note, "dim"))
             if sentences:
                 console.print()
             for sentence in sentences:
-                console.print(Text(sentence))
+                console.print(plain(sentence))
     console.print(Rule(style="dim"))
     for note in report.footer:
-        console.print(Text(note, "dim"))
+        console.print(plain(note, "dim"))
     _warn(report, console)
 
 
 def _warn(report: Report, console: Console) -> None:
     for warning in report.warnings:
-        console.print(Text(f"!!! {warning}", "bold red"))
+        console.print(plain(f"!!! {warning}", "bold red"))
 
 
 def _fitting(table: Table, console: Console) -> Iterator[Grid]:
     """Yield the table as it fits the console: intervals beside the numbers, else below them, else in two halves."""
-    for fold in (None, _STUB):
-        for between in (" ", "\n"):
-            grid = _grid(table, between, fold)
-            if console.measure(grid, options=console.options.update(width=10_000)).maximum <= console.width:
-                yield grid
-                return
+    for fold, between in ((None, " "), (_NARROW, " "), (None, "\n"), (_STUB, "\n")):
+        grid = _grid(table, between, fold)
+        if console.measure(grid, options=console.options.update(width=10_000)).maximum <= console.width:
+            yield grid
+            return
     half = len(table.heads) // 2
     if not half:
         yield grid
@@ -69,22 +73,29 @@ def _fitting(table: Table, console: Console) -> Iterator[Grid]:
 
 
 def _grid(table: Table, between: str, fold: int | None) -> Grid:
-    grid = Grid(title=Text(table.title, "italic"), title_justify="left", box=box.SIMPLE_HEAD, show_edge=False)
-    grid.add_column(Text(table.stub), no_wrap=fold is None, max_width=fold)
+    grid = Grid(
+        title=plain(table.title, "italic"),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        collapse_padding=True,
+    )
+    grid.add_column(plain(table.stub), no_wrap=fold is None, max_width=fold)
     for head in table.heads:
-        grid.add_column(Text(head), justify="right", overflow="fold")
+        grid.add_column(plain(head), justify="right", overflow="fold")
     for number, (row, cells) in enumerate(zip(table.rows, table.cells, strict=True)):
         if table.starts_group(number):
             if number:
                 grid.add_section()
-            grid.add_row(Text(table.groups[number], "italic"))
-        grid.add_row(Text(row), *(_text(cell, between) for cell in cells))
+            grid.add_row(plain(table.groups[number], "italic"))
+        grid.add_row(plain(row), *(_text(cell, between) for cell in cells))
     return grid
 
 
 def _text(cell: Cell | None, between: str) -> Text:
     if cell is None:
-        return Text("-", "dim")
+        return plain("-", "dim")
     beside = " ".join(filter(None, (cell.interval, "" if cell.n is None else f"n={cell.n}")))
     return Text.assemble(
         (cell.value, _STYLES[cell.mark.rank]),

@@ -7,9 +7,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u2028-\u202e\u2060\u2066-\u2069\ud800-\udfff\ufeff]")
-"""Characters that are invisible, that turn the text around them, or that no file can hold: control characters,
-breaks, direction marks, lone surrogates."""
+from ..render.literal import CONTROL, code
 
 
 def shown(text: str) -> Markup:
@@ -18,8 +16,8 @@ def shown(text: str) -> Markup:
     A control character is shown by its code; `shown` of `assets/data.js` does the same.
     """
     parts = (
-        Markup('<span class="control">U+{:04X}</span>').format(ord(part)) if _CONTROL.fullmatch(part) else escape(part)
-        for part in re.split(f"({_CONTROL.pattern})", text)
+        Markup('<span class="control">{}</span>').format(code(part)) if CONTROL.fullmatch(part) else escape(part)
+        for part in re.split(f"({CONTROL.pattern})", text)
     )
     return Markup("<bdi>{}</bdi>").format(Markup("").join(parts))
 

@@ -1,5 +1,6 @@
 """Tables of result folders: one table by its name, or the whole report, printed and written beside the results."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from ..render import latex, markdown, terminal
 from ..render.formats import write_text
 from ..render.report import Report, Sheet
 from .longform import run_csv, suite_csv
+from .overview import run_overview, suite_overview
 from .paper_numbers import SETTINGS
 from .paper_tables import paper_table
 from .protocol_choice import protocol_for
@@ -54,16 +56,18 @@ def make_table(
     return paper_table(name, groups, protocol or "teacher_forced_exact", warnings)
 
 
-def report_folder(directory: Path, console: Console) -> list[Path]:
+def report_folder(directory: Path, console: Console, *, full: bool = False) -> list[Path]:
     """Write and print the report of a run, or of a suite over its seeds and settings; return the written files.
+
+    One screen of it is printed, or all if `full`.
 
     Raises:
         InputError: If the folder holds no readable results, or the files cannot be written.
     """
     folder = summarise_folder(directory)
     if (folder / "run.json").is_file():
-        return report_run(folder, console)
-    return report_suite(folder / "suite.json", console)
+        return report_run(folder, console, full=full)
+    return report_suite(folder / "suite.json", console, full=full)
 
 
 def summarise_folder(directory: Path) -> Path:
@@ -79,8 +83,8 @@ def summarise_folder(directory: Path) -> Path:
     return suite[0]
 
 
-def report_run(directory: Path, console: Console | None = None) -> list[Path]:
-    """Write `report/table.md`, `table.csv` and `table.tex` into a run's folder, and print the report if asked to.
+def report_run(directory: Path, console: Console | None = None, *, full: bool = False) -> list[Path]:
+    """Write `report/table.md`, `table.csv` and `table.tex` into a run's folder; print one screen, or all if `full`.
 
     The same results give the same bytes.
 
@@ -89,22 +93,33 @@ def report_run(directory: Path, console: Console | None = None) -> list[Path]:
     """
     run, summary = load(directory)
     report = run_report(run, summary)
-    return _write(directory / "report", "table", report, run_csv(run, summary), console)
+    if console is not None:
+        terminal.draw(report if full else run_overview(run, summary), console)
+    return _write(directory / "report", "table", report, run_csv(run, summary))
 
 
-def report_suite(path: Path, console: Console | None = None) -> list[Path]:
-    """Write `suite.md`, `suite.csv` and `suite.tex` beside a `suite.json`, and print the report if asked to.
+def report_suite(path: Path, console: Console | None = None, *, full: bool = False) -> list[Path]:
+    """Write `suite.md`, `suite.csv` and `suite.tex` beside a `suite.json`; print one screen, or all if `full`.
 
     Raises:
         InputError: If it cannot be read, or they cannot be written.
     """
     summary = read_suite_summary(path)
-    return _write(path.parent, "suite", suite_report(summary), suite_csv(summary), console)
-
-
-def _write(folder: Path, name: str, report: Report, csv: str, console: Console | None) -> list[Path]:
-    texts = {".md": markdown.render(report), ".csv": csv, ".tex": latex.render(report)}
-    paths = [write_text(folder / f"{name}{suffix}", text, folder=True) for suffix, text in texts.items()]
+    report = suite_report(summary)
     if console is not None:
-        terminal.draw(report, console)
-    return paths
+        terminal.draw(report if full else suite_overview(summary), console)
+    return _write(path.parent, "suite", report, suite_csv(summary))
+
+
+def first_case(folder: Path) -> str:
+    """Return the id of the first case of a run, as an example of one; `CASE` if it has none."""
+    path = folder / "cases.jsonl"
+    if not path.is_file():
+        return "CASE"
+    with path.open(encoding="utf-8") as lines:
+        return str(json.loads(lines.readline())["case_id"])
+
+
+def _write(folder: Path, name: str, report: Report, csv: str) -> list[Path]:
+    texts = {".md": markdown.render(report), ".csv": csv, ".tex": latex.render(report)}
+    return [write_text(folder / f"{name}{suffix}", text, folder=True) for suffix, text in texts.items()]

@@ -13,6 +13,8 @@ from instructedit.benchmark.results.integrity import LineChecks, read_run
 from instructedit.benchmark.results.records import CaseRecord, Score, parse_record
 from instructedit.editors.errors import InputError
 
+from ..render.literal import literal
+from ..render.terminal import plain
 from .run_facts import controls
 
 
@@ -70,11 +72,13 @@ def draw_case(case: Case, console: Console) -> None:
     records = case.records
     first = records[0]
     console.print(Text.assemble(("case    ", "bold"), first.case_id, ("   run ", "bold"), first.run))
-    console.print(Text.assemble(("edit    ", "bold"), first.prompt, " ", (first.target, "bold green")))
-    console.print(Text.assemble(("subject ", "bold"), first.subject))
+    console.print(
+        Text.assemble(("edit    ", "bold"), literal(first.prompt), " ", (literal(first.target), "bold green"))
+    )
+    console.print(Text.assemble(("subject ", "bold"), literal(first.subject)))
     for record in records:
         if record.status != "done":
-            console.print(Text(f"{case.label(record)}: {record.status}: {record.reason}", "red"))
+            console.print(plain(f"{case.label(record)}: {record.status}: {record.reason}", "red"))
     done = [record for record in records if record.status == "done"]
     for number in range(max((len(record.answers) for record in done), default=0)):
         _draw_probe(case, done, number, console)
@@ -84,7 +88,8 @@ def draw_case(case: Case, console: Console) -> None:
             console.print()
             console.print(
                 Text.assemble(
-                    (f"{case.label(record)} continues (entropy {entropy}): ", "bold"), " ".join(record.text.split())
+                    (f"{case.label(record)} continues (entropy {entropy}): ", "bold"),
+                    literal(" ".join(record.text.split())),
                 )
             )
 
@@ -93,8 +98,8 @@ def _draw_probe(case: Case, records: list[CaseRecord], number: int, console: Con
     probe = records[0].answers[number]
     mark = " (derived)" if probe.derived else ""
     console.print()
-    console.print(Text.assemble((f"{probe.role} / {probe.subset}{mark}: ", "bold"), probe.prompt))
-    console.print(Text.assemble(("accepted: ", "dim"), (" | ".join(probe.accepted), "dim")))
+    console.print(Text.assemble((f"{probe.role} / {probe.subset}{mark}: ", "bold"), literal(probe.prompt)))
+    console.print(Text.assemble(("accepted: ", "dim"), (literal(" | ".join(probe.accepted)), "dim")))
     grid = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     grid.add_column("editor", no_wrap=True)
     grid.add_column("answer (free generation)", ratio=1)
@@ -109,7 +114,7 @@ def _draw_probe(case: Case, records: list[CaseRecord], number: int, console: Con
 
 
 def _said(text: str | None) -> Text:
-    return Text("not generated", "dim") if text is None else Text(" ".join(text.split()) or "(nothing)")
+    return Text("not generated", "dim") if text is None else plain(" ".join(text.split()) or "(nothing)")
 
 
 def _short(score: Score) -> str:

@@ -205,16 +205,16 @@ def test_small_negative_numbers_are_not_minus_zero(run: RunFile, summary: RunSum
 
 EXACT_TERMINAL = """\
 Exact match, teacher forced (%)
- Editor               Reliability           Generalization†                   Locality
-───────────────────────────────────────────────────────────────────────────────────────
- none        0.0 [0.0, 16.8] n=20      0.0 [0.0, 16.8] n=20   100.0 by definition n=20
- ft-l     50.0_ [27.2, 72.8] n=20   50.0* [27.2, 72.8] n=20     75.0 [50.9, 91.3] n=20
- grace    94.7* [74.0, 99.9] n=19     10.5 [1.3, 33.1] n=19   100.0 [82.4, 100.0] n=19
+Editor              Reliability          Generalization†                  Locality
+──────────────────────────────────────────────────────────────────────────────────
+none       0.0 [0.0, 16.8] n=20     0.0 [0.0, 16.8] n=20  100.0 by definition n=20
+ft-l    50.0_ [27.2, 72.8] n=20  50.0* [27.2, 72.8] n=20    75.0 [50.9, 91.3] n=20
+grace   94.7* [74.0, 99.9] n=19    10.5 [1.3, 33.1] n=19  100.0 [82.4, 100.0] n=19
 """
 
 EXACT_NARROW = """\
- grace                94.7*                10.5                100.0
-          [74.0, 99.9] n=19    [1.3, 33.1] n=19   [82.4, 100.0] n=19
+grace               94.7*               10.5               100.0
+        [74.0, 99.9] n=19   [1.3, 33.1] n=19  [82.4, 100.0] n=19
 """
 
 PAIRED_MARKDOWN = """\

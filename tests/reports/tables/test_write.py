@@ -27,8 +27,8 @@ def test_three_files_with_the_same_bytes_each_time(folder: Path) -> None:
 
 def test_terminal(folder: Path) -> None:
     console = Console(width=110, record=True, quiet=False, file=(folder / "out").open("w"))
-    report_run(folder, console)
-    assert "grace    94.7* [74.0, 99.9] n=19" in console.export_text()
+    report_run(folder, console, full=True)
+    assert "grace   94.7* [74.0, 99.9] n=19" in console.export_text()
 
 
 @pytest.mark.parametrize(
