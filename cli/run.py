@@ -86,7 +86,8 @@ def run(
     def finished(folder: Path) -> None:
         paths = report_run(folder, Console(), full=full)
         typer.echo(
-            f"Report:  {', '.join(path.name for path in paths)} in {paths[0].parent}\n"
+            f"Results: {folder}\n"
+            f"Report:  report/ in it: {', '.join(path.name for path in paths)}\n"
             f"Cases:   instructedit show {folder} {first_case(folder)}\n"
             f"Site:    instructedit report {folder} --html SITE"
         )
