@@ -12,6 +12,7 @@ from .figures import figures
 from .instructions import app as instructions
 from .leaderboard import app as leaderboard
 from .list import list_
+from .paper import paper
 from .report import report
 from .reproduce import reproduce
 from .run import run
@@ -27,6 +28,7 @@ PANELS: dict[str, dict[str, Callable[..., Any] | typer.Typer]] = {
         "table": table,
         "show": show,
         "figures": figures,
+        "paper": paper,
         "directions": directions,
         "reproduce": reproduce,
         "leaderboard": leaderboard,

@@ -26,6 +26,7 @@ from ..results.summary import summarise
 from ..setup.config import EMBEDDED_MODEL, RunConfig
 from ..setup.model_checks import cannot_edit, cannot_edit_notes, check_generation, foreign_defaults
 from ..setup.resolve import ResolvedRun
+from ..tasks.registry import TASKS
 from .accumulated import remove_orphans
 from .progress import Progress
 from .provenance import provenance
@@ -143,6 +144,8 @@ def prepare(
             if (note := resolved.editors[row.name].schedule_notes.get(config.schedule)) is not None
         },
         defaults=foreign_defaults(resolved.rows, resolved.editors, model),
+        titles={editor.name: editor.title for editor in resolved.editors.values()}
+        | {task: TASKS.get(task).title for task in resolved.cases if task in TASKS},
         provenance=provenance(model, config, list(command)),
     )
     return Prepared(file, model, resolved, checkpoints)

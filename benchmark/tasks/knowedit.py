@@ -79,7 +79,7 @@ class CounterFact(KnowEditTask):
     """WikiData CounterFact: replacing a fact that the model may know by an invented one."""
 
     name = "counterfact"
-    title = "CF"
+    title = "CounterFact"
     about = "facts whose established value gives way to an invented one"
     version = "1"
     licence = "MIT"

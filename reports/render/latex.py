@@ -39,12 +39,12 @@ _HELD = 12
 def render(report: Report) -> str:
     """Return a report as floats, for each block its scores and then its comparisons, followed by the notes."""
     lines = [f"% {report.title}. Needs \\usepackage{{booktabs,graphicx}}."]
-    lines += [rf"\par\noindent\textbf{{{_escape(warning)}}}" for warning in report.warnings]
+    lines += [rf"\par\noindent\textbf{{{escape(warning)}}}" for warning in report.warnings]
     count = 0
     for block in report.blocks:
         for style, sentences in (("textbf", block.text), ("textit", block.notes)):
             if sentences:
-                heading = rf"\medskip\noindent\{style}{{{_escape(block.heading)}}}\par"
+                heading = rf"\medskip\noindent\{style}{{{escape(block.heading)}}}\par"
                 lines += ["", heading, *_loose(sentences)]
         for tables in (*_pages(block.tables), *_pages(block.comparisons)):
             lines += ["", *_float(block.heading, tables, report)]
@@ -57,7 +57,7 @@ def render(report: Report) -> str:
 
 def _loose(sentences: Sequence[str]) -> list[str]:
     """Return paragraphs with loose spacing; a long name without a break would pass the margin."""
-    return [r"{\sloppy", *(rf"{_escape(sentence)}\par" for sentence in sentences), "}"]
+    return [r"{\sloppy", *(rf"{escape(sentence)}\par" for sentence in sentences), "}"]
 
 
 def _pages(tables: Sequence[Table]) -> Iterator[list[Table]]:
@@ -103,10 +103,10 @@ def _is_wide(table: Table) -> bool:
 def _float(heading: str, tables: Sequence[Table], report: Report) -> list[str]:
     # Every caption repeats the warning: floats move apart.
     caption = " ".join([f"{heading}, {report.title[0].lower()}{report.title[1:]}.", *report.warnings])
-    lines = [r"\begin{table}[tp]", r"\centering\footnotesize", rf"\caption{{{_escape(caption)}}}"]
+    lines = [r"\begin{table}[tp]", r"\centering\footnotesize", rf"\caption{{{escape(caption)}}}"]
     for table in tables:
-        lines += [rf"\par\medskip\textit{{{_escape(table.title)}}}\par\smallskip", *_tabular(table)]
-        lines += [rf"\par\smallskip{{\scriptsize {_escape(table.note)}}}"] if table.note else []
+        lines += [rf"\par\medskip\textit{{{escape(table.title)}}}\par\smallskip", *_tabular(table)]
+        lines += [rf"\par\smallskip{{\scriptsize {escape(table.note)}}}"] if table.note else []
     return [*lines, r"\end{table}"]
 
 
@@ -114,16 +114,16 @@ def _tabular(table: Table) -> list[str]:
     tops, ends = zip(*(head.partition("\n")[::2] for head in table.heads), strict=True)
     narrow = [r"\setlength{\tabcolsep}{4pt}"] if _is_wide(table) else []
     lines = [*narrow, _SHRINK, rf"\begin{{tabular}}{{l{'r' * len(table.heads)}}}", r"\toprule"]
-    lines.append(_row([_escape(table.stub), *map(_escape, tops)]))
+    lines.append(_row([escape(table.stub), *map(escape, tops)]))
     if any(ends):
         lines.append(_row(["", *(f"${end}$" if end else "" for end in ends)]))
     lines.append(r"\midrule")
     for number, (row, cells) in enumerate(zip(table.rows, table.cells, strict=True)):
         if table.starts_group(number):
             lines += [r"\midrule"] * bool(number)
-            group = _escape(table.groups[number])
+            group = escape(table.groups[number])
             lines.append(rf"\multicolumn{{{len(table.heads) + 1}}}{{l}}{{\textit{{{group}}}}} \\")
-        lines.append(_row([_escape(row), *(_text(cell, _is_wide(table)) for cell in cells)]))
+        lines.append(_row([escape(row), *(_text(cell, _is_wide(table)) for cell in cells)]))
     return [*lines, r"\bottomrule", r"\end{tabular}}"]
 
 
@@ -136,10 +136,10 @@ def _text(cell: Cell | None, wide: bool) -> str:
         return "--"
     # Math mode for the minus signs.
     if not cell.interval:
-        return f"${cell.value}$" if re.fullmatch(r"[+-]?\d+(\.\d+)?", cell.value) else _escape(cell.value)
+        return f"${cell.value}$" if re.fullmatch(r"[+-]?\d+(\.\d+)?", cell.value) else escape(cell.value)
     value = _RANKS[cell.mark.rank].format(cell.value) + ("^{=}" if cell.mark.tied else "")
     n = "" if cell.n is None else rf"\ (n={cell.n})"
-    note = _escape(cell.note)
+    note = escape(cell.note)
     if wide:
         below = [f"${_ends(cell)}{n}$", *([note] if note else [])]
         lines = "".join(rf"\\[-2pt]{{\tiny {line}}}" for line in below)
@@ -153,5 +153,6 @@ def _ends(cell: Cell) -> str:
     return cell.interval if cell.interval.startswith("[") else rf"\mathrm{{{words}}}"
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
+    """Return a text with its special characters escaped."""
     return re.sub("|".join(map(re.escape, _SPECIAL)), lambda found: _SPECIAL[found.group()], literal(text))

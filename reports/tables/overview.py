@@ -71,17 +71,23 @@ def _blocks(run: RunFile, numbers: RunSummary | SuiteGroup) -> Iterator[Block]:
             yield Block(heading, tuple(tables), notes=notes)
 
 
+def main_columns(scores: Scores) -> list[Column]:
+    """Return the columns of a task's main table: each measure by edit success if it has it, else by exact match."""
+    found: list[Column] = []
+    for protocol in _MAIN:
+        taken = {(column.measure, column.derived) for column in found}
+        own = [column for column in scores.columns() if column.protocol == protocol]
+        found += [column for column in own if (column.measure, column.derived) not in taken]
+    return sorted(found, key=Column.order)
+
+
 def _table(scores: Scores, title: str) -> Table | None:
     """Return the table of the main protocol; rows that are not shown to differ from the first control are marked."""
-    heads: dict[Column, str] = {}
-    for protocol in _MAIN:
-        taken = {(column.measure, column.derived) for column in heads}
-        own = [column for column in scores.columns() if column.protocol == protocol]
-        heads |= {column: column.head for column in own if (column.measure, column.derived) not in taken}
-    if not heads:
+    columns = main_columns(scores)
+    if not columns:
         return None
-    ordered = sorted(heads, key=Column.order)
-    table = score_table(title, {c: heads[c] for c in ordered}, scores.rows, scores.means, scores.marks())
+    heads = {column: column.head for column in columns}
+    table = score_table(title, heads, scores.rows, scores.means, scores.marks())
     control = next(iter(scores.controls), None)
     lines = tuple(
         tuple(
@@ -91,7 +97,7 @@ def _table(scores: Scores, title: str) -> Table | None:
                 value=cell.value + (SAME if control and scores.decision(column, row, control) == "tie" else ""),
                 interval="" if cell.interval == "by definition" else _whole(cell.interval),
             )
-            for column, cell in zip(ordered, line, strict=True)
+            for column, cell in zip(columns, line, strict=True)
         )
         for row, line in zip(scores.rows, table.cells, strict=True)
     )

@@ -221,4 +221,6 @@ class RunFile(Record):
     """How the schedule changes a row's method, by the row's name; see `Editor.schedule_notes`."""
     defaults: dict[str, Defaults] = {}
     """By row the options with defaults of another model."""
+    titles: dict[str, str] = {}
+    """Titles of methods and tasks by their registered names, e.g. `ft-m`: `FT-M`; empty in files of older versions."""
     provenance: Provenance

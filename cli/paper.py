@@ -1,0 +1,40 @@
+"""The command `paper`: tables and figures as LaTeX."""
+
+from pathlib import Path
+from typing import Annotated, get_args
+
+import typer
+from typer import Option
+
+from instructedit.editors.errors import InputError
+
+from .options import Results, one_protocol
+
+
+def paper(
+    directory: Results,
+    out: Annotated[Path, Option(metavar="DIR", help="Folder of main.tex, tables/ and figures/.")] = Path("paper"),
+    row: Annotated[list[str] | None, Option(help="Only this row (repeatable), in the order of the run.")] = None,
+    measure: Annotated[
+        list[str] | None,
+        Option(help="Only this measure: reliability, generalization, portability, locality (repeatable)."),
+    ] = None,
+    protocol: Annotated[
+        list[str] | None,
+        Option(help="teacher_forced_exact, teacher_forced_token or free_generation; by default exact match."),
+    ] = None,
+    intervals: Annotated[bool, Option(help="Whether each number has its interval.")] = True,
+) -> None:
+    """Write every table and figure that results support as LaTeX, with a main.tex that compiles."""
+    from instructedit.benchmark.results.records import Measure
+    from instructedit.reports.paper.table import Choice
+    from instructedit.reports.paper.write import write_paper
+
+    for name in measure or ():
+        if name not in get_args(Measure):
+            raise InputError(f"--measure: found '{name}', expected one of {', '.join(get_args(Measure))}.")
+    choice = Choice(tuple(row or ()), tuple(measure or ()), one_protocol(protocol), intervals)  # type: ignore[arg-type]
+    paths, without = write_paper(directory, out, choice)
+    for sentence in without:
+        typer.echo(sentence)
+    typer.echo(f"Written: {paths[0]} and {len(paths) - 1} tables and figures. Typeset: cd {out} && pdflatex main.tex")

@@ -1,0 +1,1 @@
+"""Tables and figures of results as files that a paper includes."""

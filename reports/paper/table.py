@@ -1,0 +1,160 @@
+r"""One task's numbers as a LaTeX table; needs the packages booktabs, siunitx and graphicx."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from instructedit.benchmark.results.records import Mean, Measure, RunFile, RunSummary
+from instructedit.benchmark.results.suite_results import SeedMean, SuiteGroup
+
+from ..render.latex import escape
+from ..render.report import Mark
+from ..tables.columns import Column, interval, stages
+from ..tables.overview import main_columns
+from ..tables.protocol_choice import WORDS, protocol_for
+from ..tables.scores import Scores, scores_of
+from ..titles import row_title, task_title
+
+_STYLES = ("{}", r"\bfseries {}", r"\itshape {}")
+"""Markup of each rank; siunitx keeps numbers in bold and italics aligned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a table shows; empty: all rows, all measures, exact match or edit success."""
+
+    rows: Collection[str] = ()
+    measures: Collection[Measure] = ()
+    protocol: str | None = None
+    intervals: bool = True
+
+
+class PaperTable(NamedTuple):
+    """A table: the name of its file and label, and its LaTeX."""
+
+    name: str
+    text: str
+
+
+def paper_tables(run: RunFile, numbers: RunSummary | SuiteGroup, choice: Choice) -> list[PaperTable]:
+    """Return a table for each task and stage of a run, or of a setting over its seeds, that has a chosen number."""
+    tables = []
+    label = run.spec.setting if isinstance(numbers, RunSummary) else numbers.label
+    for task in run.spec.tasks:
+        for stage, suffix in stages([mean for mean in numbers.means if mean.task == task]):
+            scores = scores_of(run, numbers, task, stage)
+            rows = [row for row in scores.rows if row in choice.rows or not choice.rows]
+            if (columns := _columns(scores, choice)) and rows:
+                name = f"{label}-{task}{'' if stage == 'single' else f'-{stage}'}".replace("_", "-").replace(" ", "-")
+                text = _table(name, run, numbers, task, suffix, scores, columns, rows, choice)
+                tables.append(PaperTable(name, text))
+    return tables
+
+
+def _columns(scores: Scores, choice: Choice) -> list[Column]:
+    columns = scores.columns()
+    if choice.protocol is None:
+        found = main_columns(scores)
+    else:
+        attitude = any(column.protocol == "edit_success" for column in columns)
+        wanted = {
+            column.measure: protocol_for(choice.protocol, column.measure, attitude=attitude) for column in columns
+        }
+        found = [column for column in columns if column.protocol == wanted[column.measure]]
+    return [column for column in found if column.measure in choice.measures or not choice.measures]
+
+
+def _table(
+    name: str,
+    run: RunFile,
+    numbers: RunSummary | SuiteGroup,
+    task: str,
+    suffix: str,
+    scores: Scores,
+    columns: Sequence[Column],
+    rows: Sequence[str],
+    choice: Choice,
+) -> str:
+    marks = scores.marks()
+    span = 2 if choice.intervals else 1
+    form = r"S[table-format=3.1]" + (r"@{\,}l" if choice.intervals else "")
+    heads = " & ".join(rf"\multicolumn{{{span}}}{{c}}{{{_head(column)}}}" for column in columns)
+    sizes = " & ".join(rf"\multicolumn{{{span}}}{{c}}{{\scriptsize {_n(scores, column, rows)}}}" for column in columns)
+    lines = [
+        *(f"% {line}" for line in _sources(run, numbers)),
+        r"\begin{table}[tp]",
+        r"\centering\small",
+        rf"\caption{{{_caption(run, numbers, task, suffix, columns, choice)}}}",
+        rf"\label{{tab:{name}}}",
+        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+        rf"\begin{{tabular}}{{l{form * len(columns)}}}",
+        r"\toprule",
+        rf"Editor & {heads} \\",
+        rf" & {sizes} \\",
+        r"\midrule",
+    ]
+    for row in rows:
+        cells = [_cell(scores.means.get((column, row)), marks[column].get(row), choice) for column in columns]
+        lines.append(" & ".join([escape(row_title(run, row)), *cells]) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}}", r"\end{table}", ""])
+
+
+def _head(column: Column) -> str:
+    protocol = f" {escape(WORDS[column.protocol].split(',')[0])}" if column.protocol == "edit_success" else ""
+    return column.measure.capitalize() + protocol + (r"$^\dagger$" if column.derived else "")
+
+
+def _n(scores: Scores, column: Column, rows: Sequence[str]) -> str:
+    counts = [scores.means[column, row].n for row in rows if (column, row) in scores.means]
+    low, high = min(counts, default=0), max(counts, default=0)
+    return f"$n={low}$" if low == high else f"$n={low}$--${high}$"
+
+
+def _cell(mean: Mean | SeedMean | None, mark: Mark, choice: Choice) -> str:
+    if mean is None:
+        return "{--}" + (" &" if choice.intervals else "")
+    column = Column(mean.measure, mean.derived, mean.protocol)
+    value = _STYLES[mark.rank].format(column.number(mean.mean))
+    if not choice.intervals:
+        return value
+    ends = "" if mean.low is None else interval(column, mean.low, mean.high)
+    return rf"{value} & {{\footnotesize {ends}}}" if ends else f"{value} &"
+
+
+def _caption(
+    run: RunFile,
+    numbers: RunSummary | SuiteGroup,
+    task: str,
+    suffix: str,
+    columns: Sequence[Column],
+    choice: Choice,
+) -> str:
+    """Return a caption that a paper may keep: what, how read, on which model and cases, and what the marks mean."""
+    spec, origin = run.spec, run.provenance
+    kinds = " and ".join(dict.fromkeys(WORDS[column.protocol] for column in columns))
+    edits = {"single": "each case edited alone", "batch": "joint edits", "sequential": "edits one after the other"}
+    seeds = 1 if isinstance(numbers, RunSummary) else len(numbers.seeds)
+    parts = [
+        f"{task_title(run, task)}, {spec.setting}{suffix}: {kinds} (percent"
+        + (", with 95 % intervals)" if choice.intervals else ")"),
+        f"of {origin.model_type} with {origin.parameters / 1e6:,.1f} M parameters, {edits[spec.schedule]}"
+        + (f", {seeds} seeds." if seeds > 1 else "."),
+        "Bold: best, or not shown to be worse than the best; italics: second, where shown to be better than the rest "
+        "(paired tests over the same cases, Holm-adjusted).",
+    ]
+    text = escape(" ".join(parts))
+    return text + (r" $^\dagger$Prompts made by a rule." if any(column.derived for column in columns) else "")
+
+
+def _sources(run: RunFile, numbers: RunSummary | SuiteGroup) -> list[str]:
+    """Return where the numbers are from, as comments."""
+    spec, origin = run.spec, run.provenance
+    digests = [run.digest] if isinstance(numbers, RunSummary) else list(numbers.digests)
+    return [
+        f"Runs {', '.join(digests)} of {run.name}, instructedit-bench {origin.version}, started {origin.started}.",
+        f"Model {origin.model}, weights {spec.model_fingerprint[:16]}, {spec.dtype}.",
+        *(
+            f"Data {d.task} from {d.source}: {', '.join(f'{f} {s[:16]}' for f, s in d.sha256.items())}."
+            for d in run.data
+        ),
+    ]

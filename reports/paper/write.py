@@ -1,0 +1,88 @@
+"""`instructedit paper`: a LaTeX file for each table and figure that results support, and a `main.tex` of all of them."""
+
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from instructedit.benchmark.results.integrity import read_suite_summary
+from instructedit.editors.errors import InputError
+
+from ..figures.write import write_figures
+from ..render.formats import write_text
+from ..render.latex import escape
+from ..tables.build import summarise_folder
+from ..tables.sources import load
+from .table import Choice, PaperTable, paper_tables
+
+_FIGURE = r"""\begin{{figure}}[tp]
+\centering
+\includegraphics[width=\linewidth]{{figures/{name}.pdf}}
+\caption{{{caption}}}
+\label{{fig:{name}}}
+\end{{figure}}
+"""
+
+
+def write_paper(directory: Path, out: Path, choice: Choice | None = None) -> tuple[list[Path], list[str]]:
+    """Write `tables/NAME.tex`, `figures/NAME.pdf` and `.tex`, and `main.tex`.
+
+    The same results give the same bytes.
+
+    Args:
+        directory: As `instructedit report` takes it.
+        out: Folder of the files.
+        choice: What the tables show.
+
+    Returns:
+        The `.tex` files, `main.tex` first, and a sentence for each figure that lacks data.
+
+    Raises:
+        InputError: If there are no readable results, nothing of them is chosen, or nothing can be written.
+    """
+    folder = summarise_folder(directory)
+    tables = _tables(folder, choice or Choice())
+    paths = [write_text(out / "tables" / f"{table.name}.tex", table.text, folder=True) for table in tables]
+    drawn, without = write_figures(directory, out / "figures", formats=("pdf",))
+    figures = []
+    for path in (path for path in drawn if path.suffix == ".md"):
+        _, *caption = path.read_text(encoding="utf-8").strip().split("\n\n")
+        text = _FIGURE.format(name=path.stem, caption=escape(" ".join(caption)))
+        figures.append(write_text(path.with_suffix(".tex"), text))
+    templates = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        undefined=StrictUndefined,
+        block_start_string=r"\BLOCK{",
+        block_end_string="}",
+        variable_start_string=r"\VAR{",
+        variable_end_string="}",
+        comment_start_string=r"\#{",
+        comment_end_string="}",
+        trim_blocks=True,
+        autoescape=False,  # noqa: S701 - LaTeX, escaped by `escape`
+        keep_trailing_newline=True,
+    )
+    main = templates.get_template("main.tex").render(
+        title=f"Tables and figures of {escape(folder.name)}",
+        tables=[table.name for table in tables],
+        figures=[path.stem for path in figures],
+    )
+    return [write_text(out / "main.tex", main), *paths, *figures], without
+
+
+def _tables(folder: Path, choice: Choice) -> list[PaperTable]:
+    if (folder / "run.json").is_file():
+        run, summary = load(folder)
+        if not summary.valid:
+            raise InputError(f"{folder}: the run is INVALID ({summary.invalid_reason}); no paper is made of it.")
+        known, found = [run], paper_tables(run, summary, choice)
+    else:
+        groups = read_suite_summary(folder / "suite.json").groups
+        known = [group.run for group in groups]
+        found = [table for group in groups for table in paper_tables(group.run, group, choice)]
+    rows = {editor.name for run in known for editor in run.spec.editors}
+    for row in choice.rows:
+        if row not in rows:
+            raise InputError(f"--row: found '{row}', expected rows of the results: {', '.join(sorted(rows))}.")
+    if not found:
+        raise InputError(f"{folder}: no number of these rows, measures and protocol.")
+    return found
