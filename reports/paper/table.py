@@ -57,10 +57,7 @@ def _columns(scores: Scores, choice: Choice) -> list[Column]:
         found = main_columns(scores)
     else:
         attitude = any(column.protocol == "edit_success" for column in columns)
-        wanted = {
-            column.measure: protocol_for(choice.protocol, column.measure, attitude=attitude) for column in columns
-        }
-        found = [column for column in columns if column.protocol == wanted[column.measure]]
+        found = [c for c in columns if c.protocol == protocol_for(choice.protocol, c.measure, attitude=attitude)]
     return [column for column in found if column.measure in choice.measures or not choice.measures]
 
 
@@ -154,7 +151,8 @@ def _sources(run: RunFile, numbers: RunSummary | SuiteGroup) -> list[str]:
         f"Runs {', '.join(digests)} of {run.name}, instructedit-bench {origin.version}, started {origin.started}.",
         f"Model {origin.model}, weights {spec.model_fingerprint[:16]}, {spec.dtype}.",
         *(
-            f"Data {d.task} from {d.source}: {', '.join(f'{f} {s[:16]}' for f, s in d.sha256.items())}."
-            for d in run.data
+            f"Data {data.task} from {data.source}: "
+            + ", ".join(f"{name} {digest[:16]}" for name, digest in data.sha256.items())
+            for data in run.data
         ),
     ]

@@ -1,4 +1,4 @@
-"""`instructedit paper`: a LaTeX file for each table and figure that results support, and a `main.tex` of all of them."""
+"""A LaTeX file for each table and figure that results support, and a `main.tex` of all of them."""
 
 from pathlib import Path
 
