@@ -74,7 +74,7 @@ def _table(
 ) -> str:
     marks = scores.marks()
     span = 2 if choice.intervals else 1
-    form = r"S[table-format=3.1]" + (r"@{\,}l" if choice.intervals else "")
+    form = r"S[table-format=3.1]" + (r"@{~}l" if choice.intervals else "")
     heads = " & ".join(rf"\multicolumn{{{span}}}{{c}}{{{_head(column)}}}" for column in columns)
     sizes = " & ".join(rf"\multicolumn{{{span}}}{{c}}{{\scriptsize {_n(scores, column, rows)}}}" for column in columns)
     lines = [

@@ -1,0 +1,96 @@
+"""LaTeX for a paper: every number of a table is that of the summary, titles replace names, and `main.tex` compiles."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from instructedit.benchmark.results.records import RunFile, RunSummary
+from instructedit.editors import InputError
+from instructedit.reports.paper.table import Choice, paper_tables
+from instructedit.reports.paper.write import write_paper
+from instructedit.reports.titles import row_title, task_title
+
+TITLES = {"ft-l": "FT-L", "grace": "GRACE", "none": "no edit", "counterfact": "CounterFact"}
+
+
+@pytest.fixture
+def titled(run: RunFile) -> RunFile:
+    return run.model_copy(update={"titles": TITLES})
+
+
+def lines_of(text: str) -> dict[str, list[str]]:
+    """Return the cells of each row of a table, by the row's title."""
+    body = text.split(r"\midrule")[1].split(r"\bottomrule")[0]
+    rows = [line.strip().removesuffix(r"\\").split("&") for line in body.strip().splitlines()]
+    return {cells[0].strip(): [cell.strip() for cell in cells[1:]] for cells in rows}
+
+
+def test_every_number_of_a_table_is_that_of_the_summary(titled: RunFile, summary: RunSummary) -> None:
+    (table,) = (table for table in paper_tables(titled, summary, Choice()) if table.name.endswith("counterfact"))
+    found = lines_of(table.text)
+    assert set(found) == {"no edit", "FT-L", "GRACE"}
+    for row, title in (("ft-l", "FT-L"), ("grace", "GRACE")):
+        for place, measure in enumerate(("reliability", "generalization", "locality")):
+            (mean,) = (
+                mean
+                for mean in summary.means
+                if (mean.editor, mean.task, mean.measure, mean.protocol, mean.subset)
+                == (row, "counterfact", measure, "teacher_forced_exact", None)
+            )
+            value, ends = found[title][2 * place : 2 * place + 2]
+            assert float(re.sub(r"\\\w+ ", "", value)) == pytest.approx(100 * mean.mean, abs=0.05)
+            low, high = map(float, re.findall(r"[\d.]+", ends))
+            assert (low, high) == pytest.approx((100 * (mean.low or 0), 100 * (mean.high or 0)), abs=0.05)
+
+
+def test_a_table_has_a_label_a_caption_and_its_sources(titled: RunFile, summary: RunSummary) -> None:
+    (table,) = (table for table in paper_tables(titled, summary, Choice()) if table.name.endswith("counterfact"))
+    assert rf"\label{{tab:{table.name}}}" in table.text
+    assert (
+        r"\caption{CounterFact, single-task: exact match, teacher forced (percent, with 95 \% intervals)" in table.text
+    )
+    comments = [line for line in table.text.splitlines() if line.startswith("%")]
+    assert any(titled.digest in line for line in comments) and any("abababab" in line for line in comments)
+
+
+def test_rows_measures_and_intervals_are_chosen(titled: RunFile, summary: RunSummary) -> None:
+    choice = Choice(("grace",), ("locality",), "free_generation", intervals=False)
+    tables = [table.text for table in paper_tables(titled, summary, choice)]
+    (text,) = (text for text in tables if "CounterFact" in text)
+    assert list(lines_of(text)) == ["GRACE"] and len(lines_of(text)["GRACE"]) == 1
+    assert "free generation" in text and "intervals" not in text
+
+
+def test_titles_of_rows_and_tasks(titled: RunFile) -> None:
+    first = titled.spec.editors[0].model_copy(update={"name": "grace-deep", "method": "grace"})
+    other = first.model_copy(update={"name": "mine"})
+    spec = titled.spec.model_copy(update={"editors": (*titled.spec.editors, first, other)})
+    run = titled.model_copy(update={"spec": spec})
+    assert [row_title(run, row) for row in ("grace", "grace-deep", "mine")] == ["GRACE", "GRACE (deep)", "mine"]
+    assert (task_title(run, "counterfact"), task_title(run, "convsent")) == ("CounterFact", "convsent")
+
+
+def test_unknown_rows_are_refused_and_nothing_is_written(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--row: found 'grease', expected rows of the results: ft-l, grace, none"):
+        write_paper(folder, tmp_path / "paper", Choice(("grease",)))
+    assert not (tmp_path / "paper").exists()
+
+
+def test_the_same_results_give_the_same_files(folder: Path, tmp_path: Path) -> None:
+    first, second = (write_paper(folder, tmp_path / name)[0] for name in "ab")
+    assert first[0].name == "main.tex"
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+    for path in first[1:]:
+        assert rf"\input{{{path.parent.name}/{path.stem}}}" in first[0].read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")
+def test_main_tex_compiles(folder: Path, tmp_path: Path) -> None:
+    paths, _ = write_paper(folder, tmp_path / "paper")
+    command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "main.tex"]
+    done = subprocess.run(command, cwd=paths[0].parent, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "Overfull" not in done.stdout
