@@ -57,7 +57,7 @@ def test_a_table_has_a_label_a_caption_and_its_sources(titled: RunFile, summary:
 
 
 def test_rows_measures_and_intervals_are_chosen(titled: RunFile, summary: RunSummary) -> None:
-    choice = Choice(("grace",), ("locality",), "free_generation", intervals=False)
+    choice = Choice(("grace",), ("reliability",), "free_generation", intervals=False)
     tables = [table.text for table in paper_tables(titled, summary, choice)]
     (text,) = (text for text in tables if "CounterFact" in text)
     assert list(lines_of(text)) == ["GRACE"] and len(lines_of(text)["GRACE"]) == 1
