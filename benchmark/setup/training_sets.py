@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from instructedit.editors import EditCase, EditRequest, InputError, TrainedEditor, TrainingSet
+from instructedit.editors import ChatFormat, EditCase, EditRequest, InputError, TrainedEditor, TrainingSet
 
 from ..results.checkpoint import Checkpoint
 from ..results.records import TrainingSpec
@@ -32,7 +32,9 @@ class Training:
         """What is trained on what, for messages."""
         return f"{self.rows[0].partition('@')[0].partition('#')[0]} on {'+'.join(self.tasks.train)}"
 
-    def checkpoint(self, base: str, tokenizer: str, seed: int, bank: str | None) -> Checkpoint:
+    def checkpoint(
+        self, base: str, tokenizer: str, seed: int, bank: str | None, chat: ChatFormat | None = None
+    ) -> Checkpoint:
         """Return everything that decides the weights; base model, tokenizer and bank are given by their digests."""
         return Checkpoint(
             editor=self.editor.name,
@@ -43,6 +45,7 @@ class Training:
             training=self.cases.digest,
             instructions=bank if self.editor.instructed else None,
             seed=seed,
+            chat=chat,
         )
 
     def spec(self, checkpoint: str, bank: str | None) -> TrainingSpec:

@@ -50,6 +50,8 @@ class Board(NamedTuple):
     protocol: Protocol
     batch_size: int | None = None
     """Edits of one joint edit of the schedule `batch`; None: all in one, or another schedule."""
+    chat: str = ""
+    """Text around every prompt, as JSON; empty for bare prompts."""
 
     @property
     def column(self) -> Column:
@@ -203,6 +205,7 @@ def board_of(run: RunFile, task: str, stage: str, measure: Measure, derived: boo
         derived=derived,
         protocol=protocol,
         batch_size=spec.batch_size,
+        chat="" if spec.chat is None else _json(spec.chat.model_dump()),
     )
 
 

@@ -59,7 +59,19 @@ PROTOCOLS: dict[Protocol, str] = {
     "z_sent": "z_sent: sigmoid of the mean log-probability of replies of the edited sentiment less the opposite one's.",
     "z_topic": "z_topic: likelihood of the replies of the edited sentiment relative to before the edit, at most 100.",
     "kl_divergence": "KL: divergence of next-token distributions from those of the unedited model; 0 is no change.",
+    "probability_order": (
+        "P(new) > P(old): the edited model gives the new answer a lower mean negative log-likelihood of a token than the "
+        "old one (ROME's efficacy and paraphrase score); cases with an old answer alone."
+    ),
+    "reversion": (
+        "Reversion: free generation of the edited model is the old answer again; of the unedited model how often it "
+        "gives it at all."
+    ),
     "ngram_entropy": "Fluency: entropy of 2- and 3-grams of sampled text, times 100; falls when text repeats itself.",
+    "known_before": (
+        "Known before: teacher forced, the unedited model has every token of the old answer; a property of the case and "
+        "the model, the same in every row."
+    ),
 }
 _DERIVED = (
     f"{DAGGER} Prompts derived by a documented rule because the data has none; never averaged with "

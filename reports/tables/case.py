@@ -71,6 +71,8 @@ def draw_case(case: Case, console: Console) -> None:
     first = records[0]
     console.print(Text.assemble(("case    ", "bold"), first.case_id, ("   run ", "bold"), first.run))
     console.print(Text.assemble(("edit    ", "bold"), first.prompt, " ", (first.target, "bold green")))
+    if first.old is not None:
+        console.print(Text.assemble(("old     ", "bold"), first.old))
     console.print(Text.assemble(("subject ", "bold"), first.subject))
     for record in records:
         if record.status != "done":
@@ -94,7 +96,8 @@ def _draw_probe(case: Case, records: list[CaseRecord], number: int, console: Con
     mark = " (derived)" if probe.derived else ""
     console.print()
     console.print(Text.assemble((f"{probe.role} / {probe.subset}{mark}: ", "bold"), probe.prompt))
-    console.print(Text.assemble(("accepted: ", "dim"), (" | ".join(probe.accepted), "dim")))
+    own = "" if probe.reference is None else f"none; read along: {probe.reference.strip()!r}, the unedited model's own"
+    console.print(Text.assemble(("accepted: ", "dim"), (own or " | ".join(probe.accepted) or "none", "dim")))
     grid = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     grid.add_column("editor", no_wrap=True)
     grid.add_column("answer (free generation)", ratio=1)
@@ -119,5 +122,8 @@ def _short(score: Score) -> str:
         "free_generation": "free",
         "edit_success": "ES",
         "kl_divergence": "KL",
+        "probability_order": "order",
+        "reversion": "reverted",
+        "known_before": "known before",
     }
     return f"{words.get(score.protocol, score.protocol)} {score.value:.2f}"
