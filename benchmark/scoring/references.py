@@ -1,7 +1,7 @@
 """Locality probes without an answer in the data.
 
-Locality is agreement with the unedited model, so a probe needs no answer. Where the data has none, teacher forcing reads
-along what the unedited model itself says: its greedy answer to the bare probe, up to its natural stop.
+Locality is agreement with the unedited model, so a probe needs no answer. Where the data has none, teacher forcing
+reads along what the unedited model itself says: its greedy answer to the bare probe, up to its natural stop.
 """
 
 from collections.abc import Sequence

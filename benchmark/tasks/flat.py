@@ -16,7 +16,6 @@ from .base import Split, Task
 from .citations import cite
 from .parse import Row
 
-
 NO_ANSWER = "locality: probe without an answer kept, the unedited model's own is read"
 
 

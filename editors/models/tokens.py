@@ -78,7 +78,7 @@ def encode(
     """
     if blank(answer):
         raise CaseError(f"The answer to '{_short(prompt)}' is empty; text was expected.")
-    text, border, ids, offsets = _joined(tokenizer, prompt, answer, joint, chat)
+    border, ids, offsets = _joined(tokenizer, prompt, answer, joint, chat)
     _check_length(len(ids), context, prompt, answer)
     first = next(i for i, (_, end) in enumerate(offsets) if end > border)
     if first == 0:
@@ -131,17 +131,17 @@ def token_at(
     chat: ChatFormat | None = None,
 ) -> int:
     """Return the index of the token that holds a character of a prompt, in the sequence of `encode`."""
-    _, _, _, offsets = _joined(tokenizer, prompt, answer, joint, chat)
+    _, _, offsets = _joined(tokenizer, prompt, answer, joint, chat)
     place += len(chat.prefix) if chat else 0
     return next(index for index, (start, end) in enumerate(offsets) if start <= place < end)
 
 
 def _joined(
     tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str, joint: Joint | None, chat: ChatFormat | None
-) -> tuple[str, int, list[int], list[tuple[int, int]]]:
-    """Return prompt and answer as one text, the index at which the answer begins, and the text's tokens and spans."""
+) -> tuple[int, list[int], list[tuple[int, int]]]:
+    """Return of prompt and answer as one text the index at which the answer begins, its tokens and their spans."""
     text, border = join(_written(tokenizer, prompt, chat, answer), answer, chat.joint if chat else joint)
-    return text, border, *_tokens(tokenizer, text, chat)
+    return border, *_tokens(tokenizer, text, chat)
 
 
 def _written(tokenizer: PreTrainedTokenizerBase, prompt: str, chat: ChatFormat | None, answer: str = "") -> str:

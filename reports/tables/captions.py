@@ -79,7 +79,7 @@ _DERIVED = (
 )
 MARKS = (
     "Best of a column (bold; * on the terminal): of the rows that are shown to be better than the unedited model, the "
-    "one with the highest mean (of KL the lowest) and every one that is not shown to be worse than it; '=' follows "
+    "one with the highest mean (of KL and reversion the lowest) and every one that is not shown to be worse than it; '=' follows "
     "those that tie. Where the unedited model has its number by definition (locality, z_topic), the rows are those "
     "that are shown to be better than it in reliability. Second (underlined; _ on the terminal): the next row, if it "
     "is shown to be better than all others of the rest. Nothing is marked where more than half of the rows tie for "
