@@ -36,7 +36,7 @@ class ChatFormat(BaseModel):
     prefix: str
     suffix: str
     joint: Joint | None = None
-    """Text between suffix and answer; None: it follows from the text (`writing_systems.joint_of`)."""
+    """Text between suffix and answer; None: that of the data, or by its writing system, as for bare prompts."""
     special: bool = False
     """Whether prefix and suffix are written with special tokens, that of the beginning of a text included."""
     end: str | None = None
@@ -81,7 +81,7 @@ def chat_format(name: str, tokenizer: "PreTrainedTokenizerBase") -> ChatFormat |
 def _template(tokenizer: "PreTrainedTokenizerBase") -> ChatFormat:
     if not tokenizer.chat_template:
         raise InputError(
-            "chat = 'template': the model's tokenizer has no chat template; a chat model, or one of "
+            "The model's tokenizer has no chat template; a chat model, or one of "
             f"{', '.join(map(repr, (NONE, *CONTEXTS)))} was expected."
         )
     user = [{"role": "user", "content": _QUESTION}]
@@ -89,8 +89,7 @@ def _template(tokenizer: "PreTrainedTokenizerBase") -> ChatFormat:
     prefix, found, suffix = before.partition(_QUESTION)
     if not found or _QUESTION in suffix:
         raise InputError(
-            "chat = 'template': the model's chat template does not write the user's text exactly once; expected one "
-            "that does."
+            "The model's chat template does not write the user's text exactly once; expected one that does."
         )
     whole = _rendered(tokenizer, [*user, {"role": "assistant", "content": _ANSWER}])
     header, _, after = whole.rpartition(_ANSWER)
@@ -107,7 +106,7 @@ def _rendered(tokenizer: "PreTrainedTokenizerBase", turns: list[dict[str, str]],
         return str(tokenizer.apply_chat_template(turns, tokenize=False, **_OPTIONS, **options))
     except (TemplateError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split()).rstrip(".")
-        raise InputError(f"chat = 'template': the model's chat template cannot be rendered ({reason}).") from error
+        raise InputError(f"The model's chat template cannot be rendered ({reason}).") from error
 
 
 def _first_special(tokenizer: "PreTrainedTokenizerBase", text: str) -> str | None:
@@ -125,5 +124,6 @@ def special_tokens(tokenizer: "PreTrainedTokenizerBase") -> dict[int, str]:
 def end_token(tokenizer: "PreTrainedTokenizerBase", chat: ChatFormat | None) -> int | None:
     """Return the token that ends an answer: the template's end of the assistant's turn, else the end of text."""
     if chat is not None and chat.special:
-        return None if chat.end is None else int(tokenizer.convert_tokens_to_ids(chat.end))
-    return None if tokenizer.eos_token_id is None else int(tokenizer.eos_token_id)
+        return next((number for number, token in special_tokens(tokenizer).items() if token == chat.end), None)
+    end: int | None = tokenizer.eos_token_id
+    return end

@@ -47,8 +47,10 @@ def with_references(model: LanguageModel, cases: Sequence[EditCase], max_new_tok
         max_new_tokens=room,
         finished=lambda _, text: finished(text, ()),
     )
+    # the text goes on from the prompt, but tokenizers of SentencePiece decode it without its leading space
+    keeps_space = model.tokenizer.decode(model.in_chat(None).encode("a", "b", " ").labels).startswith(" ")
     found = {
-        probe: replace(probe, answers=(answer,))
+        probe: replace(probe, answers=(answer,), joint="" if keeps_space else probe.joint)
         for probe, text in zip(probes, written, strict=True)
         if (answer := natural_text(text))
     }

@@ -7,7 +7,7 @@ and presets with the same training share it.
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from instructedit.editors import ChatFormat, EditCase, EditRequest, InputError, TrainedEditor, TrainingSet
@@ -77,7 +77,10 @@ def training_set(
     Raises:
         InputError: If a task has too few cases, or its weight is missing.
     """
-    parts = {task: divide(cases[task], tasks.limits.get(task), share) for task in sorted(tasks.train)}
+    parts = {
+        task: divide([_answered(case) for case in cases[task]], tasks.limits.get(task), share)
+        for task in sorted(tasks.train)
+    }
     for task, (train, validation) in parts.items():
         if not train or not validation:
             raise InputError(
@@ -90,6 +93,11 @@ def training_set(
         weights=_weights(tasks, {task: len(train) for task, (train, _) in parts.items()}),
         instruct=instruct,
     )
+
+
+def _answered(case: EditCase) -> EditCase:
+    """Return a case without the probes that have no answer: training draws texts from the data alone."""
+    return replace(case, probes=tuple(probe for probe in case.probes if probe.answers))
 
 
 def _possible_shares(cases: Sequence[EditCase], share: float) -> str:

@@ -70,7 +70,8 @@ def encode(
 
     A token belongs to the answer if any of its characters comes after the prompt's last one; a token that spans both is
     predicted as a whole (`TokenSequence.spanning`). The tokenizer has to be a fast one; `context` is the maximum number
-    of tokens of the model. In a `chat` its joint takes the place of the data's.
+    of tokens of the model. The joint of a chat template takes the place
+    of the data's.
 
     Raises:
         CaseError: If the answer is empty or the text does not fit into the context, or spells a special token of a
@@ -140,7 +141,8 @@ def _joined(
     tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str, joint: Joint | None, chat: ChatFormat | None
 ) -> tuple[int, list[int], list[tuple[int, int]]]:
     """Return of prompt and answer as one text the index at which the answer begins, its tokens and their spans."""
-    text, border = join(_written(tokenizer, prompt, chat, answer), answer, chat.joint if chat else joint)
+    joint = joint if chat is None or chat.joint is None else chat.joint
+    text, border = join(_written(tokenizer, prompt, chat, answer), answer, joint)
     return border, *_tokens(tokenizer, text, chat)
 
 
