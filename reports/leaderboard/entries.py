@@ -184,7 +184,7 @@ def _results(submission: Verdict, run: RunFile) -> Iterator[tuple[Board, EditorS
 def board_of(run: RunFile, task: str, stage: str, measure: Measure, derived: bool, protocol: Protocol) -> Board:
     """Return the table of a number of a run."""
     spec, decoding = run.spec, ""
-    if protocol == "free_generation":
+    if protocol in ("free_generation", "reversion"):
         decoding = f"greedy, at most {spec.generation.max_new_tokens} new tokens"
     elif protocol == "ngram_entropy":
         decoding = f"{spec.generation.fluency_tokens} tokens sampled from the top {spec.generation.fluency_top_k}"

@@ -138,7 +138,7 @@ def test_an_edit_is_trained_with_the_end_of_the_turn_where_that_is_asked(chat):
         edited = FTM(config).edit(chat, [REQUEST]).apply_to(chat.model)
         with torch.no_grad():
             chances.append(float(edited(torch.tensor([row.ids])).logits[0, -2].softmax(-1)[stop]))
-    assert chances[1] > 0.9 > chances[0]
+    assert chances[1] > 0.3 and chances[1] > 10 * chances[0]
 
 
 def test_texts_of_opposed_replies_have_no_end(chat):
@@ -171,7 +171,10 @@ def test_wild_is_a_text_around_the_prompt(model):
     assert wild.encode("Where? ", "London") == model.encode(asked, "London")
     assert wild.encode_prompt("Where?") == model.encode_prompt(asked)
     assert wild.stop_ids == model.stop_ids
-    assert wild.encode("谁？", "李白", "").ids == model.encode("Please answer the question:\n\nQ: 谁？\nA:", "李白", "").ids
+    assert (
+        wild.encode("谁？", "李白", "").ids
+        == model.encode("Please answer the question:\n\nQ: 谁？\nA:", "李白", "").ids
+    )
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ from collections import Counter
 import pytest
 
 from instructedit.benchmark.tasks import TASKS, Folder, make_task, subjects
-from instructedit.benchmark.tasks.flat import NO_ANSWER
 from instructedit.benchmark.tasks.audit import OTHER_TARGET, REPEATED_RECORD
+from instructedit.benchmark.tasks.flat import NO_ANSWER
 from instructedit.benchmark.tasks.rephrase import derive_rephrases
 
 EXPECTED = {
