@@ -48,7 +48,7 @@ def with_references(model: LanguageModel, cases: Sequence[EditCase], max_new_tok
         finished=lambda _, text: finished(text, ()),
     )
     # the text goes on from the prompt, but tokenizers of SentencePiece decode it without its leading space
-    keeps_space = model.tokenizer.decode(model.in_chat(None).encode("a", "b", " ").labels).startswith(" ")
+    keeps_space = str(model.tokenizer.decode(list(model.in_chat(None).encode("a", "b", " ").labels))).startswith(" ")
     found = {
         probe: replace(probe, answers=(answer,), joint="" if keeps_space else probe.joint)
         for probe, text in zip(probes, written, strict=True)

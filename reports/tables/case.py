@@ -72,7 +72,9 @@ def draw_case(case: Case, console: Console) -> None:
     console.print(Text.assemble(("case    ", "bold"), first.case_id, ("   run ", "bold"), first.run))
     console.print(Text.assemble(("edit    ", "bold"), first.prompt, " ", (first.target, "bold green")))
     if first.old is not None:
-        console.print(Text.assemble(("old     ", "bold"), first.old))
+        known = next((score.value for score in first.scores if score.protocol == "known_before"), None)
+        words = "" if known is None else " (known before the edit)" if known else " (not known before the edit)"
+        console.print(Text.assemble(("old     ", "bold"), first.old, (words, "dim")))
     console.print(Text.assemble(("subject ", "bold"), first.subject))
     for record in records:
         if record.status != "done":
@@ -105,7 +107,7 @@ def _draw_probe(case: Case, records: list[CaseRecord], number: int, console: Con
     if probe.before is not None and not any(record.editor in case.controls for record in records):
         grid.add_row(Text("before", "italic"), _said(probe.before), "")
     for record in records:
-        scores = [score for score in record.scores if score.probe == number]
+        scores = [s for s in record.scores if s.probe == number and s.protocol != "known_before"]
         answer = _said(record.answers[number].generated)
         grid.add_row(Text(case.label(record)), answer, Text("  ".join(_short(score) for score in scores)))
     console.print(grid)
@@ -124,6 +126,5 @@ def _short(score: Score) -> str:
         "kl_divergence": "KL",
         "probability_order": "order",
         "reversion": "reverted",
-        "known_before": "known before",
     }
     return f"{words.get(score.protocol, score.protocol)} {score.value:.2f}"
