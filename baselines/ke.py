@@ -213,4 +213,4 @@ class KE(TrainedEditor[KEConfig]):
             f"{str(model.tokenizer.decode(old[number])).strip()} >> {request.target} || {request.prompt}"
             for number, request in enumerate(requests)
         ]
-        return [model.encode_prompt(text).ids for text in texts]
+        return [model.in_chat(None).encode_prompt(text).ids for text in texts]  # no question to the model

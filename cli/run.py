@@ -34,6 +34,9 @@ def run(
         str | None, Option(help="Only the preset's runs of this setting; if it has none, a run of this setting.")
     ] = None,
     schedule: Annotated[str | None, Option(help="single, batch or sequential, for every run.")] = None,
+    chat: Annotated[
+        str | None, Option(help="Text around every prompt: none, template (the model's chat template) or wild.")
+    ] = None,
     batch_size: Annotated[
         int | None, Option(help="Edits per joint edit of the schedule batch; by default all in one.")
     ] = None,
@@ -68,6 +71,7 @@ def run(
         model=model,
         limit=limit,
         schedule=schedule,
+        chat=chat,
         batch_size=batch_size,
         instructions=instructions,
         tasks=tuple(task) if task else None,

@@ -11,9 +11,11 @@ from .cases import EditRequest as EditRequest
 from .cases import InstructedProbes as InstructedProbes
 from .cases import Probe as Probe
 from .cases import Role as Role
+from .chat import ChatFormat as ChatFormat
 from .errors import CaseError as CaseError
 from .errors import DamagedError as DamagedError
 from .errors import InputError as InputError
+from .errors import ReservedTokenError as ReservedTokenError
 from .errors import UnservedError as UnservedError
 from .errors import did_you_mean as did_you_mean
 from .models.threads import default_threads

@@ -9,6 +9,7 @@ from .descent.variables import TokenShift as TokenShift
 from .descent.variables import Variables as Variables
 from .editor import Editor as Editor
 from .editor import EditorConfig as EditorConfig
+from .editor import Options as Options
 from .editor import Published as Published
 from .editor import make as make
 from .edits import Context as Context

@@ -57,8 +57,8 @@ class Published(NamedTuple):
         return shape == (self.family, self.blocks, self.width)
 
 
-class EditorConfig(BaseModel):
-    """Base of all editor configurations: frozen and complete.
+class Options(BaseModel):
+    """Base of the options of an editor and of groups of them: frozen and complete.
 
     Unknown keys and numbers that are not finite are errors. `instructedit list options` prints the docstring below each
     option.
@@ -77,7 +77,8 @@ class EditorConfig(BaseModel):
     @model_serializer(mode="wrap")
     def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         found: dict[str, Any] = write(self)
-        return {name: value for name, value in found.items() if self.added.get(name, ...) != value}
+        added = {"end_of_turn": False, **self.added}
+        return {name: value for name, value in found.items() if added.get(name, ...) != value}
 
     def sets(self, option: str) -> bool:
         """Tell whether an option was set explicitly; a nested one is named with dots."""
@@ -85,7 +86,15 @@ class EditorConfig(BaseModel):
         if name not in self.model_fields_set:
             return False
         value = getattr(self, name)
-        return value.sets(inner) if inner and isinstance(value, EditorConfig) else True
+        return value.sets(inner) if inner and isinstance(value, Options) else True
+
+
+class EditorConfig(Options):
+    """Base of all editor configurations."""
+
+    end_of_turn: bool = False
+    """Whether a target is trained with the token that ends an answer behind it: the end of the assistant's turn of the
+    chat template under `chat = "template"`, else the end of text. It has no effect on editors that train no target."""
 
 
 C = TypeVar("C", bound=EditorConfig)
@@ -124,7 +133,7 @@ class Editor(ABC, Generic[C]):
 
     def encode(self, model: Encoder, request: EditRequest) -> TokenSequence:
         """Return the text of a request's prompt and target."""
-        return model.encode(request.prompt, request.target, request.joint)
+        return model.encode(request.prompt, request.target, request.joint, end=self.config.end_of_turn)
 
     def texts(self, model: Encoder, request: EditRequest) -> EditTexts:
         """Return the texts an edit is made from: for a fact the one of `encode`, for an attitude one for each reply.
@@ -132,7 +141,8 @@ class Editor(ABC, Generic[C]):
         Raises:
             CaseError: If no wanted text fits the model's context.
         """
-        return edit_texts(request, lambda answer: self.encode(model, replace(request, target=answer)))
+        ends = self.config.end_of_turn
+        return edit_texts(request, lambda answer: self.encode(model, replace(request, target=answer)), ends=ends)
 
     @property
     def instructed_probes(self) -> InstructedProbes:

@@ -19,6 +19,10 @@ class CaseError(InputError):
     """
 
 
+class ReservedTokenError(CaseError):
+    """A text spells a special token of the model, which its chat template would read as that token."""
+
+
 class DamagedError(InputError):
     """A file that this program wrote is truncated, corrupted, replaced or missing."""
 

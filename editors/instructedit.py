@@ -41,7 +41,8 @@ class InstructEdit(GradientEditor[InstructEditConfig]):
 
     def encode(self, model: Encoder, request: EditRequest) -> TokenSequence:
         """Return instruction, prompt and target as one text."""
-        return model.encode(instruction_prefix(request) + request.prompt, request.target, request.joint)
+        prompt = instruction_prefix(request) + request.prompt
+        return model.encode(prompt, request.target, request.joint, end=self.config.end_of_turn)
 
     @property
     def instructed_probes(self) -> InstructedProbes:

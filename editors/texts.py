@@ -20,8 +20,7 @@ from .cases import EditRequest
 from .edits import Edits
 from .engine.model import LanguageModel
 from .errors import CaseError
-from .models.tokens import TokenSequence
-from .writing_systems import join
+from .models.tokens import TokenSequence, token_at
 
 EPSILON = 1e-5
 """Keeps log(1 - p) finite."""
@@ -93,8 +92,11 @@ class EditRows:
         return token_losses(log_p, self.opposed[row]).sum() / self.tokens[row]
 
 
-def edit_texts(request: EditRequest, encode: Callable[[str], TokenSequence]) -> EditTexts:
+def edit_texts(request: EditRequest, encode: Callable[[str], TokenSequence], *, ends: bool = False) -> EditTexts:
     """Return the texts an edit of a request is made from. Replies that do not fit the context are left out.
+
+    `ends` says that texts end in the token that ends an answer; it is no part of opposed ones, after which an answer
+    ends as well.
 
     Raises:
         CaseError: If no wanted text fits the model's context.
@@ -115,7 +117,8 @@ def edit_texts(request: EditRequest, encode: Callable[[str], TokenSequence]) -> 
     wanted = fitting(request.replies or (request.target,))
     if not wanted:
         raise refused[0]
-    return EditTexts(wanted, fitting(request.opposed), len(refused))
+    opposed = fitting(request.opposed)
+    return EditTexts(wanted, tuple(row.without_last() for row in opposed) if ends else opposed, len(refused))
 
 
 def token_losses(log_p: Tensor, opposed: bool) -> Tensor:
@@ -135,9 +138,7 @@ def subject_token(model: LanguageModel, request: EditRequest) -> int:
     if place < 0 or not request.subject:
         raise CaseError(f"The subject '{request.subject}' does not occur in the prompt '{request.prompt}'.")
     last = place + len(request.subject) - 1
-    text, _ = join(request.prompt, request.target, request.joint)
-    offsets = model.tokenizer(text, return_offsets_mapping=True, split_special_tokens=True)["offset_mapping"]
-    return next(index for index, (start, end) in enumerate(offsets) if start <= last < end)
+    return token_at(model.tokenizer, request.prompt, request.target, last, request.joint, model.chat)
 
 
 def counted(edits: Edits, texts: Sequence[EditTexts], owners: Sequence[int] | None = None) -> Edits:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from instructedit.editors import DamagedError, InputError, MetaModel, Site, TrainedEditor
+from instructedit.editors import ChatFormat, DamagedError, InputError, MetaModel, Site, TrainedEditor
 from instructedit.editors.files.state import read_object
 from instructedit.editors.models.loading import DTYPES
 
@@ -20,6 +20,7 @@ from ..setup.data import PUBLISHED
 from ..setup.model_checks import (
     cannot_edit,
     cannot_edit_notes,
+    chat_of,
     check_generation,
     foreign_defaults,
     foreign_defaults_note,
@@ -114,25 +115,31 @@ def forecast(label: str, run: ResolvedRun, meta: MetaModel, checkpoints: Path, k
         InputError: If the model cannot generate such texts, or lacks a block that an option names.
     """
     check_generation(run.config, run.name, meta.context, len(meta.tokenizer) if meta.tokenizer else meta.vocabulary)
+    chat = chat_of(run, meta.tokenizer) if meta.tokenizer else None
     notes = (
         *meta.notes,
         *foreign_defaults_note(run.rows, foreign_defaults(run.rows, run.editors, meta)),
         *cannot_edit_notes(run, meta),
     )
-    editors = tuple(_editor(run, key, meta, checkpoints, known) for key in run.config.editors)
+    editors = tuple(_editor(run, key, meta, chat, checkpoints, known) for key in run.config.editors)
     return Forecast(label, run, meta, editors, notes, tuple(_data_notes(run)))
 
 
 def _editor(
-    run: ResolvedRun, key: str, meta: MetaModel, checkpoints: Path, known: set[tuple[str, ...]]
+    run: ResolvedRun,
+    key: str,
+    meta: MetaModel,
+    chat: ChatFormat | None,
+    checkpoints: Path,
+    known: set[tuple[str, ...]],
 ) -> EditorForecast:
     rows = [row for row in run.rows if row.editor == key]
     editor = run.editors[rows[0].name]
     able = cannot_edit(editor, meta) is None
     names = {row.name for row in rows}
     own = [training for training in run.trainings if able and training.rows[0] in names]
-    new = [training for training in own if _key(training) not in known]
-    known |= {_key(training) for training in new}
+    new = [training for training in own if _key(training, chat) not in known]
+    known |= {_key(training, chat) for training in new}
     return EditorForecast(
         editor=key,
         rows=len(rows),
@@ -140,17 +147,17 @@ def _editor(
         parameters=editor.parameters(meta) if able and isinstance(editor, TrainedEditor) else 0,
         networks=len(own),
         trainings=len(new),
-        missing=sum(not _has_checkpoint(checkpoints, training, meta, run.config.seed) for training in new),
+        missing=sum(not _has_checkpoint(checkpoints, training, meta, chat, run.config.seed) for training in new),
         results=sum(len(run.cases[task]) for row in rows for task in row.tasks),
     )
 
 
-def _key(training: Training) -> tuple[str, ...]:
+def _key(training: Training, chat: ChatFormat | None) -> tuple[str, ...]:
     """Return what identifies a training within a suite, apart from model and seed."""
-    return training.editor.name, training.editor.config.model_dump_json(), training.cases.digest
+    return training.editor.name, training.editor.config.model_dump_json(), training.cases.digest, repr(chat)
 
 
-def _has_checkpoint(root: Path, training: Training, meta: MetaModel, seed: int) -> bool:
+def _has_checkpoint(root: Path, training: Training, meta: MetaModel, chat: ChatFormat | None, seed: int) -> bool:
     """Tell whether a training is finished, as far as that can be known without the model's weights."""
     editor, digest = training.editor, training.cases.digest
     shape = {"vocabulary": meta.vocabulary, "width": meta.width}
@@ -160,7 +167,8 @@ def _has_checkpoint(root: Path, training: Training, meta: MetaModel, seed: int) 
             built_for = read_object(path.parent / "editor.json").get("shape") if editor.saved(path.parent) else None
         except (InputError, DamagedError):  # the training reports what is wrong
             continue
-        same = (found.config, found.seed, found.training) == (editor.config.model_dump(mode="json"), seed, digest)
+        wanted = editor.config.model_dump(mode="json"), seed, digest, chat
+        same = (found.config, found.seed, found.training, found.chat) == wanted
         if same and isinstance(built_for, dict) and shape.items() <= built_for.items():
             return True
     return False

@@ -2,6 +2,8 @@
 
 from typing import Any, Literal
 
+from instructedit.editors import ChatFormat
+
 from .records import SCHEMA_VERSION, Record, digest_of
 
 RECORD = "checkpoint.json"
@@ -22,9 +24,11 @@ class Checkpoint(Record):
     instructions: str | None
     """Digest of the instruction bank, for editors that read instructions."""
     seed: int
+    chat: ChatFormat | None = None
+    """Text around every prompt; None for bare prompts."""
 
     @property
     def name(self) -> str:
         """Name of the folder."""
-        own = digest_of(self)
+        own = digest_of(self, {"chat"} if self.chat is None else ())
         return f"{self.editor}-{self.base[:8]}-{self.training[:8]}-{own[:8]}"

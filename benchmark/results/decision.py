@@ -13,7 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Literal, TypeVar
 
-from .records import Comparison, Measure, Protocol
+from .records import LOWER_IS_BETTER, Comparison, Measure, Protocol
 from .suite_results import SeedComparison, SeedPair
 
 ALPHA = 0.05
@@ -28,11 +28,12 @@ T = TypeVar("T", Comparison, SeedPair, SeedComparison)
 def decide(difference: float, p: float | None, protocol: Protocol) -> Decision:
     """Decide between two rows of a column by the mean of the first less that of the second.
 
-    `p` is adjusted over its family, and None if it was not tested. Less KL is better; of fluency neither more nor less.
+    `p` is adjusted over its family, and None if it was not tested. Less KL and less reversion are better; of fluency
+    neither more nor less.
     """
     if protocol == "ngram_entropy" or p is None or p >= ALPHA or difference == 0:
         return "tie"
-    return "better" if (difference > 0) != (protocol == "kl_divergence") else "worse"
+    return "better" if (difference > 0) != (protocol in LOWER_IS_BETTER) else "worse"
 
 
 def decided(found: Tested) -> Decision:

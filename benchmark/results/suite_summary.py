@@ -123,7 +123,7 @@ def _group(runs: Sequence[_Run]) -> SuiteGroup:
     compared = adjust(
         SeedPair(row=first.name, other=second.name, task=task, **column.fields(), **found._asdict())
         for task, column in cells
-        if column.protocol != "ngram_entropy"  # of fluency, more is not always better
+        if column.protocol != "ngram_entropy" and column.compared  # of fluency, more is not always better
         for first, second in pairs(spec.editors)
         if (found := values.difference(first, second, task, column))
     )
@@ -131,7 +131,7 @@ def _group(runs: Sequence[_Run]) -> SuiteGroup:
         comparison
         for task, column in cells
         for question in planned
-        if task in question.tasks
+        if task in question.tasks and column.compared
         for comparison in _comparison(task, column, question, editors, values)
     )
     return SuiteGroup(

@@ -43,6 +43,11 @@ class Column(NamedTuple):
         measure, protocol = _MEASURES.index(self.measure), _PROTOCOLS.index(self.protocol)
         return self.stage, measure, self.derived, protocol, self.subset is not None, self.subset or ""
 
+    @property
+    def compared(self) -> bool:
+        """Whether rows are compared: not by what the unedited model knows, which is the same in every row."""
+        return self.protocol != "known_before"
+
     def fields(self) -> dict[str, Any]:
         """Return the fields of a comparison, which is over all subsets."""
         return {name: value for name, value in self._asdict().items() if name != "subset"}
@@ -183,7 +188,7 @@ def summarise(
             for task in spec.tasks
             for first, second in pairs(spec.editors)
             for column in values.columns(task)
-            if column.subset is None and (found := values.difference(first, second, task, column))
+            if column.subset is None and column.compared and (found := values.difference(first, second, task, column))
         ),
         health=tuple(health.summed()),
         consistency=tuple(consistency.summed()),

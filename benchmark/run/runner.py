@@ -23,8 +23,10 @@ from ..results.resources import Meter
 from ..results.run_folder import RunFolder
 from ..results.stages import scored
 from ..results.summary import summarise
+from ..scoring.old_answer import OLD_RULE, scored_old
+from ..scoring.references import REFERENCE_RULE, lacks_answer
 from ..setup.config import EMBEDDED_MODEL, RunConfig
-from ..setup.model_checks import cannot_edit, cannot_edit_notes, check_generation, foreign_defaults
+from ..setup.model_checks import cannot_edit, cannot_edit_notes, chat_of, check_generation, foreign_defaults
 from ..setup.resolve import ResolvedRun
 from ..tasks.registry import TASKS
 from .accumulated import remove_orphans
@@ -99,14 +101,17 @@ def prepare(
     config = resolved.config
     model = model or load_model(config, device=device)
     check_generation(config, resolved.name, model.context, len(model.tokenizer))
+    chat = chat_of(resolved, model.tokenizer)
+    model = model.in_chat(chat)
     base, tokenizer = model.fingerprint(), model.tokenizer_fingerprint()
     bank = resolved.bank.digest if resolved.bank else None
-    checkpoints = tuple(own.checkpoint(base, tokenizer, config.seed, bank) for own in resolved.trainings)
+    checkpoints = tuple(own.checkpoint(base, tokenizer, config.seed, bank, chat) for own in resolved.trainings)
     trainings = {
         row: own.spec(checkpoint.name, bank)
         for own, checkpoint in zip(resolved.trainings, checkpoints, strict=True)
         for row in own.rows
     }
+    cases = list(chain.from_iterable(resolved.cases.values()))
     spec = RunSpec(
         setting=config.setting,
         split=config.split,
@@ -130,7 +135,12 @@ def prepare(
         chunk=config.chunk,
         generation=config.generation,
         fluency=config.fluency,
-        joints=joint_rule(chain.from_iterable(resolved.cases.values())),
+        joints=joint_rule(cases),
+        old_answers=OLD_RULE if any(scored_old(case) for case in cases) else None,
+        references=REFERENCE_RULE
+        if any(map(lacks_answer, chain.from_iterable(case.probes for case in cases)))
+        else None,
+        chat=chat,
     )
     file = RunFile(
         digest=spec.digest,

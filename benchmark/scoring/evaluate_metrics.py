@@ -16,6 +16,7 @@ from instructedit.editors.errors import InputError
 
 from . import metrics
 from .matching import matches
+from .old_answer import probability_order
 
 
 class _Column(NamedTuple):
@@ -149,6 +150,16 @@ class EditSuccess(_Checked):
     ) -> dict[str, float]:
         scores = [metrics.edit_success(*row) for row in zip(plus_post, minus_post, plus_pre, strict=True)]
         return {name: _mean(getattr(score, name) for score in scores) for name in metrics.Sentiment._fields}
+
+
+class ProbabilityOrder(_Checked):
+    """Share of rows whose new answer is likelier than the old one, by the log-probabilities of their tokens."""
+
+    columns: ClassVar = {"new": _LOG_P, "old": _LOG_P}
+    citation = "arXiv 2202.05262"
+
+    def _compute(self, new: list[list[float]], old: list[list[float]]) -> dict[str, float]:
+        return {"probability_order": _mean(map(probability_order, new, old))}
 
 
 class NgramEntropy(_Checked):

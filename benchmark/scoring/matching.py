@@ -138,13 +138,22 @@ def generation_agreement(before: str, after: str, accepted: Iterable[str] = ()) 
     both texts: "No. 5" and "No. 6" do not agree on "No". Else a full stop after a lone capital letter marks an initial
     and is passed over: "J. R. R. Tolkien" and "J. K. Rowling" do not agree on "J".
     """
-    line = _first_line(before)
-    initials = sum(
-        1 for _ in takewhile(lambda end: _LONE_CAPITAL.search(line[max(0, end[0] - 2) : end[0]]), _sentence_ends(line))
-    )
+    initials = _initials(_first_line(before))
     known = (len(_sentence_ends(_first_line(alias))) for alias in accepted if matches(before, [alias]))
     stops = next(known, initials)
     return _same(first_answer(before, stops), first_answer(after, stops))
+
+
+def natural_text(text: str) -> str:
+    """Return a free generation up to its natural stop, as `generation_agreement` reads it, with its leading spaces."""
+    answer = first_answer(text, _initials(_first_line(text)))
+    return text[: text.index(answer) + len(answer)] if answer else ""
+
+
+def _initials(line: str) -> int:
+    """Return the number of full stops after initials at the start of a line's sentence ends."""
+    ends = _sentence_ends(line)
+    return sum(1 for _ in takewhile(lambda end: _LONE_CAPITAL.search(line[max(0, end[0] - 2) : end[0]]), ends))
 
 
 def _first_line(text: str) -> str:
@@ -177,7 +186,6 @@ def finished(text: str, aliases: Iterable[str]) -> bool:
     if _LINE_END.search(text):
         return True
     line = text.lstrip()
-    ends = _sentence_ends(line)
-    initials = sum(1 for _ in takewhile(lambda end: _LONE_CAPITAL.search(line[max(0, end[0] - 2) : end[0]]), ends))
+    initials = _initials(line)
     inner = max((len(_sentence_ends(_first_line(alias))) for alias in aliases), default=0)
-    return len(ends) > max(initials, inner)
+    return len(_sentence_ends(line)) > max(initials, inner)

@@ -101,6 +101,7 @@ class BeforeAfter:
     Attributes:
         replies: Predictions of the accepted replies that both models could be given, before and after the edit.
         opposed: Those of the replies of the opposite sentiment.
+        old: Those of the old answer; None where it is not read.
         split: Number of replies left out because their tokens differ between the two.
         before: Greedy answer of the unedited model.
         after: Greedy answer of the edited model.
@@ -108,6 +109,7 @@ class BeforeAfter:
 
     replies: list[tuple[Prediction, Prediction]]
     opposed: list[tuple[Prediction, Prediction]]
+    old: tuple[Prediction, Prediction] | None
     split: int
     before: str | None
     after: str | None
@@ -126,6 +128,7 @@ def before_after(bare: ProbeSequences, queried: ProbeSequences, before: Predicti
     return BeforeAfter(
         list(filter(comparable, replies)),
         list(filter(comparable, opposed)),
+        None if bare.old is None or queried.old is None else (before.forced[bare.old], after.forced[queried.old]),
         sum(not comparable(pair) for pair in replies + opposed),
         None if bare.generated is None else before.generated[bare.generated],
         None if queried.generated is None else after.generated[queried.generated],

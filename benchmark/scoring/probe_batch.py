@@ -4,9 +4,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from instructedit.editors import CaseError, Context, EditCase, Encoder, Probe, TokenSequence
+from instructedit.editors import CaseError, Context, EditCase, Encoder, Probe, ReservedTokenError, TokenSequence
 
 from ..results.records import GenerationSpec
+from .old_answer import SAME, asked, old_of, scored_old
+from .references import EMPTY, lacks_answer
 
 
 @dataclass(slots=True)
@@ -38,11 +40,13 @@ class ProbeSequences:
     Attributes:
         forced: Teacher-forced accepted replies (the first, or all of a sentiment probe), by the reply's index.
         opposed: Teacher-forced replies of the opposite sentiment, by the reply's index.
+        old: The teacher-forced answer from before the edit, or None.
         generated: The prompt that is continued greedily, or None.
     """
 
     forced: dict[int, int] = field(default_factory=dict)
     opposed: dict[int, int] = field(default_factory=dict)
+    old: int | None = None
     generated: int | None = None
 
 
@@ -88,6 +92,7 @@ def make_probe_batch(
     for owner, (case, context) in enumerate(zip(cases, contexts or [None] * len(cases), strict=True)):
         encoder = _CaseEncoder(model, batch, owner, context, generation)
         batch.probes.append([encoder.probe(probe) for probe in case.probes])
+        encoder.old(case)
         batch.texts.append(encoder.text(case.request.prompt) if fluency else None)
         batch.unscored.append(encoder.unscored)
         batch.remarks.append(encoder.remarks)
@@ -111,6 +116,8 @@ class _CaseEncoder:
             return ProbeSequences(self._forced(probe, probe.answers), self._forced(probe, probe.opposed))
         found = ProbeSequences(self._forced(probe, probe.answers[:1]))
         limit = self.generation.max_new_tokens
+        if lacks_answer(probe):
+            self.unscored[EMPTY] += 1
         if probe.role == "locality":
             self.batch.kept.update(found.forced.values())
         if limit == 0:
@@ -121,6 +128,18 @@ class _CaseEncoder:
             found.generated = self._continued(self.batch.prompts, probe.role, probe.prompt, limit)
         return found
 
+    def old(self, case: EditCase) -> None:
+        """Add the old answer behind each probe that asks for the edit's target."""
+        old = scored_old(case)
+        if old is None:
+            if old_of(case) is not None:
+                self.unscored[SAME] += 1
+            return
+        wanted = asked(case)
+        for probe, found in zip(case.probes, self.batch.probes[self.owner], strict=True):
+            if probe in wanted:
+                found.old = self._forced(probe, [old], "old answer").get(0)
+
     def text(self, prompt: str) -> int | None:
         """Add the prompt of the fluency text."""
         return self._continued(self.batch.free, "fluency", prompt, self.generation.fluency_tokens)
@@ -128,13 +147,17 @@ class _CaseEncoder:
     def _prefix(self, role: str) -> str:
         return self.context.prompt_prefix(role) if self.context else ""
 
-    def _forced(self, probe: Probe, replies: Sequence[str]) -> dict[int, int]:
+    def _forced(self, probe: Probe, replies: Sequence[str], name: str = "") -> dict[int, int]:
         """Add the teacher-forced replies that fit the model's context; return their sequences by the reply's index."""
         prefix, found = self._prefix(probe.role), {}
-        name, reply_word = ("sentiment", "reply") if probe.opposed else (probe.role, "answer")
+        kind, reply_word = ("sentiment", "reply") if probe.opposed else (probe.role, "answer")
+        name = name or kind
         for number, reply in enumerate(replies):
             try:
                 row = self.model.encode(prefix + probe.prompt, reply, probe.joint)
+            except ReservedTokenError:
+                self.unscored[f"{name}: prompt or {reply_word} spell a special token of the chat template"] += 1
+                continue
             except CaseError:
                 whole = ("the edit's text, " if prefix else "") + f"prompt and {reply_word}"
                 self.unscored[f"{name}: {whole} are longer than the model's context"] += 1
@@ -148,6 +171,9 @@ class _CaseEncoder:
         prefix = self._prefix(role)
         try:
             return sequences.add(self.owner, self.model.encode_prompt(prefix + prompt, room=room))
+        except ReservedTokenError:
+            self.unscored[f"{role}: the prompt spells a special token of the chat template"] += 1
+            return None
         except CaseError:
             behind = " after the edit's text and the prompt" if prefix else ""
             self.unscored[f"{role}: the model's context has no room for {room} new tokens{behind}"] += 1

@@ -38,8 +38,10 @@ from ..results.resources import ChunkTime
 from ..results.stages import SINGLE
 from .matching import generation_agreement, matches
 from .metrics import divergence, edit_success, ngram_entropy, teacher_forced_exact, teacher_forced_token
+from .old_answer import probability_order, reversion, scored_old
 from .predictions import BeforeAfter, Decoding, Predictions, Unedited, before_after, predict
 from .probe_batch import ProbeBatch, make_probe_batch
+from .references import lacks_answer, with_references
 
 NOT_FINITE = "The edit holds numbers that are not finite."
 
@@ -109,6 +111,7 @@ def score_chunk(
         A record for each editor and case, editor by editor in the given order, and the time each editor took.
     """
     decoding = Decoding(generation, seed)
+    given, cases = cases, with_references(model, cases, generation.max_new_tokens)
     bare = make_probe_batch(model, cases, generation, fluency)
     unedited = Unedited(model, bare, [found.edits for found in made.values()], decoding)
     before = unedited.predictions
@@ -129,7 +132,7 @@ def score_chunk(
             try:
                 if owner in found.failures:
                     raise CaseError(found.failures[owner])
-                fields = _scored(bare, queried, owner, before, after)
+                fields = _scored(given[owner], bare, queried, owner, before, after)
             except CaseError as error:
                 records.append(head.model_copy(update={"status": "failed", "reason": str(error)}))
                 continue
@@ -202,14 +205,17 @@ def _head(request: EditRequest, editor: str, run: str, stage: str) -> CaseRecord
         prompt=request.prompt,
         target=request.target,
         subject=request.subject,
+        old=request.old,
         instruction=request.instruction,
     )
 
 
 def _scored(
-    bare: ProbeBatch, queried: ProbeBatch, owner: int, before: Predictions, after: Predictions
+    case: EditCase, bare: ProbeBatch, queried: ProbeBatch, owner: int, before: Predictions, after: Predictions
 ) -> dict[str, Any]:
     """Return the measured fields of a case's record: `before` predicts `bare`, `after` predicts `queried`.
+
+    `case` is the one of the data; in the batches its locality probes have an answer.
 
     Raises:
         CaseError: If the edited model's numbers are not finite.
@@ -220,16 +226,19 @@ def _scored(
     unscored = queried.unscored[owner].copy()
     scores: list[Score] = []
     answers: list[Answer] = []
-    for number, probe in enumerate(bare.cases[owner].probes):
+    old = scored_old(case)
+    for number, probe in enumerate(case.probes):
         pair = before_after(bare.probes[owner][number], queried.probes[owner][number], before, after)
         if pair.split:
             unscored[f"{probe.role}: after the edit's text the answer is split into other tokens"] += pair.split
         if probe.opposed and not (pair.replies and pair.opposed):
             unscored["sentiment: no reply of one sentiment fits the model's context"] += 1
         place: dict[str, Any] = {"subset": probe.subset, "derived": probe.derived}
-        for protocol, value in _probe_scores(probe, pair):
+        for protocol, value in _probe_scores(probe, pair, old):
             scores.append(Score(measure=probe.role, protocol=protocol, value=value, probe=number, **place))
         texts: dict[str, Any] = {"prompt": probe.prompt, "before": pair.before, "generated": pair.after}
+        if lacks_answer(probe):
+            texts["reference"] = next(iter(bare.cases[owner].probes[number].answers), None)
         answers.append(Answer(role=probe.role, accepted=probe.answers, opposed=probe.opposed, **place, **texts))
     index = queried.texts[owner]
     text = None if index is None else after.free[index]
@@ -248,7 +257,7 @@ def _scored(
     }
 
 
-def _probe_scores(probe: Probe, pair: BeforeAfter) -> Iterator[tuple[Protocol, float]]:
+def _probe_scores(probe: Probe, pair: BeforeAfter, old: str | None) -> Iterator[tuple[Protocol, float]]:
     """Yield the scores of one probe, each with its protocol.
 
     The reference of locality is the unedited model's own prediction, never the data's answer, so the unedited model
@@ -277,6 +286,14 @@ def _probe_scores(probe: Probe, pair: BeforeAfter) -> Iterator[tuple[Protocol, f
         else:
             right = matches(pair.after, probe.answers)
         yield "free_generation", float(right)
+    if old is None or pair.old is None or not pair.replies:
+        return
+    known, after_old = pair.old
+    yield "probability_order", probability_order(pair.replies[0][1].log_p, after_old.log_p)
+    if pair.after is not None:
+        yield "reversion", reversion(pair.after, old, probe.answers)
+    if probe.role == "reliability":
+        yield "known_before", teacher_forced_exact(known.predicted, known.labels)
 
 
 def _remarks(model: LanguageModel, batch: ProbeBatch, owner: int, fields: Mapping[str, Any]) -> dict[str, int]:
@@ -286,7 +303,7 @@ def _remarks(model: LanguageModel, batch: ProbeBatch, owner: int, fields: Mappin
     for number, probe in enumerate(batch.cases[owner].probes):
         generated, forced = fields["answers"][number].generated, batch.probes[owner][number].forced
         if generated is not None and 0 in forced and otherwise(probe, values[number]):
-            same = tokens_begin_with(model.tokenizer, probe.prompt, generated, batch.forced.rows[forced[0]])
+            same = tokens_begin_with(model.tokenizer, probe.prompt, generated, batch.forced.rows[forced[0]], model.chat)
             found[f"{probe.role}: {SAME_TOKENS if same else OTHER_TOKENS}"] += 1
     return dict(sorted(found.items()))
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from instructedit.editors import EDITORS, Editor, InputError, InstructedProbes, did_you_mean, make
+from instructedit.editors.chat import check_chat
 from instructedit.editors.files.jsonfile import describe
 
 from ..tasks.base import TASKS, make_task
@@ -44,6 +45,8 @@ def check_options(config: RunConfig) -> None:
             make_task(task, config.task_options)
     if config.edited == ():
         raise InputError(f"{config.origin.of('edited')}: found no task, expected at least one.")
+    with at("chat"):
+        check_chat(config.chat)
     with at("instruction"):
         check_condition(config.instruction)
     if config.instructions != "default":

@@ -90,6 +90,9 @@ class RunConfig(BaseModel):
     chunk: int = Field(default=8, ge=1)
     """Cases that are edited and scored together. Most editors gain little from more; GRACE takes half the time of 8 in
     chunks of 32."""
+    chat: str = "none"
+    """Text around every prompt, of edits and probes alike: `none`, `template` (the model's own chat template), or a
+    named context, `wild`."""
     fluency: bool = True
     generation: GenerationSpec = GenerationSpec()
     _origin: Origin = PrivateAttr(default_factory=Origin)

@@ -104,10 +104,7 @@ def _option_lines(name: str, width: int) -> list[str]:
         chosen = ", ".join(published.options)
         found += [f"Defaults published for {published.model}, to be chosen again for another model: {chosen}."]
     found = [line for text in found for line in textwrap.wrap(text, width)]
-    every = list(options(editor.Config))
-    if not every:
-        return [*found, "", "It has no options."]
-    for option in every:
+    for option in options(editor.Config):
         head = f"{option.name} = {option.default}  ({option.kind})"
         found += ["", *textwrap.wrap(head, width, subsequent_indent="    ", break_on_hyphens=False)]
         found += textwrap.wrap(option.meaning, width, initial_indent="    ", subsequent_indent="    ")

@@ -1,14 +1,18 @@
 """How a resolved run suits its model: editors that cannot edit it, lengths of generation, defaults of another model."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from instructedit.editors import Editor, InputError, LanguageModel, MetaModel, UnservedError
+from instructedit.editors import ChatFormat, Editor, InputError, LanguageModel, MetaModel, UnservedError
+from instructedit.editors.chat import chat_format, end_token
 
 from ..results.records import Defaults
 from .config import RunConfig
 from .resolve import ResolvedRun
 from .settings import RowSpec
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 def cannot_edit(editor: Editor[Any], model: LanguageModel | MetaModel) -> str | None:
@@ -50,6 +54,27 @@ def check_generation(config: RunConfig, name: str, context: int, vocabulary: int
         raise InputError(f"{place}: {longest} new tokens are requested, but the model's context is {context}.")
     if generation.fluency_top_k > vocabulary:
         raise InputError(f"{place}: fluency_top_k is {generation.fluency_top_k}, but the vocabulary has {vocabulary}.")
+
+
+def chat_of(run: ResolvedRun, tokenizer: "PreTrainedTokenizerBase") -> ChatFormat | None:
+    """Return the text around the prompts of a run; None for bare prompts.
+
+    Raises:
+        InputError: If the model has no such chat template, or no token that ends an answer where an editor needs one.
+    """
+    origin = run.config.origin
+    with origin.at("chat"):
+        chat = chat_format(run.config.chat, tokenizer)
+    for row in run.rows:
+        if run.editors[row.name].config.end_of_turn and end_token(tokenizer, chat) is None:
+            place = (
+                "chat template has no special token that ends the assistant's turn" if chat else "tokenizer has none"
+            )
+            with origin.at(f"editors.{row.editor}", row.editor):
+                raise InputError(
+                    f"Option 'end_of_turn': a token that ends an answer was expected; the model's {place}."
+                )
+    return chat
 
 
 def foreign_defaults(

@@ -7,10 +7,10 @@ and presets with the same training share it.
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from instructedit.editors import EditCase, EditRequest, InputError, TrainedEditor, TrainingSet
+from instructedit.editors import ChatFormat, EditCase, EditRequest, InputError, TrainedEditor, TrainingSet
 
 from ..results.checkpoint import Checkpoint
 from ..results.records import TrainingSpec
@@ -32,7 +32,9 @@ class Training:
         """What is trained on what, for messages."""
         return f"{self.rows[0].partition('@')[0].partition('#')[0]} on {'+'.join(self.tasks.train)}"
 
-    def checkpoint(self, base: str, tokenizer: str, seed: int, bank: str | None) -> Checkpoint:
+    def checkpoint(
+        self, base: str, tokenizer: str, seed: int, bank: str | None, chat: ChatFormat | None = None
+    ) -> Checkpoint:
         """Return everything that decides the weights; base model, tokenizer and bank are given by their digests."""
         return Checkpoint(
             editor=self.editor.name,
@@ -43,6 +45,7 @@ class Training:
             training=self.cases.digest,
             instructions=bank if self.editor.instructed else None,
             seed=seed,
+            chat=chat,
         )
 
     def spec(self, checkpoint: str, bank: str | None) -> TrainingSpec:
@@ -74,7 +77,10 @@ def training_set(
     Raises:
         InputError: If a task has too few cases, or its weight is missing.
     """
-    parts = {task: divide(cases[task], tasks.limits.get(task), share) for task in sorted(tasks.train)}
+    parts = {
+        task: divide([_answered(case) for case in cases[task]], tasks.limits.get(task), share)
+        for task in sorted(tasks.train)
+    }
     for task, (train, validation) in parts.items():
         if not train or not validation:
             raise InputError(
@@ -87,6 +93,11 @@ def training_set(
         weights=_weights(tasks, {task: len(train) for task, (train, _) in parts.items()}),
         instruct=instruct,
     )
+
+
+def _answered(case: EditCase) -> EditCase:
+    """Return a case without the probes that have no answer: training draws texts from the data alone."""
+    return replace(case, probes=tuple(probe for probe in case.probes if probe.answers))
 
 
 def _possible_shares(cases: Sequence[EditCase], share: float) -> str:

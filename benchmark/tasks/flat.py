@@ -16,6 +16,8 @@ from .base import Split, Task
 from .citations import cite
 from .parse import Row
 
+NO_ANSWER = "locality: probe without an answer kept, the unedited model's own is read"
+
 
 @dataclass(frozen=True, slots=True)
 class ProbeField:
@@ -90,7 +92,7 @@ class FlatTask(Task):
                 row.text(layout.prompt),
                 accepted[0],
                 row.text(layout.subject),
-                old=_old_answer(row, layout.old, accepted[0], counts) if layout.old else None,
+                old=old_answer(row, layout.old, accepted[0], counts) if layout.old else None,
             )
             probes = [Probe("reliability", "edit", request.prompt, accepted)]
             for field in layout.probes:
@@ -131,7 +133,10 @@ class RomeCounterFact(FlatTask):
 def _probe(
     row: Row, field: ProbeField, request: EditRequest, accepted: tuple[str, ...], counts: Counter[str]
 ) -> Iterator[Probe]:
-    """Yield an optional probe unless it is missing, malformed, without an answer, or repeats the edit's prompt."""
+    """Yield an optional probe unless it is missing, malformed, or repeats the edit's prompt.
+
+    A locality probe needs no answer: its score is agreement with the unedited model.
+    """
     prompt = row.fields.get(field.prompt)
     answers = accepted if field.answer is None else row.optional_answers(field.answer)
     if prompt is None or (isinstance(prompt, str) and blank(prompt)):
@@ -140,14 +145,16 @@ def _probe(
         counts[f"{field.role}: malformed prompt left out"] += 1
     elif prompt.strip() == request.prompt:
         counts[f"{field.role}: prompt that repeats the edit's own left out"] += 1
-    elif not answers:
+    elif not answers and field.role != "locality":
         counts[f"{field.role}: probe without a usable answer left out"] += 1
     else:
+        if not answers:
+            counts[NO_ANSWER] += 1
         yield Probe(field.role, field.subset, prompt.strip().removeprefix(field.prefix), answers)
 
 
-def _old_answer(row: Row, field: str, target: str, counts: Counter[str]) -> str | None:
-    """Return the answer before the edit; None if the row does not hold it."""
+def old_answer(row: Row, field: str, target: str, counts: Counter[str]) -> str | None:
+    """Return the answer before the edit; None, counted, if the row does not hold it."""
     known = row.optional_answers(field)
     if target in known:
         counts["edit: the target is an answer from before the edit"] += 1

@@ -13,6 +13,7 @@ from instructedit.editors.writing_systems import blank
 
 from .base import Split, Task
 from .citations import cite
+from .flat import NO_ANSWER, old_answer
 from .parse import Row, answers
 from .rephrase import derive_rephrases
 
@@ -26,9 +27,9 @@ class KnowEditTask(Task):
     """A task whose records have KnowEdit's fields."""
 
     homepage = "https://huggingface.co/datasets/zjunlp/KnowEdit"
-    fields: ClassVar[tuple[str, ...]] = ("subject", "prompt", "target_new", *REPHRASE_FIELDS, *_GROUPS)
+    fields: ClassVar[tuple[str, ...]] = ("subject", "prompt", "target_new", "ground_truth", *REPHRASE_FIELDS, *_GROUPS)
     required: ClassVar[tuple[tuple[str, ...], ...]] = (("subject", "prompt", "target_new"),)
-    ignored = Task.ignored | {"ground_truth", "cond"}
+    ignored = Task.ignored | {"cond"}
 
     def cases(self, rows: list[Row], split: Split, counts: Counter[str]) -> Iterator[EditCase]:
         """See `Task.cases`."""
@@ -43,7 +44,10 @@ class KnowEditTask(Task):
         """
         accepted = row.accepted("target_new")
         case_id = f"{self.name}/{split}/{row.index}"
-        request = EditRequest(case_id, self.name, row.text("prompt"), accepted[0], row.text("subject"))
+        old = (
+            old_answer(row, "ground_truth", accepted[0], counts) if row.fields.get("ground_truth") is not None else None
+        )
+        request = EditRequest(case_id, self.name, row.text("prompt"), accepted[0], row.text("subject"), old=old)
         accepted = _with_aliases(row, accepted)
         return EditCase(
             request,
@@ -158,7 +162,7 @@ def _probes(
             prompt, accepted = _prompt_and_answers(item)
             if not prompt:
                 counts[f"{role}: malformed probe left out"] += 1
-            elif not accepted:
+            elif not accepted and role != "locality":
                 counts[f"{role}: probe without an answer left out"] += 1
             elif prompt == request.prompt:
                 counts[f"{role}: probe that repeats the edit prompt left out"] += 1
@@ -167,6 +171,8 @@ def _probes(
                     counts[f"{role}: repeated probe merged, its answers kept"] += 1
                 merged[prompt] = answers([*merged.get(prompt, ()), *accepted])
         for prompt, accepted in merged.items():
+            if not accepted:
+                counts[NO_ANSWER] += 1
             yield Probe(role, subset, prompt, accepted)
 
 

@@ -58,7 +58,7 @@ class ZsRE(KnowEditTask):
     published_rows: ClassVar[dict[Split, int]] = {"train": 10_000, "test": 1301}
     fields = (*KnowEditTask.fields, *(field for field in MEND.fields if field not in KnowEditTask.fields))
     required = (*KnowEditTask.required, MEND.required)
-    ignored = KnowEditTask.ignored | {"answers", "pred"}
+    ignored = KnowEditTask.ignored | {"pred"}
 
     def case(self, row: Row, split: Split, counts: Counter[str]) -> EditCase:
         """See `KnowEditTask.case`."""
@@ -98,7 +98,7 @@ class MendZsRE(FlatTask):
 
 
 def _from_mend(row: Row) -> Row:
-    """Convert a record of MEND's form to KnowEdit's; `answers` and `pred`, from before the edit, are not read.
+    """Convert a record of MEND's form to KnowEdit's; `pred`, another model's answer, is not read.
 
     Raises:
         InputError: If subject, source or target is missing, mistyped or empty.
@@ -107,6 +107,7 @@ def _from_mend(row: Row) -> Row:
         "subject": row.text("subject"),
         "prompt": row.text("src"),
         "target_new": list(row.accepted("alt")),
+        "ground_truth": row.fields.get("answers"),
         "rephrase": row.fields.get("rephrase"),
         "portability": row.fields.get("portability"),
     }

@@ -62,7 +62,7 @@ def answers(
             return logits.argmax(dim=-1)
 
         def ended(row: int, new: list[int]) -> bool:
-            return new[-1] in model.end_ids or finished(row, _text(model, new))
+            return new[-1] in model.stop_ids or finished(row, _text(model, new))
 
         options: dict[str, Any] = {"prompts": prompts, "among": among, "batch": batch}
         new = decode(model, rows, edits, owners, steps=max_new_tokens, choose=greedy, ended=ended, **options)
@@ -103,7 +103,7 @@ def texts(
 
         def sample(chosen: Sequence[int], logits: Tensor, step: int) -> Tensor:
             logits = logits.clone()
-            logits[:, list(model.end_ids)] = float("-inf")
+            logits[:, list(model.stop_ids)] = float("-inf")
             return gumbel_top_k(logits, noise[list(chosen), step])
 
         def never(_: int, __: list[int]) -> bool:
@@ -151,7 +151,7 @@ def generate(
         New text of each prompt.
     """
     pad = model.tokenizer.pad_token_id
-    settings.eos_token_id = list(model.end_ids) or None
+    settings.eos_token_id = list(model.stop_ids) or None
     settings.pad_token_id = pad if pad is not None else (model.end_ids or (0,))[0]
     # some models mistake a prompt of one token for a step of decoding
     batch, shortest = (1, 1) if model.engine.runner.ways.generation == "alone" else (batch, 2)

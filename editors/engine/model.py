@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from ..chat import ChatFormat, end_token
 from ..edits import Edits
+from ..errors import InputError
 from ..models.configuration import context_length
 from ..models.experts import device_of, drop_unhookable, plain_experts, weight_of
 from ..models.loading import Origin, code_of, load
@@ -47,6 +49,7 @@ class LanguageModel:
 
     Attributes:
         engine: Runs passes.
+        chat: What stands around every prompt, None for bare ones; see `in_chat`.
         trial: Which ways of computing give the model's own numbers.
 
     Raises:
@@ -75,6 +78,7 @@ class LanguageModel:
         self.end_ids: tuple[int, ...] = (
             tuple(end) if isinstance(end, list | tuple) else () if end is None else (int(end),)
         )
+        self.chat: ChatFormat | None = None
         # a model's own file may set sampling or a repetition penalty; all editors are evaluated with plain decoding
         model.generation_config = GenerationConfig(
             bos_token_id=special.bos_token_id, eos_token_id=list(self.end_ids) or None
@@ -123,6 +127,18 @@ class LanguageModel:
         view.engine = Engine(self.engine.runner, edits)
         return view
 
+    def in_chat(self, chat: ChatFormat | None) -> "LanguageModel":
+        """Return a view of this model whose prompts stand in a context; None for bare prompts. Weights are shared."""
+        view = copy.copy(self)
+        view.chat = chat
+        return view
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        """Tokens that end a generated answer: those of the model, and the template's end of a turn."""
+        end = end_token(self.tokenizer, self.chat) if self.chat and self.chat.special else None
+        return self.end_ids if end is None or end in self.end_ids else (*self.end_ids, end)
+
     @cached_property
     def identity(self) -> str:
         """Fingerprint of the model, computed once; its weights never change."""
@@ -164,13 +180,22 @@ class LanguageModel:
         """Return the device on which a site computes, for an editor's tensors."""
         return device_of(self.model, site.name)
 
-    def encode(self, prompt: str, answer: str, joint: Joint | None = None) -> TokenSequence:
-        """Tokenise prompt and answer together; exactly the answer's tokens are scored. See `tokens.encode`."""
-        return encode(self.tokenizer, prompt, answer, self.context, joint)
+    def encode(self, prompt: str, answer: str, joint: Joint | None = None, *, end: bool = False) -> TokenSequence:
+        """Tokenise prompt and answer together; exactly the answer's tokens are scored. See `tokens.encode`.
+
+        `end` adds the token that ends an answer (`chat.end_token`), which is scored too.
+        """
+        row = encode(self.tokenizer, prompt, answer, self.context - end, joint, self.chat)
+        if not end:
+            return row
+        token = end_token(self.tokenizer, self.chat)
+        if token is None:
+            raise InputError("end_of_turn: the model has no token that ends an answer; one that has was expected.")
+        return row.followed_by(token)
 
     def encode_prompt(self, prompt: str, room: int = 1) -> TokenSequence:
         """Tokenise a prompt to be continued; its last position is scored. See `tokens.encode_prompt`."""
-        return encode_prompt(self.tokenizer, prompt, self.context, room)
+        return encode_prompt(self.tokenizer, prompt, self.context, room, self.chat)
 
     def forward(
         self, rows: Sequence[TokenSequence], edits: Edits | None = None, owners: Sequence[int | None] | None = None

@@ -19,7 +19,7 @@ from pydantic import Field
 from torch import Tensor
 
 from ..cases import EditCase, EditRequest, Role
-from ..editor import EditorConfig
+from ..editor import Options
 from ..edits import Context, Edits
 from ..engine.engine import BasePass
 from ..engine.model import LanguageModel
@@ -34,7 +34,7 @@ Kind = Literal["edit", "opposed", "locality"]
 Count = Annotated[int, Field(ge=1)] | Literal["all"]
 
 
-class ObjectiveConfig(EditorConfig):
+class ObjectiveConfig(Options):
     """Weights of the outer loss and the texts it is taken over; the defaults are those of the original MEND."""
 
     c_edit: float = Field(default=0.1, ge=0)
@@ -113,15 +113,18 @@ def outer_rows(
     context: Context | None,
     config: ObjectiveConfig,
     rng: random.Random,
+    *,
+    end: bool = False,
 ) -> list[Outer]:
     """Draw the texts of the outer loss of one training edit; those that do not fit the model's context are left out.
 
     They come from the probes of the case; `request` is the one that the editor received, and `owner` the case's index.
+    `end` adds the token that ends an answer to wanted texts.
 
     Raises:
         CaseError: If the target does not fit the context after any prompt, or no reply does.
     """
-    wanted, opposed = _edit_rows(model, case, request, context, config, rng)
+    wanted, opposed = _edit_rows(model, case, request, context, config, rng, end)
     if not wanted:
         raise CaseError("No reply of the wanted sentiment fits the model's context.")
     local = _locality_rows(model, case, context, config, rng)
@@ -141,6 +144,7 @@ def _edit_rows(
     context: Context | None,
     config: ObjectiveConfig,
     rng: random.Random,
+    end: bool,
 ) -> tuple[list[TokenSequence], list[TokenSequence]]:
     """Return the texts that should become likely, and those that should become unlikely."""
     judged = next((probe for probe in case.probes if probe.opposed), None)
@@ -151,14 +155,14 @@ def _edit_rows(
     own_prompt = judged.prompt if judged is not None else request.prompt
     prompt = own_prompt if same else rng.choice(list(dict.fromkeys(rephrases)))
     prompt = _prefixed(prompt, context, "reliability" if same else "generalization")
-    wanted = [] if described else [model.encode(prompt, request.target, request.joint)]
+    wanted = [] if described else [model.encode(prompt, request.target, request.joint, end=end)]
     if config.edit_prompt == "both" and not same and not described:
         own = _prefixed(request.prompt, context, "reliability")
-        wanted.append(model.encode(own, request.target, request.joint))
+        wanted.append(model.encode(own, request.target, request.joint, end=end))
     opposed: list[TokenSequence] = []
     if judged is not None:
         others = [reply for reply in judged.answers if reply != request.target]
-        wanted += _some(model, prompt, others, judged.joint, config.replies, rng)
+        wanted += _some(model, prompt, others, judged.joint, config.replies, rng, end)
         if config.unlikelihood:
             opposed = _some(model, prompt, judged.opposed, judged.joint, config.replies, rng)
     return wanted, opposed
@@ -196,12 +200,18 @@ def _at_most(count: Count, available: int) -> int:
 
 
 def _some(
-    model: Encoder, prompt: str, answers: Sequence[str], joint: Joint | None, count: Count, rng: random.Random
+    model: Encoder,
+    prompt: str,
+    answers: Sequence[str],
+    joint: Joint | None,
+    count: Count,
+    rng: random.Random,
+    end: bool = False,
 ) -> list[TokenSequence]:
     rows = []
     for answer in rng.sample(list(answers), _at_most(count, len(answers))):
         try:
-            rows.append(model.encode(prompt, answer, joint))
+            rows.append(model.encode(prompt, answer, joint, end=end))
         except CaseError:
             continue
     return rows

@@ -13,11 +13,11 @@ from typing import Literal
 from pydantic import Field
 
 from ..cases import EditCase, EditRequest, joint_rule
-from ..editor import EditorConfig
+from ..editor import Options
 from ..seeds import seed_of
 
 
-class TrainingConfig(EditorConfig):
+class TrainingConfig(Options):
     """Configuration of the training loop; the defaults are those of MEND's original code for large models."""
 
     steps: int = Field(default=100_000, ge=1)

@@ -204,7 +204,8 @@ def identity(
 ) -> str:
     """Return what must be equal for a training to resume, or for its result to be reused."""
     config, steps = editor.config.model_dump(mode="json"), steps or editor.config.training.steps
-    return json.dumps([editor.name, config, training.digest, seed, steps, model.identity])
+    chat = [model.chat.model_dump()] if model.chat else []
+    return json.dumps([editor.name, config, training.digest, seed, steps, model.identity, *chat])
 
 
 def step_losses(
@@ -253,7 +254,8 @@ def case_losses(
         try:  # a long instruction or rephrase may not fit where others did
             editor.texts(model, request)
             context, objective = editor.context(request), editor.config.objective
-            found = outer_rows(model, case, request, len(requests), context, objective, rng)
+            ends = editor.config.end_of_turn
+            found = outer_rows(model, case, request, len(requests), context, objective, rng, end=ends)
         except CaseError:
             continue
         requests.append(request)

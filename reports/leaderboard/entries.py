@@ -50,6 +50,8 @@ class Board(NamedTuple):
     protocol: Protocol
     batch_size: int | None = None
     """Edits of one joint edit of the schedule `batch`; None: all in one, or another schedule."""
+    chat: str = ""
+    """Text around every prompt, as JSON; empty for bare prompts."""
 
     @property
     def column(self) -> Column:
@@ -182,7 +184,7 @@ def _results(submission: Verdict, run: RunFile) -> Iterator[tuple[Board, EditorS
 def board_of(run: RunFile, task: str, stage: str, measure: Measure, derived: bool, protocol: Protocol) -> Board:
     """Return the table of a number of a run."""
     spec, decoding = run.spec, ""
-    if protocol == "free_generation":
+    if protocol in ("free_generation", "reversion"):
         decoding = f"greedy, at most {spec.generation.max_new_tokens} new tokens"
     elif protocol == "ngram_entropy":
         decoding = f"{spec.generation.fluency_tokens} tokens sampled from the top {spec.generation.fluency_top_k}"
@@ -203,6 +205,7 @@ def board_of(run: RunFile, task: str, stage: str, measure: Measure, derived: boo
         derived=derived,
         protocol=protocol,
         batch_size=spec.batch_size,
+        chat="" if spec.chat is None else _json(spec.chat.model_dump()),
     )
 
 

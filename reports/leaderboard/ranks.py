@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from instructedit.benchmark.results.crossed import crossed_difference, unpaired_seeds
 from instructedit.benchmark.results.decision import Decision, decide, holm
+from instructedit.benchmark.results.records import LOWER_IS_BETTER
 from instructedit.benchmark.results.statistics import Interval, Paired, bounds_of
 from instructedit.benchmark.results.summary import Column, row_mean
 
@@ -63,7 +64,7 @@ def table_of(board: Board, entries: Sequence[Entry]) -> list[Line]:
         )
         for number, (entry, cases, kind) in enumerate(scored)
     ]
-    sign = 1 if board.protocol == "kl_divergence" else -1
+    sign = 1 if board.protocol in LOWER_IS_BETTER else -1
     return sorted(
         found,
         key=lambda line: (

@@ -5,9 +5,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from instructedit.benchmark.results.integrity import FailedCheck, out_of_range
-from instructedit.benchmark.results.records import Answer, CaseRecord, EditorSpec, Protocol, RunSpec, Score
+from instructedit.benchmark.results.records import OLD_ANSWER, Answer, CaseRecord, EditorSpec, Protocol, RunSpec, Score
 from instructedit.benchmark.scoring.matching import generation_agreement, matches
 from instructedit.benchmark.scoring.metrics import ngram_entropy
+from instructedit.benchmark.scoring.old_answer import reversion
 from instructedit.editors.cases import EditCase
 
 from .claims import CLOSE, differences
@@ -23,6 +24,7 @@ _BOUNDS: Mapping[str, tuple[float, float]] = {
     "cosine": (-1.001, 1.001),  # single precision
 }
 """Bounds of statistics of an edit."""
+_YES_OR_NO: tuple[Protocol, ...] = ("teacher_forced_exact", "free_generation", *OLD_ANSWER)
 
 Values = Mapping[Protocol, float]
 """Scores of one probe by protocol."""
@@ -31,8 +33,8 @@ Values = Mapping[Protocol, float]
 class CaseText(NamedTuple):
     """Prompts and answers that all lines of a case share."""
 
-    edit: dict[str, str]
-    """Prompt, target and subject."""
+    edit: dict[str, str | None]
+    """Prompt, target, subject and old answer."""
     probes: tuple[dict[str, Any], ...] | None
     """Fields of each probe; None as long as no line has answers."""
     source: str
@@ -40,7 +42,7 @@ class CaseText(NamedTuple):
     @classmethod
     def of_record(cls, record: CaseRecord) -> "CaseText":
         """Return the texts of a line."""
-        edit = {"prompt": record.prompt, "target": record.target, "subject": record.subject}
+        edit = {name: getattr(record, name) for name in ("prompt", "target", "subject", "old")}
         probes = tuple({name: value for name, value in answer if name != "generated"} for answer in record.answers)
         return cls(edit, probes if record.status == "done" else None, f"as under row '{record.editor}'")
 
@@ -56,14 +58,15 @@ class CaseText(NamedTuple):
             }
             for probe in case.probes
         )
-        edit = {"prompt": request.prompt, "target": request.target, "subject": request.subject}
+        edit = {name: getattr(request, name) for name in ("prompt", "target", "subject", "old")}
         return cls(edit, tuple(probes), "in the data")
 
 
 def check_text(record: CaseRecord, expected: CaseText) -> Iterator[FailedCheck]:
     """Yield where a line differs from the texts of its case."""
     own = CaseText.of_record(record)
-    found = [*differences(own.edit, expected.edit)]
+    # older files have no old answers
+    found = [*differences(own.edit, expected.edit if record.old else {**expected.edit, "old": None})]
     if own.probes is not None and expected.probes is not None:
         if len(own.probes) != len(expected.probes):
             yield FailedCheck("answers", f"{len(expected.probes)} probes ({expected.source})", str(len(own.probes)))
@@ -112,7 +115,7 @@ def _check_scored(record: CaseRecord, row: EditorSpec, spec: RunSpec) -> Iterato
             expected = f"'{answer.before}' as before, the row edits nothing"
             yield FailedCheck(f"probe {number}, generated", expected, f"'{answer.generated}'")
         values = by_probe.get(number, {})
-        for protocol, value, reason in _implied(answer, values, unedited=row.is_base):
+        for protocol, value, reason in _implied(answer, values, record.old, unedited=row.is_base):
             if abs(values.get(protocol, value) - value) > CLOSE:
                 yield FailedCheck(f"probe {number}, {protocol}", f"{value}, {reason}", str(values[protocol]))
     entropy = None if record.text is None else ngram_entropy(record.text)
@@ -129,7 +132,7 @@ def _check_score(score: Score, record: CaseRecord) -> Iterator[FailedCheck]:
     """Yield the failed checks of a score: its range, and whether its protocol reads its probe."""
     if broken := out_of_range(score.protocol, score.value):
         yield broken
-    elif score.protocol in ("teacher_forced_exact", "free_generation") and score.value not in (0.0, 1.0):
+    elif score.protocol in _YES_OR_NO and score.value not in (0.0, 1.0):
         yield FailedCheck("value", f"{score.protocol} of 0 or 1", str(score.value))
     if score.probe is None:
         if (score.measure, score.subset, score.derived, score.protocol) != ("fluency", "text", False, "ngram_entropy"):
@@ -143,13 +146,23 @@ def _check_score(score: Score, record: CaseRecord) -> Iterator[FailedCheck]:
         yield FailedCheck(
             "measure", f"that of its answer, {answer.role} {answer.subset}", f"{score.measure} {score.subset}"
         )
-    if score.protocol not in {*_group(answer), *(() if answer.opposed else ("free_generation",))}:
+    if score.protocol not in {*_group(answer), *_further(answer, record.old)}:
         yield FailedCheck("protocol", f"one that a probe of {answer.role} {answer.subset} is read by", score.protocol)
 
 
 def _group(answer: Answer) -> set[Protocol]:
     """Return the protocols that a probe has together or not at all."""
     return set(_SENTIMENT if answer.opposed else (*_FORCED, "kl_divergence") if answer.role == "locality" else _FORCED)
+
+
+def _further(answer: Answer, old: str | None) -> tuple[Protocol, ...]:
+    """Return the protocols that a probe may have besides its group's."""
+    if answer.opposed:
+        return ()
+    if old is None or answer.role not in ("reliability", "generalization"):
+        return ("free_generation",)
+    known: tuple[Protocol, ...] = ("known_before",) if answer.role == "reliability" else ()
+    return ("free_generation", "probability_order", "reversion", *known)
 
 
 def _check_missing(record: CaseRecord, by_probe: Mapping[int | None, Values], spec: RunSpec) -> Iterator[FailedCheck]:
@@ -170,7 +183,9 @@ def _check_missing(record: CaseRecord, by_probe: Mapping[int | None, Values], sp
         yield FailedCheck("unscored", f"a reason for each of {missing} scores that are not there", f"{reasons} reasons")
 
 
-def _implied(answer: Answer, values: Values, *, unedited: bool) -> Iterator[tuple[Protocol, float, str]]:
+def _implied(
+    answer: Answer, values: Values, old: str | None, *, unedited: bool
+) -> Iterator[tuple[Protocol, float, str]]:
     """Yield each score that follows from the texts, from other scores, or from a row that edits nothing, and why."""
     local = answer.role == "locality"
     reference: str | list[str]
@@ -180,6 +195,12 @@ def _implied(answer: Answer, values: Values, *, unedited: bool) -> Iterator[tupl
         else:
             right, reference = matches(answer.generated, answer.accepted), list(answer.accepted)
         yield "free_generation", float(right), f"'{answer.generated}' compared with {reference!r}"
+        if "reversion" in values and old is not None:
+            yield (
+                "reversion",
+                reversion(answer.generated, old, answer.accepted),
+                f"'{answer.generated}' against '{old}'",
+            )
     if (token := values.get("teacher_forced_token")) is not None:
         yield "teacher_forced_exact", float(token == 1.0), f"the share of tokens being {token}"
     if values.keys() >= set(_SENTIMENT):

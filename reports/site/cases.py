@@ -98,7 +98,9 @@ class Cases:
                 columns[number].append(_outcome(record.scores if record else (), protocol))
             if record:
                 rows.append({"row": number, **self._line(record, probes, texts)})
-        return {"probes": [_numbered(probe, texts) for probe in probes], "rows": rows}
+        old = texts.number(records[0].old)
+        case = {"probes": [_numbered(probe, texts) for probe in probes], "rows": rows}
+        return case if old is None else {**case, "old": old}
 
     def _line(self, record: CaseRecord, probes: dict[tuple[Any, ...], int], texts: Texts) -> dict[str, Any]:
         """Return what a line adds to its case; empty fields are omitted."""
@@ -128,13 +130,15 @@ class Cases:
 
 def _probe(answer: Answer) -> tuple[Any, ...]:
     """Return a probe without the row's answer: rows with the same probe share it."""
-    return (answer.role, answer.subset, answer.derived, answer.prompt, answer.accepted, answer.opposed, answer.before)
+    own = (answer.prompt, answer.accepted, answer.opposed, answer.before, answer.reference)
+    return (answer.role, answer.subset, answer.derived, *own)
 
 
 def _numbered(probe: tuple[Any, ...], texts: Texts) -> tuple[Any, ...]:
-    role, subset, derived, prompt, accepted, opposed, before = probe
+    role, subset, derived, prompt, accepted, opposed, before, reference = probe
+    read = [] if reference is None else [texts.number(reference)]
     one = map(texts.number, (subset, prompt, before))
-    return (role, *one, [*map(texts.number, accepted)], [*map(texts.number, opposed)], int(derived))
+    return (role, *one, [*map(texts.number, accepted)], [*map(texts.number, opposed)], int(derived), *read)
 
 
 def _digits(protocol: Protocol) -> int:

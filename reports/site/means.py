@@ -20,11 +20,15 @@ NAMES: dict[Protocol, str] = {
     "z_topic": "z_topic",
     "kl_divergence": "KL divergence",
     "ngram_entropy": "fluency, n-gram entropy",
+    "probability_order": "P(new) > P(old)",
+    "reversion": "reversion to the old answer",
+    "known_before": "old answer known before the edit",
 }
 """Protocols as the site calls them, in the order in which it offers them."""
 UNITS: dict[Protocol, str] = {
     **dict.fromkeys(get_args(Protocol), "percent"),
     "kl_divergence": "nats, lower is better",
+    "reversion": "percent, lower is better",
     "ngram_entropy": "bits times 100",
 }
 OVER = "over subsets"

@@ -59,20 +59,32 @@ PROTOCOLS: dict[Protocol, str] = {
     "z_sent": "z_sent: sigmoid of the mean log-probability of replies of the edited sentiment less the opposite one's.",
     "z_topic": "z_topic: likelihood of the replies of the edited sentiment relative to before the edit, at most 100.",
     "kl_divergence": "KL: divergence of next-token distributions from those of the unedited model; 0 is no change.",
+    "probability_order": (
+        "P(new) > P(old): under the edited model the new answer has a lower mean negative log-likelihood of a token "
+        "than the old one (ROME's efficacy and paraphrase score); cases with an old answer alone."
+    ),
+    "reversion": (
+        "Reversion: free generation of the edited model is the old answer again; of the unedited model how often it "
+        "gives it at all."
+    ),
     "ngram_entropy": "Fluency: entropy of 2- and 3-grams of sampled text, times 100; falls when text repeats itself.",
+    "known_before": (
+        "Known before: the unedited model has every token of the old answer, teacher forced; a property of case and "
+        "model, the same in every row."
+    ),
 }
 _DERIVED = (
     f"{DAGGER} Prompts derived by a documented rule because the data has none; never averaged with "
     "dataset-provided prompts."
 )
 MARKS = (
-    "Best of a column (bold; * on the terminal): of the rows that are shown to be better than the unedited model, the "
-    "one with the highest mean (of KL the lowest) and every one that is not shown to be worse than it; '=' follows "
-    "those that tie. Where the unedited model has its number by definition (locality, z_topic), the rows are those "
-    "that are shown to be better than it in reliability. Second (underlined; _ on the terminal): the next row, if it "
-    "is shown to be better than all others of the rest. Nothing is marked where more than half of the rows tie for "
-    "best, in fluency, or where the leading row was not compared with all others. Without a row that edits nothing, "
-    "every row may be marked."
+    "Best of a column (bold; * on the terminal): of the rows that are shown to be better than the unedited model, "
+    "the one with the highest mean (of KL and reversion the lowest) and every one that is not shown to be worse than "
+    "it; '=' follows those that tie. Where the unedited model has its number by definition (locality, z_topic), the "
+    "rows are those that are shown to be better than it in reliability. Second (underlined; _ on the terminal): the "
+    "next row, if it is shown to be better than all others of the rest. Nothing is marked where more than half of "
+    "the rows tie for best, in fluency, or where the leading row was not compared with all others. Without a row "
+    "that edits nothing, every row may be marked."
 )
 _BY_LINE = (
     "The editors of a line are compared: each line has one protocol, named where it is not the title's, one schedule "

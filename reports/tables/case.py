@@ -75,6 +75,10 @@ def draw_case(case: Case, console: Console) -> None:
     console.print(
         Text.assemble(("edit    ", "bold"), literal(first.prompt), " ", (literal(first.target), "bold green"))
     )
+    if first.old is not None:
+        known = next((score.value for score in first.scores if score.protocol == "known_before"), None)
+        words = "" if known is None else " (known before the edit)" if known else " (not known before the edit)"
+        console.print(Text.assemble(("old     ", "bold"), literal(first.old), (words, "dim")))
     console.print(Text.assemble(("subject ", "bold"), literal(first.subject)))
     for record in records:
         if record.status != "done":
@@ -99,7 +103,8 @@ def _draw_probe(case: Case, records: list[CaseRecord], number: int, console: Con
     mark = " (derived)" if probe.derived else ""
     console.print()
     console.print(Text.assemble((f"{probe.role} / {probe.subset}{mark}: ", "bold"), literal(probe.prompt)))
-    console.print(Text.assemble(("accepted: ", "dim"), (literal(" | ".join(probe.accepted)), "dim")))
+    own = "" if probe.reference is None else f"none; read along: {probe.reference.strip()!r}, the unedited model's own"
+    console.print(Text.assemble(("accepted: ", "dim"), (literal(own or " | ".join(probe.accepted) or "none"), "dim")))
     grid = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     grid.add_column("editor", no_wrap=True)
     grid.add_column("answer (free generation)", ratio=1)
@@ -107,7 +112,7 @@ def _draw_probe(case: Case, records: list[CaseRecord], number: int, console: Con
     if probe.before is not None and not any(record.editor in case.controls for record in records):
         grid.add_row(Text("before", "italic"), _said(probe.before), "")
     for record in records:
-        scores = [score for score in record.scores if score.probe == number]
+        scores = [s for s in record.scores if s.probe == number and s.protocol != "known_before"]
         answer = _said(record.answers[number].generated)
         grid.add_row(Text(case.label(record)), answer, Text("  ".join(_short(score) for score in scores)))
     console.print(grid)
@@ -124,5 +129,7 @@ def _short(score: Score) -> str:
         "free_generation": "free",
         "edit_success": "ES",
         "kl_divergence": "KL",
+        "probability_order": "order",
+        "reversion": "reverted",
     }
     return f"{words.get(score.protocol, score.protocol)} {score.value:.2f}"

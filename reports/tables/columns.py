@@ -19,12 +19,15 @@ SECTIONS: tuple[tuple[str, tuple[Protocol, ...]], ...] = (
     ("Exact match, teacher forced (%)", ("teacher_forced_exact",)),
     ("Token share, teacher forced (%)", ("teacher_forced_token",)),
     ("Free generation (%)", ("free_generation",)),
+    ("Old answer (%)", ("probability_order", "reversion")),
     ("Drift and fluency", ("kl_divergence", "ngram_entropy")),
 )
 _SHORT: dict[Protocol, str] = {
     "edit_success": " ES",
     "z_sent": " z_sent",
     "z_topic": " z_topic",
+    "probability_order": " P(new) > P(old)",
+    "reversion": " reversion (lower is better)",
     "kl_divergence": " KL (nats, lower is better)",
     "ngram_entropy": " (n-gram entropy)",
 }

@@ -18,6 +18,9 @@ WORDS: dict[str, str] = {
     "z_topic": "z_topic",
     "kl_divergence": "KL",
     "ngram_entropy": "n-gram entropy",
+    "probability_order": "P(new) > P(old)",
+    "reversion": "reversion to the old answer",
+    "known_before": "old answer known before the edit",
     PUBLISHED: "each measure read as the published table appears to read it",
 }
 """Protocols and choices in words."""

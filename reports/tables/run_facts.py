@@ -58,6 +58,8 @@ def header(run: RunFile, group: SuiteGroup | None = None) -> Facts:
         yield "Edits", text if group is None else f"{group.label}: {text}"
     if spec.joints:
         yield "Texts", f"prompt and answer joined by the rule {spec.joints}"
+    if spec.chat:
+        yield "Context", f"{spec.chat.name}: every prompt is written as {spec.chat.around('{prompt}')!r}"
     for task, options in spec.task_options.items():
         yield "Task options", f"{task}: {', '.join(f'{key} = {value}' for key, value in options.items())}"
     yield from rows(spec.editors)

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from instructedit.benchmark.results.records import Mean, RunFile, RunSummary
+from instructedit.benchmark.results.records import Mean, Protocol, RunFile, RunSummary
 from instructedit.editors.errors import InputError
 
 from ..render.report import UNMARKED, Block, Mark, Report, Sheet, Table
@@ -103,7 +103,7 @@ def _block(name: str, runs: Sequence[Run], task: str, choice: str, records: list
             continue
         marks = scores.marks()
         for title, heads in _sections(scores, choice) if name == "tasks" else _by_protocol(scores):
-            tables.append(score_table(f"{title}{suffix}", heads, scores.rows, scores.means, marks))
+            tables.append(score_table(f"{title}{suffix}", heads, scores.rows, scores.means, marks, scores.known))
             records += (
                 _record(run_of[row], mean, marks[column].get(row))
                 for (column, row), mean in scores.means.items()
@@ -131,9 +131,13 @@ def _sections(scores: Scores, choice: str) -> Iterator[tuple[str, dict[Column, s
             yield title, heads
 
 
+_APART: tuple[Protocol, ...] = ("ngram_entropy", "kl_divergence", "reversion")
+"""Protocols that read something other than whether a probe is answered as it should be."""
+
+
 def _by_protocol(scores: Scores) -> Iterator[tuple[str, dict[Column, str]]]:
     """Yield each measure that has several protocols, as title and heads."""
-    columns = [column for column in scores.columns() if column.protocol not in ("ngram_entropy", "kl_divergence")]
+    columns = [column for column in scores.columns() if column.protocol not in _APART]
     for measure, derived in dict.fromkeys((column.measure, column.derived) for column in columns):
         own = [column for column in columns if (column.measure, column.derived) == (measure, derived)]
         if len(own) > 1:

@@ -10,7 +10,15 @@ from itertools import combinations
 from typing import NamedTuple, TypeVar
 
 from instructedit.benchmark.results.decision import ALPHA, Decision, by_definition, decided
-from instructedit.benchmark.results.records import Comparison, Mean, Protocol, RunFile, RunSummary
+from instructedit.benchmark.results.records import (
+    LOWER_IS_BETTER,
+    OLD_ANSWER,
+    Comparison,
+    Mean,
+    Protocol,
+    RunFile,
+    RunSummary,
+)
 from instructedit.benchmark.results.suite_results import SeedComparison, SeedMean, SeedPair, SuiteGroup
 
 from ..render.report import UNMARKED, Block, Cell, Mark, Table
@@ -67,6 +75,7 @@ class Scores:
         means: Mean over subsets by column and row.
         pairs: Paired differences by column, first and second row.
         unranked: Further rows that are never marked.
+        known: Sentence on the old answers that the unedited model knows; empty without any.
     """
 
     rows: tuple[str, ...]
@@ -74,6 +83,7 @@ class Scores:
     means: Mapping[tuple[Column, str], Mean | SeedMean]
     pairs: Mapping[tuple[Column, str, str], Difference]
     unranked: Collection[str] = ()
+    known: str = ""
 
     @property
     def rivals(self) -> list[str]:
@@ -95,7 +105,7 @@ class Scores:
         marks = self.marks()
         for title, columns in self.sections():
             heads = {column: column.head for column in columns}
-            yield score_table(f"{title}{suffix}", heads, self.rows, self.means, marks)
+            yield score_table(f"{title}{suffix}", heads, self.rows, self.means, marks, self.known)
 
     def differences(self, suffix: str) -> Iterator[Table]:
         """Yield the table of the paired differences of all rows that edit, in exact match."""
@@ -136,7 +146,7 @@ class Scores:
         candidates = self._candidates(column, list(means))
         if column.protocol == "ngram_entropy" or len(means) < 2 or not candidates:
             return NO_MARKS
-        sign = -1 if column.protocol == "kl_divergence" else 1
+        sign = -1 if column.protocol in LOWER_IS_BETTER else 1
         leader = max(candidates, key=lambda row: sign * means[row])
         shown = {row: self.decision(column, leader, row) for row in means if row != leader}
         if None in shown.values():
@@ -212,8 +222,21 @@ def scores_of(
     return Scores(
         tuple(map(name, rows)),
         tuple(name(row) for row in rows if row in controls(run)),
-        {(column_of(mean), name(row_of(mean))): mean for mean in means},
+        {(column_of(mean), name(row_of(mean))): mean for mean in means if mean.protocol != "known_before"},
         {(column_of(p), name(row_of(p)), name(p.other)): p for p in pairs if (p.task, p.stage) == place},
+        known=_known_before(means),
+    )
+
+
+def _known_before(means: Sequence[Mean | SeedMean]) -> str:
+    """Return the sentence on the old answers that the unedited model knows, from the row with the most cases."""
+    known = [mean for mean in means if mean.protocol == "known_before"]
+    if not known:
+        return ""
+    mean, column = max(known, key=lambda mean: mean.n), column_of(known[0])
+    share = f"{column.number(mean.mean)} % {interval(column, mean.low, mean.high, method=mean.method)}"
+    return (
+        f"Known before the edit: the unedited model has the old answer, teacher forced, in {share} of {mean.n} cases."
     )
 
 
@@ -244,6 +267,7 @@ def merged(parts: Sequence[Scores]) -> Scores:
         tuple(row for part in parts for row in part.controls),
         {key: mean for part in parts for key, mean in part.means.items()},
         {key: pair for part in parts for key, pair in part.pairs.items()},
+        known=" ".join(dict.fromkeys(part.known for part in parts if part.known)),
     )
 
 
@@ -253,12 +277,18 @@ def score_table(
     rows: Sequence[str],
     means: Mapping[tuple[Column, str], Mean | SeedMean],
     marks: Mapping[Column, Marks],
+    known: str = "",
 ) -> Table:
-    """Return the table of some columns, with marks and the line on columns in which too many rows tie."""
+    """Return the table of some columns, with marks and the line on columns in which too many rows tie.
+
+    `known` is written below a table of old answers.
+    """
     cells = {
         (column, row): mean_cell(mean, marks.get(column, NO_MARKS).get(row)) for (column, row), mean in means.items()
     }
-    return cell_table(title, "Editor", heads, rows, cells, note=crowded(heads, marks))
+    of_old = any(column.protocol in OLD_ANSWER for column in heads)
+    note = " ".join(filter(None, (crowded(heads, marks), known if of_old else "")))
+    return cell_table(title, "Editor", heads, rows, cells, note=note)
 
 
 def cell_table(

@@ -1,5 +1,7 @@
 """The files of a run as typed records. Reports read nothing else; readers refuse an unknown schema version."""
 
+from .base import LOWER_IS_BETTER as LOWER_IS_BETTER
+from .base import OLD_ANSWER as OLD_ANSWER
 from .base import SCHEMA_VERSION as SCHEMA_VERSION
 from .base import SUITES as SUITES
 from .base import Measure as Measure

@@ -37,8 +37,16 @@ Protocol = Literal[
     "z_topic",
     "kl_divergence",
     "ngram_entropy",
+    "probability_order",
+    "reversion",
+    "known_before",
 ]
 """How an answer is read; `docs/metrics.md` explains each with a worked example."""
+
+LOWER_IS_BETTER: frozenset[Protocol] = frozenset(("kl_divergence", "reversion"))
+OLD_ANSWER: tuple[Protocol, ...] = ("probability_order", "reversion", "known_before")
+"""Protocols that need the answer from before the edit. `known_before` is a property of the unedited model: it is the
+same in every row, so rows are not compared by it."""
 
 Method = Literal[
     "clopper_pearson",

@@ -34,10 +34,17 @@ class Answer(Record):
     prompt: str
     accepted: tuple[str, ...]
     opposed: tuple[str, ...] = ()
+    reference: str | None = None
+    """Of a locality probe without an accepted answer the unedited model's own, which teacher forcing reads; else None
+    and not written."""
     before: str | None = None
     """Greedy continuation of the unedited model."""
     generated: str | None = None
     """Greedy continuation of the edited model; the metrics cut it at its natural stop. None if it is not generated."""
+
+    @model_serializer(mode="wrap")
+    def _without_reference(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without(handler(self), "reference" if self.reference is None else None)
 
 
 class CaseRecord(Record):
@@ -54,6 +61,8 @@ class CaseRecord(Record):
     prompt: str
     target: str
     subject: str
+    old: str | None = None
+    """The answer before the edit; not written where the data set has none."""
     instruction: str | None = None
     """Instruction of the edit, or of the probes alone."""
     status: Literal["done", "skipped", "failed"] = "done"
@@ -72,8 +81,10 @@ class CaseRecord(Record):
 
     @model_serializer(mode="wrap")
     def _without_empty_remarks(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave `remarks` out if empty."""
-        fields: dict[str, Any] = handler(self)
-        if not self.remarks:
-            del fields["remarks"]
-        return fields
+        """Leave `remarks` and `old` out if empty."""
+        empty = ("remarks" if not self.remarks else None, "old" if self.old is None else None)
+        return _without(handler(self), *empty)
+
+
+def _without(fields: dict[str, Any], *names: str | None) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name not in names}

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
-from instructedit.editors import InstructedProbes
+from instructedit.editors import ChatFormat, InstructedProbes
 
 from .base import SCHEMA_VERSION, Named, Record, Schedule, Split, digest_of
 
@@ -101,6 +101,10 @@ class GenerationSpec(Record):
     """Fluency texts are sampled from the k most likely tokens, each case with its own seed."""
 
 
+_ADDED = ("batch_size", "joints", "old_answers", "references", "chat")
+"""Fields of a specification that were added later; None means the earlier behaviour."""
+
+
 class RunSpec(Record):
     """Everything that decides a run's numbers. Its digest is the run's id.
 
@@ -143,11 +147,17 @@ class RunSpec(Record):
     fluency: bool = True
     joints: str | None = None
     """Name of the rule that joins prompts and answers (`editors.scripts`); None if one space joins all texts."""
+    old_answers: str | None = None
+    """Name of the rule by which old answers are scored; None where no case has one."""
+    references: str | None = None
+    """Name of the rule by which locality probes without an answer are read; None where every one has an answer."""
+    chat: ChatFormat | None = None
+    """Text around every prompt; None for bare prompts."""
 
     @property
     def digest(self) -> str:
-        """Sixteen hexadecimal digits that name the run; `batch_size` and `joints` are left out where they are None."""
-        return digest_of(self, {name for name in ("batch_size", "joints") if getattr(self, name) is None})
+        """Sixteen hexadecimal digits that name the run; fields of `_ADDED` are left out where they are None."""
+        return digest_of(self, {name for name in _ADDED if getattr(self, name) is None})
 
 
 class ModelTrial(Record):

@@ -14,9 +14,18 @@
     z_sent: "z_sent",
     z_topic: "z_topic",
     kl_divergence: "KL",
+    probability_order: "P(new) > P(old)",
+    reversion: "Old answer again",
+    known_before: "Known before",
     ngram_entropy: "Entropy",
   };
   const ORDER = Object.keys(WORDS);
+  /** Words and classes of 0 and 1 of protocols that read the old answer. */
+  const ANSWERED = {
+    probability_order: [["no", "wrong"], ["yes", "right"]],
+    reversion: [["no", "right"], ["yes", "wrong"]],
+    known_before: [["no", ""], ["yes", ""]],
+  };
   /** Facts of an edit; another one is called by its name in the records. */
   const FACTS = {
     target_probability: "Target\u2019s probability",
@@ -100,6 +109,8 @@
       const word = value === 1 ? yes : value === 0 ? no : "";
       if (word) return make("td", { className: "number" }, make("span", { className: word }, word));
     }
+    const said = ANSWERED[protocol]?.[value];
+    if (said) return make("td", { className: "number" }, make("span", { className: said[1] }, said[0]));
     return make("td", { className: "number" }, value.toFixed(digits));
   }
 
@@ -128,6 +139,7 @@
       const fact = (word, ...value) => facts.append(make("dt", {}, word), make("dd", {}, ...value));
       fact("Task", shown(task));
       fact("Subject", shown(index.subject[place]));
+      if (found.old !== undefined) fact("Old answer", shown(text(found.old)));
       fact("Run", make("a", { href: `run-${run[0]}.html` }, make("code", {}, run[0])), " ", shown(run[1]));
       return [
         make("h1", {}, "Case ", shown(index.ids[place])),
@@ -190,7 +202,7 @@
     }
 
     /** Return a probe: prompt, accepted answers, and each row's answer with its scores. */
-    function probe([role, subset, prompt, before, accepted, opposed, derived], number) {
+    function probe([role, subset, prompt, before, accepted, opposed, derived, reference], number) {
       const rows = found.rows.flatMap((row) =>
         (row.answers ?? []).filter((answer) => answer[0] === number).map((answer) => [row.row, text(answer[1]), pairs(answer.slice(2))]));
       const kinds = [...new Set(rows.flatMap(([, , scores]) => scores.map(([kind]) => kind)))].sort(byProtocol);
@@ -234,6 +246,7 @@
         make("h3", {}, shown(title)),
         make("p", { className: "prompt" }, shown(text(prompt))),
         list(role === "locality" ? "Answer in the data" : "Accepted", accepted),
+        reference === undefined ? null : list("No answer in the data; read along, the unedited model\u2019s own", [reference]),
         list("Opposed", opposed),
         grid(title, heads, lines),
       );

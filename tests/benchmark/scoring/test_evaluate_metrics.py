@@ -40,6 +40,11 @@ def test_edit_success() -> None:
     assert found == pytest.approx({"edit_success": 0.4387703, "z_sent": 0.5612297, "z_topic": 0.8032653})
 
 
+def test_probability_order() -> None:
+    found = evaluate_metrics.ProbabilityOrder().compute(new=[[-1.0, -0.5], [-2.0]], old=[[-0.5, -1.5], [-1.0, -1.0]])
+    assert found == {"probability_order": 0.5}
+
+
 def test_ngram_entropy() -> None:
     metric = evaluate_metrics.NgramEntropy()
     assert metric.compute(predictions=["a b c", "x"]) == {"ngram_entropy": pytest.approx(100 / 3), "too_short": 1}

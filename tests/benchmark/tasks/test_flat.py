@@ -123,9 +123,10 @@ def test_what_is_missing_is_not_asked(tmp_path):
     loaded = load(tmp_path, "rome-counterfact", rows)
     assert [[probe.role for probe in case.probes] for case in loaded.cases] == [
         ["reliability"],
-        ["reliability"],
+        ["reliability", "locality"],
         ["reliability", "locality"],
     ]
+    assert loaded.cases[1].probes[1].answers == ()
     assert [case.request.old for case in loaded.cases] == ["French", "French", None]
     assert loaded.data.skipped == {
         "edit: no other answer from before the edit is given": 1,
@@ -134,7 +135,7 @@ def test_what_is_missing_is_not_asked(tmp_path):
         "generalization: no prompt given, left out": 1,
         "generalization: prompt that repeats the edit's own left out": 1,
         "locality: no prompt given, left out": 1,
-        "locality: probe without a usable answer left out": 1,
+        "locality: probe without an answer kept, the unedited model's own is read": 1,
     }
 
 
@@ -223,9 +224,10 @@ def test_the_page_of_tasks_shows_a_task_that_reads(tmp_path):
     assert loaded.cases[0].probes == (
         Probe("reliability", "edit", row["update"], ("Rome",)),
         Probe("portability", "Multi_Hop", "Where?", ("Italy",)),
+        Probe("locality", "Other_Fact", "What else?", ()),
     )
     assert loaded.data.skipped == {
         "field 'tag' not read": 1,
         "generalization: no prompt given, left out": 1,
-        "locality: probe without a usable answer left out": 1,
+        "locality: probe without an answer kept, the unedited model's own is read": 1,
     }

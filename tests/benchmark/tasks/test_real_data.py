@@ -6,6 +6,7 @@ import pytest
 
 from instructedit.benchmark.tasks import TASKS, Folder, make_task, subjects
 from instructedit.benchmark.tasks.audit import OTHER_TARGET, REPEATED_RECORD
+from instructedit.benchmark.tasks.flat import NO_ANSWER
 from instructedit.benchmark.tasks.rephrase import derive_rephrases
 
 EXPECTED = {
@@ -24,7 +25,7 @@ EXPECTED = {
         {
             "generalization: possessive derived": 241,
             "generalization: question derived": 570,
-            "locality: probe without an answer left out": 7,
+            NO_ANSWER: 7,
             "portability: repeated probe merged, its answers kept": 55,
         },
     ),
@@ -44,12 +45,22 @@ EXPECTED = {
         {
             "generalization: possessive derived": 1137,
             "generalization: question derived": 1428,
-            "locality: probe without an answer left out": 2,
+            "edit: no other answer from before the edit is given": 7,
+            "edit: the target is an answer from before the edit": 6,
+            NO_ANSWER: 2,
             "portability: probe that repeats the edit prompt left out": 5,
             REPEATED_RECORD: 11,
         },
     ),
-    ("zsre", "test"): (700, {OTHER_TARGET: 3, REPEATED_RECORD: 2}),
+    ("zsre", "test"): (
+        700,
+        {
+            "edit: no other answer from before the edit is given": 26,
+            "edit: the target is an answer from before the edit": 26,
+            OTHER_TARGET: 3,
+            REPEATED_RECORD: 2,
+        },
+    ),
     ("convsent", "test"): (300, {"reply left out: empty or repeated": 28}),
     ("convsent", "train"): (
         799,
@@ -108,7 +119,7 @@ def test_every_case_is_well_formed(knowedit, name, split):
             assert probe.prompt
             assert probe.prompt == probe.prompt.strip()
             assert all(answer and answer == answer.strip() for answer in (*probe.answers, *probe.opposed))
-            assert probe.answers
+            assert probe.answers or probe.role == "locality"
             assert len(set(probe.answers)) == len(probe.answers)
             assert (probe.prompt == request.prompt) == (probe.role == "reliability")
             if probe.role == "reliability" and probe.subset == "edit":

@@ -32,7 +32,7 @@ def load(tmp_path, *records):
 def test_mend_form(tmp_path):
     loaded = load(tmp_path, {**MEND, "portability": HOP})
     assert loaded.cases[0].request == EditRequest(
-        "zsre/test/0", "zsre", "Which town has Watts Tower?", "Oslo", "Watts Tower"
+        "zsre/test/0", "zsre", "Which town has Watts Tower?", "Oslo", "Watts Tower", old="Paris"
     )
     assert loaded.cases[0].probes == (
         Probe("reliability", "edit", "Which town has Watts Tower?", ("Oslo",)),

@@ -12,7 +12,7 @@ from instructedit.benchmark.results.records import CaseRecord, GenerationSpec, R
 from instructedit.benchmark.results.suite_results import SuiteEntry, SuiteFile
 from instructedit.benchmark.results.summary import summarise
 from instructedit.cli.main import app
-from instructedit.editors import InputError
+from instructedit.editors import ChatFormat, InputError
 from instructedit.reports.leaderboard.archive import MANIFEST
 from instructedit.reports.leaderboard.build import build
 from instructedit.reports.leaderboard.entries import Board, board_of
@@ -155,6 +155,7 @@ DIFFERENT = {
     "edited": {"schedule": "batch", "edited": ("counterfact", "recent")},
     "batch_size": {"schedule": "batch", "edited": ("counterfact",), "batch_size": 2},
     "decoding": {"generation": GenerationSpec(max_new_tokens=8)},
+    "chat": {"chat": ChatFormat(name="wild", prefix="Q: ", suffix="\nA:")},
 }
 
 
