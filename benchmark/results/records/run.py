@@ -101,6 +101,21 @@ class GenerationSpec(Record):
     """Fluency texts are sampled from the k most likely tokens, each case with its own seed."""
 
 
+class Rescoring(Record):
+    """Where rescored answers come from, and the rule that decides free generation (`scoring/rules.py`)."""
+
+    run: str
+    """Digest of the run that holds the answers."""
+    rule: str
+    """Name of a rule with its version, or `module:function`."""
+    code: str | None = None
+    """sha256 of that module's file."""
+
+
+UNUSED = ("batch_size", "joints", "rescored")
+"""Fields of `RunSpec` that are part of the digest only where they are set."""
+
+
 class RunSpec(Record):
     """Everything that decides a run's numbers. Its digest is the run's id.
 
@@ -143,11 +158,13 @@ class RunSpec(Record):
     fluency: bool = True
     joints: str | None = None
     """Name of the rule that joins prompts and answers (`editors.scripts`); None if one space joins all texts."""
+    rescored: Rescoring | None = None
+    """How saved answers of another run were scored again; None for a run of a model."""
 
     @property
     def digest(self) -> str:
-        """Sixteen hexadecimal digits that name the run; `batch_size` and `joints` are left out where they are None."""
-        return digest_of(self, {name for name in ("batch_size", "joints") if getattr(self, name) is None})
+        """Sixteen hexadecimal digits that name the run; fields of `UNUSED` are left out where they are None."""
+        return digest_of(self, {name for name in UNUSED if getattr(self, name) is None})
 
 
 class ModelTrial(Record):
@@ -194,6 +211,8 @@ class Provenance(Record):
     """None in files of older versions."""
     rules: dict[str, str] = {}
     """Names of the rules for texts: `joint` of prompt and answer, `normalisation` of answers, `words` of fluency."""
+    taken_from: tuple[str, ...] = ()
+    """Digests of finished runs some of whose lines were taken over (`results/earlier.py`)."""
 
 
 class Defaults(Record):
