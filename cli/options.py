@@ -52,6 +52,7 @@ Threads = Annotated[
     ),
 ]
 """Its callback does all that is needed."""
+Json = Annotated[bool, Option("--json", help="Print JSON.")]
 DryRun = Annotated[bool, Option("--dry-run", help="Check everything, print what would run, and stop.")]
 
 Schedule = Annotated[

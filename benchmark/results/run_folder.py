@@ -112,8 +112,12 @@ class RunFolder:
 
     def write(self, name: str, record: BaseModel) -> Path:
         """Write a record to a file of its own atomically; raises as `append`."""
+        return self.write_text(name, record.model_dump_json(indent=1) + "\n")
+
+    def write_text(self, name: str, text: str) -> Path:
+        """Write a text to a file atomically; raises as `append`."""
         with self._writing():
-            return write_whole(self.folder / name, record.model_dump_json(indent=1) + "\n")
+            return write_whole(self.folder / name, text)
 
     def mend(self) -> int:
         """Truncate incomplete last lines, from a kill or a full disk; return the bytes removed from `cases.jsonl`."""

@@ -191,7 +191,9 @@ def run(
         if done:
             report(f"{len(done)} of {total} results are there already.")
         elif earlier.counts:
-            report(f"{sum(earlier.counts.values())} of {total} results are those of run {', '.join(earlier.counts)}.")
+            report(
+                f"{sum(earlier.counts.values())} of {total} results are taken over from {' and '.join(earlier.counts)}."
+            )
         if len(done) < total:
             meter = Meter()
             editors = _trained_editors(prepared, checkpoints or out / "checkpoints", report, progress, track)

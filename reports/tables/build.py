@@ -1,6 +1,7 @@
 """Tables of result folders: one table by its name, or the whole report, printed and written beside the results."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -8,7 +9,7 @@ from rich.console import Console
 from instructedit.benchmark.results.integrity import read_suite_summary
 from instructedit.benchmark.results.records import find_run
 from instructedit.benchmark.results.run_folder import write_record
-from instructedit.benchmark.results.suite_results import find_suite
+from instructedit.benchmark.results.suite_results import SuiteSummary, find_suite
 from instructedit.benchmark.results.suite_summary import summarise_suite
 from instructedit.editors.errors import InputError
 
@@ -20,7 +21,7 @@ from .paper_numbers import SETTINGS
 from .paper_tables import paper_table
 from .protocol_choice import protocol_for
 from .run_tables import TABLES, run_report, run_table
-from .sources import load, read_groups, read_runs
+from .sources import load, read_groups, read_runs, read_suites
 from .suite_report import suite_report
 
 
@@ -54,16 +55,32 @@ def make_table(
     return paper_table(name, groups, protocol or "teacher_forced_exact", warnings)
 
 
-def report_folder(directory: Path, console: Console) -> list[Path]:
-    """Write and print the report of a run, or of a suite over its seeds and settings; return the written files.
+def report_folders(directories: Sequence[Path], console: Console) -> list[Path]:
+    """Write and print one report of all runs of some folders; return the written files.
+
+    It is that of a run if there is one alone. That of a suite is over its seeds and settings; several suites are one
+    below the other, `report.md`, `report.csv` and `report.tex` beside the runs of the first.
 
     Raises:
-        InputError: If the folder holds no readable results, or the files cannot be written.
+        InputError: If a folder holds no readable results, or the files cannot be written.
     """
-    folder = summarise_folder(directory)
-    if (folder / "run.json").is_file():
-        return report_run(folder, console)
-    return report_suite(folder / "suite.json", console)
+    suites = read_suites(directories)
+    if len(suites) == 1:
+        ((out, suite),) = suites
+        if len(suite.runs) == 1:
+            return report_run(out / suite.runs[0].digest, console)
+        return report_suite(write_record(out / "suite.json", summarise_suite(out, suite)), console)
+    names = [Path(suite.name).stem for _, suite in suites]
+    if len(set(names)) < len(names):
+        names = [f"{out.name}/{name}" for (out, _), name in zip(suites, names, strict=True)]
+    groups, warnings = [], []
+    for (out, suite), name in zip(suites, names, strict=True):
+        found = summarise_suite(out, suite)
+        groups += [group.model_copy(update={"label": f"{name}: {group.label}"}) for group in found.groups]
+        warnings += [f"{name}: {warning}" for warning in found.warnings]
+    merged = SuiteSummary(name=" and ".join(names), warnings=tuple(warnings), groups=tuple(groups))
+    report = replace(suite_report(merged), title=f"Suites {merged.name}")
+    return _write(suites[0][0], "report", report, suite_csv(merged), console)
 
 
 def summarise_folder(directory: Path) -> Path:

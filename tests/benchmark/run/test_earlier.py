@@ -80,7 +80,7 @@ def test_another_limit_computes_only_other_chunks(make, fresh, tmp_path, first, 
     assert equal(grown, fresh(**then))
     assert computed(grown) == own * 3
     assert read_record(grown / "run.json", RunFile).provenance.taken_from == (begun.name,)
-    assert any(f"are those of run {begun.name}" in text for text in said)
+    assert any(f"are taken over from {begun.name}" in text for text in said)
     assert {time["run"] for time in times(grown)} <= {None, begun.name}
 
 
