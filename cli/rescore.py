@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 
 def rescore(
-    directory: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    directory: Annotated[
+        Path, typer.Argument(metavar="RUN", help="Folder of a finished run, or a suite of one run: suites/NAME.")
+    ],
     rule: Annotated[
         str | None,
         Option(help="normalised (default: the present version of the rule of runs), exact, starts-with or contains."),
@@ -42,6 +44,7 @@ def rescore(
     from instructedit.benchmark.run.rescore import rescore
     from instructedit.benchmark.scoring.rules import DEFAULT, Rule
     from instructedit.reports.tables.build import report_run
+    from instructedit.reports.tables.sources import read_suites
 
     if rule is not None and metric is not None:
         raise InputError("--rule and --metric exclude each other; give one of them.")
@@ -49,7 +52,10 @@ def rescore(
         raise InputError(f"--metric: found '{metric}', expected module:name.")
     if metric is not None and str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))  # a file beside the user, as for `python -m`
-    folder, moved = rescore(find_run(directory), Rule.named(metric or rule or DEFAULT), out)
+    suites = read_suites([directory])
+    runs = [place / entry.digest for place, suite in suites for entry in suite.runs]
+    source = runs[0] if len(runs) == 1 else find_run(directory)  # which says that there are several
+    folder, moved = rescore(source, Rule.named(metric or rule or DEFAULT), out)
     _draw(moved, Console())
     paths = report_run(folder)
     typer.echo(f"Results: {folder}\nReport:  {', '.join(map(str, paths))}")

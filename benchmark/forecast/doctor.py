@@ -253,7 +253,8 @@ def _editor(name: str, meta: MetaModel) -> EditorReport:
     if reason is not None:
         return EditorReport(name=name, works=False, edits=reason, needs=tuple(needs))
     network = editor.parameters(meta) if isinstance(editor, TrainedEditor) else 0
-    edits = f"blocks {short(sites)}" if (sites := editor.sites(meta)) else "no layer"
+    blocks, _, parts = short(editor.sites(meta)).partition(" ")
+    edits = f"block{'s' * ('-' in blocks)} {blocks}: {parts.replace('+', ', ')}" if blocks else "no layer"
     return EditorReport(name=name, works=True, edits=edits, needs=tuple(needs), training=ADAM * FLOAT * network)
 
 
