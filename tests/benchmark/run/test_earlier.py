@@ -21,7 +21,7 @@ def make(tmp_path_factory):
     write_model(place / "model")
     (place / "run.toml").write_text(CONFIG)
     ((_, config),) = read_suite(str(place / "run.toml"))
-    places = {"data": str(place / "data"), "model": str(place / "model"), "tasks": ("zsre",)}
+    places = {"data": str(place / "data"), "model": str(place / "model"), "tasks": ("zsre",), "fluency": False}
     plain = {**config.model_dump(), **places}
     loaded = prepare(resolve(make_config(plain, "test"), "test"), device="cpu").model
 
@@ -120,7 +120,7 @@ def test_what_was_taken_over_is_taken_over_again(make, fresh, tmp_path):
         {"seed": 1},
         {"chunk": 3},
         {"generation": {"max_new_tokens": 5, "fluency_tokens": 8}},
-        {"fluency": False},
+        {"fluency": True},
         {"schedule": "batch"},
         {"schedule": "sequential"},
     ],
