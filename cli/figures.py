@@ -22,7 +22,8 @@ def figures(
     from instructedit.reports.figures.write import write_figures
     from instructedit.reports.tables.build import summarise_folder
 
-    folder = out or summarise_folder(directory) / "figures"
+    place = summarise_folder(directory)  # writes the suite.json that figures read
+    folder = out or place / "figures"
     formats = [name.strip() for name in format_.split(",")]
     paths, without = write_figures(directory, folder, only or (), formats)
     for sentence in without:

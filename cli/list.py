@@ -6,20 +6,30 @@ from typing import Annotated
 
 import typer
 
+from .options import Json
+
 
 def list_(
     what: Annotated[
         str | None,
         typer.Argument(
-            metavar="[editors|tasks|presets|settings|options]", help="What to list; by default all except options."
+            metavar="[editors|tasks|presets|settings|metrics|tables|figures|options]",
+            help="What to list; by default all except options.",
         ),
     ] = None,
     name: Annotated[
         str | None, typer.Argument(metavar="[EDITOR]", help="After 'options': the editor whose options are listed.")
     ] = None,
+    json: Json = False,
 ) -> None:
-    """List what can be run, or the options of an editor."""
-    from instructedit.benchmark.setup.listing import lines
+    """List what can be run and shown, or the options of an editor."""
+    from instructedit.benchmark.setup.listing import content, lines
+    from instructedit.reports.catalogue import LISTS
 
+    if json:
+        import json as text
+
+        typer.echo(text.dumps(content(what, name, LISTS), indent=1, ensure_ascii=False))
+        return
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    typer.echo("\n".join(lines(what, name, width)))
+    typer.echo("\n".join(lines(what, name, width, LISTS)))

@@ -1,11 +1,13 @@
 """The command `instructedit`: all commands, in the order and groups of `--help`."""
 
 from collections.abc import Callable
-from typing import Any
+from importlib.metadata import version
+from typing import Annotated, Any
 
 import typer
 
 from .directions import directions
+from .doctor import doctor
 from .embedded import embedded
 from .errors import Commands
 from .figures import figures
@@ -15,6 +17,7 @@ from .list import list_
 from .paper import paper
 from .report import report
 from .reproduce import reproduce
+from .rescore import rescore
 from .run import run
 from .show import show
 from .speed import speed
@@ -22,13 +25,14 @@ from .table import table
 from .tune import tune
 
 PANELS: dict[str, dict[str, Callable[..., Any] | typer.Typer]] = {
-    "Evaluate": {"run": run, "list": list_, "tune": tune},
+    "Evaluate": {"run": run, "list": list_, "doctor": doctor, "tune": tune},
     "Read results": {
         "report": report,
         "table": table,
         "show": show,
         "figures": figures,
         "paper": paper,
+        "rescore": rescore,
         "directions": directions,
         "reproduce": reproduce,
         "leaderboard": leaderboard,
@@ -50,9 +54,26 @@ app = typer.Typer(
     cls=Ordered,
     help="Reproducible evaluation of knowledge editing of language models.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"instructedit-bench {version('instructedit-bench')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
 for panel, commands in PANELS.items():
     for name, command in commands.items():
         if isinstance(command, typer.Typer):

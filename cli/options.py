@@ -51,6 +51,7 @@ Threads = Annotated[
     ),
 ]
 """Its callback does all that is needed."""
+Json = Annotated[bool, Option("--json", help="Print JSON.")]
 DryRun = Annotated[bool, Option("--dry-run", help="Check everything, print what would run, and stop.")]
 
 Full = Annotated[bool, Option("--full", help="Print the whole report instead of one screen.")]

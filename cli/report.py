@@ -5,22 +5,27 @@ from typing import Annotated
 
 import typer
 
-from .options import Full, Results
+from instructedit.editors.errors import InputError
+
+from .options import Full, ResultFolders
 
 
 def report(
-    directory: Results,
+    directories: ResultFolders,
     html: Annotated[
         Path | None, typer.Option(metavar="SITE", help="Write a site for the browser into this folder instead.")
     ] = None,
     full: Full = False,
 ) -> None:
-    """Write and print the report of a run, or of a suite over its seeds and settings, from its files alone."""
+    """Write and print the report of runs, or of suites over their seeds and settings, from their files alone."""
     from rich.console import Console
 
-    from instructedit.reports.tables.build import report_folder, summarise_folder
+    from instructedit.reports.tables.build import report_folders, summarise_folder
 
     if html is not None:
+        if len(directories) > 1:
+            raise InputError(f"--html: a site is made of one DIR, found {len(directories)}.")
+        (directory,) = directories
         from instructedit.benchmark.results.suite_results import find_suite
         from instructedit.reports.site.write import write_site
 
@@ -28,4 +33,4 @@ def report(
             summarise_folder(directory)
         typer.echo(f"Site: {write_site(directory, html)}")
     else:
-        typer.echo(f"Report: {', '.join(map(str, report_folder(directory, Console(), full=full)))}")
+        typer.echo(f"Report: {', '.join(map(str, report_folders(directories, Console(), full=full)))}")

@@ -28,6 +28,9 @@ def run(
         list[str] | None,
         Option(help="Only this row of the preset, or another editor with its defaults (repeatable)."),
     ] = None,
+    add_editor: Annotated[
+        list[str] | None, Option(help="Another editor with its defaults, beside the preset's rows (repeatable).")
+    ] = None,
     task: Annotated[list[str] | None, Option(help="Only this task (repeatable).")] = None,
     limit: Annotated[int | None, Option(help="Maximum number of cases per task.")] = None,
     setting: Annotated[
@@ -81,7 +84,8 @@ def run(
     if model is not None:
         changes["revision"] = None
     place = Place(out, checkpoints, device, device_map)
-    suite = read_suite(preset, changes, setting=setting, seeds=_seeds(seed, seeds), editors=editor or ())
+    rows = {"editors": editor or (), "added": add_editor or ()}
+    suite = read_suite(preset, changes, setting=setting, seeds=_seeds(seed, seeds), **rows)
     forecasts = plan_suite(suite, preset, say, place=place, local=dry_run)
     _show_forecasts(tuple(forecasts.values()), [run.label for run in suite], place, dry_run=dry_run)
     if dry_run:

@@ -14,7 +14,7 @@ from .outside import COMMAND, ROOT, example, install
 def run(tmp_path_factory):
     """Install the package, and return a function that runs commands which see it."""
     source, site = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("site")
-    chapter = ("architecture.md", "An outside editor")
+    chapter = ("guides/own-editor.md", "The package")
     (source / "one_step.py").write_text(example(*chapter, "python"), encoding="utf-8")
     (source / "pyproject.toml").write_text(example(*chapter, "toml"), encoding="utf-8")
     return install(source, site)

@@ -32,7 +32,8 @@ from .freeze import LEFT_OUT
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("editors", "baselines", "benchmark", "reports", "cli")
 FILES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
+DOCUMENTS += [path for folder in ("docs", "docs/guides") for path in sorted((ROOT / folder).glob("*.md"))]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 MAY_IMPORT = {
@@ -196,7 +197,9 @@ SLOW = ("torch", "transformers", "evaluate", "datasets", "pandas", "matplotlib")
         ["--help"],
         *([*words, "--help"] for words in commands(typer.main.get_command(app))),
         ["list"],
-        *(["list", what] for what in ("editors", "tasks", "presets", "settings")),
+        *(["list", what] for what in ("editors", "tasks", "presets", "settings", "metrics", "tables", "figures")),
+        ["list", "--json"],
+        ["--version"],
     ],
     ids=" ".join,
 )
@@ -411,10 +414,17 @@ def test_commands_in_documents_exist(document):
         if found is None:
             continue
         name, *words = shlex.split(found[1], comments=True)
-        context = commands[name].make_context(name, words)  # refuses unknown options and missing arguments
+        if name.startswith("-"):
+            continue
+        command = commands[name]
+        while hasattr(command, "commands"):  # a group: its own commands
+            name, *words = words
+            command = command.commands[name]
+        context = command.make_context(name, words)  # refuses unknown options and missing arguments
         if name == "run" and not context.params["preset"].endswith(".toml"):
             assert context.params["preset"] in presets()
-        assert set(context.params.get("editor") or ()) <= set(EDITORS.names())
+        named = {*(context.params.get("editor") or ()), *(context.params.get("add_editor") or ())}
+        assert named - {"one-step"} <= set(EDITORS.names())  # the example of docs/guides/own-editor.md
 
 
 def test_settings_in_the_readme_are_valid(tmp_path):

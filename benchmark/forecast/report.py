@@ -70,7 +70,7 @@ def draw(found: Forecast, seeds: int, there: Free, console: "Console") -> None:
     for own in found.editors:
         table.add_row(
             own.editor + (f" x {own.rows}" if own.rows > 1 else ""),
-            _short(own.sites),
+            short(own.sites),
             f"{own.parameters / 1e6:,.1f} M" if own.parameters else "",
             size(ADAM * FLOAT * own.parameters) if own.parameters else "",
             _missing(own),
@@ -113,7 +113,7 @@ def _missing(own: EditorForecast) -> str:
     return f"{own.missing} of {own.trainings}" if own.trainings else "shared"
 
 
-def _short(sites: Sequence[Site]) -> str:
+def short(sites: Sequence[Site]) -> str:
     """Return the edited layers in short: first and last block, and parts."""
     if not sites:
         return ""

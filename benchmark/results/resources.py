@@ -27,6 +27,8 @@ class ChunkTime(BaseModel):
     cases: int = Field(ge=0)
     edit_seconds: Seconds
     score_seconds: Seconds
+    run: str | None = None
+    """The run that computed it and measured these times, if its lines were taken over from there."""
 
 
 class Usage(BaseModel):

@@ -16,7 +16,7 @@ from instructedit.editors.errors import DamagedError, InputError
 from instructedit.editors.files.atomic import sweep, write_whole
 
 from .integrity import LineChecks, changed, content_of, read_run
-from .records import CaseRecord, RunFile, RunSummary, parse_record, read_record
+from .records import CaseRecord, Provenance, RunFile, RunSummary, parse_record, read_record
 
 
 class StorageError(InputError):
@@ -34,6 +34,22 @@ def write_record(path: Path, record: BaseModel) -> Path:
         return write_whole(path, record.model_dump_json(indent=1) + "\n")
     except OSError as error:
         raise StorageError(f"{path}: cannot be written ({error.strerror}).") from error
+
+
+def differences(begun: Provenance, now: Provenance) -> list[str]:
+    """Return in what two starts differ that numbers may depend on, each as `NAME WAS (now IS)`."""
+    pairs = {
+        "instructedit-bench": (begun.version, now.version),
+        "the commit": (begun.git_revision, now.git_revision),
+        "the device": (begun.device, now.device),
+        "threads": (str(begun.threads), str(now.threads)),
+        **{f"the rule of {name}": (begun.rules.get(name), rule) for name, rule in now.rules.items()},
+        **{name: (begun.packages.get(name), now.packages.get(name)) for name in {**begun.packages, **now.packages}},
+    }
+    changes = [f"{name} {was} (now {found})" for name, (was, found) in pairs.items() if was != found]
+    if begun.trial is not None and begun.trial != now.trial:
+        changes.append("other ways of computing, as the model's trial found them")
+    return changes
 
 
 class RunFolder:
@@ -92,24 +108,16 @@ class RunFolder:
 
     def changes(self, run: RunFile) -> list[str]:
         """Return what differs from when the run was started, each as `NAME WAS (now IS)`."""
-        begun, now = (record.provenance for record in (read_run(self.folder / "run.json", named=False), run))
-        pairs = {
-            "instructedit-bench": (begun.version, now.version),
-            "the commit": (begun.git_revision, now.git_revision),
-            "the device": (begun.device, now.device),
-            "threads": (str(begun.threads), str(now.threads)),
-            **{f"the rule of {name}": (begun.rules.get(name), rule) for name, rule in now.rules.items()},
-            **{name: (begun.packages.get(name), now.packages.get(name)) for name in {**begun.packages, **now.packages}},
-        }
-        changes = [f"{name} {was} (now {found})" for name, (was, found) in pairs.items() if was != found]
-        if begun.trial is not None and begun.trial != now.trial:
-            changes.append("other ways of computing, as the model's trial found them")
-        return changes
+        return differences(read_run(self.folder / "run.json", named=False).provenance, run.provenance)
 
     def write(self, name: str, record: BaseModel) -> Path:
         """Write a record to a file of its own atomically; raises as `append`."""
+        return self.write_text(name, record.model_dump_json(indent=1) + "\n")
+
+    def write_text(self, name: str, text: str) -> Path:
+        """Write a text to a file atomically; raises as `append`."""
         with self._writing():
-            return write_whole(self.folder / name, record.model_dump_json(indent=1) + "\n")
+            return write_whole(self.folder / name, text)
 
     def mend(self) -> int:
         """Truncate incomplete last lines, from a kill or a full disk; return the bytes removed from `cases.jsonl`."""

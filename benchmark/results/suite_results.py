@@ -166,13 +166,20 @@ def find_suite(path: Path) -> tuple[Path, SuiteFile] | None:
     Raises:
         InputError: If the folder holds several suites, or the index cannot be read.
     """
-    if path.parent.name == SUITES:
-        return path.parent.parent, read_record(path.with_name(f"{path.name.removesuffix('.json')}.json"), SuiteFile)
-    if (path / "run.json").is_file():
-        return None
-    found = sorted((path / SUITES).glob("*.json"))
-    if len(found) > 1:
+    if path.parent.name != SUITES and len(found := _indices(path)) > 1:
         names = ", ".join(str(index) for index in found)
         raise InputError(f"{path}: holds {len(found)} suites; name one of them, or the folder of a run: {names}.")
-    suite = read_record(found[0], SuiteFile) if found else None
-    return (path, suite) if suite and len(suite.runs) > 1 else None
+    suites = find_suites(path)
+    several = path.parent.name == SUITES or (bool(suites) and len(suites[0][1].runs) > 1)
+    return suites[0] if several else None
+
+
+def find_suites(path: Path) -> list[tuple[Path, SuiteFile]]:
+    """Return the folder of runs and the index of each suite, by name; arguments and errors as `find_suite`."""
+    if path.parent.name == SUITES:
+        return [(path.parent.parent, read_record(path.with_name(f"{path.name.removesuffix('.json')}.json"), SuiteFile))]
+    return [(path, read_record(index, SuiteFile)) for index in _indices(path)]
+
+
+def _indices(path: Path) -> list[Path]:
+    return [] if (path / "run.json").is_file() else sorted((path / SUITES).glob("*.json"))

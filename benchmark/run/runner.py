@@ -12,12 +12,13 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NoReturn
 
-from instructedit.editors import Editor, EditRequest, InstructedProbes, LanguageModel, UnservedError
+from instructedit.editors import Editor, EditRequest, InputError, InstructedProbes, LanguageModel, UnservedError
 from instructedit.editors.cases import joint_rule
 
 from ..results.checkpoint import Checkpoint
 from ..results.consistency import sentence
-from ..results.integrity import content_of, key_of
+from ..results.earlier import Earlier
+from ..results.integrity import content_of, key_of, read_run
 from ..results.records import EditorSpec, RunFile, RunSpec, RunSummary, TrainingSpec, digest_of
 from ..results.resources import Meter
 from ..results.run_folder import RunFolder
@@ -29,6 +30,7 @@ from ..setup.config import EMBEDDED_MODEL, RunConfig
 from ..setup.model_checks import cannot_edit, cannot_edit_notes, chat_of, check_generation, foreign_defaults
 from ..setup.resolve import ResolvedRun
 from ..tasks.registry import TASKS
+from ..tasks.sampling import nested
 from .accumulated import remove_orphans
 from .progress import Progress
 from .provenance import provenance
@@ -189,7 +191,9 @@ def run(
     """
     total, ids = prepared.total, prepared.resolved.case_ids
     store = RunFolder(out / prepared.file.digest)
-    with store.open(prepared.file, report):
+    earlier = _earlier(prepared, store, report)
+    origin = prepared.file.provenance.model_copy(update={"taken_from": tuple(earlier.counts)})
+    with store.open(prepared.file.model_copy(update={"provenance": origin}), report):
         for change in store.changes(prepared.file):
             report(f"note: this run was started with {change}; its finished results are kept.")
         if cut := store.mend():
@@ -199,11 +203,17 @@ def run(
         done = {key_of(record) for record in store.records(prepared.file, ids)}
         if done:
             report(f"{len(done)} of {total} results are there already.")
+        elif earlier.counts:
+            report(
+                f"{sum(earlier.counts.values())} of {total} results are taken over from {' and '.join(earlier.counts)}."
+            )
         if len(done) < total:
             meter = Meter()
             editors = _trained_editors(prepared, checkpoints or out / "checkpoints", report, progress, track)
             with closing(Progress(total, len(done), progress, report)) as shown:
-                work = Work(prepared.model, prepared.resolved, prepared.file, editors, store, done, report, shown)
+                work = Work(
+                    prepared.model, prepared.resolved, prepared.file, editors, store, done, report, shown, earlier
+                )
                 SCHEDULES[prepared.file.spec.schedule](work)
             store.append(usage=[meter.read()])
         summary = _sum_up(prepared, store, ids)
@@ -213,6 +223,18 @@ def run(
     if not summary.valid:
         report(f"INVALID RUN: {summary.invalid_reason}")
     return store.folder
+
+
+def _earlier(prepared: Prepared, store: RunFolder, report: Callable[[str], None]) -> Earlier:
+    """Look up what other runs have of a run that is not finished; those that `run.json` names, once it is written."""
+    if (store.folder / "summary.json").exists():
+        return Earlier()
+    try:
+        among = read_run(store.folder / "run.json", named=False).provenance.taken_from
+    except InputError:
+        among = None
+    cases = {task: [case.request.case_id for case in nested(own)] for task, own in prepared.resolved.cases.items()}
+    return Earlier.find(store.folder.parent, prepared.file, cases, report, among)
 
 
 class CannotEdit(Editor[Any]):

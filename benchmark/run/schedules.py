@@ -20,19 +20,31 @@ from ..results.resources import ChunkTime
 from ..results.stages import AFTER_ALL, AFTER_EDIT, BATCH, SINGLE, after, batches, marks_of, place
 from ..scoring.scoring import run_chunk, score_chunk
 from ..setup.settings import RowSpec
+from ..tasks.sampling import nested
 from .accumulated import AccumulatedEdit, is_damaged
 from .work import Lines, Work
 
 
 def single(work: Work) -> None:
-    """Edit each case alone, on the clean model, and score it."""
+    """Edit each case alone, on the clean model, and score it.
+
+    Cases are taken in the order of `nested`, so that a run with a larger limit has the same chunks and more, which are
+    taken over.
+    """
 
     def edited(part: Sequence[EditCase], rows: Sequence[RowSpec]) -> Lines:
-        editors = {row.name: work.editors[row.name] for row in rows}
-        requests = {row.name: work.requests(row, part) for row in rows}
-        return run_chunk(work.model, part, editors, requests=requests, **work.scoring)
+        ids = [case.request.case_id for case in part]
+        lines = {row.name: found for row in rows if (found := work.earlier.take(row.name, ids))}
+        others = [row for row in rows if row.name not in lines]
+        editors = {row.name: work.editors[row.name] for row in others}
+        requests = {row.name: work.requests(row, part) for row in others}
+        computed = run_chunk(work.model, part, editors, requests=requests, **work.scoring) if others else ([], [])
+        for time in computed[1]:
+            lines[time.editor] = [record for record in computed[0] if record.editor == time.editor], time
+        found = [lines[row.name] for row in rows]
+        return [record for records, _ in found for record in records], [time for _, time in found]
 
-    work.compute(work.run.cases, SINGLE, edited)
+    work.compute({task: nested(cases) for task, cases in work.run.cases.items()}, SINGLE, edited)
 
 
 def batch(work: Work) -> None:

@@ -1,11 +1,12 @@
 """A run that is being computed: which lines are missing, chunks of cases, and the lines of a finished chunk."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from instructedit.editors import EditCase, Editor, EditRequest, InputError, LanguageModel
 
+from ..results.earlier import Earlier
 from ..results.integrity import Key, key_of
 from ..results.records import CaseRecord, RunFile, RunSpec
 from ..results.resources import ChunkTime
@@ -24,7 +25,7 @@ Score = Callable[[Sequence[EditCase], Sequence[RowSpec]], Lines]
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A run that is being computed: its trained editors by row, its folder, and the lines that are on disk."""
+    """A run that is being computed: its trained editors by row, its folder, its lines on disk and other runs'."""
 
     model: LanguageModel
     run: ResolvedRun
@@ -34,6 +35,7 @@ class Work:
     done: set[Key]
     report: Callable[[str], None]
     progress: Progress
+    earlier: Earlier = field(default_factory=Earlier)
 
     @property
     def spec(self) -> RunSpec:  # noqa: D102

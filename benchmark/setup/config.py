@@ -144,6 +144,7 @@ def read_suite(
     setting: str | None = None,
     seeds: Sequence[int] = (),
     editors: Sequence[str] = (),
+    added: Sequence[str] = (),
 ) -> tuple[SuiteRun, ...]:
     """Read the runs of a preset, or of a TOML file.
 
@@ -157,6 +158,7 @@ def read_suite(
         setting: Only the runs of this setting; if there is none, the keys at the top with this setting.
         seeds: Instead of the file's seeds.
         editors: Only these rows; one that the file does not have is added with its defaults to every run.
+        added: Editors that are added with their defaults to every run, beside its rows.
 
     Raises:
         InputError: If there is no such file, or it is broken, or a key is unknown or mistyped.
@@ -172,12 +174,18 @@ def read_suite(
     if len(runs) < len(tables):
         raise InputError(f"{name}: two runs have the same name; give each its own.")
     known = {row for options, _ in runs.values() for row in options["editors"]}
+    for row in added:
+        if row in known:
+            raise InputError(
+                f"--add-editor: {name} has a row '{row}' already; expected an editor that it does not have."
+            )
     found = []
     for label, (options, every) in runs.items():
         rows = options["editors"]
         if editors:
             rows = {row: rows.get(row, {}) for row in editors if row in rows or row not in known}
         if rows or not editors:
+            rows = {**rows, **{row: {} for row in added if row not in rows}}
             origin = Origin(name, label if several else None, frozenset(given or ()), every)
             config = make_config({**options, **(given or {}), "editors": rows}, origin)
             found.append(SuiteRun(label, config))

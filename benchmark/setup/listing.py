@@ -1,9 +1,9 @@
-"""What `instructedit list` prints: editors, tasks, presets, settings, and the options of an editor."""
+"""What `instructedit list` prints: editors, tasks, presets, settings, lists of others, and the options of an editor."""
 
 import json
 import textwrap
-from collections.abc import Iterator
-from types import NoneType, UnionType
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType, NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from pydantic import BaseModel
@@ -33,12 +33,18 @@ class Option(NamedTuple):
     meaning: str
 
 
-def rows(what: str) -> list[tuple[str, str]]:
-    """Return names and one line each of the editors, tasks, presets or settings.
+Lists = Mapping[str, Mapping[str, str]]
+"""Further lists by name: what is listed, and one line each."""
+
+
+def rows(what: str, others: Lists = MappingProxyType({})) -> list[tuple[str, str]]:
+    """Return names and one line each of the editors, tasks, presets or settings, or of one of the other lists.
 
     Raises:
         InputError: If `what` is none of these.
     """
+    if what in others:
+        return list(others[what].items())
     match what:
         case "editors":
             return [(name, "{} ({})".format(*title_and_source(name))) for name in EDITORS]
@@ -48,10 +54,37 @@ def rows(what: str) -> list[tuple[str, str]]:
             return [(name, read_suite(name)[0].config.description) for name in presets()]
         case "settings":
             return [(name, setting.description) for name, setting in SETTINGS.items()]
-    raise InputError(f"Nothing to list under '{what}'.{did_you_mean(what, [*_LISTS, 'options'])}")
+    raise InputError(f"Nothing to list under '{what}'.{did_you_mean(what, [*_LISTS, *others, 'options'])}")
 
 
-def lines(what: str | None = None, name: str | None = None, width: int | None = None) -> list[str]:
+def content(what: str | None = None, name: str | None = None, others: Lists = MappingProxyType({})) -> Any:
+    """Return what `lines` prints as plain values for JSON: a list of records, or all lists by name.
+
+    Raises:
+        InputError: As `lines`.
+    """
+    if what == "options":
+        editor = EDITORS.get(_named(name))
+        published = editor.Config.published
+        return {
+            "editor": name,
+            "title": editor.title,
+            "source": editor.source,
+            "published": published and {"model": published.model, "options": list(published.options)},
+            "options": [option._asdict() for option in options(editor.Config)],
+        }
+    _refuse(what, name)
+    if what is None:
+        return {kind: content(kind, None, others) for kind in (*_LISTS, *others)}
+    return [{"name": own, "about": text} for own, text in rows(what, others)]
+
+
+def lines(
+    what: str | None = None,
+    name: str | None = None,
+    width: int | None = None,
+    others: Lists = MappingProxyType({}),
+) -> list[str]:
     """Return the lines of one list, or of all lists under headings but the options of the editor `name`.
 
     Lines are wrapped at `width` columns; None leaves all but options unwrapped.
@@ -60,14 +93,23 @@ def lines(what: str | None = None, name: str | None = None, width: int | None = 
         InputError: If there is no such list, or `name` is missing or superfluous.
     """
     if what == "options":
-        if name is None:
-            raise InputError(f"Options of which editor? Expected one of {', '.join(EDITORS)} after 'options'.")
-        return _option_lines(name, width or 80)
+        return _option_lines(_named(name), width or 80)
+    _refuse(what, name)
+    if what is not None:
+        return _lines(rows(what, others), "", width)
+    kinds = (*_LISTS, *others)
+    return [line for kind in kinds for line in ("", kind.capitalize(), *_lines(rows(kind, others), "  ", width))][1:]
+
+
+def _named(name: str | None) -> str:
+    if name is None:
+        raise InputError(f"Options of which editor? Expected one of {', '.join(EDITORS)} after 'options'.")
+    return name
+
+
+def _refuse(what: str | None, name: str | None) -> None:
     if name is not None:
         raise InputError(f"'{what}' takes no further name, found '{name}'; 'options {name}' lists an editor's options.")
-    if what is not None:
-        return _lines(what, "", width)
-    return [line for kind in _LISTS for line in ("", kind.capitalize(), *_lines(kind, "  ", width))][1:]
 
 
 def options(config: type[BaseModel], prefix: str = "") -> Iterator[Option]:
@@ -81,11 +123,12 @@ def options(config: type[BaseModel], prefix: str = "") -> Iterator[Option]:
             yield Option(prefix + name, _kind(field.annotation, field.metadata), shown, _meaning(config, name))
 
 
-def _lines(what: str, indent: str, width: int | None) -> list[str]:
-    found = [(f"{indent}{name:18} ", text) for name, text in rows(what)]
+def _lines(listed: list[tuple[str, str]], indent: str, width: int | None) -> list[str]:
+    longest = max(18, *(len(name) for name, _ in listed))
+    found = [(f"{indent}{name:{longest}} ", text) for name, text in listed]
     if width is None:
         return [name + text for name, text in found]
-    below = " " * (len(indent) + 19)
+    below = " " * (len(indent) + longest + 1)
     fold = textwrap.TextWrapper(width, subsequent_indent=below, break_long_words=False, break_on_hyphens=False)
     return [line for name, text in found for line in fold.wrap(name + text)]
 

@@ -1,7 +1,7 @@
 """Which cases `--limit` keeps, and which subjects validate: samples that are independent of the file's order."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from instructedit.editors import EditCase
 
@@ -16,9 +16,13 @@ def choose(cases: Sequence[EditCase], limit: int | None) -> tuple[EditCase, ...]
     """
     if limit is None or limit >= len(cases):
         return tuple(cases)
-    ranked = sorted(cases, key=lambda case: hashlib.sha256(case.request.case_id.encode()).digest())
-    chosen = {case.request.case_id for case in ranked[:limit]}
+    chosen = {case.request.case_id for case in nested(cases)[:limit]}
     return tuple(case for case in cases if case.request.case_id in chosen)
+
+
+def nested(cases: Iterable[EditCase]) -> list[EditCase]:
+    """Return cases ordered by the sha256 of their ids: those of a smaller limit come first, in the same order."""
+    return sorted(cases, key=lambda case: hashlib.sha256(case.request.case_id.encode()).digest())
 
 
 def rank(subject: str) -> float:

@@ -72,6 +72,8 @@ def pack(
 
 def _pack_run(folder: Path, checkpoints: Path) -> tuple[RunEntry, dict[str, bytes]]:
     run, _ = load(folder)
+    if run.spec.rescored is not None:
+        raise InputError(f"{folder}: holds rescored answers; expected the run they are from, {run.spec.rescored.run}.")
     names = ["run.json", "summary.json", "cases.jsonl", "timings.jsonl"]
     if (folder / "usage.jsonl").is_file():  # older runs have none
         names.append("usage.jsonl")

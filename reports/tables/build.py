@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -9,7 +10,7 @@ from rich.console import Console
 from instructedit.benchmark.results.integrity import read_suite_summary
 from instructedit.benchmark.results.records import find_run
 from instructedit.benchmark.results.run_folder import write_record
-from instructedit.benchmark.results.suite_results import find_suite
+from instructedit.benchmark.results.suite_results import SuiteSummary, find_suite
 from instructedit.benchmark.results.suite_summary import summarise_suite
 from instructedit.editors.errors import InputError
 
@@ -22,7 +23,7 @@ from .paper_numbers import SETTINGS
 from .paper_tables import paper_table
 from .protocol_choice import protocol_for
 from .run_tables import TABLES, run_report, run_table
-from .sources import load, read_groups, read_runs
+from .sources import load, read_groups, read_runs, read_suites
 from .suite_report import suite_report
 
 
@@ -56,18 +57,36 @@ def make_table(
     return paper_table(name, groups, protocol or "teacher_forced_exact", warnings)
 
 
-def report_folder(directory: Path, console: Console, *, full: bool = False) -> list[Path]:
-    """Write and print the report of a run, or of a suite over its seeds and settings; return the written files.
+def report_folders(directories: Sequence[Path], console: Console, *, full: bool = False) -> list[Path]:
+    """Write and print one report of all runs of some folders; return the written files.
+
+    It is that of a run if there is one alone. That of a suite is over its seeds and settings; several suites are one
+    below the other, `report.md`, `report.csv` and `report.tex` beside the runs of the first.
 
     One screen of it is printed, or all if `full`.
 
     Raises:
-        InputError: If the folder holds no readable results, or the files cannot be written.
+        InputError: If a folder holds no readable results, or the files cannot be written.
     """
-    folder = summarise_folder(directory)
-    if (folder / "run.json").is_file():
-        return report_run(folder, console, full=full)
-    return report_suite(folder / "suite.json", console, full=full)
+    suites = read_suites(directories)
+    if len(suites) == 1:
+        ((out, suite),) = suites
+        if len(suite.runs) == 1:
+            return report_run(out / suite.runs[0].digest, console, full=full)
+        path = write_record(out / "suite.json", summarise_suite(out, suite))
+        return report_suite(path, console, full=full)
+    names = [Path(suite.name).stem for _, suite in suites]
+    if len(set(names)) < len(names):
+        names = [f"{out.name}/{name}" for (out, _), name in zip(suites, names, strict=True)]
+    groups, warnings = [], []
+    for (out, suite), name in zip(suites, names, strict=True):
+        found = summarise_suite(out, suite)
+        groups += [group.model_copy(update={"label": f"{name}: {group.label}"}) for group in found.groups]
+        warnings += [f"{name}: {warning}" for warning in found.warnings]
+    merged = SuiteSummary(name=" and ".join(names), warnings=tuple(warnings), groups=tuple(groups))
+    report = replace(suite_report(merged), title=f"Suites {merged.name}")
+    terminal.draw(report if full else suite_overview(merged), console)
+    return _write(suites[0][0], "report", report, suite_csv(merged))
 
 
 def summarise_folder(directory: Path) -> Path:

@@ -60,6 +60,9 @@ def header(run: RunFile, group: SuiteGroup | None = None) -> Facts:
         yield "Texts", f"prompt and answer joined by the rule {spec.joints}"
     if spec.chat:
         yield "Context", f"{spec.chat.name}: every prompt is written as {spec.chat.around('{prompt}')!r}"
+    if spec.rescored:
+        what = f"saved answers of run {spec.rescored.run}, free generation by the rule {spec.rescored.rule}"
+        yield "Rescored", what + (f", code {spec.rescored.code[:12]}" if spec.rescored.code else "")
     for task, options in spec.task_options.items():
         yield "Task options", f"{task}: {', '.join(f'{key} = {value}' for key, value in options.items())}"
     yield from rows(spec.editors)

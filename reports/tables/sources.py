@@ -7,8 +7,9 @@ from typing import Any
 from instructedit.benchmark.results.decision import adjust
 from instructedit.benchmark.results.integrity import read_finished, read_run
 from instructedit.benchmark.results.records import RunFile, RunSummary, find_run
-from instructedit.benchmark.results.suite_results import SuiteEntry, SuiteFile, SuiteGroup, find_suite
+from instructedit.benchmark.results.suite_results import SuiteEntry, SuiteFile, SuiteGroup, find_suite, find_suites
 from instructedit.benchmark.results.suite_summary import summarise_suite
+from instructedit.benchmark.scoring.rules import DEFAULT, RULES
 from instructedit.editors.errors import InputError
 
 
@@ -56,6 +57,22 @@ def read_runs(
     return runs
 
 
+def read_suites(directories: Sequence[Path]) -> list[tuple[Path, SuiteFile]]:
+    """Return the folder of runs and the index of each suite in some folders, each run once; a run is one of its own.
+
+    Raises:
+        InputError: If a folder has neither, or an index cannot be read.
+    """
+    found, seen = [], set()
+    for directory in directories:
+        for out, suite in find_suites(directory) or [_alone(directory)]:
+            runs = tuple(entry for entry in suite.runs if (out.resolve(), entry.digest) not in seen)
+            seen |= {(out.resolve(), entry.digest) for entry in runs}
+            if runs:
+                found.append((out, suite.model_copy(update={"runs": runs})))
+    return found
+
+
 def check_comparable(runs: Sequence[RunFile]) -> None:
     """Refuse runs whose numbers may not share a column.
 
@@ -89,6 +106,8 @@ def _conditions(run: RunFile) -> dict[str, Any]:
     for task, files in spec.data.items():
         found[f"data of {task}"] = {name: digest[:12] for name, digest in sorted(files.items())}
     found |= {f"reader of {task}": version for task, version in spec.readers.items()}
+    again = spec.rescored
+    found["rule of free generation"] = f"{again.rule} {again.code or ''}".strip() if again else RULES[DEFAULT].identity
     found |= {"limit": spec.limit, "decoding": spec.generation.model_dump()}
     if spec.instructions:
         found["bank of instructions"] = spec.instructions[:12]
@@ -135,8 +154,12 @@ def _runs(directory: Path) -> tuple[Path, SuiteFile, bool]:
     """Return the folder of runs, the runs in it, and whether a single run was named."""
     if suite := find_suite(directory):
         return *suite, False
+    return *_alone(directory), True
+
+
+def _alone(directory: Path) -> tuple[Path, SuiteFile]:
     folder = find_run(directory)
     run = read_run(folder / "run.json")
     shared = run.spec.model_dump(include={"setting", "schedule", "seed"})
     entry = SuiteEntry(label=run.spec.setting, digest=folder.name, **shared)
-    return folder.parent, SuiteFile(name=run.name, runs=(entry,)), True
+    return folder.parent, SuiteFile(name=run.name, runs=(entry,))

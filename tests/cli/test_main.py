@@ -114,7 +114,7 @@ def test_list_without_a_name_lists_everything():
     code, out, _ = call("list")
     assert code == 0
     parts = [part.splitlines() for part in out.strip().split("\n\n")]
-    assert [part[0] for part in parts] == ["Editors", "Tasks", "Presets", "Settings"]
+    assert [part[0] for part in parts] == ["Editors", "Tasks", "Presets", "Settings", "Metrics", "Tables", "Figures"]
     for part in parts:
         assert [line.strip() for line in part[1:]] == call("list", part[0].lower())[1].splitlines()
 

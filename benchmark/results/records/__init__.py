@@ -25,6 +25,7 @@ from .run import EditorSpec as EditorSpec
 from .run import GenerationSpec as GenerationSpec
 from .run import ModelTrial as ModelTrial
 from .run import Provenance as Provenance
+from .run import Rescoring as Rescoring
 from .run import RunFile as RunFile
 from .run import RunSpec as RunSpec
 from .run import TaskData as TaskData

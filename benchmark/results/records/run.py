@@ -101,8 +101,19 @@ class GenerationSpec(Record):
     """Fluency texts are sampled from the k most likely tokens, each case with its own seed."""
 
 
-_ADDED = ("batch_size", "joints", "old_answers", "references", "chat")
-"""Fields of a specification that were added later; None means the earlier behaviour."""
+class Rescoring(Record):
+    """Where rescored answers come from, and the rule that decides free generation (`scoring/rules.py`)."""
+
+    run: str
+    """Digest of the run that holds the answers."""
+    rule: str
+    """Name of a rule with its version, or `module:function`."""
+    code: str | None = None
+    """sha256 of that module's file."""
+
+
+ADDED = ("batch_size", "joints", "old_answers", "references", "chat", "rescored")
+"""Fields of `RunSpec` that were added later and are part of the digest only where they are set."""
 
 
 class RunSpec(Record):
@@ -153,11 +164,13 @@ class RunSpec(Record):
     """Name of the rule by which locality probes without an answer are read; None where every one has an answer."""
     chat: ChatFormat | None = None
     """Text around every prompt; None for bare prompts."""
+    rescored: Rescoring | None = None
+    """How saved answers of another run were scored again; None for a run of a model."""
 
     @property
     def digest(self) -> str:
-        """Sixteen hexadecimal digits that name the run; fields of `_ADDED` are left out where they are None."""
-        return digest_of(self, {name for name in _ADDED if getattr(self, name) is None})
+        """Sixteen hexadecimal digits that name the run; fields of `ADDED` are left out where they are None."""
+        return digest_of(self, {name for name in ADDED if getattr(self, name) is None})
 
 
 class ModelTrial(Record):
@@ -204,6 +217,8 @@ class Provenance(Record):
     """None in files of older versions."""
     rules: dict[str, str] = {}
     """Names of the rules for texts: `joint` of prompt and answer, `normalisation` of answers, `words` of fluency."""
+    taken_from: tuple[str, ...] = ()
+    """Digests of finished runs some of whose lines were taken over (`results/earlier.py`)."""
 
 
 class Defaults(Record):
