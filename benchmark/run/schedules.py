@@ -41,8 +41,8 @@ def single(work: Work) -> None:
         computed = run_chunk(work.model, part, editors, requests=requests, **work.scoring) if others else ([], [])
         for time in computed[1]:
             lines[time.editor] = [record for record in computed[0] if record.editor == time.editor], time
-        found = [lines[row.name] for row in rows]
-        return [record for records, _ in found for record in records], [time for _, time in found]
+        ordered = [lines[row.name] for row in rows]
+        return [record for records, _ in ordered for record in records], [time for _, time in ordered]
 
     work.compute({task: nested(cases) for task, cases in work.run.cases.items()}, SINGLE, edited)
 
