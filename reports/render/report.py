@@ -35,6 +35,8 @@ class Cell:
     note: str = ""
     """A p-value, a verdict, the spread over seeds."""
     mark: Mark = UNMARKED
+    link: str = ""
+    """Address of the cases behind the number, for the site: what follows `cases.html#`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,6 +76,7 @@ class Cases:
             "stages": list(dict.fromkeys(row.stage for row in self.lines.rows)),
             "controls": sorted(controls(self.run.file)),
             "protocols": [NAMES[protocol] for protocol in JUDGED],
+            "judged": JUDGED,
             "tasks": spec.tasks,
             "ids": self._columns["case_id"],
             **{name: self._columns[name] for name in ("prompt", "target", "subject")},

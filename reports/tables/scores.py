@@ -5,9 +5,10 @@ the column. This module only derives marks from these decisions.
 """
 
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import NamedTuple, TypeVar
+from urllib.parse import urlencode
 
 from instructedit.benchmark.results.decision import ALPHA, Decision, by_definition, decided
 from instructedit.benchmark.results.records import (
@@ -76,6 +77,8 @@ class Scores:
         pairs: Paired differences by column, first and second row.
         unranked: Further rows that are never marked.
         known: Sentence on the old answers that the unedited model knows; empty without any.
+        address: Which cases the numbers are of, as the site's list of cases takes it: run, task and stage. Empty where
+            rows of several runs stand together.
     """
 
     rows: tuple[str, ...]
@@ -84,6 +87,7 @@ class Scores:
     pairs: Mapping[tuple[Column, str, str], Difference]
     unranked: Collection[str] = ()
     known: str = ""
+    address: str = ""
 
     @property
     def rivals(self) -> list[str]:
@@ -105,13 +109,25 @@ class Scores:
         marks = self.marks()
         for title, columns in self.sections():
             heads = {column: column.head for column in columns}
-            yield score_table(f"{title}{suffix}", heads, self.rows, self.means, marks, self.known)
+            table = score_table(f"{title}{suffix}", heads, self.rows, self.means, marks, self.known)
+            yield self._linked(table, columns) if self.address else table
+
+    def _linked(self, table: Table, columns: Sequence[Column]) -> Table:
+        """Return a table in which each number leads to its cases."""
+        lines = (
+            tuple(
+                cell and replace(cell, link=case_link(self.address, column, row))
+                for column, cell in zip(columns, line, strict=True)
+            )
+            for row, line in zip(self.rows, table.cells, strict=True)
+        )
+        return replace(table, cells=tuple(lines))
 
     def differences(self, suffix: str) -> Iterator[Table]:
         """Yield the table of the paired differences of all rows that edit, in exact match."""
         exact = {key: pair for key, pair in self.pairs.items() if key[0].protocol == "teacher_forced_exact"}
         cells = {
-            (column, f"{first} vs {second}"): pair_cell(pair)
+            (column, f"{first} vs {second}"): replace(pair_cell(pair), link=self._cases(column, first, second))
             for (column, first, second), pair in exact.items()
             if not {first, second} & set(self.controls)
         }
@@ -119,6 +135,13 @@ class Scores:
         heads = {column: column.head for column in sorted({column for column, _ in cells}, key=Column.order)}
         if heads:
             yield cell_table(_DIFFERENCES + suffix, "Editors", heads, names, cells)
+
+    def _cases(self, column: Column, first: str, second: str) -> str:
+        """Return the address of the cases that one row of a difference has right and the other not."""
+        if not self.address or column.measure not in ("reliability", "locality"):
+            return ""
+        outcome = "first" if column.measure == "reliability" else "first-kept"
+        return f"{case_link(self.address, column, first)}&{urlencode({'other': second, 'outcome': outcome})}"
 
     def decision(self, column: Column, row: str, other: str) -> Decision | None:
         """Decide between two rows of a column; None if they were not compared."""
@@ -225,6 +248,7 @@ def scores_of(
         {(column_of(mean), name(row_of(mean))): mean for mean in means if mean.protocol != "known_before"},
         {(column_of(p), name(row_of(p)), name(p.other)): p for p in pairs if (p.task, p.stage) == place},
         known=_known_before(means),
+        address=urlencode({"run": run.digest, "task": task, "stage": stage}),
     )
 
 
@@ -289,6 +313,12 @@ def score_table(
     of_old = any(column.protocol in OLD_ANSWER for column in heads)
     note = " ".join(filter(None, (crowded(heads, marks), known if of_old else "")))
     return cell_table(title, "Editor", heads, rows, cells, note=note)
+
+
+def case_link(address: str, column: Column, row: str) -> str:
+    """Return the address of a row's cases on the site, by the protocol of a column where cases are judged by it."""
+    judged = {"protocol": column.protocol} if column.protocol in ("teacher_forced_exact", "free_generation") else {}
+    return f"{address}&{urlencode({'editor': row, **judged})}"
 
 
 def cell_table(

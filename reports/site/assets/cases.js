@@ -20,23 +20,29 @@
   const { rows, status, outcomes, controls } = index;
   const editors = [...new Set(rows.map(([editor]) => editor))];
   index.stages.forEach((stage) => field("stage").add(new Option(stage, stage)));
-  index.protocols.forEach((protocol, number) => field("protocol").add(new Option(protocol, number)));
+  index.protocols.forEach((protocol, number) => field("protocol").add(new Option(protocol, index.judged[number])));
   field("editor").add(new Option("any", ""));
   editors.forEach((editor) => field("editor").add(new Option(editor, editor)));
+  field("other").add(new Option("none", ""));
+  editors.forEach((editor) => field("other").add(new Option(editor, editor)));
   field("stage").closest("label").hidden = index.stages.length === 1;
 
   // Which rows are looked at, by which protocol; read from the form once for each change of it.
   let looked = [];
+  let pair = null;
   let protocol = 0;
   function read() {
-    const { stage, editor } = form.elements;
+    const { stage, editor, other } = form.elements;
+    const at = (name) => rows.findIndex(([row, when]) => row === name && when === stage.value);
+    pair = editor.value && other.value ? [at(editor.value), at(other.value)] : null;
+    if (pair?.includes(-1)) pair = null;
     looked = [];
     rows.forEach(([name, at], number) => {
       const named = editor.value ? name === editor.value : !controls.includes(name);
       if (at === stage.value && named) looked.push(number);
     });
-    protocol = Number(field("protocol").value);
-    const said = editor.value ? `'${editor.value}'` : `the ${looked.length} editors (rows without any edit are not counted)`;
+    protocol = index.judged.indexOf(field("protocol").value);
+    const said = pair ? `'${editor.value}' and '${other.value}'` : editor.value ? `'${editor.value}'` : `the ${looked.length} editors (rows without any edit are not counted)`;
     document.getElementById("meaning").textContent =
       `Edited right: the edit's own prompt is answered with the new answer. Locality kept: every locality probe is as before. ` +
       `Both by ${index.protocols[protocol]}, under ${said}.`;
@@ -56,6 +62,15 @@
     skipped: (row, number) => status[number][row] === "s",
   };
 
+  const pairs = {
+    first: (row, a, b) => edited(row, a) === 1 && edited(row, b) === 2,
+    second: (row, a, b) => edited(row, b) === 1 && edited(row, a) === 2,
+    both: (row, a, b) => edited(row, a) === 1 && edited(row, b) === 1,
+    neither: (row, a, b) => edited(row, a) === 2 && edited(row, b) === 2,
+    "first-kept": (row, a, b) => kept(row, a) === 1 && kept(row, b) === 2,
+    "second-kept": (row, a, b) => kept(row, b) === 1 && kept(row, a) === 2,
+  };
+
   /** Count the rows with a yes, and those with any answer. */
   function tally(row, outcome) {
     const found = looked.map((number) => outcome(row, number)).filter((answer) => answer > 0);
@@ -64,11 +79,15 @@
 
   function tallyCell(row, outcome, [yes, no]) {
     const [hits, all] = tally(row, outcome);
-    if (looked.length === 1) {
-      const [number] = looked;
-      const letter = status[number][row];
-      const word = letter === "f" ? "failed" : letter === "s" ? "skipped" : all ? (hits ? yes : no) : "-";
-      return make("td", { className: "number" }, make("span", { className: all ? word : "" }, word));
+    const named = pair ?? (looked.length === 1 ? looked : null);
+    if (named) {
+      const words = named.map((number) => {
+        const letter = status[number][row];
+        const answer = outcome(row, number);
+        const word = letter === "f" ? "failed" : letter === "s" ? "skipped" : answer ? (answer === 1 ? yes : no) : "-";
+        return make("span", { className: answer ? word : "" }, word);
+      });
+      return make("td", { className: "number" }, ...words.flatMap((word, place) => (place ? [" / ", word] : [word])));
     }
     return make("td", { className: "number" }, all ? `${hits} of ${all}` : "-");
   }
@@ -91,7 +110,9 @@
     choices: () => index.tasks,
     before: read,
     accepts() {
-      const test = tests[field("outcome").value];
+      const chosen = field("outcome").value;
+      if (chosen in pairs) return (row) => pair !== null && pairs[chosen](row, ...pair);
+      const test = tests[chosen];
       return test ? (row) => looked.some((number) => test(row, number)) : null;
     },
     element(row) {

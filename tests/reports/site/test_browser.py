@@ -194,6 +194,30 @@ def test_list_of_cases_is_filtered_by_outcome(browser, site):
     assert "'none'" in browser.texts("#meaning")[0]
 
 
+def test_two_editors_are_compared_case_by_case(browser, site):
+    browser.open(site, "cases.html")
+    choose(browser, "editor", "ft-l")
+    choose(browser, "other", "none")
+    assert column(browser, "cases", "right") == ["right / wrong", "right / wrong", "wrong / wrong"]
+    assert "'ft-l' and 'none'" in browser.texts("#meaning")[0]
+    for outcome, ids in (("first", "01"), ("second", ""), ("both", ""), ("neither", "2"), ("first-kept", "")):
+        choose(browser, "outcome", outcome)
+        assert column(browser, "cases", "id") == ([f"zsre/test/{number}" for number in ids] or ["No row matches."])
+    choose(browser, "outcome", "second-kept")
+    assert column(browser, "cases", "id") == ["zsre/test/1", "zsre/test/2"]
+    choose(browser, "other", "")
+    assert column(browser, "cases", "id") == ["No row matches."], "a comparison needs two editors"
+
+
+def test_a_number_leads_to_the_cases_behind_it(browser, site):
+    browser.open(site, f"run-{RUN}.html")
+    links = browser.run("return [...document.querySelectorAll('td a.cases')].map((a) => a.getAttribute('href'))")
+    (address,) = {link for link in links if link.endswith("editor=grace&protocol=free_generation")}
+    browser.open(site, address)
+    assert column(browser, "cases", "right") == ["right", "right", "failed"]
+    assert "free generation, under 'grace'" in browser.texts("#meaning")[0]
+
+
 def test_list_of_cases_has_pages_and_is_searched(browser, many):
     browser.open(many, "cases.html")
     assert status(browser) == "1 to 50 of 120 rows"
