@@ -23,6 +23,7 @@ from .show import show
 from .speed import speed
 from .table import table
 from .tune import tune
+from .view import view
 
 PANELS: dict[str, dict[str, Callable[..., Any] | typer.Typer]] = {
     "Evaluate": {"run": run, "list": list_, "doctor": doctor, "tune": tune},
@@ -30,6 +31,7 @@ PANELS: dict[str, dict[str, Callable[..., Any] | typer.Typer]] = {
         "report": report,
         "table": table,
         "show": show,
+        "view": view,
         "figures": figures,
         "paper": paper,
         "rescore": rescore,
