@@ -36,5 +36,9 @@ FIGURES: Mapping[str, str] = {
 }
 """Figures of `instructedit figures`."""
 
-LISTS: Mapping[str, Mapping[str, str]] = {"metrics": {**MEASURES, **PROTOCOLS}, "tables": TABLES, "figures": FIGURES}
+LISTS: Mapping[str, Mapping[str, str]] = {
+    "metrics": dict([*MEASURES.items(), *PROTOCOLS.items()]),
+    "tables": TABLES,
+    "figures": FIGURES,
+}
 """Lists of `instructedit list` besides those of the benchmark."""
