@@ -37,7 +37,7 @@ FIGURES: Mapping[str, str] = {
 """Figures of `instructedit figures`."""
 
 LISTS: Mapping[str, Mapping[str, str]] = {
-    "metrics": {**MEASURES, **{str(name): text for name, text in PROTOCOLS.items()}},
+    "metrics": dict([*MEASURES.items(), *PROTOCOLS.items()]),
     "tables": TABLES,
     "figures": FIGURES,
 }

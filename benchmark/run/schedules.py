@@ -34,7 +34,7 @@ def single(work: Work) -> None:
 
     def edited(part: Sequence[EditCase], rows: Sequence[RowSpec]) -> Lines:
         ids = [case.request.case_id for case in part]
-        lines = {row.name: found for row in rows if (found := work.earlier.take(row.name, ids))}
+        lines = {row.name: known for row in rows if (known := work.earlier.take(row.name, ids))}
         others = [row for row in rows if row.name not in lines]
         editors = {row.name: work.editors[row.name] for row in others}
         requests = {row.name: work.requests(row, part) for row in others}

@@ -131,7 +131,7 @@ def test_the_batch_size_is_of_the_run_and_of_batches_alone(place, batch):
     assert (batch[0].file.spec.batch_size, sized.spec.batch_size) == (None, 2)
     assert sized.digest != batch[0].file.digest
     fields = batch[0].file.spec.model_dump(mode="json")
-    for added in ("batch_size", "joints", "references", "chat"):
+    for added in ("batch_size", "joints", "references", "chat", "rescored"):
         assert fields.pop(added) is None
     text = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     assert batch[0].file.digest == hashlib.sha256(text.encode()).hexdigest()[:16], "the name that it always had"
