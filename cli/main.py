@@ -8,6 +8,7 @@ import typer
 from .directions import directions
 from .embedded import embedded
 from .errors import Commands
+from .facts import app as facts
 from .figures import figures
 from .instructions import app as instructions
 from .leaderboard import app as leaderboard
@@ -21,7 +22,7 @@ from .table import table
 from .tune import tune
 
 PANELS: dict[str, dict[str, Callable[..., Any] | typer.Typer]] = {
-    "Evaluate": {"run": run, "list": list_, "tune": tune},
+    "Evaluate": {"run": run, "facts": facts, "list": list_, "tune": tune},
     "Read results": {
         "report": report,
         "table": table,
