@@ -11,10 +11,11 @@ from typer import Argument, Option
 
 if TYPE_CHECKING:
     from instructedit.benchmark.tasks.facts import FactRow, Facts
+    from instructedit.editors import Probe, Role
 
 app = typer.Typer(help="Own facts: check a file, or write one to fill in.", no_args_is_help=True)
 
-_ROLES = {"generalization": "gen", "portability": "port", "locality": "loc"}
+_ROLES: "dict[Role, str]" = {"generalization": "gen.", "portability": "port.", "locality": "loc."}
 
 
 @app.command()
@@ -42,17 +43,16 @@ def template(
     """Write a commented CSV file of facts to fill in."""
     from instructedit.benchmark.tasks.facts import TEMPLATE
     from instructedit.editors.errors import InputError
+    from instructedit.editors.files.atomic import write_whole
 
     if out is None:
         typer.echo(TEMPLATE, nl=False)
         return
     if out.suffix.lower() != ".csv":
         raise InputError(f"{out}: a name that ends in .csv was expected.")
-    try:
-        with out.open("x", encoding="utf-8") as file:
-            file.write(TEMPLATE)
-    except FileExistsError as error:
-        raise InputError(f"{out}: is there already; a new file was expected.") from error
+    if out.exists():
+        raise InputError(f"{out}: is there already; a new file was expected.")
+    write_whole(out, TEMPLATE)
     typer.echo(f"Written: {out}. Fill it in, then: instructedit facts check {out}")
 
 
@@ -89,24 +89,31 @@ def _draw(facts: "Facts", most: int) -> None:
 
     console = Console(highlight=False)
     good = [row for row in facts.rows if row.case is not None]
-    console.print(Text.assemble((str(facts.path), "bold"), f": {facts.layout}, {len(facts.rows):,} rows"))
-    console.print(Text(f"columns: {', '.join(f'{name} = {_words(c)}' for name, c in facts.columns.read.items())}"))
+    console.print(Text.assemble((str(facts.path), "bold"), f": {facts.layout}, {_count(len(facts.rows), 'row')}"))
+    if renamed := [
+        f"'{name}' as {_words(c)}" for name, c in facts.columns.read.items() if _words(c) != name.replace("_", " ")
+    ]:
+        console.print(Text(f"read: {', '.join(renamed)}"))
     for name, hint in facts.columns.unread.items():
         console.print(Text(f"not read: column '{name}'{f', {hint}' if hint else ''}", "yellow"))
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     optional = {
         "old": any(row.case and row.case.request.old for row in good),
         "subject": any(row.case and row.case.request.subject for row in good),
     }
     table.add_column("row", justify="right", no_wrap=True)
-    for name in ("prompt", "target", *(name for name, shown in optional.items() if shown), "probes"):
-        table.add_column(name, overflow="fold", ratio={"prompt": 3, "target": 2}.get(name))
+    for name in ("edit", *(name for name, shown in optional.items() if shown)):
+        table.add_column(name, overflow="fold", max_width=None if name == "edit" else 16)
+    roles = {role: word for role, word in _ROLES.items() if any(p.role == role for row in good for p in _probes(row))}
+    for word in roles.values():
+        table.add_column(word, justify="right", no_wrap=True)
     for row in good[:most]:
         assert row.case is not None
-        request, probes = row.case.request, row.case.probes
-        cells = [request.prompt, " | ".join(probes[0].answers)]
-        cells += [getattr(request, name) or "" for name, shown in optional.items() if shown]
-        table.add_row(str(row.index), *map(Text, [*cells, _probes(row)]))
+        request, counts = row.case.request, Counter(probe.role for probe in _probes(row))
+        edit = Text.assemble(request.prompt, " -> ", (" | ".join(row.case.probes[0].answers), "bold"))
+        cells = [getattr(request, name) or "" for name, shown in optional.items() if shown]
+        cells += [str(counts[role] or "") for role in roles]
+        table.add_row(str(row.index), edit, *map(Text, cells))
     if good:
         console.print()
         console.print(table)
@@ -123,14 +130,16 @@ def _draw(facts: "Facts", most: int) -> None:
 
 
 def _words(column: tuple[str, str]) -> str:
-    meaning, key = column
-    return f"{meaning.replace('_', ' ')}{f' {key}' if key else ''}"
+    """Return what a column is read as, in words."""
+    return " ".join(filter(None, column)).replace("_", " ")
 
 
-def _probes(row: "FactRow") -> str:
-    assert row.case is not None
-    counts = Counter(probe.role for probe in row.case.probes)
-    return ", ".join(f"{counts[role]} {word}" for role, word in _ROLES.items() if counts[role])  # type: ignore[index]
+def _probes(row: "FactRow") -> "tuple[Probe, ...]":
+    return row.case.probes if row.case is not None else ()
+
+
+def _count(count: int, word: str) -> str:
+    return f"{count:,} {word}{'' if count == 1 else 's'}"
 
 
 def _conclusions(facts: "Facts") -> list[str]:
@@ -138,17 +147,17 @@ def _conclusions(facts: "Facts") -> list[str]:
     cases = facts.cases
     found = []
     if facts.empty:
-        found.append(f"{facts.empty} empty rows are left out.")
+        found.append(f"{_count(facts.empty, 'empty row')} left out.")
     roles = Counter(probe.role for case in cases for probe in case.probes)
     if roles["generalization"] == 0 and cases:
         found.append("No rephrase: generalization is not measured.")
     if roles["locality"] == 0 and cases:
         found.append("No unrelated prompt: locality is not measured.")
     if lacking := sum(not case.request.subject for case in cases):
-        found.append(f"{lacking} of {len(cases)} facts have no subject; editors that need one fail them.")
+        found.append(f"Without a subject: {lacking} of {len(cases)} facts; editors that need one fail them.")
     if facts.errors:
         found.append(f"Not usable: {len(facts.errors)} of {len(facts.rows)} rows cannot be read.")
     else:
-        found.append(f"Usable: {len(cases)} facts, the task '{facts.task}'.")
+        found.append(f"Usable: {_count(len(cases), 'fact')}, the task '{facts.task}'.")
         found.append(f"Run them: instructedit run {facts.path} --model MODEL")
     return found

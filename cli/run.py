@@ -30,7 +30,11 @@ def run(
     ] = None,
     task: Annotated[list[str] | None, Option(help="Only this task (repeatable).")] = None,
     facts: Annotated[
-        str | None, Option(metavar="FILE", help="File of own facts, one more task beside those of the preset.")
+        str | None,
+        Option(
+            metavar="FILE",
+            help="File of own facts: evaluated alone, or beside the tasks that the preset or --task names.",
+        ),
     ] = None,
     train: Annotated[
         list[str] | None, Option(help="Task of the data that editors are trained on (repeatable).")

@@ -24,6 +24,7 @@ from packaging.version import Version
 
 from instructedit.benchmark.setup.checks import make_editor
 from instructedit.benchmark.setup.config import presets, read_suite
+from instructedit.benchmark.tasks.facts import SUFFIXES
 from instructedit.cli.main import app
 from instructedit.editors import EDITORS, EditRequest, make
 
@@ -33,6 +34,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("editors", "baselines", "benchmark", "reports", "cli")
 FILES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS += sorted((ROOT / "docs" / "guides").glob("*.md"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 MAY_IMPORT = {
@@ -412,7 +414,7 @@ def test_commands_in_documents_exist(document):
             continue
         name, *words = shlex.split(found[1], comments=True)
         context = commands[name].make_context(name, words)  # refuses unknown options and missing arguments
-        if name == "run" and not context.params["preset"].endswith(".toml"):
+        if name == "run" and Path(context.params["preset"]).suffix not in (".toml", *SUFFIXES):
             assert context.params["preset"] in presets()
         assert set(context.params.get("editor") or ()) <= set(EDITORS.names())
 

@@ -75,9 +75,10 @@ class RowSpec(NamedTuple):
 
 
 def trained_tasks(config: RunConfig) -> tuple[str, ...]:
-    """Return the tasks that a configuration trains on, over all trainings."""
+    """Return the tasks that a configuration trains on, over all trainings; own facts are none of them."""
     setting = get_setting(config.setting)
-    return (config.train or setting.train(config)) if setting.trainings else ()
+    tasks = (config.train or setting.train(config)) if setting.trainings else ()
+    return tuple(task for task in tasks if task != config.facts_task)
 
 
 def held_out(config: RunConfig) -> tuple[str, ...]:

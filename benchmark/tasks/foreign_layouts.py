@@ -13,13 +13,15 @@ from .registry import TASKS
 
 _HEAD = 2**20
 """Characters of a file that are searched for its first record."""
+_FILE = "FILE"
+"""Stands for the name of a file in sentences on several of them."""
 _FILES = 4
 """Maximum number of files of a folder that are described."""
 _SUFFIXES = (".json", ".jsonl", ".csv", ".tsv")
 
 _CONVERT = (
-    "write the facts as a table with the columns prompt and target (`instructedit facts template` writes one to fill in) and "
-    "run `instructedit run facts.csv`; docs/guides/own-facts.md says more"
+    "write the facts as a table with the columns prompt and target (`instructedit facts template` writes one to fill "
+    "in) and run `instructedit run facts.csv`; docs/guides/own-facts.md says more"
 )
 
 
@@ -64,13 +66,13 @@ FOREIGN_LAYOUTS = (
     ForeignLayout(
         "the layout of KnowEdit's WikiBio ('concept', 'text', 'labels')",
         lambda record: {"concept", "labels", "target_new"} <= record.keys(),
-        "no task edits whole passages yet; records of its 'subject', 'prompt', 'target_new' and 'locality' alone are read "
-        "by `instructedit run facts.json`",
+        "no task edits whole passages yet; records of its 'subject', 'prompt', 'target_new' and 'locality' alone are "
+        "read by `instructedit run facts.json`",
     ),
 )
 
 
-def advice(record: Mapping[str, object], file: str | Path = "FILE") -> str | None:
+def advice(record: Mapping[str, object], file: str | Path = _FILE) -> str | None:
     """Return how to bring in a record of a foreign layout, or who reads it; None if neither is known."""
     own = f"`instructedit run {file}` reads it as own facts"
     for layout in FOREIGN_LAYOUTS:
@@ -118,7 +120,7 @@ def describe_folder(folder: Path) -> str:
     files = [path for path in _files(folder) if path.suffix.lower() in _SUFFIXES]
     kinds: dict[str, list[str]] = {}
     for path in files[:_FILES]:
-        name, what = path.relative_to(folder).as_posix(), describe_file(path)
+        name, what = path.relative_to(folder).as_posix(), describe_file(path).replace(str(path), _FILE)
         by_name = [task for task, kind in _tasks() if name.removeprefix("benchmark/") in _accepted(kind)]
         if by_name and not what.startswith("is in "):
             what = f"is read by {_options(by_name)}"
@@ -126,7 +128,7 @@ def describe_folder(folder: Path) -> str:
     found = ""
     for what, (first, *more) in kinds.items():
         names = f"{first} (and {', '.join(more)})" if more else first
-        found += f" But {names} {what}."
+        found += f" But {names} {what.replace(_FILE, str(folder / first))}."
     return found + (f" {len(files) - _FILES} more data files are there." if len(files) > _FILES else "")
 
 

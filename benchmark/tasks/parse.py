@@ -47,7 +47,10 @@ class Row:
     def error(self, field: str, expected: str) -> InputError:
         """Return the error for a field with its value and what was expected."""
         there = field in self.fields
-        found, hint = describe(self.fields[field]) if there else "nothing", None if there else advice(self.fields, self.file)
+        found, hint = (
+            describe(self.fields[field]) if there else "nothing",
+            None if there else advice(self.fields, self.file),
+        )
         kind = f" (line {self.line}), column" if self.line is not None else ", field"
         sentence = f"{self.file}, row {self.index}{kind} '{field}': found {found}, expected {expected}."
         return InputError(f"{sentence} The record {hint}." if hint else sentence)

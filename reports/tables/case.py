@@ -71,7 +71,8 @@ def draw_case(case: Case, console: Console) -> None:
     first = records[0]
     console.print(Text.assemble(("case    ", "bold"), first.case_id, ("   run ", "bold"), first.run))
     console.print(Text.assemble(("edit    ", "bold"), first.prompt, " ", (first.target, "bold green")))
-    console.print(Text.assemble(("subject ", "bold"), first.subject))
+    if first.subject:
+        console.print(Text.assemble(("subject ", "bold"), first.subject))
     for record in records:
         if record.status != "done":
             console.print(Text(f"{case.label(record)}: {record.status}: {record.reason}", "red"))

@@ -95,7 +95,9 @@ def _table(text: str, path: Path) -> tuple[list[Row], str]:
     for index, (line, cells) in enumerate(records):
         place = f"{path}, row {index} (line {line})"
         if len(cells) != len(names):
-            at = f"after column '{names[-1]}'" if len(cells) > len(names) else f"column '{names[len(cells)]}' is missing"
+            at = (
+                f"after column '{names[-1]}'" if len(cells) > len(names) else f"column '{names[len(cells)]}' is missing"
+            )
             raise InputError(
                 f"{place}: found {len(cells)} cells, {len(names)} were expected ({at}); a text that holds the "
                 f"separator, a {_SEPARATORS[separator]}, stands in double quotes."
@@ -215,7 +217,9 @@ def _rome(row: Row) -> dict[str, Any]:
     prompt, subject = edit.get("prompt"), edit.get("subject")
     new, true = ((edit.get(name) or {}).get("str") for name in ("target_new", "target_true"))
     if not isinstance(prompt, str) or not isinstance(subject, str):
-        raise row.error("requested_rewrite", f"texts 'prompt' and 'subject', found {json.dumps([prompt, subject])[:80]}")
+        raise row.error(
+            "requested_rewrite", f"texts 'prompt' and 'subject', found {json.dumps([prompt, subject])[:80]}"
+        )
     read = {"requested_rewrite", "paraphrase_prompts", "neighborhood_prompts", "pararel_idx"}
     return {
         "prompt": prompt.replace("{}", subject),

@@ -226,7 +226,7 @@ class _Reader:
         return f"{self.row.file}, row {self.row.index}{f' (line {self.row.line})' if self.row.line else ''}"
 
     def _texts(self, name: str | None, *, answer: bool = False) -> tuple[str, ...]:
-        """Return the texts of an optional field; of tables, answers are separated by `|`, and `\\|` is a bar."""
+        """Return the texts of an optional field; of tables, answers are separated by `|`, unless it is escaped."""
         value = self.row.fields.get(name) if name is not None else None
         if answer and self.split_bars and isinstance(value, str):
             value = [part.replace("\\|", "|") for part in _BAR.split(value)]

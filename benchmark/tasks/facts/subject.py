@@ -15,8 +15,8 @@ _WORD = re.compile(r"\w+")
 def shared_phrase(prompt: str, rephrases: Sequence[str]) -> str:
     """Return the longest run of words that a prompt shares with all of its rephrases, as it stands in the prompt.
 
-    Stop words at its ends are cut off. A run with a capital letter or a digit after its first word, or not at the start of
-    the prompt, is a name and precedes all others. Words are compared case-folded.
+    Stop words at its ends are cut off. A run with a capital letter or a digit, the prompt's first word apart, holds a
+    name: it precedes all others, and words in lower case at its ends are cut off. Words are compared case-folded.
 
     Returns:
         An empty text if there are no rephrases, nothing is shared, or two runs are equally long.
@@ -28,18 +28,20 @@ def shared_phrase(prompt: str, rephrases: Sequence[str]) -> str:
     others = [f" {' '.join(_WORD.findall(text.casefold()))} " for text in rephrases]
     runs = {}
     for first, last in _maximal(folded, others):
-        while first < last and folded[first] in STOP_WORDS:
-            first += 1
-        while first < last and folded[last - 1] in STOP_WORDS:
-            last -= 1
-        if first < last:
-            text = prompt[words[first].start() : words[last - 1].end()]
-            name = any(not words[i][0].islower() for i in range(max(first, 1), last))
-            runs[text] = name, last - first
+        name = any(_is_name(words[i][0]) for i in range(max(first, 1), last))
+        empty = {i for i in range(first, last) if folded[i] in STOP_WORDS or (name and not _is_name(words[i][0]))}
+        kept = [i for i in range(first, last) if i not in empty]
+        if kept:
+            text = prompt[words[kept[0]].start() : words[kept[-1]].end()]
+            runs[text] = name, kept[-1] - kept[0]
     ranked = sorted(runs, key=lambda text: runs[text], reverse=True)
     if not ranked or (len(ranked) > 1 and runs[ranked[0]] == runs[ranked[1]]):
         return ""
     return ranked[0]
+
+
+def _is_name(word: str) -> bool:
+    return not word.islower() and word.casefold() not in STOP_WORDS
 
 
 def _maximal(words: Sequence[str], others: Sequence[str]) -> Iterator[tuple[int, int]]:
