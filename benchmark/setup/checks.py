@@ -24,8 +24,8 @@ def check_options(config: RunConfig) -> None:
         get_setting(config.setting)
     if not config.tasks:
         raise InputError(
-            f"{config.origin.of('tasks')}: a run needs at least one task; `instructedit run FILE` or --facts FILE makes "
-            "one of own facts."
+            f"{config.origin.of('tasks')}: a run needs at least one task; `instructedit run FILE` or --facts "
+            "FILE makes one of own facts."
         )
     if not config.editors:
         raise InputError(f"{config.origin.of('editors')}: a run needs at least one editor.")

@@ -1,4 +1,7 @@
-"""Names of the columns of a file of own facts, and what each holds. It imports no reader, so that all readers can name it."""
+"""Names of the columns of a file of own facts, and what each holds.
+
+It is not within `facts`, because `foreign_layouts`, which all readers import, recognises own facts by it.
+"""
 
 import re
 from collections.abc import Iterable

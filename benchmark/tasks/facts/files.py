@@ -1,7 +1,7 @@
 """Files of own facts as records: tables (CSV, TSV, Parquet), and JSON in the layouts that the field shares facts in.
 
-Cells of tables are texts: `NA`, `None` and `1.0` stay what they are. `pandas.read_csv` pads short rows and renames repeated
-columns silently, so text tables are read by Python's `csv`.
+Cells of tables are texts: `NA`, `None` and `1.0` stay what they are. `pandas.read_csv` pads short rows and renames
+repeated columns silently, so text tables are read by Python's `csv`; pandas reads Parquet.
 """
 
 import csv
