@@ -1,6 +1,8 @@
 """Own facts: what is read of tables and JSON, what is said of odd rows, what is refused."""
 
 import json
+import re
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -268,6 +270,17 @@ def test_rome_keeps_its_neighbours_with_the_true_answer(shared):
 )
 def test_the_subject_is_what_prompt_and_rephrases_share(prompt, rephrases, subject):
     assert shared_phrase(prompt, rephrases) == subject
+
+
+def test_the_example_of_the_guide(tmp_path, monkeypatch, capsys):
+    guide = (Path(__file__).parents[3] / "docs" / "guides" / "own-facts.md").read_text(encoding="utf-8")
+    (table,), (code,) = (re.findall(rf"```{kind}\n(.*?)```", guide, re.DOTALL) for kind in ("csv", "python"))
+    facts = read_facts(write(tmp_path / "facts.csv", table))
+    assert [case.request.subject for case in facts.cases] == ["Oskar Rioxley", "Nedan Saeltano"]
+    assert not facts.counts.keys() - {"edit: subject derived from what prompt and rephrases share"}
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    assert capsys.readouterr().out.startswith("facts () [('The name of the sports team which Oskar")
 
 
 def test_names_of_tasks():
