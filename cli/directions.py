@@ -17,6 +17,7 @@ def directions(
     data: Annotated[
         str | None, Option(metavar="DIR", help="The runs' data, if they are not where the runs recorded them.")
     ] = None,
+    facts: Annotated[str | None, Option(metavar="FILE", help="The runs' file of own facts.")] = None,
     model: Annotated[
         str | None, Option(metavar="DIR_OR_HUB_ID", help="The runs' model, if it is not where it was.")
     ] = None,
@@ -44,6 +45,7 @@ def directions(
     maker = DirectionsMaker(
         checkpoints or place / "checkpoints",
         data=data,
+        facts=facts,
         model=model,
         instructions=instructions,
         device=device,

@@ -10,6 +10,7 @@ from .directions import directions
 from .doctor import doctor
 from .embedded import embedded
 from .errors import Commands
+from .facts import app as facts
 from .figures import figures
 from .instructions import app as instructions
 from .leaderboard import app as leaderboard
@@ -26,7 +27,7 @@ from .tune import tune
 from .view import view
 
 PANELS: dict[str, dict[str, Callable[..., Any] | typer.Typer]] = {
-    "Evaluate": {"run": run, "list": list_, "doctor": doctor, "tune": tune},
+    "Evaluate": {"run": run, "facts": facts, "list": list_, "doctor": doctor, "tune": tune},
     "Read results": {
         "report": report,
         "table": table,

@@ -17,6 +17,13 @@ def _threads(count: int | None) -> int | None:
 
 
 Preset = Annotated[str, Argument(metavar="PRESET_OR_TOML", help="Name of a preset, or path of a TOML file.")]
+PresetOrFacts = Annotated[
+    str,
+    Argument(
+        metavar="FACTS_OR_PRESET",
+        help="File of own facts (.csv, .tsv, .parquet, .json, .jsonl), name of a preset, or path of a TOML file.",
+    ),
+]
 Results = Annotated[
     Path, Argument(metavar="DIR", help="Folder of a run, folder of all runs, or a suite in it: suites/NAME.")
 ]

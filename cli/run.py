@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def run(
-    preset: options.Preset,
+    preset: options.PresetOrFacts,
     data: options.Data = None,
     model: options.Model = None,
     editor: Annotated[
@@ -32,6 +32,16 @@ def run(
         list[str] | None, Option(help="Another editor with its defaults, beside the preset's rows (repeatable).")
     ] = None,
     task: Annotated[list[str] | None, Option(help="Only this task (repeatable).")] = None,
+    facts: Annotated[
+        str | None,
+        Option(
+            metavar="FILE",
+            help="File of own facts: evaluated alone, or beside the tasks that the preset or --task names.",
+        ),
+    ] = None,
+    train: Annotated[
+        list[str] | None, Option(help="Task of the data that editors are trained on (repeatable).")
+    ] = None,
     limit: Annotated[int | None, Option(help="Maximum number of cases per task.")] = None,
     setting: Annotated[
         str | None, Option(help="Only the preset's runs of this setting; if it has none, a run of this setting.")
@@ -66,9 +76,16 @@ def run(
     from instructedit.benchmark.results.records import RunSummary, read_record
     from instructedit.benchmark.run.suite import plan_suite, run_suite
     from instructedit.benchmark.setup.config import read_suite
+    from instructedit.benchmark.tasks.facts import is_facts_file
     from instructedit.reports.tables.build import first_case, report_run
 
     quiet_libraries()
+    if is_facts_file(preset):
+        if facts is not None:
+            raise InputError(f"--facts: found '{facts}' beside the file of facts '{preset}', expected one of them.")
+        preset, facts = "facts", preset
+    if preset == "facts" and train and setting is None:
+        setting = "multi-task"  # the preset itself trains nothing
     changes = given(
         data=data,
         model=model,
@@ -78,6 +95,8 @@ def run(
         batch_size=batch_size,
         instructions=instructions,
         tasks=tuple(task) if task else None,
+        facts=facts,
+        train=tuple(train) if train else None,
         dtype=dtype,
         trust_remote_code=trust_remote_code,
     )

@@ -25,7 +25,8 @@ class EditRequest:
         task: Registered name of the task the request comes from.
         prompt: Text before the answer, without trailing white space.
         target: The new answer, without leading white space.
-        subject: The entity the fact is about; occurs in `prompt` unless the data set deviates.
+        subject: The entity the fact is about; occurs in `prompt` unless the data set deviates. Empty where own facts
+            name none.
         instruction: Task description, for instructed editors.
         sentiment: The wanted sentiment of an attitude edit; None for facts.
         replies: For an attitude edit made from all replies: those of the wanted sentiment, `target` first. Empty if

@@ -132,10 +132,12 @@ def subject_token(model: LanguageModel, request: EditRequest) -> int:
     The token is found by character offsets; of several occurrences in the prompt the last counts.
 
     Raises:
-        CaseError: If the subject does not occur in the prompt.
+        CaseError: If the request has no subject, or the subject does not occur in the prompt.
     """
+    if not request.subject:
+        raise CaseError(f"The editor needs the subject of the fact '{request.prompt}', but none is given.")
     place = request.prompt.rfind(request.subject)
-    if place < 0 or not request.subject:
+    if place < 0:
         raise CaseError(f"The subject '{request.subject}' does not occur in the prompt '{request.prompt}'.")
     last = place + len(request.subject) - 1
     return token_at(model.tokenizer, request.prompt, request.target, last, request.joint, model.chat)

@@ -24,6 +24,7 @@ from packaging.version import Version
 
 from instructedit.benchmark.setup.checks import make_editor
 from instructedit.benchmark.setup.config import presets, read_suite
+from instructedit.benchmark.tasks.facts import SUFFIXES
 from instructedit.cli.main import app
 from instructedit.editors import EDITORS, EditRequest, make
 
@@ -421,7 +422,7 @@ def test_commands_in_documents_exist(document):
             name, *words = words
             command = command.commands[name]
         context = command.make_context(name, words)  # refuses unknown options and missing arguments
-        if name == "run" and not context.params["preset"].endswith(".toml"):
+        if name == "run" and Path(context.params["preset"]).suffix not in (".toml", *SUFFIXES):
             assert context.params["preset"] in presets()
         named = {*(context.params.get("editor") or ()), *(context.params.get("add_editor") or ())}
         assert named - {"one-step"} <= set(EDITORS.names())  # the example of docs/guides/own-editor.md

@@ -82,6 +82,10 @@ def draw(found: Forecast, seeds: int, there: Free, console: "Console") -> None:
     need, when = found.peak
     console.print(f"\n[bold]{title}[/bold]", highlight=False)
     console.print(f"cases: {tasks}{' (published sizes)' if found.published else ''}", highlight=False)
+    for data in found.run.data:
+        if data.left_out:
+            reasons = ", ".join(f"{reason} ({count:,})" for reason, count in data.left_out.items())
+            console.print(f"left out of {data.task}: {reasons}", highlight=False, markup=False)
     console.print(table)
     disk = f"; checkpoints {size(found.disk)} of {size(there.disk)} free" if found.disk else ""
     console.print(

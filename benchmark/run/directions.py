@@ -25,7 +25,8 @@ from ..scoring.scoring import edit_each
 from ..setup.banks import InstructionBank, read_bank
 from ..setup.config import RunConfig
 from ..setup.resolve import requests_of
-from ..tasks.base import make_task
+from ..tasks.base import TaskCases, make_task
+from ..tasks.facts import SOURCE, load_facts
 from ..tasks.sampling import choose
 from ..tasks.sources import Source, open_source
 from .runner import ModelLoader
@@ -77,6 +78,7 @@ class DirectionsMaker:
     checkpoints: Path
     _: KW_ONLY
     data: str | None = None
+    facts: str | None = None
     model: str | None = None
     instructions: Path | None = None
     device: str | None = None
@@ -178,17 +180,28 @@ class DirectionsMaker:
         source = self._source(file, place)
         found = {}
         for task in spec.tasks:
-            read = make_task(task, spec.task_options).load(source)
+            read = self._facts(file, task, place) or make_task(task, spec.task_options).load(source)
             now = ", ".join(f"{name} {digest}" for name, digest in sorted(read.data.sha256.items()))
             then = ", ".join(f"{name} {digest}" for name, digest in sorted(spec.data[task].items()))
             _same(place, f"the data of '{task}'", now, then, "--data")
             found[task] = choose(choose(read.cases, spec.limit), limit)
         return found
 
+    def _facts(self, file: RunFile, task: str, place: Path) -> TaskCases | None:
+        """Return the own facts of a run; None if the task is another one."""
+        data = next(data for data in file.data if data.task == task)
+        if data.source != SOURCE:
+            return None
+        if self.facts is None:
+            raise InputError(f"{place}: the run has own facts of {', '.join(data.sha256)}; name the file with --facts.")
+        return load_facts(self.facts)
+
     def _source(self, file: RunFile, place: Path) -> Source:
         if self.data is not None:
             return open_source(None if self.data == "embedded" else self.data)
-        first = file.data[0]
+        first = next((data for data in file.data if data.source != SOURCE), None)
+        if first is None:
+            return open_source(None)
         if first.source == "folder":
             raise InputError(f"{place}: the run has read its data from a folder; name it with --data.")
         revision = f"@{first.revision}" if first.revision else ""
@@ -199,7 +212,7 @@ class DirectionsMaker:
             return None
         bank = read_bank(self.instructions)
         _same(Path(file.digest), "the bank of instructions", bank.digest, file.spec.instructions, "--instructions")
-        return bank
+        return bank.with_own_facts(next((data.task for data in file.data if data.source == SOURCE), None))
 
     def _editor(self, file: RunFile, row: EditorSpec) -> Editor[Any]:
         assert row.training is not None

@@ -16,7 +16,16 @@ from itertools import count
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, JsonValue, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    JsonValue,
+    PrivateAttr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from instructedit.editors import EditRequest, InputError, did_you_mean, seed_of
 from instructedit.editors.files.jsonfile import check, describe, parse_json, read_text
@@ -24,6 +33,9 @@ from instructedit.editors.files.jsonfile import check, describe, parse_json, rea
 from ..tasks.parse import LONGEST_TEXT
 
 DEFAULT_BANK = Path(str(resources.files("instructedit.benchmark"))) / "banks" / "default.json"
+
+OWN_FACTS = "counterfact"
+"""Task whose descriptions own facts have: it replaces single facts too."""
 
 CONDITIONS = {
     "seen": "one of the task's descriptions that training draws from, chosen per case",
@@ -125,6 +137,7 @@ class InstructionBank(BaseModel):
     """By the task's registered name; at least one."""
     history: tuple[dict[str, JsonValue], ...] = ()
     """How a construction loop came to descriptions of this bank, one entry for each loop; not part of the digest."""
+    _own_facts: str | None = PrivateAttr(default=None)
 
     @field_validator("tasks")
     @classmethod
@@ -153,12 +166,23 @@ class InstructionBank(BaseModel):
         count = min(len(task.seen) for task in self.tasks.values())
         return (*(f"seen-{k}" for k in range(count)), "unseen", "none", "wrong-task", "name-only", "random-text")
 
+    def with_own_facts(self, task: str | None) -> "InstructionBank":
+        """Return the same bank with `task` as that of own facts, which has the descriptions of `OWN_FACTS`."""
+        bank = self.model_copy()
+        bank._own_facts = task
+        return bank
+
+    def is_own(self, task: str) -> bool:
+        """Tell whether a task is that of own facts, and the bank has no descriptions of its own for it."""
+        return task == self._own_facts and task not in self.tasks
+
     def of(self, task: str) -> TaskInstructions:
         """Return the instructions of a task.
 
         Raises:
             InputError: If the bank has none.
         """
+        task = OWN_FACTS if self.is_own(task) else task
         if task not in self.tasks:
             known = did_you_mean(task, list(self.tasks))
             raise InputError(f"Instruction bank '{self.name}' has no descriptions of the task '{task}'.{known}")
@@ -198,7 +222,7 @@ def instruct(bank: InstructionBank, request: EditRequest, condition: str, seed: 
     """Return a request with the instruction that a condition gives it, `Task: {title}` over `Description: {text}`.
 
     Draws depend on seed and case id alone, so no other case and no earlier draw moves them. An instruction that the
-    request has already is replaced.
+    request has already is replaced, but that of an own fact only under controls.
 
     Raises:
         InputError: If the condition is unknown, the bank lacks the task or the numbered description, or [LABEL] would
@@ -206,6 +230,8 @@ def instruct(bank: InstructionBank, request: EditRequest, condition: str, seed: 
     """
     if check_condition(condition) == "none":
         return replace(request, instruction=None)
+    if request.instruction is not None and bank.is_own(request.task) and condition.startswith(("seen", "unseen")):
+        return request
     own = bank.of(request.task)
     seen = own.seen[seed_of(seed, "instruction", request.case_id) % len(own.seen)]
     match condition:
@@ -263,7 +289,7 @@ def _of_another_task(bank: InstructionBank, request: EditRequest, seed: int) -> 
     def draw(what: str, options: int) -> int:
         return seed_of(seed, "wrong-task", what, request.case_id) % options
 
-    kind = bank.tasks[request.task].like or request.task
+    kind = bank.of(request.task).like or (OWN_FACTS if bank.is_own(request.task) else request.task)
     others = sorted(name for name, task in bank.tasks.items() if (task.like or name) != kind)
     if not others:
         raise InputError(
@@ -282,7 +308,7 @@ def _of_another_task(bank: InstructionBank, request: EditRequest, seed: int) -> 
 
 def _names(name: str, text: str) -> bool:
     """Tell whether a text holds a name as whole words, in any case of its letters."""
-    return re.search(rf"(?<!\w){re.escape(name.casefold())}(?!\w)", text.casefold()) is not None
+    return bool(name) and re.search(rf"(?<!\w){re.escape(name.casefold())}(?!\w)", text.casefold()) is not None
 
 
 def _at_random(words: Sequence[str], parts: Sequence[str], key: tuple[object, ...]) -> tuple[str, ...]:

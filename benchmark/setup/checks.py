@@ -24,14 +24,19 @@ def check_options(config: RunConfig) -> None:
     with at("setting"):
         get_setting(config.setting)
     if not config.tasks:
-        raise InputError(f"{config.origin.of('tasks')}: a run needs at least one task.")
+        raise InputError(
+            f"{config.origin.of('tasks')}: a run needs at least one task; `instructedit run FILE` or --facts "
+            "FILE makes one of own facts."
+        )
     if not config.editors:
         raise InputError(f"{config.origin.of('editors')}: a run needs at least one editor.")
+    if config.facts is not None and config.split != "test":
+        raise InputError(f"{config.origin.of('split')}: own facts have the split 'test' alone, found '{config.split}'.")
     named = {
-        "tasks": config.tasks,
+        "tasks": [task for task in config.tasks if task != config.facts_task],
         "train": config.train,
         "held_out": config.held_out,
-        "edited": config.edited or (),
+        "edited": [task for task in config.edited or () if task != config.facts_task],
         "train_limit": config.train_limit if isinstance(config.train_limit, dict) else (),
         "sampling": config.sampling if isinstance(config.sampling, dict) else (),
         "task_options": config.task_options,

@@ -6,15 +6,16 @@ from collections.abc import Mapping, Sequence
 from datetime import date, time
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from instructedit.editors.errors import InputError, did_you_mean
 from instructedit.editors.files.jsonfile import DEEPEST, MOST_DIGITS, describe, read_text
 from instructedit.editors.files.strict import complaint, validated
 
 from ..results.records import GenerationSpec, Schedule, Split
+from ..tasks.facts import facts_task
 from .origin import Origin
 
 PRESETS = Path(str(resources.files("instructedit.benchmark"))) / "presets"
@@ -60,6 +61,9 @@ class RunConfig(BaseModel):
     """`embedded`, a folder in KnowEdit's layout, or `hub[:OWNER/NAME[@REVISION]]`."""
     tasks: tuple[str, ...] = ("recent", "counterfact", "zsre", "convsent")
     """Evaluated tasks, of which a setting may leave some out."""
+    facts: str | None = None
+    """File of own facts: one more task, named after the file, or the only one where `tasks` is not given. It is
+    evaluated in every setting and never trained on."""
     task_options: dict[str, dict[str, Any]] = {}
     """Options of tasks by name, e.g. `[task_options.convsent]` with `edit = "reply"`."""
     split: Split = "test"
@@ -108,6 +112,18 @@ class RunConfig(BaseModel):
         if tasks is not None and len(set(tasks)) < len(tasks):
             raise ValueError("each task may be named once")
         return tasks
+
+    @model_validator(mode="after")
+    def _with_facts(self) -> Self:
+        if self.facts_task is not None and self.facts_task not in self.tasks:
+            tasks = self.tasks if "tasks" in self.model_fields_set else ()
+            self.__dict__["tasks"] = (*tasks, self.facts_task)  # the model is frozen for all others
+        return self
+
+    @property
+    def facts_task(self) -> str | None:
+        """Name of the task that the own facts are; None without any."""
+        return facts_task(self.facts) if self.facts is not None else None
 
     @field_validator("editors")
     @classmethod

@@ -9,6 +9,7 @@ from instructedit.editors import EditCase, EditRequest, InputError, Probe
 
 from ..results.records import TaskData
 from ..tasks.base import Split, Task, TaskCases, make_task
+from ..tasks.facts import load_facts
 from ..tasks.sampling import divide
 from ..tasks.sources import AbsentError, MissingError, Source, open_source
 from .config import RunConfig
@@ -44,11 +45,15 @@ class DataReader:
         return self._sources[config.data]
 
     def test(self, config: RunConfig, task: str) -> TaskCases:
-        """Return the test split of a task.
+        """Return the test split of a task, or the own facts of a run where the task is theirs.
 
         Raises:
             InputError: If its file is missing or broken.
         """
+        if config.facts is not None and task == config.facts_task:
+            if (config.facts,) not in self._read:
+                self._read[config.facts,] = load_facts(config.facts)
+            return self._read[config.facts,]
         return self._once(config, task, "test", (), lambda source: make_task(task, config.task_options).load(source))
 
     def training(self, config: RunConfig, task: str) -> TaskCases:

@@ -31,8 +31,12 @@ def training_cases(
             counts["probe left out: it names a tested subject"] += left_out
         return replace(case, probes=kept)
 
-    cases = tuple(map(untested, found.cases))
-    data = found.data.model_copy(update={"skipped": dict(sorted(counts.items()))})
+    # own facts may have no subject
+    prompts = {case.request.prompt for case in tested if not case.request.subject}
+    cases = tuple(untested(case) for case in found.cases if case.request.prompt not in prompts)
+    if left_out := len(found.cases) - len(cases):
+        counts["row left out: its prompt is tested"] = left_out
+    data = found.data.model_copy(update={"cases": len(cases), "skipped": dict(sorted(counts.items()))})
     return replace(found, cases=cases, data=data)
 
 

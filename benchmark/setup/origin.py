@@ -9,7 +9,7 @@ from instructedit.editors.errors import InputError
 
 _OPTIONS = {key: key for key in ("data", "model", "limit", "schedule", "setting", "seed", "instructions", "dtype")}
 _OPTIONS |= {"trust_remote_code": "trust-remote-code", "tasks": "task", "editors": "editor", "batch_size": "batch-size"}
-_OPTIONS |= {"revision": "model"}
+_OPTIONS |= {"revision": "model", "facts": "facts", "train": "train"}
 """Options of the command line by the key that they give."""
 
 

@@ -1,7 +1,7 @@
 """From a configuration to a resolved run: rows, editors, data and training sets, before any model is loaded."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ from instructedit.editors import EditCase, Editor, EditRequest, InputError, Inst
 
 from ..results.records import TaskData
 from ..tasks.sampling import choose
-from .banks import InstructionBank, instruct, read_bank, training_instructor
+from .banks import OWN_FACTS, InstructionBank, instruct, read_bank, training_instructor
 from .checks import check_options, make_editor
 from .config import PROBES, RunConfig
 from .data import DataReader
@@ -61,7 +61,7 @@ def resolve(config: RunConfig, name: str, reader: DataReader | None = None) -> R
     instructed = any(editor.instructed for editor in editors.values()) or set(probes.values()) > {"none"}
     with at("instructions"):
         path = None if config.instructions == "default" else Path(config.instructions)
-        bank = read_bank(path) if instructed else None
+        bank = read_bank(path).with_own_facts(config.facts_task) if instructed else None
     with at("setting"):
         trained_on = trainings_of(config, lambda task: len(reader.training(config, task).cases))
     kinds = {row: type(editor) for row, editor in editors.items()}
@@ -90,7 +90,8 @@ def resolve(config: RunConfig, name: str, reader: DataReader | None = None) -> R
         data=tuple(found.data for found in evaluated.values()),
         training_data=tuple(found.data for found in training),
         bank=bank,
-        notes=tuple(dict.fromkeys(note for found in (*evaluated.values(), *training) for note in found.notes)),
+        notes=tuple(dict.fromkeys(note for found in (*evaluated.values(), *training) for note in found.notes))
+        + _borrowed_instructions(config, rows, cases, bank),
     )
     _try_instructions(run)
     return run
@@ -106,7 +107,7 @@ def requests_of(
     """
     requests = [case.request for case in cases]
     if condition is None or bank is None:
-        return requests
+        return [replace(request, instruction=None) if request.instruction else request for request in requests]
     return [instruct(bank, request, condition, seed) for request in requests]
 
 
@@ -148,6 +149,21 @@ def _edited(config: RunConfig, evaluated: tuple[str, ...]) -> tuple[str, ...]:
                 f"{', '.join(evaluated)}."
             )
     return tuple(task for task in evaluated if task in config.edited)
+
+
+def _borrowed_instructions(
+    config: RunConfig, rows: Sequence[RowSpec], cases: Mapping[str, Sequence[EditCase]], bank: InstructionBank | None
+) -> tuple[str, ...]:
+    """Return a sentence if own facts have the descriptions of another task."""
+    task = config.facts_task
+    read = any(row.instruction not in (None, "none") and task in row.tasks for row in rows)
+    if task is None or bank is None or not bank.is_own(task) or not read:
+        return ()
+    if not (count := sum(case.request.instruction is None for case in cases.get(task, ()))):
+        return ()
+    return (
+        f"{config.facts}: {count} facts have no instruction; instructed editors get the descriptions of '{OWN_FACTS}'.",
+    )
 
 
 def _try_instructions(run: ResolvedRun) -> None:

@@ -25,6 +25,8 @@ SCALING = ("recent", "counterfact", "convsent")
 ATTITUDE = "convsent"
 """The task about attitudes; the others are about facts."""
 
+_TRAIN = ", or name the tasks to train on, as in --train counterfact --train recent with their --data"
+
 Sizes = Callable[[str], int]
 """From a task to its number of training cases, without test subjects."""
 
@@ -73,9 +75,10 @@ class RowSpec(NamedTuple):
 
 
 def trained_tasks(config: RunConfig) -> tuple[str, ...]:
-    """Return the tasks that a configuration trains on, over all trainings."""
+    """Return the tasks that a configuration trains on, over all trainings; own facts are none of them."""
     setting = get_setting(config.setting)
-    return (config.train or setting.train(config)) if setting.trainings else ()
+    tasks = (config.train or setting.train(config)) if setting.trainings else ()
+    return tuple(task for task in tasks if task != config.facts_task)
 
 
 def held_out(config: RunConfig) -> tuple[str, ...]:
@@ -102,7 +105,10 @@ def trainings_of(config: RunConfig, sizes: Sizes) -> tuple[TrainingTasks, ...]:
     if setting.trainings is None:
         return ()
     wanted = tuple(setting.trainings(config, trained_tasks(config), sizes))
-    narrowed = [replace(own, test=tuple(task for task in config.tasks if task in own.test)) for own in wanted]
+    narrowed = [
+        replace(own, test=tuple(task for task in config.tasks if task in own.test or task == config.facts_task))
+        for own in wanted
+    ]
     kept = tuple(own for own in narrowed if own.test)
     if not kept:
         tested = sorted({task for own in wanted for task in own.test})
@@ -144,7 +150,7 @@ def rows_of(
             trained = ", ".join(name for name, other in SETTINGS.items() if other.trainings)
             raise InputError(
                 f"The editor '{editor}' has to be trained, but the setting '{setting.name}' trains none; choose one of "
-                f"{trained}."
+                f"{trained}{_TRAIN if config.facts else ''}."
             )
         instructed = kind.instructed or (probes or {}).get(editor, "none") != "none"
         several = setting.controls and instructed

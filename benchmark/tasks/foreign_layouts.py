@@ -1,4 +1,4 @@
-"""Layouts of data that no task reads, recognised by their fields, each with a sentence on how to convert it."""
+"""Layouts of data that no task reads, recognised by their fields, each with a sentence on how to bring it in."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from difflib import get_close_matches
@@ -8,44 +8,48 @@ from typing import Any, NamedTuple
 from instructedit.editors import InputError
 from instructedit.editors.files.jsonfile import decoder, describe
 
+from .fact_columns import reads
 from .registry import TASKS
 
 _HEAD = 2**20
 """Characters of a file that are searched for its first record."""
+_FILE = "FILE"
+"""Stands for the name of a file in sentences on several of them."""
 _FILES = 4
 """Maximum number of files of a folder that are described."""
 _SUFFIXES = (".json", ".jsonl", ".csv", ".tsv")
 
 _CONVERT = (
-    'write each edit as {"subject": ..., "prompt": ..., "target_new": ..., "rephrase_prompt": ..., "locality": '
-    '{"Neighborhood": [{"prompt": ..., "ground_truth": ...}]}} (the first three are required) into the JSON array '
-    "wiki_counterfact/test_cf.json and run --task counterfact; docs/tasks.md says more"
+    "write the facts as a table with the columns prompt and target (`instructedit facts template` writes one to fill "
+    "in) and run `instructedit run facts.csv`; docs/guides/own-facts.md says more"
 )
 
 
 class ForeignLayout(NamedTuple):
-    """A layout that no task reads: its name and characteristic fields, whether a record has it, how to convert it."""
+    """A layout that no task reads.
+
+    Attributes:
+        title: Its name and characteristic fields.
+        fits: Whether a record has it.
+        advice: How to convert it; None if a file of it is read as own facts.
+    """
 
     title: str
     fits: Callable[[Mapping[str, object]], bool]
-    advice: str
+    advice: str | None = None
 
 
 FOREIGN_LAYOUTS = (
     ForeignLayout(
         "MQuAKE's layout (a list 'requested_rewrite')",
         lambda record: isinstance(record.get("requested_rewrite"), list),
-        "write each edit of 'requested_rewrite' as a record with 'subject', 'prompt' (the subject in place of {}) and "
-        "'target_new' (its 'str'), 'questions' with 'new_answer' as \"portability\": {\"Reasoning\": [{\"prompt\": "
-        '..., "ground_truth": ...}]}, into the JSON array wiki_counterfact/test_cf.json and run --task counterfact',
+        "write each edit of 'requested_rewrite' as a record with 'subject', 'prompt' (the subject in place of {}), "
+        "'target_new' and 'old' (the 'str' of target_new and target_true), and 'portability' (questions) with "
+        "'portability_answer' (new_answer), into the JSON array facts.json and run `instructedit run facts.json`",
     ),
     ForeignLayout(
         "ROME's and MEMIT's layout of CounterFact ('requested_rewrite')",
         lambda record: isinstance(record.get("requested_rewrite"), Mapping),
-        "write each case as a flat record with 'subject', 'prompt' (the subject in place of {}), 'target_new' and "
-        "'ground_truth' (the 'str' of target_new and target_true), 'rephrase_prompt' (of paraphrase_prompts), "
-        "'locality_prompt' (of neighborhood_prompts) and 'locality_ground_truth' (target_true) into the JSON array "
-        "counterfact/counterfact-edit.json and run --task rome-counterfact",
     ),
     ForeignLayout(
         "RippleEdits' layout ('edit' and lists of 'test_queries')",
@@ -53,29 +57,41 @@ FOREIGN_LAYOUTS = (
         "KnowEdit has these data in a layout that is read (--data hub, tasks recent and counterfact); else write each "
         "edit as a record with 'subject', 'prompt' (without its last words, the answer), 'target_new' (that answer), "
         'and the test_queries as {"prompt": ..., "ground_truth": [answers and aliases]} in lists under \'portability\' '
-        "and 'locality', into the JSON array wiki_recent/recent_test.json and run --task recent",
+        "and 'locality', into the JSON array facts.json and run `instructedit run facts.json`",
     ),
     ForeignLayout(
         "the layout of EasyEdit's edit() (an object of parallel lists)",
         lambda record: isinstance(record.get("prompts"), list),
-        f"make one record of each index of the lists: {_CONVERT}",
     ),
     ForeignLayout(
         "the layout of KnowEdit's WikiBio ('concept', 'text', 'labels')",
         lambda record: {"concept", "labels", "target_new"} <= record.keys(),
-        "no task edits whole passages yet; its 'subject', 'prompt', 'target_new' and 'locality' are read where "
-        "the file is called wiki_counterfact/test_cf.json, by --task counterfact",
+        "no task edits whole passages yet; records of its 'subject', 'prompt', 'target_new' and 'locality' alone are "
+        "read by `instructedit run facts.json`",
     ),
 )
 
 
-def advice(record: Mapping[str, object]) -> str | None:
-    """Return how to convert a record of a foreign layout, or which tasks read it; None if neither is known."""
+def advice(record: Mapping[str, object], file: str | Path = _FILE) -> str | None:
+    """Return how to bring in a record of a foreign layout, or who reads it; None if neither is known."""
+    own = f"`instructedit run {file}` reads it as own facts"
     for layout in FOREIGN_LAYOUTS:
         if layout.fits(record):
-            return f"is in {layout.title}, which no reader reads: {layout.advice}"
-    tasks = _readers(record)
-    return f"is read by {_options(tasks)}" if tasks else None
+            where = "which no task reads" if layout.advice is None else "which no reader reads"
+            return f"is in {layout.title}, {where}{'; ' if layout.advice is None else ': '}{layout.advice or own}"
+    if tasks := _readers(record):
+        return f"is read by {_options(tasks)}"
+    return f"is in no task's layout, but {own}" if reads(record) else None
+
+
+def unread_layout(record: Mapping[str, object]) -> str | None:
+    """Return what is to be done with a record that cannot be read as a fact; None if its layout is none of those."""
+    known = any(layout.advice and layout.fits(record) for layout in FOREIGN_LAYOUTS)
+    if known:
+        return advice(record)
+    if reads(record) or "requested_rewrite" in record or not (tasks := _readers(record)):
+        return None
+    return f"is read by {_options(tasks)}, from the folder that --data names"
 
 
 def suggestion(field: str, known: Collection[str], task: str) -> str:
@@ -91,12 +107,12 @@ def suggestion(field: str, known: Collection[str], task: str) -> str:
 def describe_file(path: Path) -> str:
     """Return what a file is and how to convert it, as the end of a sentence that begins with its name."""
     if path.suffix.lower() in (".csv", ".tsv"):
-        return f"is a table, which no reader reads: {_CONVERT}"
+        return f"is a table, which no task reads; `instructedit run {path}` reads it as own facts"
     record = _first_record(path)
     if record is None:
         return f"holds no JSON records: {_CONVERT}"
     fields = ", ".join(map(describe, list(record)[:8]))
-    return advice(record) or f"has records of {fields}, which no reader reads: {_CONVERT}"
+    return advice(record, path) or f"has records of {fields}, which no reader reads: {_CONVERT}"
 
 
 def describe_folder(folder: Path) -> str:
@@ -104,7 +120,7 @@ def describe_folder(folder: Path) -> str:
     files = [path for path in _files(folder) if path.suffix.lower() in _SUFFIXES]
     kinds: dict[str, list[str]] = {}
     for path in files[:_FILES]:
-        name, what = path.relative_to(folder).as_posix(), describe_file(path)
+        name, what = path.relative_to(folder).as_posix(), describe_file(path).replace(str(path), _FILE)
         by_name = [task for task, kind in _tasks() if name.removeprefix("benchmark/") in _accepted(kind)]
         if by_name and not what.startswith("is in "):
             what = f"is read by {_options(by_name)}"
@@ -112,7 +128,7 @@ def describe_folder(folder: Path) -> str:
     found = ""
     for what, (first, *more) in kinds.items():
         names = f"{first} (and {', '.join(more)})" if more else first
-        found += f" But {names} {what}."
+        found += f" But {names} {what.replace(_FILE, str(folder / first))}."
     return found + (f" {len(files) - _FILES} more data files are there." if len(files) > _FILES else "")
 
 

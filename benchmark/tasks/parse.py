@@ -37,17 +37,22 @@ class Fields(dict[str, Any]):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One record of a file, with its position counted from 0 as in the case ids."""
+    """One record of a file, with its position counted from 0 as in the case ids; of a text table also its line."""
 
     file: Path
     index: int
     fields: dict[str, Any]
+    line: int | None = None
 
     def error(self, field: str, expected: str) -> InputError:
         """Return the error for a field with its value and what was expected."""
         there = field in self.fields
-        found, hint = describe(self.fields[field]) if there else "nothing", None if there else advice(self.fields)
-        sentence = f"{self.file}, row {self.index}, field '{field}': found {found}, expected {expected}."
+        found, hint = (
+            describe(self.fields[field]) if there else "nothing",
+            None if there else advice(self.fields, self.file),
+        )
+        kind = f" (line {self.line}), column" if self.line is not None else ", field"
+        sentence = f"{self.file}, row {self.index}{kind} '{field}': found {found}, expected {expected}."
         return InputError(f"{sentence} The record {hint}." if hint else sentence)
 
     def text(self, field: str) -> str:

@@ -125,10 +125,9 @@ def footer(run: RunFile, summary: RunSummary) -> tuple[str, ...]:
         *(text for found in summary.consistency if (text := sentence(found)) is not None),
         *(f"{task}, lines (a case under an editor): {_listed(counts)}." for task, counts in summary.counts.items()),
         *(
-            f"{data.task}, rows or probes left out or derived, of the whole file, before any limit: "
-            f"{_listed(data.skipped)}."
+            f"{data.task}, of the whole file, before any limit: {_listed(others)}."
             for data in run.data
-            if data.skipped
+            if (others := {reason: n for reason, n in data.skipped.items() if reason not in data.left_out})
         ),
     )
 

@@ -79,7 +79,8 @@ def draw_case(case: Case, console: Console) -> None:
         known = next((score.value for score in first.scores if score.protocol == "known_before"), None)
         words = "" if known is None else " (known before the edit)" if known else " (not known before the edit)"
         console.print(Text.assemble(("old     ", "bold"), literal(first.old), (words, "dim")))
-    console.print(Text.assemble(("subject ", "bold"), literal(first.subject)))
+    if first.subject:
+        console.print(Text.assemble(("subject ", "bold"), literal(first.subject)))
     for record in records:
         if record.status != "done":
             console.print(plain(f"{case.label(record)}: {record.status}: {record.reason}", "red"))

@@ -1,6 +1,6 @@
 """What was run, from `run.json` alone: model, data, settings and rows, as pairs of a word and a value."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from instructedit.benchmark.results.forms import form, trained_for
 from instructedit.benchmark.results.records import EditorSpec, RunFile, RunSummary, TaskData, TrainingSpec
@@ -39,6 +39,7 @@ def header(run: RunFile, group: SuiteGroup | None = None) -> Facts:
         yield "Run", f"{run.digest} ({run.name})"
     yield "Model", model(run)
     yield from (("Data", _data(data)) for data in run.data)
+    yield from (("Left out", f"{data.task}: {counted(data.left_out)}") for data in run.data if data.left_out)
     seeds = [f"seed {spec.seed}"]
     if group is not None:
         seeds = [f"seed {seed} run {digest}" for seed, digest in zip(group.seeds, group.digests, strict=True)]
@@ -76,6 +77,19 @@ def header(run: RunFile, group: SuiteGroup | None = None) -> Facts:
     packages = [f"{name} {version}" for name, version in sorted(origin.packages.items())]
     software = [f"instructedit-bench {origin.version}{revision}", f"python {origin.python}", *packages]
     yield "Versions", ", ".join(software)
+
+
+def unscored(summary: RunSummary) -> Facts:
+    """Yield by task which probes have no score, and why, over all cases and rows."""
+    for task, counts in summary.counts.items():
+        mark = "unscored: "
+        if found := {reason.removeprefix(mark): n for reason, n in counts.items() if reason.startswith(mark)}:
+            yield "Not scored", f"{task}, over all rows: {counted(found)}"
+
+
+def counted(counts: Mapping[str, int]) -> str:
+    """Return reasons with their counts."""
+    return ", ".join(f"{reason} ({count:,})" for reason, count in counts.items())
 
 
 def runs_header(runs: Sequence[RunFile]) -> tuple[tuple[str, str], ...]:

@@ -12,7 +12,7 @@ from .captions import DAGGER, footer, runs_footer
 from .columns import Column, column_of, stages
 from .health import explained, health_lines
 from .protocol_choice import CHOICES, PUBLISHED, WORDS, label, protocol_for
-from .run_facts import header, runs_header, warnings
+from .run_facts import header, runs_header, unscored, warnings
 from .scores import Scores, cell_table, mean_cell, merged, score_table, scores_of, task_block
 
 TABLES = ("tasks", "subsets", "protocols")
@@ -28,7 +28,7 @@ def run_report(run: RunFile, summary: RunSummary) -> Report:
     return Report(
         title=f"Run {run.digest}",
         warnings=warnings(run, summary),
-        header=tuple(header(run)),
+        header=(*header(run), *unscored(summary)),
         blocks=blocks,
         footer=(*footer(run, summary), *explained(block.notes for block in blocks)),
     )

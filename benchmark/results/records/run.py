@@ -89,6 +89,11 @@ class TaskData(Record):
     options: dict[str, Any] = {}
     """All options of the task."""
 
+    @property
+    def left_out(self) -> dict[str, int]:
+        """Rows, probes and replies that were left out of the whole file, before any limit, counted by reason."""
+        return {reason: count for reason, count in self.skipped.items() if "left out" in reason}
+
 
 class GenerationSpec(Record):
     """How answers and texts are generated, the same for all editors."""

@@ -8,13 +8,16 @@ from instructedit.benchmark.tasks import TASKS, open_source
 from instructedit.editors import InputError
 
 CASES = {
-    "rome": ("counterfact", ("counterfact.json", "ROME", "requested_rewrite", "--task rome-counterfact")),
-    "mquake": ("counterfact", ("test_cf.json, row 0", "MQuAKE", "--task counterfact")),
-    "easyedit": ("counterfact", ("test_cf.json", "EasyEdit", "parallel lists", "--task counterfact")),
+    "rome": (
+        "counterfact",
+        ("counterfact.json", "ROME", "requested_rewrite", "counterfact.json` reads it as own facts"),
+    ),
+    "mquake": ("counterfact", ("test_cf.json, row 0", "MQuAKE", "`instructedit run facts.json`")),
+    "easyedit": ("counterfact", ("EasyEdit", "parallel lists", "test_cf.json` reads it as own facts")),
     "zsre-eval": ("zsre", ("zsre_mend_eval.json is read by --task mend-zsre",)),
-    "ripple": ("recent", ("recent_test.json, row 0", "RippleEdits", "--data hub", "--task recent")),
-    "mine": ("counterfact", ("facts.csv is a table", 'facts.jsonl has records of "question", "answer"', "target_new")),
-    "wikibio": ("counterfact", ("wikibio-test-all.json", "WikiBio", "--task counterfact")),
+    "ripple": ("recent", ("recent_test.json, row 0", "RippleEdits", "--data hub", "`instructedit run facts.json`")),
+    "mine": ("counterfact", ("facts.csv is a table", "facts.csv` reads it", "facts.jsonl` reads it as own facts")),
+    "wikibio": ("counterfact", ("wikibio-test-all.json", "WikiBio", "`instructedit run facts.json`")),
 }
 
 
@@ -44,4 +47,4 @@ def test_equal_layouts_are_described_once(tmp_path):
         TASKS.get("recent")().load(open_source(str(tmp_path)))
     assert "a.json (and b.json) is in ROME's" in str(error.value)
     assert "c.json holds no JSON records" in str(error.value)
-    assert str(error.value).count("--task rome-counterfact") == 1
+    assert str(error.value).count("reads it as own facts") == 1

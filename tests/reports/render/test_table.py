@@ -133,9 +133,7 @@ def test_failed_cases_are_named_under_their_editor(run: RunFile, summary: RunSum
     notes = run_report(run, summary.model_copy(update={"counts": counts})).footer
     assert "counterfact, lines (a case under an editor): done 59, failed 1, failed under grace 1, skipped 0." in notes
     assert any("failed or skipped case is left out of its editor's means" in note for note in notes)
-    assert (
-        "counterfact, rows or probes left out or derived, of the whole file, before any limit: no rephrase 1." in notes
-    )
+    assert "counterfact, of the whole file, before any limit: no rephrase 1." in notes
     sound = summary.model_copy(update={"counts": {"counterfact": {"done": 60, "failed": 0, "skipped": 0}}})
     assert not any("is left out of" in note for note in run_report(run, sound).footer)
 

@@ -1,0 +1,17 @@
+"""Own facts: a table or JSON file of facts, read into the cases of one task that is named after the file."""
+
+from .files import SUFFIXES, is_facts_file
+from .read import SOURCE, FactRow, Facts, facts_task, load_facts, read_facts
+from .template import TEMPLATE
+
+__all__ = [
+    "SOURCE",
+    "SUFFIXES",
+    "TEMPLATE",
+    "FactRow",
+    "Facts",
+    "facts_task",
+    "is_facts_file",
+    "load_facts",
+    "read_facts",
+]
