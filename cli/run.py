@@ -116,7 +116,7 @@ def run(
             f"Results: {folder}\n"
             f"Report:  report/ in it: {', '.join(path.name for path in paths)}\n"
             f"Cases:   instructedit show {folder} {first_case(folder)}\n"
-            f"Site:    instructedit report {folder} --html SITE"
+            f"Site:    instructedit view {folder}"
         )
 
     folders = run_suite(
