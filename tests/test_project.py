@@ -30,7 +30,7 @@ from instructedit.editors import EDITORS, EditRequest, make
 from .freeze import LEFT_OUT
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = ("editors", "baselines", "benchmark", "reports", "cli")
+FOLDERS = ("api", "editors", "baselines", "benchmark", "reports", "cli")
 FILES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -45,13 +45,19 @@ MAY_IMPORT = {
         "instructedit.benchmark.scoring",
         "instructedit.benchmark.tasks",
     ),
+    "api": ("instructedit",),
     "cli": ("instructedit",),
 }
 
 
+def package_of(folder: str) -> str:
+    """Return the package of a folder at the top: `api` is `instructedit` itself."""
+    return "instructedit" if folder == "api" else f"instructedit.{folder}"
+
+
 def module_of(path: Path) -> str:
-    parts = path.relative_to(ROOT).with_suffix("").parts
-    return ".".join(("instructedit", *(part for part in parts if part != "__init__")))
+    folder, *parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join((package_of(folder), *(part for part in parts if part != "__init__")))
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -85,13 +91,15 @@ def test_imports_go_one_way():
     wrong = []
     for path in FILES:
         folder = path.relative_to(ROOT).parts[0]
-        allowed = (f"instructedit.{folder}", *MAY_IMPORT[folder])
+        allowed = (package_of(folder), *MAY_IMPORT[folder])
         for name in imports(path):
             ours = name.split(".")[0] == "instructedit"
             if name.split(".")[0] in (*FOLDERS, "tests") or (
                 ours and not any(name == package or name.startswith(f"{package}.") for package in allowed)
             ):
                 wrong.append(f"{path.relative_to(ROOT)} imports {name}")
+            if folder == "api" and name.startswith("instructedit.cli"):
+                wrong.append(f"{path.relative_to(ROOT)} imports {name}, which is above it")
     assert not wrong, "\n".join(wrong)
 
 
@@ -145,7 +153,7 @@ def test_every_package_and_data_file_is_built():
     assert set(setup["packages"]) == packages
     shipped = set()
     for package, patterns in setup["package-data"].items():
-        home = ROOT / package.removeprefix("instructedit.").replace(".", "/")
+        home = ROOT / setup["package-dir"].get(package, package.removeprefix("instructedit.").replace(".", "/"))
         shipped |= {path for pattern in patterns for path in home.glob(pattern)}
     files = {path for folder in FOLDERS for path in (ROOT / folder).rglob("*") if path.is_file()}
     assert {path for path in files - shipped if path.suffix not in {".py", ".pyc"}} == set()
@@ -153,7 +161,7 @@ def test_every_package_and_data_file_is_built():
 
 def test_every_import_is_a_declared_dependency():
     extras = PROJECT["optional-dependencies"]
-    texts = [*PROJECT["dependencies"], *extras["instructions"], *extras["figures"]]
+    texts = [*PROJECT["dependencies"], *extras["instructions"], *extras["figures"], *extras["peft"]]
     declared = {canonicalize_name(Requirement(text).name) for text in texts}
     distributions = packages_distributions()
     for path in FILES:
@@ -164,7 +172,7 @@ def test_every_import_is_a_declared_dependency():
 
 def test_every_declared_dependency_is_imported():
     extras = PROJECT["optional-dependencies"]
-    texts = [*PROJECT["dependencies"], *extras["instructions"], *extras["figures"]]
+    texts = [*PROJECT["dependencies"], *extras["instructions"], *extras["figures"], *extras["peft"]]
     used = {name.split(".")[0] for path in FILES for name in imports(path)}
     distributions = packages_distributions()
     found = {canonicalize_name(own) for name in used for own in distributions.get(name, [])}
