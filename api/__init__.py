@@ -39,7 +39,7 @@ _HOMES = {
 }
 """The module of each public name."""
 
-__all__ = list(_HOMES)  # noqa: PLE0604 - names of the table above
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

@@ -59,11 +59,16 @@ class Answers:
         body = "".join(cells("td", line) for line in self.rows)
         return f"<table><thead>{head}</thead><tbody>{body}</tbody></table>"
 
+    def to_dict(self) -> list[dict[str, str]]:
+        """Return one mapping for each prompt, with `prompt`, `before` and `after`."""
+        lines = zip(self.prompts, self.before, self.after, strict=True)
+        return [{"prompt": prompt, "before": before, "after": after} for prompt, before, after in lines]
+
     def to_pandas(self) -> "DataFrame":
         """Return columns `prompt`, `before` and `after`."""
         from pandas import DataFrame
 
-        return DataFrame({"prompt": self.prompts, "before": self.before, "after": self.after})
+        return DataFrame(self.to_dict(), columns=["prompt", "before", "after"])
 
 
 def greedy(

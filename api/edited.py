@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from instructedit.benchmark.results.health import LARGE, REACHED
+from instructedit.benchmark.setup.config import EMBEDDED_MODEL
 from instructedit.editors import Editor, EditRequest, Edits, InstructedProbes, LanguageModel, instruction_context
 from instructedit.editors.engine.changes import change_facts
 from instructedit.editors.models.loading import Origin
@@ -15,6 +16,11 @@ from .answers import Answers, Taught, facts_rows, greedy, taught_all
 
 if TYPE_CHECKING:
     from .export import Exported
+
+
+def name_of(origin: Origin) -> str:
+    """Return the name of a model for users: `embedded`, a folder, a GGUF file or a hub id."""
+    return "embedded" if origin.name == EMBEDDED_MODEL else origin.place
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +94,7 @@ class Edited:
     notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        return f"Edited({self.origin.place!r}, {self.editor.name}, {len(self.requests)} facts)"
+        return f"Edited({name_of(self.origin)!r}, {self.editor.name}, {len(self.requests)} facts)"
 
     @cached_property
     def prefixes(self) -> list[str]:

@@ -9,12 +9,13 @@
 
 import json
 import shutil
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -29,10 +30,8 @@ from instructedit.editors.models.loading import Origin
 from instructedit.editors.models.model_files import INDEX, PICKLES, WEIGHTS
 
 from .answers import Taught, facts_rows, taught
+from .edited import Edited, name_of
 from .plain import ABOUT, EDITS, FORMAT, load_edits, weights_digest
-
-if TYPE_CHECKING:
-    from .edited import Edited
 
 FORMS = ("hf", "peft", "edits")
 OTHER_WEIGHTS = (*PICKLES, ".safetensors", ".h5", ".msgpack", ".gguf", ".onnx", ".safetensors.index.json")
@@ -65,7 +64,9 @@ class Exported:
 
     def __str__(self) -> str:
         effect = f"{self.form}: took effect on {self.took_effect} of {self.facts}"
-        if self.differing:
+        if not self.differing:
+            effect += ", as in the engine"
+        else:
             effect += (
                 f" in {self.dtype}; the engine's answers differ for {len(self.differing)} "
                 f"(it has {self.engine} of {self.facts})"
@@ -74,10 +75,10 @@ class Exported:
         return f"{effect}; wrote {', '.join(self.written)} to {self.folder}{kept}"
 
 
-def export(edited: "Edited", folder: Path, form: str) -> Exported:
+def export(edited: Edited, folder: Path, form: str) -> Exported:
     """See `Edited.save_pretrained`."""
+    check_place(folder, form)
     check_form(edited, form)
-    check_free(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with whole_folder(folder) as part:
         written = {"hf": _write_hf, "peft": _write_peft, "edits": _write_edits}[form](edited, part)
@@ -97,33 +98,36 @@ def export(edited: "Edited", folder: Path, form: str) -> Exported:
     )
 
 
-def check_free(folder: Path) -> None:
-    """Refuse a folder with content.
+def check_place(folder: Path, form: str) -> None:
+    """Refuse a folder with content and a form that cannot be written here, before an edit is made.
 
     Raises:
-        InputError: If there is a file, or a folder that is not empty.
+        InputError: If there is a file, or a folder that is not empty; or the form is unknown or needs a package that is
+            not installed.
     """
+    if form not in FORMS:
+        raise InputError(f"Unknown form '{form}'.{did_you_mean(form, list(FORMS))}")
+    if form == "peft" and find_spec("peft") is None:
+        raise InputError(
+            "'peft' needs the package peft, which is not installed: pip install 'instructedit-bench[peft]'."
+        )
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise InputError(f"{folder}: is there already; a new or an empty folder was expected.")
 
 
-def check_form(edited: "Edited", form: str) -> None:
+def check_form(edited: Edited, form: str) -> None:
     """Refuse a form that cannot hold an edit, and name those that can.
 
     Raises:
-        InputError: In that case, or if the form is unknown or needs a package that is not installed.
+        InputError: In that case.
     """
-    if form not in FORMS:
-        raise InputError(f"Unknown form '{form}'.{did_you_mean(form, list(FORMS))}")
     reasons = {name: _reason(edited, name) for name in FORMS}
     if (reason := reasons[form]) is not None:
         others = " or ".join(f"'{name}'" for name, why in reasons.items() if why is None)
         raise InputError(f"{reason}; {others or 'no form'} can hold this edit.")
-    if form == "peft" and find_spec("peft") is None:
-        raise InputError("'peft' needs the package peft, which is not installed: pip install 'instructedit-bench[peft]'.")
 
 
-def _reason(edited: "Edited", form: str) -> str | None:
+def _reason(edited: Edited, form: str) -> str | None:
     """Return why a form cannot hold an edit, or None."""
     name = edited.editor.name
     if edited.edits.contexts[0] is not None:
@@ -139,11 +143,11 @@ def _reason(edited: "Edited", form: str) -> str | None:
     return None
 
 
-def _is_module(edited: "Edited", patch: Patch) -> bool:
+def _is_module(edited: Edited, patch: Patch) -> bool:
     return patch.site in dict(edited.model.model.named_modules())
 
 
-def _write_hf(edited: "Edited", part: Path) -> tuple[str, ...]:
+def _write_hf(edited: Edited, part: Path) -> tuple[str, ...]:
     """Copy the source's files, with edited tensors in those that hold them."""
     source = source_folder(edited.origin)
     places = _places(source)
@@ -207,7 +211,7 @@ def _places(source: Path) -> dict[str, str]:
     return dict(json.loads((source / INDEX).read_text(encoding="utf-8"))["weight_map"])
 
 
-def _stored(edited: "Edited", source: Path, places: Mapping[str, str], site: str) -> tuple[str, str, bool]:
+def _stored(edited: Edited, source: Path, places: Mapping[str, str], site: str) -> tuple[str, str, bool]:
     """Return file and name under which a layer's weight is stored, and whether it is [d_in, d_out].
 
     The name in the files may lack or have the prefix of the base model, or be another one, so the values decide.
@@ -232,7 +236,7 @@ def _stored(edited: "Edited", source: Path, places: Mapping[str, str], site: str
     )
 
 
-def _write_peft(edited: "Edited", part: Path) -> tuple[str, ...]:
+def _write_peft(edited: Edited, part: Path) -> tuple[str, ...]:
     """Write a LoRA adapter whose scaling is 1."""
     from peft import LoraConfig
     from transformers.pytorch_utils import Conv1D
@@ -250,6 +254,7 @@ def _write_peft(edited: "Edited", part: Path) -> tuple[str, ...]:
         tensors[f"base_model.model.{site}.lora_B.weight"] = b.T
     rank = max(ranks.values())
     patterns = {site: own for site, own in ranks.items() if own != rank}
+    path = Path(edited.origin.place)
     modules: Mapping[str, nn.Module] = dict(edited.model.model.named_modules())
     LoraConfig(
         r=rank,
@@ -258,8 +263,8 @@ def _write_peft(edited: "Edited", part: Path) -> tuple[str, ...]:
         alpha_pattern=patterns,
         target_modules=sorted(ranks),
         fan_in_fan_out=any(isinstance(modules[site], Conv1D) for site in ranks),
-        base_model_name_or_path=_name(edited.origin),
-        revision=edited.origin.revision,
+        base_model_name_or_path=str(path.resolve()) if path.exists() else edited.origin.place,
+        revision=edited.model.revision or edited.origin.revision,
         task_type="CAUSAL_LM",
         inference_mode=True,
     ).save_pretrained(str(part))
@@ -268,14 +273,14 @@ def _write_peft(edited: "Edited", part: Path) -> tuple[str, ...]:
     return "adapter_config.json", file
 
 
-def _write_edits(edited: "Edited", part: Path) -> tuple[str, ...]:
+def _write_edits(edited: Edited, part: Path) -> tuple[str, ...]:
     """Write the patches, and what they were made for."""
     edited.edits.save(part / EDITS)
     model = edited.model.model
     about: dict[str, Any] = {
         "format": FORMAT,
-        "model": _name(edited.origin),
-        "revision": edited.origin.revision,
+        "model": name_of(edited.origin),
+        "revision": edited.model.revision or edited.origin.revision,
         "architecture": type(model).__name__,
         "weights": weights_digest(model),
         "editor": edited.editor.name,
@@ -286,13 +291,8 @@ def _write_edits(edited: "Edited", part: Path) -> tuple[str, ...]:
     return EDITS, ABOUT
 
 
-def _name(origin: Origin) -> str:
-    path = Path(origin.place)
-    return str(path.resolve()) if path.exists() else origin.place
-
-
 @contextmanager
-def _loaded(edited: "Edited", folder: Path, form: str) -> Iterator[PreTrainedModel]:
+def _loaded(edited: Edited, folder: Path, form: str) -> Iterator[PreTrainedModel]:
     """Yield an export as a user loads it: the dtype is that of the files."""
     trust = edited.origin.trust_remote_code
     origin = Origin(folder, None, trust) if form == "hf" else edited.origin
@@ -301,7 +301,10 @@ def _loaded(edited: "Edited", folder: Path, form: str) -> Iterator[PreTrainedMod
     if form == "peft":
         from peft import PeftModel
 
-        yield PeftModel.from_pretrained(model, str(folder))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of peft about transformers' next version
+            adapted = PeftModel.from_pretrained(model, str(folder))
+        yield adapted
     elif form == "edits":
         with load_edits(model, folder):
             yield model

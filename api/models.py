@@ -17,7 +17,7 @@ from instructedit.editors.files.state import parsed, read_object
 from instructedit.editors.models.loading import Origin
 
 from .answers import greedy
-from .edited import Edited
+from .edited import Edited, name_of
 
 Fact = EditRequest | Mapping[str, Any] | Sequence[str]
 """A request, a mapping with `prompt` and `target`, or a pair (prompt, new answer)."""
@@ -41,14 +41,16 @@ class Model:
 
     def __repr__(self) -> str:
         own = self.language_model.model
-        return f"Model({self.origin.place!r}, {type(own).__name__}, {own.num_parameters():,} parameters, {own.dtype})"
+        return (
+            f"Model({name_of(self.origin)!r}, {type(own).__name__}, {own.num_parameters():,} parameters, {own.dtype})"
+        )
 
     def ask(self, prompts: str | Sequence[str], max_new_tokens: int = 32) -> list[str]:
         """Return the greedy answers to some prompts, each up to its natural stop.
 
         >>> import instructedit
         >>> instructedit.load("embedded").ask("The name of the country which Songs for Braflous is associated with is")
-        ['Wuthor']
+        ['Wuthor.']
 
         Raises:
             CaseError: If a prompt is empty or longer than the model's context.

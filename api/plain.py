@@ -56,8 +56,8 @@ def load_edits(model: PreTrainedModel, folder: str | Path) -> Iterator[PreTraine
             raise ValueError(f"format {form}, {FORMAT} was expected")
     if (found := weights_digest(model)) != wanted:
         raise InputError(
-            f"{folder}: the edit was made for {name} ({kind}, weights {wanted[:12]}), but the given model is another one "
-            f"({type(model).__name__}, weights {found[:12]})."
+            f"{folder}: the edit was made for {name} ({kind}, weights {wanted[:12]}), but the given model is "
+            f"another one ({type(model).__name__}, weights {found[:12]})."
         )
     edits = Edits.load(Path(folder) / EDITS)
     with parsed(Path(folder) / EDITS):

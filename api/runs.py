@@ -8,7 +8,7 @@ from time import perf_counter
 from instructedit.benchmark.results.integrity import read_run
 from instructedit.benchmark.results.records import CaseRecord, EditorSpec, RunFile, find_run
 from instructedit.benchmark.results.run_folder import RunFolder
-from instructedit.benchmark.results.stages import AFTER_ALL, BATCH, SINGLE
+from instructedit.benchmark.results.stages import AFTER_ALL, BATCH, SINGLE, place
 from instructedit.benchmark.run.accumulated import AccumulatedEdit
 from instructedit.benchmark.scoring.scoring import edit_each
 from instructedit.benchmark.tasks.base import make_task
@@ -63,33 +63,49 @@ def edit_of_run(
     if wanted is None and (case is None or stage not in (None, SINGLE)):
         raise InputError(f"{path}: the run edits each case alone; the id of a case was expected, and no other stage.")
     if wanted is not None and (case is not None or stage not in (None, wanted)):
-        raise InputError(f"{path}: of the schedule '{spec.schedule}' one edit is kept; no case and --stage {wanted} "
-                         f"were expected, found {case or stage}.")
-    records = [own for own in RunFolder(folder).records(file) if own.editor == editor and own.stage == (wanted or SINGLE)]
-    if wanted is None:
-        known = [own.case_id for own in records]
-        if case not in known:
-            raise InputError(f"{folder}: the row '{editor}' has no case '{case}'.{_near(str(case), known)}")
-        records = [own for own in records if own.case_id == case]
-        if records[0].status != "done":
-            raise InputError(f"{folder}: the case '{case}' has no edit under '{editor}': {records[0].reason}")
+        raise InputError(
+            f"{path}: of the schedule '{spec.schedule}' one edit is kept; no case and --stage {wanted} "
+            f"were expected, found {case or stage}."
+        )
+    lines = [own for own in RunFolder(folder).records(file) if own.stage == (wanted or SINGLE)]
+    records = {own.case_id: own for own in lines if own.editor == editor}
+    if wanted is None and case not in records:
+        raise InputError(f"{folder}: the row '{editor}' has no case '{case}'.{_some(list(records))}")
     own_model = model if isinstance(model, Model) else _model(file, model, device)
     if own_model.language_model.identity != spec.model_fingerprint:
         raise InputError(
-            f"{path}: the run's model has the fingerprint {spec.model_fingerprint[:12]}, but {own_model.origin.place} has "
-            f"{own_model.language_model.identity[:12]} in {spec.dtype}; name the run's model."
+            f"{path}: the run's model has the fingerprint {spec.model_fingerprint[:12]}, but {own_model.origin.place} "
+            f"has {own_model.language_model.identity[:12]} in {spec.dtype}; name the run's model."
         )
     own_editor = _editor(rows[editor], Path(checkpoints) if checkpoints else folder.parent / "checkpoints", path)
     probes = rows[editor].instructed_probes
-    if wanted is None:
-        made = _single(own_model, own_editor, _requests(file, records, data), spec.seed)
-        _compare(made, records[0], report)
+    if case is not None:
+        record = records[case]
+        if record.status != "done":
+            raise InputError(f"{folder}: the case '{case}' has no edit under '{editor}': {record.reason}")
+        made = _again(own_model, own_editor, _requests(file, [record], data), spec.seed)
+        _compare(made, record, report)
     else:
-        made = _saved(folder, file, own_model, own_editor, records, data)
+        state = _state(folder, editor, own_model)
+        order = sorted(
+            {own.case_id for own in lines if own.task in (spec.edited or ())}, key=lambda id_: place(id_, spec.seed)
+        )
+        carried = order[state.first : state.first + state.requests]
+        own = [records[id_] for id_ in carried if id_ in records and records[id_].status == "done"]
+        if not own:
+            raise InputError(f"{folder}: the row '{editor}' has no finished case of its edit; run it to its end first.")
+        made = Edited(
+            own_model.language_model,
+            own_model.origin,
+            own_editor,
+            _requests(file, own, data),
+            state.edits,
+            state.failures,
+        )
     return replace(made, instructed_probes=probes)
 
 
-def _near(case: str, known: Sequence[str]) -> str:
+def _some(known: Sequence[str]) -> str:
     shown = [*known[:5], *(["..."] if len(known) > 5 else [])]
     return f" It has {', '.join(shown)}." if shown else " It has none."
 
@@ -97,16 +113,21 @@ def _near(case: str, known: Sequence[str]) -> str:
 def _model(file: RunFile, name: str | Path | None, device: str | None) -> Model:
     made = file.provenance
     revision = made.model_revision if name is None else None
-    place = made.model if name is None else name
     return load(
-        place, revision=revision, dtype=file.spec.dtype, device=device, trust_remote_code=made.trust_remote_code
+        made.model if name is None else name,
+        revision=revision,
+        dtype=file.spec.dtype,
+        device=device,
+        trust_remote_code=made.trust_remote_code,
     )
 
 
 def _editor(row: EditorSpec, checkpoints: Path, path: Path) -> Editor[object]:
     kind = EDITORS.get(row.method)
     if kind.version != row.version:
-        raise InputError(f"{path}: the row '{row.name}' has version {row.version} of '{row.method}', this is {kind.version}.")
+        raise InputError(
+            f"{path}: the row '{row.name}' has version {row.version} of '{row.method}', this is {kind.version}."
+        )
     if row.training is not None:
         return load_editor(checkpoints / row.training.checkpoint)
     return make(kind, row.config)
@@ -124,8 +145,10 @@ def _requests(file: RunFile, records: Sequence[CaseRecord], data: str | None) ->
         (source,) = {own.source for own in file.data if own.task == task}
         if data is None and source == "folder":
             raise InputError(f"The edits of '{task}' need the replies of its data; name the folder with --data.")
-        place = data or {"embedded": None}.get(source, f"hub:{source}")
-        split = make_task(task, file.spec.task_options).load(open_source(place), "test" if file.spec.split == "test" else "train")
+        home = data or {"embedded": None}.get(source, f"hub:{source}")
+        split = make_task(task, file.spec.task_options).load(
+            open_source(home), "test" if file.spec.split == "test" else "train"
+        )
         for other in split.cases:
             if (known := found.get(other.request.case_id)) is not None:
                 found[known.case_id] = replace(other.request, instruction=known.instruction)
@@ -137,7 +160,8 @@ def _request(record: CaseRecord) -> EditRequest:
     return EditRequest(**{name: getattr(record, name) for name in fields})
 
 
-def _single(model: Model, editor: Editor[object], requests: tuple[EditRequest, ...], seed: int) -> Edited:
+def _again(model: Model, editor: Editor[object], requests: tuple[EditRequest, ...], seed: int) -> Edited:
+    """Make the edit of one case again, as the run has made it."""
     started = perf_counter()
     edits, failures = edit_each(model.language_model, requests, editor, seed)
     if failures:
@@ -150,14 +174,16 @@ def _compare(made: Edited, record: CaseRecord, report: Callable[[str], None]) ->
     now = change_facts(made.model, made.edits)[0].get("delta_norm")
     then = record.edit.get("delta_norm")
     if now is not None and then is not None and abs(now - then) > 1e-3 * then:
-        report(f"note: |dW| of this edit is {now:.4g}, in the run it was {then:.4g}; versions or the device may differ.")
+        report(
+            f"note: |dW| of this edit is {now:.4g}, in the run it was {then:.4g}; versions or the device may differ."
+        )
 
 
-def _saved(
-    folder: Path, file: RunFile, model: Model, editor: Editor[object], records: Sequence[CaseRecord], data: str | None
-) -> Edited:
+def _state(folder: Path, row: str, model: Model) -> AccumulatedEdit:
     notes: list[str] = []
-    name = records[0].editor if records else ""
-    state = AccumulatedEdit.load(folder, name, model.language_model, notes.append) if records else None
+    state = AccumulatedEdit.load(folder, row, model.language_model, notes.append)
     if state is None:
-        raise InputError(notes[0] if notes else f"{folder}: no edit is saved there; run it to its end first.")
+        raise InputError(
+            notes[0] if notes else f"{folder}: no edit of '{row}' is saved there; run it to its end first."
+        )
+    return state

@@ -6,8 +6,10 @@ from typing import Any
 import typer
 
 from .directions import directions
+from .edit import edit
 from .embedded import embedded
 from .errors import Commands
+from .export import export
 from .figures import figures
 from .instructions import app as instructions
 from .leaderboard import app as leaderboard
@@ -21,6 +23,7 @@ from .table import table
 from .tune import tune
 
 PANELS: dict[str, dict[str, Callable[..., Any] | typer.Typer]] = {
+    "Edit": {"edit": edit, "export": export},
     "Evaluate": {"run": run, "list": list_, "tune": tune},
     "Read results": {
         "report": report,

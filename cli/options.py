@@ -52,6 +52,12 @@ Threads = Annotated[
     ),
 ]
 """Its callback does all that is needed."""
+Form = Annotated[
+    str,
+    Option(
+        "--as", metavar="hf|peft|edits", help="A whole model, a LoRA adapter, or patches for instructedit.load_edits."
+    ),
+]
 DryRun = Annotated[bool, Option("--dry-run", help="Check everything, print what would run, and stop.")]
 
 Schedule = Annotated[
