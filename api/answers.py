@@ -41,9 +41,9 @@ class Answers:
 
     @property
     def rows(self) -> list[tuple[str, str, str]]:
-        """The rows, as they are shown."""
+        """The rows, as they are shown: without control characters, which a terminal would obey."""
         lines = zip(self.prompts, self.before, self.after, strict=True)
-        return [(prompt, before or "(nothing)", after or "(nothing)") for prompt, before, after in lines]
+        return [(_shown(prompt), _shown(before), _shown(after)) for prompt, before, after in lines]
 
     def __str__(self) -> str:
         lines = [("prompt", "before", "after"), *self.rows]
@@ -69,6 +69,10 @@ class Answers:
         from pandas import DataFrame
 
         return DataFrame(self.to_dict(), columns=["prompt", "before", "after"])
+
+
+def _shown(text: str) -> str:
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text) or "(nothing)"
 
 
 def greedy(

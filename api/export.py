@@ -303,7 +303,7 @@ def _loaded(edited: Edited, folder: Path, form: str) -> Iterator[PreTrainedModel
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # of peft about transformers' next version
-            adapted = PeftModel.from_pretrained(model, str(folder))
+            adapted: Any = PeftModel.from_pretrained(model, str(folder))
         yield adapted
     elif form == "edits":
         with load_edits(model, folder):

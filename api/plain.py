@@ -105,7 +105,7 @@ class _Passes:
         """Watch `forward` and `generate`."""
         names = list(inspect.signature(model.forward).parameters)
         before = vars(model).get("generate")
-        inner = model.generate
+        inner: Any = model.generate
 
         def begin(_: Any, given: tuple[Any, ...], named: dict[str, Any]) -> None:
             if self._looks:
@@ -194,5 +194,5 @@ def weights_digest(model: PreTrainedModel) -> str:
             raise InputError(f"The weight {name} is not in memory; a model without weights on disk was expected.")
         digest.update(f"{name} {tuple(weight.shape)}\n".encode())
         rounded = weight.detach().to(torch.bfloat16).cpu().contiguous()
-        digest.update(memoryview(rounded.flatten().view(torch.uint8).numpy()))
+        digest.update(rounded.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 from instructedit.benchmark.results.integrity import read_run
 from instructedit.benchmark.results.records import CaseRecord, EditorSpec, RunFile, find_run
@@ -122,7 +123,7 @@ def _model(file: RunFile, name: str | Path | None, device: str | None) -> Model:
     )
 
 
-def _editor(row: EditorSpec, checkpoints: Path, path: Path) -> Editor[object]:
+def _editor(row: EditorSpec, checkpoints: Path, path: Path) -> Editor[Any]:
     kind = EDITORS.get(row.method)
     if kind.version != row.version:
         raise InputError(
@@ -160,7 +161,7 @@ def _request(record: CaseRecord) -> EditRequest:
     return EditRequest(**{name: getattr(record, name) for name in fields})
 
 
-def _again(model: Model, editor: Editor[object], requests: tuple[EditRequest, ...], seed: int) -> Edited:
+def _again(model: Model, editor: Editor[Any], requests: tuple[EditRequest, ...], seed: int) -> Edited:
     """Make the edit of one case again, as the run has made it."""
     started = perf_counter()
     edits, failures = edit_each(model.language_model, requests, editor, seed)

@@ -74,14 +74,16 @@ def edit(
 def _draw(answers: "Answers", wanted: str, edited: "Edited") -> None:
     """Print each prompt with its answers before and after, and the health of the edit."""
     from rich.console import Console
+    from rich.table import Table
     from rich.text import Text
 
     console = Console(highlight=False)
     for number, (prompt, before, after) in enumerate(answers.rows):
         console.print(Text(prompt, "bold"))
-        lines = {"wanted": wanted} if number == 0 else {}
-        for word, text in {**lines, "before": before, "after": after}.items():
-            console.print(Text.assemble((f"  {word:8}", "dim"), text))
+        grid = Table.grid(padding=(0, 2))
+        for word, text in {**({} if number else {"wanted": wanted}), "before": before, "after": after}.items():
+            grid.add_row(Text(f"  {word}", "dim"), Text(text))
+        console.print(grid)
         console.print()
     console.print(Text.assemble((edited.editor.title, "bold"), f": {edited.health}"))
     for note in edited.health.notes:

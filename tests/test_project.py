@@ -32,7 +32,12 @@ from .freeze import LEFT_OUT
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("api", "editors", "baselines", "benchmark", "reports", "cli")
 FILES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 MAY_IMPORT = {
@@ -132,7 +137,7 @@ def test_no_circle_between_folders(folder):
     folders: dict[str, set[str]] = {}
     for module, found in import_graph().items():
         parts = module.split(".")
-        if parts[1] == folder and len(parts) > 3:
+        if parts[1:2] == [folder] and len(parts) > 3:
             names = {name.split(".")[2] for name in found if name.startswith(f"instructedit.{folder}.")}
             folders.setdefault(parts[2], set()).update(names - {parts[2]})
     TopologicalSorter(folders).prepare()
@@ -422,7 +427,8 @@ def test_commands_in_documents_exist(document):
         context = commands[name].make_context(name, words)  # refuses unknown options and missing arguments
         if name == "run" and not context.params["preset"].endswith(".toml"):
             assert context.params["preset"] in presets()
-        assert set(context.params.get("editor") or ()) <= set(EDITORS.names())
+        editors = context.params.get("editor") or ()
+        assert ({editors} if isinstance(editors, str) else set(editors)) <= set(EDITORS.names())
 
 
 def test_settings_in_the_readme_are_valid(tmp_path):

@@ -70,7 +70,7 @@ def answers_frame(path: str | Path) -> "DataFrame":
         for case in RunFolder(folder).records(run):
             own = {name: getattr(case, name) for name in ("run", "editor", "task", "case_id", "stage", "target")}
             for number, answer in enumerate(case.answers):
-                scores = {score.protocol: score.value for score in case.scores if score.probe == number}
+                scores: dict[str, float] = {s.protocol: s.value for s in case.scores if s.probe == number}
                 rows.append({**own, **answer.model_dump(), **scores})
     return _frame(rows)
 
