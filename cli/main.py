@@ -8,8 +8,10 @@ import typer
 
 from .directions import directions
 from .doctor import doctor
+from .edit import edit
 from .embedded import embedded
 from .errors import Commands
+from .export import export
 from .facts import app as facts
 from .figures import figures
 from .instructions import app as instructions
@@ -27,6 +29,7 @@ from .tune import tune
 from .view import view
 
 PANELS: dict[str, dict[str, Callable[..., Any] | typer.Typer]] = {
+    "Edit": {"edit": edit, "export": export},
     "Evaluate": {"run": run, "facts": facts, "list": list_, "doctor": doctor, "tune": tune},
     "Read results": {
         "report": report,

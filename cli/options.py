@@ -59,6 +59,12 @@ Threads = Annotated[
 ]
 """Its callback does all that is needed."""
 Json = Annotated[bool, Option("--json", help="Print JSON.")]
+Form = Annotated[
+    str,
+    Option(
+        "--as", metavar="hf|peft|edits", help="A whole model, a LoRA adapter, or patches for instructedit.load_edits."
+    ),
+]
 DryRun = Annotated[bool, Option("--dry-run", help="Check everything, print what would run, and stop.")]
 
 Full = Annotated[bool, Option("--full", help="Print the whole report instead of one screen.")]

@@ -55,6 +55,26 @@ def scores_frame(path: str | Path) -> "DataFrame":
     return _frame(rows)
 
 
+def answers_frame(path: str | Path) -> "DataFrame":
+    """Return the answer to every probe of one run, or of all finished runs in a folder.
+
+    Columns: `run`, `editor`, `task`, `case_id`, `stage`, `target`, then the fields of an answer (`role`, `subset`,
+    `derived`, `prompt`, `accepted`, `opposed`, `before`, `generated`), and a column with the score by each protocol.
+
+    Raises:
+        InputError: If there is no finished run, or a file is damaged.
+    """
+    rows = []
+    for folder in _runs(Path(path)):
+        run = read_run(folder / "run.json")
+        for case in RunFolder(folder).records(run):
+            own = {name: getattr(case, name) for name in ("run", "editor", "task", "case_id", "stage", "target")}
+            for number, answer in enumerate(case.answers):
+                scores: dict[str, float] = {s.protocol: s.value for s in case.scores if s.probe == number}
+                rows.append({**own, **answer.model_dump(), **scores})
+    return _frame(rows)
+
+
 def _runs(path: Path) -> Iterator[Path]:
     """Yield the folders of finished runs: `path` itself, or those in it."""
     found = [path] if (path / "run.json").is_file() else sorted(file.parent for file in path.glob("*/run.json"))

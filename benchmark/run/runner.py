@@ -64,11 +64,19 @@ class ModelLoader:
 
     def load(self, config: RunConfig) -> LanguageModel:
         """Return the model of a run; see `load_model`."""
-        key = config.model, config.revision, config.dtype, config.trust_remote_code
-        if self._loaded is None or self._loaded[0] != key:
+        if self._loaded is None or self._loaded[0] != _origin(config):
             self._loaded = None  # releases the one before: two large models would not fit
-            self._loaded = key, load_model(config, device=self._device, device_map=self._device_map)
+            self.keep(config, load_model(config, device=self._device, device_map=self._device_map))
+        assert self._loaded is not None
         return self._loaded[1]
+
+    def keep(self, config: RunConfig, model: LanguageModel) -> None:
+        """Take a loaded model for runs of this configuration's model."""
+        self._loaded = _origin(config), model
+
+
+def _origin(config: RunConfig) -> tuple[object, ...]:
+    return config.model, config.revision, config.dtype, config.trust_remote_code
 
 
 def load_model(config: RunConfig, *, device: str | None = None, device_map: str | None = None) -> LanguageModel:

@@ -73,10 +73,12 @@ def run_suite(
     finished: Callable[[Path], None] = lambda _: None,
     progress: bool = False,
     track: str | None = None,
+    loader: ModelLoader | None = None,
 ) -> tuple[Path, ...]:
     """Run those runs of a suite that have a forecast, and return their folders.
 
-    Consecutive runs of the same model load it once. `finished` receives the folder of each run when it is finished.
+    Consecutive runs of the same model load it once, unless the loader has it already. `finished` receives the folder of
+    each run when it is finished.
 
     Raises:
         InputError: If a run cannot be made, or its folder belongs to another process.
@@ -85,7 +87,7 @@ def run_suite(
     suite = [own for own in suite if own.label in forecasts]
     folders = []
     reported: set[str] = set()
-    loader = ModelLoader(place.device, place.device_map)
+    loader = loader or ModelLoader(place.device, place.device_map)
     for number, (label, config) in enumerate(suite, start=1):
         if len(suite) > 1:
             report(f"run {number} of {len(suite)}: {label}, seed {config.seed}")

@@ -1,0 +1,144 @@
+"""Greedy answers, and how well a model answers facts under teacher forcing."""
+
+import html
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from instructedit.benchmark.scoring.matching import finished, first_answer
+from instructedit.editors import EditRequest, Edits, LanguageModel, TokenSequence
+from instructedit.editors.engine.generation import answers
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Answers before and after an edit: a table in notebooks, on the terminal, and as a data frame.
+
+    >>> print(Answers(("The capital of X is",), ("A",), ("Y",)))
+    prompt               before  after
+    The capital of X is  A       Y
+
+    Attributes:
+        prompts: The prompts.
+        before: Greedy answers of the unedited model, each up to its natural stop; '' if it stops at once.
+        after: Those of the edited model.
+    """
+
+    prompts: tuple[str, ...]
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    @property
+    def rows(self) -> list[tuple[str, str, str]]:
+        """The rows, as they are shown: without control characters, which a terminal would obey."""
+        lines = zip(self.prompts, self.before, self.after, strict=True)
+        return [(_shown(prompt), _shown(before), _shown(after)) for prompt, before, after in lines]
+
+    def __str__(self) -> str:
+        lines = [("prompt", "before", "after"), *self.rows]
+        widths = [max(len(line[column]) for line in lines) for column in (0, 1)]
+        return "\n".join(f"{a:{widths[0]}}  {b:{widths[1]}}  {c}".rstrip() for a, b, c in lines)
+
+    def _repr_html_(self) -> str:
+        def cells(kind: str, line: Sequence[str]) -> str:
+            parts = "".join(f'<{kind} style="text-align: left">{html.escape(cell)}</{kind}>' for cell in line)
+            return f"<tr>{parts}</tr>"
+
+        head = cells("th", ("prompt", "before", "after"))
+        body = "".join(cells("td", line) for line in self.rows)
+        return f"<table><thead>{head}</thead><tbody>{body}</tbody></table>"
+
+    def to_dict(self) -> list[dict[str, str]]:
+        """Return one mapping for each prompt, with `prompt`, `before` and `after`."""
+        lines = zip(self.prompts, self.before, self.after, strict=True)
+        return [{"prompt": prompt, "before": before, "after": after} for prompt, before, after in lines]
+
+    def to_pandas(self) -> "DataFrame":
+        """Return columns `prompt`, `before` and `after`."""
+        from pandas import DataFrame
+
+        return DataFrame(self.to_dict(), columns=["prompt", "before", "after"])
+
+
+def _shown(text: str) -> str:
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text) or "(nothing)"
+
+
+def greedy(
+    model: LanguageModel, prompts: Sequence[str], max_new_tokens: int, edits: Edits | None = None, prefix: str = ""
+) -> list[str]:
+    """Return the greedy answer to each prompt under one edit, or none; the prefix is put before each prompt.
+
+    Raises:
+        CaseError: If a prompt is empty or leaves no room in the model's context.
+    """
+    rows = [model.encode_prompt(prefix + prompt, max_new_tokens) for prompt in prompts]
+    own = Edits.none(1) if edits is None else edits
+    texts = answers(
+        model,
+        rows,
+        own,
+        [None if edits is None else 0] * len(rows),
+        max_new_tokens=max_new_tokens,
+        finished=lambda _, text: finished(text, ()),
+    )
+    return [_natural(text) for text in texts]
+
+
+def _natural(text: str) -> str:
+    """Return a generated text up to the stop at which its generation ended, or all of its first line."""
+    line = first_answer(text, len(text))
+    if not finished(text, ()):
+        return line
+    inner = next(stops for stops in count() if first_answer(text, stops) == line)
+    return first_answer(text, max(0, inner - 1))
+
+
+class Taught(NamedTuple):
+    """How a model answers a fact when the correct prefix is given at each token.
+
+    Attributes:
+        predicted: The most likely token at each of the target's positions.
+        exact: Whether they are the target's tokens.
+        probability: Geometric mean of the probabilities of the target's tokens.
+    """
+
+    predicted: tuple[int, ...]
+    exact: bool
+    probability: float
+
+
+def facts_rows(
+    model: LanguageModel, requests: Sequence[EditRequest], prefixes: Sequence[str] | None = None
+) -> list[TokenSequence]:
+    """Return the texts of prompts and targets, each prompt with its prefix."""
+    fronts = prefixes or [""] * len(requests)
+    pairs = zip(fronts, requests, strict=True)
+    return [model.encode(front + own.prompt, own.target, own.joint) for front, own in pairs]
+
+
+def taught(row: TokenSequence, logits: Tensor) -> Taught:
+    """Return the prediction of a text's target from the logits at its scored positions, [tokens, vocabulary]."""
+    predicted = tuple(logits.argmax(dim=-1).tolist())
+    labels = torch.tensor(row.labels, device=logits.device)
+    log_p = logits.float().log_softmax(dim=-1).gather(1, labels[:, None])[:, 0].tolist()
+    return Taught(predicted, predicted == row.labels, math.exp(math.fsum(log_p) / len(log_p)))
+
+
+def taught_all(model: LanguageModel, rows: Sequence[TokenSequence], edits: Edits | None = None) -> list[Taught]:
+    """Return the predictions of the engine, under one edit or none."""
+    owners = None if edits is None else [0] * len(rows)
+    with torch.no_grad():
+        found = {index: taught(rows[index], logits) for index, logits in model.forward(rows, edits, owners)}
+    return [found[index] for index in range(len(rows))]
