@@ -29,8 +29,8 @@ from .tune import tune
 from .view import view
 
 PANELS: dict[str, dict[str, Callable[..., Any] | typer.Typer]] = {
-    "Edit": {"edit": edit, "export": export},
     "Evaluate": {"run": run, "facts": facts, "list": list_, "doctor": doctor, "tune": tune},
+    "Edit": {"edit": edit, "export": export},
     "Read results": {
         "report": report,
         "table": table,
