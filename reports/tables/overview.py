@@ -13,7 +13,7 @@ from ..render.report import Block, Report, Table
 from .captions import DAGGER
 from .columns import Column, stages
 from .health import health_lines
-from .run_facts import warnings
+from .run_facts import left_out, warnings
 from .scores import Scores, score_table, scores_of
 from .suite_comparisons import against_mend, seeds_of
 from .suite_report import suite_report
@@ -32,7 +32,11 @@ _LEGEND = (
 def run_overview(run: RunFile, summary: RunSummary) -> Report:
     """Return a run on one screen."""
     return Report(
-        f"Run {run.digest}", warnings(run, summary), tuple(_facts(run)), tuple(_blocks(run, summary)), (_LEGEND,)
+        f"Run {run.digest}",
+        warnings(run, summary),
+        tuple(_facts(run, summary)),
+        tuple(_blocks(run, summary)),
+        (_LEGEND,),
     )
 
 
@@ -48,8 +52,9 @@ def suite_overview(summary: SuiteSummary) -> Report:
     return Report(f"Suite {summary.name}", summary.warnings, tuple(facts), (*verdicts, *blocks), (_LEGEND,))
 
 
-def _facts(run: RunFile, group: SuiteGroup | None = None) -> Iterator[tuple[str, str]]:
-    """Yield the model, the data and the setting, a line each."""
+def _facts(run: RunFile, numbers: RunSummary | SuiteGroup) -> Iterator[tuple[str, str]]:
+    """Yield the model, the data, the setting, and what is left out or failed, a line each."""
+    group = numbers if isinstance(numbers, SuiteGroup) else None
     spec, origin = run.spec, run.provenance
     yield "Model", f"{origin.model}, {origin.model_type}, {origin.parameters / 1e6:,.1f} M parameters, {spec.dtype}"
     counts = (f"{data.task} {min(data.cases, spec.limit or data.cases):,} of {data.cases:,}" for data in run.data)
@@ -57,6 +62,15 @@ def _facts(run: RunFile, group: SuiteGroup | None = None) -> Iterator[tuple[str,
     seeds = f"seed {spec.seed}" if group is None else seeds_of(group)
     label = spec.setting if group is None or group.label == spec.setting else f"{group.label} ({spec.setting})"
     yield "Setting", f"{label}, {spec.schedule} edits, split {spec.split}, {seeds}"
+    if spec.chat:
+        yield "Context", spec.chat.name
+    yield from left_out(run)
+    of_run = isinstance(numbers, RunSummary)
+    for task, counts in (numbers.counts if isinstance(numbers, RunSummary) else numbers.failed).items():
+        found = {words.removeprefix("failed under "): count for words, count in counts.items()}
+        failed = [f"{row} {found[row]}" for row in found if not of_run or f"failed under {row}" in counts]
+        if failed:
+            yield "Failed", f"{task}: {', '.join(failed)}"
 
 
 def _blocks(run: RunFile, numbers: RunSummary | SuiteGroup) -> Iterator[Block]:

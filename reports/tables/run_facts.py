@@ -39,7 +39,7 @@ def header(run: RunFile, group: SuiteGroup | None = None) -> Facts:
         yield "Run", f"{run.digest} ({run.name})"
     yield "Model", model(run)
     yield from (("Data", _data(data)) for data in run.data)
-    yield from (("Left out", f"{data.task}: {counted(data.left_out)}") for data in run.data if data.left_out)
+    yield from left_out(run)
     seeds = [f"seed {spec.seed}"]
     if group is not None:
         seeds = [f"seed {seed} run {digest}" for seed, digest in zip(group.seeds, group.digests, strict=True)]
@@ -100,6 +100,11 @@ def runs_header(runs: Sequence[RunFile]) -> tuple[tuple[str, str], ...]:
 def suite_header(groups: Sequence[SuiteGroup]) -> tuple[tuple[str, str], ...]:
     """Return the facts of the settings of a suite; shared facts once."""
     return tuple(dict.fromkeys(fact for group in groups for fact in header(group.run, group)))
+
+
+def left_out(run: RunFile) -> Facts:
+    """Yield what the data have that is not evaluated, by task."""
+    yield from (("Left out", f"{data.task}: {counted(data.left_out)}") for data in run.data if data.left_out)
 
 
 def model(run: RunFile) -> str:

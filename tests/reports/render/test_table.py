@@ -185,7 +185,10 @@ def test_stages_never_share_a_table(run: RunFile, summary: RunSummary) -> None:
         "Exact match, teacher forced (%), stage after-10",
         "Exact match, teacher forced (%), stage after-all",
     ]
-    assert exact[0].cells == exact[1].cells
+    first, second = (
+        [[cell and replace(cell, link="") for cell in line] for line in table.cells] for table in exact[:2]
+    )
+    assert first == second
     assert [table.title.rpartition(", ")[2] for table in block.comparisons] == [
         "stage after-9",
         "stage after-10",

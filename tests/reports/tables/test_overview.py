@@ -45,6 +45,10 @@ def test_each_task_has_one_table_with_the_numbers_of_the_report(run: RunFile, su
                 assert cell.value.rstrip("°") == same.value and cell.mark == same.mark
 
 
+def test_failed_cases_are_named_above_the_tables(run: RunFile, summary: RunSummary) -> None:
+    assert ("Failed", "counterfact: grace 1") in run_overview(run, summary).header
+
+
 def test_intervals_are_rounded_outwards(run: RunFile, summary: RunSummary) -> None:
     means = tuple(
         mean.model_copy(update={"low": 0.741, "high": 0.999}) if isinstance(mean, Mean) and mean.low else mean
