@@ -73,7 +73,7 @@ class TaskData(Record):
     version: str
     """Version of the reader; a change of the reader that changes cases changes it."""
     source: str
-    """`embedded`, `folder` or the hub data set's id."""
+    """`embedded`, `folder`, `file` (own facts) or the hub data set's id."""
     revision: str | None
     """Resolved commit of a hub data set."""
     sha256: dict[str, str]

@@ -1,7 +1,8 @@
 """Own facts: a table or JSON file of facts, read into the cases of one task that is named after the file."""
 
 from .files import SUFFIXES, is_facts_file
-from .read import SOURCE, FactRow, Facts, facts_task, load_facts, read_facts
+from .read import SOURCE, Facts, facts_task, load_facts, read_facts
+from .row import FactRow
 from .template import TEMPLATE
 
 __all__ = [

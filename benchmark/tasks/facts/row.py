@@ -1,0 +1,225 @@
+"""One row of a file of own facts, read into an edit and its probes."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from instructedit.editors import EditCase, EditRequest, InputError, Probe, Role
+from instructedit.editors.writing_systems import Joint
+
+from ..audit import NO_SUBJECT
+from ..fact_columns import Columns, Meaning
+from ..parse import MOST_ITEMS, Row, answers
+from .subject import shared_phrase
+
+DERIVED = "edit: subject derived from what prompt and rephrases share"
+NO_NAME = "edit: no subject"
+SAME_AS_OLD = "edit: the target is the old answer"
+_BAR = re.compile(r"(?<!\\)\|")
+_JOINTS: dict[str, Joint] = {"none": "", "space": " ", " ": " "}
+_PROBES: tuple[tuple[Role, Meaning, Meaning, Meaning], ...] = (
+    ("portability", "portability", "portability_answer", "nested portability"),
+    ("locality", "unrelated", "unrelated_answer", "nested unrelated"),
+)
+
+
+@dataclass(slots=True)
+class FactRow:
+    """One row of a file of facts.
+
+    Attributes:
+        index: Position among the rows, counted from 0 as in the case id.
+        line: Line of a text table; None of other files.
+        case: The edit and its probes; None if the row cannot be read.
+        error: Why it cannot be read, one sentence.
+        remarks: What is odd about it, or was left out or derived, in words.
+        counts: The same by reason, as `TaskData.skipped` has them.
+    """
+
+    index: int
+    line: int | None = None
+    case: EditCase | None = None
+    error: str | None = None
+    remarks: list[str] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def note(self, reason: str, remark: str | None = None) -> None:
+        """Add a reason, and what it is in this row; by default the reason without its first word."""
+        self.counts[reason] += 1
+        self.remarks.append(remark or reason)
+
+
+def read_row(row: Row, columns: Columns, task: str, *, split_bars: bool) -> FactRow:
+    """Return what is understood of a row; where it cannot be read, with the error instead of a case.
+
+    `split_bars` tells whether `|` separates answers, as in tables.
+    """
+    return _Reader(row, columns, task, split_bars).read()
+
+
+@dataclass(slots=True)
+class _Reader:
+    """Reads one row."""
+
+    row: Row
+    columns: Columns
+    task: str
+    split_bars: bool
+    found: FactRow = field(init=False)
+
+    def read(self) -> FactRow:
+        self.found = FactRow(self.row.index, self.row.line)
+        try:
+            self.found.case = self._case()
+        except InputError as error:
+            self.found.error = str(error)
+        return self.found
+
+    def _case(self) -> EditCase:
+        prompt = self.row.text(self._name("prompt"))
+        accepted = self._texts(self._name("target"), answer=True)
+        if not accepted:
+            raise self.row.error(self._name("target"), "an answer, or several")
+        rephrases = self._rephrases(prompt)
+        request = EditRequest(
+            f"{self.task}/test/{self.row.index}",
+            self.task,
+            prompt,
+            accepted[0],
+            self._subject(prompt, rephrases),
+            instruction=self._one("instruction"),
+            old=self._old(accepted[0]),
+            joint=self._joint(),
+        )
+        probes = [Probe("reliability", "edit", prompt, accepted)]
+        probes += [Probe("generalization", "rephrase", text, accepted) for text in rephrases]
+        for role, meaning, answer, nested in _PROBES:
+            probes += self._probes(role, prompt, [*self._flat(meaning, answer), *self._nested(role, meaning, nested)])
+        if len(probes) > MOST_ITEMS:
+            raise InputError(f"{self._place()}: found {len(probes):,} probes, expected at most {MOST_ITEMS:,}.")
+        return EditCase(request, tuple(replace(probe, joint=request.joint) for probe in probes))
+
+    def _name(self, meaning: Meaning) -> str:
+        """Return the name of a required column."""
+        name = self.columns.name(meaning)
+        assert name is not None
+        return name
+
+    def _place(self) -> str:
+        return f"{self.row.file}, row {self.row.index}{f' (line {self.row.line})' if self.row.line else ''}"
+
+    def _texts(self, name: str | None, *, answer: bool = False) -> tuple[str, ...]:
+        """Return the texts of an optional field; of tables, answers are separated by `|`, unless it is escaped."""
+        value = self.row.fields.get(name) if name is not None else None
+        if answer and self.split_bars and isinstance(value, str):
+            value = [part.replace("\\|", "|") for part in _BAR.split(value)]
+        try:
+            return answers(value)
+        except InputError:
+            assert name is not None
+            raise self.row.error(name, "a text or a list of texts") from None
+
+    def _one(self, meaning: Meaning) -> str | None:
+        texts = self._texts(name := self.columns.name(meaning))
+        if len(texts) > 1:
+            raise self.row.error(str(name), "one text")
+        return texts[0] if texts else None
+
+    def _joint(self) -> Joint | None:
+        name = self.columns.name("joint")
+        value = self.row.fields.get(name) if name is not None else None
+        if name is None or value is None:
+            return None
+        if not self.split_bars and value == "":
+            return ""
+        if value == "":
+            return None
+        if value not in _JOINTS:
+            raise self.row.error(name, "'none' or 'space'")
+        return _JOINTS[value]
+
+    def _old(self, target: str) -> str | None:
+        known = self._texts(self.columns.name("old"), answer=True)
+        if target in known:
+            self.found.note(SAME_AS_OLD, f"the target '{target}' is the old answer")
+        return next((text for text in known if text != target), None)
+
+    def _subject(self, prompt: str, rephrases: tuple[str, ...]) -> str:
+        """Return the given subject, or else the phrase that prompt and rephrases share; empty if there is none."""
+        if given := self._one("subject"):
+            if given not in prompt:
+                self.found.note(NO_SUBJECT, f"the prompt does not name the subject '{given}'")
+            return given
+        derived = shared_phrase(prompt, rephrases)
+        if derived:
+            self.found.note(DERIVED, f"subject '{derived}', which prompt and rephrases share")
+        else:
+            self.found.counts[NO_NAME] += 1
+        return derived
+
+    def _rephrases(self, prompt: str) -> tuple[str, ...]:
+        given = dict.fromkeys(text for name in self.columns.names("rephrase") for text in self._texts(name))
+        if prompt in given:
+            self.found.note("generalization: rephrase that repeats the edit prompt left out")
+        return tuple(text for text in given if text != prompt)
+
+    def _flat(self, meaning: Meaning, answer: Meaning) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+        """Yield subset, prompt and answers of the probes that columns hold."""
+        for key in dict.fromkeys(c.key for c in self.columns.read.values() if c.meaning in (meaning, answer)):
+            name, answer_name = self.columns.name(meaning, key), self.columns.name(answer, key)
+            if name is not None and isinstance(self.row.fields.get(name), Mapping):
+                continue
+            prompts = self._texts(name)
+            if len(prompts) > 1:
+                yield from ((meaning, *pair) for pair in self._paired(prompts, answer_name))
+            elif prompts:
+                yield meaning, prompts[0], self._texts(answer_name, answer=True)
+            elif self._texts(answer_name):
+                self.found.note(f"{meaning}: answer without a prompt left out")
+
+    def _paired(self, prompts: tuple[str, ...], name: str | None) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """Yield the prompts of a list with the answers of the list beside it."""
+        value = self.row.fields.get(name) if name is not None else None
+        if not value:
+            value = [None] * len(prompts)
+        if not isinstance(value, list) or len(value) != len(prompts):
+            raise self.row.error(str(name), f"a list of {len(prompts)} answers, one for each prompt")
+        for prompt, answer in zip(prompts, value, strict=True):
+            yield prompt, answers(answer)
+
+    def _nested(self, role: Role, meaning: Meaning, nested: Meaning) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+        """Yield subset, prompt and answers of the probes of KnowEdit's and EasyEdit's objects."""
+        for name in (self.columns.name(nested), self.columns.name(meaning)):
+            groups = self.row.fields.get(name) if name is not None else None
+            if not groups or (name == self.columns.name(meaning) and not isinstance(groups, Mapping)):
+                continue
+            if not isinstance(groups, Mapping) or not all(isinstance(items or [], list) for items in groups.values()):
+                raise self.row.error(str(name), 'an object of lists of {"prompt": ..., "ground_truth": ...}')
+            for subset, items in groups.items():
+                for item in items or ():
+                    prompt = item.get("prompt") if isinstance(item, Mapping) else None
+                    try:
+                        texts, accepted = answers(prompt), answers(item.get("ground_truth")) if prompt else ()
+                    except InputError:
+                        texts, accepted = (), ()
+                    if len(texts) == 1:
+                        yield subset, texts[0], accepted
+                    else:
+                        self.found.note(f"{role}: malformed probe left out")
+
+    def _probes(self, role: Role, prompt: str, entries: list[tuple[str, str, tuple[str, ...]]]) -> Iterator[Probe]:
+        """Yield one probe for each subset and prompt with the answers of all its entries.
+
+        Locality compares with the unedited model and needs no answer; a probe of portability without one is left out.
+        """
+        merged: dict[tuple[str, str], tuple[str, ...]] = {}
+        for subset, text, accepted in entries:
+            if text == prompt:
+                self.found.note(f"{role}: probe that repeats the edit prompt left out")
+            elif not accepted and role == "portability":
+                self.found.note(f"{role}: probe without an answer left out", f"{role}: no answer to '{text}', left out")
+            else:
+                merged[subset, text] = answers([*merged.get((subset, text), ()), *accepted])
+        for (subset, text), accepted in merged.items():
+            yield Probe(role, subset, text, accepted)
