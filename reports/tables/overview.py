@@ -65,11 +65,10 @@ def _facts(run: RunFile, numbers: RunSummary | SuiteGroup) -> Iterator[tuple[str
     if spec.chat:
         yield "Context", spec.chat.name
     yield from left_out(run)
-    of_run = isinstance(numbers, RunSummary)
-    for task, counts in (numbers.counts if isinstance(numbers, RunSummary) else numbers.failed).items():
-        found = {words.removeprefix("failed under "): count for words, count in counts.items()}
-        failed = [f"{row} {found[row]}" for row in found if not of_run or f"failed under {row}" in counts]
-        if failed:
+    under = "failed under " if group is None else ""
+    by_task = numbers.counts if isinstance(numbers, RunSummary) else numbers.failed
+    for task, found in by_task.items():
+        if failed := [f"{words.removeprefix(under)} {found[words]}" for words in found if words.startswith(under)]:
             yield "Failed", f"{task}: {', '.join(failed)}"
 
 
