@@ -157,7 +157,7 @@ class Edited:
             form: `hf`, a whole model for `from_pretrained`; `peft`, a LoRA adapter; `edits`, patches for `load_edits`.
 
         Returns:
-            What was written and how many facts took effect in it; `str` gives one line.
+            What was written and how many facts took effect in it; `str` gives two lines.
 
         Raises:
             InputError: If the form cannot hold the edit (the sentence names those that can), or the folder has content.

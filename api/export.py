@@ -40,7 +40,7 @@ OTHER_WEIGHTS = (*PICKLES, ".safetensors", ".h5", ".msgpack", ".gguf", ".onnx", 
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """An edited model on disk, after it was loaded again and asked. `str` gives one line.
+    """An edited model on disk, after it was loaded again and asked. `str` gives two lines.
 
     Attributes:
         folder: Where it is.
@@ -72,7 +72,7 @@ class Exported:
                 f"(it has {self.engine} of {self.facts})"
             )
         kept = "; all other files are copies of the source's" if self.form == "hf" else ""
-        return f"{effect}; wrote {', '.join(self.written)} to {self.folder}{kept}"
+        return f"{effect}\nwrote {', '.join(self.written)} to {self.folder}{kept}"
 
 
 def export(edited: Edited, folder: Path, form: str) -> Exported:

@@ -176,7 +176,8 @@ def _compare(made: Edited, record: CaseRecord, report: Callable[[str], None]) ->
     then = record.edit.get("delta_norm")
     if now is not None and then is not None and abs(now - then) > 1e-3 * then:
         report(
-            f"note: |dW| of this edit is {now:.4g}, in the run it was {then:.4g}; versions or the device may differ."
+            f"note: |dW| of this edit is {now:.4g}, in the run it was {then:.4g}: it is not exactly the run's edit, "
+            "which was made beside the other cases of its chunk."
         )
 
 

@@ -179,6 +179,6 @@ def test_a_form_that_cannot_hold_an_edit_names_those_that_can(load, drawn, tmp_p
 
 def test_what_rounding_changes_is_said(tmp_path):
     same = Exported(tmp_path, "edits", ("edits.safetensors",), 20, 19, 19, (), "float32")
-    assert "took effect on 19 of 20, as in the engine; wrote edits.safetensors" in str(same)
+    assert "took effect on 19 of 20, as in the engine\nwrote edits.safetensors" in str(same)
     other = Exported(tmp_path, "hf", ("model.safetensors",), 20, 18, 20, ("own/edit/3", "own/edit/7"), "bfloat16")
     assert "took effect on 18 of 20 in bfloat16; the engine's answers differ for 2 (it has 20 of 20)" in str(other)

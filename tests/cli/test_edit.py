@@ -35,7 +35,7 @@ def test_edit_prints_the_answers_before_and_after(place, tmp_path):
     assert "Alan Turing was born in" in lines
     assert "FT-M: reached 1 of 1 targets" in out
     assert "hf: took effect on 1 of 1" in out
-    assert max(map(len, lines[:-1])) <= 80
+    assert max(len(line) for line in lines if not line.startswith("wrote")) <= 80
     assert (tmp_path / "out" / "model.safetensors").is_file()
 
 
