@@ -57,6 +57,8 @@ CHEAP = ("list", "doctor", "--version")
 def test_cheap_commands_of_a_page_run(document, tmp_path, monkeypatch):
     """Lists are printed; runs of shipped presets with shipped data and model are checked by a dry run."""
     monkeypatch.chdir(tmp_path)
+    for text in blocks(document, "csv"):  # the page's own facts
+        Path("facts.csv").write_text(text, encoding="utf-8")
     run = typer.main.get_command(app).commands["run"]
     for words in lines(document):
         if "one-step" in words or "./my-model" in words:
