@@ -94,6 +94,7 @@ class CaliNet(DescentEditor[CaliNetConfig]):
     name = "calinet"
     title = "CaliNet"
     source = "Dong et al. 2022, arXiv 2210.03329"
+    version = "2"
     Config = CaliNetConfig
     schedule_notes: ClassVar[dict[str, str]] = {
         "single": "a set of slots for each edit; the published CaliNet trains one set for all facts of a run, which is "

@@ -85,6 +85,7 @@ class FTL(DescentEditor[FTConfig]):
     name = "ft-l"
     title = "FT-L"
     source = "Meng et al. 2022, arXiv 2202.05262"
+    version = "2"  # an edit that has stopped is not moved again
     Config = FTConfig
     search: ClassVar[Mapping[str, Range]] = {
         "block": DEPTH,
@@ -151,4 +152,5 @@ class FTM(FTL):
     name = "ft-m"
     title = "FT-M"
     source = "Zhang et al. 2024 (KnowEdit), arXiv 2401.01286"
+    version = "2"
     Config = FTMConfig

@@ -49,6 +49,7 @@ class JointOptimiser:
     """
 
     def __init__(self, variables: Sequence[Variables]) -> None:
+        self._variables = list(variables)
         tensors: dict[MakeOptimiser, list[Tensor]] = {}
         for own in variables:
             tensors.setdefault(own.optimiser, []).extend(own.tensors)
@@ -61,7 +62,14 @@ class JointOptimiser:
 
     @torch.no_grad()
     def step(self, moving: Sequence[Variables]) -> None:
-        """Take one step with the variables of some edits; the others have no gradient."""
+        """Take one step with the variables of some edits.
+
+        The others lose their gradient: a zero one, which a backward pass through a shared graph leaves, would let
+        Adam's momentum move an edit that has stopped, so that it depended on the edits beside it.
+        """
+        resting = {id(own) for own in self._variables} - {id(own) for own in moving}
+        for tensor in (tensor for own in self._variables if id(own) in resting for tensor in own.tensors):
+            tensor.grad = None
         for own in moving:
             for tensor in own.tensors:
                 if tensor.grad is None:  # an expert that no token of this batch is routed to

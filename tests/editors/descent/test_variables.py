@@ -84,3 +84,21 @@ def test_a_shift_at_the_subjects_last_token_is_optimised_under_a_loss_of_ones_ow
     assert by_hand.abs().max() > 1e-3
     tolerance = 1e-6 if family == "llama" else 1e-9  # Llama's norms round to float32
     assert (edits.patches[0][0].shift - by_hand).abs().max() < tolerance
+
+
+def test_an_edit_that_has_stopped_is_not_moved_by_momentum():
+    both = [
+        Variables([torch.tensor([1.0], dtype=torch.float64)], lambda _: (), partial(torch.optim.Adam, lr=0.1))
+        for _ in range(2)
+    ]
+    both[1].optimiser = both[0].optimiser
+    optimiser = JointOptimiser(both)
+    for own in both:
+        own.tensors[0].grad = torch.ones_like(own.tensors[0])
+    optimiser.step(both)
+    stopped = both[0].tensors[0].detach().clone()
+    both[0].tensors[0].grad = torch.zeros_like(both[0].tensors[0])
+    both[1].tensors[0].grad = torch.ones_like(both[1].tensors[0])
+    optimiser.step([both[1]])
+    assert torch.equal(both[0].tensors[0], stopped)
+    assert not torch.equal(both[1].tensors[0], stopped)
