@@ -13,6 +13,7 @@ from torch import Tensor
 from instructedit.benchmark.scoring.matching import finished, first_answer
 from instructedit.editors import EditRequest, Edits, LanguageModel, TokenSequence
 from instructedit.editors.engine.generation import answers
+from instructedit.reports.render.literal import literal
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -40,10 +41,10 @@ class Answers:
         return len(self.prompts)
 
     @property
-    def rows(self) -> list[tuple[str, str, str]]:
-        """The rows, as they are shown: without control characters, which a terminal would obey."""
+    def rows(self) -> list[tuple[str, ...]]:
+        """The rows, as they are shown: on one line, control characters by their codes."""
         lines = zip(self.prompts, self.before, self.after, strict=True)
-        return [(_shown(prompt), _shown(before), _shown(after)) for prompt, before, after in lines]
+        return [tuple(literal(" ".join(text.split())) or "(nothing)" for text in line) for line in lines]
 
     def __str__(self) -> str:
         lines = [("prompt", "before", "after"), *self.rows]
@@ -69,10 +70,6 @@ class Answers:
         from pandas import DataFrame
 
         return DataFrame(self.to_dict(), columns=["prompt", "before", "after"])
-
-
-def _shown(text: str) -> str:
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text) or "(nothing)"
 
 
 def greedy(

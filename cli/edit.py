@@ -10,6 +10,9 @@ import typer
 from typer import Argument, Option
 
 from instructedit.editors.errors import InputError
+from instructedit.editors.files.jsonfile import describe
+from instructedit.editors.writing_systems import blank
+from instructedit.reports.render.literal import literal
 
 from . import options
 from .options import quiet_libraries
@@ -35,7 +38,7 @@ def edit(
     instruction: Annotated[str | None, Option(help="Description of the task, for instructed editors.")] = None,
     seed: Annotated[int, Option(help="Seed of editors that draw random numbers.")] = 0,
     out: Annotated[Path | None, Option(metavar="DIR", help="Also write the edited model into this new folder.")] = None,
-    form: options.Form = "hf",
+    form: options.Form = None,
     as_json: Annotated[bool, Option("--json", help="Print one JSON object instead.")] = False,
     dtype: Annotated[str, Option(help="dtype of the weights: float32, bfloat16 or float16.")] = "float32",
     trust_remote_code: options.TrustRemoteCode = False,
@@ -47,14 +50,19 @@ def edit(
     import instructedit
     from instructedit.export import check_place
 
+    for argument, text in (("PROMPT", prompt), ("ANSWER", answer)):
+        if blank(text):
+            raise InputError(f"{argument}: found {describe(text)}, a text was expected.")
     if out is not None:
-        check_place(out, form)
+        check_place(out, form or "hf")
+    elif form is not None:
+        raise InputError(f"--as: found '{form}' without --out, which names the folder to write.")
     own = instructedit.load_editor(editor) if Path(editor).is_dir() else editor
     loaded = instructedit.load(model, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
     fact = {"prompt": prompt, "target": answer, "subject": subject, "instruction": instruction}
     edited = loaded.edit(fact, own, seed=seed, **_options(set_ or []))
     answers = edited.ask([prompt, *(ask or [])])
-    exported = None if out is None else edited.save_pretrained(out, form)
+    exported = None if out is None else edited.save_pretrained(out, form or "hf")
     if as_json:
         found = {
             "model": model,
@@ -81,7 +89,7 @@ def _draw(answers: "Answers", wanted: str, edited: "Edited") -> None:
     for number, (prompt, before, after) in enumerate(answers.rows):
         console.print(Text(prompt, "bold"))
         grid = Table.grid(padding=(0, 2))
-        for word, text in {**({} if number else {"wanted": wanted}), "before": before, "after": after}.items():
+        for word, text in {**({} if number else {"wanted": literal(wanted)}), "before": before, "after": after}.items():
             grid.add_row(Text(f"  {word}", "dim"), Text(text))
         console.print(grid)
         console.print()

@@ -21,7 +21,7 @@ def export(
     stage: Annotated[
         str | None, Option(help="after-all or batch: the edit that a run of these schedules keeps.")
     ] = None,
-    form: options.Form = "hf",
+    form: options.Form = None,
     model: Annotated[
         str | None, Option(metavar="DIR_OR_HUB_ID", help="The run's model, if it is elsewhere now.")
     ] = None,
@@ -35,7 +35,7 @@ def export(
     import instructedit
     from instructedit.export import check_place
 
-    check_place(out, form)
+    check_place(out, form or "hf")
     edited = instructedit.edit_of_run(
         run,
         case,
@@ -47,4 +47,4 @@ def export(
         device=device,
         report=say,
     )
-    typer.echo(str(edited.save_pretrained(out, form)))
+    typer.echo(str(edited.save_pretrained(out, form or "hf")))

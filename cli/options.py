@@ -60,10 +60,8 @@ Threads = Annotated[
 """Its callback does all that is needed."""
 Json = Annotated[bool, Option("--json", help="Print JSON.")]
 Form = Annotated[
-    str,
-    Option(
-        "--as", metavar="hf|peft|edits", help="A whole model, a LoRA adapter, or patches for instructedit.load_edits."
-    ),
+    str | None,
+    Option("--as", metavar="hf|peft|edits", help="A whole model (default), a LoRA adapter, or patches for load_edits."),
 ]
 DryRun = Annotated[bool, Option("--dry-run", help="Check everything, print what would run, and stop.")]
 

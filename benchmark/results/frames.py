@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from instructedit.editors.errors import InputError
 
 from .integrity import read_run
-from .records import RunSummary, read_record
+from .records import CaseRecord, RunSummary, read_record
 from .run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -47,11 +47,9 @@ def scores_frame(path: str | Path) -> "DataFrame":
         InputError: If there is no finished run, or a file is damaged.
     """
     rows = []
-    for folder in _runs(Path(path)):
-        run = read_run(folder / "run.json")
-        for case in RunFolder(folder).records(run):
-            own = {name: getattr(case, name) for name in ("run", "editor", "task", "case_id", "stage", "status")}
-            rows += [{**own, **score.model_dump()} for score in case.scores] or [own]
+    for case in _cases(Path(path)):
+        own = {name: getattr(case, name) for name in ("run", "editor", "task", "case_id", "stage", "status")}
+        rows += [{**own, **score.model_dump()} for score in case.scores] or [own]
     return _frame(rows)
 
 
@@ -65,14 +63,17 @@ def answers_frame(path: str | Path) -> "DataFrame":
         InputError: If there is no finished run, or a file is damaged.
     """
     rows = []
-    for folder in _runs(Path(path)):
-        run = read_run(folder / "run.json")
-        for case in RunFolder(folder).records(run):
-            own = {name: getattr(case, name) for name in ("run", "editor", "task", "case_id", "stage", "target")}
-            for number, answer in enumerate(case.answers):
-                scores: dict[str, float] = {s.protocol: s.value for s in case.scores if s.probe == number}
-                rows.append({**own, **answer.model_dump(), **scores})
+    for case in _cases(Path(path)):
+        own = {name: getattr(case, name) for name in ("run", "editor", "task", "case_id", "stage", "target")}
+        for number, answer in enumerate(case.answers):
+            scores: dict[str, float] = {s.protocol: s.value for s in case.scores if s.probe == number}
+            rows.append({**own, **answer.model_dump(), **scores})
     return _frame(rows)
+
+
+def _cases(path: Path) -> Iterator[CaseRecord]:
+    for folder in _runs(path):
+        yield from RunFolder(folder).records(read_run(folder / "run.json"))
 
 
 def _runs(path: Path) -> Iterator[Path]:

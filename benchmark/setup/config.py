@@ -15,7 +15,7 @@ from instructedit.editors.files.jsonfile import DEEPEST, MOST_DIGITS, describe, 
 from instructedit.editors.files.strict import complaint, validated
 
 from ..results.records import GenerationSpec, Schedule, Split
-from ..tasks.facts import facts_task
+from ..tasks.facts import SUFFIXES, facts_task
 from .origin import Origin
 
 PRESETS = Path(str(resources.files("instructedit.benchmark"))) / "presets"
@@ -239,7 +239,8 @@ def read_document(name: str) -> dict[str, Any]:
     path = PRESETS / f"{name}.toml" if name in presets() else Path(name)
     if path.suffix != ".toml":
         raise InputError(
-            f"Unknown preset '{name}'.{did_you_mean(name, presets())} A file is named by its path, which ends in .toml."
+            f"Unknown preset '{name}'.{did_you_mean(name, presets())} A file is named by its path, which ends in "
+            f".toml, of own facts in {', '.join(SUFFIXES)}."
         )
     text = read_text(path, "a TOML file", MOST_BYTES)
     try:

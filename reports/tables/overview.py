@@ -3,7 +3,7 @@
 The numbers, marks and lines on health are those of the whole report (`run_report`, `suite_report`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from instructedit.benchmark.results.records import Protocol, RunFile, RunSummary
@@ -22,21 +22,29 @@ _MAIN: tuple[Protocol, ...] = ("edit_success", "teacher_forced_exact")
 """Protocols of a task's one table, for each measure the first one that it has."""
 SAME = "°"
 """Follows a number that is not shown to differ from the unedited model's."""
-_LEGEND = (
-    "Percent with 95 % intervals: exact match under teacher forcing, ES: SERAC's edit success. * best, or not shown "
-    f"to be worse than the best; _ second; {SAME} not shown to differ from the unedited model; {DAGGER} prompts by a "
-    "rule. Pairs, other protocols and how to read them: --full, or the files below."
-)
+
+
+def _legend(blocks: Sequence[Block]) -> str:
+    """Return how to read the tables: what occurs in them."""
+    heads = " ".join(head for block in blocks for table in block.tables for head in table.heads)
+    success = ", ES: SERAC's edit success" if " ES" in heads else ""
+    derived = f"; {DAGGER} prompts by a rule" if DAGGER in heads else ""
+    return (
+        f"Percent with 95 % intervals: exact match under teacher forcing{success}. * best, or not shown to be worse "
+        f"than the best; _ second; {SAME} not shown to differ from the unedited model{derived}. Pairs, other protocols "
+        "and how to read them: --full, or the files below."
+    )
 
 
 def run_overview(run: RunFile, summary: RunSummary) -> Report:
     """Return a run on one screen."""
+    blocks = tuple(_blocks(run, summary))
     return Report(
         f"Run {run.digest}",
         warnings(run, summary),
         tuple(_facts(run, summary)),
-        tuple(_blocks(run, summary)),
-        (_LEGEND,),
+        blocks,
+        (_legend(blocks),),
     )
 
 
@@ -47,9 +55,10 @@ def suite_overview(summary: SuiteSummary) -> Report:
     """
     verdicts = [Block(block.heading, (), text=block.text) for block in against_mend(summary.groups) if block.text]
     details = {block.heading for block in suite_report(summary).blocks if block.detail}
-    blocks = (block for group in summary.groups for block in _blocks(group.run, group) if block.heading not in details)
+    found = (block for group in summary.groups for block in _blocks(group.run, group))
+    blocks = [block for block in found if block.heading not in details]
     facts = dict.fromkeys(fact for group in summary.groups for fact in _facts(group.run, group))
-    return Report(f"Suite {summary.name}", summary.warnings, tuple(facts), (*verdicts, *blocks), (_LEGEND,))
+    return Report(f"Suite {summary.name}", summary.warnings, tuple(facts), (*verdicts, *blocks), (_legend(blocks),))
 
 
 def _facts(run: RunFile, numbers: RunSummary | SuiteGroup) -> Iterator[tuple[str, str]]:

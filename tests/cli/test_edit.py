@@ -79,3 +79,17 @@ def test_export_writes_the_edit_of_a_run(place, tmp_path):
     code, _, err = call("export", tmp_path / "runs", "--editor", "grace", "--out", tmp_path / "more")
     assert "the id of a case was expected" in err
     assert not (tmp_path / "more").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("", "x"), 'PROMPT: found "", a text was expected.'),
+        (("A is", " "), 'ANSWER: found " ", a text was expected.'),
+        (("A is", "b", "--as", "peft"), "--as: found 'peft' without --out, which names the folder to write."),
+    ],
+)
+def test_arguments_that_mean_nothing_are_refused_before_a_model_is_loaded(words, sentence):
+    code, out, err = call("edit", *words, "--model", "/nowhere")
+    assert code == 2
+    assert sentence in out + err

@@ -90,7 +90,7 @@ def _table(text: str, path: Path) -> tuple[list[Row], str]:
         if not name:
             raise InputError(f"{path}, line {line}: column {number + 1} has no name, one was expected.")
         if names.index(name) < number:
-            raise InputError(f"{path}, line {line}: the column {describe(name)} stands there twice, once was expected.")
+            raise InputError(f"{path}, line {line}: the column {describe(name)} occurs twice, once was expected.")
     rows = []
     for index, (line, cells) in enumerate(records):
         place = f"{path}, row {index} (line {line})"
@@ -100,7 +100,7 @@ def _table(text: str, path: Path) -> tuple[list[Row], str]:
             )
             raise InputError(
                 f"{place}: found {len(cells)} cells, {len(names)} were expected ({at}); a text that holds the "
-                f"separator, a {_SEPARATORS[separator]}, stands in double quotes."
+                f"separator, a {_SEPARATORS[separator]}, has to be in double quotes."
             )
         fields = dict(zip(names, cells, strict=True))
         check(fields, place, longest=LONGEST_TEXT, most=MOST_ITEMS)
@@ -138,7 +138,7 @@ def _parquet(content: bytes, path: Path) -> list[Row]:
         raise InputError(f"{path}: is no Parquet file ({reason}), {_EXPECTED} was expected.") from error
     names = [str(name) for name in frame.columns]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
-        raise InputError(f"{path}: the column {describe(repeated[0])} stands there twice, once was expected.")
+        raise InputError(f"{path}: the column {describe(repeated[0])} occurs twice, once was expected.")
     rows = []
     for index, cells in enumerate(frame.itertuples(index=False, name=None)):
         fields = {name: _cell(cell) for name, cell in zip(names, cells, strict=True)}

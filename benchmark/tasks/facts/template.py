@@ -2,7 +2,7 @@
 
 TEMPLATE = """\
 # Facts to edit into a model: one row for each, below the line of column names. Lines that begin with # are not read.
-# prompt     Text before the answer, or a question. A text with a comma stands in double quotes.
+# prompt     Text before the answer, or a question. A text with a comma has to be in double quotes.
 # target     The new answer; several right ones are separated by | and the first is edited in.
 # The other columns may be empty or deleted:
 # old        The answer before the edit.

@@ -126,7 +126,7 @@ BROKEN = {
     "head.csv": ("prompt,target\n", "found no fact"),
     "blank.csv": ("prompt,target\n,\n", "found no fact"),
     "columns.csv": ("promt,target\na,b\n", "no column 'prompt' or 'question' among 'promt' (did you mean 'prompt'?)"),
-    "twice.csv": ("prompt,target,target\na,b,c\n", 'line 1: the column "target" stands there twice'),
+    "twice.csv": ("prompt,target,target\na,b,c\n", 'line 1: the column "target" occurs twice'),
     "both.csv": ("question,answer,new answer\na,b,c\n", "'answer' and 'new answer' are both read as 'target'"),
     "unnamed.csv": ("prompt,target,\na,b,\n", "column 3 has no name"),
     "long.csv": (
