@@ -3,7 +3,7 @@
 from instructedit.benchmark.results.frames import means_frame, scores_frame
 
 means = means_frame("results")   # one row per cell of a table, over all finished runs of a folder
-scores = scores_frame("results/dd452aeeb23bc4bb")   # one row per score of every case
+scores = scores_frame("results/d48979a32fc16461")   # one row per score of every case
 """
 
 from collections.abc import Iterator
