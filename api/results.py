@@ -159,7 +159,7 @@ def evaluate(
         InputError: If anything cannot be used.
     """
     from instructedit.benchmark.forecast.machine import Place
-    from instructedit.benchmark.run.runner import ModelLoader
+    from instructedit.benchmark.run.prepare import ModelLoader
     from instructedit.benchmark.run.suite import plan_suite, run_suite
     from instructedit.benchmark.setup.config import SuiteRun, make_config, read_suite
 

@@ -141,7 +141,7 @@ def _loop(options: dict[str, Any]) -> "Loop":
     from instructedit.benchmark.instructions.loop import Loop
     from instructedit.benchmark.instructions.material import gather
     from instructedit.benchmark.results.loop_results import LoopConfig
-    from instructedit.benchmark.run.runner import load_model
+    from instructedit.benchmark.run.prepare import load_model
     from instructedit.benchmark.setup.config import PROBES
     from instructedit.editors import make
     from instructedit.editors.instructedit import InstructEdit

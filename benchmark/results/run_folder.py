@@ -7,15 +7,16 @@ import mmap
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 from pydantic import BaseModel
 
 from instructedit.editors.errors import DamagedError, InputError
-from instructedit.editors.files.atomic import sweep, write_whole
+from instructedit.editors.files.atomic import sweep, whole_file, write_whole
 
-from .integrity import LineChecks, changed, content_of, read_run
+from .integrity import Key, LineChecks, changed, content_of, read_run
 from .records import CaseRecord, Provenance, RunFile, RunSummary, parse_record, read_record
 
 
@@ -198,6 +199,22 @@ class RunFolder:
                     file.write(line.model_dump_json() + "\n")
                     file.flush()
                 os.fsync(file.fileno())
+
+    def sort(self, found: Sequence[Key], order: Sequence[Key]) -> None:
+        """Bring the lines, whose keys are `found`, into an order: that of one process, whatever computed them.
+
+        Raises:
+            StorageError: If the file cannot be written; the previous one is kept.
+        """
+        if list(found) == list(order):
+            return
+        with self._writing(), self.cases.open("rb") as file, whole_file(self.cases) as part:
+            offsets = [0, *accumulate(map(len, file))]
+            places = dict(zip(found, offsets, strict=False))
+            with part.open("wb") as ordered:
+                for key in order:
+                    file.seek(places[key])
+                    ordered.write(file.readline())
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

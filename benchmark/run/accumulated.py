@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Self
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import torch
 from pydantic import BaseModel, Field
@@ -20,9 +20,8 @@ from ..scoring.scoring import NOT_FINITE, Made, is_finite
 
 
 class _Index(BaseModel):
-    """`edits/ROW.json`: the valid safetensors file beside it, and what that file does not hold."""
+    """`edits/ROW-N.json`: what the safetensors file of the same name does not hold."""
 
-    file: str
     first: int = Field(default=0, ge=0)
     requests: int = Field(ge=0)
     failures: dict[str, str]
@@ -91,49 +90,53 @@ class AccumulatedEdit:
         return Made(requests, self.edits.select([0] * len(requests)), failures, 0.0)
 
     def save(self, folder: Path, row: str) -> None:
-        """Write the edit of a row, whole or not at all, and continue from what was written.
+        """Write the edit of a row, whole or not at all, to `edit_file` of all its requests so far.
 
         Raises:
             StorageError: If it cannot be written.
         """
-        # Another memory layout rounds differently: a resumed run must not differ from an uninterrupted one.
-        self.edits = _contiguous(self.edits)
-        index = _index_path(folder, row)
-        path = _edits_path(index, self.first + self.requests)
-        content = _Index(file=path.name, first=self.first, requests=self.requests, failures=self.failures)
+        index = folder / f"{edit_file(row, self.first + self.requests)}.json"
+        content = _Index(first=self.first, requests=self.requests, failures=self.failures)
         try:
             index.parent.mkdir(exist_ok=True)
-            self.edits.save(path)
+            _contiguous(self.edits).save(index.with_suffix(".safetensors"))
             write_record(index, content)  # last, so that it never names a missing file
-            for old in index.parent.glob("*.safetensors") if path.is_file() else ():
-                if old != path and old.name.rpartition("-")[0] == index.stem:
-                    old.unlink()
         except OSError as error:
             reason = error.strerror or error
             raise StorageError(
-                f"{path}: the edit cannot be written ({reason}); all finished cases are safe, and the same command "
+                f"{index}: the edit cannot be written ({reason}); all finished cases are safe, and the same command "
                 "resumes from them."
             ) from error
 
     @classmethod
     def load(
-        cls, folder: Path, row: str, model: LanguageModel, report: Callable[[str], None] = lambda _: None
+        cls,
+        folder: Path,
+        row: str,
+        model: LanguageModel | None,
+        report: Callable[[str], None] = lambda _: None,
+        *,
+        after: int | None = None,
     ) -> Self | None:
-        """Read what `save` wrote; None if nothing was written, or it is damaged, which is reported.
+        """Read what `save` wrote after a number of edits, by default the last.
+
+        None if nothing was written, or it is damaged, which is reported. Without a model the tensors stay on the CPU.
 
         Raises:
             InputError: If the system does not let it be read.
         """
-        path = _index_path(folder, row)
+        if after is None:
+            after = max((edits for own, edits in saved_edits(folder) if own == row), default=0)
+        path = folder / f"{edit_file(row, after)}.json"
         if not path.exists():
             return None
         try:
             content = read_object(path)
             with parsed(path):
                 index = _Index.model_validate(content)
-                tensors = _edits_path(path, index.first + index.requests)
-                if index.file != tensors.name:
-                    raise ValueError(f"'file' is {index.file}, {tensors.name} was expected")
+                if index.first + index.requests != after:
+                    raise ValueError(f"it is of {index.first + index.requests} edits, {after} were expected")
+            tensors = path.with_suffix(".safetensors")
             edits = Edits.load(tensors)
             with parsed(tensors):
                 if len(edits) != 1:
@@ -144,20 +147,33 @@ class AccumulatedEdit:
             return None
 
 
-def is_damaged(folder: Path, row: str, model: LanguageModel) -> bool:
-    """Tell whether a row has a saved edit that can no longer be read."""
-    return _index_path(folder, row).exists() and AccumulatedEdit.load(folder, row, model) is None
+def edit_file(row: str, edits: int) -> str:
+    """Return the file of a row's edit after a number of edits, in the run's folder, without its ending."""
+    # Users name rows; `/` and `.` have a meaning in paths.
+    return f"edits/{quote(row, safe='@#+').replace('.', '%2E')}-{edits}"
+
+
+def saved_edits(folder: Path) -> list[tuple[str, int]]:
+    """Return row and number of edits of all saved edits in a run's folder."""
+    found = []
+    for path in (folder / "edits").glob("*.json"):
+        row, _, edits = path.stem.rpartition("-")
+        if edits.isdecimal():
+            found.append((unquote(row), int(edits)))
+    return found
+
+
+def remove_edit(folder: Path, name: str) -> None:
+    """Remove the saved edit of an `edit_file`, its index first, so that a kill leaves nothing that is incomplete."""
+    for ending in (".json", ".safetensors"):
+        (folder / f"{name}{ending}").unlink(missing_ok=True)
 
 
 def remove_orphans(folder: Path) -> None:
-    """Remove edits in a run's folder that no index names, left by a kill between writing one and removing the last.
-
-    The caller holds the run's lock. If an index cannot be read, nothing is removed.
-    """
-    with suppress(InputError, OSError):
-        named = {read_object(index).get("file") for index in (folder / "edits").glob("*.json")}
-        for path in (folder / "edits").glob("*.safetensors"):
-            if path.name not in named:
+    """Remove edits in a run's folder that have no index, left by a kill; the caller holds the run's lock."""
+    for path in (folder / "edits").glob("*.safetensors"):
+        if not path.with_suffix(".json").exists():
+            with suppress(OSError):
                 path.unlink()
 
 
@@ -196,12 +212,3 @@ def _contiguous(edits: Edits, model: LanguageModel | None = None) -> Edits:
         return replace(patch, **own)  # type: ignore[arg-type]
 
     return Edits(tuple(tuple(map(copied, patches)) for patches in edits.patches), edits.facts, edits.contexts)
-
-
-def _edits_path(index: Path, requests: int) -> Path:
-    return index.with_name(f"{index.stem}-{requests}.safetensors")
-
-
-def _index_path(folder: Path, row: str) -> Path:
-    # Users name rows; `/` and `.` have a meaning in paths.
-    return folder / "edits" / f"{quote(row, safe='@#+').replace('.', '%2E')}.json"

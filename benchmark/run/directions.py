@@ -29,7 +29,7 @@ from ..tasks.base import TaskCases, make_task
 from ..tasks.facts import SOURCE, load_facts
 from ..tasks.sampling import choose
 from ..tasks.sources import Source, open_source
-from .runner import ModelLoader
+from .prepare import ModelLoader
 
 SETTINGS = ("single-task", "multi-task", "task-scaling", "balanced")
 """Settings whose runs have figures of directions."""

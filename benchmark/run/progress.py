@@ -2,39 +2,68 @@
 
 from collections.abc import Callable
 from time import perf_counter
+from typing import Any
 
 from tqdm import tqdm
+
+from .units import Unit
 
 FIRST_LINE = 30.0
 """Seconds until the first line where there is no terminal; each further line takes twice as long as the one before."""
 
 
 class Progress:
-    """Counts the results of a run, `done` on disk already, and extrapolates the time from those of this start."""
+    """Counts trainings and results, and extrapolates the remaining time from those of this start.
 
-    def __init__(self, total: int, done: int, shown: bool, report: Callable[[str], None]) -> None:
-        self._bar = tqdm(total=total, initial=done, unit="result", disable=None if shown else True)
+    Args:
+        total: Results of the finished run.
+        done: Results that are on disk already.
+        trainings: Trainings of this start. Until the first result how long the results take is not known.
+        shown: Whether to show anything.
+        report: Receives lines.
+    """
+
+    def __init__(self, total: int, done: int, trainings: int, shown: bool, report: Callable[[str], None]) -> None:
         self._total, self._first, self._done = total, done, done
-        self._report = report if shown and self._bar.disable else None
+        self._trainings, self._trained = trainings, 0
+        self._shown, self._report = shown, report
+        self._bar: tqdm[Any] | None = None
         self._started, self._next = perf_counter(), FIRST_LINE
 
-    def task(self, name: str) -> None:
-        """Name the task that is computed."""
-        self._bar.set_description(name)
+    def begin(self, unit: Unit) -> None:
+        """Note that a unit is started; time is counted for results from the first unit that has some."""
+        if unit.kind == "training":
+            return
+        if self._bar is None:
+            hidden = None if self._shown else True
+            self._bar = tqdm(total=self._total, initial=self._done, unit="result", disable=hidden)
+            self._started = perf_counter()
+        self._bar.set_description(unit.cases[0].partition("/")[0] if unit.cases else "")
 
-    def add(self, count: int) -> None:
-        """Count results that were written."""
+    def add(self, unit: Unit, count: int) -> None:
+        """Count a finished unit, with the results of it that were written."""
+        seconds = perf_counter() - self._started
+        if unit.kind == "training":
+            self._trained += 1
+            if self._shown and self._trained < self._trainings:
+                left = seconds / self._trained * (self._trainings - self._trained)
+                self._report(
+                    f"{self._trained} of {self._trainings} trainings, about {duration(left)} left for them, then "
+                    f"{self._total - self._done:,} results"
+                )
+            return
+        assert self._bar is not None
         self._done += count
         self._bar.update(count)
-        seconds = perf_counter() - self._started
-        if self._report and seconds >= self._next and self._first < self._done < self._total:
+        if self._shown and self._bar.disable and seconds >= self._next and self._first < self._done < self._total:
             self._next = 2 * seconds
             left = seconds / (self._done - self._first) * (self._total - self._done)
             self._report(f"{self._done:,} of {self._total:,} results, about {duration(left)} left")
 
     def close(self) -> None:
         """Finish the bar."""
-        self._bar.close()
+        if self._bar is not None:
+            self._bar.close()
 
 
 def duration(seconds: float) -> str:

@@ -3,9 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from secrets import token_hex
+
+from filelock import FileLock
 
 from instructedit.editors import InputError, MetaModel
 
+from ..executors.base import Executor
 from ..forecast.forecast import Forecast, forecast, meta_model_of
 from ..forecast.machine import Place
 from ..results.records import SUITES, RunFile, read_record, readable
@@ -13,9 +17,12 @@ from ..results.run_folder import write_record
 from ..results.suite_results import SuiteEntry, SuiteFile
 from ..setup.config import SuiteRun
 from ..setup.data import DataReader
-from ..setup.resolve import resolve
+from ..setup.resolve import ResolvedRun, resolve
 from ..setup.settings import NothingTestedError
-from .runner import ModelLoader, prepare, run
+from .prepare import ModelLoader, Prepared, prepare, prepared_elsewhere
+from .runner import run
+from .scheduler import ATTEMPTS, UNKNOWN
+from .units import Call, Job, Reply
 
 
 def plan_suite(
@@ -74,11 +81,12 @@ def run_suite(
     progress: bool = False,
     track: str | None = None,
     loader: ModelLoader | None = None,
+    executor: Executor | None = None,
 ) -> tuple[Path, ...]:
     """Run those runs of a suite that have a forecast, and return their folders.
 
     Consecutive runs of the same model load it once, unless the loader has it already. `finished` receives the folder of
-    each run when it is finished.
+    each run when it is finished. With an executor its workers load the model and compute the runs.
 
     Raises:
         InputError: If a run cannot be made, or its folder belongs to another process.
@@ -91,34 +99,89 @@ def run_suite(
     for number, (label, config) in enumerate(suite, start=1):
         if len(suite) > 1:
             report(f"run {number} of {len(suite)}: {label}, seed {config.seed}")
-        model = loader.load(config)
         resolved = replace(forecasts[label].run, config=config)
-        notes = dict.fromkeys((*model.trial.notes, *resolved.notes))
+        job = None
+        if executor is None:
+            model = loader.load(config)
+            prepared, trial = prepare(resolved, command, model=model), tuple(model.trial.notes)
+        else:
+            job = _job(resolved, place, track)
+            prepared, trial = prepare_elsewhere(executor, job, resolved, command)
+            job = job.model_copy(update={"digest": prepared.file.digest, "provenance": prepared.file.provenance})
+        notes = dict.fromkeys((*trial, *resolved.notes))
         for note in notes:
             if note not in reported:
                 report(f"note: {note}")
         reported.update(notes)
-        prepared = prepare(resolved, command, model=model)
-        folder = run(prepared, place.out, checkpoints=place.checkpoints, report=report, progress=progress, track=track)
+        folder = run(
+            prepared,
+            place.out,
+            checkpoints=place.checkpoints,
+            report=report,
+            progress=progress,
+            track=track,
+            executor=executor,
+            job=job,
+        )
         _add_to_index(place.out, resolved.name, label, prepared.file, report)
         finished(folder)
         folders.append(folder)
     return tuple(folders)
 
 
+def prepare_elsewhere(
+    executor: Executor, job: Job, resolved: ResolvedRun, command: Sequence[str]
+) -> tuple[Prepared, tuple[str, ...]]:
+    """Let a worker load the model and specify what decides the numbers of a run; return it with the worker's notes.
+
+    Raises:
+        InputError: If the model cannot be used, or workers are lost again and again.
+    """
+    why = ""
+    for _ in range(ATTEMPTS):
+        executor.submit(f"prepare-{token_hex(8)}", Call(job=job, unit=None).model_dump_json(), UNKNOWN)
+        for done in executor.completed():
+            if done.reply is None:
+                why = done.lost or "no reply"
+                continue
+            reply = Reply.model_validate_json(done.reply)
+            if reply.refused is not None:
+                raise InputError(reply.refused)
+            if reply.run is not None:
+                return prepared_elsewhere(resolved, reply.run, command), reply.notes
+    raise InputError(f"No worker could prepare the run, {ATTEMPTS} times: {why}.")
+
+
+def _job(resolved: ResolvedRun, place: Place, track: str | None) -> Job:
+    return Job(
+        preset=resolved.name,
+        config=resolved.config.model_dump_json(exclude_unset=True),
+        place=str(Path.cwd()),
+        folder=str(place.out.absolute()),
+        checkpoints=str(place.checkpoint_root.absolute()),
+        device=place.device,
+        device_map=place.device_map,
+        track=track,
+    )
+
+
 def _add_to_index(out: Path, name: str, label: str, file: RunFile, report: Callable[[str], None]) -> None:
     """Add a run to the suite's index, in place of one with the same label and seed; a damaged index is replaced."""
     path = out / SUITES / f"{Path(name).stem}.json"
-    known: tuple[SuiteEntry, ...] = ()
-    if path.is_file():
-        try:
-            index = read_record(path, SuiteFile)
-            known = index.runs if index.name == readable(name) else ()
-        except InputError as error:
-            if isinstance(error.__cause__, OSError):
-                raise
-            report(f"note: {error} It is written again; runs that it lacks are added when they are run again.")
-    spec = file.spec
-    entry = SuiteEntry(label=label, setting=spec.setting, schedule=spec.schedule, seed=spec.seed, digest=file.digest)
-    others = (run for run in known if (run.label, run.seed) != (entry.label, entry.seed))
-    write_record(path, SuiteFile(name=name, runs=(*others, entry)))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f".{path.name}.lock")):  # runs of one suite may be computed side by side
+        known: tuple[SuiteEntry, ...] = ()
+        if path.is_file():
+            try:
+                index = read_record(path, SuiteFile)
+                known = index.runs if index.name == readable(name) else ()
+            except InputError as error:
+                if isinstance(error.__cause__, OSError):
+                    raise
+                report(f"note: {error} It is written again; runs that it lacks are added when they are run again.")
+        spec = file.spec
+        entry = SuiteEntry(
+            label=label, setting=spec.setting, schedule=spec.schedule, seed=spec.seed, digest=file.digest
+        )
+        others = (run for run in known if (run.label, run.seed) != (entry.label, entry.seed))
+        write_record(path, SuiteFile(name=name, runs=(*others, entry)))

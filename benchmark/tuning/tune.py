@@ -17,7 +17,8 @@ from ..results.checkpoint import RECORD
 from ..results.records import RunSummary, read_record
 from ..results.run_folder import RunFolder, StorageError, write_record
 from ..results.tuning_trail import DEFINITION, Trail, Trial
-from ..run.runner import ModelLoader, prepare, run
+from ..run.prepare import ModelLoader, prepare
+from ..run.runner import run
 from ..setup.config import RunConfig, read_document
 from ..setup.resolve import resolve
 from ..setup.toml_text import dumps

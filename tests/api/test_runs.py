@@ -119,7 +119,7 @@ def test_data_frames_have_the_numbers_of_the_files(runs):
 def test_a_loaded_model_is_not_loaded_again(place, tmp_path, monkeypatch):
     model = instructedit.load(place / "model", device="cpu")
     monkeypatch.setattr(instructedit.Model, "edit", None)
-    monkeypatch.setattr("instructedit.benchmark.run.runner.load_model", None)
+    monkeypatch.setattr("instructedit.benchmark.run.prepare.load_model", None)
     options = {"data": str(place / "data"), **COMMON, "limit": 1}
     found = instructedit.evaluate(model, "recent", editors="in-context", out=tmp_path, **options)
     again = instructedit.evaluate(model, "recent", editors="in-context", out=tmp_path, **options)

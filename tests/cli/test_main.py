@@ -245,27 +245,27 @@ def test_report_and_show_say_what_is_missing(finished, tmp_path):
 
 
 def test_a_stopped_run_says_that_nothing_is_lost(place, tmp_path, monkeypatch):
-    from instructedit.benchmark.run import schedules
+    from instructedit.benchmark.run import worker
 
     def stop(*_a, **_k):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(schedules, "run_chunk", stop)
+    monkeypatch.setattr(worker, "run_chunk", stop)
     code, _, err = start(place, "--out", tmp_path)
     assert code == 130
     assert "re-running the same command resumes" in err
 
 
 def test_an_invalid_run_does_not_end_well(place, tmp_path, monkeypatch):
-    from instructedit.benchmark.run import schedules
+    from instructedit.benchmark.run import worker
 
-    inner = schedules.run_chunk
+    inner = worker.run_chunk
 
     def leak(model, *arguments, **options):
         model.model.lm_head.weight[0, 0].add_(1e-3)
         return inner(model, *arguments, **options)
 
-    monkeypatch.setattr(schedules, "run_chunk", leak)
+    monkeypatch.setattr(worker, "run_chunk", leak)
     code, out, err = start(place, "--out", tmp_path, "--task", "zsre", "--limit", "1", "--editor", "none")
     assert code == 1
     assert "INVALID RUN" in out

@@ -12,9 +12,10 @@ from safetensors.torch import load_file, save_file
 from instructedit.baselines.mend import MEND
 from instructedit.benchmark.results.checkpoint import Checkpoint
 from instructedit.benchmark.results.integrity import read_finished
-from instructedit.benchmark.run.runner import prepare, run
+from instructedit.benchmark.run.prepare import prepare
+from instructedit.benchmark.run.runner import run
 from instructedit.benchmark.run.training import trained
-from instructedit.benchmark.run.work import Work
+from instructedit.benchmark.run.worker import Worker
 from instructedit.benchmark.setup.config import make_config
 from instructedit.benchmark.setup.resolve import resolve
 from instructedit.benchmark.setup.settings import TrainingTasks
@@ -78,7 +79,8 @@ def trees(prepared, tmp_path_factory):
             train(prepared.model, out / "half")
     run(prepared, out / "run")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Work, "score", stop)
+        perform = Worker.perform
+        patch.setattr(Worker, "perform", lambda own, unit: stop() if unit.kind == "score" else perform(own, unit))
         with pytest.raises(StopError):
             run(prepared, out / "stopped")
     return out

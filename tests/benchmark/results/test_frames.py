@@ -4,7 +4,8 @@ import pandas as pd
 import pytest
 
 from instructedit.benchmark.results.frames import means_frame, scores_frame
-from instructedit.benchmark.run.runner import prepare, run
+from instructedit.benchmark.run.prepare import prepare
+from instructedit.benchmark.run.runner import run
 from instructedit.benchmark.setup.config import read_suite
 from instructedit.benchmark.setup.resolve import resolve
 from instructedit.editors import InputError

@@ -16,7 +16,8 @@ from time import process_time
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from instructedit.benchmark.run.runner import prepare, run
+from instructedit.benchmark.run.prepare import prepare
+from instructedit.benchmark.run.runner import run
 from instructedit.benchmark.setup.config import RunConfig, make_config
 from instructedit.benchmark.setup.resolve import resolve
 from instructedit.editors import EDITORS, LanguageModel

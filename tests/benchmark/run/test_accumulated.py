@@ -9,7 +9,7 @@ def test_rows_of_any_name_keep_files_of_their_own(tmp_path, model):
     for number, name in enumerate(names):
         AccumulatedEdit(Edits.none(1), number + 1, {"x": name}).save(tmp_path, name)
         AccumulatedEdit(Edits.none(1), number + 2, {"x": name}).save(tmp_path, name)
-    assert len(list((tmp_path / "edits").iterdir())) == 2 * len(names)
+    assert len(list((tmp_path / "edits").iterdir())) == 4 * len(names)
     for number, name in enumerate(names):
         found = AccumulatedEdit.load(tmp_path, name, model)
         assert (found.requests, found.failures) == (number + 2, {"x": name})

@@ -4,7 +4,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from instructedit.baselines.ftl import FTL
-from instructedit.benchmark.run.runner import CannotEdit
+from instructedit.benchmark.run.prepare import CannotEdit
 from instructedit.benchmark.scoring.scoring import edit_each
 from instructedit.benchmark.setup.model_checks import cannot_edit
 from instructedit.editors import LanguageModel

@@ -7,7 +7,8 @@ import torch
 from typer.testing import CliRunner
 
 from instructedit.benchmark.results.records import CaseRecord, GenerationSpec
-from instructedit.benchmark.run.runner import prepare, run
+from instructedit.benchmark.run.prepare import prepare
+from instructedit.benchmark.run.runner import run
 from instructedit.benchmark.setup.config import make_config
 from instructedit.benchmark.setup.resolve import resolve
 from instructedit.cli.main import app

@@ -16,7 +16,8 @@ from instructedit.benchmark.results.direction_results import (
 )
 from instructedit.benchmark.results.records import EditorSpec, RunFile, RunSpec, TrainingSpec, read_record
 from instructedit.benchmark.run.directions import DirectionsMaker, sets
-from instructedit.benchmark.run.runner import prepare, run
+from instructedit.benchmark.run.prepare import prepare
+from instructedit.benchmark.run.runner import run
 from instructedit.benchmark.setup.config import read_suite
 from instructedit.benchmark.setup.resolve import requests_of, resolve
 from instructedit.cli.main import app

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from instructedit.benchmark.results.records import RunFile, read_record
-from instructedit.benchmark.run.runner import prepare, run
+from instructedit.benchmark.run.prepare import prepare
+from instructedit.benchmark.run.runner import run
 from instructedit.benchmark.setup.config import make_config, read_suite
 from instructedit.benchmark.setup.resolve import resolve
 

@@ -12,7 +12,8 @@ from instructedit.benchmark.results.loop_results import LoopConfig, LoopFile, Tr
 from instructedit.benchmark.results.run_folder import StorageError, write_record
 from instructedit.benchmark.results.suite_results import find_suite
 from instructedit.benchmark.results.suite_summary import summarise_suite
-from instructedit.benchmark.run.runner import prepare, run
+from instructedit.benchmark.run.prepare import prepare
+from instructedit.benchmark.run.runner import run
 from instructedit.benchmark.run.suite import _add_to_index
 from instructedit.benchmark.run.training import trained
 from instructedit.benchmark.setup.banks import read_bank

@@ -8,9 +8,10 @@ import typer
 from typer.testing import CliRunner
 
 from instructedit.benchmark.results.records import CaseRecord
-from instructedit.benchmark.run import schedules
+from instructedit.benchmark.run import worker
 from instructedit.benchmark.run.out_of_memory import in_halves, is_exhausted
-from instructedit.benchmark.run.runner import prepare, run
+from instructedit.benchmark.run.prepare import prepare
+from instructedit.benchmark.run.runner import run
 from instructedit.benchmark.setup.config import make_config, read_suite
 from instructedit.benchmark.setup.resolve import resolve
 from instructedit.cli.errors import Commands
@@ -84,14 +85,14 @@ def prepared(tmp_path_factory):
 
 def limited(monkeypatch, most):
     """Let a chunk of more cases than that run out of memory."""
-    inner = schedules.run_chunk
+    inner = worker.run_chunk
 
     def run_chunk(model, cases, *arguments, **options):
         if len(cases) > most:
             raise torch.OutOfMemoryError(CARD)
         return inner(model, cases, *arguments, **options)
 
-    monkeypatch.setattr(schedules, "run_chunk", run_chunk)
+    monkeypatch.setattr(worker, "run_chunk", run_chunk)
 
 
 def lines(folder):

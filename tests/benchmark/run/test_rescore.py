@@ -8,8 +8,9 @@ from typer.testing import CliRunner
 
 from instructedit.benchmark.results.integrity import read_finished
 from instructedit.benchmark.results.records import CaseRecord
+from instructedit.benchmark.run.prepare import prepare
 from instructedit.benchmark.run.rescore import rescore
-from instructedit.benchmark.run.runner import prepare, run
+from instructedit.benchmark.run.runner import run
 from instructedit.benchmark.scoring.metrics import ngram_entropy
 from instructedit.benchmark.scoring.rules import RULES, Rule
 from instructedit.benchmark.setup.config import make_config, read_suite

@@ -10,8 +10,9 @@ import torch
 from instructedit.benchmark.results.records import CaseRecord, RunFile, RunSummary, read_record
 from instructedit.benchmark.results.resources import Usage
 from instructedit.benchmark.results.run_folder import StorageError
-from instructedit.benchmark.run import schedules
-from instructedit.benchmark.run.runner import prepare, run
+from instructedit.benchmark.run import worker
+from instructedit.benchmark.run.prepare import prepare
+from instructedit.benchmark.run.runner import run
 from instructedit.benchmark.setup.config import make_config, read_suite
 from instructedit.benchmark.setup.resolve import resolve
 from instructedit.benchmark.tasks.sampling import choose
@@ -94,7 +95,7 @@ def test_a_killed_run_goes_on_and_gives_the_same_bytes(finished, prepared, tmp_p
 
 def test_a_finished_run_computes_nothing(finished, prepared, monkeypatch, tmp_path):
     shutil.copytree(finished, tmp_path / finished.name)
-    monkeypatch.setattr(schedules, "run_chunk", lambda *_a, **_k: pytest.fail("nothing is missing"))
+    monkeypatch.setattr(worker, "run_chunk", lambda *_a, **_k: pytest.fail("nothing is missing"))
     run(prepared, tmp_path)
 
 
@@ -155,14 +156,14 @@ def test_two_processes_do_not_write_one_run(prepared, tmp_path):
 
 def test_a_base_model_that_changed_makes_the_run_invalid(config, tmp_path, monkeypatch):
     prepared = prepare(resolve(config, "test"), device="cpu")
-    inner = schedules.run_chunk
+    inner = worker.run_chunk
 
     def leak(model, *arguments, **options):
         with torch.no_grad():
             model.model.lm_head.weight[0, 0] += 1e-3
         return inner(model, *arguments, **options)
 
-    monkeypatch.setattr(schedules, "run_chunk", leak)
+    monkeypatch.setattr(worker, "run_chunk", leak)
     said: list[str] = []
     folder = run(prepared, tmp_path, report=said.append)
     assert not read_record(folder / "summary.json", RunSummary).valid

@@ -10,8 +10,10 @@ import torch
 
 from instructedit.baselines.ftl import FTM
 from instructedit.benchmark.results.records import CaseRecord, RunSummary, read_record
-from instructedit.benchmark.run import accumulated, schedules, work
-from instructedit.benchmark.run.runner import prepare, run
+from instructedit.benchmark.results.run_folder import RunFolder
+from instructedit.benchmark.run import accumulated, worker
+from instructedit.benchmark.run.prepare import prepare
+from instructedit.benchmark.run.runner import run
 from instructedit.benchmark.scoring.scoring import Made, score_chunk
 from instructedit.benchmark.setup.config import make_config
 from instructedit.benchmark.setup.resolve import resolve
@@ -144,16 +146,16 @@ def test_the_batch_size_is_of_the_run_and_of_batches_alone(place, batch):
 def test_a_run_killed_within_a_batch_gives_the_same_bytes(batches, tmp_path, monkeypatch, after):
     """Killed after some lines, or between an edit that is kept and its first line."""
     prepared, finished = batches
-    inner = schedules.Work.write
+    inner = RunFolder.append
     left = [after]
 
-    def write(self, records, timings):
+    def append(self, records=(), timings=(), usage=()):
         if left[0] <= 0:
             raise KeyboardInterrupt
         left[0] -= len(records)
-        inner(self, records, timings)
+        inner(self, records, timings, usage)
 
-    monkeypatch.setattr(schedules.Work, "write", write)
+    monkeypatch.setattr(RunFolder, "append", append)
     with pytest.raises(KeyboardInterrupt):
         run(prepared, tmp_path)
     left[0] = 1000
@@ -357,8 +359,7 @@ def test_a_joint_edit_is_made_once(batch, tmp_path, monkeypatch):
 def test_a_finished_run_computes_nothing(sequence, tmp_path, monkeypatch):
     prepared, finished = sequence
     shutil.copytree(finished, tmp_path / finished.name)
-    for module in (schedules, work):
-        monkeypatch.setattr(module, "score_chunk", lambda *_a, **_k: pytest.fail("nothing is missing"))
+    monkeypatch.setattr(worker, "score_chunk", lambda *_a, **_k: pytest.fail("nothing is missing"))
     run(prepared, tmp_path)
 
 

@@ -7,8 +7,9 @@ import pytest
 from instructedit.benchmark.forecast.machine import Place
 from instructedit.benchmark.results.records import CaseRecord, RunFile, RunSummary, read_record
 from instructedit.benchmark.results.suite_results import SuiteFile
-from instructedit.benchmark.run import runner, schedules
-from instructedit.benchmark.run.runner import prepare, run
+from instructedit.benchmark.run import runner, worker
+from instructedit.benchmark.run.prepare import prepare
+from instructedit.benchmark.run.runner import run
 from instructedit.benchmark.run.suite import plan_suite, run_suite
 from instructedit.benchmark.setup.config import read_suite
 from instructedit.benchmark.setup.resolve import resolve
@@ -224,8 +225,8 @@ def test_a_finished_run_needs_no_checkpoint(place, tmp_path):
 
 def test_all_trainings_come_before_the_first_case(place, tmp_path, monkeypatch):
     counts = []
-    inner = schedules.run_chunk
-    monkeypatch.setattr(schedules, "run_chunk", lambda *a, **k: counts.append(len(Learner.fits)) or inner(*a, **k))
+    inner = worker.run_chunk
+    monkeypatch.setattr(worker, "run_chunk", lambda *a, **k: counts.append(len(Learner.fits)) or inner(*a, **k))
     prepared = one(place, "single-task", train=("recent", "zsre"), tasks=("recent",), train_limit=None)
     run(prepared, tmp_path, checkpoints=tmp_path / "own")
     assert set(counts) == {2}

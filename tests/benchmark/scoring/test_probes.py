@@ -10,7 +10,8 @@ from instructedit.baselines.ftl import FTM, FTMConfig
 from instructedit.baselines.noedit import NoEdit
 from instructedit.benchmark.results.records import CaseRecord, GenerationSpec
 from instructedit.benchmark.results.summary import pairs
-from instructedit.benchmark.run.runner import prepare, run
+from instructedit.benchmark.run.prepare import prepare
+from instructedit.benchmark.run.runner import run
 from instructedit.benchmark.scoring.scoring import Made, run_chunk, score_chunk
 from instructedit.benchmark.setup.banks import instruct, read_bank
 from instructedit.benchmark.setup.config import make_config, read_suite

@@ -6,7 +6,7 @@ import pytest
 
 from instructedit.benchmark.results.forms import departures
 from instructedit.benchmark.results.records import EditorSpec
-from instructedit.benchmark.run.runner import prepare
+from instructedit.benchmark.run.prepare import prepare
 from instructedit.benchmark.setup.config import make_config, read_suite
 from instructedit.benchmark.setup.resolve import resolve
 from instructedit.editors import InputError

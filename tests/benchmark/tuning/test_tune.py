@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from instructedit.baselines.grace import GRACE, GRACEConfig
 from instructedit.benchmark.results.records import CaseRecord, RunFile, read_record
 from instructedit.benchmark.results.tuning_trail import Trail, Trial
-from instructedit.benchmark.run import schedules
+from instructedit.benchmark.run import worker
 from instructedit.benchmark.run.runner import run as inner_run
 from instructedit.benchmark.setup.config import read_suite
 from instructedit.benchmark.tuning import tune as tuning
@@ -267,7 +267,7 @@ def test_a_stopped_search_resumes_and_a_larger_budget_extends_it(place, finished
     short = trail_of(tmp_path)
     assert short.trials == trail_of(finished).trials[:4]
     Dial.told.clear()
-    monkeypatch.setattr(schedules, "run_chunk", lambda *_a, **_k: pytest.fail("nothing is missing"))
+    monkeypatch.setattr(worker, "run_chunk", lambda *_a, **_k: pytest.fail("nothing is missing"))
     assert tune(place, tmp_path, budget=4)[0] == 0
     monkeypatch.undo()
 

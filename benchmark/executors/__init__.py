@@ -1,0 +1,1 @@
+"""Executors: where the units of a run are computed, in this process, on all cores, or on other machines."""
