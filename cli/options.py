@@ -58,6 +58,28 @@ Threads = Annotated[
     ),
 ]
 """Its callback does all that is needed."""
+Workers = Annotated[
+    str,
+    Option(
+        metavar="N|auto",
+        envvar="INSTRUCTEDIT_WORKERS",
+        help="Processes that compute, each with --threads threads or a card of its own; 'auto': one for each CPU "
+        "core or card, if memory allows.",
+    ),
+]
+ExecutorName = Annotated[
+    str | None,
+    Option(
+        "--executor",
+        metavar="NAME",
+        help="Where to compute: local (this process), processes, ray or slurm; by default local for one worker, else "
+        "processes.",
+    ),
+]
+ExecutorOption = Annotated[
+    list[str] | None,
+    Option(metavar="KEY=VALUE", help="Option of ray (address, gpus) or of slurm (submitit's parameters) (repeatable)."),
+]
 Json = Annotated[bool, Option("--json", help="Print JSON.")]
 Form = Annotated[
     str | None,

@@ -66,6 +66,9 @@ def run(
     device: options.Device = None,
     threads: options.Threads = None,
     device_map: options.DeviceMap = None,
+    workers: options.Workers = "auto",
+    executor: options.ExecutorName = None,
+    executor_option: options.ExecutorOption = None,
     full: options.Full = False,
     dry_run: options.DryRun = False,
 ) -> None:
@@ -73,6 +76,7 @@ def run(
     from rich.console import Console
 
     from instructedit.benchmark.forecast.machine import Place
+    from instructedit.benchmark.forecast.workers import open_executor
     from instructedit.benchmark.results.records import RunSummary, read_record
     from instructedit.benchmark.run.suite import plan_suite, run_suite
     from instructedit.benchmark.setup.config import read_suite
@@ -119,16 +123,18 @@ def run(
             f"Site:    instructedit view {folder}"
         )
 
-    folders = run_suite(
-        suite,
-        forecasts,
-        place,
-        command=sys.argv,
-        report=say,
-        finished=finished,
-        progress=True,
-        track=track,
-    )
+    with open_executor(executor, workers, executor_option or (), tuple(forecasts.values()), place, say) as own:
+        folders = run_suite(
+            suite,
+            forecasts,
+            place,
+            command=sys.argv,
+            report=say,
+            finished=finished,
+            progress=True,
+            track=track,
+            executor=own,
+        )
     if len(folders) > 1:
         typer.echo(f"All {len(folders)} runs in one report: instructedit report {out}")
     if not all(read_record(folder / "summary.json", RunSummary).valid for folder in folders):

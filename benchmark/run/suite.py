@@ -105,7 +105,7 @@ def run_suite(
             model = loader.load(config)
             prepared, trial = prepare(resolved, command, model=model), tuple(model.trial.notes)
         else:
-            job = _job(resolved, place, track)
+            job = job_of(resolved, place, track)
             prepared, trial = prepare_elsewhere(executor, job, resolved, command)
             job = job.model_copy(update={"digest": prepared.file.digest, "provenance": prepared.file.provenance})
         notes = dict.fromkeys((*trial, *resolved.notes))
@@ -152,7 +152,8 @@ def prepare_elsewhere(
     raise InputError(f"No worker could prepare the run, {ATTEMPTS} times: {why}.")
 
 
-def _job(resolved: ResolvedRun, place: Place, track: str | None) -> Job:
+def job_of(resolved: ResolvedRun, place: Place, track: str | None) -> Job:
+    """Return what workers have to know of a run."""
     return Job(
         preset=resolved.name,
         config=resolved.config.model_dump_json(exclude_unset=True),

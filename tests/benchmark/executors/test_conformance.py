@@ -1,0 +1,141 @@
+"""What any executor has to keep: whatever happens to workers and replies, the files are those of one process."""
+
+import os
+from contextlib import closing
+
+import pytest
+
+from instructedit.benchmark.executors.base import EXECUTORS, Setup
+from instructedit.benchmark.executors.local import Local
+from instructedit.benchmark.forecast.machine import Place
+from instructedit.benchmark.run.runner import UnfinishedError, run
+from instructedit.benchmark.run.suite import job_of, prepare_elsewhere
+from instructedit.benchmark.run.worker import RemoteWorker
+from instructedit.benchmark.setup.config import make_config
+from instructedit.benchmark.setup.resolve import resolve
+from instructedit.editors import InputError
+
+from ..worlds import write_data, write_model
+from .faulty import FAULTS, FaultyWorker, Unruly
+
+FT_M = {"block": 1, "lr": 0.02, "clamp": 0.2, "steps": 3}
+MEND = {"training": {"steps": 4, "warmup": 0, "validate_every": 4}}
+OPTIONS = {
+    "single": {"setting": "multi-task", "editors": {"none": {}, "ft-m": FT_M, "mend": MEND}},
+    "sequential": {"schedule": "sequential", "at": (2,), "edited": ("recent",), "editors": {"none": {}, "ft-m": FT_M}},
+    "batch": {"schedule": "batch", "batch_size": 2, "edited": ("recent",), "editors": {"none": {}, "ft-m": FT_M}},
+}
+COMMON = {"tasks": ("recent", "zsre"), "limit": 4, "chunk": 2, "fluency": False, "generation": {"max_new_tokens": 4}}
+KINDS = {"processes": {}, "ray": {}, "slurm": {"cluster": "local"}}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("place")
+    write_data(folder / "data")
+    write_model(folder / "model")
+    return folder
+
+
+def resolved_for(place, name):
+    options = {**COMMON, **OPTIONS[name], "data": str(place / "data"), "model": str(place / "model")}
+    return resolve(make_config(options, "test"), "test")
+
+
+def start(executor, resolved, out, patience=600.0):
+    job = job_of(resolved, Place(out, device="cpu"), None)
+    prepared, _ = prepare_elsewhere(executor, job, resolved, ())
+    job = job.model_copy(update={"digest": prepared.file.digest, "provenance": prepared.file.provenance})
+    said: list[str] = []
+    return run(prepared, out, executor=executor, job=job, patience=patience, report=said.append), said
+
+
+def content(folder):
+    names = ["cases.jsonl", "summary.json", *(path.relative_to(folder) for path in folder.glob("edits/*"))]
+    return {str(name): (folder / name).read_bytes() for name in names}
+
+
+@pytest.fixture(scope="module")
+def expected(place, tmp_path_factory):
+    """The files of each run, computed by one process."""
+    out = tmp_path_factory.mktemp("expected")
+    found = {}
+    for name in OPTIONS:
+        executor = Local(RemoteWorker("cpu").perform)
+        found[name] = content(start(executor, resolved_for(place, name), out)[0])
+    return found
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def executor(request, tmp_path_factory):
+    """Two workers that fail where a file says so."""
+    faults = tmp_path_factory.mktemp("faults")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(FAULTS, str(faults))
+        options = KINDS[request.param]
+        performer = f"{FaultyWorker.__module__}:{FaultyWorker.__name__}"
+        setup = Setup(performer, 2, tmp_path_factory.mktemp("executor"), options=options)
+        with closing(EXECUTORS.get(request.param)(setup)) as made:
+            yield made, faults
+
+
+def script(faults, **what):
+    for path in faults.iterdir():
+        path.unlink()
+    for number, fault in what.items():
+        (faults / number.removeprefix("call")).write_text(fault)
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_lost_workers_and_unruly_replies_change_no_byte(executor, place, expected, tmp_path, name):
+    made, faults = executor
+    script(faults, call1="kill", call3="raise", call6="hang", call8="kill")
+    unruly = Unruly(made, seed=len(name))
+    folder, said = start(unruly, resolved_for(place, name), tmp_path, patience=20.0)
+    assert content(folder) == expected[name]
+    assert len(unruly.delivered) > len(set(unruly.delivered)), "some were computed again"
+    assert sum("computed again" in sentence for sentence in said) >= 3
+
+
+def test_a_unit_that_always_fails_is_given_up_and_all_others_are_finished(executor, place, expected, tmp_path):
+    made, faults = executor
+    script(faults)
+    resolved = resolved_for(place, "single")
+    whole, _ = start(made, resolved, tmp_path / "whole")
+    lines = (whole / "cases.jsonl").read_bytes().splitlines(keepends=True)
+    script(faults, always="raise")
+    (whole / "summary.json").unlink()
+    (whole / "cases.jsonl").write_bytes(b"".join(lines[:-1]))
+    job = job_of(resolved, Place(tmp_path / "whole", device="cpu"), None)
+    with pytest.raises(InputError, match="RuntimeError: a cosmic ray"):
+        prepare_elsewhere(made, job, resolved, ())
+    script(faults, **{f"call{number}": "raise" for number in range(1, 8)})
+    with pytest.raises(UnfinishedError, match=r"could not be computed, .*recent|zsre.*a cosmic ray"):
+        start(made, resolved, tmp_path / "whole")
+    script(faults)
+    folder, said = start(made, resolved, tmp_path / "whole")
+    assert content(folder) == expected["single"]
+    assert f"{len(lines) - 1} of {len(lines)} results are there already." in said
+
+
+def test_a_worker_with_other_code_or_data_is_refused(executor, place, tmp_path):
+    made, faults = executor
+    script(faults)
+    resolved = resolved_for(place, "batch")
+    job = job_of(resolved, Place(tmp_path, device="cpu"), None)
+    prepared, _ = prepare_elsewhere(made, job, resolved, ())
+    origin = prepared.file.provenance
+    other = origin.model_copy(update={"packages": {**origin.packages, "torch": "1.0"}})
+    for changes, sentence in (
+        ({"digest": prepared.file.digest, "provenance": other}, "torch 1.0"),
+        ({"digest": "0" * 16, "provenance": origin}, "model or data give the run"),
+    ):
+        with pytest.raises(InputError, match=f"worker on {os.uname().nodename}: .*{sentence}"):
+            run(prepared, tmp_path / sentence[:3], executor=made, job=job.model_copy(update=changes))
+
+
+def test_the_executor_of_one_process_takes_replies_in_any_order(place, expected, tmp_path):
+    for name in OPTIONS:
+        unruly = Unruly(Local(RemoteWorker("cpu").perform), seed=1)
+        folder, _ = start(unruly, resolved_for(place, name), tmp_path)
+        assert content(folder) == expected[name]
