@@ -103,6 +103,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--editor", action="append", help="run the editors' contract for this editor only (again for more)"
     )
+    parser.addoption(
+        "--executors", default="processes", help="executors that the conformance test covers, with commas between"
+    )
     parser.addoption("--kills", type=int, default=50, help="processes that tests/kills ends at random")
 
 

@@ -28,7 +28,7 @@ from .accumulated import AccumulatedEdit, remove_orphans
 from .plan import blocks_of, last_edit, lines_of, units_of
 from .prepare import Prepared
 from .progress import Progress
-from .scheduler import PATIENCE, Outcome, Scheduler
+from .scheduler import USUAL, Outcome, Patience, Scheduler
 from .units import Call, Job, Reply
 from .worker import Worker
 
@@ -47,7 +47,7 @@ def run(
     track: str | None = None,
     executor: Executor | None = None,
     job: Job | None = None,
-    patience: float = PATIENCE,
+    patience: Patience = USUAL,
 ) -> Path:
     """Train what is not trained, compute what is missing of a run, and sum it up.
 
@@ -60,7 +60,7 @@ def run(
         track: `wandb` or `trackio` to log the metrics of trainings there too.
         executor: Who computes it, by default this process. It is not closed.
         job: The run as workers of the executor need it.
-        patience: Seconds that a unit of the executor may take at least.
+        patience: How long a unit of the executor may take.
 
     Returns:
         The run's own folder, named by its digest.
@@ -142,7 +142,7 @@ def _compute(
     job: Job,
     report: Callable[[str], None],
     progress: bool,
-    patience: float,
+    patience: Patience,
 ) -> Outcome:
     run, spec = prepared.resolved, prepared.file.spec
     known: dict[tuple[str, int], bool] = {}

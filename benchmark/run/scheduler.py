@@ -7,7 +7,9 @@ computed is lost if the run is killed, and the finished file does not depend on 
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from statistics import median
 from time import perf_counter
+from typing import NamedTuple
 
 from instructedit.editors import InputError
 
@@ -20,12 +22,26 @@ from .units import Call, Job, Kind, Reply, Result, Unit
 
 ATTEMPTS = 3
 """How often a unit is submitted before it is given up."""
-PATIENCE = 600.0
-"""Seconds that every unit may take; more if units of its kind have taken longer."""
-FACTOR = 20
-"""How many times longer than the slowest finished unit of its kind a unit may take."""
-UNKNOWN = 24 * 3600.0
-"""Seconds that a unit may take as long as no unit of its kind is finished, and any training."""
+
+
+LATE = 2.0
+"""How many times longer than the median of its kind a unit takes until an idle worker gets it too."""
+LOOK = 5.0
+"""Seconds between two looks for such units."""
+
+
+class Patience(NamedTuple):
+    """How long a unit may take, in seconds, before its worker is taken to hang."""
+
+    least: float = 600.0
+    factor: float = 20.0
+    """How many times longer than the slowest finished unit of its kind."""
+    first: float = 24 * 3600.0
+    """As long as no unit of its kind is finished; and any training."""
+
+    def of(self, kind: Kind, slowest: float | None) -> float:
+        """Return the limit of a unit, given the slowest one of its kind."""
+        return self.first if slowest is None or kind == "training" else max(self.least, self.factor * slowest)
 
 
 @dataclass(slots=True)
@@ -44,6 +60,9 @@ class Outcome:
     """Units that were lost again and again, with the last reason."""
 
 
+USUAL = Patience()
+
+
 class Scheduler:
     """Computes units of one run.
 
@@ -55,7 +74,8 @@ class Scheduler:
         kept: Number of edits of the saved edits that the finished run keeps.
         report: Receives sentences for the user.
         progress: Counts what is finished.
-        patience: See `PATIENCE`.
+        patience: How long a unit may take.
+        clock: Returns the time in seconds.
     """
 
     def __init__(
@@ -67,15 +87,17 @@ class Scheduler:
         kept: int,
         report: Callable[[str], None],
         progress: Progress,
-        patience: float = PATIENCE,
+        patience: Patience = USUAL,
+        clock: Callable[[], float] = perf_counter,
     ) -> None:
         self._executor, self._job, self._store = executor, job, store
         self._done, self._kept, self._report, self._progress = done, kept, report, progress
-        self._patience = patience
+        self._patience, self._clock = patience, clock
         self._waiting: dict[str, Unit] = {}
         self._running: dict[str, tuple[Unit, float]] = {}
         self._attempts: Counter[str] = Counter()
-        self._slowest: dict[Kind, float] = {}
+        self._seconds: dict[Kind, list[float]] = {}
+        self._doubled: set[str] = set()
         self._readers: Counter[str] = Counter()
         self._outcome = Outcome()
 
@@ -86,7 +108,7 @@ class Scheduler:
             InputError: If a worker refuses a unit.
             StorageError: If lines cannot be written.
         """
-        self._waiting = {unit.name: unit for unit in units}
+        self._waiting = {f"{self._job.digest}-{unit.name}": unit for unit in units}
         missing = {name for unit in units for name in unit.gives}
         self._readers = Counter(name for unit in units for name in unit.needs)
         self._remove({edit_file(*saved) for saved in saved_edits(self._store.folder)})
@@ -98,7 +120,7 @@ class Scheduler:
                     self._submit(name, self._waiting.pop(name))
             if not self._running:
                 break  # what the others need was given up
-            for done in self._executor.completed():
+            for done in self._executor.completed(self._double()):
                 if (finished := self._finish(done)) is not None:
                     missing -= set(finished.gives)
         return self._outcome
@@ -106,26 +128,37 @@ class Scheduler:
     def _submit(self, name: str, unit: Unit) -> None:
         self._attempts[name] += 1
         self._progress.begin(unit)
-        slowest = self._slowest.get(unit.kind)
-        seconds = UNKNOWN if slowest is None or unit.kind == "training" else max(self._patience, FACTOR * slowest)
-        self._running[name] = unit, perf_counter()
-        self._executor.submit(f"{self._job.digest}-{name}", Call(job=self._job, unit=unit).model_dump_json(), seconds)
+        seconds = self._patience.of(unit.kind, max(self._seconds.get(unit.kind, ()), default=None))
+        self._running[name] = unit, self._clock()
+        self._executor.submit(name, Call(job=self._job, unit=unit).model_dump_json(), seconds)
+
+    def _double(self) -> float | None:
+        """Give late units to idle workers as well, where nothing else is left; return seconds until the next look."""
+        if len(self._running) >= self._executor.workers:
+            return None
+        for name, (unit, started) in list(self._running.items()):
+            times = self._seconds.get(unit.kind)
+            # none that writes files: the late copy would write them after they were removed
+            if times is None or unit.gives or name in self._doubled:
+                continue
+            if self._clock() - started > LATE * median(times):
+                self._doubled.add(name)
+                self._executor.submit(name, Call(job=self._job, unit=unit).model_dump_json())
+        return LOOK
 
     def _finish(self, done: Done) -> Unit | None:
         """Take what became of a unit; return it if it is finished now."""
-        name = done.name.rpartition("-")[2]
-        if name not in self._running:  # a second reply, or one to an earlier attempt
+        if done.name not in self._running:  # a second reply, one to an earlier attempt, or one of another run
             return None
-        unit, started = self._running.pop(name)
+        unit, started = self._running.pop(done.name)
         if done.reply is None:
-            self._lose(name, unit, done.lost or "no reply")
+            self._lose(done.name, unit, done.lost or "no reply")
             return None
         reply = Reply.model_validate_json(done.reply)
         if reply.refused is not None:
             raise InputError(reply.refused)
         assert reply.result is not None
-        seconds = perf_counter() - started
-        self._slowest[unit.kind] = max(seconds, self._slowest.get(unit.kind, 0.0))
+        self._seconds.setdefault(unit.kind, []).append(self._clock() - started)
         self._write(unit, reply.result)
         self._readers.subtract(unit.needs)
         self._remove({*unit.needs, *unit.gives})

@@ -1,6 +1,7 @@
 """The runs of a preset: planned before the first one starts, run one after the other, and listed in an index."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from secrets import token_hex
@@ -12,8 +13,8 @@ from instructedit.editors import InputError, MetaModel
 from ..executors.base import Executor
 from ..forecast.forecast import Forecast, forecast, meta_model_of
 from ..forecast.machine import Place
-from ..results.records import SUITES, RunFile, read_record, readable
-from ..results.run_folder import write_record
+from ..results.records import SUITES, read_record, readable
+from ..results.run_folder import StorageError, write_record
 from ..results.suite_results import SuiteEntry, SuiteFile
 from ..setup.config import SuiteRun
 from ..setup.data import DataReader
@@ -21,7 +22,7 @@ from ..setup.resolve import ResolvedRun, resolve
 from ..setup.settings import NothingTestedError
 from .prepare import ModelLoader, Prepared, prepare, prepared_elsewhere
 from .runner import run
-from .scheduler import ATTEMPTS, UNKNOWN
+from .scheduler import ATTEMPTS, USUAL
 from .units import Call, Job, Reply
 
 
@@ -123,7 +124,11 @@ def run_suite(
             executor=executor,
             job=job,
         )
-        _add_to_index(place.out, resolved.name, label, prepared.file, report)
+        spec = prepared.file.spec
+        entry = SuiteEntry(
+            label=label, setting=spec.setting, schedule=spec.schedule, seed=spec.seed, digest=prepared.file.digest
+        )
+        add_to_index(place.out, resolved.name, entry, report)
         finished(folder)
         folders.append(folder)
     return tuple(folders)
@@ -139,7 +144,7 @@ def prepare_elsewhere(
     """
     why = ""
     for _ in range(ATTEMPTS):
-        executor.submit(f"prepare-{token_hex(8)}", Call(job=job, unit=None).model_dump_json(), UNKNOWN)
+        executor.submit(f"prepare-{token_hex(8)}", Call(job=job, unit=None).model_dump_json(), USUAL.first)
         for done in executor.completed():
             if done.reply is None:
                 why = done.lost or "no reply"
@@ -166,11 +171,24 @@ def job_of(resolved: ResolvedRun, place: Place, track: str | None) -> Job:
     )
 
 
-def _add_to_index(out: Path, name: str, label: str, file: RunFile, report: Callable[[str], None]) -> None:
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path.with_name(f".{path.name}.lock"))
+        lock.acquire()
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be written ({error.strerror}).") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def add_to_index(out: Path, name: str, entry: SuiteEntry, report: Callable[[str], None]) -> None:
     """Add a run to the suite's index, in place of one with the same label and seed; a damaged index is replaced."""
     path = out / SUITES / f"{Path(name).stem}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(f".{path.name}.lock")):  # runs of one suite may be computed side by side
+    with _locked(path):  # runs of one suite may be computed side by side
         known: tuple[SuiteEntry, ...] = ()
         if path.is_file():
             try:
@@ -180,9 +198,5 @@ def _add_to_index(out: Path, name: str, label: str, file: RunFile, report: Calla
                 if isinstance(error.__cause__, OSError):
                     raise
                 report(f"note: {error} It is written again; runs that it lacks are added when they are run again.")
-        spec = file.spec
-        entry = SuiteEntry(
-            label=label, setting=spec.setting, schedule=spec.schedule, seed=spec.seed, digest=file.digest
-        )
         others = (run for run in known if (run.label, run.seed) != (entry.label, entry.seed))
         write_record(path, SuiteFile(name=name, runs=(*others, entry)))

@@ -9,6 +9,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from transformers.utils import logging
+
 from instructedit.editors import EditCase, Editor, EditRequest, InputError
 
 from ..results.records import CaseRecord, RunFile
@@ -230,6 +232,7 @@ class RemoteWorker:
     """Computes the units of any runs in a process of its own; keeps the model, and the last run's data and editors."""
 
     def __init__(self, device: str | None = None) -> None:
+        logging.disable_progress_bar()
         self._device = device
         self._loader: ModelLoader | None = None
         self._reader = DataReader()

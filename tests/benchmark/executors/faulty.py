@@ -61,7 +61,7 @@ class Unruly:
         self._unfinished += 1
         self._executor.submit(name, call, seconds)
 
-    def completed(self) -> Iterator[Done]:
+    def completed(self, seconds: float | None = None) -> Iterator[Done]:
         while self._unfinished and len(self._held) < self._random.randint(1, 4):
             for done in self._executor.completed():
                 self._unfinished -= 1
@@ -70,7 +70,8 @@ class Unruly:
         held, self._held = self._held, []
         for done in held:
             self.delivered.append(done.name)
-            match self._random.randrange(4) if done.reply is not None else 0:
+            again = done.reply is not None and self.delivered.count(done.name) == 1
+            match self._random.randrange(4) if again else 0:
                 case 1:
                     yield from (done, done)
                 case 2:  # called lost; its reply comes after that of its replacement, or before

@@ -10,11 +10,11 @@ from instructedit.benchmark.instructions.journal import Journal
 from instructedit.benchmark.results.checkpoint import Checkpoint
 from instructedit.benchmark.results.loop_results import LoopConfig, LoopFile, Trials
 from instructedit.benchmark.results.run_folder import StorageError, write_record
-from instructedit.benchmark.results.suite_results import find_suite
+from instructedit.benchmark.results.suite_results import SuiteEntry, find_suite
 from instructedit.benchmark.results.suite_summary import summarise_suite
 from instructedit.benchmark.run.prepare import prepare
 from instructedit.benchmark.run.runner import run
-from instructedit.benchmark.run.suite import _add_to_index
+from instructedit.benchmark.run.suite import add_to_index
 from instructedit.benchmark.run.training import trained
 from instructedit.benchmark.setup.banks import read_bank
 from instructedit.benchmark.setup.config import make_config
@@ -99,7 +99,8 @@ def work(prepared, finished, tmp_path_factory):
 
     def suite(out):
         folder = out / finished.name
-        _add_to_index(out, "made", "one", prepared.file, lambda _: None)
+        entry = SuiteEntry(label="one", setting="direct", schedule="single", seed=0, digest=prepared.file.digest)
+        add_to_index(out, "made", entry, lambda _: None)
         write_record(out / "suite.json", summarise_suite(out, find_suite(out / "suites" / "made")[1]))
         report_run(folder)
 

@@ -1,0 +1,75 @@
+"""Several processes that compute runs of one suite in one folder at once."""
+
+import multiprocessing
+import os
+import subprocess
+import sys
+
+from instructedit.benchmark.results.records import read_record
+from instructedit.benchmark.results.suite_results import SuiteEntry, SuiteFile
+
+from ..worlds import write_data, write_model, write_training
+
+CONFIG = """
+data = "data"
+model = "model"
+setting = "multi-task"
+tasks = ["recent"]
+train = ["recent"]
+limit = 2
+fluency = false
+generation = { max_new_tokens = 2 }
+
+[editors.none]
+[editors.mend]
+rank = 4
+training = { steps = 2, validate_every = 1, save_every = 1, accumulate = 1 }
+"""
+
+
+def entry(seed):
+    return SuiteEntry(label="run", setting="multi-task", schedule="single", seed=seed, digest=f"{seed:016x}")
+
+
+def add_runs(out, seeds, barrier):
+    from instructedit.benchmark.run.suite import add_to_index
+
+    barrier.wait()
+    for seed in seeds:
+        add_to_index(out, "mine.toml", entry(seed), print)
+
+
+def test_no_run_is_lost_from_the_index(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(2)
+    parts = [range(first, 100, 2) for first in range(2)]
+    processes = [context.Process(target=add_runs, args=(tmp_path, part, barrier)) for part in parts]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    index = read_record(tmp_path / "suites" / "mine.json", SuiteFile)
+    assert sorted(run.seed for run in index.runs) == list(range(100))
+
+
+def test_three_seeds_at_once(tmp_path):
+    write_data(tmp_path / "data")
+    write_training(tmp_path / "data", recent=12)
+    write_model(tmp_path / "model")
+    (tmp_path / "mine.toml").write_text(CONFIG)
+    words = [sys.executable, "-c", "from instructedit.cli.start import main; main()", "run", "mine.toml"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+
+    def start(seed):
+        command = [*words, "--out", "out", "--seed", str(seed), "--device", "cpu", "--workers", "1"]
+        pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen(command, cwd=tmp_path, env=environment, **pipes)
+
+    processes = [start(seed) for seed in (0, 1, 2)]
+    for process in processes:
+        _, err = process.communicate()
+        assert process.returncode == 0, err
+    index = read_record(tmp_path / "out" / "suites" / "mine.json", SuiteFile)
+    assert sorted(run.seed for run in index.runs) == [0, 1, 2]
+    assert all((tmp_path / "out" / run.digest / "summary.json").is_file() for run in index.runs)

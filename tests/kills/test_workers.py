@@ -1,0 +1,100 @@
+"""A run on two workers whose head and workers are killed at random: it ends in the bytes of one process."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import psutil
+import pytest
+
+from ..benchmark.worlds import write_data, write_model, write_training
+
+CONFIG = """
+data = "data"
+model = "model"
+setting = "multi-task"
+tasks = ["recent", "zsre"]
+train = ["recent", "zsre"]
+chunk = 2
+fluency = false
+generation = { max_new_tokens = 4 }
+
+[editors.none]
+[editors.ft-m]
+block = 1
+steps = 3
+[editors.mend]
+rank = 4
+training = { steps = 2, validate_every = 1, save_every = 1, accumulate = 1 }
+
+[[runs]]
+name = "single"
+
+[[runs]]
+name = "sequential"
+schedule = "sequential"
+at = [2]
+only = ["none", "ft-m"]
+"""
+
+
+def head(place, out, workers):
+    words = [sys.executable, "-c", "from instructedit.cli.start import main; main()", "run", "mine.toml"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    return subprocess.Popen(
+        [*words, "--out", out, "--workers", str(workers), "--device", "cpu"],
+        cwd=place,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=(place / "log").open("a"),
+    )
+
+
+def content(out):
+    names = ["*/cases.jsonl", "*/summary.json", "*/edits/*", "checkpoints/*/*.safetensors"]
+    return {str(path.relative_to(out)): path.read_bytes() for name in names for path in sorted(out.glob(name))}
+
+
+def workers_of(process):
+    try:
+        children = psutil.Process(process.pid).children()
+        return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+    except psutil.NoSuchProcess:
+        return []
+
+
+@pytest.mark.slow
+def test_killed_heads_and_workers_change_no_byte(request, tmp_path):
+    kills = max(2, request.config.getoption("--kills") // 25)
+    write_data(tmp_path / "data")
+    write_training(tmp_path / "data", recent=12, zsre=12)
+    write_model(tmp_path / "model")
+    (tmp_path / "mine.toml").write_text(CONFIG)
+    begun = time.monotonic()
+    assert head(tmp_path, "whole", 1).wait() == 0, (tmp_path / "log").read_text()
+    seconds = time.monotonic() - begun
+    dice, tally, running = random.Random(7), Counter(), None
+    for number in range(kills):
+        if running is None or running.poll() is not None:
+            running = head(tmp_path, "out", 2)
+        time.sleep(dice.uniform(0.3, 1.5) * seconds)
+        workers = workers_of(running)
+        kind = "head" if number % 2 or not workers else "worker"
+        victim = running if kind == "head" else dice.choice(workers)
+        if running.poll() is None:
+            tally[kind] += 1
+            os.kill(victim.pid, signal.SIGKILL)
+        if kind == "head":
+            running.wait()
+            time.sleep(2.5)
+            assert not any(worker.is_running() and worker.status() != "zombie" for worker in workers)
+    if running.poll() is None:
+        running.wait()
+    assert head(tmp_path, "out", 2).wait() == 0, (tmp_path / "log").read_text()
+    print(f"killed: {dict(tally)}")
+    assert tally
+    assert content(tmp_path / "out") == content(tmp_path / "whole")
