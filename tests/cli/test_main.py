@@ -181,7 +181,7 @@ def test_unknown_presets_and_lists(tmp_path):
         ("[editors.ft-l]\nlr = inf", "key 'editors.ft-l.lr': found inf, a finite number was expected"),
         ("[editors.grace]\nblock = nan", "key 'editors.grace.block': found nan, a finite number was expected"),
         ("editors = 'grace'", "key 'editors': Input should be a table"),
-        ("tasks = []", "key 'tasks': a run needs at least one task"),
+        ("tasks = []", "nothing to evaluate; name a file of own facts"),
     ],
 )
 def test_a_broken_configuration_is_named(place, tmp_path, text, sentence):
