@@ -14,7 +14,7 @@ from instructedit.benchmark.results.records import CaseRecord, parse_record
 from instructedit.editors import InputError
 
 from ..benchmark.worlds import write_data, write_model, write_training
-from ..cli.test_main import call, refused
+from ..cli.command import call, refused
 
 TRAINING = {
     "steps": 4,

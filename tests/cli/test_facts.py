@@ -9,8 +9,8 @@ from instructedit.benchmark.results.records import find_run
 from instructedit.editors import CaseError, EditRequest
 from instructedit.editors.texts import subject_token
 
-from ..benchmark.worlds import write_data, write_model
-from .test_main import call, refused
+from ..benchmark.worlds import write_world
+from .command import call, refused
 
 FACTS = """\
 # Invented.
@@ -22,9 +22,7 @@ Where is the office?,New York,,,,,
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("facts")
-    write_data(folder / "data")
-    write_model(folder / "model")
+    folder = write_world(tmp_path_factory.mktemp("facts"))
     (folder / "my facts.csv").write_text(FACTS)
     return folder
 
