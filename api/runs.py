@@ -108,8 +108,8 @@ def edit_of_run(
 
 
 def _some(known: Sequence[str]) -> str:
-    shown = [*known[:5], *(["..."] if len(known) > 5 else [])]
-    return f" It has {', '.join(shown)}." if shown else " It has none."
+    more = f" and {len(known) - 5} more" if len(known) > 5 else ""
+    return f" It has {', '.join(known[:5])}{more}." if known else " It has none."
 
 
 def _model(file: RunFile, name: str | Path | None, device: str | None) -> Model:

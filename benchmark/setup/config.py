@@ -196,8 +196,8 @@ def read_suite(
             raise InputError(
                 f"--add-editor: {name} has a row '{row}' already; expected an editor that it does not have."
             )
-    for option, rows in (("--editor", editors), ("--add-editor", added)):
-        for row in rows:
+    for option, names in (("--editor", editors), ("--add-editor", added)):
+        for row in names:
             if row not in known and row not in EDITORS:
                 raise InputError(
                     f"{option}: there is no editor '{row}', and no row of that name in {name}."

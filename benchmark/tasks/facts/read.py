@@ -13,7 +13,8 @@ from ...results.records import TaskData
 from ..audit import NO_SUBJECT, OTHER_TARGET, REPEATED_RECORD
 from ..base import TASKS, TaskCases
 from ..fact_columns import COLUMNS, Columns, columns
-from .files import TABLES, read_file
+from ..parse import TABLES
+from .files import read_file
 from .row import SAME_AS_OLD, FactRow, read_row
 
 VERSION = "facts-1"
