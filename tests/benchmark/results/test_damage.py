@@ -119,7 +119,7 @@ TENSORS = {
 }
 STATE = [
     *((tree, name, how) for tree, name in (("done", "mend-*/checkpoint.json"), ("done", "mend-*/editor.json"),
-      ("half", "mend-*/metrics.jsonl"), ("stopped", "*/edits/ft-m.json")) for how in BYTES),
+      ("half", "mend-*/metrics.jsonl"), ("stopped", "*/edits/ft-m-*.json")) for how in BYTES),
     *((tree, name, how) for tree, name in (("done", "mend-*/state.safetensors"), ("half", "mend-*/last.safetensors"),
       ("half", "mend-*/best.safetensors"), ("stopped", "*/edits/ft-m-*.safetensors")) for how in (*BYTES, *TENSORS)),
 ]  # fmt: skip

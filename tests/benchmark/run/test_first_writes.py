@@ -30,7 +30,7 @@ from instructedit.reports.tables.build import report_run
 
 from ...cli.faults import KilledError, kinds_of, strike
 from ...editors.cases import facts
-from ..worlds import write_data, write_model
+from ..worlds import write_world
 
 VARIES = ("usage.jsonl", "timings.jsonl")
 """Files that hold times."""
@@ -38,10 +38,7 @@ VARIES = ("usage.jsonl", "timings.jsonl")
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("place")
-    write_data(folder / "data")
-    write_model(folder / "model")
-    return folder
+    return write_world(tmp_path_factory.mktemp("place"))
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +150,7 @@ def content(out):
 
 WRITTEN = {
     "run": {"run.json", "cases.jsonl", "timings.jsonl", "usage.jsonl", "summary.json", "ft-mN.safetensors",
-            "ft-m.json"},
+            "ft-mN.json"},
     "train": {"checkpoint.json", "last.safetensors", "best.safetensors", "metrics.jsonl", "state.safetensors",
               "editor.json"},
     "suite": {"made.json", "suite.json", "table.md", "table.csv", "table.tex"},
