@@ -95,6 +95,6 @@ def test_killed_heads_and_workers_change_no_byte(request, tmp_path):
     if running.poll() is None:
         running.wait()
     assert head(tmp_path, "out", 2).wait() == 0, (tmp_path / "log").read_text()
-    print(f"killed: {dict(tally)}")
+    sys.stderr.write(f"killed: {dict(tally)}\n")
     assert tally
     assert content(tmp_path / "out") == content(tmp_path / "whole")

@@ -2,6 +2,7 @@
 
 import heapq
 import random
+import sys
 from collections import deque
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -87,6 +88,6 @@ def test_ten_thousand_cases_on_64_cards_take_little_longer_than_the_ideal(tmp_pa
         time, ideal, more = makespan(tmp_path, units(10_000, 8), seed, **faults)
         ratios.append(time / ideal)
         twice.append(more)
-    print(f"{faults}: {min(ratios):.2f} to {max(ratios):.2f} of the ideal, {max(twice)} units computed twice at most")
+    sys.stderr.write(f"{faults}: {min(ratios):.2f} to {max(ratios):.2f} of the ideal, {max(twice)} units twice\n")
     assert max(ratios) < most
     assert max(twice) <= 2 * CARDS

@@ -7,7 +7,7 @@ import pytest
 from instructedit.benchmark.forecast.machine import Place
 from instructedit.benchmark.results.records import CaseRecord, RunFile, RunSummary, read_record
 from instructedit.benchmark.results.suite_results import SuiteFile
-from instructedit.benchmark.run import runner, worker
+from instructedit.benchmark.run import worker
 from instructedit.benchmark.run.prepare import prepare
 from instructedit.benchmark.run.runner import run
 from instructedit.benchmark.run.suite import plan_suite, run_suite
@@ -269,7 +269,7 @@ def test_validation_cases_are_evaluated_and_not_trained_on(place, tmp_path):
     ],
 )
 def test_what_cannot_be_run_is_refused_before_a_model_is_loaded(place, setting, given, sentence, monkeypatch):
-    monkeypatch.setattr(runner, "load_model", lambda *_a, **_k: pytest.fail("too late"))
+    monkeypatch.setattr("instructedit.benchmark.run.prepare.load_model", lambda *_a, **_k: pytest.fail("too late"))
     with pytest.raises(InputError, match=sentence):
         one(place, setting, **given)
 
