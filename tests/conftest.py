@@ -6,6 +6,7 @@ from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+os.environ.setdefault("INSTRUCTEDIT_WORKERS", "1")  # tests replace parts of the process that computes
 
 import pytest
 import torch

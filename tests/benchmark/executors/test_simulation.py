@@ -1,4 +1,4 @@
-"""The scheduler on 64 simulated cards, some slow and some failing, in simulated time; docs/guides/scale.md has the table."""
+"""The scheduler on 64 simulated cards, some slow and some failing, in simulated time (docs/guides/scale.md)."""
 
 import heapq
 import random
