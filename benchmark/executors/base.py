@@ -40,13 +40,10 @@ class Executor(Protocol):
     """Number of unfinished calls that it takes at a time."""
 
     def submit(self, name: str, call: str, seconds: float | None = None) -> None:
-        """Take a call; if there is no reply within some seconds of work, it is lost, and its worker is stopped.
+        """Take a call; if there is no reply within some seconds of work, it is lost, and its worker is stopped."""
 
-        The scheduler may submit a call that is not finished again.
-        """
-
-    def completed(self, seconds: float | None = None) -> Iterator[Done]:
-        """Wait until at least one call is finished, or for some seconds, and yield all that are."""
+    def completed(self) -> Iterator[Done]:
+        """Wait until at least one call is finished, and yield all that are."""
 
     def close(self) -> None:
         """Stop all workers, in the middle of a call too."""

@@ -25,7 +25,7 @@ class Local:
     def submit(self, name: str, call: str, seconds: float | None = None) -> None:  # noqa: D102
         self._calls.append((name, call))
 
-    def completed(self, seconds: float | None = None) -> Iterator[Done]:  # noqa: D102
+    def completed(self) -> Iterator[Done]:  # noqa: D102
         while self._calls:
             name, call = self._calls.popleft()
             yield Done(name, self._perform(call))

@@ -8,8 +8,7 @@ import os
 import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError, Future
-from contextlib import suppress
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from threading import Thread
 from time import sleep
 from typing import Any
@@ -42,9 +41,8 @@ class Processes:
         future = self._pool.schedule(_perform, (call,), timeout=seconds)
         future.add_done_callback(lambda own: self._finished.put((name, own, seconds)))
 
-    def completed(self, seconds: float | None = None) -> Iterator[Done]:  # noqa: D102
-        with suppress(Empty):
-            yield _done(*self._finished.get(timeout=seconds))
+    def completed(self) -> Iterator[Done]:  # noqa: D102
+        yield _done(*self._finished.get())
         while not self._finished.empty():
             yield _done(*self._finished.get())
 

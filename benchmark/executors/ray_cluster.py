@@ -5,7 +5,6 @@ run), and `gpus`, the number of cards of each worker, which a `device_map` may s
 folders of model, data, results and checkpoints under the same paths.
 """
 
-import math
 import os
 from collections import deque
 from collections.abc import Iterator
@@ -58,10 +57,9 @@ class Ray:
         self._calls.append((name, call, seconds))
         self._begin()
 
-    def completed(self, seconds: float | None = None) -> Iterator[Done]:  # noqa: D102
+    def completed(self) -> Iterator[Done]:  # noqa: D102
         found: list[Done] = []
-        end = math.inf if seconds is None else monotonic() + seconds
-        while not found and (self._running or self._calls) and monotonic() < end:
+        while not found and (self._running or self._calls):
             self._begin()
             ready, _ = self._ray.wait(list(self._running), timeout=_TICK)
             found = [self._finish(reference) for reference in ready] + self._expired()

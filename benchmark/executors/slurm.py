@@ -9,7 +9,6 @@ as it is there, so a job that is lost costs one call; one that finds a reply doe
 after the head was killed are taken by the next one.
 """
 
-import math
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -60,12 +59,11 @@ class Slurm:
         write_whole(self._folder / "calls" / f"{name}.json", call)
         self._new[name] = seconds
 
-    def completed(self, seconds: float | None = None) -> Iterator[Done]:  # noqa: D102
+    def completed(self) -> Iterator[Done]:  # noqa: D102
         found: list[Done] = []
-        end = math.inf if seconds is None else monotonic() + seconds
         if self._new:
             self._submit_array()
-        while not found and self._jobs and monotonic() < end:
+        while not found and self._jobs:
             found = [done for job in list(self._jobs) for done in self._look_at(job)]
             if not found:
                 sleep(POLL)

@@ -7,7 +7,6 @@ computed is lost if the run is killed, and the finished file does not depend on 
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from statistics import median
 from time import perf_counter
 from typing import NamedTuple
 
@@ -22,12 +21,6 @@ from .units import Call, Job, Kind, Reply, Result, Unit
 
 ATTEMPTS = 3
 """How often a unit is submitted before it is given up."""
-
-
-LATE = 2.0
-"""How many times longer than the median of its kind a unit takes until an idle worker gets it too."""
-LOOK = 5.0
-"""Seconds between two looks for such units."""
 
 
 class Patience(NamedTuple):
@@ -97,7 +90,6 @@ class Scheduler:
         self._running: dict[str, tuple[Unit, float]] = {}
         self._attempts: Counter[str] = Counter()
         self._seconds: dict[Kind, list[float]] = {}
-        self._doubled: set[str] = set()
         self._readers: Counter[str] = Counter()
         self._outcome = Outcome()
 
@@ -120,7 +112,7 @@ class Scheduler:
                     self._submit(name, self._waiting.pop(name))
             if not self._running:
                 break  # what the others need was given up
-            for done in self._executor.completed(self._double()):
+            for done in self._executor.completed():
                 if (finished := self._finish(done)) is not None:
                     missing -= set(finished.gives)
         return self._outcome
@@ -131,20 +123,6 @@ class Scheduler:
         seconds = self._patience.of(unit.kind, max(self._seconds.get(unit.kind, ()), default=None))
         self._running[name] = unit, self._clock()
         self._executor.submit(name, Call(job=self._job, unit=unit).model_dump_json(), seconds)
-
-    def _double(self) -> float | None:
-        """Give late units to idle workers as well, where nothing else is left; return seconds until the next look."""
-        if len(self._running) >= self._executor.workers:
-            return None
-        for name, (unit, started) in list(self._running.items()):
-            times = self._seconds.get(unit.kind)
-            # none that writes files: the late copy would write them after they were removed
-            if times is None or unit.gives or name in self._doubled:
-                continue
-            if self._clock() - started > LATE * median(times):
-                self._doubled.add(name)
-                self._executor.submit(name, Call(job=self._job, unit=unit).model_dump_json())
-        return LOOK
 
     def _finish(self, done: Done) -> Unit | None:
         """Take what became of a unit; return it if it is finished now."""

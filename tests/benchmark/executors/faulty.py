@@ -61,7 +61,7 @@ class Unruly:
         self._unfinished += 1
         self._executor.submit(name, call, seconds)
 
-    def completed(self, seconds: float | None = None) -> Iterator[Done]:
+    def completed(self) -> Iterator[Done]:
         while self._unfinished and len(self._held) < self._random.randint(1, 4):
             for done in self._executor.completed():
                 self._unfinished -= 1
