@@ -49,26 +49,41 @@ def write_figures(
         for name in names:
             if name not in known:
                 raise InputError(f"Unknown {what} '{name}'.{did_you_mean(name, list(known))}")
-    results = read_results(directory)
+    paths, missing = draw_figures(read_results(directory), out, only or list(FIGURES), formats)
+    for name, reason in missing.items():
+        if only:
+            raise InputError(f"{directory}: no figure '{name}': {reason}") from reason
+    return paths, [f"No figure '{name}': {reason}" for name, reason in missing.items()]
+
+
+def draw_figures(
+    results: Results, out: Path, names: Sequence[str], formats: Sequence[str], suffix: str = ""
+) -> tuple[list[Path], dict[str, NoDataError]]:
+    """Write some figures of results; the suffix is added to each name of a file.
+
+    Returns:
+        The paths, and by name why a figure is not drawn.
+
+    Raises:
+        InputError: If nothing can be written.
+    """
     paths: list[Path] = []
-    without: list[str] = []
+    missing: dict[str, NoDataError] = {}
     counts = Counter[str]()
     with styled():
-        for name in only or FIGURES:
+        for name in names:
             try:
                 drawings = list(FIGURES[name](results))
             except NoDataError as error:
-                if only:
-                    raise InputError(f"{directory}: no figure '{name}': {error}") from error
-                without.append(f"No figure '{name}': {error}")
+                missing[name] = error
                 continue
             for drawing in drawings:
                 # Runs with the same label that differ otherwise have a figure each.
                 counts[drawing.name] += 1
                 count = counts[drawing.name]
-                own = drawing if count == 1 else replace(drawing, name=f"{drawing.name}-{count}")
-                paths += _write(own, out, formats)
-    return paths, without
+                own = drawing.name if count == 1 else f"{drawing.name}-{count}"
+                paths += _write(replace(drawing, name=f"{own}{suffix}"), out, formats)
+    return paths, missing
 
 
 def _write(drawing: Drawing, out: Path, formats: Sequence[str]) -> list[Path]:

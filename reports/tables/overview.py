@@ -42,7 +42,7 @@ def run_overview(run: RunFile, summary: RunSummary) -> Report:
     return Report(
         f"Run {run.digest}",
         warnings(run, summary),
-        tuple(_facts(run, summary)),
+        tuple(facts(run, summary)),
         blocks,
         (_legend(blocks),),
     )
@@ -57,11 +57,11 @@ def suite_overview(summary: SuiteSummary) -> Report:
     details = {block.heading for block in suite_report(summary).blocks if block.detail}
     found = (block for group in summary.groups for block in _blocks(group.run, group))
     blocks = [block for block in found if block.heading not in details]
-    facts = dict.fromkeys(fact for group in summary.groups for fact in _facts(group.run, group))
-    return Report(f"Suite {summary.name}", summary.warnings, tuple(facts), (*verdicts, *blocks), (_legend(blocks),))
+    shared = dict.fromkeys(fact for group in summary.groups for fact in facts(group.run, group))
+    return Report(f"Suite {summary.name}", summary.warnings, tuple(shared), (*verdicts, *blocks), (_legend(blocks),))
 
 
-def _facts(run: RunFile, numbers: RunSummary | SuiteGroup) -> Iterator[tuple[str, str]]:
+def facts(run: RunFile, numbers: RunSummary | SuiteGroup) -> Iterator[tuple[str, str]]:
     """Yield the model, the data, the setting, and what is left out or failed, a line each."""
     group = numbers if isinstance(numbers, SuiteGroup) else None
     spec, origin = run.spec, run.provenance

@@ -178,19 +178,28 @@ def test_list_of_cases_is_filtered_by_outcome(browser, site):
     browser.open(site, "cases.html")
     assert column(browser, "cases", "id") == ["zsre/test/0", "zsre/test/1", "zsre/test/2"]
     # The control is not counted: FT-L and GRACE are two editors, and the case that GRACE failed has one answer.
-    assert column(browser, "cases", "right") == ["2 of 2", "2 of 2", "0 of 1"]
-    assert column(browser, "cases", "kept") == ["2 of 2", "1 of 2", "0 of 1"]
+    assert column(browser, "cases", "reliability") == ["2 of 2", "2 of 2", "0 of 1"]
+    assert column(browser, "cases", "locality") == ["2 of 2", "1 of 2", "0 of 1"]
     choose(browser, "editor", "ft-l")
-    for outcome, ids in (("right", "01"), ("wrong", "2"), ("kept", "0"), ("lost", "12"), ("failed", "")):
+    for measure, outcome, ids in (
+        ("reliability", "right", "01"),
+        ("reliability", "wrong", "2"),
+        ("locality", "right", "0"),
+        ("locality", "wrong", "12"),
+        ("locality", "failed", ""),
+    ):
+        choose(browser, "measure", measure)
         choose(browser, "outcome", outcome)
         expected = [f"zsre/test/{number}" for number in ids] or ["No row matches."]
         assert column(browser, "cases", "id") == expected
+    assert "changed though it should not" in browser.texts("select[name=outcome] option")
     choose(browser, "editor", "grace")
     assert column(browser, "cases", "id") == ["zsre/test/2"]
-    assert column(browser, "cases", "right") == ["failed"]
+    assert column(browser, "cases", "reliability") == ["failed"]
     choose(browser, "editor", "none")
+    choose(browser, "measure", "reliability")
     choose(browser, "outcome", "wrong")
-    assert column(browser, "cases", "right") == ["wrong"] * 3
+    assert column(browser, "cases", "reliability") == ["wrong"] * 3
     assert "'none'" in browser.texts("#meaning")[0]
 
 
@@ -198,13 +207,20 @@ def test_two_editors_are_compared_case_by_case(browser, site):
     browser.open(site, "cases.html")
     choose(browser, "editor", "ft-l")
     choose(browser, "other", "none")
-    assert column(browser, "cases", "right") == ["right / wrong", "right / wrong", "wrong / wrong"]
+    assert column(browser, "cases", "reliability") == ["right / wrong", "right / wrong", "wrong / wrong"]
     assert "'ft-l' and 'none'" in browser.texts("#meaning")[0]
-    for outcome, ids in (("first", "01"), ("second", ""), ("both", ""), ("neither", "2"), ("first-kept", "")):
+    for measure, outcome, ids in (
+        ("reliability", "first", "01"),
+        ("reliability", "second", ""),
+        ("reliability", "both", ""),
+        ("reliability", "neither", "2"),
+        ("locality", "first", ""),
+        ("locality", "second", "12"),
+    ):
+        choose(browser, "measure", measure)
         choose(browser, "outcome", outcome)
         assert column(browser, "cases", "id") == ([f"zsre/test/{number}" for number in ids] or ["No row matches."])
-    choose(browser, "outcome", "second-kept")
-    assert column(browser, "cases", "id") == ["zsre/test/1", "zsre/test/2"]
+    assert browser.texts("select[name=outcome] option")[3:5] == ["ft-l kept, none lost", "none kept, ft-l lost"]
     choose(browser, "other", "")
     assert column(browser, "cases", "id") == ["No row matches."], "a comparison needs two editors"
 
@@ -212,9 +228,9 @@ def test_two_editors_are_compared_case_by_case(browser, site):
 def test_a_number_leads_to_the_cases_behind_it(browser, site):
     browser.open(site, f"run-{RUN}.html")
     links = browser.run("return [...document.querySelectorAll('td a.cases')].map((a) => a.getAttribute('href'))")
-    (address,) = {link for link in links if link.endswith("editor=grace&protocol=free_generation")}
+    (address,) = {link for link in links if link.endswith("editor=grace&measure=reliability&protocol=free_generation")}
     browser.open(site, address)
-    assert column(browser, "cases", "right") == ["right", "right", "failed"]
+    assert column(browser, "cases", "reliability") == ["right", "right", "failed"]
     assert "free generation, under 'grace'" in browser.texts("#meaning")[0]
 
 
@@ -229,11 +245,12 @@ def test_list_of_cases_has_pages_and_is_searched(browser, many):
     assert column(browser, "cases", "id") == ["zsre/test/11", *(f"zsre/test/11{n}" for n in range(10))]
     search(browser, "")
     choose(browser, "editor", "ft-l")
-    choose(browser, "outcome", "lost")
+    choose(browser, "measure", "locality")
+    choose(browser, "outcome", "wrong")
     assert column(browser, "cases", "id") == [f"zsre/test/{number}" for number in range(0, 120, 10)]
-    assert column(browser, "cases", "right") == ["right" if n % 3 == 0 else "wrong" for n in range(0, 120, 10)]
-    browser.run("document.querySelector('th[data-column=right] button').click()")
-    assert column(browser, "cases", "right") == ["right"] * 4 + ["wrong"] * 8
+    assert column(browser, "cases", "reliability") == ["right" if n % 3 == 0 else "wrong" for n in range(0, 120, 10)]
+    browser.run("document.querySelector('th[data-column=reliability] button').click()")
+    assert column(browser, "cases", "reliability") == ["right"] * 4 + ["wrong"] * 8
     # Sorted again by the outcomes of the other editor: none is right under it, so the order of the run stays.
     choose(browser, "editor", "none")
     assert column(browser, "cases", "id") == [f"zsre/test/{number}" for number in range(0, 120, 10)]

@@ -132,7 +132,7 @@ def test_figures_are_copied_and_shown(tmp_path):
     (folder / "figures" / name).with_suffix(".csv").write_text("x,y\n")
     write_site(folder, tmp_path / "site")
     copied = {path.name for path in (tmp_path / "site" / "figures").iterdir()}
-    assert copied == {name, name.replace(".svg", ".csv")}
+    assert copied == {name.replace(".svg", ending) for ending in (".svg", ".md", ".csv")}
     page = pages(tmp_path / "site")["index.html"]
     images = [attrs for tag, attrs in page.tags if tag == "img"]
     assert "What <b>it</b> shows." in page.text
