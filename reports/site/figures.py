@@ -13,7 +13,7 @@ from .collect import Collected
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A picture in the site's folder of figures: `NAME.svg`, with a caption `NAME.md` and numbers `NAME.csv`, if any."""
+    """A picture of a site, `NAME.svg`, with a caption `NAME.md` and numbers `NAME.csv`, if any."""
 
     name: str
     caption: tuple[str, ...]

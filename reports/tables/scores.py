@@ -146,7 +146,7 @@ class Scores:
     def decision(self, column: Column, row: str, other: str) -> Decision | None:
         """Decide between two rows of a column; None if they were not compared."""
         pair = self.pair(column, row, other)
-        return pair and decided(pair)
+        return decided(pair) if pair else None
 
     def marks(self) -> dict[Column, Marks]:
         """Mark the columns.
