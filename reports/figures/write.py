@@ -27,6 +27,10 @@ FIGURES: dict[str, Callable[[Results], Iterator[Drawing]]] = {
 """All figures by name; a suite with several such runs has several files of a figure."""
 
 
+NOTES = "## Notes"
+"""Heading between the caption of a figure and its notes, in the file of both."""
+
+
 def write_figures(
     directory: Path, out: Path, only: Sequence[str] = (), formats: Sequence[str] = FORMATS
 ) -> tuple[list[Path], list[str]]:
@@ -92,7 +96,7 @@ def _write(drawing: Drawing, out: Path, formats: Sequence[str]) -> list[Path]:
     writer.writeheader()
     writer.writerows(drawing.numbers)
     texts = {
-        out / f"{drawing.name}.md": "\n\n".join((f"# {drawing.name}", *drawing.caption)) + "\n",
+        out / f"{drawing.name}.md": "\n\n".join((f"# {drawing.name}", *drawing.caption, NOTES, *drawing.notes)) + "\n",
         out / f"{drawing.name}.csv": table.getvalue(),
     }
     try:

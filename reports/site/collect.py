@@ -97,4 +97,3 @@ def collect(directory: Path) -> Collected:
 def _run(folder: Path, entry: SuiteEntry | None = None) -> SiteRun:
     file, summary = load(folder)
     return SiteRun(folder, entry.label if entry else file.spec.setting, file, summary)
-

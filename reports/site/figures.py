@@ -7,17 +7,18 @@ from pathlib import Path
 from instructedit.editors.errors import InputError
 
 from ..figures.results import read_results
-from ..figures.write import FIGURES, draw_figures
+from ..figures.write import FIGURES, NOTES, draw_figures
 from .collect import Collected
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A picture of a site, `NAME.svg`, with a caption `NAME.md` and numbers `NAME.csv`, if any."""
+    """A picture of a site, `NAME.svg`, with a caption and notes `NAME.md` and numbers `NAME.csv`, if any."""
 
     name: str
     caption: tuple[str, ...]
-    """Paragraphs without the headings."""
+    notes: tuple[str, ...]
+    """Paragraphs of both, without the headings."""
     numbers: bool
     """Whether there is a file of numbers."""
 
@@ -55,11 +56,15 @@ def write_site_figures(site: Collected, directory: Path, out: Path) -> list[Figu
 
 
 def _figure(picture: Path) -> Figure:
-    caption = picture.with_suffix(".md")
+    file = picture.with_suffix(".md")
     try:
-        text = caption.read_text(encoding="utf-8") if caption.is_file() else ""
+        text = file.read_text(encoding="utf-8") if file.is_file() else ""
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{caption}: cannot be read; the caption of a figure in UTF-8 was expected.") from error
-    paragraphs = (" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
-    kept = tuple(paragraph for paragraph in paragraphs if paragraph and not paragraph.startswith("#"))
-    return Figure(picture.stem, kept, picture.with_suffix(".csv").is_file())
+        raise InputError(f"{file}: cannot be read; the caption of a figure in UTF-8 was expected.") from error
+    caption, _, notes = text.partition(f"\n{NOTES}\n")
+    return Figure(picture.stem, _paragraphs(caption), _paragraphs(notes), picture.with_suffix(".csv").is_file())
+
+
+def _paragraphs(text: str) -> tuple[str, ...]:
+    found = (" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
+    return tuple(paragraph for paragraph in found if paragraph and not paragraph.startswith("#"))

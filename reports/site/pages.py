@@ -31,9 +31,7 @@ _LOUD = 3
 """Maximum number of warnings on every page; more are on the overview only, with a link to it."""
 
 
-def static_pages(
-    site: Collected, cases: Mapping[str, Sized], figures: Sequence[Figure]
-) -> Iterator[tuple[str, str]]:
+def static_pages(site: Collected, cases: Mapping[str, Sized], figures: Sequence[Figure]) -> Iterator[tuple[str, str]]:
     """Yield every page as its file name and its HTML; `cases` are by digest those of each run."""
     pages = environment(HERE / "templates", address=quote)
     reports = {run.digest: run_report(run.file, run.summary) for run in site.runs}
