@@ -19,7 +19,7 @@ from ..tables.columns import minus
 from ..titles import row_title, task_title
 from . import geometry
 from .panels import EDGE, key, legend
-from .results import Drawing, NoDataError, Results, sources
+from .results import Drawing, NoDataError, Results, sources, warned
 from .style import TWO_COLUMNS, Look, task_looks
 
 DEFINITION = (
@@ -156,7 +156,7 @@ def _draw(results: Results, name: str, panels: Sequence[Panel], opening: str) ->
         "accuracy of a logistic regression that predicts the task, in "
         f"{geometry.FOLDS}-fold cross-validation. Cosine: mean over pairs of edits of one task (within) and of two "
         "tasks (between). Brackets: 95 % intervals over cases.",
-        *(f"**{warning}**" for warning in results.warnings),
+        *warned(results),
     )
     notes = (
         *_method_notes(min(shares), list(dict.fromkeys(perplexities))),

@@ -183,7 +183,12 @@ def caption(results: Results, numbers: Sequence[Number], *sentences: str) -> tup
         *([f"{DAGGER} Prompts made by a rule."] if any(mean.derived for mean in means) else []),
         f"Model: {', '.join(models)}.",
     ]
-    return " ".join(filter(None, (*sentences, *closing))), *(f"**{warning}**" for warning in results.warnings)
+    return " ".join(filter(None, (*sentences, *closing))), *warned(results)
+
+
+def warned(results: Results) -> tuple[str, ...]:
+    """Return the warnings of results as paragraphs of a caption."""
+    return tuple(f"Warning: {warning}" for warning in results.warnings)
 
 
 def few(numbers: Sequence[Number]) -> str:

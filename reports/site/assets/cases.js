@@ -23,7 +23,7 @@
   index.protocols.forEach((protocol, number) => field("protocol").add(new Option(protocol, index.judged[number])));
   field("editor").add(new Option("any", ""));
   editors.forEach((editor) => field("editor").add(new Option(editor, editor)));
-  field("other").add(new Option("none", ""));
+  field("other").add(new Option("no other", ""));
   editors.forEach((editor) => field("other").add(new Option(editor, editor)));
   field("stage").closest("label").hidden = index.stages.length === 1;
   measures.forEach((measure) => field("measure").add(new Option(measure, measure)));

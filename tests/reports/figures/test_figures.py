@@ -362,7 +362,7 @@ def test_an_invalid_run_is_refused(folder, summary):
 
 def test_warnings_stand_in_the_caption():
     found = made.results(made.scaling(), warnings=["Run 1 is INCOMPLETE."])
-    assert next(FIGURES["task-scaling"](found)).caption[-1] == "**Run 1 is INCOMPLETE.**"
+    assert next(FIGURES["task-scaling"](found)).caption[-1] == "Warning: Run 1 is INCOMPLETE."
     assert np.isfinite([row["mean"] for row in next(FIGURES["task-scaling"](found)).numbers]).all()
 
 
