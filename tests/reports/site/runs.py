@@ -32,8 +32,12 @@ HOSTILE = (
 """Texts that a page must show literally. `__hit` is set if any of them is executed."""
 
 
+DIGEST = "0123456789abcdef"
+"""Digest of a run, unless another one is given."""
+
+
 def make_run(
-    name: str = "0123456789abcdef",
+    name: str = DIGEST,
     editors: Sequence[str] = ("none", "ft-l", "grace"),
     tasks: Sequence[str] = ("zsre",),
     cases: int = 1,
