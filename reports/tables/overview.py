@@ -31,8 +31,8 @@ def _legend(blocks: Sequence[Block]) -> str:
     derived = f"; {DAGGER} prompts by a rule" if DAGGER in heads else ""
     return (
         f"Percent with 95 % intervals: exact match under teacher forcing{success}. * best, or not shown to be worse "
-        f"than the best (=: tied); _ second; {SAME} not shown to differ from the unedited model{derived}. Pairs, other protocols "
-        "and how to read them: --full, or the files below."
+        f"than the best (=: tied); _ second; {SAME} not shown to differ from the unedited model{derived}. "
+        "Pairs, other protocols and how to read them: --full, or the files below."
     )
 
 
