@@ -49,7 +49,7 @@ def static_pages(site: Collected, cases: Mapping[str, Sized], figures: Sequence[
     yield page(
         "index.html",
         "index.html",
-        main=_once(fact for run in site.runs for fact in (*main_facts(run.file, run.summary), _date(run))),
+        main=_once(fact for run in site.runs for fact in _main_facts(run)),
         facts=_once(fact for run in site.runs for fact in header(run.file) if fact[0] not in ("Run", "Setting")),
         runs=[(run, len(cases[run.digest]), _main(reports[run.digest])) for run in site.runs],
         figures=figures,
@@ -92,8 +92,10 @@ def _once(facts: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     return sorted(lines, key=lambda line: words.index(line[0]))
 
 
-def _date(run: SiteRun) -> tuple[str, str]:
-    return "Date", run.file.provenance.started.partition("T")[0]
+def _main_facts(run: SiteRun) -> Iterator[tuple[str, str]]:
+    """Yield model, data, setting and date; what failed is in the table of runs."""
+    yield from (fact for fact in main_facts(run.file, run.summary) if fact[0] not in ("Left out", "Failed"))
+    yield "Date", run.file.provenance.started.partition("T")[0]
 
 
 def _origin(run: SiteRun) -> Iterator[tuple[str, str]]:
