@@ -9,6 +9,8 @@ from .archive import write_folder
 from .entries import entries_of
 from .pages import pages
 from .ranks import table_of
+from .reruns import read_rerun
+from .twins import find_contradictions
 from .validate import Verdict, reference_runs, validate
 
 
@@ -53,6 +55,9 @@ def build(folder: Path, out: Path, data: str | None = None, against: Path | None
             accepted[verdict.id] = verdict
         else:
             refused.append(verdict)
+    for verdict in accepted.values():
+        verdict.rerun = read_rerun(verdict)
+    find_contradictions(tuple(accepted.values()))
     tables = {board: table_of(board, entries) for board, entries in entries_of(accepted.values()).items()}
     try:
         write_folder(dict(pages(tables, tuple(accepted.values()), tuple(refused))), out)

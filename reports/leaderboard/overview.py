@@ -1,0 +1,177 @@
+"""The overview: all methods under one model on several tasks, with mean ranks and their critical difference.
+
+A method's mean rank in a measure is the mean of its ranks over the tasks, 1 for the best mean, ties at their mean rank.
+Of k methods on n tasks, two mean ranks differ at the level 0.05 where they are apart by more than
+
+    CD = q sqrt(k (k + 1) / (6 n)),    q the 95 % quantile of the studentized range of k, divided by sqrt(2)
+
+That test knows the order of the methods on each task alone, and n is small here. Which methods differ on a task is
+decided case by case, by the one decision of all reports (`ranks.py`).
+
+Source: Demsar, Statistical Comparisons of Classifiers over Multiple Data Sets, JMLR 7, 2006; Nemenyi, 1963.
+"""
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import NamedTuple
+
+from instructedit.benchmark.results.decision import ALPHA
+from instructedit.benchmark.results.records import LOWER_IS_BETTER, Measure
+
+from ..tables.columns import Column
+from ..tables.overview import main_columns
+from .entries import Board, Entry
+from .names import is_embedded_data
+from .ranks import Line
+
+MEASURES: tuple[Measure, ...] = ("reliability", "generalization", "portability", "locality")
+FEW = 10
+"""Tasks below which the test is coarse: Demsar gives its approximation for more than 10 data sets."""
+MethodKey = tuple[str, str, str]
+"""`Entry.method`."""
+Page = tuple[Board, Mapping[Board, Sequence[Line]]]
+"""What the tables of a task have in common, and these tables."""
+
+
+class Ranking(NamedTuple):
+    """Mean ranks in one measure."""
+
+    ranks: Mapping[MethodKey, float]
+    """By method; only those that have a number on all tasks."""
+    boards: Sequence[Board]
+    """The table of each task."""
+    difference: float | None
+    """The critical difference; None for fewer than two methods or tasks."""
+
+    @property
+    def words(self) -> str:
+        """What the ranks can show."""
+        k, n = len(self.ranks), len(self.boards)
+        what = f"n = {n} task{'' if n == 1 else 's'}, k = {k} methods"
+        if self.difference is None:
+            return f"{what}: too few for a critical difference"
+        if self.difference >= k - 1:
+            return f"{what}: too few tasks, no two mean ranks can be {self.difference:.1f} apart"
+        return what + (f", coarse for n < {FEW}" if n < FEW else "")
+
+    def ties(self, key: MethodKey) -> bool:
+        """Tell whether a method's mean rank is not shown to be worse than the best one."""
+        return self.difference is not None and self.ranks[key] - min(self.ranks.values()) <= self.difference
+
+
+class Method(NamedTuple):
+    """A row of the overview."""
+
+    entry: Entry
+    """One of its entries, for its name, options and submission."""
+    lines: Mapping[Board, Line]
+    """By main table of a task."""
+
+
+class Group(NamedTuple):
+    """All tasks under one model and schedule, of the embedded data or of others."""
+
+    pages: Sequence[Page]
+    columns: Sequence[Board]
+    """The main table of each task and measure."""
+    methods: Sequence[Method]
+    rankings: Mapping[Measure, Ranking]
+
+    def compared(self, method: Method) -> tuple[int, int, int]:
+        """Return in how many paired comparisons with another method it is better, worse, and how many there are."""
+        found = [(line.rank, self.ranked[board]) for board, line in method.lines.items() if line.rank]
+        better = sum(count - rank[1] for rank, count in found)
+        return better, sum(rank[0] - 1 for rank, _ in found), sum(count - 1 for _, count in found)
+
+    @property
+    def ranked(self) -> Mapping[Board, int]:
+        """Number of ranked lines by table."""
+        return {b: sum(b in m.lines and m.lines[b].rank is not None for m in self.methods) for b in self.columns}
+
+
+def groups_of(pages: Sequence[Page]) -> list[Group]:
+    """Return the groups of pages, those with most methods first."""
+    found: dict[tuple[Board, bool], list[Page]] = defaultdict(list)
+    for place, tables in pages:
+        embedded = is_embedded_data(place.task, json.loads(place.data).values())
+        found[place._replace(task="", data="", reader=""), embedded].append((place, tables))
+    return sorted(map(_group, found.values()), key=lambda group: -len(group.methods))
+
+
+def _group(pages: Sequence[Page]) -> Group:
+    columns: list[Board] = []
+    lines: dict[MethodKey, dict[Board, Line]] = defaultdict(dict)
+    for _, tables in pages:
+        main = main_columns([board.column for board in tables])
+        columns += (boards := [board for board in tables if board.column in main])
+        for board in boards:
+            for line in tables[board]:
+                if line.kind != "earlier":
+                    # The same method in two settings has the same numbers.
+                    lines[line.entry.method].setdefault(board, line)
+    rankings = {measure: _ranking([b for b in columns if b.measure == measure], lines) for measure in MEASURES}
+    rankings = {measure: ranking for measure, ranking in rankings.items() if ranking.boards}
+    methods = [Method(next(iter(own.values())).entry, own) for own in lines.values()]
+
+    def order(method: Method) -> tuple[object, ...]:
+        own = [ranking.ranks.get(method.entry.method, math.inf) for ranking in rankings.values()]
+        return method.entry.control, bool(method.entry.submission.contradictions), sum(own), method.entry.row.name
+
+    return Group(pages, columns, sorted(methods, key=order), rankings)
+
+
+def _ranking(columns: Sequence[Board], lines: Mapping[MethodKey, Mapping[Board, Line]]) -> Ranking:
+    """Return the mean ranks over the tasks on which at least half as many methods have a number as on any."""
+    from scipy.stats import rankdata
+
+    # The first of a task: prompts of the data set before derived ones.
+    firsts = {place_of(board): board for board in reversed(columns)}.values()
+    counts = {board: sum(_ranked(own, board) for own in lines.values()) for board in columns if board in firsts}
+    boards = [board for board, count in counts.items() if count and 2 * count >= max(counts.values())]
+    keys = [key for key, own in lines.items() if all(_ranked(own, board) for board in boards)]
+    sums = dict.fromkeys(keys, 0.0)
+    for board in boards:
+        sign = 1 if board.protocol in LOWER_IS_BETTER else -1
+        values = [sign * round(lines[key][board].interval.mean, 12) for key in keys]
+        for key, rank in zip(keys, rankdata(values), strict=True):
+            sums[key] += float(rank)
+    ranks = {key: total / len(boards) for key, total in sums.items()} if boards else {}
+    return Ranking(ranks, boards, critical_difference(len(keys), len(boards)))
+
+
+def _ranked(own: Mapping[Board, Line], board: Board) -> bool:
+    return board in own and own[board].rank is not None
+
+
+@cache
+def critical_difference(methods: int, tasks: int) -> float | None:
+    """Return Nemenyi's critical difference of mean ranks at the level 0.05; None for fewer than two of either."""
+    from scipy.stats import studentized_range
+
+    if min(methods, tasks) < 2:
+        return None
+    quantile = float(studentized_range.ppf(1 - ALPHA, methods, math.inf)) / math.sqrt(2)
+    return quantile * math.sqrt(methods * (methods + 1) / (6 * tasks))
+
+
+def place_of(board: Board) -> Board:
+    """Return what the tables of a page have in common, as the table of one measure."""
+    return board._replace(measure="reliability", derived=False, protocol="teacher_forced_exact", decoding="")
+
+
+def pages_of(tables: Mapping[Board, Sequence[Line]]) -> list[Page]:
+    """Return the tables by task and all else that a page has in common, in order."""
+    found: dict[Board, dict[Board, Sequence[Line]]] = defaultdict(dict)
+    for board, lines in tables.items():
+        found[place_of(board)][board] = lines
+    return [
+        (place, dict(sorted(found[place].items(), key=lambda pair: (pair[0].column.order(), pair[0].decoding))))
+        for place in sorted(found, key=_order)
+    ]
+
+
+def _order(place: Board) -> tuple[object, ...]:
+    return place.schedule != "single", *(str(value) for value in place._replace(task="")), place.task
