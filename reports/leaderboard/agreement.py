@@ -11,8 +11,8 @@ from instructedit.benchmark.results.records import CaseRecord, Record
 from .base_pass import TOLERANCE
 
 LEAST = 0.99
-"""Least share of equal answers, and of equal scores, of a row that is said to agree: another machine rounds otherwise, so
-that now and then two tokens change places."""
+"""Least share of equal answers, and of equal scores, of a row that is said to agree: another machine rounds otherwise,
+so that now and then two tokens change places."""
 
 
 class Agreement(Record):

@@ -24,7 +24,6 @@ from .archive import lines
 from .training import Exposure, exposure
 from .validate import Verdict
 
-
 _OF_TASKS: dict[str, Any] = {
     **{"setting": "", "tasks": (), "data": {}, "readers": {}, "task_options": {}, "limit": None, "edited": None},
     **{"joints": None, "old_answers": None, "references": None},

@@ -21,7 +21,6 @@ from typing import NamedTuple
 from instructedit.benchmark.results.decision import ALPHA
 from instructedit.benchmark.results.records import LOWER_IS_BETTER, Measure
 
-from ..tables.columns import Column
 from ..tables.overview import main_columns
 from .entries import Board, Entry
 from .names import is_embedded_data

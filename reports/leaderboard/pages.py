@@ -19,13 +19,13 @@ from .archive import MANIFEST, document
 from .entries import Board, Entry
 from .findings import short
 from .names import data_name, method_name, model_name, options, task_name
-from .overview import MEASURES, Group, Page, groups_of, pages_of, place_of
+from .overview import MEASURES, Page, groups_of, pages_of, place_of
 from .ranks import Line
 from .validate import Verdict
 
 SHOWN = 500
 """Maximum number of findings on the page of refused submissions; their total is given."""
-KINDS = {"current": "", "earlier": "earlier version", "control": "control", "contradicted": "other answers elsewhere"}
+KINDS = {"current": "", "earlier": "earlier version", "control": "control", "contradicted": "contradicted"}
 _SITE = Path(site.__path__[0])
 
 
@@ -39,9 +39,19 @@ def pages(
     templates = environment(
         Path(__file__).parent / "templates",
         _SITE / "templates",
-        **{"plain": short, "task": task_name, "method": method_name, "options": options, "badges": badges, "rank": rank_words},
+        **{
+            "plain": short,
+            "task": task_name,
+            "method": method_name,
+            "options": options,
+            "badges": badges,
+            "rank": rank_words,
+        },
     )
-    templates.globals.update(questions=QUESTIONS, measures=MEASURES, kinds=KINDS, address=address, dagger=DAGGER)
+    templates.globals.update(
+        **{"warnings": [(own, sentence) for own in accepted for sentence in own.contradictions], "dagger": DAGGER},
+        **{"questions": QUESTIONS, "measures": MEASURES, "kinds": KINDS, "address": address},
+    )
 
     def page(template: str, root: str, **values: Any) -> bytes:
         return templates.get_template(template).render(root=root, page=None, **values).encode()
@@ -84,7 +94,7 @@ def badges(submission: Verdict) -> list[tuple[str, str]]:
     """Return what is known of a submission's numbers, as words and a sentence each."""
     found = [("recomputed", "Every mean, interval and comparison was computed again from the submitted answers.")]
     if submission.contradictions:
-        found.append(("other answers elsewhere", " ".join(submission.contradictions)))
+        found.append(("contradicted", " ".join(submission.contradictions)))
     if (rerun := submission.rerun) is None:
         found.append(("unverified", "Nobody has run a part of it again: the answers themselves are as submitted."))
     else:
@@ -192,9 +202,7 @@ def _apart(entries: Iterable[Entry]) -> dict[tuple[str, ...], str]:
 
 def _data(tables: Mapping[Board, Sequence[Line]]) -> bytes:
     """Return the numbers of a task with all digits."""
-    found = [
-        {"table": board._asdict(), "rows": [_numbers(line) for line in lines]} for board, lines in tables.items()
-    ]
+    found = [{"table": board._asdict(), "rows": [_numbers(line) for line in lines]} for board, lines in tables.items()]
     return (json.dumps(found, indent=1) + "\n").encode()
 
 

@@ -125,13 +125,12 @@ def write_rerun(found: Rerun, submission: Path) -> Path:
     return write_record(place_of(submission), found)
 
 
-def read_rerun(verdict: Verdict) -> Rerun | None:
-    """Return the record beside an accepted submission; one that is damaged or of other content is a note instead."""
+def read_rerun(verdict: Verdict) -> tuple[Rerun | None, str | None]:
+    """Return the record beside an accepted submission, or a sentence why it is ignored; neither if there is none."""
     assert verdict.archive is not None
     path = place_of(verdict.path)
     if not path.exists():
-        return None
-    why = ""
+        return None, None
     try:
         found = read_record(path, Rerun)
     except InputError as error:
@@ -147,9 +146,8 @@ def read_rerun(verdict: Verdict) -> Rerun | None:
         elif unknown := found.cases.keys() - verdict.runs.keys():
             why = f"it is of runs that the submission does not have, {listed(unknown)}"
         else:
-            return found
-    verdict.findings.note(f"{path.name} is ignored: {why}.")
-    return None
+            return found, None
+    return None, f"{path.name} is ignored: {why}."
 
 
 def _possible(row: Agreement) -> bool:
