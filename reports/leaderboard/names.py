@@ -35,7 +35,7 @@ def method_name(row: EditorSpec) -> str:
 
 def model_name(runs: Iterable[RunFile]) -> str:
     """Return the names that runs give their model; of a folder the last part."""
-    return " or ".join(sorted({_last(run.provenance.model) for run in runs}))
+    return " or ".join(sorted({_model(run.provenance.model) for run in runs}))
 
 
 def data_name(run: RunFile, task: str) -> str:
@@ -65,6 +65,8 @@ def _plain(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _last(model: str) -> str:
-    path = PurePath(model)
-    return path.name if path.is_absolute() or model.startswith(".") else model
+def _model(name: str) -> str:
+    path = PurePath(name)
+    if name == "embedded":
+        return "Embedded model"
+    return path.name if path.is_absolute() or name.startswith(".") else name

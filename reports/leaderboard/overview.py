@@ -49,16 +49,22 @@ class Ranking(NamedTuple):
     def words(self) -> str:
         """What the ranks can show."""
         k, n = len(self.ranks), len(self.boards)
-        what = f"n = {n} task{'' if n == 1 else 's'}, k = {k} methods"
+        what = f"k = {k} methods on n = {n} task{'' if n == 1 else 's'}"
         if self.difference is None:
-            return f"{what}: too few for a critical difference"
-        if self.difference >= k - 1:
-            return f"{what}: too few tasks, no two mean ranks can be {self.difference:.1f} apart"
-        return what + (f", coarse for n < {FEW}" if n < FEW else "")
+            return f"no critical difference, {what} are too few"
+        if not self.shows:
+            return f"critical difference {self.difference:.1f}, more than any two of {what} can be apart: too few tasks"
+        return f"critical difference {self.difference:.1f} for {what}" + (f"; n < {FEW} is few" if n < FEW else "")
 
-    def ties(self, key: MethodKey) -> bool:
-        """Tell whether a method's mean rank is not shown to be worse than the best one."""
-        return self.difference is not None and self.ranks[key] - min(self.ranks.values()) <= self.difference
+    @property
+    def shows(self) -> bool:
+        """Whether any two methods can differ."""
+        return self.difference is not None and self.difference < len(self.ranks) - 1
+
+    def leads(self, key: MethodKey) -> bool:
+        """Tell whether a method is not shown to differ from the one with the best mean rank, and others may be."""
+        apart = self.ranks[key] - min(self.ranks.values())
+        return self.shows and self.difference is not None and apart <= self.difference
 
 
 class Method(NamedTuple):
@@ -84,6 +90,19 @@ class Group(NamedTuple):
         found = [(line.rank, self.ranked[board]) for board, line in method.lines.items() if line.rank]
         better = sum(count - rank[1] for rank, count in found)
         return better, sum(rank[0] - 1 for rank, _ in found), sum(count - 1 for _, count in found)
+
+    @property
+    def several(self) -> bool:
+        """Whether the methods are of several submissions."""
+        return len({method.entry.submission.id for method in self.methods}) > 1
+
+    @property
+    def notes(self) -> list[tuple[str, str]]:
+        """What the mean ranks can show: measures and words, those with the same words together."""
+        found: dict[str, list[str]] = defaultdict(list)
+        for measure, ranking in self.rankings.items():
+            found[ranking.words].append(measure)
+        return [(", ".join(measures).capitalize(), words) for words, measures in found.items()]
 
     @property
     def ranked(self) -> Mapping[Board, int]:
@@ -173,4 +192,4 @@ def pages_of(tables: Mapping[Board, Sequence[Line]]) -> list[Page]:
 
 
 def _order(place: Board) -> tuple[object, ...]:
-    return place.schedule != "single", *(str(value) for value in place._replace(task="")), place.task
+    return place.schedule != "single", *map(str, place._replace(task="", data="", reader="")), place.task, place.data

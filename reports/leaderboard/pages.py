@@ -5,7 +5,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, mode
 from typing import Any
 
 from instructedit.benchmark.results.records import RunSpec, digest_of
@@ -25,7 +25,8 @@ from .validate import Verdict
 
 SHOWN = 500
 """Maximum number of findings on the page of refused submissions; their total is given."""
-KINDS = {"current": "", "earlier": "earlier version", "control": "control", "contradicted": "contradicted"}
+MARKS = {"earlier": "earlier version", "control": "control"}
+"""Of kinds of lines; that a submission is contradicted is one of its badges."""
 _SITE = Path(site.__path__[0])
 
 
@@ -49,8 +50,8 @@ def pages(
         },
     )
     templates.globals.update(
-        **{"warnings": [(own, sentence) for own in accepted for sentence in own.contradictions], "dagger": DAGGER},
-        **{"questions": QUESTIONS, "measures": MEASURES, "kinds": KINDS, "address": address},
+        **{"contradicted": [own for own in accepted if own.contradictions], "dagger": DAGGER},
+        **{"questions": QUESTIONS, "measures": MEASURES, "marks": MARKS, "address": address},
     )
 
     def page(template: str, root: str, **values: Any) -> bytes:
@@ -118,7 +119,7 @@ def _facts(page: Page) -> dict[str, Any]:
         "size": f"{runs[0].provenance.model_type}, {runs[0].provenance.parameters:,} parameters, {place.dtype}",
         "data": data_name(runs[0], place.task),
         "edits": edits,
-        "cases": f"split {place.split}, {'all cases' if place.limit is None else f'at most {place.limit} cases a task'}",
+        "cases": f"split {place.split}, " + (f"at most {place.limit} cases a task" if place.limit else "all cases"),
         "chat": f"context {json.loads(place.chat)['name']}" if place.chat else "",
         "files": json.loads(place.data),
         "edited": json.loads(place.edited or "{}"),
@@ -132,40 +133,46 @@ def _sections(tables: Mapping[Board, Sequence[Line]]) -> Iterator[dict[str, Any]
         if not boards:
             continue
         twice = len({board.column for board in boards}) < len(boards)
+        sizes = {board: mode(len(line.cases) for line in tables[board]) for board in boards}
+        ranked = {board: sum(line.rank is not None for line in tables[board]) for board in boards}
         cells: dict[tuple[str, ...], dict[Board, dict[str, Any]]] = defaultdict(dict)
         for board in boards:
             for line in tables[board]:
-                cells[line.entry.key][board] = _cell(board, line, sum(line.rank is not None for line in tables[board]))
+                cells[line.entry.key][board] = _cell(board, line, sizes[board], ranked[board])
         yield {
             "title": title,
             "main": bool({"teacher_forced_exact", "edit_success"} & {*protocols}),
             "notes": [text for protocol, text in PROTOCOLS.items() if protocol in {board.protocol for board in boards}],
-            "heads": [(board, board.column.head, board.decoding if twice else "") for board in boards],
+            "heads": [(b, b.column.head, f"n={sizes[b]}" + (f", {b.decoding}" if twice else "")) for b in boards],
             "decoding": "" if twice else next((board.decoding for board in boards if board.decoding), ""),
             "lines": [(key, [own.get(board) for board in boards]) for key, own in cells.items()],
         }
 
 
-def _cell(board: Board, line: Line, ranked: int) -> dict[str, Any]:
+def _cell(board: Board, line: Line, size: int, ranked: int) -> dict[str, Any]:
     entry, column, seeds = line.entry, board.column, sorted(line.entry.seeds)
     ends = interval(column, line.interval.low, line.interval.high, method=line.interval.method)
     means = [fmean(entry.seeds[seed].values[case] for case in line.cases) for seed in seeds]
+    own, untrained = rank_words(line.rank), rank_words(line.rank_untrained)
+    words = (
+        f"rank {own}" + (f" / {untrained}" if untrained and untrained != own else "") if own else "",
+        f"n={len(line.cases)}" if len(line.cases) != size else "",
+        f"{entry.failed} failed" if entry.failed else "",
+    )
     return {
         "line": line,
         "tag": "strong" if line.rank and line.rank[0] == 1 and line.rank[1] < ranked else "span",
         "value": column.number(line.interval.mean),
         "interval": " ".join(filter(None, (ends, deviation(column, means)))),
-        "rank": rank_words(line.rank),
-        "untrained": rank_words(line.rank_untrained),
-        "n": len(line.cases),
+        "words": ", ".join(filter(None, words)),
     }
 
 
 def _rows(tables: Mapping[Board, Sequence[Line]]) -> dict[tuple[str, ...], dict[str, Any]]:
     """Return what all tables of a task say of an entry besides its numbers, by its key."""
-    lines = {line.entry.key: line for own in reversed(tables.values()) for line in own}
+    lines = {line.entry.key: line for own in reversed(tables.values()) for line in reversed(own)}
     apart = _apart([line.entry for line in lines.values()])
-    return {key: _row(line, number, apart[key]) for number, (key, line) in enumerate(lines.items())}
+    return {key: _row(line, number, apart[key]) for number, (key, line) in enumerate(reversed(lines.items()))}
 
 
 def _row(line: Line, number: int, apart: str) -> dict[str, Any]:

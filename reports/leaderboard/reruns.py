@@ -1,8 +1,8 @@
 """The record of a repetition: a file beside a submission that says how far a sample of it came out the same again.
 
 `leaderboard rerun` writes it after it has computed the sample (`benchmark.run.rerun`). It is of one content of the
-submission: the sha256 of the manifest, which has that of every other file. Anybody can write such a file, so it is worth
-as much as the review of the folder that holds it.
+submission: the sha256 of the manifest, which has that of every other file. Anybody can write such a file, so it is
+worth as much as the review of the folder that holds it.
 """
 
 from collections.abc import Mapping
