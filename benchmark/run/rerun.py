@@ -15,7 +15,7 @@ from typing import Any
 from instructedit.editors import InputError, TrainedEditor
 
 from ..forecast.machine import Place
-from ..results.records import EditorSpec, RunFile, RunSpec, unlike
+from ..results.records import EditorSpec, RunFile, RunSpec
 from ..results.stages import SINGLE
 from ..setup.banks import InstructionBank, read_bank, training_instructor
 from ..setup.checks import make_editor
@@ -30,6 +30,8 @@ from .runner import ModelLoader, Prepared, prepare, run
 
 _SAME = ("setting", "split", "dtype", "limit", "seed", "chunk", "generation", "fluency", "task_options")
 """Fields of a specification that are keys of a configuration."""
+_DECIDING = ("model_fingerprint", "tokenizer_fingerprint", "data", "readers", "instructions")
+"""Fields that others follow from: the first one that differs is the reason."""
 _PUBLISHED = RunConfig.model_fields["tasks"].default
 """Tasks of most runs, some of which a setting may not evaluate; their test subjects are never trained on."""
 
@@ -104,8 +106,13 @@ def _rebuilt(
     config = _config(file, given)
     found = prepare(_resolved(file, config, reader), command, model=loader.load(config))
     if found.file.digest != file.digest:
-        what = unlike(found.file.spec, file.spec) or "it has fields of another version"
-        raise InputError(f"Run {file.digest} cannot be made here: {what[:400]}.")
+        for name in (*_DECIDING, *RunSpec.model_fields):
+            ours, theirs = getattr(found.file.spec, name), getattr(file.spec, name)
+            if ours != theirs:
+                raise InputError(
+                    f"Run {file.digest} cannot be made here: {name}: found {str(ours)[:200]}, {str(theirs)[:200]} was "
+                    "expected."
+                )
     return found
 
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from statistics import fmean, mode
 from typing import Any
@@ -40,14 +41,12 @@ def pages(
     templates = environment(
         Path(__file__).parent / "templates",
         _SITE / "templates",
-        **{
-            "plain": short,
-            "task": task_name,
-            "method": method_name,
-            "options": options,
-            "badges": badges,
-            "rank": rank_words,
-        },
+        plain=short,
+        task=task_name,
+        method=method_name,
+        options=options,
+        badges=badges,
+        rank=rank_words,
     )
     templates.globals.update(
         **{"contradicted": [own for own in accepted if own.contradictions], "dagger": DAGGER},
@@ -170,9 +169,11 @@ def _cell(board: Board, line: Line, size: int, ranked: int) -> dict[str, Any]:
 
 def _rows(tables: Mapping[Board, Sequence[Line]]) -> dict[tuple[str, ...], dict[str, Any]]:
     """Return what all tables of a task say of an entry besides its numbers, by its key."""
-    lines = {line.entry.key: line for own in reversed(tables.values()) for line in reversed(own)}
+    lines: dict[tuple[str, ...], Line] = {}
+    for line in chain.from_iterable(tables.values()):
+        lines.setdefault(line.entry.key, line)
     apart = _apart([line.entry for line in lines.values()])
-    return {key: _row(line, number, apart[key]) for number, (key, line) in enumerate(reversed(lines.items()))}
+    return {key: _row(line, number, apart[key]) for number, (key, line) in enumerate(lines.items())}
 
 
 def _row(line: Line, number: int, apart: str) -> dict[str, Any]:

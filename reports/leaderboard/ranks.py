@@ -69,7 +69,8 @@ def table_of(board: Board, entries: Sequence[Entry]) -> list[Line]:
     return sorted(
         found,
         key=lambda line: (
-            ("current", "control", "earlier", "contradicted").index(line.kind),
+            line.kind != "current",
+            line.kind == "contradicted",
             line.rank or (0, 0),
             sign * line.interval.mean,
             line.entry.submission.id,

@@ -99,8 +99,8 @@ def compare_rerun(verdict: Verdict, folders: Mapping[str, Path], seed: int) -> R
             if key_of(record := parse_record(line, CaseRecord, run)) in ours
         ]
         identical += sum(ours[key_of(line)] == line for line in theirs)
-        for name, found in agreement(ours, theirs).items():
-            rows[name] = rows.get(name, Agreement()) + found
+        for name, row in agreement(ours, theirs).items():
+            rows[name] = rows.get(name, Agreement()) + row
     assert origin is not None
     found = Rerun(
         submission=digest(verdict.archive, MANIFEST),
