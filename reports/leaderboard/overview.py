@@ -23,7 +23,7 @@ from instructedit.benchmark.results.records import LOWER_IS_BETTER, Measure
 
 from ..tables.overview import main_columns
 from .entries import Board, Entry
-from .names import is_embedded_data
+from .names import is_embedded_data, task_name
 from .ranks import Line
 
 MEASURES: tuple[Measure, ...] = ("reliability", "generalization", "portability", "locality")
@@ -74,6 +74,18 @@ class Method(NamedTuple):
     """One of its entries, for its name, options and submission."""
     lines: Mapping[Board, Line]
     """By main table of a task."""
+
+    @property
+    def flag(self) -> str:
+        """Warnings about its edits on any task in a few words; empty if there are none."""
+        flags = (flag for line in self.lines.values() for flag in line.entry.flag.split(", ") if flag)
+        return ", ".join(dict.fromkeys(flags))
+
+    @property
+    def flag_sentence(self) -> str:
+        """The same as sentences, task by task."""
+        found = {board.task: line.entry.flag_sentence for board, line in self.lines.items()}
+        return " ".join(f"{task_name(task)}: {sentence}" for task, sentence in found.items() if sentence)
 
 
 class Group(NamedTuple):

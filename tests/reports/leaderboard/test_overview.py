@@ -6,6 +6,7 @@ from instructedit.benchmark.results.records import EditorSpec
 from instructedit.reports.leaderboard.names import method_name
 from instructedit.reports.leaderboard.overview import Group, critical_difference, groups_of, pages_of
 from instructedit.reports.leaderboard.ranks import table_of
+from instructedit.reports.tables.health import Finding
 
 from .test_ranks import BOARD, entry
 
@@ -97,3 +98,13 @@ def test_paired_comparisons_are_those_of_the_ranks():
 )
 def test_a_row_cannot_take_the_title_of_another_method(name: str, method: str, title: str):
     assert method_name(EditorSpec(name=name, method=method)) == title
+
+
+def test_warnings_of_all_tasks_are_on_the_overview():
+    found = group({"a": {"recent": 0.9, "zsre": 0.9}})
+    (method,) = found.methods
+    assert (method.flag, method.flag_sentence) == ("", "")
+    for line, flags in zip(method.lines.values(), (("no edit", "target missed"), ("target missed",)), strict=True):
+        line.entry.seeds[0].findings = tuple(Finding(flag, f"its {flag}") for flag in flags)
+    assert method.flag == "no edit, target missed"
+    assert method.flag_sentence == "Recent: its no edit; its target missed. ZsRE: its target missed."
