@@ -5,8 +5,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from instructedit.benchmark.results.records import CaseRecord, digest_of
+from instructedit.cli.main import app
 from instructedit.reports.leaderboard.agreement import agreement
 from instructedit.reports.leaderboard.build import Built, build
 from instructedit.reports.leaderboard.pack import pack
@@ -145,3 +147,12 @@ def test_a_damaged_pack_is_refused_in_one_sentence(folder: Path):
     (refused,) = built(folder).refused
     (finding,) = refused.findings.found
     assert str(finding) == "forged.zip: format: a zip file or a folder was expected, found File is not a zip file."
+
+
+def test_a_refused_submission_is_not_run_again(folder: Path):
+    path = folder / "forged.zip"
+    path.write_bytes(path.read_bytes()[:200])
+    stopped = CliRunner().invoke(app, ["leaderboard", "rerun", str(path)])
+    assert stopped.exit_code == 2
+    assert "is refused, and so not run again. forged.zip: format: " in " ".join(stopped.output.split())
+    assert not place_of(path).exists()
