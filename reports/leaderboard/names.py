@@ -43,7 +43,8 @@ def data_name(run: RunFile, task: str) -> str:
     if is_embedded_data(task, run.spec.data[task].values()):
         return "embedded"
     (data,) = (data for data in run.data if data.task == task)
-    return data.source + (f" at {data.revision[:8]}" if data.revision else "")
+    source = {"folder": "local", "file": "own"}.get(data.source, data.source)
+    return source + (f" at {data.revision[:8]}" if data.revision else "")
 
 
 def is_embedded_data(task: str, digests: Iterable[str]) -> bool:

@@ -96,6 +96,8 @@ class Group(NamedTuple):
     """The main table of each task and measure."""
     methods: Sequence[Method]
     rankings: Mapping[Measure, Ranking]
+    ranked: Mapping[Board, int]
+    """Number of ranked entries of each table."""
 
     def compared(self, method: Method) -> tuple[int, int, int]:
         """Return in how many paired comparisons with another method it is better, worse, and how many there are."""
@@ -116,11 +118,6 @@ class Group(NamedTuple):
             found[ranking.words].append(measure)
         return [(", ".join(measures).capitalize(), words) for words, measures in found.items()]
 
-    @property
-    def ranked(self) -> Mapping[Board, int]:
-        """Number of ranked lines by table."""
-        return {b: sum(b in m.lines and m.lines[b].rank is not None for m in self.methods) for b in self.columns}
-
 
 def groups_of(pages: Sequence[Page]) -> list[Group]:
     """Return the groups of pages, those with most methods first."""
@@ -132,12 +129,12 @@ def groups_of(pages: Sequence[Page]) -> list[Group]:
 
 
 def _group(pages: Sequence[Page]) -> Group:
-    columns: list[Board] = []
+    columns: dict[Board, int] = {}
     lines: dict[MethodKey, dict[Board, Line]] = defaultdict(dict)
     for _, tables in pages:
         main = main_columns([board.column for board in tables])
-        columns += (boards := [board for board in tables if board.column in main])
-        for board in boards:
+        for board in (board for board in tables if board.column in main):
+            columns[board] = sum(line.rank is not None for line in tables[board])
             for line in tables[board]:
                 if line.kind != "earlier":
                     # The same method in two settings has the same numbers.
@@ -150,7 +147,7 @@ def _group(pages: Sequence[Page]) -> Group:
         own = [ranking.ranks.get(method.entry.method, math.inf) for ranking in rankings.values()]
         return method.entry.control, bool(method.entry.submission.contradictions), sum(own), method.entry.row.name
 
-    return Group(pages, columns, sorted(methods, key=order), rankings)
+    return Group(pages, tuple(columns), sorted(methods, key=order), rankings, columns)
 
 
 def _ranking(columns: Sequence[Board], lines: Mapping[MethodKey, Mapping[Board, Line]]) -> Ranking:
