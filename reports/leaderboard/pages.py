@@ -172,11 +172,11 @@ def _rows(tables: Mapping[Board, Sequence[Line]]) -> dict[tuple[str, ...], dict[
     lines: dict[tuple[str, ...], Line] = {}
     for line in chain.from_iterable(tables.values()):
         lines.setdefault(line.entry.key, line)
-    apart = _apart([line.entry for line in lines.values()])
-    return {key: _row(line, number, apart[key]) for number, (key, line) in enumerate(lines.items())}
+    apart, task = _apart([line.entry for line in lines.values()]), next(iter(tables)).task
+    return {key: _row(line, number, apart[key], task) for number, (key, line) in enumerate(lines.items())}
 
 
-def _row(line: Line, number: int, apart: str) -> dict[str, Any]:
+def _row(line: Line, number: int, apart: str, task: str) -> dict[str, Any]:
     entry, training = line.entry, line.entry.row.training
     nothing = "unknown" if entry.exposure == "unknown" else "nothing"
     seeds = sorted(entry.seeds)
@@ -185,7 +185,7 @@ def _row(line: Line, number: int, apart: str) -> dict[str, Any]:
         "number": number,
         "kind": line.kind,
         "apart": apart,
-        "trained_on": ", ".join(map(task_name, training.tasks)) if training else nothing,
+        "trained_on": ", ".join(task_name(other) for other in training.tasks if other != task) if training else nothing,
         "date": entry.submission.date.date().isoformat(),
         "runs": [(seed, entry.seeds[seed].run) for seed in seeds],
         "again": [(seed, run) for seed in seeds for run in entry.again.get(seed, ())],

@@ -76,7 +76,7 @@ def test_a_page_has_a_row_for_each_entry_with_values_ranks_training_and_where_it
     ours = next(row for row in found if row[0] == "MEND" and row[-1].startswith("Ours"))
     # three cases never separate anything
     assert ours[1] == "33.3 [0.8, 90.6] rank 1\N{EN DASH}4"
-    assert ours[5:] == ["this task Recent", "Ours unverified"]
+    assert ours[5:] == ["this task", "Ours unverified"]
     kinds = [row["kind"] for row in numbers(site)]
     assert sorted(kinds) == ["control"] * 3 + ["current"] * 4 + ["earlier"] * 2
     for link in re.findall(r'href="(\.\./submissions/[^"]+)"', text):
