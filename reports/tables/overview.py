@@ -93,19 +93,19 @@ def _blocks(run: RunFile, numbers: RunSummary | SuiteGroup) -> Iterator[Block]:
             yield Block(heading, tuple(tables), notes=notes)
 
 
-def main_columns(scores: Scores) -> list[Column]:
+def main_columns(columns: Sequence[Column]) -> list[Column]:
     """Return the columns of a task's main table: each measure by edit success if it has it, else by exact match."""
     found: list[Column] = []
     for protocol in _MAIN:
         taken = {(column.measure, column.derived) for column in found}
-        own = [column for column in scores.columns() if column.protocol == protocol]
+        own = [column for column in columns if column.protocol == protocol]
         found += [column for column in own if (column.measure, column.derived) not in taken]
     return sorted(found, key=Column.order)
 
 
 def _table(scores: Scores, title: str) -> Table | None:
     """Return the table of the main protocol; rows that are not shown to differ from the first control are marked."""
-    columns = main_columns(scores)
+    columns = main_columns(scores.columns())
     if not columns:
         return None
     heads = {column: column.head for column in columns}

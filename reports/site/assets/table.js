@@ -252,6 +252,6 @@ function markupSource(table) {
 }
 
 for (const table of document.querySelectorAll("table[data-sortable]")) {
-  const form = table.id ? document.querySelector(`form[data-filters="${CSS.escape(table.id)}"]`) : null;
+  const form = table.id ? document.querySelector(`form[data-filters~="${CSS.escape(table.id)}"]`) : null;
   new DataTable(table, markupSource(table), form);
 }
