@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from .options import Checkpoints, Results
+from . import options
+from .options import Checkpoints, Results, say
 
 app = typer.Typer(help="Pack results as a submission, check submissions, build a site.", no_args_is_help=True)
 Data = Annotated[
@@ -75,5 +76,55 @@ def build(
 
     built = build(submissions, out, data, against)
     for verdict in built.refused:
-        typer.echo(f"refused: {short(verdict.path.name)}, {len(verdict.findings.found)} finding(s)", err=True)
-    typer.echo(f"{out / 'index.html'}: {built.tables} tables of {built.accepted} submissions.")
+        say(f"refused: {short(verdict.path.name)}, {len(verdict.findings.found)} finding(s)")
+    for remark in built.remarks:
+        say(f"warning: {short(remark, 1_000)}")
+    typer.echo(f"{out / 'index.html'}: {built.tasks} tasks, {built.accepted} submissions.")
+
+
+@app.command()
+def rerun(
+    submission: Annotated[Path, typer.Argument(metavar="SUBMISSION", help="A zip file or a folder.")],
+    cases: Annotated[int, typer.Option(min=1, help="Least number of cases; whole chunks are run.")] = 20,
+    model: options.Model = None,
+    data: options.Data = None,
+    checkpoints: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of trained editors; those that it lacks are trained.")
+    ] = None,
+    instructions: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Instruction bank of the runs, if not the shipped one.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the choice of cases; by default a new one.")] = None,
+    device: options.Device = None,
+    threads: options.Threads = None,
+    trust_remote_code: options.TrustRemoteCode = False,
+) -> None:
+    """Run a random sample of a submission's cases again and record how far it agrees; exit code 1 if it does not."""
+    import secrets
+    import sys
+    from tempfile import TemporaryDirectory
+
+    from instructedit.benchmark.forecast.machine import Place
+    from instructedit.benchmark.run.rerun import rerun
+    from instructedit.editors.errors import InputError
+    from instructedit.reports.leaderboard.reruns import compare_rerun, write_rerun
+    from instructedit.reports.leaderboard.validate import validate
+
+    options.quiet_libraries()
+    verdict = validate(submission, data if data != "embedded" else None)
+    if not verdict.accepted:
+        raise InputError(f"{submission}: is refused, and so not run again. {verdict.findings.found[0]}")
+    given = options.given(model=model, data=data, instructions=instructions, trust_remote_code=trust_remote_code)
+    seed = secrets.randbelow(2**32) if seed is None else seed
+    with TemporaryDirectory(prefix="rerun-") as folder:
+        place = Place(Path(folder), checkpoints, device)
+        runs = list(verdict.runs.values())
+        folders = rerun(runs, cases, seed, place, given=given, command=sys.argv, report=say, progress=True)
+        found = compare_rerun(verdict, folders, seed)
+    for change in found.changes:
+        say(f"note: the submission was made with {change}.")
+    typer.echo(str(found))
+    typer.echo(f"{found.identical} of {found.total.lines} lines are equal in every byte.")
+    typer.echo(f"{write_rerun(found, submission)}: {'agrees' if found.agrees else 'DIFFERS'}")
+    if not found.agrees:
+        raise typer.Exit(1)

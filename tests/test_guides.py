@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from instructedit.benchmark.setup.config import EMBEDDED_MODEL
 from instructedit.cli.main import app
 
-from .test_project import DOCUMENTS, ROOT, blocks
+from .project.files import DOCUMENTS, ROOT, blocks
 
 GUIDES = ROOT / "docs" / "guides"
 

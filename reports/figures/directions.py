@@ -11,14 +11,15 @@ from matplotlib.figure import Figure
 from instructedit.benchmark.results.comparisons import THEIRS
 from instructedit.benchmark.results.direction_results import FILE, Directions, read_directions
 from instructedit.benchmark.results.forms import OURS
-from instructedit.benchmark.results.records import EditorSpec
+from instructedit.benchmark.results.records import EditorSpec, RunFile
 from instructedit.benchmark.results.suite_results import SuiteGroup
 from instructedit.editors.errors import InputError
 
-from ..tables.run_facts import model
+from ..tables.columns import minus
+from ..titles import row_title, task_title
 from . import geometry
 from .panels import EDGE, key, legend
-from .results import Drawing, NoDataError, Results
+from .results import Drawing, NoDataError, Results, sources, warned
 from .style import TWO_COLUMNS, Look, task_looks
 
 DEFINITION = (
@@ -86,17 +87,17 @@ def _all(results: Results) -> Iterator[Panel]:
                     raise InputError(f"{path}, set '{one.about.name}': the run has no row '{unknown[0]}'.")
                 if one.about.rows:
                     row = known[one.about.rows[0]]
-                    yield Panel(_title(row, one), group, one, row)
+                    yield Panel(_title(group.run, row, one), group, one, row)
     if not files:
         raise NoDataError(f"no run has a file {FILE}; '{_RUN} DIR' writes it.")
 
 
-def _title(row: EditorSpec, one: Directions) -> str:
-    name = {THEIRS: "MEND", OURS: "InstructEdit"}.get(row.method, row.method)
+def _title(run: RunFile, row: EditorSpec, one: Directions) -> str:
+    name = row_title(run, row.method)
     if one.about.own_task:
         return f"{name}, each task by the\neditor trained on it alone"
     assert row.training is not None
-    trained = ", ".join(row.training.tasks)
+    trained = ", ".join(task_title(run, task) for task in row.training.tasks)
     label = "" if row.training.label == "+".join(row.training.tasks) else f" ({row.training.label})"
     return f"{name}, trained on\n{trained}{label}"
 
@@ -148,19 +149,21 @@ def _draw(results: Results, name: str, panels: Sequence[Panel], opening: str) ->
         f"t-SNE of the first {geometry.COMPONENTS} principal components of L2-normalised weight changes; its distances "
         "and sizes mean nothing."
     )
-    legend(figure, [key(task, look) for task, look in looks.items()], 6, note)
+    legend(figure, [key(task_title(panels[0].group.run, task), look) for task, look in looks.items()], 6, note)
     caption = (
-        opening,
+        f"{opening} {DEFINITION} Points: t-SNE of the directions, each panel by itself; distances between clusters, "
+        "their sizes and their shapes mean nothing. Silhouette: on cosine distance; 1 is separate, 0 is mixed. Probe: "
+        "accuracy of a logistic regression that predicts the task, in "
+        f"{geometry.FOLDS}-fold cross-validation. Cosine: mean over pairs of edits of one task (within) and of two "
+        "tasks (between). Brackets: 95 % intervals over cases.",
+        *warned(results),
+    )
+    notes = (
         *_method_notes(min(shares), list(dict.fromkeys(perplexities))),
         *_left_out(panels),
-        *dict.fromkeys(
-            f"Run, {panel.group.label}: {panel.group.digests[0]} (seed {panel.group.seeds[0]}). Model: "
-            f"{model(panel.group.run)}."
-            for panel in panels
-        ),
-        *(f"**{warning}**" for warning in results.warnings),
+        *sources(panel.group for panel in panels),
     )
-    return Drawing(name, figure, caption, tuple(numbers))
+    return Drawing(name, figure, caption, notes, tuple(numbers))
 
 
 def _of_tasks(panel: Panel, tasks: Sequence[str]) -> tuple[geometry.Array, list[str], list[str]]:
@@ -175,23 +178,19 @@ def _of_tasks(panel: Panel, tasks: Sequence[str]) -> tuple[geometry.Array, list[
 
 
 def _method_notes(share: float, perplexities: Sequence[str]) -> tuple[str, ...]:
-    """Return the paragraphs of a caption that define the picture and the statistics.
+    """Return the notes that define the picture and the statistics.
 
     `share` is the smallest share of the variance in the components of a panel.
     """
     return (
-        DEFINITION + " The inner products of directions, their cosines, are computed exactly from the edits; principal "
-        f"components follow from them. Picture: exact t-SNE of the first {geometry.COMPONENTS} components (at least "
+        "The inner products of directions, their cosines, are computed exactly from the edits; principal components "
+        f"follow from them. Picture: exact t-SNE of the first {geometry.COMPONENTS} components (at least "
         f"{100 * share:.0f} % of the variance), from the first two, seed {geometry.SEED}, perplexity 30 or a third of "
-        f"the other points if that is less (here {', '.join(perplexities)}). Each panel is computed by itself. t-SNE "
-        "shows neighbourhoods; distances between clusters, their sizes and their shapes mean nothing.",
-        "Silhouette: on cosine distance, mean over edits; 1 is separate, 0 is mixed. Probe accuracy: accuracy of a "
-        "logistic regression (L2, C = 1) that predicts the task from all principal components, in "
-        f"{geometry.FOLDS}-fold cross-validation over cases; chance is the share of the most frequent task. Cosine "
-        "within and between: mean over pairs of edits of one task, and of two tasks, with equal weight for each task "
-        "and pair of tasks. Brackets: 95 % percentile bootstrap over cases, drawn within each task, 10,000 times; "
-        "Clopper-Pearson for the probe, which is not retrained. Each panel is one training; the intervals do not "
-        "cover other trainings.",
+        f"the other points if that is less (here {', '.join(perplexities)}).",
+        "Silhouette: mean over edits. Probe: L2, C = 1, on all principal components, folds over cases; chance is the "
+        "share of the most frequent task. Cosines: equal weight for each task and pair of tasks. Intervals: percentile "
+        "bootstrap over cases, drawn within each task, 10,000 times; Clopper-Pearson for the probe, which is not "
+        "retrained. Each panel is one training; the intervals do not cover other trainings.",
         "Where each task has its own editor, the editors and not the tasks may separate the directions.",
     )
 
@@ -216,7 +215,7 @@ def table(axes: Axes, found: Sequence[geometry.Statistic], chance: float) -> Non
         y = 1 - (line + 0.5) / len(shown)
         label = f"probe (chance {chance:.2f})" if one.name == "probe accuracy" else one.name
         axes.text(0.02, y, label, va="center", transform=axes.transAxes, fontsize=6.5)
-        text = f"{one.value:.2f} [{one.low:.2f}, {one.high:.2f}]".replace("-0.00", "0.00")
+        text = minus(f"{one.value:.2f} [{one.low:.2f}, {one.high:.2f}]".replace("-0.00", "0.00"))
         axes.text(0.98, y, text, va="center", ha="right", transform=axes.transAxes, fontsize=6.5)
 
 

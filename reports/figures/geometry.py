@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instructedit.benchmark.results.statistics import RESAMPLES, clopper_pearson, seeded
-from instructedit.editors.errors import InputError
+
+from .results import NoDataError
 
 Array = NDArray[np.float64]
 COMPONENTS = 50
@@ -90,10 +91,10 @@ def check_installed() -> None:
     """Check that scikit-learn is installed.
 
     Raises:
-        InputError: If it is not.
+        NoDataError: If it is not.
     """
     if find_spec("sklearn") is None:
-        raise InputError(
+        raise NoDataError(
             "Figures of directions need scikit-learn; install it with: pip install 'instructedit-bench[figures]'."
         )
 

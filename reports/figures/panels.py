@@ -1,8 +1,10 @@
 """Elements of several figures: a grid of panels, titles with n, marks and bars with intervals, legends."""
 
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
@@ -12,10 +14,12 @@ from matplotlib.patches import Patch
 from instructedit.benchmark.results.suite_results import SeedMean
 
 from ..tables.columns import Column
-from .results import words
+from .results import FEW, words
 from .style import TWO_COLUMNS, Look
 
 EDGE = "#222222"
+_PUSHES = 200
+"""Maximum number of passes over the marks that are moved apart."""
 
 
 def grid(rows: int, columns: int, height: float) -> tuple[Figure, list[list[Axes]]]:
@@ -49,8 +53,9 @@ def ends(mean: SeedMean) -> list[list[float]]:
 
 
 def mark(axes: Axes, x: float, mean: SeedMean, look: Look) -> None:
-    """Draw one mean with its interval."""
-    axes.errorbar(x, 100 * mean.mean, yerr=ends(mean), color=look.colour, marker=look.marker, **_marked(look))
+    """Draw one mean with its interval; hollow if it is over few cases."""
+    style = _marked(look) | ({"markerfacecolor": "white", "markeredgecolor": look.colour} if mean.n < FEW else {})
+    axes.errorbar(x, 100 * mean.mean, yerr=ends(mean), color=look.colour, marker=look.marker, **style)
 
 
 def bar(axes: Axes, x: float, width: float, mean: SeedMean, look: Look) -> BarContainer:
@@ -68,18 +73,45 @@ def bar(axes: Axes, x: float, width: float, mean: SeedMean, look: Look) -> BarCo
     )
 
 
-def cross(axes: Axes, x: SeedMean, y: SeedMean, look: Look) -> None:
-    """Draw a pair of means with both intervals."""
+def cross(axes: Axes, x: SeedMean, y: SeedMean, look: Look, shift: tuple[float, float] = (0.0, 0.0)) -> None:
+    """Draw a pair of means with both intervals, moved by a shift in points."""
     # Below the marks and without caps: the ends of short intervals would fill a hollow mark.
     axes.errorbar(
-        100 * x.mean,
-        100 * y.mean,
+        100 * x.mean + shift[0],
+        100 * y.mean + shift[1],
         xerr=ends(x),
         yerr=ends(y),
         color=look.colour,
         marker=look.marker,
         **hollow(look) | {"capsize": 0},
     )
+
+
+def apart(places: Sequence[tuple[float, float]], least: tuple[float, float]) -> list[tuple[float, float]]:
+    """Return a shift for each place, so that no two are nearer than `least` (across, up) of each other.
+
+    Places that are too near are pushed apart along the line between them, equal ones in a direction of their own, until
+    none is; the same places give the same shifts.
+    """
+    scale = np.array(least)
+    start = np.array(places).reshape(-1, 2) / scale
+    found = start.copy()
+    pairs = list(itertools.combinations(range(len(found)), 2))
+    for _ in range(_PUSHES):
+        moved = False
+        for one, other in pairs:
+            between = found[other] - found[one]
+            distance = float(np.hypot(*between))
+            if distance >= 1 - 1e-6:
+                continue
+            # A golden angle, so that the directions of several equal places differ.
+            way = between / distance if distance > 1e-6 else np.array([np.cos(2.4 * other), np.sin(2.4 * other)])
+            found[one] -= (1 - distance) / 2 * way
+            found[other] += (1 - distance) / 2 * way
+            moved = True
+        if not moved:
+            break
+    return [(float(x), float(y)) for x, y in (found - start) * scale]
 
 
 def level(axes: Axes, mean: SeedMean, look: Look) -> None:

@@ -20,12 +20,15 @@ from instructedit.benchmark.results.summary import Column as CaseColumn
 from instructedit.editors.errors import InputError
 
 from ..tables.captions import DAGGER
-from ..tables.columns import Column, column_of
+from ..tables.columns import Column, column_of, minus
 from ..tables.run_facts import model, warnings
 from ..tables.sources import load
+from ..titles import task_title
 
 MAIN: tuple[Protocol, ...] = ("edit_success", "teacher_forced_exact")
 """Protocol shown for a measure: SERAC's edit success where a task has it, else exact match under teacher forcing."""
+FEW = 10
+"""Cases below which a mean has a hollow mark and no line."""
 _WORDS: Mapping[Protocol, str] = {"edit_success": "edit success", "teacher_forced_exact": "exact match"}
 
 
@@ -68,12 +71,14 @@ class Number(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """A figure with its caption and numbers."""
+    """A figure with its caption, notes and numbers."""
 
     name: str
     figure: Figure
     caption: tuple[str, ...]
-    """Paragraphs of Markdown."""
+    """Paragraphs that a paper can use."""
+    notes: tuple[str, ...]
+    """Further paragraphs: how to read it, and the runs and models."""
     numbers: tuple[Mapping[str, Any], ...]
     """Every number in it, one per row of the CSV file."""
 
@@ -160,18 +165,47 @@ def csv_rows(numbers: Iterable[Number]) -> tuple[dict[str, Any], ...]:
     )
 
 
-def provenance(results: Results, groups: Iterable[SuiteGroup]) -> Iterator[str]:
-    """Yield the last paragraphs of every caption: what the numbers are, and their runs and model."""
-    once = {group.digests: group for group in groups}
-    yield (
-        "Numbers are means over n test cases, percent, with their 95 % interval over cases (and over seeds where there "
-        "are several; none where the number holds by definition). Exact match is under teacher forcing; edit success "
-        "is SERAC's; † marks prompts made by a rule. Scores of two protocols never share an axis."
+def caption(results: Results, numbers: Sequence[Number], *sentences: str) -> tuple[str, ...]:
+    """Return the paragraphs of a caption: its sentences, how the numbers are read and of which models, and warnings.
+
+    Empty sentences are left out.
+    """
+    means = [one.mean for one in numbers]
+    seeds = " and over seeds" if any(len(mean.per_seed) > 1 for mean in means) else ""
+    kinds = dict.fromkeys(_WORDS[mean.protocol] for mean in means)
+    read = {"exact match": "exact match under teacher forcing", "edit success": "SERAC's edit success"}
+    models = dict.fromkeys(
+        f"{one.group.run.provenance.model_type} with {one.group.run.provenance.parameters / 1e6:,.1f} M parameters"
+        for one in numbers
     )
-    for group in once.values():
+    closing = [
+        f"Means in percent with 95 % intervals over cases{seeds}: {' and '.join(read[kind] for kind in kinds)}.",
+        *([f"{DAGGER} Prompts made by a rule."] if any(mean.derived for mean in means) else []),
+        f"Model: {', '.join(models)}.",
+    ]
+    return " ".join(filter(None, (*sentences, *closing))), *warned(results)
+
+
+def warned(results: Results) -> tuple[str, ...]:
+    """Return the warnings of results as paragraphs of a caption."""
+    return tuple(f"Warning: {warning}" for warning in results.warnings)
+
+
+def few(numbers: Sequence[Number]) -> str:
+    """Return the sentence on hollow marks; empty if there is none."""
+    return f"Hollow marks: fewer than {FEW} cases." if any(one.mean.n < FEW for one in numbers) else ""
+
+
+def sources(groups: Iterable[SuiteGroup]) -> Iterator[str]:
+    """Yield the runs and the model of each group, a paragraph each."""
+    for group in {group.digests: group for group in groups}.values():
         runs = ", ".join(f"{digest} (seed {seed})" for seed, digest in zip(group.seeds, group.digests, strict=True))
         yield f"Run, {group.label}: {runs}. Model: {model(group.run)}."
-    yield from (f"**{warning}**" for warning in results.warnings)
+
+
+def task_titles(group: SuiteGroup, tasks: Iterable[str]) -> str:
+    """Return tasks in words."""
+    return ", ".join(task_title(group.run, task) for task in tasks)
 
 
 class PooledMeans:
@@ -213,4 +247,4 @@ class PooledMeans:
 def points(found: Paired) -> str:
     """Return a difference in points with its interval."""
     value, low, high = (round(100 * (part or 0.0), 1) + 0.0 for part in found[:3])
-    return f"{value:+.1f} [{low:+.1f}, {high:+.1f}]"
+    return minus(f"{value:+.1f} [{low:+.1f}, {high:+.1f}]")

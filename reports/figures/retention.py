@@ -9,8 +9,22 @@ from instructedit.benchmark.results.suite_results import SeedMean, SuiteGroup
 
 from ..tables.columns import Column, stages
 from ..tables.suite_comparisons import seeds_of
+from ..titles import row_title, task_title
 from .panels import grid, key, legend, mark, percent
-from .results import Drawing, Number, Results, csv_rows, main_column, number, provenance, words
+from .results import (
+    FEW,
+    Drawing,
+    Number,
+    Results,
+    caption,
+    csv_rows,
+    few,
+    main_column,
+    number,
+    sources,
+    task_titles,
+    words,
+)
 from .style import Look, editor_looks
 
 MEASURES: tuple[Measure, ...] = ("reliability", "locality")
@@ -48,20 +62,31 @@ def _draw(results: Results, group: SuiteGroup) -> Drawing:
             }
             left_out += [row for row in looks if any(row not in of_stage for of_stage in drawn.values())]
             numbers += _draw_rows(axes, group, drawn, looks)
-            axes.set_xticks(range(len(n)), [f"{_words(stage, total)}\nn = {count}" for stage, count in n.items()])
+            ticks = [f"{_words(stage, total)}\nn = {count}{' (few)' * (count < FEW)}" for stage, count in n.items()]
+            axes.set_xticks(range(len(n)), ticks)
             axes.grid(visible=False, axis="x")
             for at in range(1, len(n)):
                 axes.axvline(at - 0.5, color="#bbbbbb", linewidth=0.9 if list(n)[at - 1] == FIRST else 0.4)
             axes.set_xlim(-0.5, len(n) - 0.5)
-            axes.set_title(f"{task}, {words(column)}, {seeds_of(group)}")
+            axes.set_title(f"{task_title(group.run, task)}, {words(column)}, {seeds_of(group)}")
             axes.set_ylabel(f"{measure.capitalize()} (%)")
             percent(axes)
     series = {one.series for one in numbers}
-    legend(figure, [key(name, look, line=True) for name, look in looks.items() if name in series], 5)
+    legend(
+        figure, [key(row_title(group.run, name), look, line=True) for name, look in looks.items() if name in series], 5
+    )
+    for axes in panels[-1]:
+        axes.set_xlabel("Edits made when scored (K)")
     several = len([other for other in results.groups if other.run.spec.schedule == "sequential"]) > 1
     name = f"retention-{group.label}" if several else "retention"
-    caption = (*_caption(edited, total, list(dict.fromkeys(left_out))), *provenance(results, [group]))
-    return Drawing(name, figure, caption, csv_rows(numbers))
+    opening = (
+        f"Sequential edits of {task_titles(group, edited)} ({total} in all). Left of the strong line: each case right "
+        "after its own edit; right of it: all cases edited so far after K edits, and all of them at the end. The "
+        "stages are over different numbers of cases n; only 'own edit' and the last stage are over the same ones."
+    )
+    described = caption(results, numbers, opening, few(numbers))
+    notes = _notes([row_title(group.run, row) for row in dict.fromkeys(left_out)])
+    return Drawing(name, figure, described, (*notes, *sources([group])), csv_rows(numbers))
 
 
 def _means(group: SuiteGroup, task: str, column: Column) -> dict[str, dict[str, SeedMean]]:
@@ -78,7 +103,10 @@ def _means(group: SuiteGroup, task: str, column: Column) -> dict[str, dict[str, 
 def _draw_rows(
     axes: Axes, group: SuiteGroup, means: Mapping[str, Mapping[str, SeedMean]], looks: Mapping[str, Look]
 ) -> Iterator[Number]:
-    """Draw the means of each row at each stage, joined by a line except for the first stage, and yield them."""
+    """Draw the means of each row at each stage, joined by a line, and yield them.
+
+    The first stage, and stages of few cases, are not joined.
+    """
     for place, (row, look) in enumerate(looks.items()):
         shift = _SPREAD * (place / max(1, len(looks) - 1) - 0.5)
         line = []
@@ -87,17 +115,15 @@ def _draw_rows(
                 continue
             mark(axes, at + shift, mean, look)
             yield Number(row, stage, group, mean)
-            if stage != FIRST:
+            if stage != FIRST and mean.n >= FEW:
                 line.append((at + shift, 100 * mean.mean))
         axes.plot([x for x, _ in line], [y for _, y in line], look.line, color=look.colour, linewidth=0.7)
 
 
-def _caption(edited: Sequence[str], total: int, left_out: Sequence[str]) -> Iterator[str]:
+def _notes(left_out: Sequence[str]) -> Iterator[str]:
     yield (
-        f"Sequential edits of {', '.join(edited)} ({total} in all). Left of the strong line each case is scored right "
-        "after its own edit; right of it all cases edited so far are scored after K edits, and all of them at the end. "
-        "The stages are over different numbers of cases n (the maximum of any row), so only 'own edit' and the last "
-        "stage are over the same ones. K counts the edits of all tasks together."
+        "K counts the edits of all tasks together; n is the maximum of any row. A line joins the stages of at least "
+        f"{FEW} cases."
     )
     if left_out:
         yield (

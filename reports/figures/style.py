@@ -47,7 +47,7 @@ _STYLE: Mapping[str, Any] = {
     "lines.linewidth": 1.0,
     "lines.markersize": 4,
     "hatch.linewidth": 0.5,
-    "figure.dpi": 200,
+    "figure.dpi": 300,
     "savefig.dpi": "figure",
     "svg.hashsalt": "instructedit",
     "svg.fonttype": "path",  # outlines: no font has to be there where the figure is looked at

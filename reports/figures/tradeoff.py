@@ -3,13 +3,28 @@
 from collections.abc import Iterator
 
 from ..tables.suite_comparisons import seeds_of
-from .panels import counts, cross, grid, key, legend, percent
-from .results import Drawing, NoDataError, Number, Results, csv_rows, main_column, number, provenance, tasks_of, words
+from ..titles import row_title, task_title
+from .panels import apart, counts, cross, grid, key, legend, percent
+from .results import (
+    Drawing,
+    NoDataError,
+    Number,
+    Results,
+    caption,
+    csv_rows,
+    main_column,
+    number,
+    sources,
+    tasks_of,
+    words,
+)
 from .style import editor_looks
 
 SETTINGS = ("multi-task", "hold-out", "direct")
 """Settings whose rows are different editors, and not one editor under several trainings."""
 _COLUMNS = 2
+_NEAR = 3.2, 4.4
+"""Points, across and up, within which two marks of a panel overlap."""
 
 
 def tradeoff(results: Results) -> Iterator[Drawing]:
@@ -30,27 +45,39 @@ def tradeoff(results: Results) -> Iterator[Drawing]:
     figure, panels = grid(lines, _COLUMNS, 2.5)
     places = [axes for line in panels for axes in line]
     numbers: list[Number] = []
+    furthest = 0.0
     for axes, (group, task, reliability, locality) in zip(places, wanted, strict=False):
         drawn = []
-        for name, _ in rows:
-            x, y = number(group, name, task, locality), number(group, name, task, reliability)
-            if x is not None and y is not None:
-                cross(axes, x, y, looks[name])
-                drawn += [Number(name, "x", group, x), Number(name, "y", group, y)]
+        found = [
+            (name, x, y)
+            for name, _ in rows
+            if (x := number(group, name, task, locality)) and (y := number(group, name, task, reliability))
+        ]
+        shifts = apart([(100 * x.mean, 100 * y.mean) for _, x, y in found], _NEAR)
+        for (name, x, y), shift in zip(found, shifts, strict=True):
+            cross(axes, x, y, looks[name], shift)
+            drawn += [Number(name, "x", group, x), Number(name, "y", group, y)]
         numbers += drawn
+        furthest = max([furthest, *(abs(part) for shift in shifts for part in shift)])
         percent(axes, "x")
         percent(axes, "y")
-        axes.set_title(f"{task} ({group.label}), {counts(one.mean for one in drawn)}, {seeds_of(group)}")
+        axes.set_title(
+            f"{task_title(group.run, task)} ({group.label}), {counts(one.mean for one in drawn)}, {seeds_of(group)}"
+        )
         axes.set_xlabel(f"Locality (%), {words(locality)}")
         axes.set_ylabel(f"Reliability (%), {words(reliability)}")
     for axes in places[len(wanted) :]:
         axes.set_axis_off()
-    legend(figure, [key(name, looks[name], open_=True) for name, _ in rows], 9)
-    caption = (
-        "Reliability (success of the edit) against locality (everything else is unchanged) of every editor, one edit "
-        "at a time. Up and to the right is better on both; the row 'none' is the model without an edit. Bars are the "
-        "intervals of the two means. To compare two editors, use the paired differences of the tables, not the overlap "
-        "of bars.",
-        *provenance(results, groups),
+    titles = {row.name: row_title(group.run, row.name) for group in groups for row in group.run.spec.editors}
+    legend(figure, [key(titles[name], looks[name], open_=True) for name, _ in rows], 9)
+    moved = f"Marks that would overlap are moved apart, by at most {furthest:.0f} points." if furthest >= 0.5 else ""
+    opening = (
+        "Reliability (the edit succeeds) against locality (everything else is unchanged) of each editor, one edit at a "
+        "time. Bars: the intervals of both means."
     )
-    yield Drawing("tradeoff", figure, caption, csv_rows(numbers))
+    note = (
+        "Up and to the right is better on both; 'no edit' is the unedited model. To compare two editors, use the "
+        "paired differences of the tables, not the overlap of bars. The CSV file has the values of moved marks."
+    )
+    described = caption(results, numbers, opening, moved)
+    yield Drawing("tradeoff", figure, described, (note, *sources(groups)), csv_rows(numbers))

@@ -15,18 +15,23 @@ from instructedit.benchmark.results.suite_results import SuiteGroup
 
 from ..tables.columns import Column
 from ..tables.suite_comparisons import seeds_of
+from ..titles import row_title, task_title
 from .panels import bar, grid, heading, key, legend, level, mark, percent, swatch
 from .results import (
+    FEW,
     Drawing,
     NoDataError,
     Number,
     PooledMeans,
     Results,
+    caption,
     csv_rows,
+    few,
     main_column,
     number,
     points,
-    provenance,
+    sources,
+    task_titles,
     tasks_of,
 )
 from .style import Look, editor_looks
@@ -50,7 +55,8 @@ def balanced(results: Results) -> Iterator[Drawing]:
         for row in group.run.spec.editors:
             if training := row.training:
                 bars.setdefault(training.label, {})[base_name(row)] = (row.name,)
-                counts[training.label] = ", ".join(f"{task} {n}" for task, n in sorted(training.cases.items()))
+                each = (f"{task_title(group.run, task)} {n}" for task, n in sorted(training.cases.items()))
+                counts[training.label] = ", ".join(each)
         opening = (
             "Editors trained on all of ConvSent (full) and on as much of it as of the largest factual task (balanced), "
             f"for each tested task. Training cases, {'; '.join(f'{label}: {text}' for label, text in counts.items())}. "
@@ -77,9 +83,9 @@ def instructions(results: Results) -> Iterator[Drawing]:
         looks = {SEEN: Look("#56B4E9", "s", "-", ""), UNSEEN: Look("#D55E00", "D", "--", "////")}
         opening = (
             f"Editing under the {len(next(iter(bars.values()))[SEEN])} task descriptions used in training (seen; the "
-            "value of a case is its mean over them) and under a held-out description (unseen), for each tested task. A "
-            "task that was not trained on has descriptions as well; none of them was used in training. Under each "
-            "pair of bars: unseen minus seen in points, with the 95 % interval of the differences paired by case."
+            "value of a case is its mean over them) and under a held-out description (unseen), for each tested task. "
+            "Under each pair of bars: unseen minus seen in points, with the 95 % interval of the differences paired by "
+            "case. A task that was not trained on has descriptions as well; none of them was used in training."
         )
         yield _draw_bars(results, group, "instructions", bars, looks, opening)
 
@@ -107,7 +113,8 @@ def _draw_scaling(results: Results, group: SuiteGroup) -> Drawing:
             own.sort(key=lambda one: int(one.x))
             shift = _STEP * (place - (len(series) - 1) / 2)
             at = [int(one.x) + shift for one in own]
-            axes.plot(at, [100 * one.mean.mean for one in own], looks[name].line, color=looks[name].colour)
+            joined = [(x, 100 * one.mean.mean) for x, one in zip(at, own, strict=True) if one.mean.n >= FEW]
+            axes.plot([x for x, _ in joined], [y for _, y in joined], looks[name].line, color=looks[name].colour)
             for x, one in zip(at, own, strict=True):
                 mark(axes, x, one.mean, looks[name])
             drawn += own
@@ -117,18 +124,20 @@ def _draw_scaling(results: Results, group: SuiteGroup) -> Drawing:
 
     figure, numbers = _draw_grid(group, MEASURES[:2], 1.6, panel)
     for axes in figure.axes[-len(tasks_of(group)) :]:
-        axes.set_xlabel("training tasks")
-    trained_keys = [key(name, looks[name], line=True) for name, _ in series]
-    legend(figure, [*trained_keys, *_level_keys(plain, looks)], 6)
-    order = "; ".join(f"{number}: {label.replace('+', ', ')}" for number, label in enumerate(labels, start=1))
-    caption = (
-        "Reliability and generalization against the number of training tasks of an editor, for each tested task. "
-        f"Training tasks: {order}. A tested task that is not among them is held out.",
-        "Points of the same number of tasks are drawn side by side. Horizontal lines are rows without training, "
-        "with their interval as a band. Lines join points only for orientation.",
-        *provenance(results, [group]),
+        axes.set_xlabel("Training tasks")
+    trained_keys = [key(row_title(group.run, name), looks[name], line=True) for name, _ in series]
+    legend(figure, [*trained_keys, *_level_keys(group, plain, looks)], 6)
+    order = "; ".join(
+        f"{number}: {task_titles(group, label.split('+'))}" for number, label in enumerate(labels, start=1)
     )
-    return Drawing(_name("task-scaling", group), figure, caption, csv_rows(numbers))
+    opening = (
+        "Reliability and generalization against the number of training tasks of an editor, for each tested task. "
+        f"Training tasks: {order}. A tested task that is not among them is held out. Horizontal lines: rows without "
+        "training, with their interval as a band."
+    )
+    note = "Points of the same number of tasks are drawn side by side. Lines join points only for orientation."
+    described = caption(results, numbers, opening, few(numbers))
+    return Drawing(_name("task-scaling", group), figure, described, (note, *sources([group])), csv_rows(numbers))
 
 
 def _draw_bars(
@@ -146,7 +155,8 @@ def _draw_bars(
                     bar(axes, place + width * (index - (len(looks) - 1) / 2), width, mean, look)
                     drawn.append(Number(series, label, group, mean))
             difference = means.difference(rows[UNSEEN], rows[SEEN], task, column) if UNSEEN in rows else None
-            labels.append(label if difference is None else f"{label}\n{points(difference)}")
+            title = row_title(group.run, label)
+            labels.append(title if difference is None else f"{title}\n{points(difference)}")
         axes.set_xticks(range(len(bars)), labels)
         axes.set_xlim(-0.6, len(bars) - 0.4)
         axes.set_ylim(0, 104)
@@ -155,9 +165,14 @@ def _draw_bars(
 
     measures = [m for m in MEASURES if any(main_column(group, task, m) for task in tasks_of(group))]
     figure, numbers = _draw_grid(group, measures, 1.35, panel)
-    legend(figure, [*(swatch(*of) for of in looks.items()), *_level_keys(plain, plain_looks)], 6)
-    lead = f"{opening} Lines with a band are rows without training." if plain else opening
-    return Drawing(_name(name, group), figure, (lead, *provenance(results, [group])), csv_rows(numbers))
+    if SEEN in looks:
+        for axes in figure.axes[-len(tasks_of(group)) :]:
+            axes.set_xlabel("Editor, and unseen \N{MINUS SIGN} seen, points")
+    swatches = [swatch(row_title(group.run, series), look) for series, look in looks.items()]
+    legend(figure, [*swatches, *_level_keys(group, plain, plain_looks)], 6)
+    lines = "Lines with a band: rows without training." if plain else ""
+    described = caption(results, numbers, opening, lines)
+    return Drawing(_name(name, group), figure, described, tuple(sources([group])), csv_rows(numbers))
 
 
 def _draw_grid(
@@ -172,7 +187,7 @@ def _draw_grid(
     numbers: list[Number] = []
     for axes_row, measure in zip(panels, measures, strict=True):
         for axes, task in zip(axes_row, tasks, strict=True):
-            title = f"{task} ({seeds_of(group)})\n" if axes_row is panels[0] else ""
+            title = f"{task_title(group.run, task)} ({seeds_of(group)})\n" if axes_row is panels[0] else ""
             axes.set_title(title)
             if (column := main_column(group, task, measure)) is None:
                 axes.set_axis_off()
@@ -197,8 +212,8 @@ def _draw_levels(
     return [Number(row.name, x, group, mean) for row, mean in found]
 
 
-def _level_keys(rows: Sequence[EditorSpec], looks: Mapping[str, Look]) -> Iterator[Line2D]:
-    return (key(row.name, looks[row.name]._replace(marker=""), line=True) for row in rows)
+def _level_keys(group: SuiteGroup, rows: Sequence[EditorSpec], looks: Mapping[str, Look]) -> Iterator[Line2D]:
+    return (key(row_title(group.run, row.name), looks[row.name]._replace(marker=""), line=True) for row in rows)
 
 
 def _series(group: SuiteGroup) -> list[tuple[str, str]]:

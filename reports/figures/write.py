@@ -27,6 +27,10 @@ FIGURES: dict[str, Callable[[Results], Iterator[Drawing]]] = {
 """All figures by name; a suite with several such runs has several files of a figure."""
 
 
+NOTES = "## Notes"
+"""Heading between the caption of a figure and its notes, in the file of both."""
+
+
 def write_figures(
     directory: Path, out: Path, only: Sequence[str] = (), formats: Sequence[str] = FORMATS
 ) -> tuple[list[Path], list[str]]:
@@ -49,26 +53,41 @@ def write_figures(
         for name in names:
             if name not in known:
                 raise InputError(f"Unknown {what} '{name}'.{did_you_mean(name, list(known))}")
-    results = read_results(directory)
+    paths, missing = draw_figures(read_results(directory), out, only or list(FIGURES), formats)
+    for name, reason in missing.items():
+        if only:
+            raise InputError(f"{directory}: no figure '{name}': {reason}") from reason
+    return paths, [f"No figure '{name}': {reason}" for name, reason in missing.items()]
+
+
+def draw_figures(
+    results: Results, out: Path, names: Sequence[str], formats: Sequence[str], suffix: str = ""
+) -> tuple[list[Path], dict[str, NoDataError]]:
+    """Write some figures of results; the suffix is added to each name of a file.
+
+    Returns:
+        The paths, and by name why a figure is not drawn.
+
+    Raises:
+        InputError: If nothing can be written.
+    """
     paths: list[Path] = []
-    without: list[str] = []
+    missing: dict[str, NoDataError] = {}
     counts = Counter[str]()
     with styled():
-        for name in only or FIGURES:
+        for name in names:
             try:
                 drawings = list(FIGURES[name](results))
             except NoDataError as error:
-                if only:
-                    raise InputError(f"{directory}: no figure '{name}': {error}") from error
-                without.append(f"No figure '{name}': {error}")
+                missing[name] = error
                 continue
             for drawing in drawings:
                 # Runs with the same label that differ otherwise have a figure each.
                 counts[drawing.name] += 1
                 count = counts[drawing.name]
-                own = drawing if count == 1 else replace(drawing, name=f"{drawing.name}-{count}")
-                paths += _write(own, out, formats)
-    return paths, without
+                own = drawing.name if count == 1 else f"{drawing.name}-{count}"
+                paths += _write(replace(drawing, name=f"{own}{suffix}"), out, formats)
+    return paths, missing
 
 
 def _write(drawing: Drawing, out: Path, formats: Sequence[str]) -> list[Path]:
@@ -77,7 +96,7 @@ def _write(drawing: Drawing, out: Path, formats: Sequence[str]) -> list[Path]:
     writer.writeheader()
     writer.writerows(drawing.numbers)
     texts = {
-        out / f"{drawing.name}.md": "\n\n".join((f"# {drawing.name}", *drawing.caption)) + "\n",
+        out / f"{drawing.name}.md": "\n\n".join((f"# {drawing.name}", *drawing.caption, NOTES, *drawing.notes)) + "\n",
         out / f"{drawing.name}.csv": table.getvalue(),
     }
     try:

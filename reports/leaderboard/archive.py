@@ -200,7 +200,9 @@ def write(files: Mapping[str, bytes], out: Path) -> None:
                 entry = zipfile.ZipInfo(name)  # dated 1980, the first year of the format
                 entry.external_attr = (stat.S_IFREG | 0o644) << 16
                 entry.create_system = 3
-                file.writestr(entry, content)
+                # Files of lines are compressed already.
+                how = zipfile.ZIP_DEFLATED if name.endswith(".json") else zipfile.ZIP_STORED
+                file.writestr(entry, content, how)
     except OSError as error:
         raise InputError(f"{error.filename or out}: cannot be written ({error.strerror}).") from error
 

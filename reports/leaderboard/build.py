@@ -9,6 +9,8 @@ from .archive import write_folder
 from .entries import entries_of
 from .pages import pages
 from .ranks import table_of
+from .reruns import read_rerun
+from .twins import find_contradictions
 from .validate import Verdict, reference_runs, validate
 
 
@@ -18,8 +20,10 @@ class Built(NamedTuple):
     accepted: int
     """Number of submissions on it."""
     refused: tuple[Verdict, ...]
-    tables: int
-    """Number of tables."""
+    tasks: int
+    """Number of pages of a task."""
+    remarks: tuple[str, ...] = ()
+    """Sentences on records of re-runs that are ignored, and on submissions that contradict each other."""
 
 
 def build(folder: Path, out: Path, data: str | None = None, against: Path | None = None) -> Built:
@@ -53,12 +57,22 @@ def build(folder: Path, out: Path, data: str | None = None, against: Path | None
             accepted[verdict.id] = verdict
         else:
             refused.append(verdict)
+    remarks = []
+    for verdict in accepted.values():
+        verdict.rerun, ignored = read_rerun(verdict)
+        if ignored is not None:
+            verdict.findings.note(ignored)
+            remarks.append(ignored)
+    find_contradictions(tuple(accepted.values()))
+    remarks += [f"{v.path.name}: {sentence}" for v in accepted.values() for sentence in v.contradictions]
     tables = {board: table_of(board, entries) for board, entries in entries_of(accepted.values()).items()}
+    files = dict(pages(tables, tuple(accepted.values()), tuple(refused)))
     try:
-        write_folder(dict(pages(tables, tuple(accepted.values()), tuple(refused))), out)
+        write_folder(files, out)
     except OSError as error:
         raise InputError(f"{error.filename or out}: the site cannot be written ({error.strerror}).") from error
-    return Built(len(accepted), tuple(refused), len(tables))
+    tasks = sum(name.startswith("tasks/") and name.endswith(".html") for name in files)
+    return Built(len(accepted), tuple(refused), tasks, tuple(remarks))
 
 
 def _paths(folder: Path) -> list[Path]:

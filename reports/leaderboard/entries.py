@@ -24,6 +24,12 @@ from .archive import lines
 from .training import Exposure, exposure
 from .validate import Verdict
 
+_OF_TASKS: dict[str, Any] = {
+    **{"setting": "", "tasks": (), "data": {}, "readers": {}, "task_options": {}, "limit": None, "edited": None},
+    **{"joints": None, "old_answers": None, "references": None},
+}
+"""Fields of a specification in which runs of one method on different tasks may differ."""
+
 
 class Board(NamedTuple):
     """What all entries of a table have in common. Numbers that differ in any of it are never in one table."""
@@ -82,6 +88,11 @@ class Entry:
     row: EditorSpec
     exposure: Exposure
     """Whether it was trained on the task."""
+    key: tuple[str, str, str, str] = ("", "", "", "")
+    """Identifies it within a table, and its numbers in other tables of the task."""
+    method: tuple[str, str, str] = ("", "", "")
+    """What it has in common with the same method's entries on other tasks: submission, row with training and options,
+    and all else of the specification that may differ within a submission."""
     seeds: dict[int, SeedResult] = field(default_factory=dict)
     again: dict[int, list[str]] = field(default_factory=dict)
     """Further runs of a seed, which are not counted."""
@@ -104,6 +115,11 @@ class Entry:
         return " ".join(f"Seed {seed}: {text}." if several else f"{text}." for seed, text in texts.items() if text)
 
     @property
+    def run(self) -> RunFile:
+        """Its run under the first seed."""
+        return self.submission.runs[self.seeds[min(self.seeds)].run]
+
+    @property
     def control(self) -> bool:
         """Whether it edits nothing and so is never ranked."""
         return self.row.method == "none"
@@ -123,10 +139,12 @@ def entries_of(submissions: Iterable[Verdict]) -> dict[Board, list[Entry]]:
     for submission in submissions:
         for digest, run in sorted(submission.runs.items()):
             # What the runs of one entry have in common: all of the specification but the seed and the other rows.
-            common = run.spec.model_copy(update={"seed": 0, "editors": ()}).digest
+            shared = run.spec.model_copy(update={"seed": 0, "editors": ()})
+            common, alike = shared.digest, digest_of(shared.model_copy(update=_OF_TASKS))
             for board, row, result in _results(submission, run):
                 key = (submission.id, row.name, _identity(row), common)
-                entry = found[board].setdefault(key, Entry(submission, row, exposure(row, board.task)))
+                method = submission.id, _identity(row.model_copy(update={"tasks": None})), alike
+                entry = found[board].setdefault(key, Entry(submission, row, exposure(row, board.task), key, method))
                 if run.spec.seed in entry.seeds:
                     entry.again.setdefault(run.spec.seed, []).append(digest)
                 else:
@@ -136,9 +154,8 @@ def entries_of(submissions: Iterable[Verdict]) -> dict[Board, list[Entry]]:
 
 def _identity(row: EditorSpec) -> str:
     """Return the digest of a row without the seed, which is part of a checkpoint's name."""
-    if row.training is None:
-        return digest_of(row)
-    return digest_of(row.model_copy(update={"training": row.training.model_copy(update={"checkpoint": ""})}))
+    training = row.training and row.training.model_copy(update={"checkpoint": ""})
+    return digest_of(row.model_copy(update={"training": training}))
 
 
 def _results(submission: Verdict, run: RunFile) -> Iterator[tuple[Board, EditorSpec, SeedResult]]:

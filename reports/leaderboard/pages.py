@@ -3,26 +3,32 @@
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, mode
 from typing import Any
 
 from instructedit.benchmark.results.records import RunSpec, digest_of
 
 from .. import site
+from ..catalogue import MEASURES as QUESTIONS
 from ..site.escape import environment
 from ..tables.captions import DAGGER, PROTOCOLS, intervals
-from ..tables.columns import deviation, interval
+from ..tables.columns import SECTIONS, deviation, interval
 from .archive import MANIFEST, document
 from .entries import Board, Entry
 from .findings import short
+from .names import data_name, method_name, model_name, options, task_name
+from .overview import MEASURES, Page, groups_of, pages_of, place_of
 from .ranks import Line
 from .validate import Verdict
 
 SHOWN = 500
 """Maximum number of findings on the page of refused submissions; their total is given."""
-_KINDS = {"current": "current", "earlier": "earlier version", "control": "control"}
+MARKS = {"earlier": "earlier version", "control": "control"}
+"""Of kinds of lines; that a submission is contradicted is one of its badges."""
+_SITE = Path(site.__path__[0])
 
 
 def pages(
@@ -30,153 +36,208 @@ def pages(
 ) -> Iterator[tuple[str, bytes]]:
     """Yield name and bytes of each file of the site."""
     for asset in ("style.css", "table.js"):
-        yield f"assets/{asset}", (Path(site.__path__[0]) / "assets" / asset).read_bytes()
+        yield f"assets/{asset}", (_SITE / "assets" / asset).read_bytes()
     # In titles and attributes, which hold no elements, a control character is shown as its escape.
-    templates = environment(Path(__file__).parent / "templates", plain=short)
+    templates = environment(
+        Path(__file__).parent / "templates",
+        _SITE / "templates",
+        plain=short,
+        task=task_name,
+        method=method_name,
+        options=options,
+        badges=badges,
+        rank=rank_words,
+    )
+    templates.globals.update(
+        **{"contradicted": [own for own in accepted if own.contradictions], "dagger": DAGGER},
+        **{"questions": QUESTIONS, "measures": MEASURES, "marks": MARKS, "address": address},
+    )
 
     def page(template: str, root: str, **values: Any) -> bytes:
-        return templates.get_template(template).render(root=root, **values).encode()
+        return templates.get_template(template).render(root=root, page=None, **values).encode()
 
     newest = sorted(accepted, key=lambda submission: (submission.date, submission.id), reverse=True)
-    ordered = sorted(tables, key=_order)
-    links = [_link(board, tables[board]) for board in ordered]
-    yield "index.html", page("index.html", "", links=links, accepted=newest, refused=refused)
-    for board, link in zip(ordered, links, strict=True):
-        apart = _apart([line.entry for line in tables[board]])
-        rows = [_row(board, line, apart[id(line.entry)]) for line in tables[board]]
-        yield (
-            f"tables/{link['id']}.html",
-            page(
-                "table.html",
-                "../",
-                link=link,
-                files=json.loads(board.data),
-                edited=json.loads(board.edited or "{}"),
-                rows=rows,
-                note=PROTOCOLS[board.protocol],
-                intervals=" ".join(intervals(line.interval.method for line in tables[board])),
-            ),
-        )
-        yield f"tables/{link['id']}.json", _data(board, rows)
+    found = pages_of(tables)
+    groups = [(group, _facts(group.pages[0])) for group in groups_of(found)]
+    places = [(one[0], _facts(one)) for one in found]
+    yield "index.html", page("board.html", "", groups=groups, places=places, accepted=newest, refused=refused)
+    for one in found:
+        place, of_task = one
+        name = f"tasks/{address(place)}"
+        rows, sections = _rows(of_task), list(_sections(of_task))
+        methods = intervals(line.interval.method for lines in of_task.values() for line in lines)
+        values = {"facts": _facts(one), "place": place, "rows": rows, "sections": sections}
+        yield f"{name}.html", page("task.html", "../", **values, intervals=" ".join(methods))
+        yield f"{name}.json", _data(of_task)
     for submission in accepted:
         assert submission.archive is not None
         assert submission.manifest is not None
-        place = f"submissions/{submission.id}"
+        home = f"submissions/{submission.id}"
         versions = [other for other in newest if other.author == submission.author]
-        runs = [(run, submission.runs[run.digest].provenance) for run in submission.manifest.runs]
+        runs = [(run, submission.runs[run.digest]) for run in submission.manifest.runs]
         yield (
-            f"{place}/index.html",
+            f"{home}/index.html",
             page("submission.html", "../../", submission=submission, versions=versions, runs=runs),
         )
-        yield f"{place}/{MANIFEST}", document(submission.archive, MANIFEST)
+        yield f"{home}/{MANIFEST}", document(submission.archive, MANIFEST)
         for digest in submission.runs:
-            yield f"{place}/{digest}.json", document(submission.archive, f"runs/{digest}/run.json")
+            yield f"{home}/{digest}.json", document(submission.archive, f"runs/{digest}/run.json")
     yield "refused.html", page("refused.html", "", refused=refused, shown=SHOWN)
 
 
-def _order(board: Board) -> tuple[Any, ...]:
-    return (
-        board.task,
-        board.data,
-        board.model,
-        board.schedule != "single",
-        board.schedule,
-        board.stage,
-        board.column.order(),
-        *(str(value) for value in board),
-    )
+def address(board: Board) -> str:
+    """Return the name of the page of a table, without its ending."""
+    return hashlib.sha256(json.dumps(place_of(board)).encode()).hexdigest()[:12]
 
 
-def _link(board: Board, lines: Sequence[Line]) -> dict[str, Any]:
-    """Return a table as the first page lists it."""
-    first = [line.entry for line in lines if line.rank and line.rank[0] == 1]
-    return {
-        "id": hashlib.sha256(json.dumps(board).encode()).hexdigest()[:12],
-        "board": board,
-        "measure": f"{board.measure.capitalize()}{DAGGER if board.derived else ''}",
-        "name": board.column.head,
-        "protocol": board.protocol,
-        "stage": board.stage if board.schedule == "sequential" else board.schedule,
-        "data": hashlib.sha256(board.data.encode()).hexdigest()[:8],
-        "model": board.model[:8],
-        "ranked": sum(line.kind == "current" for line in lines),
-        "first": first[0].row.name if len(first) == 1 else f"{len(first)} tie" if first else "not ranked",
-    }
-
-
-def _apart(entries: Sequence[Entry]) -> dict[int, str]:
-    """Return what distinguishes entries of one submission and row, by `id`; empty for a row with one entry."""
-    alike: dict[tuple[str, str], list[Entry]] = defaultdict(list)
-    for entry in entries:
-        alike[entry.submission.id, entry.row.name].append(entry)
-    found = {id(entry): "" for entry in entries}
-    for group in alike.values():
-        if len(group) == 1:
-            continue
-        specs = [entry.submission.runs[entry.seeds[min(entry.seeds)].run].spec for entry in group]
-        fields = set(RunSpec.model_fields) - {"seed", "editors"}
-        differ = [f for f in RunSpec.model_fields if f in fields and len({repr(getattr(s, f)) for s in specs}) > 1]
-        for entry, spec in zip(group, specs, strict=True):
-            words = ", ".join(f"{name} {getattr(spec, name)}" for name in differ)
-            found[id(entry)] = words or f"options {digest_of(entry.row)}"
+def badges(submission: Verdict) -> list[tuple[str, str]]:
+    """Return what is known of a submission's numbers, as words and a sentence each."""
+    found = [("recomputed", "Every mean, interval and comparison was computed again from the submitted answers.")]
+    if submission.contradictions:
+        found.append(("contradicted", " ".join(submission.contradictions)))
+    if (rerun := submission.rerun) is None:
+        found.append(("unverified", "Nobody has run a part of it again: the answers themselves are as submitted."))
+    else:
+        found.append(("re-run by the maintainer" if rerun.agrees else "re-run, differs", str(rerun)))
     return found
 
 
-def _row(board: Board, line: Line, apart: str) -> dict[str, Any]:
-    """Return a line of a table as its page shows it."""
-    entry, column = line.entry, board.column
-    training, seeds = entry.row.training, sorted(entry.seeds)
+def _facts(page: Page) -> dict[str, Any]:
+    """Return the names of what the entries of a page have in common."""
+    place, tables = page
+    runs = [line.entry.run for lines in tables.values() for line in lines]
+    if place.schedule == "single":
+        edits = "one edit at a time"
+    elif place.schedule == "batch":
+        edits = f"joint edits of {place.batch_size}" if place.batch_size else "one joint edit"
+    else:
+        edits = f"edits in sequence, scored {place.stage}"
+    return {
+        "place": place,
+        "model": model_name(runs),
+        "size": f"{runs[0].provenance.model_type}, {runs[0].provenance.parameters:,} parameters, {place.dtype}",
+        "data": data_name(runs[0], place.task),
+        "edits": edits,
+        "cases": f"split {place.split}, " + (f"at most {place.limit} cases a task" if place.limit else "all cases"),
+        "chat": f"context {json.loads(place.chat)['name']}" if place.chat else "",
+        "files": json.loads(place.data),
+        "edited": json.loads(place.edited or "{}"),
+    }
+
+
+def _sections(tables: Mapping[Board, Sequence[Line]]) -> Iterator[dict[str, Any]]:
+    """Yield the tables of a task by protocol: title, explanation, heads, and a row of cells for each entry."""
+    for title, protocols in SECTIONS:
+        boards = [board for board in tables if board.protocol in protocols]
+        if not boards:
+            continue
+        twice = len({board.column for board in boards}) < len(boards)
+        sizes = {board: mode(len(line.cases) for line in tables[board]) for board in boards}
+        ranked = {board: sum(line.rank is not None for line in tables[board]) for board in boards}
+        cells: dict[tuple[str, ...], dict[Board, dict[str, Any]]] = defaultdict(dict)
+        for board in boards:
+            for line in tables[board]:
+                cells[line.entry.key][board] = _cell(board, line, sizes[board], ranked[board])
+        yield {
+            "title": title,
+            "main": bool({"teacher_forced_exact", "edit_success"} & {*protocols}),
+            "notes": [text for protocol, text in PROTOCOLS.items() if protocol in {board.protocol for board in boards}],
+            "heads": [(b, b.column.head, f"n={sizes[b]}" + (f", {b.decoding}" if twice else "")) for b in boards],
+            "decoding": "" if twice else next((board.decoding for board in boards if board.decoding), ""),
+            "lines": [(key, [own.get(board) for board in boards]) for key, own in cells.items()],
+        }
+
+
+def _cell(board: Board, line: Line, size: int, ranked: int) -> dict[str, Any]:
+    entry, column, seeds = line.entry, board.column, sorted(line.entry.seeds)
     ends = interval(column, line.interval.low, line.interval.high, method=line.interval.method)
     means = [fmean(entry.seeds[seed].values[case] for case in line.cases) for seed in seeds]
+    own, untrained = rank_words(line.rank), rank_words(line.rank_untrained)
+    words = (
+        f"rank {own}" + (f" / {untrained}" if untrained and untrained != own else "") if own else "",
+        f"n={len(line.cases)}" if len(line.cases) != size else "",
+        f"{entry.failed} failed" if entry.failed else "",
+    )
     return {
         "line": line,
-        "n": len(line.cases),
+        "tag": "strong" if line.rank and line.rank[0] == 1 and line.rank[1] < ranked else "span",
         "value": column.number(line.interval.mean),
         "interval": " ".join(filter(None, (ends, deviation(column, means)))),
-        "rank": _rank(line.rank),
-        "rank_untrained": _rank(line.rank_untrained),
-        "trained_on": ", ".join(training.tasks)
-        if training
-        else "unknown"
-        if entry.exposure == "unknown"
-        else "nothing",
-        "seeds": seeds,
-        "kind": _KINDS[line.kind],
-        "date": entry.submission.date.date().isoformat(),
-        "runs": [entry.seeds[seed].run for seed in seeds],
+        "words": ", ".join(filter(None, words)),
+    }
+
+
+def _rows(tables: Mapping[Board, Sequence[Line]]) -> dict[tuple[str, ...], dict[str, Any]]:
+    """Return what all tables of a task say of an entry besides its numbers, by its key."""
+    lines: dict[tuple[str, ...], Line] = {}
+    for line in chain.from_iterable(tables.values()):
+        lines.setdefault(line.entry.key, line)
+    apart, task = _apart([line.entry for line in lines.values()]), next(iter(tables)).task
+    return {key: _row(line, number, apart[key], task) for number, (key, line) in enumerate(lines.items())}
+
+
+def _row(line: Line, number: int, apart: str, task: str) -> dict[str, Any]:
+    entry, training = line.entry, line.entry.row.training
+    nothing = "unknown" if entry.exposure == "unknown" else "nothing"
+    seeds = sorted(entry.seeds)
+    return {
+        "entry": entry,
+        "number": number,
+        "kind": line.kind,
         "apart": apart,
+        "trained_on": ", ".join(task_name(other) for other in training.tasks if other != task) if training else nothing,
+        "date": entry.submission.date.date().isoformat(),
+        "runs": [(seed, entry.seeds[seed].run) for seed in seeds],
         "again": [(seed, run) for seed in seeds for run in entry.again.get(seed, ())],
     }
 
 
-def _data(board: Board, rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """Return a table's numbers with all digits."""
-    found = []
-    for row in rows:
-        line: Line = row["line"]
-        found.append(
-            {
-                "row": line.entry.row.name,
-                "submission": line.entry.submission.id,
-                "kind": row["kind"],
-                "rank": line.rank,
-                "rank_untrained": line.rank_untrained,
-                "mean": line.interval.mean,
-                "low": line.interval.low,
-                "high": line.interval.high,
-                "n": row["n"],
-                "failed": line.entry.failed,
-                "seeds": row["seeds"],
-                "runs": row["runs"],
-                "trained_on_task": line.entry.exposure,
-                "flag": line.entry.flag,
-                "flag_sentence": line.entry.flag_sentence,
-            }
-        )
-    return (json.dumps({"table": board._asdict(), "rows": found}, indent=1) + "\n").encode()
+def _apart(entries: Iterable[Entry]) -> dict[tuple[str, ...], str]:
+    """Return what distinguishes entries of one submission and row, by key; empty for a row with one entry."""
+    alike: dict[tuple[str, str], list[Entry]] = defaultdict(list)
+    for entry in entries:
+        alike[entry.submission.id, entry.row.name].append(entry)
+    found: dict[tuple[str, ...], str] = {}
+    for group in alike.values():
+        specs = [entry.run.spec for entry in group]
+        fields = set(RunSpec.model_fields) - {"seed", "editors"}
+        differ = [f for f in RunSpec.model_fields if f in fields and len({repr(getattr(s, f)) for s in specs}) > 1]
+        for entry, spec in zip(group, specs, strict=True):
+            words = ", ".join(f"{name} {getattr(spec, name)}" for name in differ)
+            found[entry.key] = "" if len(group) == 1 else words or f"options {digest_of(entry.row)}"
+    return found
 
 
-def _rank(rank: tuple[int, int] | None) -> str:
+def _data(tables: Mapping[Board, Sequence[Line]]) -> bytes:
+    """Return the numbers of a task with all digits."""
+    found = [{"table": board._asdict(), "rows": [_numbers(line) for line in lines]} for board, lines in tables.items()]
+    return (json.dumps(found, indent=1) + "\n").encode()
+
+
+def _numbers(line: Line) -> dict[str, Any]:
+    entry, seeds = line.entry, sorted(line.entry.seeds)
+    return {
+        "row": entry.row.name,
+        "method": entry.row.method,
+        "submission": entry.submission.id,
+        "kind": line.kind,
+        "rank": line.rank,
+        "rank_untrained": line.rank_untrained,
+        "mean": line.interval.mean,
+        "low": line.interval.low,
+        "high": line.interval.high,
+        "n": len(line.cases),
+        "failed": entry.failed,
+        "seeds": seeds,
+        "runs": [entry.seeds[seed].run for seed in seeds],
+        "trained_on_task": entry.exposure,
+        "flag": entry.flag,
+        "flag_sentence": entry.flag_sentence,
+    }
+
+
+def rank_words(rank: tuple[int, int] | None) -> str:
+    """Return an interval of ranks; empty for none."""
     if rank is None:
         return ""
     return f"{rank[0]}" if rank[0] == rank[1] else f"{rank[0]}\N{EN DASH}{rank[1]}"

@@ -23,8 +23,9 @@ from instructedit.benchmark.results.summary import Column, row_mean
 
 from .entries import Board, Entry
 
-Kind = Literal["current", "earlier", "control"]
-"""`earlier` if a newer submission of the same name and authors has this row; `control` if it edits nothing."""
+Kind = Literal["current", "earlier", "control", "contradicted"]
+"""`earlier` if a newer submission of the same name and authors has this row; `control` if it edits nothing;
+`contradicted` if another submission has other answers of the same run."""
 
 
 class Line(NamedTuple):
@@ -46,7 +47,7 @@ class Line(NamedTuple):
 def table_of(board: Board, entries: Sequence[Entry]) -> list[Line]:
     """Return the lines of a table: ranked ones first, by rank and mean, then the others."""
     scored = [(entry, cases, _kind(entry, entries)) for entry in entries if (cases := entry.cases())]
-    compared = [number for number, (_, _, kind) in enumerate(scored) if kind != "earlier"]
+    compared = [number for number, (_, _, kind) in enumerate(scored) if kind in ("current", "control")]
     shown = decisions(board, [scored[number][:2] for number in compared])
     beats = {(compared[one], compared[two]) for (one, two), decision in shown.items() if decision == "better"}
     # Fluency has no better direction.
@@ -69,6 +70,7 @@ def table_of(board: Board, entries: Sequence[Entry]) -> list[Line]:
         found,
         key=lambda line: (
             line.kind != "current",
+            line.kind == "contradicted",
             line.rank or (0, 0),
             sign * line.interval.mean,
             line.entry.submission.id,
@@ -86,11 +88,14 @@ def _rank(own: int, among: Collection[int], beats: Collection[tuple[int, int]]) 
 
 
 def _kind(entry: Entry, entries: Sequence[Entry]) -> Kind:
+    own = entry.submission
+    if own.contradictions:
+        return "contradicted"
     if entry.control:
         return "control"
-    own = entry.submission
     newer = any(
         other.submission.author == own.author
+        and not other.submission.contradictions
         and other.row.name == entry.row.name
         and (other.submission.date, other.submission.id) > (own.date, own.id)
         for other in entries

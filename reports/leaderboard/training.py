@@ -11,9 +11,17 @@ from instructedit.editors.errors import InputError
 from .data_checks import check_digests, embedded_digests, is_embedded
 from .findings import Findings
 
-UNTRAINED = ("none", "in-context", "ft-l", "ft-m", "calinet", "grace")
-"""Built-in editors without training. A test compares both lists with the registered editors."""
-TRAINED = ("ke", "mend", "instructedit")
+UNTRAINED = {
+    "none": "no edit",
+    "in-context": "in-context edit",
+    "ft-l": "FT-L",
+    "ft-m": "FT-M",
+    "calinet": "CaliNet",
+    "grace": "GRACE",
+}
+"""Built-in editors without training, with their titles: a submission could give them others. A test compares both lists
+with the registered editors."""
+TRAINED = {"ke": "KE", "mend": "MEND", "instructedit": "InstructEdit"}
 """Built-in editors that are trained."""
 
 Exposure = Literal["yes", "no", "unknown"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from instructedit.benchmark.results.integrity import FailedCheck, LineChecks, read_finished
 from instructedit.benchmark.results.records import CaseRecord, Record, RunFile, RunSummary, parse_record
@@ -26,6 +26,9 @@ from .manifest import Manifest, entry_of
 from .pack import L, parse_lines
 from .record_checks import UNCHANGED, CaseText, check_record, check_text, forced_and_free
 from .training import check_training
+
+if TYPE_CHECKING:
+    from .reruns import Rerun
 
 R = TypeVar("R", bound=Record)
 ROWS = 200
@@ -57,6 +60,10 @@ class Verdict:
     """Base passes by run."""
     summaries: dict[str, RunSummary] = field(default_factory=dict)
     """By run, computed from the records."""
+    rerun: "Rerun | None" = None
+    """How a sample of it came out when it was run again."""
+    contradictions: tuple[str, ...] = ()
+    """A sentence on each other submission that has other answers of the same run."""
 
     @property
     def accepted(self) -> bool:

@@ -54,7 +54,7 @@ def paper_tables(run: RunFile, numbers: RunSummary | SuiteGroup, choice: Choice)
 def _columns(scores: Scores, choice: Choice) -> list[Column]:
     columns = scores.columns()
     if choice.protocol is None:
-        found = main_columns(scores)
+        found = main_columns(columns)
     else:
         attitude = any(column.protocol == "edit_success" for column in columns)
         found = [c for c in columns if c.protocol == protocol_for(choice.protocol, c.measure, attitude=attitude)]

@@ -7,7 +7,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from instructedit.benchmark.results.integrity import read_suite_summary
 from instructedit.editors.errors import InputError
 
-from ..figures.write import write_figures
+from ..figures.write import NOTES, write_figures
 from ..render.formats import write_text
 from ..render.latex import escape
 from ..tables.build import summarise_folder
@@ -45,8 +45,10 @@ def write_paper(directory: Path, out: Path, choice: Choice | None = None) -> tup
     drawn, without = write_figures(directory, out / "figures", formats=("pdf",))
     figures = []
     for path in (path for path in drawn if path.suffix == ".md"):
-        _, *caption = path.read_text(encoding="utf-8").strip().split("\n\n")
-        text = _FIGURE.format(name=path.stem, caption=escape(" ".join(caption)))
+        caption, _, notes = path.read_text(encoding="utf-8").partition(f"\n{NOTES}\n")
+        _, *paragraphs = caption.strip().split("\n\n")
+        comments = "".join(f"% {line}\n" for line in notes.split("\n") if line)
+        text = comments + _FIGURE.format(name=path.stem, caption=escape(" ".join(paragraphs)))
         figures.append(write_text(path.with_suffix(".tex"), text))
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),

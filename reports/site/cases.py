@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from instructedit.benchmark.results.records import Answer, CaseRecord, Protocol, Score
+from instructedit.benchmark.results.records import Answer, CaseRecord, Measure, Protocol, Score
 
 from ..tables.run_facts import controls
 from .collect import SiteRun
@@ -16,6 +16,8 @@ CHUNK = 50
 """Cases of a data file: a third of a megabyte under nine editors, which a browser reads in some 10 ms."""
 JUDGED: tuple[Protocol, ...] = ("teacher_forced_exact", "free_generation")
 """Protocols with scores of 0 or 1, by which the list of cases can be filtered."""
+MEASURES: tuple[Measure, ...] = ("reliability", "generalization", "portability", "locality")
+"""Measures by which it can be filtered."""
 
 
 class Texts(dict[str, int]):
@@ -39,7 +41,9 @@ class Cases:
         self._kinds: dict[tuple[Any, ...], int] = {}
         self._columns: dict[str, list[str]] = {name: [] for name in ("case_id", *SHARED)}
         self._status: list[list[str]] = [[] for _ in self.lines.rows]
-        self._outcomes: list[list[list[str]]] = [[[] for _ in self.lines.rows] for _ in JUDGED]
+        self._outcomes: dict[tuple[Protocol, Measure], list[list[str]]] = {
+            (protocol, measure): [[] for _ in self.lines.rows] for protocol in JUDGED for measure in MEASURES
+        }
 
     def __len__(self) -> int:
         """Return the number of cases."""
@@ -63,10 +67,13 @@ class Cases:
         """Return the columns of the list of cases; complete once all chunks have been made.
 
         A character of `status` is the status of a case in a row: d(one), f(ailed), s(kipped), or - where there is no
-        line. A digit of `outcomes` is 3 edited + kept, each 0 where it was not scored, 1 for yes and 2 for no.
+        line. A digit of `outcomes`, by protocol and measure, is 1 where all scores of a case in a row are 1, 2 where
+        some are not, and 0 where there are none; only measures with any score are there.
         """
         spec = self.run.file.spec
         places = {task: number for number, task in enumerate(spec.tasks)}
+        found = {key: ["".join(column) for column in columns] for key, columns in self._outcomes.items()}
+        measures = [m for m in MEASURES if any(text.strip("0") for p in JUDGED for text in found[p, m])]
         trained = {row.name: row.training.label if row.training else None for row in spec.editors}
         return {
             "size": len(self),
@@ -77,12 +84,13 @@ class Cases:
             "controls": sorted(controls(self.run.file)),
             "protocols": [NAMES[protocol] for protocol in JUDGED],
             "judged": JUDGED,
+            "measures": measures,
             "tasks": spec.tasks,
             "ids": self._columns["case_id"],
             **{name: self._columns[name] for name in ("prompt", "target", "subject")},
             "task": [places[task] for task in self._columns["task"]],
             "status": ["".join(column) for column in self._status],
-            "outcomes": [["".join(column) for column in of_protocol] for of_protocol in self._outcomes],
+            "outcomes": {protocol: {measure: found[protocol, measure] for measure in measures} for protocol in JUDGED},
             "kinds": list(self._kinds),
         }
 
@@ -95,8 +103,9 @@ class Cases:
         for number, row in enumerate(self.lines.rows):
             record = by_row.get(row)
             self._status[number].append(record.status[0] if record else "-")
-            for protocol, columns in zip(JUDGED, self._outcomes, strict=True):
-                columns[number].append(_outcome(record.scores if record else (), protocol))
+            found = _outcomes(record.scores if record else ())
+            for key, columns in self._outcomes.items():
+                columns[number].append(found.get(key, "0"))
             if record:
                 rows.append({"row": number, **self._line(record, probes, texts)})
         old = texts.number(records[0].old)
@@ -151,14 +160,10 @@ def _rounded(score: Score) -> float:
     return int(value) if value.is_integer() else value
 
 
-def _outcome(scores: Iterable[Score], protocol: Protocol) -> str:
-    edited, kept = (
-        [score.value for score in scores if score.protocol == protocol and score.measure == measure]
-        for measure in ("reliability", "locality")
-    )
-    return str(3 * _yes(edited) + _yes(kept))
-
-
-def _yes(values: Sequence[float]) -> int:
-    """Return 0 for no values, 1 where all of them are one, else 2."""
-    return 0 if not values else 1 if min(values) == 1.0 else 2
+def _outcomes(scores: Iterable[Score]) -> dict[tuple[Protocol, Measure], str]:
+    """Return 1 for each protocol and measure all of whose values are one, 2 for the others that were scored."""
+    found: dict[tuple[Protocol, Measure], str] = {}
+    for score in scores:
+        key = score.protocol, score.measure
+        found[key] = "1" if score.value == 1.0 and found.get(key) != "2" else "2"
+    return found

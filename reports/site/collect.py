@@ -39,16 +39,6 @@ class SiteRun:
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
-    """A picture beside the runs: an SVG file, with a caption `.md` and numbers `.csv` of the same name, if any."""
-
-    picture: Path
-    caption: tuple[str, ...]
-    """Paragraphs without the heading."""
-    numbers: Path | None
-
-
-@dataclass(frozen=True, slots=True)
 class Collected:
     """What a site is made from: one run or more."""
 
@@ -58,8 +48,8 @@ class Collected:
     """Statistics over the seeds of the runs, if they are of a suite."""
     warnings: tuple[str, ...]
     """Runs that are left out, and warnings of the others; each names its run if there are several."""
-    figures: tuple[Figure, ...]
-    """Ordered by name."""
+    folder: Path
+    """Folder of the runs, or of the one run."""
 
 
 def collect(directory: Path) -> Collected:
@@ -101,25 +91,9 @@ def collect(directory: Path) -> Collected:
         )
     several = len(runs) > 1
     own = [f"Run {run.digest}: {warning}" if several else warning for run in runs for warning in run.warnings]
-    pictures = sorted(path for path in (folder / "figures").glob("*.svg") if path.is_file())
-    figures = tuple(_figure(picture) for picture in pictures)
-    return Collected(title, tuple(runs), suite, (*left_out, *own), figures)
+    return Collected(title, tuple(runs), suite, (*left_out, *own), folder)
 
 
 def _run(folder: Path, entry: SuiteEntry | None = None) -> SiteRun:
     file, summary = load(folder)
     return SiteRun(folder, entry.label if entry else file.spec.setting, file, summary)
-
-
-def _figure(picture: Path) -> Figure:
-    caption, numbers = picture.with_suffix(".md"), picture.with_suffix(".csv")
-    try:
-        text = caption.read_text(encoding="utf-8") if caption.is_file() else ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{caption}: cannot be read; the caption of a figure in UTF-8 was expected.") from error
-    paragraphs = (" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
-    return Figure(
-        picture,
-        tuple(paragraph for paragraph in paragraphs if paragraph and not paragraph.startswith("#")),
-        numbers if numbers.is_file() else None,
-    )

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -22,10 +23,10 @@ def shown(text: str) -> Markup:
     return Markup("<bdi>{}</bdi>").format(Markup("").join(parts))
 
 
-def environment(folder: Path, **filters: Callable[..., str]) -> Environment:
-    """Return the templates of a folder, with `shown` and further filters."""
+def environment(*folders: Path, **filters: Callable[..., Any]) -> Environment:
+    """Return the templates of folders, of the first that has one of a name, with `shown` and further filters."""
     templates = Environment(
-        loader=FileSystemLoader(folder),
+        loader=FileSystemLoader(folders),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -1,7 +1,7 @@
 """The pages of the site. What does not depend on the reader's choices is static HTML."""
 
 import shlex
-from collections.abc import Iterator, Mapping, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -9,11 +9,14 @@ from urllib.parse import quote
 from ..render.report import Report, Table
 from ..tables.captions import AGGREGATION, PROTOCOLS
 from ..tables.columns import SECTIONS
+from ..tables.overview import facts as main_facts
 from ..tables.run_facts import header
 from ..tables.run_tables import run_report
 from ..tables.suite_report import suite_report
 from .collect import Collected, SiteRun
 from .escape import environment
+from .figures import Figure
+from .matrix import NOTE, squares
 from .means import NAMES
 
 HERE = Path(__file__).parent
@@ -28,7 +31,7 @@ _LOUD = 3
 """Maximum number of warnings on every page; more are on the overview only, with a link to it."""
 
 
-def static_pages(site: Collected, cases: Mapping[str, Sized]) -> Iterator[tuple[str, str]]:
+def static_pages(site: Collected, cases: Mapping[str, Sized], figures: Sequence[Figure]) -> Iterator[tuple[str, str]]:
     """Yield every page as its file name and its HTML; `cases` are by digest those of each run."""
     pages = environment(HERE / "templates", address=quote)
     reports = {run.digest: run_report(run.file, run.summary) for run in site.runs}
@@ -46,19 +49,28 @@ def static_pages(site: Collected, cases: Mapping[str, Sized]) -> Iterator[tuple[
     yield page(
         "index.html",
         "index.html",
-        facts=_facts(site),
+        main=_once(fact for run in site.runs for fact in _main_facts(run)),
+        facts=_once(fact for run in site.runs for fact in header(run.file) if fact[0] not in ("Run", "Setting")),
         runs=[(run, len(cases[run.digest]), _main(reports[run.digest])) for run in site.runs],
-        figures=site.figures,
+        figures=figures,
         aggregation=AGGREGATION,
         protocols=[PROTOCOLS[protocol] for protocol in NAMES if protocol in used],
     )
     for run in site.runs:
         report = reports[run.digest]
-        facts = [*report.header, *_origin(run)]
-        yield page(f"run-{run.digest}.html", "report.html", report=report, facts=facts, run=run)
+        found = {task: list(squares(run.file, run.summary, task)) for task in run.file.spec.tasks}
+        yield page(
+            f"run-{run.digest}.html",
+            "report.html",
+            report=report,
+            facts=[*report.header, *_origin(run)],
+            run=run,
+            squares={task: tables for task, tables in found.items() if tables},
+            square_note=NOTE,
+        )
     if site.suite is not None:
         report = suite_report(site.suite)
-        yield page("suite.html", "report.html", report=report, facts=report.header, run=None)
+        yield page("suite.html", "report.html", report=report, facts=report.header, run=None, squares={})
     several = {
         "models": len({run.file.provenance.model for run in site.runs}) > 1,
         "splits": len({run.file.spec.split for run in site.runs}) > 1,
@@ -73,11 +85,17 @@ def static_pages(site: Collected, cases: Mapping[str, Sized]) -> Iterator[tuple[
     yield page("case.html", "case.html")
 
 
-def _facts(site: Collected) -> list[tuple[str, str]]:
-    """Return what was run; lines that several runs share occur once."""
-    lines = dict.fromkeys(line for run in site.runs for line in header(run.file) if line[0] not in ("Run", "Setting"))
+def _once(facts: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return facts of several runs; those that they share occur once, and those of one word are adjacent."""
+    lines = dict.fromkeys(facts)
     words = list(dict.fromkeys(word for word, _ in lines))
     return sorted(lines, key=lambda line: words.index(line[0]))
+
+
+def _main_facts(run: SiteRun) -> Iterator[tuple[str, str]]:
+    """Yield model, data, setting and date; what failed is in the table of runs."""
+    yield from (fact for fact in main_facts(run.file, run.summary) if fact[0] not in ("Left out", "Failed"))
+    yield "Date", run.file.provenance.started.partition("T")[0]
 
 
 def _origin(run: SiteRun) -> Iterator[tuple[str, str]]:

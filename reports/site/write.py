@@ -1,7 +1,7 @@
 """Write results as a folder of web pages, all or none."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from instructedit.editors.files.atomic import whole_folder
 
 from .cases import Cases
 from .collect import Collected, collect
+from .figures import Figure, write_site_figures
 from .means import table
 from .pages import ASSETS, HERE, static_pages
 
@@ -45,7 +46,8 @@ def write_site(directory: Path, out: Path) -> Path:
         place = out.resolve()
         place.parent.mkdir(parents=True, exist_ok=True)
         with whole_folder(place) as part:
-            for name, content in _files(site):
+            figures = write_site_figures(site, directory, part / "figures")
+            for name, content in _files(site, figures):
                 path = part / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)
@@ -54,13 +56,10 @@ def write_site(directory: Path, out: Path) -> Path:
     return out / "index.html"
 
 
-def _files(site: Collected) -> Iterator[tuple[str, bytes]]:
-    """Yield every file of the site as its path and its bytes."""
+def _files(site: Collected, figures: Sequence[Figure]) -> Iterator[tuple[str, bytes]]:
+    """Yield every file of the site but its figures as its path and its bytes."""
     for name in ASSETS:
         yield f"assets/{name}", (HERE / "assets" / name).read_bytes()
-    for figure in site.figures:
-        for path in (figure.picture, *([figure.numbers] if figure.numbers else [])):
-            yield f"figures/{path.name}", path.read_bytes()
     cases = {}
     for run in site.runs:
         cases[run.digest] = found = Cases(run)
@@ -69,7 +68,7 @@ def _files(site: Collected) -> Iterator[tuple[str, bytes]]:
             yield f"data/{name}.js", data_script(name, content).encode()
         yield f"data/{run.digest}/index.js", data_script(f"{run.digest}/index", found.index()).encode()
     yield "data/means.js", data_script("means", table(site)).encode()
-    for name, text in static_pages(site, cases):
+    for name, text in static_pages(site, cases, figures):
         yield name, text.encode()
     overview = {"title": site.title, "runs": [(run.digest, run.described) for run in site.runs]}
     yield MARK, data_script("site", overview).encode()

@@ -90,6 +90,11 @@ def interval(
     return f"[{column.number(low, sign)}, {column.number(high, sign)}]"
 
 
+def minus(number: str) -> str:
+    """Return a number or an interval with minus signs in place of hyphens, for print."""
+    return number.replace("-", "\N{MINUS SIGN}")
+
+
 def p_words(p: float | None) -> str:
     """Return an adjusted p-value as the tables show it."""
     return "" if p is None else "p<0.001" if p < 0.001 else f"p={p:.3f}"

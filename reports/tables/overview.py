@@ -31,8 +31,8 @@ def _legend(blocks: Sequence[Block]) -> str:
     derived = f"; {DAGGER} prompts by a rule" if DAGGER in heads else ""
     return (
         f"Percent with 95 % intervals: exact match under teacher forcing{success}. * best, or not shown to be worse "
-        f"than the best; _ second; {SAME} not shown to differ from the unedited model{derived}. Pairs, other protocols "
-        "and how to read them: --full, or the files below."
+        f"than the best (=: tied); _ second; {SAME} not shown to differ from the unedited model{derived}. "
+        "Pairs, other protocols and how to read them: --full, or the files below."
     )
 
 
@@ -42,7 +42,7 @@ def run_overview(run: RunFile, summary: RunSummary) -> Report:
     return Report(
         f"Run {run.digest}",
         warnings(run, summary),
-        tuple(_facts(run, summary)),
+        tuple(facts(run, summary)),
         blocks,
         (_legend(blocks),),
     )
@@ -57,11 +57,11 @@ def suite_overview(summary: SuiteSummary) -> Report:
     details = {block.heading for block in suite_report(summary).blocks if block.detail}
     found = (block for group in summary.groups for block in _blocks(group.run, group))
     blocks = [block for block in found if block.heading not in details]
-    facts = dict.fromkeys(fact for group in summary.groups for fact in _facts(group.run, group))
-    return Report(f"Suite {summary.name}", summary.warnings, tuple(facts), (*verdicts, *blocks), (_legend(blocks),))
+    shared = dict.fromkeys(fact for group in summary.groups for fact in facts(group.run, group))
+    return Report(f"Suite {summary.name}", summary.warnings, tuple(shared), (*verdicts, *blocks), (_legend(blocks),))
 
 
-def _facts(run: RunFile, numbers: RunSummary | SuiteGroup) -> Iterator[tuple[str, str]]:
+def facts(run: RunFile, numbers: RunSummary | SuiteGroup) -> Iterator[tuple[str, str]]:
     """Yield the model, the data, the setting, and what is left out or failed, a line each."""
     group = numbers if isinstance(numbers, SuiteGroup) else None
     spec, origin = run.spec, run.provenance
@@ -93,19 +93,19 @@ def _blocks(run: RunFile, numbers: RunSummary | SuiteGroup) -> Iterator[Block]:
             yield Block(heading, tuple(tables), notes=notes)
 
 
-def main_columns(scores: Scores) -> list[Column]:
+def main_columns(columns: Sequence[Column]) -> list[Column]:
     """Return the columns of a task's main table: each measure by edit success if it has it, else by exact match."""
     found: list[Column] = []
     for protocol in _MAIN:
         taken = {(column.measure, column.derived) for column in found}
-        own = [column for column in scores.columns() if column.protocol == protocol]
+        own = [column for column in columns if column.protocol == protocol]
         found += [column for column in own if (column.measure, column.derived) not in taken]
     return sorted(found, key=Column.order)
 
 
 def _table(scores: Scores, title: str) -> Table | None:
     """Return the table of the main protocol; rows that are not shown to differ from the first control are marked."""
-    columns = main_columns(scores)
+    columns = main_columns(scores.columns())
     if not columns:
         return None
     heads = {column: column.head for column in columns}

@@ -127,7 +127,7 @@ class Scores:
         """Yield the table of the paired differences of all rows that edit, in exact match."""
         exact = {key: pair for key, pair in self.pairs.items() if key[0].protocol == "teacher_forced_exact"}
         cells = {
-            (column, f"{first} vs {second}"): replace(pair_cell(pair), link=self._cases(column, first, second))
+            (column, f"{first} vs {second}"): pair_cell(pair)
             for (column, first, second), pair in exact.items()
             if not {first, second} & set(self.controls)
         }
@@ -136,20 +136,17 @@ class Scores:
         if heads:
             yield cell_table(_DIFFERENCES + suffix, "Editors", heads, names, cells)
 
-    def _cases(self, column: Column, first: str, second: str) -> str:
-        """Return the address of the cases that one row of a difference has right and the other not."""
-        if not self.address or column.measure not in ("reliability", "locality"):
-            return ""
-        outcome = "first" if column.measure == "reliability" else "first-kept"
-        return f"{case_link(self.address, column, first)}&{urlencode({'other': second, 'outcome': outcome})}"
+    def pair(self, column: Column, row: str, other: str) -> Difference | None:
+        """Return the difference of two rows of a column, the first less the second; None if they were not compared."""
+        if pair := self.pairs.get((column, row, other)):
+            return pair
+        pair = self.pairs.get((column, other, row))
+        return pair and turned(pair)
 
     def decision(self, column: Column, row: str, other: str) -> Decision | None:
         """Decide between two rows of a column; None if they were not compared."""
-        if pair := self.pairs.get((column, row, other)):
-            return decided(pair)
-        if pair := self.pairs.get((column, other, row)):
-            return decided(turned(pair))
-        return None
+        pair = self.pair(column, row, other)
+        return decided(pair) if pair else None
 
     def marks(self) -> dict[Column, Marks]:
         """Mark the columns.
@@ -315,10 +312,15 @@ def score_table(
     return cell_table(title, "Editor", heads, rows, cells, note=note)
 
 
-def case_link(address: str, column: Column, row: str) -> str:
-    """Return the address of a row's cases on the site, by the protocol of a column where cases are judged by it."""
-    judged = {"protocol": column.protocol} if column.protocol in ("teacher_forced_exact", "free_generation") else {}
-    return f"{address}&{urlencode({'editor': row, **judged})}"
+def case_link(address: str, column: Column, row: str, other: str = "", outcome: str = "") -> str:
+    """Return the address of a row's cases on the site, beside those of another row if one is given.
+
+    Protocol, measure and outcome are part of it where the site judges cases by them (`JUDGED` and `MEASURES`).
+    """
+    wanted = {"editor": row, "other": other}
+    if column.protocol in ("teacher_forced_exact", "free_generation"):
+        wanted |= {"measure": column.measure, "protocol": column.protocol, "outcome": outcome}
+    return f"{address}&{urlencode({name: value for name, value in wanted.items() if value})}"
 
 
 def cell_table(

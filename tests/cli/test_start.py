@@ -205,6 +205,7 @@ LONG = "x" * 300
         ["table", "tasks", LONG],
         ["leaderboard", "pack", LONG, "--out", "x.zip", "--name", "n", "--authors", "a"],
         ["leaderboard", "validate", LONG],
+        ["leaderboard", "rerun", LONG],
         ["leaderboard", "build", LONG, "--out", "site"],
         ["speed", "--read", LONG],
         ["embedded", "--out", "/proc/nosuch"],

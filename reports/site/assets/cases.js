@@ -17,90 +17,102 @@
   });
 
   const index = await load(`${run}/index`);
-  const { rows, status, outcomes, controls } = index;
+  const { rows, status, outcomes, controls, measures } = index;
   const editors = [...new Set(rows.map(([editor]) => editor))];
   index.stages.forEach((stage) => field("stage").add(new Option(stage, stage)));
   index.protocols.forEach((protocol, number) => field("protocol").add(new Option(protocol, index.judged[number])));
   field("editor").add(new Option("any", ""));
   editors.forEach((editor) => field("editor").add(new Option(editor, editor)));
-  field("other").add(new Option("none", ""));
+  field("other").add(new Option("no other", ""));
   editors.forEach((editor) => field("other").add(new Option(editor, editor)));
   field("stage").closest("label").hidden = index.stages.length === 1;
+  measures.forEach((measure) => field("measure").add(new Option(measure, measure)));
+  for (const head of document.querySelectorAll("th[data-measure]")) {
+    if (!measures.includes(head.dataset.column)) head.remove();
+  }
 
-  // Which rows are looked at, by which protocol; read from the form once for each change of it.
+  // Which rows are looked at, by which protocol and measure; read from the form once for each change of it.
   let looked = [];
   let pair = null;
-  let protocol = 0;
+  let protocol = index.judged[0];
+  let measure = "";
+  const words = { locality: ["kept", "lost"] };
+  const named = (name) => words[name] ?? ["right", "wrong"];
   function read() {
-    const { stage, editor, other } = form.elements;
+    const { stage, editor, other, outcome } = form.elements;
     const at = (name) => rows.findIndex(([row, when]) => row === name && when === stage.value);
     pair = editor.value && other.value ? [at(editor.value), at(other.value)] : null;
     if (pair?.includes(-1)) pair = null;
     looked = [];
     rows.forEach(([name, at], number) => {
-      const named = editor.value ? name === editor.value : !controls.includes(name);
-      if (at === stage.value && named) looked.push(number);
+      const counted = editor.value ? name === editor.value : !controls.includes(name);
+      if (at === stage.value && counted) looked.push(number);
     });
-    protocol = index.judged.indexOf(field("protocol").value);
-    const said = pair ? `'${editor.value}' and '${other.value}'` : editor.value ? `'${editor.value}'` : `the ${looked.length} editors (rows without any edit are not counted)`;
+    protocol = field("protocol").value;
+    measure = field("measure").value;
+    const [yes, no] = named(measure);
+    const [first, second] = pair ? [editor.value, other.value] : ["first", "second"];
+    const said = {
+      right: yes,
+      wrong: measure === "locality" ? "changed though it should not" : no,
+      first: `${first} ${yes}, ${second} ${no}`,
+      second: `${second} ${yes}, ${first} ${no}`,
+      both: `both ${yes}`,
+      neither: `both ${no}`,
+    };
+    for (const option of outcome.options) option.text = said[option.value] ?? option.text;
+    const under = pair ? `'${first}' and '${second}'` : editor.value ? `'${editor.value}'` : `the ${looked.length} editors (rows without any edit are not counted)`;
     document.getElementById("meaning").textContent =
-      `Edited right: the edit's own prompt is answered with the new answer. Locality kept: every locality probe is as before. ` +
-      `Both by ${index.protocols[protocol]}, under ${said}.`;
+      `Right: every probe of the measure is answered with the new answer; kept: every locality probe is as before. ` +
+      `By ${index.protocols[index.judged.indexOf(protocol)]}, under ${under}.`;
   }
 
-  // An outcome is 3 edited + kept, each 0 where it was not scored, 1 for yes and 2 for no.
-  const code = (row, number) => outcomes[protocol][number].charCodeAt(row) - 48;
-  const edited = (row, number) => Math.floor(code(row, number) / 3);
-  const kept = (row, number) => code(row, number) % 3;
+  // An outcome is 1 for right or kept, 2 for wrong or lost, 0 where it was not scored.
+  const result = (row, number, name = measure) => (outcomes[protocol][name]?.[number].charCodeAt(row) ?? 48) - 48;
   const tests = {
-    right: (row, number) => edited(row, number) === 1,
-    wrong: (row, number) => edited(row, number) === 2,
-    kept: (row, number) => kept(row, number) === 1,
-    lost: (row, number) => kept(row, number) === 2,
+    right: (row, number) => result(row, number) === 1,
+    wrong: (row, number) => result(row, number) === 2,
     done: (row, number) => status[number][row] === "d",
     failed: (row, number) => status[number][row] === "f",
     skipped: (row, number) => status[number][row] === "s",
   };
-
   const pairs = {
-    first: (row, a, b) => edited(row, a) === 1 && edited(row, b) === 2,
-    second: (row, a, b) => edited(row, b) === 1 && edited(row, a) === 2,
-    both: (row, a, b) => edited(row, a) === 1 && edited(row, b) === 1,
-    neither: (row, a, b) => edited(row, a) === 2 && edited(row, b) === 2,
-    "first-kept": (row, a, b) => kept(row, a) === 1 && kept(row, b) === 2,
-    "second-kept": (row, a, b) => kept(row, b) === 1 && kept(row, a) === 2,
+    first: (row, a, b) => result(row, a) === 1 && result(row, b) === 2,
+    second: (row, a, b) => result(row, b) === 1 && result(row, a) === 2,
+    both: (row, a, b) => result(row, a) === 1 && result(row, b) === 1,
+    neither: (row, a, b) => result(row, a) === 2 && result(row, b) === 2,
   };
 
   /** Count the rows with a yes, and those with any answer. */
-  function tally(row, outcome) {
-    const found = looked.map((number) => outcome(row, number)).filter((answer) => answer > 0);
+  function tally(row, name) {
+    const found = looked.map((number) => result(row, number, name)).filter((answer) => answer > 0);
     return [found.filter((answer) => answer === 1).length, found.length];
   }
 
-  function tallyCell(row, outcome, [yes, no]) {
-    const [hits, all] = tally(row, outcome);
-    const named = pair ?? (looked.length === 1 ? looked : null);
-    if (named) {
-      const words = named.map((number) => {
-        const letter = status[number][row];
-        const answer = outcome(row, number);
-        const word = letter === "f" ? "failed" : letter === "s" ? "skipped" : answer ? (answer === 1 ? yes : no) : "-";
-        return make("span", { className: answer ? word : "" }, word);
-      });
-      return make("td", { className: "number" }, ...words.flatMap((word, place) => (place ? [" / ", word] : [word])));
+  function tallyCell(row, name) {
+    const one = pair ?? (looked.length === 1 ? looked : null);
+    if (!one) {
+      const [hits, all] = tally(row, name);
+      return make("td", { className: "number" }, all ? `${hits} of ${all}` : "-");
     }
-    return make("td", { className: "number" }, all ? `${hits} of ${all}` : "-");
+    const said = one.map((number) => {
+      const letter = status[number][row];
+      const answer = result(row, number, name);
+      const word = letter === "f" ? "failed" : letter === "s" ? "skipped" : answer ? named(name)[answer - 1] : "-";
+      return make("span", { className: answer ? word : "" }, word);
+    });
+    return make("td", { className: "number" }, ...said.flatMap((word, place) => (place ? [" / ", word] : [word])));
   }
 
   const searched = [];
   const source = {
     size: index.size,
-    changing: ["right", "kept"],
+    changing: measures,
     value(row, column) {
       if (column === "id") return index.ids[row];
       if (column === "task") return index.tasks[index.task[row]];
       if (column === "edit") return index.prompt[row];
-      const [hits, all] = tally(row, column === "right" ? edited : kept);
+      const [hits, all] = tally(row, column);
       return all ? hits / all : null;
     },
     text(row) {
@@ -124,8 +136,7 @@
         make("th", { scope: "row", className: "id" }, link),
         make("td", {}, shown(index.tasks[index.task[row]])),
         make("td", { className: "text" }, ...edit),
-        tallyCell(row, edited, ["right", "wrong"]),
-        tallyCell(row, kept, ["kept", "lost"]),
+        ...measures.map((name) => tallyCell(row, name)),
       );
     },
   };

@@ -28,7 +28,8 @@
         make("a", { href: `run-${run}.html`, title: run }, make("code", {}, run.slice(0, length))));
       return make("td", { className: "short" }, ...links.flatMap((link) => [link, " "]));
     }
-    return make("td", { className: column === "editor" || column === "model" ? "id" : "short" }, shown(value(row, column)));
+    if (column === "editor") return make("th", { scope: "row", className: "name" }, shown(value(row, column)));
+    return make("td", { className: column === "model" ? "id" : "short" }, shown(value(row, column)));
   }
 
   const source = {

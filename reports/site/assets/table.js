@@ -2,7 +2,8 @@
  *
  * Markup (all a page has to write; see style.css for the classes):
  *
- *   <form class="filters" data-filters="means">               belongs to the table with the id `means`
+ *   <form class="filters" data-filters="means">               belongs to the table with the id `means`; a <details> around
+ *                                                              it is folded on a narrow screen
  *     <label>Task <select data-column="task"></select></label>   keeps rows whose value in the column is the chosen one;
  *                                                                an empty select gets "all" and the values that occur
  *     <select data-column="protocol" data-required>              the same without "all": the first value is chosen;
@@ -143,7 +144,15 @@ class DataTable {
     this.status = document.createElement("span");
     this.status.setAttribute("role", "status");
     pager.append(this.previous, this.next, this.status);
-    (this.table.closest(".scroll") ?? this.table).before(pager);
+    // On a narrow screen the filters are folded, and the number of rows comes before them.
+    const folded = this.form?.closest("details");
+    const narrow = matchMedia("(max-width: 40rem)");
+    const fold = () => {
+      if (folded) folded.open = !narrow.matches;
+      ((narrow.matches && folded) || this.table.closest(".scroll") || this.table).before(pager);
+    };
+    narrow.addEventListener("change", fold);
+    fold();
   }
 
   #bindForm() {
@@ -243,6 +252,6 @@ function markupSource(table) {
 }
 
 for (const table of document.querySelectorAll("table[data-sortable]")) {
-  const form = table.id ? document.querySelector(`form[data-filters="${CSS.escape(table.id)}"]`) : null;
+  const form = table.id ? document.querySelector(`form[data-filters~="${CSS.escape(table.id)}"]`) : null;
   new DataTable(table, markupSource(table), form);
 }

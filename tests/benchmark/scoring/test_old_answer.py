@@ -16,7 +16,7 @@ from instructedit.benchmark.tasks.base import TASKS
 from instructedit.benchmark.tasks.sources import Embedded
 from instructedit.editors import EditCase, LanguageModel, Probe
 
-from .test_scoring import CASES, GENERATION, read, say
+from .loops import CASES, GENERATION, read, say
 
 OLD = ["London", "Maida Vale, London", "the United States of America"]
 FACTS = [

@@ -20,7 +20,7 @@ from instructedit.editors import EDITORS, Context, Edits, InputError, LanguageMo
 from instructedit.editors.instructedit import InstructEdit
 
 from ..worlds import write_data, write_model, write_training
-from .test_scoring import CASES, read, say
+from .loops import CASES, read, say
 
 GENERATION = GenerationSpec(max_new_tokens=4, fluency_tokens=4, fluency_top_k=3)
 CARRY = {

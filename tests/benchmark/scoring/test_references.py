@@ -14,7 +14,7 @@ from instructedit.benchmark.scoring.references import EMPTY, NEW_TOKENS
 from instructedit.benchmark.scoring.scoring import run_chunk
 from instructedit.editors import Probe
 
-from .test_scoring import CASES, GENERATION, say
+from .loops import CASES, GENERATION, say
 
 LOCAL = Probe("locality", "Unrelated", "Grace Hopper's occupation is", ())
 CASE = replace(CASES[0], probes=(CASES[0].probes[0], LOCAL))

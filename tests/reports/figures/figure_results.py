@@ -16,6 +16,16 @@ from ..suites import trained
 FACTS = ("recent", "counterfact")
 MIX = ("recent", "counterfact", "convsent")
 PLAIN = [EditorSpec(name=name, method=name) for name in ("none", "ft-l", "grace")]
+TITLES = {
+    "none": "no edit",
+    "ft-l": "FT-L",
+    "grace": "GRACE",
+    "mend": "MEND",
+    "instructedit": "InstructEdit",
+    "recent": "Recent",
+    "counterfact": "CounterFact",
+    "convsent": "ConvSent",
+}
 EXACT: Protocol = "teacher_forced_exact"
 
 
@@ -58,7 +68,8 @@ def group(
     base = run_file()
     spec = base.spec.model_copy(update={"setting": setting, "editors": tuple(rows), "tasks": tuple(tasks), **changes})
     data = tuple(base.data[0].model_copy(update={"task": task}) for task in tasks)
-    run: RunFile = base.model_copy(update={"digest": digest or spec.digest, "spec": spec, "data": data})
+    own = {"digest": digest or spec.digest, "spec": spec, "data": data, "titles": TITLES}
+    run: RunFile = base.model_copy(update=own)
     label = setting if spec.schedule == "single" else spec.schedule
     return SuiteGroup(
         label=label,
@@ -113,15 +124,15 @@ def multi_task() -> SuiteGroup:
 
 
 def sequential() -> SuiteGroup:
-    """Four edits of each of two tasks; of ft-l only one case could be scored right after its own edit."""
+    """Twelve edits of each of two tasks; of ft-l only one case could be scored right after its own edit."""
     means = []
     for row, value in (("none", 0.0), ("ft-l", 0.5), ("grace", 0.75)):
         for task in FACTS:
-            for stage, n in (("after-edit", 4), ("after-3", 2), ("after-all", 4)):
+            for stage, n in (("after-edit", 12), ("after-13", 9), ("after-20", 11), ("after-all", 12)):
                 n_own = 1 if (row, stage) == ("ft-l", "after-edit") else n
                 means.append(mean(row, task, "reliability", value, stage=stage, n=n_own))
                 means.append(mean(row, task, "locality", 1 - value / 2, stage=stage, n=n_own))
-    return group("multi-task", PLAIN, means, FACTS, schedule="sequential", edited=FACTS, at=(3,), limit=4)
+    return group("multi-task", PLAIN, means, FACTS, schedule="sequential", edited=FACTS, at=(13, 20), limit=12)
 
 
 def directions(folder: Path, each: int = 6) -> Results:

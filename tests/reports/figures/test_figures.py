@@ -3,6 +3,7 @@
 import csv
 import io
 import itertools
+import os
 import re
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from instructedit.benchmark.results.suite_summary import summarise_suite
 from instructedit.cli.main import app
 from instructedit.editors import InputError
 from instructedit.reports.figures import directions, geometry
+from instructedit.reports.figures.panels import apart
 from instructedit.reports.figures.results import NoDataError, read_results
 from instructedit.reports.figures.style import _EDITORS, _TASKS, editor_looks, save, styled
 from instructedit.reports.figures.write import FIGURES, write_figures
@@ -96,8 +98,8 @@ def marks(axes):
 def test_task_scaling():
     drawing = next(FIGURES["task-scaling"](made.results(made.scaling())))
     assert titles(drawing.figure) == [
-        "recent (1 seed)\nexact match, n = 10",
-        "counterfact (1 seed)\nexact match, n = 10",
+        "Recent (1 seed)\nexact match, n = 10",
+        "CounterFact (1 seed)\nexact match, n = 10",
         "exact match†, n = 10",
         "exact match†, n = 10",
     ]
@@ -105,7 +107,7 @@ def test_task_scaling():
     assert [round(x) for x, *_ in found] == [1, 2, 1, 2]
     assert [y for _, y, *_ in found] == pytest.approx([40, 80, 30, 70])
     assert [ends for _, _, *ends in found] == [pytest.approx([y - 5, y + 5]) for y in (40, 80, 30, 70)]
-    assert "1: recent; 2: recent, counterfact" in drawing.caption[0]
+    assert "1: Recent; 2: Recent, CounterFact" in drawing.caption[0]
     assert {row["runs"] for row in drawing.numbers} == {made.scaling().digests[0]}
 
 
@@ -118,9 +120,9 @@ def test_balanced():
     assert [label.get_text() for label in first.get_xticklabels()] == ["full", "balanced"]
     shown = [axes for axes in drawing.figure.axes if axes.axison]
     assert [axes.get_title() for axes in shown] == [
-        "recent (1 seed)\nexact match, n = 10",
-        "counterfact (1 seed)\nexact match, n = 10",
-        "convsent (1 seed)\nedit success, n = 10",
+        "Recent (1 seed)\nexact match, n = 10",
+        "CounterFact (1 seed)\nexact match, n = 10",
+        "ConvSent (1 seed)\nedit success, n = 10",
         "exact match, n = 7",
     ]
 
@@ -131,7 +133,7 @@ def test_instructions(instructions):
     heights = [bar.get_height() for bars in axes.containers if isinstance(bars, BarContainer) for bar in bars]
     assert heights == pytest.approx([60, 50])  # (8 + 4) / 20 and 5 / 10
     # By case: 0 four times (0 to 3), 1 - 1/2 once (4), 0 - 1/2 three times (5 to 7), 0 twice: -1 of ten.
-    assert re.fullmatch(r"instructedit\n-10\.0 \[-\d+\.\d, \+\d+\.\d\]", axes.get_xticklabels()[0].get_text())
+    assert re.fullmatch(r"instructedit\n−10\.0 \[−\d+\.\d, \+\d+\.\d\]", axes.get_xticklabels()[0].get_text())
     assert axes.get_title() == "recent (1 seed)\nexact match, n = 10"
     first, second = drawing.numbers
     assert (first["row"], first["mean"], first["n"]) == ("instructedit#seen-0, instructedit#seen-1", 0.6, 10)
@@ -142,13 +144,15 @@ def test_instructions(instructions):
 def test_tradeoff_shows_both_of_two_equal_editors():
     drawing = next(FIGURES["tradeoff"](made.results(made.multi_task())))
     recent, _, convsent, empty = drawing.figure.axes
-    assert recent.get_title() == "recent (multi-task), n = 10, 1 seed"
+    assert recent.get_title() == "Recent (multi-task), n = 10, 1 seed"
     lines = [container.lines for container in recent.containers]
-    assert [(float(mark.get_xdata()[0]), float(mark.get_ydata()[0])) for mark, *_ in lines] == [
-        (100, 0),
-        (75, 50),
-        (75, 50),
-    ]
+    none, *equal = [(float(mark.get_xdata()[0]), float(mark.get_ydata()[0])) for mark, *_ in lines]
+    assert none == (100, 0)
+    # The two equal marks are moved apart by as much in opposite directions, and the caption says how far.
+    assert np.mean(equal, axis=0) == pytest.approx((75, 50))
+    assert 1 < np.abs(np.subtract(*equal)).max() < 5
+    assert "Marks that would overlap are moved apart, by at most 2 points." in drawing.caption[0]
+    assert {row["mean"] for row in drawing.numbers if row["task"] == "recent"} == {0, 0.5, 0.75, 1}
     assert len({mark.get_marker() for mark, *_ in lines}) == 3
     assert {mark.get_markerfacecolor() for mark, *_ in lines} == {"none"}
     assert all(len(bars) == 2 for *_, bars in lines)  # intervals of both means
@@ -160,14 +164,20 @@ def test_tradeoff_shows_both_of_two_equal_editors():
 def test_retention_keeps_stages_apart():
     drawing = next(FIGURES["retention"](made.results(made.sequential())))
     axes = drawing.figure.axes[0]
-    assert [label.get_text() for label in axes.get_xticklabels()] == ["own edit\nn = 4", "3\nn = 2", "8 (all)\nn = 4"]
+    assert [label.get_text() for label in axes.get_xticklabels()] == [
+        *("own edit\nn = 12", "13\nn = 9 (few)", "20\nn = 11", "24 (all)\nn = 12")
+    ]
     found = marks(axes)
-    assert len(found) == 8  # ft-l's one case of four is not drawn
-    assert "Not drawn where fewer than half of the cases of a stage could be scored: ft-l" in " ".join(drawing.caption)
+    assert len(found) == 11  # ft-l's one case of twelve is not drawn
+    assert "Not drawn where fewer than half of the cases of a stage could be scored: FT-L" in " ".join(drawing.notes)
     assert ("ft-l", "after-edit") not in {(row["series"], row["x"]) for row in drawing.numbers}
-    # No line leads from the scores after the own edit to those after K.
+    # No line leads from the scores after the own edit to those after K, nor to those of few cases.
     joined = [line.get_xdata() for line in axes.lines if line.get_linestyle() != "None" and len(line.get_xdata()) == 2]
-    assert all(min(x) > 0.5 for x in joined if min(x) != max(x))
+    joined = [x for x in joined if min(x) != max(x)]
+    assert [(round(min(x)), round(max(x))) for x in joined] == [(2, 3)] * 3
+    hollow = [c.lines[0].get_xdata()[0] for c in axes.containers if c.lines[0].get_markerfacecolor() == "white"]
+    assert [round(x) for x in hollow] == [1, 1, 1]
+    assert "Hollow marks: fewer than 10 cases." in drawing.caption[0]
 
 
 def test_directions(tmp_path, quick):
@@ -175,8 +185,8 @@ def test_directions(tmp_path, quick):
     pictures, tables = drawing.figure.axes[:3], drawing.figure.axes[3:]
     assert [axes.get_title() for axes in pictures] == [
         "MEND, each task by the\neditor trained on it alone\nn = 12 edits, 6 a task, seed 7",
-        "MEND, trained on\nrecent, counterfact\nn = 12 edits, 6 a task, seed 7",
-        "InstructEdit, trained on\nrecent, counterfact\nn = 12 edits, 6 a task, seed 7",
+        "MEND, trained on\nRecent, CounterFact\nn = 12 edits, 6 a task, seed 7",
+        "InstructEdit, trained on\nRecent, CounterFact\nn = 12 edits, 6 a task, seed 7",
     ]
     assert [len(marks.get_offsets()) for axes in pictures for marks in axes.collections] == [6] * 6
     assert [text.get_text() for text in tables[0].texts] == [
@@ -189,8 +199,8 @@ def test_directions(tmp_path, quick):
         "cosine between",
         "0.00 [0.00, 0.00]",
     ]
-    assert directions.DEFINITION in drawing.caption[1]
-    assert "(here 3.7)" in drawing.caption[1]  # a third of eleven other points
+    assert directions.DEFINITION in drawing.caption[0]
+    assert "(here 3.7)" in drawing.notes[0]  # a third of eleven other points
     assert {row["statistic"] for row in drawing.numbers} == {
         "silhouette",
         "probe accuracy",
@@ -264,10 +274,12 @@ def test_rows_of_one_method_and_unknown_ones_get_looks_of_their_own():
 
 
 def test_golden_files(every, tmp_path):
-    """Whoever changes a figure on purpose draws its file again with `save(drawing.figure, GOLDEN, name, ("svg",))`."""
+    """With INSTRUCTEDIT_WRITE_GOLDEN the files are drawn again: of a figure that was changed on purpose."""
     if mpl.__version__ != DRAWN_WITH:
         pytest.skip(f"drawn with matplotlib {DRAWN_WITH}")
     for name, drawing in every.items():
+        if os.environ.get("INSTRUCTEDIT_WRITE_GOLDEN"):
+            save(drawing.figure, GOLDEN, name, ("svg",))
         (path,) = save(drawing.figure, tmp_path, name, ("svg",))
         assert path.read_bytes() == (GOLDEN / path.name).read_bytes(), name
 
@@ -350,7 +362,7 @@ def test_an_invalid_run_is_refused(folder, summary):
 
 def test_warnings_stand_in_the_caption():
     found = made.results(made.scaling(), warnings=["Run 1 is INCOMPLETE."])
-    assert next(FIGURES["task-scaling"](found)).caption[-1] == "**Run 1 is INCOMPLETE.**"
+    assert next(FIGURES["task-scaling"](found)).caption[-1] == "Warning: Run 1 is INCOMPLETE."
     assert np.isfinite([row["mean"] for row in next(FIGURES["task-scaling"](found)).numbers]).all()
 
 
@@ -364,3 +376,13 @@ def test_a_legend_is_no_wider_than_its_figure():
     box = legend.get_window_extent()
     assert 0 <= box.x0 and box.x1 <= drawing.figure.bbox.width
     assert [text.get_text() for text in legend.get_texts()] == [row.name for row in rows]
+
+
+def test_marks_that_would_overlap_are_moved_apart_and_others_are_not():
+    places = [(0.0, 0.0), (0.0, 0.0), (0.0, 0.0), (1.0, 0.0), (50.0, 50.0), (50.0, 54.5)]
+    shifts = apart(places, (3.0, 4.0))
+    moved = np.add(places, shifts) / (3.0, 4.0)
+    assert min(np.hypot(*(a - b)) for a, b in itertools.combinations(moved, 2)) >= 0.99
+    assert shifts[4:] == [(0, 0), (0, 0)]
+    assert apart(places, (3.0, 4.0)) == shifts
+    assert apart([], (3.0, 4.0)) == []

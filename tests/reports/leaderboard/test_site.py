@@ -30,11 +30,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two submissions, an earlier version of the first one, a hostile one, and one that is tampered with."""
     root = tmp_path_factory.mktemp("board")
     out = root / "submissions"
-    spec = spec_of(("recent",))
     for number, (name, started) in enumerate([("Ours", "2026-01-02"), ("Ours", "2026-03-04"), (HOSTILE, "2026-02-03")]):
+        spec = spec_of(("recent",), seed=number)
         run = write(root / f"run{number}", spec, {"mend": number}, started=f"{started}T00:00:00+00:00")
         pack(run, out / f"{number}.zip", name=name, authors=["Ada", HOSTILE] if number == 2 else ["Ada"], notes=HOSTILE)
-    bad = root / "run0" / spec.digest
+    (bad,) = (root / "run0").iterdir()
     (bad / "summary.json").write_text(
         (bad / "summary.json").read_text().replace('"n":3', '"n":4').replace(": 3", ": 4")
     )
@@ -56,23 +56,41 @@ def page(site: Path, words: str) -> str:
 
 
 def rows(text: str) -> list[list[str]]:
-    """The cells of each row of a page's table, without markup."""
+    """The cells of each row of a page's first table, without markup."""
     body = text.partition("<tbody>")[2].partition("</tbody>")[0]
-    cells = [re.findall(r"<td.*?>(.*?)</td>", row, re.DOTALL) for row in body.split("</tr>")[:-1]]
-    return [[re.sub(r"<.*?>", "", cell).strip() for cell in row] for row in cells]
+    cells = [re.findall(r"<t[dh].*?>(.*?)</t[dh]>", row, re.DOTALL) for row in body.split("</tr>")[:-1]]
+    return [[" ".join(re.sub(r"<.*?>", " ", cell).split()) for cell in row] for row in cells]
 
 
-def test_a_table_has_rank_row_value_training_and_where_it_comes_from(site: Path):
-    text = page(site, "<title>recent: Reliability, teacher_forced_exact</title>")
+def numbers(site: Path, measure: str = "reliability", protocol: str = "teacher_forced_exact") -> list[dict]:
+    """The rows of the one table of a measure and protocol, with all digits."""
+    tables = [table for path in site.glob("tasks/*.json") for table in json.loads(path.read_text())]
+    (found,) = (t["rows"] for t in tables if (t["table"]["measure"], t["table"]["protocol"]) == (measure, protocol))
+    return found
+
+
+def test_a_page_has_a_row_for_each_entry_with_values_ranks_training_and_where_it_comes_from(site: Path):
+    text = page(site, "<title>Recent: leaderboard")
     found = rows(text)
     assert len(found) == 9
-    ours = next(row for row in found if row[2] == "mend" and row[7] == "Ours" and not row[3])
+    ours = next(row for row in found if row[0] == "MEND" and row[-1].startswith("Ours"))
     # three cases never separate anything
-    assert ours[:7] == ["1–4", "", "mend", "", "33.3 [0.8, 90.6]", "3", "this task recent"]
-    assert sorted(row[3] for row in found) == [""] * 4 + ["control"] * 3 + ["earlier version"] * 2
+    assert ours[1] == "33.3 [0.8, 90.6] rank 1\N{EN DASH}4"
+    assert ours[5:] == ["this task", "Ours unverified"]
+    kinds = [row["kind"] for row in numbers(site)]
+    assert sorted(kinds) == ["control"] * 3 + ["current"] * 4 + ["earlier"] * 2
     for link in re.findall(r'href="(\.\./submissions/[^"]+)"', text):
-        assert (site / "tables" / link).is_file()
+        assert (site / "tasks" / link).is_file()
     assert 'data-column="trained"' in text
+
+
+def test_options_and_digests_are_on_the_page_of_a_task(site: Path):
+    text = page(site, "<title>Recent: leaderboard")
+    spec = spec_of(("recent",))
+    for words in (spec.model_fingerprint, *spec.data["recent"].values(), "lr = 0.01", "edit_lr = 0.0001"):
+        assert words in text
+    for address in re.findall(r'<th scope="row" class="name"><a href="#([^"]+)"', text):
+        assert f'id="{address}"' in text
 
 
 def test_every_number_is_the_one_of_the_summary(site: Path, folder: Path):
@@ -86,8 +104,8 @@ def test_every_number_is_the_one_of_the_summary(site: Path, folder: Path):
         for m in summary["means"]
         if (m["editor"], m["measure"], m["protocol"], m["subset"]) == ("mend", "locality", "teacher_forced_token", None)
     )
-    text = page(site, "<title>recent: Locality, teacher_forced_token</title>")
-    assert f'data-value="{mean["mean"]}"' in text
+    assert f'data-value="{mean["mean"]}"' in page(site, "<title>Recent: leaderboard")
+    assert mean["mean"] in [row["mean"] for row in numbers(site, "locality", "teacher_forced_token")]
 
 
 def test_texts_of_submissions_are_shown_and_do_nothing(site: Path):
@@ -193,9 +211,9 @@ def test_two_limits_never_share_a_table(tmp_path: Path):
         run = write(tmp_path / f"{limit}", spec_of(("counterfact",), limit=limit))
         pack(run, out / f"{limit}.zip", name=f"{limit}", authors=["Ada"])
     build(out, tmp_path / "site")
-    texts = [path.read_text() for path in (tmp_path / "site" / "tables").glob("*.html")]
-    assert texts
-    assert all(len({row[7] for row in rows(text)}) == 1 for text in texts)
+    tables = [t for path in (tmp_path / "site" / "tasks").glob("*.json") for t in json.loads(path.read_text())]
+    assert {table["table"]["limit"] for table in tables} == {2, 3}
+    assert all(len({row["submission"] for row in table["rows"]}) == 1 for table in tables)
 
 
 def test_one_name_of_other_authors_is_no_earlier_version(tmp_path: Path):
@@ -203,7 +221,7 @@ def test_one_name_of_other_authors_is_no_earlier_version(tmp_path: Path):
     for author in ("Ada", "Grace"):
         pack(run, tmp_path / "s" / f"{author}.zip", name="Ours", authors=[author])
     build(tmp_path / "s", tmp_path / "site")
-    assert [row[3] for row in rows(page(tmp_path / "site", RELIABILITY)) if row[2] == "ft-l"] == ["", ""]
+    assert [row["kind"] for row in numbers(tmp_path / "site") if row["row"] == "ft-l"] == ["current", "current"]
 
 
 def test_rows_of_another_configuration_are_entries_of_their_own(tmp_path: Path):
@@ -212,8 +230,8 @@ def test_rows_of_another_configuration_are_entries_of_their_own(tmp_path: Path):
     second = spec_of(("counterfact",), seed=1)
     second = second.model_copy(update={"editors": (second.editors[0], other, second.editors[2])})
     packed_suite(tmp_path, [first, second], [1, 3])
-    found = {row[2]: row[4].split()[0] for row in rows(page(tmp_path / "site", RELIABILITY)) if "ft-l" in row[2]}
-    names = [f"ft-l options {digest_of(row)}" for row in (first.editors[1], other)]
+    found = {row[0]: row[1].split()[0] for row in rows(page(tmp_path / "site", COUNTERFACT)) if "FT-L" in row[0]}
+    names = [f"FT-L options {digest_of(row)}" for row in (first.editors[1], other)]
     assert found == dict(zip(names, ("33.3", "100.0"), strict=True))
 
 
@@ -231,16 +249,16 @@ def packed_suite(out: Path, specs: list[RunSpec], rights: list[int]) -> list[Pat
     return folders
 
 
-RELIABILITY = "<title>counterfact: Reliability, teacher_forced_exact</title>"
+COUNTERFACT = "<title>CounterFact: leaderboard"
 
 
 def test_seeds_of_a_submission_are_one_entry(tmp_path: Path):
     folders = packed_suite(tmp_path, [spec_of(("counterfact",), seed=seed) for seed in (0, 1)], [1, 3])
-    (row,) = (row for row in rows(page(tmp_path / "site", RELIABILITY)) if row[2] == "ft-l")
+    (row,) = (row for row in numbers(tmp_path / "site") if row["row"] == "ft-l")
     # right in 1 of 3 cases under seed 0, in 3 of 3 under seed 1: (1/3 + 1) / 2
-    assert row[4].startswith("66.7 [")
-    assert row[8] == "0, 1"
-    assert all(folder.name[:8] in row[10] for folder in folders)
+    assert row["mean"] == pytest.approx(2 / 3)
+    assert row["seeds"] == [0, 1]
+    assert row["runs"] == [folder.name for folder in folders]
 
 
 @pytest.mark.parametrize(
@@ -252,17 +270,19 @@ def test_runs_that_differ_in_more_than_the_seed_are_entries_of_their_own(
 ):
     first = spec_of(("counterfact",))
     packed_suite(tmp_path, [first, spec_of(("counterfact",), seed=seed, **{field: value})], [1, 3])
-    found = {row[2]: row[4].split()[0] for row in rows(page(tmp_path / "site", RELIABILITY)) if "ft-l" in row[2]}
-    assert found == {f"ft-l {field} {getattr(first, field)}".strip(): "33.3", f"ft-l {field} {value}": "100.0"}
+    found = {row[0]: row[1].split()[0] for row in rows(page(tmp_path / "site", COUNTERFACT)) if "FT-L" in row[0]}
+    assert found == {f"FT-L {field} {getattr(first, field)}".strip(): "33.3", f"FT-L {field} {value}": "100.0"}
 
 
 def test_a_second_run_of_a_seed_is_named_and_not_counted(tmp_path: Path):
     first = spec_of(("counterfact",))
     folders = packed_suite(tmp_path, [first, first.model_copy(update={"editors": first.editors[:2]})], [1, 3])
-    (row,) = (row for row in rows(page(tmp_path / "site", RELIABILITY)) if row[2] == "ft-l")
+    (row,) = (row for row in numbers(tmp_path / "site") if row["row"] == "ft-l")
     counted, other = sorted(folders, key=lambda folder: folder.name)
-    assert row[4].startswith("33.3" if counted == folders[0] else "100.0")
-    assert f"{counted.name[:8]} seed 0 again, not counted: {other.name[:8]}" in " ".join(row[10].split())
+    assert row["mean"] == pytest.approx(1 / 3 if counted == folders[0] else 1.0)
+    assert row["runs"] == [counted.name]
+    text = page(tmp_path / "site", COUNTERFACT)
+    assert re.search(rf'seed 0 again, not counted</span> <a href="[^"]+">run <code>{other.name}</code>', text)
 
 
 def test_commands(results: Path, folder: Path, tmp_path: Path):
@@ -311,27 +331,20 @@ def test_rows_whose_edits_did_not_take_carry_a_flag_and_keep_their_rank(tmp_path
     (tmp_path / "runs" / "suites" / "x.json").write_text(index.model_dump_json())
     pack(tmp_path / "runs", tmp_path / "s" / "one.zip", name="Ours", authors=["Ada"])
     build(tmp_path / "s", tmp_path / "site")
-    tables = [json.loads(path.read_text()) for path in (tmp_path / "site" / "tables").glob("*.json")]
+    tables = [t for path in (tmp_path / "site" / "tasks").glob("*.json") for t in json.loads(path.read_text())]
     assert tables
+    same = "made no edit: equal to the unedited model in every reliability score."
+    missed = "Seed 1: 3 of 3 edits did not reach the target (p < 0.5)."
     for table in tables:
-        flags = {row["row"]: (row["flag"], row["flag_sentence"]) for row in table["rows"]}
-        same = "made no edit: equal to the unedited model in every reliability score."
-        assert flags == {
+        assert {row["row"]: (row["flag"], row["flag_sentence"]) for row in table["rows"]} == {
             "none": ("", ""),
             "ft-l": ("no edit", f"Seed 0: {same} Seed 1: {same}"),
-            "mend": ("target missed", "Seed 1: 3 of 3 edits did not reach the target (p < 0.5)."),
+            "mend": ("target missed", missed),
         }
-    text = page(tmp_path / "site", "<title>counterfact: Reliability, teacher_forced_exact</title>")
-    assert (
-        '<span class="mark" title="Seed 1: 3 of 3 edits did not reach the target (p &lt; 0.5).">target missed</span>'
-        in text
-    )
-    (table,) = (
-        t["rows"]
-        for t in tables
-        if (t["table"]["measure"], t["table"]["protocol"]) == ("reliability", "teacher_forced_exact")
-    )
-    assert all(row["rank"] == [1, 2] for row in table if row["row"] != "none"), "three cases never separate anything"
+    text = page(tmp_path / "site", COUNTERFACT)
+    assert f'<span class="mark" title="{missed.replace("<", "&lt;")}">target missed</span>' in text
+    ranks = [row["rank"] for row in numbers(tmp_path / "site") if row["row"] != "none"]
+    assert ranks == [[1, 2], [1, 2]], "three cases never separate anything"
 
 
 def seed_in(folder: Path) -> int:

@@ -87,6 +87,23 @@ def test_the_same_results_give_the_same_files(folder: Path, tmp_path: Path) -> N
         assert rf"\input{{{path.parent.name}/{path.stem}}}" in first[0].read_text(encoding="utf-8")
 
 
+def test_a_figure_has_a_caption_for_readers_and_its_runs_as_comments(
+    folder: Path, run: RunFile, tmp_path: Path
+) -> None:
+    spec = run.spec.model_copy(update={"setting": "direct"})
+    (folder / "run.json").write_text(run.model_copy(update={"spec": spec}).model_dump_json(), encoding="utf-8")
+    write_paper(folder, tmp_path / "paper")
+    lines = (tmp_path / "paper" / "figures" / "tradeoff.tex").read_text(encoding="utf-8").splitlines()
+    comments = [line for line in lines if line.startswith("%")]
+    (caption,) = [
+        line for line in lines if line.startswith(r"\caption{Reliability (the edit succeeds) against locality")
+    ]
+    assert "Model: gpt2 with 2.2 M parameters." in caption
+    assert any(run.digest in line for line in comments)
+    assert not any(run.digest in line for line in lines if line not in comments)
+    assert r"\label{fig:tradeoff}" in lines
+
+
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")
 def test_main_tex_compiles(folder: Path, tmp_path: Path) -> None:
     paths, _ = write_paper(folder, tmp_path / "paper")

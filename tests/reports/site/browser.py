@@ -69,6 +69,47 @@ class Browser:
 
         ActionChains(self.driver).send_keys(*keys).perform()
 
+    def choose(self, field: str, value: str) -> None:
+        """Choose in a select as a user does: by its column or its name, with the events of a choice."""
+        self.run(
+            """
+            const name = arguments[0];
+            const select = document.querySelector(`select[data-column="${name}"], select[name="${name}"]`);
+            select.value = arguments[1];
+            if (select.value !== arguments[1]) throw new Error("no such choice");
+            for (const type of ["input", "change"]) select.dispatchEvent(new Event(type, { bubbles: true }));
+            """,
+            field,
+            value,
+        )
+
+    def search(self, words: str) -> None:
+        """Type into the field of the search."""
+        self.run(
+            """
+            const field = document.querySelector("input[data-search]");
+            field.value = arguments[0];
+            field.dispatchEvent(new Event("input", { bubbles: true }));
+            """,
+            words,
+        )
+
+    def column(self, table: str, name: str) -> list[str]:
+        """Texts of a column of what is shown of a table."""
+        return self.run(
+            """
+            const table = document.getElementById(arguments[0]);
+            const place = [...table.tHead.rows[0].cells].findIndex((head) => head.dataset.column === arguments[1]);
+            return [...table.tBodies[0].rows].map((row) => row.cells[place]?.textContent ?? row.textContent);
+            """,
+            table,
+            name,
+        )
+
+    def status(self) -> str:
+        """How many rows a table shows."""
+        return self.texts("[role=status]")[0]
+
 
 @contextmanager
 def chromium(profile: Path) -> Iterator[Browser]:

@@ -17,12 +17,11 @@ from instructedit.reports.site.write import write_site
 from .browser import Browser, chromium
 from .runs import large
 
-RUN = "0123456789abcdef"
 REPEATS = 5
 FILTERS = {
     "a search": ("input[data-search]", "town 13"),
     "a search without hits": ("input[data-search]", "nowhere to be found"),
-    "an outcome under any editor": ("select[name=outcome]", "lost"),
+    "an outcome under any editor": ("select[name=outcome]", "wrong"),
     "an outcome under one editor": ("select[name=editor]", "editor-3"),
 }
 TIMED = """
@@ -42,21 +41,22 @@ def main(folder: Path) -> None:
         sys.stdout.write(f"{text}\n")
         sys.stdout.flush()
 
-    if not (folder / "run").is_dir():
-        large(folder / "run", cases=20_000, editors=9, tell=tell)
+    if not (found := [path.parent for path in folder.glob("*/run.json")]):
+        found = [large(folder, cases=20_000, editors=9, tell=tell)]
+    (run,) = found
     if not (folder / "site").is_dir():
-        begun = time.perf_counter()
-        write_site(folder / "run", folder / "site")
+        begun = time.process_time()
+        write_site(run, folder / "site")
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        tell(f"built in {time.perf_counter() - begun:.0f} s, at most {memory:.0f} MB of memory")
+        tell(f"built in {time.process_time() - begun:.0f} s of processor time, at most {memory:.0f} MB of memory")
     sizes = [path.stat().st_size for path in (folder / "site").rglob("*") if path.is_file()]
     tell(f"site: {sum(sizes) / 1e6:.0f} MB in {len(sizes)} files, the largest {max(sizes) / 1e6:.1f} MB")
     with tempfile.TemporaryDirectory() as profile, chromium(Path(profile)) as browser:
-        _measure(browser, folder / "site", tell)
+        _measure(browser, folder / "site", run.name, tell)
 
 
-def _measure(browser: Browser, site: Path, tell: Callable[[str], object]) -> None:
-    for page in ("index.html", "means.html", "cases.html", f"case.html#{RUN}/zsre/test/12345"):
+def _measure(browser: Browser, site: Path, run: str, tell: Callable[[str], object]) -> None:
+    for page in ("index.html", "means.html", "cases.html", f"case.html#{run}/zsre/test/12345"):
         seconds = []
         for _ in range(REPEATS):
             browser.driver.get("about:blank")
@@ -74,7 +74,7 @@ def _measure(browser: Browser, site: Path, tell: Callable[[str], object]) -> Non
         times = [milliseconds for milliseconds, _ in found]
         tell(f"{name}: {statistics.median(times):.0f} ms (first {times[0]:.0f} ms), {found[0][1]}")
     begun = browser.run(
-        "const begun = performance.now(); document.querySelector('th[data-column=right] button').click();"
+        "const begun = performance.now(); document.querySelector('th[data-column=reliability] button').click();"
         "document.body.offsetHeight; return performance.now() - begun"
     )
     tell(f"sorting all by a column: {begun:.0f} ms")

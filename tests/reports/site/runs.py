@@ -32,8 +32,12 @@ HOSTILE = (
 """Texts that a page must show literally. `__hit` is set if any of them is executed."""
 
 
+DIGEST = "0123456789abcdef"
+"""Digest of a run, unless another one is given."""
+
+
 def make_run(
-    name: str = "0123456789abcdef",
+    name: str = DIGEST,
     editors: Sequence[str] = ("none", "ft-l", "grace"),
     tasks: Sequence[str] = ("zsre",),
     cases: int = 1,
@@ -188,8 +192,13 @@ def _hostile(line: CaseRecord, text: str) -> CaseRecord:
 
 
 def large(folder: Path, cases: int, editors: int, tell: Callable[[str], object] = lambda _: None) -> Path:
-    """A run of any size, with ten probes a case and fluency texts as long as the runner's; written line by line."""
+    """A run of any size, with ten probes a case and fluency texts as long as the runner's; written line by line.
+
+    It has a digest of its own, which names its folder in the given one.
+    """
     run = make_run(editors=("none", *(f"editor-{number}" for number in range(1, editors))), cases=cases)
+    run = run.model_copy(update={"digest": run.spec.digest})
+    folder /= run.digest
     folder.mkdir(parents=True)
     (folder / "run.json").write_text(run.model_dump_json(), encoding="utf-8")
     few = []

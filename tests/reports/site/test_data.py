@@ -95,8 +95,10 @@ def test_index_says_what_became_of_each_case(tmp_path):
     assert index["ids"] == ["zsre/test/0", "zsre/test/1", "zsre/test/2"]
     assert [*map(list, index["rows"])] == [["none", "single"], ["ft-l", "single"], ["grace", "single"]]
     assert index["status"] == ["ddd", "ddd", "ddf"]
-    # 3 edited + kept, yes 1, no 2: none is wrong and kept (7), FT-L right kept, right lost, wrong lost; a failure 0
-    assert index["outcomes"] == [["777", "458", "440"]] * 2
+    assert index["measures"] == ["reliability", "locality"]
+    # yes 1, no 2, a failure 0: none is wrong and kept, FT-L is right in two and keeps one
+    outcomes = {"reliability": ["222", "112", "110"], "locality": ["111", "122", "110"]}
+    assert index["outcomes"] == {"teacher_forced_exact": outcomes, "free_generation": outcomes}
     assert index["controls"] == ["none"]
 
 
@@ -106,7 +108,8 @@ def test_case_is_not_right_by_halves(tmp_path):
     half = line.scores[0].model_copy(update={"value": 0.5})
     found = loaded(write_run(tmp_path / "run", run, [line.model_copy(update={"scores": (*line.scores, half)})]))
     list(found.chunks())
-    assert found.index()["outcomes"] == [["7"], ["4"]]  # by exact match wrong, by free generation right
+    by_protocol = {protocol: found["reliability"] for protocol, found in found.index()["outcomes"].items()}
+    assert by_protocol == {"teacher_forced_exact": ["2"], "free_generation": ["1"]}
 
 
 def test_scores_are_rounded_as_the_terminal_does(tmp_path):

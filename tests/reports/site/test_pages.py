@@ -132,7 +132,7 @@ def test_figures_are_copied_and_shown(tmp_path):
     (folder / "figures" / name).with_suffix(".csv").write_text("x,y\n")
     write_site(folder, tmp_path / "site")
     copied = {path.name for path in (tmp_path / "site" / "figures").iterdir()}
-    assert copied == {name, name.replace(".svg", ".csv")}
+    assert copied == {name.replace(".svg", ending) for ending in (".svg", ".md", ".csv")}
     page = pages(tmp_path / "site")["index.html"]
     images = [attrs for tag, attrs in page.tags if tag == "img"]
     assert "What <b>it</b> shows." in page.text
@@ -141,6 +141,29 @@ def test_figures_are_copied_and_shown(tmp_path):
     assert f"figures/{name.replace('.svg', '.csv')}" in map(unquote, page.addresses)
     assert [unquote(attrs["src"]) for attrs in images] == [f"figures/{name}"]
     assert images[0]["alt"] == 'A "b" <c> #1; described below'
+
+
+def test_figures_are_drawn_with_the_site(tmp_path):
+    for name in ("a" * 16, "b" * 16):
+        run = make_run(name)
+        run = run.model_copy(update={"spec": run.spec.model_copy(update={"setting": "direct"})})
+        lines = [make_case(run, "zsre/test/0", row.name, right=True, kept=True) for row in run.spec.editors]
+        write_run(tmp_path / "runs" / name, run, lines)
+    write_site(tmp_path / "runs" / ("a" * 16), tmp_path / "one")
+    assert {path.name for path in (tmp_path / "one" / "figures").glob("*.svg")} == {"tradeoff.svg"}
+    page = pages(tmp_path / "one")["index.html"]
+    assert "figures/tradeoff.svg" in page.addresses
+    assert "Reliability (the edit succeeds) against locality" in page.text
+    assert not (tmp_path / "runs" / ("a" * 16) / "figures").exists()
+    write_site(tmp_path / "runs", tmp_path / "two")
+    names = {path.name for path in (tmp_path / "two" / "figures").glob("*.svg")}
+    assert names == {"tradeoff-aaaaaaaa.svg", "tradeoff-bbbbbbbb.svg"}
+
+
+def test_overview_names_model_data_and_date(site):
+    text = " ".join(pages(site)["index.html"].text.split())
+    for fact in ("Model tiny_gpt2, gpt2, 2.2 M parameters", "Cases zsre 3 of 3", "Date 2026-01-01"):
+        assert fact in text
 
 
 def test_site_is_replaced_as_a_whole(tmp_path, site):
