@@ -16,12 +16,6 @@ class Local:
         self._perform = perform
         self._calls: deque[tuple[str, str]] = deque()
 
-    @classmethod
-    def made(cls, setup: Setup) -> "Local":
-        """Make the executor as all others are made, by its entry point."""
-        setup.refuse_options("local")
-        return cls(make_performer(setup.performer, next(iter(setup.devices), None), setup.threads).perform)
-
     def submit(self, name: str, call: str, seconds: float | None = None) -> None:  # noqa: D102
         self._calls.append((name, call))
 
@@ -32,3 +26,9 @@ class Local:
 
     def close(self) -> None:  # noqa: D102
         self._calls.clear()
+
+
+def local(setup: Setup) -> Local:
+    """Make the executor as all others are made, by its entry point."""
+    setup.refuse_options("local")
+    return Local(make_performer(setup.performer, next(iter(setup.devices), None), setup.threads).perform)

@@ -26,7 +26,8 @@ from ..setup.settings import RowSpec, TrainingTasks
 from ..setup.training_sets import Training, training_set
 from ..tasks.sampling import choose, nested
 from ..tasks.sources import MissingError
-from .runner import ModelLoader, Prepared, prepare, run
+from .prepare import ModelLoader, Prepared, prepare
+from .runner import run
 
 _SAME = ("setting", "split", "dtype", "limit", "seed", "chunk", "generation", "fluency", "task_options")
 """Fields of a specification that are keys of a configuration."""

@@ -294,4 +294,4 @@ def check_same(file: RunFile, job: Job) -> None:
 
 
 def _say(sentence: str) -> None:
-    print(sentence, file=sys.stderr, flush=True)  # noqa: T201 - an executor shows it, or keeps it in a log
+    sys.stderr.write(f"{sentence}\n")  # an executor shows it, or keeps it in a log

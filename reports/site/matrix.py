@@ -43,7 +43,7 @@ def squares(run: RunFile, summary: RunSummary, task: str) -> Iterator[Square]:
     """Yield the squares of a task: by stage, and by the measures of its main protocol (edit success or exact match)."""
     for stage, suffix in stages([mean for mean in summary.means if mean.task == task]):
         scores = scores_of(run, summary, task, stage)
-        for column in main_columns(scores):
+        for column in main_columns(scores.columns()):
             rows = [row for row in scores.rows if any(key[0] == column and row in key[1:] for key in scores.pairs)]
             if rows:
                 cells = tuple(tuple(_cell(scores, column, row, other) for other in rows) for row in rows)

@@ -32,7 +32,14 @@ def test_every_package_and_data_file_is_built():
 
 def test_every_import_is_a_declared_dependency():
     extras = PROJECT["optional-dependencies"]
-    texts = [*PROJECT["dependencies"], *extras["instructions"], *extras["figures"], *extras["peft"]]
+    texts = [
+        *PROJECT["dependencies"],
+        *extras["instructions"],
+        *extras["figures"],
+        *extras["peft"],
+        *extras["ray"],
+        *extras["slurm"],
+    ]
     declared = {canonicalize_name(Requirement(text).name) for text in texts}
     distributions = packages_distributions()
     for path in FILES:
@@ -43,7 +50,14 @@ def test_every_import_is_a_declared_dependency():
 
 def test_every_declared_dependency_is_imported():
     extras = PROJECT["optional-dependencies"]
-    texts = [*PROJECT["dependencies"], *extras["instructions"], *extras["figures"], *extras["peft"]]
+    texts = [
+        *PROJECT["dependencies"],
+        *extras["instructions"],
+        *extras["figures"],
+        *extras["peft"],
+        *extras["ray"],
+        *extras["slurm"],
+    ]
     used = {name.split(".")[0] for path in FILES for name in imports(path)}
     distributions = packages_distributions()
     found = {canonicalize_name(own) for name in used for own in distributions.get(name, [])}
@@ -57,6 +71,13 @@ def test_every_entry_point_resolves_to_what_it_is_called(group):
     assert ours.keys() == declared.keys(), "installed metadata is older than pyproject.toml: install again"
     for name, point in ours.items():
         assert point.load().name == name
+
+
+def test_every_executor_resolves():
+    declared = PROJECT["entry-points"]["instructedit.executors"]
+    ours = [point for point in entry_points(group="instructedit.executors") if point.value in declared.values()]
+    assert {point.name for point in ours} == declared.keys(), "installed metadata is older than pyproject.toml"
+    assert all(callable(point.load()) for point in ours)
 
 
 def test_one_version_everywhere():
