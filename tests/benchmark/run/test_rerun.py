@@ -4,8 +4,9 @@ import pytest
 
 from instructedit.benchmark.forecast.machine import Place
 from instructedit.benchmark.results.records import RunFile, read_record
+from instructedit.benchmark.run.prepare import ModelLoader, prepare
 from instructedit.benchmark.run.rerun import rerun
-from instructedit.benchmark.run.runner import ModelLoader, prepare, run
+from instructedit.benchmark.run.runner import run
 from instructedit.benchmark.setup.config import read_suite
 from instructedit.benchmark.setup.resolve import resolve
 from instructedit.editors import InputError
