@@ -3,7 +3,7 @@
 import copy
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -204,10 +204,14 @@ class LanguageModel:
         return self.engine.forward(rows, edits, owners)
 
     def base(
-        self, rows: Sequence[TokenSequence], cuts: Sequence[ReplayStart], late: int | None = None
+        self,
+        rows: Sequence[TokenSequence],
+        cuts: Sequence[ReplayStart],
+        late: int | None = None,
+        read: Collection[int] | None = None,
     ) -> tuple[BasePass, Iterator[tuple[int, Tensor]]]:
         """See `Engine.base`."""
-        return self.engine.base(rows, cuts, late)
+        return self.engine.base(rows, cuts, late, read)
 
     def base_pass(
         self, rows: Sequence[TokenSequence], cuts: Sequence[ReplayStart], late: int | None = None
