@@ -8,13 +8,13 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from instructedit.editors import BasePass, Edits, LanguageModel, TokenSequence, seed_of
+from instructedit.editors import BasePass, Edits, LanguageModel, Probe, TokenSequence, seed_of
 from instructedit.editors.engine.decoding import Prompts, read_prompts
 from instructedit.editors.engine.generation import answers, texts
 
 from ..results.records import GenerationSpec
 from .matching import finished
-from .probe_batch import KINDS, Kind, ProbeBatch, ProbeSequences
+from .probe_batch import KINDS, Kind, ProbeBatch, ProbeSequences, compares
 
 _TOGETHER = 32
 """Sequences whose logits are reduced at once."""
@@ -62,8 +62,9 @@ class Unedited:
     Args:
         model: The model.
         batches: The batches of a chunk, each with the edits it is scored under; the first, without, has the bare
-            questions. The unedited model predicts the first, and those that edits may leave as they are: under edits
-            without patches and late edits. Of all other sequences it runs only the blocks that no edit changes.
+            questions. The unedited model predicts what scores compare with (`ProbeBatch.references`) and what edits may
+            leave as it is: batches under edits without patches or late edits. Of all other sequences it runs only the
+            blocks that no edit changes.
         decoding: How texts are generated.
     """
 
@@ -72,18 +73,20 @@ class Unedited:
     ) -> None:
         cuts = [cut for _, edits in batches if edits is not None and (cut := edits.cut) is not None]
         late = min((cut.block for cut in cuts if cut.late), default=None)
-        read = [batch for batch, edits in batches if edits is None or edits.cut is None or edits.cut.late]
-        forced, greedy, sampled = ({row for batch in read for row in batch.rows(kind)} for kind in KINDS)
         self._model, self._decoding, bare = model, decoding, batches[0][0]
+        left = [batch for batch, edits in batches if edits is not None and (edits.cut is None or edits.cut.late)]
+        forced = {row for batch in left for row in batch.rows("forced")} | bare.references()
+        greedy, sampled = ({row for batch in (bare, *left) for row in batch.rows(kind)} for kind in KINDS[1:])
         self._base: BasePass
-        self._base, logits = model.base(bare.forced.rows, cuts, late, forced)
-        predicted = _reduced(bare.forced.rows, {row for batch in read for row in batch.kept}, logits)
+        among = {row for batch, edits in batches if edits is not None for row in batch.rows("forced")} | forced
+        self._base, logits = model.base(bare.forced.rows, cuts, late, forced, among)
+        predicted = _reduced(bare.forced.rows, {row for batch in (bare, *left) for row in batch.kept}, logits)
         self._prompts = (
             read_prompts(model, bare.prompts.rows, cuts, greedy),
             read_prompts(model, bare.free.rows, cuts, sampled),
         )
         none = Edits.none(len(bare.cases))
-        texts = _continued(model, read, none, decoding, self._prompts, (sorted(greedy), sorted(sampled)))
+        texts = _continued(model, [bare, *left], none, decoding, self._prompts, (sorted(greedy), sorted(sampled)))
         self.predictions = Predictions(predicted, *texts)
 
     def edited(self, batch: ProbeBatch, edits: Edits) -> Predictions:
@@ -91,7 +94,7 @@ class Unedited:
         before = self.predictions
         if edits.first_block is None:
             return before
-        passes = (self._base, *(prompts and prompts.base for prompts in self._prompts))
+        passes = (self._base, *(None if prompts is None else prompts.base for prompts in self._prompts))
         forced, greedy, sampled = (
             self._reached(base, batch, kind, edits) for kind, base in zip(KINDS, passes, strict=True)
         )
@@ -118,35 +121,46 @@ class BeforeAfter:
     """Predictions for one probe: of the unedited model for the bare question, of the edited model as it was queried.
 
     Attributes:
-        replies: Predictions of the accepted replies that both models could be given, before and after the edit.
-        opposed: Those of the replies of the opposite sentiment.
-        old: Those of the old answer; None where it is not read.
+        replies: Predictions after the edit of the accepted replies that both models could be given.
+        references: Those before the edit, where a score compares with them (`compares`).
+        opposed: Predictions after the edit of the replies of the opposite sentiment.
+        old: Those of the old answer, before and after the edit; None where it is not read.
         split: Number of replies left out because their tokens differ between the two.
         before: Greedy answer of the unedited model.
         after: Greedy answer of the edited model.
     """
 
-    replies: list[tuple[Prediction, Prediction]]
-    opposed: list[tuple[Prediction, Prediction]]
+    replies: list[Prediction]
+    references: list[Prediction]
+    opposed: list[Prediction]
     old: tuple[Prediction, Prediction] | None
     split: int
     before: str | None
     after: str | None
 
 
-def before_after(bare: ProbeSequences, queried: ProbeSequences, before: Predictions, after: Predictions) -> BeforeAfter:
-    """Pair the predictions of two models for one probe."""
+def before_after(
+    probe: Probe,
+    rows: Sequence[TokenSequence],
+    bare: ProbeSequences,
+    queried: ProbeSequences,
+    before: Predictions,
+    after: Predictions,
+) -> BeforeAfter:
+    """Pair the predictions of two models for one probe; `rows` are the teacher-forced sequences."""
 
-    def pairs(old: Mapping[int, int], new: Mapping[int, int]) -> list[tuple[Prediction, Prediction]]:
-        return [(before.forced[old[reply]], after.forced[new[reply]]) for reply in new if reply in old]
+    def pairs(old: Mapping[int, int], new: Mapping[int, int]) -> list[tuple[int, int]]:
+        return [(old[reply], row) for reply, row in new.items() if reply in old]
 
-    def comparable(pair: tuple[Prediction, Prediction]) -> bool:
-        return pair[0].labels == pair[1].labels
+    def comparable(pair: tuple[int, int]) -> bool:
+        return rows[pair[0]].labels == rows[pair[1]].labels
 
     replies, opposed = pairs(bare.forced, queried.forced), pairs(bare.opposed, queried.opposed)
+    kept = list(filter(comparable, replies))
     return BeforeAfter(
-        list(filter(comparable, replies)),
-        list(filter(comparable, opposed)),
+        [after.forced[row] for _, row in kept],
+        [before.forced[row] for row, _ in kept] if compares(probe) else [],
+        [after.forced[row] for _, row in filter(comparable, opposed)],
         None if bare.old is None or queried.old is None else (before.forced[bare.old], after.forced[queried.old]),
         sum(not comparable(pair) for pair in replies + opposed),
         None if bare.generated is None else before.generated[bare.generated],

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Literal, get_args
 
 from instructedit.editors import CaseError, Context, EditCase, Encoder, Probe, ReservedTokenError, TokenSequence
@@ -88,6 +89,13 @@ class ProbeBatch:
     remarks: list[Counter[str]] = field(default_factory=list)
     kept: set[int] = field(default_factory=set)
 
+    def references(self) -> set[int]:
+        """Return the teacher-forced sequences whose predictions before an edit are part of a score."""
+        probes = (probe for case in self.cases for probe in case.probes)
+        pairs = list(zip(probes, chain.from_iterable(self.probes), strict=True))
+        compared = {row for probe, own in pairs if compares(probe) for row in own.forced.values()}
+        return compared | {own.old for _, own in pairs if own.old is not None}
+
     def sequences(self, kind: Kind) -> Sequences:
         """Return the chunk's sequences of a kind."""
         return {"forced": self.forced, "prompts": self.prompts, "free": self.free}[kind]
@@ -126,6 +134,11 @@ def make_probe_batch(
         batch.unscored.append(encoder.unscored)
         batch.remarks.append(encoder.remarks)
     return batch
+
+
+def compares(probe: Probe) -> bool:
+    """Return whether a score of a probe compares the accepted replies with the unedited model's prediction."""
+    return probe.role == "locality" or bool(probe.opposed)
 
 
 @dataclass(slots=True)

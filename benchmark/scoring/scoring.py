@@ -231,7 +231,8 @@ def _scored(
     answers: list[Answer] = []
     old = scored_old(case)
     for number, probe in enumerate(case.probes):
-        pair = before_after(bare.probes[owner][number], queried.probes[owner][number], before, after)
+        own = bare.probes[owner][number], queried.probes[owner][number]
+        pair = before_after(probe, bare.forced.rows, *own, before, after)
         if pair.split:
             unscored[f"{probe.role}: after the edit's text the answer is split into other tokens"] += pair.split
         if probe.opposed and not (pair.replies and pair.opposed):
@@ -268,21 +269,21 @@ def _probe_scores(probe: Probe, pair: BeforeAfter, old: str | None) -> Iterator[
     """
     if probe.opposed:
         if pair.replies and pair.opposed:
-            plus_post = [value for _, after in pair.replies for value in after.log_p]
-            minus_post = [value for _, after in pair.opposed for value in after.log_p]
-            plus_pre = [value for before, _ in pair.replies for value in before.log_p]
-            success = edit_success(plus_post, minus_post, plus_pre)
+            kinds = pair.replies, pair.opposed, pair.references
+            success = edit_success(*([value for own in kind for value in own.log_p] for kind in kinds))
             yield "edit_success", success.edit_success
             yield "z_sent", success.z_sent
             yield "z_topic", success.z_topic
         return
     locality = probe.role == "locality"
-    for before, after in pair.replies:
-        reference = before.predicted if locality else after.labels
-        yield "teacher_forced_token", teacher_forced_token(after.predicted, reference)
-        yield "teacher_forced_exact", teacher_forced_exact(after.predicted, reference)
-        if locality and before.distribution is not None and after.distribution is not None:
-            yield "kl_divergence", divergence(before.distribution, after.distribution)
+    for number, after in enumerate(pair.replies):
+        expected = pair.references[number].predicted if locality else after.labels
+        yield "teacher_forced_token", teacher_forced_token(after.predicted, expected)
+        yield "teacher_forced_exact", teacher_forced_exact(after.predicted, expected)
+        if after.distribution is not None and pair.references:
+            reference = pair.references[number].distribution
+            assert reference is not None, "both keep the distributions of locality"
+            yield "kl_divergence", divergence(reference, after.distribution)
     if pair.before is not None and pair.after is not None:
         if locality:
             right = generation_agreement(pair.before, pair.after, probe.answers)
@@ -292,7 +293,7 @@ def _probe_scores(probe: Probe, pair: BeforeAfter, old: str | None) -> Iterator[
     if old is None or pair.old is None or not pair.replies:
         return
     known, after_old = pair.old
-    yield "probability_order", probability_order(pair.replies[0][1].log_p, after_old.log_p)
+    yield "probability_order", probability_order(pair.replies[0].log_p, after_old.log_p)
     if pair.after is not None:
         yield "reversion", reversion(pair.after, old, probe.answers)
     if probe.role == "reliability":

@@ -5,7 +5,7 @@ replay runs the same sequences under edits from the first patched block on. Late
 token of its prompt on only; with cached keys and values their replay runs the tokens from there on.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
@@ -123,6 +123,7 @@ class Engine:
         cuts: Sequence[ReplayStart],
         late: int | None = None,
         read: Collection[int] | None = None,
+        among: Iterable[int] | None = None,
     ) -> tuple[BasePass, Iterator[tuple[int, Tensor]]]:
         """Run sequences through the unedited model and cache what replays need.
 
@@ -133,6 +134,7 @@ class Engine:
                 for no such edits.
             read: Indices of the sequences whose logits are read; all by default. The others run up to the last block
                 that a replay starts from, where no edit is late.
+            among: Indices of the sequences that are run and may be replayed; all by default.
 
         Returns:
             The base pass, which is complete once the iterator is exhausted, and an iterator as `forward` gives.
@@ -141,7 +143,8 @@ class Engine:
         starts = {start for cut in cuts if (start := self.runner.start_of(cut.block)) is not None}
         keys_from = late if ways.packing == "rows" and ways.late else None
         base = BasePass(tuple(rows), tuple(cuts), tuple(sorted(starts)), keys_from)
-        return base, self._filled(base, range(len(rows)) if read is None else read)
+        every = range(len(rows))
+        return base, self._filled(base, every if read is None else read, every if among is None else among)
 
     def base_pass(
         self, rows: Sequence[TokenSequence], cuts: Sequence[ReplayStart], late: int | None = None
@@ -152,11 +155,11 @@ class Engine:
             pass
         return base
 
-    def _filled(self, base: BasePass, read: Collection[int]) -> Iterator[tuple[int, Tensor]]:
+    def _filled(self, base: BasePass, read: Collection[int], among: Iterable[int]) -> Iterator[tuple[int, Tensor]]:
         """Run a base pass and fill it; yield the logits of the sequences that are read."""
         early = None if base.late else max(base.starts, default=0)
         # rows with a common beginning, such as an instruction, next to each other: passes compute it once
-        order = sorted(range(len(base.rows)), key=lambda index: (index not in read, base.rows[index].ids))
+        order = sorted(among, key=lambda index: (index not in read, base.rows[index].ids))
         count = sum(index in read for index in order)
         batches: list[tuple[PackedBatch, int | None]] = []
         for some, stop in ((order[:count], None), (order[count:], early)):
@@ -320,7 +323,7 @@ class Engine:
 
 def _tokens(base: BasePass) -> int:
     """Return the number of tokens of a base pass."""
-    return 1 + max(max(path) for path in base.paths)
+    return 1 + max(max(path, default=0) for path in base.paths)
 
 
 def _index(tokens: Sequence[int]) -> slice | Tensor:

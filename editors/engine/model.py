@@ -3,7 +3,7 @@
 import copy
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -209,9 +209,10 @@ class LanguageModel:
         cuts: Sequence[ReplayStart],
         late: int | None = None,
         read: Collection[int] | None = None,
+        among: Iterable[int] | None = None,
     ) -> tuple[BasePass, Iterator[tuple[int, Tensor]]]:
         """See `Engine.base`."""
-        return self.engine.base(rows, cuts, late, read)
+        return self.engine.base(rows, cuts, late, read, among)
 
     def base_pass(
         self, rows: Sequence[TokenSequence], cuts: Sequence[ReplayStart], late: int | None = None
