@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..edits import Edits
 from ..models.structure import ReplayStart
 from ..models.tokens import TokenSequence
-from .attention import Keys, Scale, scores
+from .attention import Keys, Scale, round_up, scores
 from .engine import BasePass, Engine
 from .packed_batch import by_row
 
@@ -77,7 +77,7 @@ class Cache:
     """
 
     def __init__(self, lines: int, room: int, device: torch.device) -> None:
-        self.lines, self.room = lines, room
+        self.lines, self.room = lines, round_up(room)
         self.lengths = torch.zeros(lines, dtype=torch.long, device=device)
         self._stored: Keys = {}  # [lines, room, key heads, head width]
         self._masks: dict[tuple[int | None, torch.device], Tensor] = {}
@@ -120,7 +120,7 @@ class Cache:
         """See `attention.Attention`; tokens are the sequences' latest."""
         last = self.lengths.to(q.device)
         lines = torch.arange(self.lines, device=q.device)
-        stop = int(self.lengths.max()) + 1
+        stop = round_up(int(self.lengths.max()) + 1)
         keys, values = self._stored[module]
         keys[lines, last], values[lines, last] = k, v
         if (scale.window, q.device) not in self._masks:

@@ -27,7 +27,7 @@ from .engine import BasePass, Engine
 from .forward_pass import Runner
 from .packed_batch import PackedBatch
 from .trial import Trial, try_out
-from .weights import fuse_gelu, space_rows
+from .weights import fuse_gelu, space_rows, steady_products
 
 MAX_BATCH_TOKENS = {"cpu": 512, "cuda": 4096}
 """Maximum number of tokens of a pass.
@@ -67,6 +67,7 @@ class LanguageModel:
         space_rows(self.structure.blocks)
         if self.model.dtype == torch.float32:
             fuse_gelu(self.structure.blocks)
+        steady_products(self.model)
         self.tokenizer = tokenizer
         self.vocabulary = int(self.model.get_input_embeddings().weight.shape[0])
         self.device = execution_device(model.get_input_embeddings())
