@@ -107,7 +107,7 @@ def round_up(number: int) -> int:
 
 def _queries(number: int) -> int:
     """Return to how many queries a number of them is padded."""
-    return LEAST_ROWS if number <= LEAST_ROWS else round_up(number)
+    return max(LEAST_ROWS, number)
 
 
 class _Bucket:
