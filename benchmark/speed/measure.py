@@ -25,7 +25,7 @@ from .shapes import ModelShape, make_model
 from .training import Learner, largest_difference
 
 ALL = "all"
-"""Editor of the rows about the base pass."""
+"""Stands for the unedited model in the rows about texts."""
 TEACHER_FORCED, WITH_TEXTS = GenerationSpec(max_new_tokens=0), GenerationSpec()
 TOLERANCE = 1e-3
 """Differences up to this are rounding errors in float32."""

@@ -106,8 +106,8 @@ def round_up(number: int) -> int:
 
 
 def _queries(number: int) -> int:
-    """Return to how many queries a number of them is padded."""
-    return max(LEAST_ROWS, number)
+    """Return to how many queries a number of them is padded: kernels take blocks of 32, and the last has few rows."""
+    return -(-number // LEAST_ROWS) * LEAST_ROWS
 
 
 class _Bucket:
