@@ -19,9 +19,9 @@ from .reference_edits import REFERENCES
 from .shapes import shape_of
 
 LARGE = Effort(repeats=3, reference_cases=1, editors=tuple(name for name in REFERENCES if name != "ft-m"))
-"""For M, on which one repeat takes minutes; FT-M costs what FT-L does."""
+"""For M and M50k, on which one repeat takes minutes; FT-M costs what FT-L does."""
 FULL = {
-    "cpu": {"S": Effort(chunks=(8, 16, 32, 64, 128)), "M": LARGE},
+    "cpu": {"S": Effort(chunks=(8, 16, 32, 64, 128)), "M": LARGE, "M50k": LARGE},
     "cuda": {"gpt2-xl": Effort(chunks=(4, 8, 16)), "llama-2-7b": Effort(chunks=(4, 8, 16))},
 }
 SHORT = Effort(repeats=2, chunks=(8,), reference_cases=1, trained=("mend",), generated=("mend",), once=True)
