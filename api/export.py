@@ -84,7 +84,7 @@ def export(edited: Edited, folder: Path, form: str) -> Exported:
         written = {"hf": _write_hf, "peft": _write_peft, "edits": _write_edits}[form](edited, part)
     rows = facts_rows(edited.model, edited.requests, edited.prefixes)
     with _loaded(edited, folder, form) as model:
-        found = [_ask(model, row) for row in rows]
+        found = [_ask(model, row, labelled=form == "edits") for row in rows]
     pairs = list(zip(edited.requests, found, edited.taught, strict=True))
     return Exported(
         folder=folder,
@@ -312,11 +312,11 @@ def _loaded(edited: Edited, folder: Path, form: str) -> Iterator[PreTrainedModel
         yield model
 
 
-def _ask(model: PreTrainedModel, row: TokenSequence) -> Taught:
-    """Return a plain model's prediction of a text's target."""
+def _ask(model: PreTrainedModel, row: TokenSequence, *, labelled: bool) -> Taught:
+    """Return a plain model's prediction of a text's target; with labels, which tell `load_edits` where prompts end."""
     ids = torch.tensor([row.ids], device=model.device)
     labels = ids.clone()
     labels[0, : row.scored[0] + 1] = -100
     with torch.no_grad():
-        logits = model(input_ids=ids, labels=labels).logits[0]
+        logits = model(input_ids=ids, labels=labels if labelled else None).logits[0]
     return taught(row, logits[list(row.scored)])

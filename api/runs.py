@@ -11,6 +11,7 @@ from instructedit.benchmark.results.records import CaseRecord, EditorSpec, RunFi
 from instructedit.benchmark.results.run_folder import RunFolder
 from instructedit.benchmark.results.stages import AFTER_ALL, BATCH, SINGLE, place
 from instructedit.benchmark.run.accumulated import AccumulatedEdit
+from instructedit.benchmark.run.training import editor_of_row
 from instructedit.benchmark.scoring.scoring import edit_each
 from instructedit.benchmark.tasks.base import make_task
 from instructedit.benchmark.tasks.sources import open_source
@@ -18,7 +19,7 @@ from instructedit.editors import EDITORS, Editor, EditRequest, InputError, did_y
 from instructedit.editors.engine.changes import change_facts
 
 from .edited import Edited
-from .models import Model, load, load_editor
+from .models import Model, load
 
 LAST = {"batch": BATCH, "sequential": AFTER_ALL}
 """The stage whose edit a run of a schedule keeps."""
@@ -107,8 +108,8 @@ def edit_of_run(
 
 
 def _some(known: Sequence[str]) -> str:
-    shown = [*known[:5], *(["..."] if len(known) > 5 else [])]
-    return f" It has {', '.join(shown)}." if shown else " It has none."
+    more = f" and {len(known) - 5} more" if len(known) > 5 else ""
+    return f" It has {', '.join(known[:5])}{more}." if known else " It has none."
 
 
 def _model(file: RunFile, name: str | Path | None, device: str | None) -> Model:
@@ -130,7 +131,7 @@ def _editor(row: EditorSpec, checkpoints: Path, path: Path) -> Editor[Any]:
             f"{path}: the row '{row.name}' has version {row.version} of '{row.method}', this is {kind.version}."
         )
     if row.training is not None:
-        return load_editor(checkpoints / row.training.checkpoint)
+        return editor_of_row(row, checkpoints)
     return make(kind, row.config)
 
 

@@ -31,7 +31,10 @@ def doctor(
     device_map: options.DeviceMap = None,
     threads: options.Threads = None,
 ) -> None:
-    """Check versions, devices and folders, and with --model how a model is understood; exit code 1 for a problem."""
+    """Check versions, devices and folders, and with --model how a model is understood.
+
+    The exit code is 0 without a problem, 1 with one, and 2 if there is no such model.
+    """
     from rich.console import Console
     from rich.table import Table
 

@@ -52,6 +52,8 @@ def template(
         raise InputError(f"{out}: a name that ends in .csv was expected.")
     if out.exists():
         raise InputError(f"{out}: is there already; a new file was expected.")
+    if not out.parent.is_dir():
+        raise InputError(f"{out}: cannot be written, because there is no folder {out.parent}.")
     write_whole(out, TEMPLATE)
     typer.echo(f"Written: {out}. Fill it in, then: instructedit facts check {out}")
 
@@ -87,6 +89,8 @@ def _draw(facts: "Facts", most: int) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from instructedit.benchmark.tasks.fact_columns import COLUMNS
+
     console = Console(highlight=False)
     good = [row for row in facts.rows if row.case is not None]
     console.print(Text.assemble((str(facts.path), "bold"), f": {facts.layout}, {_count(len(facts.rows), 'row')}"))
@@ -96,6 +100,8 @@ def _draw(facts: "Facts", most: int) -> None:
         console.print(Text(f"read: {', '.join(renamed)}"))
     for name, hint in facts.columns.unread.items():
         console.print(Text(f"not read: column '{name}'{f', {hint}' if hint else ''}", "yellow"))
+    if not all(facts.columns.unread.values()):
+        console.print(Text(f"columns that are read: {', '.join(COLUMNS)}", "dim"))
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     optional = {
         "old": any(row.case and row.case.request.old for row in good),

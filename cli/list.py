@@ -13,8 +13,8 @@ def list_(
     what: Annotated[
         str | None,
         typer.Argument(
-            metavar="[editors|tasks|presets|settings|metrics|tables|figures|options]",
-            help="What to list; by default all except options.",
+            metavar="[WHAT]",
+            help="editors, tasks, presets, settings, metrics, tables, figures or options; by default all but options.",
         ),
     ] = None,
     name: Annotated[

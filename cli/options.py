@@ -16,6 +16,15 @@ def _threads(count: int | None) -> int | None:
     return count
 
 
+def _form(name: str | None) -> str | None:
+    if name is not None:
+        from instructedit.export import FORMS
+
+        if name not in FORMS:
+            raise InputError(f"--as: found '{name}', {', '.join(FORMS[:-1])} or {FORMS[-1]} was expected.")
+    return name
+
+
 Preset = Annotated[str, Argument(metavar="PRESET_OR_TOML", help="Name of a preset, or path of a TOML file.")]
 PresetOrFacts = Annotated[
     str,
@@ -61,7 +70,12 @@ Threads = Annotated[
 Json = Annotated[bool, Option("--json", help="Print JSON.")]
 Form = Annotated[
     str | None,
-    Option("--as", metavar="hf|peft|edits", help="A whole model (default), a LoRA adapter, or patches for load_edits."),
+    Option(
+        "--as",
+        metavar="hf|peft|edits",
+        callback=_form,
+        help="A whole model (default), a LoRA adapter, or patches for load_edits.",
+    ),
 ]
 DryRun = Annotated[bool, Option("--dry-run", help="Check everything, print what would run, and stop.")]
 

@@ -8,19 +8,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from instructedit.editors import EDITORS, Dense, EditCase, Editor, Edits, InputError, LanguageModel, LowRank
+from instructedit.editors import Dense, EditCase, Edits, InputError, LanguageModel, LowRank
 from instructedit.editors.gram import gram
 from instructedit.editors.models.devices import check_device
 
-from ..results.checkpoint import RECORD, Checkpoint
 from ..results.comparisons import base_name
 from ..results.direction_results import FILE, Directions, DirectionSet, write_directions
 from ..results.integrity import read_run
-from ..results.records import EditorSpec, RunFile, RunSpec, digest_of, read_record
+from ..results.records import EditorSpec, RunFile, RunSpec, digest_of
 from ..scoring.scoring import edit_each
 from ..setup.banks import InstructionBank, read_bank
 from ..setup.config import RunConfig
@@ -30,6 +28,7 @@ from ..tasks.facts import SOURCE, load_facts
 from ..tasks.sampling import choose
 from ..tasks.sources import Source, open_source
 from .runner import ModelLoader
+from .training import editor_of_row
 
 SETTINGS = ("single-task", "multi-task", "task-scaling", "balanced")
 """Settings whose runs have figures of directions."""
@@ -133,7 +132,7 @@ class DirectionsMaker:
         parts: list[Edits] = []
         made: list[tuple[str, str, str]] = []
         for row, tasks in rows:
-            editor = self._editor(file, row)
+            editor = editor_of_row(row, self.checkpoints)
             for task in tasks:
                 for first in range(0, len(cases[task]), file.spec.chunk):
                     chunk = cases[task][first : first + file.spec.chunk]
@@ -213,19 +212,6 @@ class DirectionsMaker:
         bank = read_bank(self.instructions)
         _same(Path(file.digest), "the bank of instructions", bank.digest, file.spec.instructions, "--instructions")
         return bank.with_own_facts(next((data.task for data in file.data if data.source == SOURCE), None))
-
-    def _editor(self, file: RunFile, row: EditorSpec) -> Editor[Any]:
-        assert row.training is not None
-        folder = self.checkpoints / row.training.checkpoint
-        if not (folder / RECORD).is_file():
-            raise InputError(
-                f"{folder}: the trained editor of the row '{row.name}' of run {file.digest} is not there; name the "
-                "folder of checkpoints with --checkpoints."
-            )
-        # The name is the digest of everything that decides the weights.
-        name = read_record(folder / RECORD, Checkpoint).name
-        _same(folder / RECORD, "the checkpoint", name, row.training.checkpoint, "--checkpoints")
-        return EDITORS.get(row.method).load(folder)
 
 
 def _edits_of(row: EditorSpec) -> str:

@@ -8,14 +8,14 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from instructedit.editors import DamagedError, Editor, InputError, LanguageModel, TrainedEditor
+from instructedit.editors import EDITORS, DamagedError, Editor, InputError, LanguageModel, TrainedEditor
 from instructedit.editors.editor import EDITOR
 from instructedit.editors.files.atomic import sweep
 from instructedit.editors.files.state import parsed, read_object
 from instructedit.editors.hypernet.saves import SAVED, drop_saves
 
 from ..results.checkpoint import RECORD, Checkpoint
-from ..results.records import parse_record, unlike
+from ..results.records import EditorSpec, parse_record, read_record, unlike
 from ..results.run_folder import StorageError, write_record
 from ..setup.training_sets import Training
 
@@ -53,6 +53,30 @@ def trained(
                 model, training.cases, folder, seed=checkpoint.seed, track=track, report=report, progress=progress
             )
         return editor
+
+
+def editor_of_row(row: EditorSpec, root: Path) -> Editor[Any]:
+    """Return the trained editor of a finished run's row, read from its checkpoint in `root`.
+
+    Raises:
+        InputError: If it is not there, or the folder holds another one.
+        DamagedError: If a file is not what was written.
+    """
+    assert row.training is not None
+    wanted = row.training.checkpoint
+    folder = root / wanted
+    if not (folder / RECORD).is_file():
+        raise InputError(
+            f"{folder}: the trained editor of the row '{row.name}' is not there; name the folder of checkpoints with "
+            "--checkpoints."
+        )
+    # The name is the digest of everything that decides the weights.
+    if (name := read_record(folder / RECORD, Checkpoint).name) != wanted:
+        raise InputError(
+            f"{folder / RECORD}: is of the checkpoint {name}, but the run was made with {wanted}; name the right "
+            "folder of checkpoints with --checkpoints."
+        )
+    return EDITORS.get(row.method).load(folder)
 
 
 @contextmanager

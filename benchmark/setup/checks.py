@@ -25,8 +25,8 @@ def check_options(config: RunConfig) -> None:
         get_setting(config.setting)
     if not config.tasks:
         raise InputError(
-            f"{config.origin.of('tasks')}: a run needs at least one task; `instructedit run FILE` or --facts "
-            "FILE makes one of own facts."
+            f"{config.origin.place}: nothing to evaluate; name a file of own facts (`instructedit run facts.csv`, or "
+            "--facts FILE) or a task (--task NAME)."
         )
     if not config.editors:
         raise InputError(f"{config.origin.of('editors')}: a run needs at least one editor.")

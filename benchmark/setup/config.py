@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
+from instructedit.editors import EDITORS
 from instructedit.editors.errors import InputError, did_you_mean
 from instructedit.editors.files.jsonfile import DEEPEST, MOST_DIGITS, describe, read_text
 from instructedit.editors.files.strict import complaint, validated
@@ -195,6 +196,13 @@ def read_suite(
             raise InputError(
                 f"--add-editor: {name} has a row '{row}' already; expected an editor that it does not have."
             )
+    for option, names in (("--editor", editors), ("--add-editor", added)):
+        for row in names:
+            if row not in known and row not in EDITORS:
+                raise InputError(
+                    f"{option}: there is no editor '{row}', and no row of that name in {name}."
+                    f"{did_you_mean(row, list({*known, *EDITORS}))}"
+                )
     found = []
     for label, (options, every) in runs.items():
         rows = options["editors"]

@@ -50,6 +50,9 @@ STARRED: dict[Meaning, tuple[str, ...]] = {
 IGNORED = frozenset({"id", "case_id"})
 """Known columns that are not needed and not reported."""
 
+COLUMNS = tuple(meaning for meaning in (*ONCE, *STARRED) if not meaning.startswith("nested"))
+"""The preferred names of the columns of a table."""
+
 assert {*ONCE, *STARRED} == set(get_args(Meaning))
 
 _NAMES = {name: meaning for table in (ONCE, STARRED) for meaning, names in table.items() for name in names}

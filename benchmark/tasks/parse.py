@@ -20,6 +20,10 @@ MOST_ITEMS = 1000
 """Maximum number of items of a list and of probes of a record; the published data have up to 133."""
 
 
+TABLES = (".csv", ".tsv", ".parquet")
+"""Ends of names of tables, whose fields are columns."""
+
+
 class Fields(dict[str, Any]):
     """A JSON object; of a repeated key the last value counts.
 
@@ -37,12 +41,17 @@ class Fields(dict[str, Any]):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One record of a file, with its position counted from 0 as in the case ids; of a text table also its line."""
+    """One record of a file, with its position counted from 0 as in the case ids; of tables and JSON lines its line."""
 
     file: Path
     index: int
     fields: dict[str, Any]
     line: int | None = None
+
+    @property
+    def place(self) -> str:
+        """File, position and line, as error sentences begin."""
+        return _place(self.file, self.index, self.line)
 
     def error(self, field: str, expected: str) -> InputError:
         """Return the error for a field with its value and what was expected."""
@@ -51,8 +60,8 @@ class Row:
             describe(self.fields[field]) if there else "nothing",
             None if there else advice(self.fields, self.file),
         )
-        kind = f" (line {self.line}), column" if self.line is not None else ", field"
-        sentence = f"{self.file}, row {self.index}{kind} '{field}': found {found}, expected {expected}."
+        kind = "column" if self.file.suffix.lower() in TABLES else "field"
+        sentence = f"{self.place}, {kind} '{field}': found {found}, expected {expected}."
         return InputError(f"{sentence} The record {hint}." if hint else sentence)
 
     def text(self, field: str) -> str:
@@ -136,13 +145,14 @@ def read_rows(data: bytes, file: Path) -> list[Row]:
             objects, is nested too deeply, or holds a lone surrogate, which no tokenizer accepts.
     """
     text = decode(data, str(file), "a JSON array of records")
-    items = _lines(text, file) if file.suffix == ".jsonl" else _elements(text, file)
+    items = _lines(text, file) if file.suffix == ".jsonl" else ((None, item) for item in _elements(text, file))
     rows: list[Row] = []
-    for index, item in enumerate(items):
-        check(item, f"{file}, row {index}", longest=LONGEST_TEXT, most=MOST_ITEMS)
+    for index, (line, item) in enumerate(items):
+        place = _place(file, index, line)
+        check(item, place, longest=LONGEST_TEXT, most=MOST_ITEMS)
         if not isinstance(item, dict):
-            raise InputError(f"{file}, row {index}: found {describe(item)}, expected a JSON object.")
-        rows.append(Row(file, index, item))
+            raise InputError(f"{place}: found {describe(item)}, expected a JSON object.")
+        rows.append(Row(file, index, item, line))
     if not rows:
         raise InputError(f"{file}: found no record, expected at least one.")
     return rows
@@ -154,12 +164,16 @@ def rows_digest(rows: list[Row]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def _lines(text: str, file: Path) -> Iterator[object]:
-    """Yield the value of each line that is not blank."""
+def _place(file: Path, index: int, line: int | None) -> str:
+    return f"{file}, row {index}" + (f" (line {line})" if line is not None else "")
+
+
+def _lines(text: str, file: Path) -> Iterator[tuple[int, object]]:
+    """Yield number and value of each line that is not blank."""
     lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
     for index, (number, line) in enumerate(lines):
         try:
-            yield _DECODER.decode(line)
+            yield number, _DECODER.decode(line)
         except (ValueError, RecursionError) as error:
             raise _broken(f"{file}, row {index}", error, number) from error
 

@@ -77,7 +77,11 @@ def decode(content: bytes, place: str, expected: str) -> str:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise BrokenError(f"{place}, byte {error.start}", error.reason, "UTF-8 text") from error
+        *above, last = error.object[: error.start].decode().split("\n")
+        if b"\n" in content.strip():  # else it is one line, which the place may name
+            place += f", line {len(above) + 1}"
+        fault = f"found the byte 0x{error.object[error.start]:02x}"
+        raise BrokenError(f"{place}, column {len(last) + 1}", fault, "UTF-8 text") from error
     if (at := text.find("\0")) >= 0:
         line = text.count("\n", 0, at) + 1
         raise BrokenError(f"{place}, line {line}", "found a NUL character", expected)

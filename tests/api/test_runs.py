@@ -9,7 +9,7 @@ import instructedit
 from instructedit.benchmark.results.records import CaseRecord, parse_record
 from instructedit.editors import InputError
 
-from ..benchmark.worlds import write_data, write_model
+from ..benchmark.worlds import write_world
 
 ROWS = {
     "ft-m": {"block": 1, "lr": 0.02, "clamp": 0.2, "steps": 3},
@@ -21,10 +21,7 @@ COMMON = {"chunk": 2, "limit": 3, "fluency": False, "generation": {"max_new_toke
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("place")
-    write_data(folder / "data")
-    write_model(folder / "model")
-    return folder
+    return write_world(tmp_path_factory.mktemp("place"))
 
 
 @pytest.fixture(scope="module")

@@ -144,3 +144,11 @@ steps = 3
 block = 2
 steps = 3
 """
+
+
+def write_world(folder: Path) -> Path:
+    """Write data, a model and a configuration, `run.toml`."""
+    write_data(folder / "data")
+    write_model(folder / "model")
+    (folder / "run.toml").write_text(CONFIG)
+    return folder

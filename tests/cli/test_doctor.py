@@ -4,20 +4,12 @@ import json
 import shutil
 
 import pytest
-from typer.testing import CliRunner
 
 from instructedit.benchmark.forecast import doctor, machine
-from instructedit.cli.main import app
 from instructedit.editors import EDITORS
 
 from ..benchmark.worlds import write_model
-
-
-def call(*words: object) -> tuple[int, str, str]:
-    result = CliRunner().invoke(app, [str(word) for word in words])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result.exit_code, result.stdout, result.stderr
+from .command import call
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from ..benchmark.worlds import CONFIG, write_data, write_model
-from .test_main import call
+from ..benchmark.worlds import write_world
+from .command import call
 
 FACT = ("Ada Lovelace was born in", "Vale")
 SETS = ("--set", "block=1", "--set", "lr=0.05", "--set", "steps=60", "--set", "clamp=false")
@@ -13,11 +13,7 @@ SETS = ("--set", "block=1", "--set", "lr=0.05", "--set", "steps=60", "--set", "c
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("edit")
-    write_data(folder / "data")
-    write_model(folder / "model")
-    (folder / "run.toml").write_text(CONFIG)
-    return folder
+    return write_world(tmp_path_factory.mktemp("edit"))
 
 
 def edit(place, *words):
@@ -55,7 +51,7 @@ def test_nothing_is_written_where_the_input_is_wrong(place, tmp_path):
         ("--editor", "mend"): "has to be trained first",
         ("--set", "lr"): "--set: found 'lr', OPTION=VALUE was expected",
         ("--set", "lr=fast"): "Option 'lr' of the editor 'ft-m'",
-        ("--as", "onnx", "--out", out): "Unknown form 'onnx'",
+        ("--as", "onnx", "--out", out): "--as: found 'onnx', hf, peft or edits was expected",
         ("--as", "hf", "--editor", "in-context", "--out", out): "no form can hold this edit",
     }.items():
         code, _, err = edit(place, *words)

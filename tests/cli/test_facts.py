@@ -9,8 +9,8 @@ from instructedit.benchmark.results.records import find_run
 from instructedit.editors import CaseError, EditRequest
 from instructedit.editors.texts import subject_token
 
-from ..benchmark.worlds import write_data, write_model
-from .test_main import call, refused
+from ..benchmark.worlds import write_world
+from .command import call, refused
 
 FACTS = """\
 # Invented.
@@ -22,9 +22,7 @@ Where is the office?,New York,,,,,
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("facts")
-    write_data(folder / "data")
-    write_model(folder / "model")
+    folder = write_world(tmp_path_factory.mktemp("facts"))
     (folder / "my facts.csv").write_text(FACTS)
     return folder
 
@@ -41,6 +39,7 @@ def test_check_shows_every_row(place):
         "Who runs the bakery? ->",
         "subject 'bakery'",
         "not read: column 'color'",
+        "columns that are read: prompt, target, old",
         "'question' as prompt",
         "'my-facts'",
     )
@@ -78,6 +77,7 @@ def test_template_is_written_once(tmp_path):
     assert code == 0
     assert (tmp_path / "new.csv").read_text() == call("facts", "template")[1]
     assert "is there already" in refused(call("facts", "template", tmp_path / "new.csv"))
+    assert "there is no folder" in refused(call("facts", "template", tmp_path / "none" / "new.csv"))
     assert "ends in .csv" in refused(call("facts", "template", tmp_path / "new.txt"))
 
 
@@ -125,9 +125,16 @@ def test_facts_beside_a_preset(place):
 
 
 def test_facts_that_are_missing_or_named_twice(place, tmp_path):
-    assert "a run needs at least one task" in refused(call("run", "facts"))
+    assert "facts: nothing to evaluate; name a file of own facts" in refused(call("run", "facts"))
     assert "No such file" in refused(call("run", tmp_path / "none.csv"))
     assert "expected one of them" in refused(start(place, "--facts", "other.csv"))
+
+
+@pytest.mark.parametrize("option", ["--editor", "--add-editor"])
+def test_an_unknown_editor_is_named_by_its_option(place, option):
+    sentence = refused(start(place, option, "gracee"))
+    assert sentence.startswith(f"instructedit: {option}: there is no editor 'gracee'")
+    assert "Did you mean 'grace'?" in sentence
 
 
 def test_an_editor_that_needs_a_subject_fails_the_fact(model):

@@ -6,30 +6,19 @@ import shutil
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from instructedit.benchmark.forecast import machine
 from instructedit.benchmark.results.records import find_run
 from instructedit.benchmark.setup.listing import lines
-from instructedit.cli.main import PANELS, app
+from instructedit.cli.main import PANELS
 
-from ..benchmark.worlds import CONFIG, write_data, write_model
+from ..benchmark.worlds import write_data, write_world
+from .command import call, refused
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("cli")
-    write_data(folder / "data")
-    write_model(folder / "model")
-    (folder / "run.toml").write_text(CONFIG)
-    return folder
-
-
-def call(*words: object) -> tuple[int, str, str]:
-    result = CliRunner().invoke(app, [str(word) for word in words])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result.exit_code, result.stdout, result.stderr
+    return write_world(tmp_path_factory.mktemp("cli"))
 
 
 def start(place: Path, *words: object, data: Path | None = None) -> tuple[int, str, str]:
@@ -129,22 +118,10 @@ def test_lines_of_a_list_go_on_below_their_text_on_a_narrow_screen(what):
     assert joined == whole
 
 
-def refused(result: tuple[int, str, str]) -> str:
-    """Return the one sentence on standard error."""
-    code, out, err = result
-    assert code == 2
-    assert not out
-    assert "Traceback" not in err
-    sentences = [line for line in err.splitlines() if not line.startswith("note:")]
-    assert len(sentences) == 1
-    assert sentences[0].startswith("instructedit: ")
-    return sentences[0]
-
-
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--editor", "grase"], "Unknown editor 'grase'. Did you mean 'grace'?"),
+        (["--editor", "grase"], "--editor: there is no editor 'grase'"),
         (["--task", "zsrre"], "Unknown task 'zsrre'. Did you mean 'zsre'?"),
         (["--limit", "0"], "command line, --limit: Input should be greater than or equal to 1, found 0"),
     ],
@@ -181,7 +158,7 @@ def test_unknown_presets_and_lists(tmp_path):
         ("[editors.ft-l]\nlr = inf", "key 'editors.ft-l.lr': found inf, a finite number was expected"),
         ("[editors.grace]\nblock = nan", "key 'editors.grace.block': found nan, a finite number was expected"),
         ("editors = 'grace'", "key 'editors': Input should be a table"),
-        ("tasks = []", "key 'tasks': a run needs at least one task"),
+        ("tasks = []", "nothing to evaluate; name a file of own facts"),
     ],
 )
 def test_a_broken_configuration_is_named(place, tmp_path, text, sentence):

@@ -3,12 +3,10 @@
 import json
 
 import pytest
-from typer.testing import CliRunner
-
-from instructedit.cli.main import app
 
 from ..reports.papers import write_main
 from ..reports.suites import write_index
+from .command import call
 
 
 @pytest.fixture(scope="module")
@@ -16,13 +14,6 @@ def place(tmp_path_factory):
     out = tmp_path_factory.mktemp("results")
     write_index(out, *write_main(out))
     return out
-
-
-def call(*words):
-    result = CliRunner().invoke(app, [str(word) for word in words])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result.exit_code, result.stdout, result.stderr
 
 
 def test_a_table_is_printed_or_written(place, tmp_path):

@@ -41,7 +41,7 @@ save_every = 3
 validation_cases = 4
 patience = 12
 """
-KINDS = ("run", "training", "batch", "sequential", "suite", "site", "pack", "instructions")
+KINDS = ("run", "training", "batch", "sequential", "suite", "site", "pack", "rescore", "instructions")
 
 
 @pytest.fixture(scope="session")
@@ -130,6 +130,9 @@ def job(kind, world, request):
                 ],
                 once="is there already",
             )
+        case "rescore":
+            rescore = ["rescore", "{out}/suites/run", "--rule", "contains"]
+            return Job(kind, [command(world, "run", "--task", "recent"), rescore])
         case "instructions":
             server = request.getfixturevalue("endpoint")
             given = ("--preset", world / "loop.toml", "--data", world / "data", "--model", world / "llama")

@@ -18,6 +18,7 @@ MODULES = (
     "instructedit.cli.start",
     "instructedit.cli.main",
     "instructedit.benchmark.run.suite",
+    "instructedit.benchmark.run.rescore",
     "instructedit.benchmark.instructions.loop",
     "instructedit.baselines.ftl",
     "instructedit.baselines.mend",

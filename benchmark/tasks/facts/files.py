@@ -8,6 +8,7 @@ import csv
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,12 +18,13 @@ from instructedit.editors.files.jsonfile import check, decode, describe, parse_j
 from instructedit.editors.writing_systems import blank
 
 from ..foreign_layouts import unread_layout
-from ..parse import LONGEST_TEXT, MOST_ITEMS, Row, read_rows
+from ..parse import LONGEST_TEXT, MOST_ITEMS, TABLES, Row, read_rows
 
-TABLES = (".csv", ".tsv", ".parquet")
 SUFFIXES = (*TABLES, ".json", ".jsonl")
 """Names of files of facts end in one of these."""
 _EXPECTED = "a file of facts"
+_PARQUET = b"PAR1"
+"""Begin and end of a Parquet file."""
 _SEPARATORS = {"\t": "tab", ";": "semicolon", ",": "comma"}
 
 
@@ -86,6 +88,12 @@ def _table(text: str, path: Path) -> tuple[list[Row], str]:
     records = _records(lines, separator, path)
     line, names = next(records, (0, []))
     names = [name.strip() for name in names]
+    if len(names) == 1 and (other := next((sign for sign in _SEPARATORS if sign in names[0]), None)):
+        suffix = ".tsv" if other == "\t" else ".csv"
+        raise InputError(
+            f"{path}, line {line}: found one column with {_SEPARATORS[other]}s in its name; a table that is separated "
+            f"by {_SEPARATORS[other]}s has to be named {path.stem}{suffix}."
+        )
     for number, name in enumerate(names):
         if not name:
             raise InputError(f"{path}, line {line}: column {number + 1} has no name, one was expected.")
@@ -99,8 +107,8 @@ def _table(text: str, path: Path) -> tuple[list[Row], str]:
                 f"after column '{names[-1]}'" if len(cells) > len(names) else f"column '{names[len(cells)]}' is missing"
             )
             raise InputError(
-                f"{place}: found {len(cells)} cells, {len(names)} were expected ({at}); a text that holds the "
-                f"separator, a {_SEPARATORS[separator]}, has to be in double quotes."
+                f"{place}: found {len(cells)} cell{'' if len(cells) == 1 else 's'}, {len(names)} were expected ({at}); "
+                f"a text that holds the separator, a {_SEPARATORS[separator]}, has to be in double quotes."
             )
         fields = dict(zip(names, cells, strict=True))
         check(fields, place, longest=LONGEST_TEXT, most=MOST_ITEMS)
@@ -134,8 +142,10 @@ def _parquet(content: bytes, path: Path) -> list[Row]:
     try:
         frame = pd.read_parquet(BytesIO(content))
     except (ValueError, OSError, ImportError) as error:  # pyarrow's errors are ValueErrors
+        if not content.startswith(_PARQUET) or not content.endswith(_PARQUET):
+            raise InputError(f"{path}: is no whole Parquet file; {_EXPECTED} was expected.") from error
         reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
-        raise InputError(f"{path}: is no Parquet file ({reason}), {_EXPECTED} was expected.") from error
+        raise InputError(f"{path}: a Parquet file that cannot be read ({reason}).") from error
     names = [str(name) for name in frame.columns]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise InputError(f"{path}: the column {describe(repeated[0])} occurs twice, once was expected.")
@@ -171,9 +181,9 @@ def _json(content: bytes, path: Path) -> tuple[list[Row], str]:
     rows = read_rows(content, path)
     for row in rows:
         if advice := unread_layout(row.fields):
-            raise InputError(f"{path}, row {row.index}: the record {advice}.")
+            raise InputError(f"{row.place}: the record {advice}.")
     nested = any(isinstance(row.fields.get("requested_rewrite"), Mapping) for row in rows)
-    rows = [Row(path, row.index, _rome(row)) if nested else row for row in rows]
+    rows = [replace(row, fields=_rome(row)) if nested else row for row in rows]
     return rows, "ROME's CounterFact" if nested else "JSON records"
 
 

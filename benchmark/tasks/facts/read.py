@@ -12,8 +12,9 @@ from instructedit.editors import EditCase, InputError
 from ...results.records import TaskData
 from ..audit import NO_SUBJECT, OTHER_TARGET, REPEATED_RECORD
 from ..base import TASKS, TaskCases
-from ..fact_columns import Columns, columns
-from .files import TABLES, read_file
+from ..fact_columns import COLUMNS, Columns, columns
+from ..parse import TABLES
+from .files import read_file
 from .row import SAME_AS_OLD, FactRow, read_row
 
 VERSION = "facts-1"
@@ -71,7 +72,10 @@ class Facts:
         notes = []
         if self.columns.unread:
             named = (f"'{name}'{f' ({hint})' if hint else ''}" for name, hint in self.columns.unread.items())
-            notes.append(f"{self.path} has columns that are not read: {', '.join(named)}.")
+            known = (
+                f"; the columns that are read are {', '.join(COLUMNS)}" if not all(self.columns.unread.values()) else ""
+            )
+            notes.append(f"{self.path} has columns that are not read: {', '.join(named)}{known}.")
         kinds = {OTHER_TARGET, REPEATED_RECORD, NO_SUBJECT, SAME_AS_OLD}
         if odd := [f"{text.partition(': ')[2]} ({n})" for text, n in self.counts.items() if text in kinds]:
             notes.append(f"{self.path}: {'; '.join(odd)}. `instructedit facts check` lists them by row.")

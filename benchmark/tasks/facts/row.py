@@ -97,7 +97,7 @@ class _Reader:
         for role, meaning, answer, nested in _PROBES:
             probes += self._probes(role, prompt, [*self._flat(meaning, answer), *self._nested(role, meaning, nested)])
         if len(probes) > MOST_ITEMS:
-            raise InputError(f"{self._place()}: found {len(probes):,} probes, expected at most {MOST_ITEMS:,}.")
+            raise InputError(f"{self.row.place}: found {len(probes):,} probes, expected at most {MOST_ITEMS:,}.")
         return EditCase(request, tuple(replace(probe, joint=request.joint) for probe in probes))
 
     def _name(self, meaning: Meaning) -> str:
@@ -105,9 +105,6 @@ class _Reader:
         name = self.columns.name(meaning)
         assert name is not None
         return name
-
-    def _place(self) -> str:
-        return f"{self.row.file}, row {self.row.index}{f' (line {self.row.line})' if self.row.line else ''}"
 
     def _texts(self, name: str | None, *, answer: bool = False) -> tuple[str, ...]:
         """Return the texts of an optional field; of tables, answers are separated by `|`, unless it is escaped."""

@@ -29,7 +29,7 @@ from instructedit.reports.tables.build import report_run
 
 from ...cli.faults import KilledError, kinds_of, strike
 from ...editors.cases import facts
-from ..worlds import write_data, write_model
+from ..worlds import write_world
 
 VARIES = ("usage.jsonl", "timings.jsonl")
 """Files that hold times."""
@@ -37,10 +37,7 @@ VARIES = ("usage.jsonl", "timings.jsonl")
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("place")
-    write_data(folder / "data")
-    write_model(folder / "model")
-    return folder
+    return write_world(tmp_path_factory.mktemp("place"))
 
 
 @pytest.fixture(scope="module")

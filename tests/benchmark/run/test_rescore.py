@@ -4,7 +4,6 @@ import json
 import shutil
 
 import pytest
-from typer.testing import CliRunner
 
 from instructedit.benchmark.results.integrity import read_finished
 from instructedit.benchmark.results.records import CaseRecord
@@ -14,11 +13,11 @@ from instructedit.benchmark.scoring.metrics import ngram_entropy
 from instructedit.benchmark.scoring.rules import RULES, Rule
 from instructedit.benchmark.setup.config import make_config, read_suite
 from instructedit.benchmark.setup.resolve import resolve
-from instructedit.cli.main import app
 from instructedit.editors import InputError
 from instructedit.reports.leaderboard.pack import pack
 from instructedit.reports.tables.build import make_table
 
+from ...cli.command import call
 from ..worlds import CONFIG, write_data, write_model
 
 
@@ -143,11 +142,6 @@ def length(text, accepted):
 def broken(text, accepted):
     return 2.0
 """
-
-
-def call(*words):
-    result = CliRunner().invoke(app, list(map(str, words)))
-    return result.exit_code, result.stdout, result.stderr
 
 
 def test_a_metric_of_ones_own(source, tmp_path, monkeypatch):

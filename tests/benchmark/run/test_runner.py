@@ -17,16 +17,12 @@ from instructedit.benchmark.setup.resolve import resolve
 from instructedit.benchmark.tasks.sampling import choose
 from instructedit.editors import EditRequest, InputError
 
-from ..worlds import CONFIG, write_data, write_model
+from ..worlds import write_data, write_world
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("place")
-    write_data(folder / "data")
-    write_model(folder / "model")
-    (folder / "run.toml").write_text(CONFIG)
-    return folder
+    return write_world(tmp_path_factory.mktemp("place"))
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from instructedit.benchmark.setup.config import make_config
 from instructedit.benchmark.setup.resolve import resolve
 from instructedit.editors import CaseError, Dense, Edits, InputError, LanguageModel
 
-from ..worlds import write_data, write_model
+from ..worlds import write_data, write_world
 
 FT_M = {"block": 1, "lr": 0.02, "clamp": 0.2, "steps": 3}
 OPTIONS = {
@@ -31,10 +31,7 @@ OPTIONS = {
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("place")
-    write_data(folder / "data")
-    write_model(folder / "model")
-    return folder
+    return write_world(tmp_path_factory.mktemp("place"))
 
 
 def prepared_for(place, schedule, **changes):

@@ -135,7 +135,7 @@ BROKEN = {
     ),
     "short.csv": (
         "# x\nprompt,target\n\na\n",
-        "row 0 (line 4): found 1 cells, 2 were expected (column 'target' is missing)",
+        "row 0 (line 4): found 1 cell, 2 were expected (column 'target' is missing)",
     ),
     "quote.csv": ('prompt,target\na,"b\n', "line 2: broken row"),
     "huge.csv": (
@@ -158,7 +158,20 @@ BROKEN = {
         '[{"prompt": "a", "target": "b", "locality": ["c"]}]',
         "field 'locality': found [\"c\"], expected an object",
     ),
-    "facts.parquet": ("PAR1 no", "is no Parquet file"),
+    "tabs.csv": (
+        "prompt\ttarget\na\tb\n",
+        "line 1: found one column with tabs in its name",
+    ),
+    "commas.tsv": (
+        "prompt,target\na,b\n",
+        "line 1: found one column with commas in its name",
+    ),
+    "value.jsonl": (
+        '{"prompt": "a", "target": "b"}\n\n{"prompt": "a", "target": ""}\n',
+        "row 1 (line 3), field 'target'",
+    ),
+    "list.jsonl": ('\n{"prompt": "a", "target": "b"}\n[1]\n', "row 1 (line 3): found [1]"),
+    "facts.parquet": ("PAR1 no", "is no whole Parquet file; a file of facts was expected"),
     "facts.xlsx": ("x", "is no file of facts by its name"),
 }
 
@@ -171,8 +184,8 @@ def test_what_is_broken_has_one_sentence(name, tmp_path):
 
 def test_other_encodings_are_refused(tmp_path):
     path = tmp_path / "f.csv"
-    path.write_bytes("prompt,target\nÉ is,b\n".encode("latin-1"))
-    assert "UTF-8" in refusal(path)
+    path.write_bytes("prompt,target\nThe café is,b\n".encode("latin-1"))
+    assert "line 2, column 8: found the byte 0xe9; UTF-8 text was expected" in refusal(path)
     path.write_bytes("prompt,target\nA is,b\n".encode("utf-16"))
     assert "UTF-16" in refusal(path)
 

@@ -106,7 +106,7 @@ def test_not_a_list_of_objects(text, sentence):
 def test_not_utf8():
     with pytest.raises(InputError) as error:
         read_rows(b'[{"a": "\xff"}]', FILE)
-    assert str(error.value) == f"{FILE}, byte 8: invalid start byte; UTF-8 text was expected."
+    assert str(error.value) == f"{FILE}, column 9: found the byte 0xff; UTF-8 text was expected."
 
 
 @pytest.mark.parametrize("name", ["x.json", "x.jsonl"])
@@ -124,7 +124,8 @@ def test_half_a_surrogate_pair(name, row, place):
     text = f"[{first}, {row}]" if name == "x.json" else f"{first}\n{row}\n"
     with pytest.raises(InputError) as error:
         read(text, Path(name))
-    assert str(error.value) == f"{name}, row 1{place}; valid Unicode text was expected."
+    line = " (line 2)" if name == "x.jsonl" else ""
+    assert str(error.value) == f"{name}, row 1{line}{place}; valid Unicode text was expected."
 
 
 @pytest.mark.parametrize("name", ["x.json", "x.jsonl"])

@@ -7,7 +7,6 @@ from itertools import count
 from typing import ClassVar
 
 import pytest
-from typer.testing import CliRunner
 
 from instructedit.baselines.grace import GRACE, GRACEConfig
 from instructedit.benchmark.results.records import CaseRecord, RunFile, read_record
@@ -17,10 +16,10 @@ from instructedit.benchmark.run.runner import run as inner_run
 from instructedit.benchmark.setup.config import read_suite
 from instructedit.benchmark.tuning import tune as tuning
 from instructedit.benchmark.tuning.plan import TuneOptions
-from instructedit.cli.main import app
 from instructedit.editors import EDITORS, Choice, InputError, Range, Scaled, Uniform
 from instructedit.reports.tables.tuning import markdown
 
+from ...cli.command import call
 from ..worlds import Learner, write_data, write_model, write_training
 
 RIGHT = 6.0
@@ -115,13 +114,6 @@ def place(tmp_path_factory):
     rows = json.loads(path.read_text())
     path.write_text(json.dumps([*rows, {**rows[0], "subject": "Recent Person3", "prompt": "Who is Recent Person3?"}]))
     return folder
-
-
-def call(*words):
-    result = CliRunner().invoke(app, [str(word) for word in words])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result.exit_code, result.stdout, result.stderr
 
 
 def tune(place, out, *words, editor="tuned", budget=4, preset="own.toml"):

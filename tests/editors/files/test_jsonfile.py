@@ -10,7 +10,7 @@ BROKEN = {
     "blank": (b" \n", "is empty"),
     "cut off": (b'{"a": [1, 2', "not valid JSON (Expecting ',' delimiter: line 1 column 12"),
     "utf-16": ('{"a": 1}'.encode("utf-16"), "is UTF-16 text"),
-    "latin-1": ('{"ä": 1}'.encode("latin-1"), "byte 2: invalid continuation byte; UTF-8 text was expected"),
+    "latin-1": ('{"ä": 1}'.encode("latin-1"), "column 3: found the byte 0xe4; UTF-8 text was expected"),
     "nul": (b'{"a": 1}\n\0', "line 2: found a NUL character"),
     "nan": (b'{"a": NaN}', "found NaN, which is no number in JSON"),
     "infinity": (b'{"a": -Infinity}', "found -Infinity, which is no number in JSON"),

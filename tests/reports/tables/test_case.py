@@ -59,7 +59,7 @@ def test_an_unknown_case_is_a_sentence(folder: Path, lines: list[bytes]) -> None
 
 def test_what_is_not_utf8_names_its_line(folder: Path, lines: list[bytes]) -> None:
     write(folder, [lines[0], lines[1].replace(b"Topic", b"\xff"), lines[2]])
-    with pytest.raises(InputError, match=r"cases\.jsonl, line 2, byte 134: invalid start byte"):
+    with pytest.raises(InputError, match=r"cases\.jsonl, line 2, column \d+: found the byte 0x"):
         load_case(folder, "counterfact/test/0")
 
 

@@ -1,10 +1,8 @@
 """One report of several folders and suites, each run once; a folder of several suites as a whole."""
 
-from typer.testing import CliRunner
-
 from instructedit.benchmark.results.records import EditorSpec
-from instructedit.cli.main import app
 
+from ...cli.command import call
 from ..suites import write_index, write_run
 
 ROWS = [EditorSpec(name=name, method=name) for name in ("none", "grace")]
@@ -15,15 +13,14 @@ def write(out, name, level, settings=("direct",)):
     return write_index(out, *entries, name=name)
 
 
-def call(*words):
-    result = CliRunner().invoke(app, ["report", *map(str, words)])
-    return result.exit_code, result.stdout, result.stderr
+def report(*words):
+    return call("report", *words)
 
 
 def test_suites_stand_one_below_the_other(tmp_path):
     write(tmp_path / "a", "first", 0.25, ("direct", "multi-task"))
     write(tmp_path / "b", "second", 0.75)
-    code, out, _ = call(tmp_path / "a", tmp_path / "b", tmp_path / "a")
+    code, out, _ = report(tmp_path / "a", tmp_path / "b", tmp_path / "a")
     assert code == 0
     for heading in ("first: direct: counterfact", "first: multi-task: counterfact", "second: direct: counterfact"):
         assert out.count(heading) == 1
@@ -35,20 +32,20 @@ def test_suites_stand_one_below_the_other(tmp_path):
 def test_a_folder_of_several_suites_is_reported_as_a_whole(tmp_path):
     write(tmp_path, "first", 0.25)
     write(tmp_path, "second", 0.75, ("multi-task",))
-    code, out, _ = call(tmp_path)
+    code, out, _ = report(tmp_path)
     assert code == 0 and "first: direct: counterfact" in out and "second: multi-task: counterfact" in out
-    code, out, _ = call(tmp_path / "suites" / "first")
+    code, out, _ = report(tmp_path / "suites" / "first")
     assert code == 0 and "multi-task" not in out
 
 
 def test_one_run_of_several_in_a_folder_is_that_of_the_index(tmp_path):
     write_run(tmp_path, "multi-task", ROWS, 0, lambda *_: 0.5)
     write(tmp_path, "first", 0.25)
-    code, out, _ = call(tmp_path)
+    code, out, _ = report(tmp_path)
     assert code == 0 and "direct" in out and "multi-task" not in out
 
 
 def test_a_site_is_of_one_folder(tmp_path):
-    code, out, err = call(tmp_path, tmp_path / "x", "--html", tmp_path / "site")
+    code, out, err = report(tmp_path, tmp_path / "x", "--html", tmp_path / "site")
     assert (code, out) == (2, "") and "--html: a site is made of one DIR, found 2" in err
     assert not list(tmp_path.iterdir())
