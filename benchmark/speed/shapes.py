@@ -37,8 +37,9 @@ SHAPES = {
         ModelShape("llama-2-7b", "llama", 32, 4096, 32, 32000, 11008, "bfloat16"),
     )
 }
-"""`tiny` is for trying the command; M50k is GPT-2's own shape and vocabulary; the last two are those of the InstructEdit
-paper, for a GPU."""
+"""`tiny` is for trying the command; M50k is GPT-2's own shape and vocabulary; the last two are those of the
+InstructEdit paper, for a GPU.
+"""
 
 
 def shape_of(name: str) -> ModelShape:
