@@ -7,7 +7,7 @@ folders of model, data, results and checkpoints under the same paths.
 
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from logging import WARNING
 from time import monotonic
 from typing import Any
@@ -45,11 +45,14 @@ class Ray:
                 ray.init(address=address, log_to_driver=True, logging_level=WARNING, **local)
             except (ConnectionError, ValueError, RuntimeError) as error:
                 raise InputError(
-                    f"--executor-option address={address}: no Ray cluster answers there ({str(error).splitlines()[0]})."
+                    f"--executor-option address={address}: no Ray cluster answers there ({_first_line(error)})."
                 ) from error
         self.workers = self._fitting(setup.workers)
         self.capacity = 2 * self.workers
-        self._idle = deque(self._actor() for _ in range(self.workers))
+        self._idle: deque[Any] = deque()
+        self._starting: dict[Any, Any] = {}
+        for _ in range(self.workers):
+            self._start()
         self._calls: deque[tuple[str, str, float | None]] = deque()
         self._running: dict[Any, tuple[str, Any, float | None, float]] = {}
 
@@ -61,31 +64,35 @@ class Ray:
         found: list[Done] = []
         while not found and (self._running or self._calls):
             self._begin()
-            ready, _ = self._ray.wait(list(self._running), timeout=_TICK)
-            found = [self._finish(reference) for reference in ready] + self._expired()
+            ready, _ = self._ray.wait([*self._running, *self._starting], timeout=_TICK)
+            found = [done for reference in ready for done in self._take(reference)] + self._expired()
         yield from found
 
     def close(self) -> None:  # noqa: D102
-        for actor in (*self._idle, *(running[1] for running in self._running.values())):
+        for actor in (*self._idle, *self._starting.values(), *(running[1] for running in self._running.values())):
             self._ray.kill(actor)
         if self._own:
             self._ray.shutdown()
 
     def _fitting(self, wanted: int) -> int:
-        resources: dict[str, float] = self._ray.cluster_resources()  # type: ignore[no-untyped-call]
-        fits = int(resources.get("CPU", 0) // self._setup.threads)
-        if self._gpus:
-            fits = min(fits, int(resources.get("GPU", 0) // self._gpus))
+        nodes: list[dict[str, float]] = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        fits = sum(map(self._room, nodes))  # node by node: a worker is never divided among nodes
         if fits < 1:
+            cards, cores = (sum(node.get(name, 0) for node in nodes) for name in ("GPU", "CPU"))
             raise InputError(
-                f"--executor-option gpus={self._gpus:g}: the Ray cluster has {resources.get('GPU', 0):g} cards and "
-                f"{resources.get('CPU', 0):g} CPU cores, too few for one worker."
+                f"--executor-option gpus={self._gpus:g}: the Ray cluster has {cards:g} cards and {cores:g} CPU cores "
+                f"on {len(nodes)} nodes, no node with enough of both for one worker."
             )
         if fits < wanted:
             self._setup.report(f"note: the Ray cluster has room for {fits} of {wanted} workers.")
         return min(fits, wanted)
 
-    def _actor(self) -> Any:
+    def _room(self, node: Mapping[str, float]) -> int:
+        cores = node.get("CPU", 0) // self._setup.threads
+        return int(min(cores, node.get("GPU", 0) // self._gpus) if self._gpus else cores)
+
+    def _start(self) -> None:
+        """Ask for a worker; it gets calls once it is there, since after the loss of a node there may be no room."""
         setup = self._setup
         threads = {name: str(setup.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
         kind = self._ray.remote(_Actor).options(
@@ -95,7 +102,8 @@ class Ray:
             scheduling_strategy="SPREAD",
             runtime_env={"env_vars": threads},
         )
-        return kind.remote(setup.performer, setup.threads)
+        actor = kind.remote(setup.performer, setup.threads)
+        self._starting[actor.ready.remote()] = actor
 
     def _begin(self) -> None:
         while self._idle and self._calls:
@@ -103,18 +111,29 @@ class Ray:
             actor = self._idle.popleft()
             self._running[actor.perform.remote(call)] = name, actor, seconds, monotonic()
 
-    def _finish(self, reference: Any) -> Done:
-        name, actor, _, _ = self._running.pop(reference)
+    def _take(self, reference: Any) -> Iterator[Done]:
+        """Take a finished call, or a worker that is there now; one that cannot be started costs a call."""
+        actor, name = self._starting.pop(reference, None), None
+        if actor is None:
+            name, actor, _, _ = self._running.pop(reference)
+        errors = self._ray.exceptions
         try:
             reply = self._ray.get(reference)
-        except self._ray.exceptions.RayActorError:
-            self._idle.append(self._actor())
-            return Done(name, lost="its worker died, or the node that it was on")
-        except self._ray.exceptions.RayTaskError as error:
+        except errors.RayTaskError as error:
             self._idle.append(actor)
-            return Done(name, lost=f"{type(error.cause).__name__}: {error.cause}")
+            yield Done(name or "", lost=f"{type(error.cause).__name__}: {error.cause}")
+            return
+        except errors.RayError as error:
+            self._ray.kill(actor)  # it may live on where it cannot be reached
+            self._start()
+            if name is not None:
+                yield Done(name, lost="its worker died, or the node that it was on")
+            elif self._calls:
+                yield Done(self._calls.popleft()[0], lost=f"no worker could be started ({_first_line(error)})")
+            return
         self._idle.append(actor)
-        return Done(name, reply)
+        if name is not None:
+            yield Done(name, reply)
 
     def _expired(self) -> list[Done]:
         found = []
@@ -122,7 +141,7 @@ class Ray:
             if seconds is not None and monotonic() - begun > seconds:
                 del self._running[reference]
                 self._ray.kill(actor)
-                self._idle.append(self._actor())
+                self._start()
                 found.append(Done(name, lost=f"no reply within {seconds:,.0f} s"))
         return found
 
@@ -133,6 +152,9 @@ class _Actor:
     def __init__(self, performer: str, threads: int) -> None:
         self._performer: Any = None
         self._target, self._threads = performer, threads
+
+    def ready(self) -> None:
+        """Answer as soon as the worker's process is there."""
 
     def perform(self, call: str) -> str:
         if self._performer is None:
@@ -146,6 +168,13 @@ def _number(text: str) -> float:
         number = float(text)
     except ValueError:
         number = -1.0
-    if number < 0:
-        raise InputError(f"--executor-option gpus: found '{text}', a number of cards for each worker was expected.")
+    if number < 0 or not (number < 1 or number.is_integer()):  # Ray divides a card among workers, but not several
+        raise InputError(
+            f"--executor-option gpus: found '{text}', a whole number of cards for each worker, or a part of one card, "
+            "was expected."
+        )
     return number
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
