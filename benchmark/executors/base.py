@@ -80,9 +80,8 @@ class Setup:
         """
         for name in self.options:
             if name not in known:
-                raise InputError(
-                    f"--executor-option: the executor '{kind}' has no option '{name}'.{did_you_mean(name, list(known))}"
-                )
+                hint = did_you_mean(name, list(known)) if known else ""
+                raise InputError(f"--executor-option: the executor '{kind}' has no option '{name}'.{hint}")
 
 
 def make_performer(target: str, device: str | None, threads: int) -> Performer:

@@ -9,6 +9,7 @@ import os
 from collections import deque
 from collections.abc import Iterator, Mapping
 from logging import WARNING
+from socket import create_connection
 from time import monotonic
 from typing import Any
 
@@ -42,8 +43,9 @@ class Ray:
         if self._own:
             local: dict[str, Any] = {} if address else {"num_cpus": setup.workers * setup.threads}
             try:
+                _knock(address or "")
                 ray.init(address=address, log_to_driver=True, logging_level=WARNING, **local)
-            except (ConnectionError, ValueError, RuntimeError) as error:
+            except (OSError, OverflowError, ValueError, RuntimeError) as error:
                 raise InputError(
                     f"--executor-option address={address}: no Ray cluster answers there ({_first_line(error)})."
                 ) from error
@@ -175,6 +177,13 @@ def _number(text: str) -> float:
             "was expected."
         )
     return number
+
+
+def _knock(address: str) -> None:
+    """Raise `OSError` at once if nobody listens at HOST:PORT, where Ray would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        create_connection((host, int(port)), timeout=10).close()
 
 
 def _first_line(error: Exception) -> str:

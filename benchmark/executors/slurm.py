@@ -39,8 +39,6 @@ class Slurm:
         self._setup = setup
         self.workers = setup.workers
         self._folder = (setup.folder / "slurm").resolve()
-        for name in ("calls", "replies", "jobs"):
-            (self._folder / name).mkdir(parents=True, exist_ok=True)
         options = dict(setup.options)
         cluster = options.pop("cluster", "slurm")
         try:
@@ -49,8 +47,10 @@ class Slurm:
             defaults = {"cpus_per_task": setup.threads, "name": "instructedit"}
             parallel = {"slurm_array_parallelism": setup.workers} if cluster == "slurm" else {}
             self._executor.update_parameters(**{**defaults, **parallel, **given})
-        except (RuntimeError, ValueError, NameError, TypeError) as error:
+        except (RuntimeError, ValueError, NameError, TypeError, AssertionError) as error:
             raise InputError(f"--executor-option: submitit says: {' '.join(str(error).split())}") from error
+        for name in ("calls", "replies", "jobs"):
+            (self._folder / name).mkdir(parents=True, exist_ok=True)
         self._new: dict[str, float | None] = {}
         self._jobs: dict[Any, dict[str, float | None]] = {}
         self._last_reply: dict[Any, float] = {}
@@ -85,7 +85,10 @@ class Slurm:
         self._new.clear()
 
     def _look_at(self, job: Any) -> Iterator[Done]:
-        """Yield what a job has finished; all that it has not, if it is over or takes too long."""
+        """Yield what a job has finished, and the call that it is at, if it is over or takes too long.
+
+        Calls that it has not begun are given to another job: they are not to blame, so it is no attempt of theirs.
+        """
         over = job.done()  # before the replies, which it may have written a moment ago
         calls = self._jobs[job]
         for name in list(calls):
@@ -106,11 +109,11 @@ class Slurm:
         late = seconds is not None and monotonic() - self._last_reply.get(job, monotonic()) > seconds
         if late:
             job.cancel()
-            yield Done(first, lost=f"no reply within {seconds:,.0f} s")
-            calls.pop(first)
         if late or over:
-            del self._jobs[job]
-            yield from (Done(name, lost=f"its job {job.job_id} was lost ({job.state})") for name in calls)
+            del self._jobs[job], calls[first]
+            self._new |= calls
+            why = f"no reply within {seconds:,.0f} s" if late else f"its job {job.job_id} was lost ({job.state})"
+            yield Done(first, lost=why)
 
     def _clear(self, name: str) -> None:
         for path in ("calls/{}.json", "replies/{}.json", "replies/{}.lost"):

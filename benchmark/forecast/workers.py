@@ -48,6 +48,8 @@ def open_executor(
     if name not in EXECUTORS:
         EXECUTORS.get(name)  # says which there are
     if name == "local":
+        if count > 1 and workers != "auto":
+            raise InputError(f"--workers: found {count}, the executor 'local' has one; expected --executor processes.")
         if given:
             raise InputError(
                 "--executor-option: the executor 'local' has no options; expected --executor ray or slurm."
