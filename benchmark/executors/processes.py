@@ -38,7 +38,13 @@ class Processes:
         self._finished: SimpleQueue[tuple[str, Future[str], float | None]] = SimpleQueue()
 
     def submit(self, name: str, call: str, seconds: float | None = None) -> None:  # noqa: D102
-        future = self._pool.schedule(_perform, (call,), timeout=seconds)
+        # Pebble's threads, which start with the first call, and their processes inherit the mask: a worker must not be
+        # stopped by Ctrl-C while it still imports.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            future = self._pool.schedule(_perform, (call,), timeout=seconds)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         future.add_done_callback(lambda own: self._finished.put((name, own, seconds)))
 
     def completed(self) -> Iterator[Done]:  # noqa: D102

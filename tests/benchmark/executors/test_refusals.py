@@ -1,5 +1,8 @@
 """Executors that cannot be had are refused in one sentence, and a lost worker costs one call."""
 
+import multiprocessing
+import os
+import signal
 import socket
 from contextlib import closing
 
@@ -62,3 +65,12 @@ def test_an_address_where_no_cluster_answers_is_refused_at_once(tmp_path):
         address = f"127.0.0.1:{free.getsockname()[1]}"
         with pytest.raises(InputError, match=f"address={address}: no Ray cluster answers there .*refused"):
             EXECUTORS.get("ray")(Setup(ECHO, 1, tmp_path, options={"address": address}))
+
+
+def test_an_interrupt_of_the_whole_group_does_not_reach_workers_that_are_starting(tmp_path):
+    with closing(EXECUTORS.get("processes")(Setup(ECHO, 1, tmp_path))) as executor:
+        executor.submit("name", "call")
+        while not (started := multiprocessing.active_children()):
+            pass
+        os.kill(started[0].pid, signal.SIGINT)
+        assert [(done.name, done.reply) for done in executor.completed()] == [("name", "call")]
