@@ -45,8 +45,8 @@ class Progress:
         seconds = perf_counter() - self._started
         if unit.kind == "training":
             self._trained += 1
-            if self._shown and self._trained < self._trainings:
-                left = seconds / self._trained * (self._trainings - self._trained)
+            left = seconds / self._trained * (self._trainings - self._trained)
+            if self._shown and left >= 1:  # trained editors are only read
                 self._report(
                     f"{self._trained} of {self._trainings} trainings, about {duration(left)} left for them, then "
                     f"{self._total - self._done:,} results"
