@@ -18,7 +18,10 @@ def figures(
         str, typer.Option("--format", metavar="svg,pdf,png", help="Formats, separated by commas.")
     ] = "svg,pdf,png",
 ) -> None:
-    """Draw every figure the results support, from their files alone, each with its caption and numbers; several suites each in a folder."""
+    """Draw every figure the results support, from their files alone, each with its caption and numbers.
+
+    Where DIR holds several suites, those of each are in a folder of its name.
+    """
     from instructedit.benchmark.results.suite_results import each_suite
     from instructedit.editors.errors import InputError
     from instructedit.reports.figures.write import write_figures

@@ -25,7 +25,10 @@ def paper(
     ] = None,
     intervals: Annotated[bool, Option(help="Whether each number has its interval.")] = True,
 ) -> None:
-    """Write every table and figure that results support as LaTeX, with a main.tex that compiles; several suites each in a folder."""
+    """Write every table and figure that results support as LaTeX, with a main.tex that compiles.
+
+    Where DIR holds several suites, each has a folder of its name.
+    """
     from instructedit.benchmark.results.records import Measure
     from instructedit.benchmark.results.suite_results import each_suite
     from instructedit.reports.paper.table import Choice
