@@ -31,11 +31,13 @@ class Answers:
         prompts: The prompts.
         before: Greedy answers of the unedited model, each up to its natural stop; '' if it stops at once.
         after: Those of the edited model.
+        notes: Sentences on an edit that did not take effect, shown below the table.
     """
 
     prompts: tuple[str, ...]
     before: tuple[str, ...]
     after: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -49,7 +51,8 @@ class Answers:
     def __str__(self) -> str:
         lines = [("prompt", "before", "after"), *self.rows]
         widths = [max(len(line[column]) for line in lines) for column in (0, 1)]
-        return "\n".join(f"{a:{widths[0]}}  {b:{widths[1]}}  {c}".rstrip() for a, b, c in lines)
+        table = [f"{a:{widths[0]}}  {b:{widths[1]}}  {c}".rstrip() for a, b, c in lines]
+        return "\n".join([*table, *(f"note: {note}" for note in self.notes)])
 
     def _repr_html_(self) -> str:
         def cells(kind: str, line: Sequence[str]) -> str:
@@ -58,7 +61,8 @@ class Answers:
 
         head = cells("th", ("prompt", "before", "after"))
         body = "".join(cells("td", line) for line in self.rows)
-        return f"<table><thead>{head}</thead><tbody>{body}</tbody></table>"
+        notes = "".join(f"<p>Note: {html.escape(note)}</p>" for note in self.notes)
+        return f"<table><thead>{head}</thead><tbody>{body}</tbody></table>{notes}"
 
     def to_dict(self) -> list[dict[str, str]]:
         """Return one mapping for each prompt, with `prompt`, `before` and `after`."""

@@ -25,7 +25,7 @@ def name_of(origin: Origin) -> str:
 
 @dataclass(frozen=True, slots=True)
 class EditHealth:
-    """Whether an edit took effect. `str` gives one line.
+    """Whether an edit took effect. `str` gives one line, and one for each note.
 
     >>> print(EditHealth(2, 1, 1, (0.97, 0.31), {"steps": 40.0, "relative_norm": 0.052}, {}, 1.24))
     reached 1 of 2 targets (p >= 0.5; lowest 0.31), greedy 1 of 2; 40 steps; |dW| is 5.2 % of |W|; 1.2 s
@@ -64,7 +64,7 @@ class EditHealth:
             words.append(f"|dW| is {100 * self.edit['relative_norm']:.1f} % of |W|{large}")
         if self.failures:
             words.append(f"{len(self.failures)} left out: {next(iter(self.failures.values())).removesuffix('.')}")
-        return "; ".join([*words, f"{self.seconds:.1f} s"])
+        return "\n".join(["; ".join([*words, f"{self.seconds:.1f} s"]), *(f"note: {note}" for note in self.notes)])
 
 
 @dataclass(frozen=True)
@@ -111,13 +111,18 @@ class Edited:
     def ask(self, prompts: str | Sequence[str], max_new_tokens: int = 32) -> Answers:
         """Return the greedy answers before and after the edit, each up to its natural stop.
 
+        Where the edit did not reach all its targets, the notes of the answers say so, and what may explain it.
+
         Raises:
             CaseError: If a prompt is empty or longer than the model's context.
         """
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
         before = greedy(self.model, prompts, max_new_tokens)
         after = greedy(self.model, prompts, max_new_tokens, self.edits, self.prefix)
-        return Answers(tuple(prompts), tuple(before), tuple(after))
+        health = self.health
+        failed = f"{self.editor.title} reached {health.reached} of {health.facts} targets."
+        notes = () if health.reached == health.facts else (failed, *health.notes)
+        return Answers(tuple(prompts), tuple(before), tuple(after), notes)
 
     @cached_property
     def taught(self) -> list[Taught]:

@@ -94,8 +94,6 @@ def _draw(answers: "Answers", wanted: str, edited: "Edited") -> None:
         console.print(grid)
         console.print()
     console.print(Text.assemble((edited.editor.title, "bold"), f": {edited.health}"))
-    for note in edited.health.notes:
-        typer.echo(f"note: {note}", err=True)
 
 
 def _options(words: list[str]) -> dict[str, Any]:

@@ -25,8 +25,12 @@ def paper(
     ] = None,
     intervals: Annotated[bool, Option(help="Whether each number has its interval.")] = True,
 ) -> None:
-    """Write every table and figure that results support as LaTeX, with a main.tex that compiles."""
+    """Write every table and figure that results support as LaTeX, with a main.tex that compiles.
+
+    Where DIR holds several suites, each has a folder of its name.
+    """
     from instructedit.benchmark.results.records import Measure
+    from instructedit.benchmark.results.suite_results import each_suite
     from instructedit.reports.paper.table import Choice
     from instructedit.reports.paper.write import write_paper
 
@@ -34,7 +38,9 @@ def paper(
         if name not in get_args(Measure):
             raise InputError(f"--measure: found '{name}', expected one of {', '.join(get_args(Measure))}.")
     choice = Choice(tuple(row or ()), tuple(measure or ()), one_protocol(protocol), intervals)  # type: ignore[arg-type]
-    paths, without = write_paper(directory, out, choice)
-    for sentence in without:
-        typer.echo(sentence)
-    typer.echo(f"Written: {paths[0]} and {len(paths) - 1} tables and figures. Typeset: cd {out} && pdflatex main.tex")
+    for name, place in each_suite(directory).items():
+        paths, without = write_paper(place, out / name, choice)
+        for sentence in without.values():
+            typer.echo(f"{place}: {sentence}")
+        made = f"{paths[0]} and {len(paths) - 1} tables and figures"
+        typer.echo(f"Written: {made}. Typeset: cd {out / name} && pdflatex main.tex")

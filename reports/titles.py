@@ -1,4 +1,6 @@
-"""Titles of rows and tasks, as a paper writes them, in place of the names by which they are registered."""
+"""Titles of rows, tasks and models, as a paper writes them, in place of the names by which they are registered."""
+
+from pathlib import PurePath
 
 from instructedit.benchmark.results.records import RunFile
 
@@ -18,3 +20,17 @@ def row_title(run: RunFile, row: str) -> str:
     if rest == row:
         return row
     return f"{title} ({rest[1:].replace('-', ' ')})" if rest.startswith("-") else f"{title}{rest}"
+
+
+def short_model(name: str) -> str:
+    """Return the name of a model; of a folder the last part."""
+    path = PurePath(name)
+    if name == "embedded":
+        return "Embedded model"
+    return path.name if path.is_absolute() or name.startswith(".") else name
+
+
+def model_title(run: RunFile) -> str:
+    """Return the name of a run's model with its type and size."""
+    origin = run.provenance
+    return f"{short_model(origin.model)} ({origin.model_type}, {origin.parameters / 1e6:,.1f} M parameters)"

@@ -24,6 +24,11 @@ class StorageError(InputError):
     """Results cannot be written (full disk, no permission). Lines that were written before are safe."""
 
 
+def record_text(record: BaseModel) -> str:
+    """Return a record as the text of its file."""
+    return record.model_dump_json(indent=1) + "\n"
+
+
 def write_record(path: Path, record: BaseModel) -> Path:
     """Write a record to a file of its own atomically, and make its folder.
 
@@ -32,7 +37,7 @@ def write_record(path: Path, record: BaseModel) -> Path:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return write_whole(path, record.model_dump_json(indent=1) + "\n")
+        return write_whole(path, record_text(record))
     except OSError as error:
         raise StorageError(f"{path}: cannot be written ({error.strerror}).") from error
 

@@ -181,5 +181,11 @@ def find_suites(path: Path) -> list[tuple[Path, SuiteFile]]:
     return [(path, read_record(index, SuiteFile)) for index in _indices(path)]
 
 
+def each_suite(path: Path) -> dict[str, Path]:
+    """Return each suite of a folder of all runs by its name; any other path as it is, without a name."""
+    found = _indices(path) if path.parent.name != SUITES else []
+    return {index.stem: index for index in found} if len(found) > 1 else {"": path}
+
+
 def _indices(path: Path) -> list[Path]:
     return [] if (path / "run.json").is_file() else sorted((path / SUITES).glob("*.json"))

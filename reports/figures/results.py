@@ -23,7 +23,7 @@ from ..tables.captions import DAGGER
 from ..tables.columns import Column, column_of, minus
 from ..tables.run_facts import model, warnings
 from ..tables.sources import load
-from ..titles import task_title
+from ..titles import model_title, task_title
 
 MAIN: tuple[Protocol, ...] = ("edit_success", "teacher_forced_exact")
 """Protocol shown for a measure: SERAC's edit success where a task has it, else exact match under teacher forcing."""
@@ -174,10 +174,7 @@ def caption(results: Results, numbers: Sequence[Number], *sentences: str) -> tup
     seeds = " and over seeds" if any(len(mean.per_seed) > 1 for mean in means) else ""
     kinds = dict.fromkeys(_WORDS[mean.protocol] for mean in means)
     read = {"exact match": "exact match under teacher forcing", "edit success": "SERAC's edit success"}
-    models = dict.fromkeys(
-        f"{one.group.run.provenance.model_type} with {one.group.run.provenance.parameters / 1e6:,.1f} M parameters"
-        for one in numbers
-    )
+    models = dict.fromkeys(model_title(one.group.run) for one in numbers)
     closing = [
         f"Means in percent with 95 % intervals over cases{seeds}: {' and '.join(read[kind] for kind in kinds)}.",
         *([f"{DAGGER} Prompts made by a rule."] if any(mean.derived for mean in means) else []),

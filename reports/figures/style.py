@@ -97,7 +97,7 @@ _SPARE: list[tuple[str, Line, str]] = [
 _OTHERS = [
     Look(colour, marker, line, hatch)
     for marker, (colour, line, hatch) in zip(
-        ("h", "p", ">", "d", "8", "H", "1", "2"),
+        (">", "p", "d", "h", "8", "H", "1", "2"),
         itertools.cycle(_SPARE),
         strict=False,
     )

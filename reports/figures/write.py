@@ -33,7 +33,7 @@ NOTES = "## Notes"
 
 def write_figures(
     directory: Path, out: Path, only: Sequence[str] = (), formats: Sequence[str] = FORMATS
-) -> tuple[list[Path], list[str]]:
+) -> tuple[list[Path], dict[str, str]]:
     """Write the figures that the results support: NAME.svg, .pdf, .png, the caption .md and the numbers .csv.
 
     Args:
@@ -43,21 +43,17 @@ def write_figures(
         formats: Some of `FORMATS`.
 
     Returns:
-        The paths, and a sentence for each figure that lacks data.
+        The paths, and by name a sentence for each figure that lacks data.
 
     Raises:
-        InputError: If a name or format is unknown, there is no data for a figure given by name, or
-            nothing can be written.
+        InputError: If a name or format is unknown, or nothing can be written.
     """
     for what, names, known in (("figure", only, FIGURES), ("format", formats, FORMATS)):
         for name in names:
             if name not in known:
                 raise InputError(f"Unknown {what} '{name}'.{did_you_mean(name, list(known))}")
     paths, missing = draw_figures(read_results(directory), out, only or list(FIGURES), formats)
-    for name, reason in missing.items():
-        if only:
-            raise InputError(f"{directory}: no figure '{name}': {reason}") from reason
-    return paths, [f"No figure '{name}': {reason}" for name, reason in missing.items()]
+    return paths, {name: f"no figure '{name}': {reason}" for name, reason in missing.items()}
 
 
 def draw_figures(

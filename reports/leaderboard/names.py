@@ -5,7 +5,6 @@ Titles of the built-in editors and tasks are the package's own: a submission cou
 
 import json
 from collections.abc import Iterable
-from pathlib import PurePath
 from typing import Any
 
 from instructedit.benchmark.results.records import EditorSpec, RunFile
@@ -13,6 +12,7 @@ from instructedit.benchmark.tasks.base import TASKS
 from instructedit.editors.errors import InputError
 
 from ..tables.run_facts import rows
+from ..titles import short_model
 from .data_checks import embedded_digests
 from .training import TRAINED, UNTRAINED
 
@@ -35,7 +35,7 @@ def method_name(row: EditorSpec) -> str:
 
 def model_name(runs: Iterable[RunFile]) -> str:
     """Return the names that runs give their model; of a folder the last part."""
-    return " or ".join(sorted({_model(run.provenance.model) for run in runs}))
+    return " or ".join(sorted({short_model(run.provenance.model) for run in runs}))
 
 
 def data_name(run: RunFile, task: str) -> str:
@@ -64,10 +64,3 @@ def options(row: EditorSpec) -> list[tuple[str, str]]:
 
 def _plain(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _model(name: str) -> str:
-    path = PurePath(name)
-    if name == "embedded":
-        return "Embedded model"
-    return path.name if path.is_absolute() or name.startswith(".") else name

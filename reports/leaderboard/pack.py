@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TypeVar
 
 from pydantic import ValidationError
@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from instructedit.benchmark.results.checkpoint import RECORD
 from instructedit.benchmark.results.records import RunFile, find_run
 from instructedit.benchmark.results.resources import ChunkTime, Usage
-from instructedit.benchmark.results.run_folder import RunFolder
+from instructedit.benchmark.results.run_folder import RunFolder, record_text
 from instructedit.benchmark.results.suite_results import find_suite
 from instructedit.editors.errors import InputError
 
@@ -78,6 +78,11 @@ def _pack_run(folder: Path, checkpoints: Path) -> tuple[RunEntry, dict[str, byte
     if (folder / "usage.jsonl").is_file():  # older runs have none
         names.append("usage.jsonl")
     contents = {name: _read(folder / name) for name in names}
+    program, *words = run.provenance.command or [""]
+    if PurePath(program).is_absolute():
+        # Where the program lies on this machine is nobody's business.
+        origin = run.provenance.model_copy(update={"command": ["instructedit", *words]})
+        contents["run.json"] = record_text(run.model_copy(update={"provenance": origin})).encode()
     entry = entry_of(
         run,
         BaseReader(run, RunFolder(folder).records(run)).passes(),

@@ -13,7 +13,7 @@ from ..tables.columns import Column, interval, stages
 from ..tables.overview import main_columns
 from ..tables.protocol_choice import WORDS, protocol_for
 from ..tables.scores import Scores, scores_of
-from ..titles import row_title, task_title
+from ..titles import model_title, row_title, task_title
 
 _STYLES = ("{}", r"\bfseries {}", r"\itshape {}")
 """Markup of each rank; siunitx keeps numbers in bold and italics aligned."""
@@ -41,12 +41,12 @@ def paper_tables(run: RunFile, numbers: RunSummary | SuiteGroup, choice: Choice)
     tables = []
     label = run.spec.setting if isinstance(numbers, RunSummary) else numbers.label
     for task in run.spec.tasks:
-        for stage, suffix in stages([mean for mean in numbers.means if mean.task == task]):
+        for stage, _ in stages([mean for mean in numbers.means if mean.task == task]):
             scores = scores_of(run, numbers, task, stage)
             rows = [row for row in scores.rows if row in choice.rows or not choice.rows]
             if (columns := _columns(scores, choice)) and rows:
                 name = f"{label}-{task}{'' if stage == 'single' else f'-{stage}'}".replace("_", "-").replace(" ", "-")
-                text = _table(name, run, numbers, task, suffix, scores, columns, rows, choice)
+                text = _table(name, run, numbers, (task, stage), scores, columns, rows, choice)
                 tables.append(PaperTable(name, text))
     return tables
 
@@ -65,14 +65,14 @@ def _table(
     name: str,
     run: RunFile,
     numbers: RunSummary | SuiteGroup,
-    task: str,
-    suffix: str,
+    place: tuple[str, str],
     scores: Scores,
     columns: Sequence[Column],
     rows: Sequence[str],
     choice: Choice,
 ) -> str:
     marks = scores.marks()
+    ranks = {marks[column].get(row).rank for column in columns for row in rows}
     span = 2 if choice.intervals else 1
     form = r"S[table-format=3.1]" + (r"@{~}l" if choice.intervals else "")
     heads = " & ".join(rf"\multicolumn{{{span}}}{{c}}{{{_head(column)}}}" for column in columns)
@@ -81,7 +81,7 @@ def _table(
         *(f"% {line}" for line in _sources(run, numbers)),
         r"\begin{table}[tp]",
         r"\centering\small",
-        rf"\caption{{{_caption(run, numbers, task, suffix, columns, choice)}}}",
+        rf"\caption{{{_caption(run, numbers, place, columns, ranks, choice)}}}",
         rf"\label{{tab:{name}}}",
         r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
         rf"\begin{{tabular}}{{l{form * len(columns)}}}",
@@ -121,26 +121,42 @@ def _cell(mean: Mean | SeedMean | None, mark: Mark, choice: Choice) -> str:
 def _caption(
     run: RunFile,
     numbers: RunSummary | SuiteGroup,
-    task: str,
-    suffix: str,
+    place: tuple[str, str],
     columns: Sequence[Column],
+    ranks: Collection[int],
     choice: Choice,
 ) -> str:
     """Return a caption that a paper may keep: what, how read, on which model and cases, and what the marks mean."""
-    spec, origin = run.spec, run.provenance
+    spec = run.spec
     kinds = " and ".join(dict.fromkeys(WORDS[column.protocol] for column in columns))
-    edits = {"single": "each case edited alone", "batch": "joint edits", "sequential": "edits one after the other"}
+    (task, stage), count = place, place[1].removeprefix("after-")
+    edits = {
+        "single": "each case edited alone",
+        "batch": "joint edits",
+        "after-edit": "edits one after the other, each case right after its own edit",
+        "after-all": "edits one after the other, all cases after the last edit",
+    }
     seeds = 1 if isinstance(numbers, RunSummary) else len(numbers.seeds)
     parts = [
-        f"{task_title(run, task)}, {spec.setting}{suffix}: {kinds} (percent"
+        f"{task_title(run, task)}, {spec.setting}: {kinds} (percent"
         + (", with 95 % intervals)" if choice.intervals else ")"),
-        f"of {origin.model_type} with {origin.parameters / 1e6:,.1f} M parameters, {edits[spec.schedule]}"
+        f"of {model_title(run)}, "
+        + edits.get(stage, f"edits one after the other, the cases edited so far after {count} edits")
         + (f", {seeds} seeds." if seeds > 1 else "."),
-        "Bold: best, or not shown to be worse than the best; italics: second, where shown to be better than the rest "
-        "(paired tests over the same cases, Holm-adjusted).",
+        _marks(ranks),
     ]
     text = escape(" ".join(parts))
     return text + (r" $^\dagger$Prompts made by a rule." if any(column.derived for column in columns) else "")
+
+
+def _marks(ranks: Collection[int]) -> str:
+    """Return what the marks of a table mean, or why it has none."""
+    if not any(ranks):
+        return "No editor is shown to be better than the others (paired tests over the same cases, Holm-adjusted)."
+    second = "; italics: second, where shown to be better than the rest" if 2 in ranks else ""
+    return (
+        f"Bold: best, or not shown to be worse than the best{second} (paired tests over the same cases, Holm-adjusted)."
+    )
 
 
 def _sources(run: RunFile, numbers: RunSummary | SuiteGroup) -> list[str]:

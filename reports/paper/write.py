@@ -23,7 +23,7 @@ _FIGURE = r"""\begin{{figure}}[tp]
 """
 
 
-def write_paper(directory: Path, out: Path, choice: Choice | None = None) -> tuple[list[Path], list[str]]:
+def write_paper(directory: Path, out: Path, choice: Choice | None = None) -> tuple[list[Path], dict[str, str]]:
     """Write `tables/NAME.tex`, `figures/NAME.pdf` and `.tex`, and `main.tex`.
 
     The same results give the same bytes.
@@ -34,7 +34,7 @@ def write_paper(directory: Path, out: Path, choice: Choice | None = None) -> tup
         choice: What the tables show.
 
     Returns:
-        The `.tex` files, `main.tex` first, and a sentence for each figure that lacks data.
+        The `.tex` files, `main.tex` first, and by name a sentence for each figure that lacks data.
 
     Raises:
         InputError: If there are no readable results, nothing of them is chosen, or nothing can be written.

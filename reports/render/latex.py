@@ -154,5 +154,6 @@ def _ends(cell: Cell) -> str:
 
 
 def escape(text: str) -> str:
-    """Return a text with its special characters escaped."""
-    return re.sub("|".join(map(re.escape, _SPECIAL)), lambda found: _SPECIAL[found.group()], literal(text))
+    """Return a text with its special characters escaped and its opening quotes as such."""
+    escaped = re.sub("|".join(map(re.escape, _SPECIAL)), lambda found: _SPECIAL[found.group()], literal(text))
+    return re.sub(r"(?<![^\s(])'", "`", escaped)

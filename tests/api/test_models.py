@@ -87,10 +87,19 @@ def test_health_says_whether_the_targets_were_reached(load):
     model = load("gpt2", torch.float32)
     good = model.edit(FACTS, **FT).health
     assert (good.facts, good.reached, good.greedy, good.notes) == (2, 2, 2, ())
-    bad = model.edit(FACTS, steps=1).health
+    failed = model.edit(FACTS, steps=1)
+    bad = failed.health
     assert bad.reached == 0 and max(bad.probabilities) < 0.5
     assert "published for GPT2-XL" in bad.notes[0] and "steps" not in bad.notes[0]
-    assert "reached 0 of 2 targets" in str(bad) and "1 steps" in str(bad)
+    assert "reached 0 of 2 targets" in str(bad) and "1 steps" in str(bad) and bad.notes[0] in str(bad)
+
+
+def test_answers_say_that_the_edit_failed_and_why(load):
+    model = load("gpt2", torch.float32)
+    assert "note" not in str(model.edit(FACTS, **FT).ask("a"))
+    answers = model.edit(FACTS, steps=1).ask("a")
+    for shown in (str(answers), answers._repr_html_()):
+        assert "FT-M reached 0 of 2 targets." in shown and "published for GPT2-XL" in shown
 
 
 def test_what_cannot_be_edited_is_one_sentence(load, drawn):

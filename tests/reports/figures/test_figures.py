@@ -313,8 +313,8 @@ def suite(tmp_path):
 def test_the_command_says_what_it_leaves_out(suite):
     found = CliRunner().invoke(app, ["figures", str(suite), "--format", "svg"])
     assert found.exit_code == 0, found.output
-    assert "No figure 'directions': no run has a file directions.npz" in found.output
-    assert "No figure 'tradeoff': no task with both reliability and locality." in found.output
+    assert "no figure 'directions': no run has a file directions.npz" in found.output
+    assert "no figure 'tradeoff': no task with both reliability and locality." in found.output
     assert "there is nothing to draw" in found.output
 
 
@@ -327,6 +327,18 @@ def test_a_figure_that_was_asked_for_and_unknown_names_are_errors(suite):
         found = CliRunner().invoke(app, ["figures", str(suite), *words])
         assert found.exit_code == 2
         assert sentence in " ".join(found.output.split())
+
+
+def test_suites_of_one_folder_are_drawn_one_by_one(suite):
+    (first,) = (suite / "suites").glob("*.json")
+    second = first.with_name("second.json")
+    second.write_bytes(first.read_bytes())
+    found = CliRunner().invoke(app, ["figures", str(suite), "--format", "svg"])
+    assert found.exit_code == 0, found.output
+    lines = " ".join(found.output.split())
+    assert all(f"{place}: there is nothing to draw" in lines for place in (first, second))
+    found = CliRunner().invoke(app, ["figures", str(suite), "--only", "tradeoff"])
+    assert found.exit_code == 2 and "no figure 'tradeoff'" in " ".join(found.output.split())
 
 
 def test_one_run_is_enough(folder, run, summary):

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+import shutil
 import stat
 import zipfile
 from pathlib import Path
@@ -41,6 +42,17 @@ def test_the_same_run_gives_the_same_bytes(results: Path, tmp_path: Path):
         pack(results, tmp_path / name, name="Ours", authors=["Ada"])
     assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
     assert validate(tmp_path / "a.zip").accepted
+
+
+def test_the_place_of_the_program_is_left_out(results: Path, tmp_path: Path):
+    path = shutil.copytree(results, tmp_path / results.name) / "run.json"
+    run = json.loads(path.read_text())
+    run["provenance"]["command"][0] = "/home/ada/bin/instructedit"
+    path.write_text(json.dumps(run))
+    pack(path.parent, tmp_path / "ours", name="Ours", authors=["Ada"])
+    packed = json.loads((tmp_path / "ours" / "runs" / run["digest"] / "run.json").read_text())
+    assert packed["provenance"]["command"] == ["instructedit", *run["provenance"]["command"][1:]]
+    assert validate(tmp_path / "ours").accepted
 
 
 def test_a_submission_has_the_records_and_says_what_they_are(results: Path, packed: Path):

@@ -98,7 +98,7 @@ def test_a_figure_has_a_caption_for_readers_and_its_runs_as_comments(
     (caption,) = [
         line for line in lines if line.startswith(r"\caption{Reliability (the edit succeeds) against locality")
     ]
-    assert "Model: gpt2 with 2.2 M parameters." in caption
+    assert "(gpt2, 2.2 M parameters)." in caption
     assert any(run.digest in line for line in comments)
     assert not any(run.digest in line for line in lines if line not in comments)
     assert r"\label{fig:tradeoff}" in lines
