@@ -77,7 +77,8 @@ class Ray:
             self._ray.shutdown()
 
     def _fitting(self, wanted: int) -> int:
-        nodes: list[dict[str, float]] = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        found = self._ray.nodes()  # type: ignore[no-untyped-call]
+        nodes: list[dict[str, float]] = [node["Resources"] for node in found if node["Alive"]]
         fits = sum(map(self._room, nodes))  # node by node: a worker is never divided among nodes
         if fits < 1:
             cards, cores = (sum(node.get(name, 0) for node in nodes) for name in ("GPU", "CPU"))
@@ -104,7 +105,7 @@ class Ray:
             scheduling_strategy="SPREAD",
             runtime_env={"env_vars": threads},
         )
-        actor = kind.remote(setup.performer, setup.threads)
+        actor: Any = kind.remote(setup.performer, setup.threads)
         self._starting[actor.ready.remote()] = actor
 
     def _begin(self) -> None:
