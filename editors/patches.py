@@ -20,6 +20,8 @@ import torch
 from torch import Tensor
 from transformers.activations import ACT2FN
 
+from .products import by_rows
+
 
 class Span(NamedTuple):
     """The tokens [first, stop) of one sequence within the tokens of an edit.
@@ -115,7 +117,7 @@ class LowRank(Patch):
     kind: ClassVar[str] = "low_rank"
 
     def __call__(self, x: Tensor, y: Tensor, spans: Sequence[Span]) -> Tensor:  # noqa: D102
-        return y + ((x.to(self.a.dtype) @ self.a) @ self.b).to(y.dtype)
+        return y + by_rows(lambda x: (x @ self.a) @ self.b, x.to(self.a.dtype)).to(y.dtype)
 
     def delta(self) -> Tensor:  # noqa: D102
         return self.a @ self.b
@@ -129,7 +131,7 @@ class Dense(Patch):
     kind: ClassVar[str] = "dense"
 
     def __call__(self, x: Tensor, y: Tensor, spans: Sequence[Span]) -> Tensor:  # noqa: D102
-        return y + (x.to(self.d.dtype) @ self.d).to(y.dtype)
+        return y + by_rows(lambda x: x @ self.d, x.to(self.d.dtype)).to(y.dtype)
 
     def delta(self) -> Tensor:  # noqa: D102
         return self.d
@@ -244,9 +246,13 @@ class Slots(Patch):
         return self.source_site
 
     def __call__(self, x: Tensor, y: Tensor, spans: Sequence[Span]) -> Tensor:  # noqa: D102
-        act, x = ACT2FN[self.activation], x.to(self.k.dtype)
-        inner: Tensor = act(x @ self.k) if self.g is None else act(x @ self.g) * (x @ self.k)
-        return y + (inner @ self.v).to(y.dtype)
+        act = ACT2FN[self.activation]
+
+        def slots(x: Tensor) -> Tensor:
+            inner: Tensor = act(x @ self.k) if self.g is None else act(x @ self.g) * (x @ self.k)
+            return inner @ self.v
+
+        return y + by_rows(slots, x.to(self.k.dtype)).to(y.dtype)
 
 
 DIFFERENCES = 1 << 24

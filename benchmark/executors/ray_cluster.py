@@ -77,8 +77,8 @@ class Ray:
             self._ray.shutdown()
 
     def _fitting(self, wanted: int) -> int:
-        found = self._ray.nodes()  # type: ignore[no-untyped-call]
-        nodes: list[dict[str, float]] = [node["Resources"] for node in found if node["Alive"]]
+        every: list[dict[str, Any]] = self._ray.nodes()  # type: ignore[no-untyped-call]
+        nodes: list[dict[str, float]] = [node["Resources"] for node in every if node["Alive"]]
         fits = sum(map(self._room, nodes))  # node by node: a worker is never divided among nodes
         if fits < 1:
             cards, cores = (sum(node.get(name, 0) for node in nodes) for name in ("GPU", "CPU"))
@@ -105,8 +105,8 @@ class Ray:
             scheduling_strategy="SPREAD",
             runtime_env={"env_vars": threads},
         )
-        actor: Any = kind.remote(setup.performer, setup.threads)
-        self._starting[actor.ready.remote()] = actor
+        actor = kind.remote(setup.performer, setup.threads)
+        self._starting[actor.ready.remote()] = actor  # type: ignore[attr-defined]
 
     def _begin(self) -> None:
         while self._idle and self._calls:

@@ -14,7 +14,7 @@ class SpeedRow(Record):
     """One editor in one phase. Times are of one case: medians over the repeats, with their quartiles."""
 
     editor: str
-    """Its registered name; `all` for the base pass that all editors share."""
+    """Its registered name; `all` for the texts of the unedited model."""
     shape: str
     phase: Phase
     chunk: int
@@ -60,8 +60,6 @@ class SpeedRecord(Record):
     quick: bool
     seconds: float
     """Wall clock of the whole measurement."""
-    sharing: dict[str, int]
-    """Number of editors that share the base pass, by shape."""
     untimed: tuple[str, ...]
     """Registered editors without a reference, which are not timed."""
     rows: tuple[SpeedRow, ...]

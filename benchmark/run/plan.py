@@ -58,7 +58,11 @@ def lines_of(run: ResolvedRun, spec: RunSpec) -> list[Key]:
 
 
 def units_of(
-    prepared: Prepared, done: Collection[Key], is_saved: Callable[[str, int], bool], lanes: int = 1
+    prepared: Prepared,
+    done: Collection[Key],
+    is_saved: Callable[[str, int], bool],
+    lanes: int = 1,
+    untrained: Collection[str] = (),
 ) -> list[Unit]:
     """Return the units that a run lacks, in the order in which one process computes them, trainings first.
 
@@ -70,6 +74,7 @@ def units_of(
         done: Keys of the lines that are there.
         is_saved: Tells whether the edit of a row after a number of edits is on disk and can be read.
         lanes: Number of workers; the rows of a sequence of edits are divided among them.
+        untrained: Rows that wait for a training; with several workers the others are computed meanwhile.
     """
     run, spec = prepared.resolved, prepared.file.spec
     checkpoints = {row: checkpoint_file(own) for row, own in prepared.checkpoint_of.items()}
@@ -85,6 +90,8 @@ def units_of(
         parts = [rows]
         if block.kind == "joint":
             parts = [[row] for row in rows]
+        elif block.kind == "single" and lanes > 1:
+            parts = [[row for row in rows if (row.name in untrained) == wait] for wait in (False, True)]
         elif block.kind == "sequence":
             parts = [[row for row in run.rows[lane::lanes] if row in rows] for lane in range(lanes)]
         for part in reversed([own for own in parts if own]):

@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 from instructedit.editors import InputError
+from instructedit.editors.editor import EDITOR
 
 from ..executors.base import Executor
 from ..executors.local import Local
@@ -91,9 +92,10 @@ def run(
                 report(f"{count} of {prepared.total} results are taken over from {runs}.")
             meter = Meter()
             _take_over(prepared, store, done, earlier)
-            own = executor or _local(prepared, store, checkpoints or out / "checkpoints", report, progress, track)
+            trained = checkpoints or out / "checkpoints"
+            own = executor or _local(prepared, store, trained, report, progress, track)
             call = job or Job(preset="", config="", place="", folder="", checkpoints="")
-            outcome = _compute(prepared, store, done, own, call, report, progress, patience)
+            outcome = _compute(prepared, store, done, own, call, trained, report, progress, patience)
             used = meter.read()
             store.append(usage=[used.model_copy(update={"memory": used.memory + sum(outcome.memory.values())})])
         elif done:
@@ -140,6 +142,7 @@ def _compute(
     done: dict[Key, None],
     executor: Executor,
     job: Job,
+    checkpoints: Path,
     report: Callable[[str], None],
     progress: bool,
     patience: Patience,
@@ -153,7 +156,8 @@ def _compute(
             known[row, edits] = found is not None
         return known[row, edits]
 
-    units = units_of(prepared, done, is_saved, executor.workers)
+    untrained = {row for row, own in prepared.checkpoint_of.items() if not (checkpoints / own.name / EDITOR).exists()}
+    units = units_of(prepared, done, is_saved, executor.workers, untrained)
     trainings = sum(unit.kind == "training" for unit in units)
     kept = last_edit(run, spec)
     with closing(Progress(prepared.total, len(done), trainings, progress, report)) as shown:

@@ -1,7 +1,7 @@
 """The runs of a preset: planned before the first one starts, run one after the other, and listed in an index."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from secrets import token_hex
@@ -13,7 +13,8 @@ from instructedit.editors import InputError, MetaModel
 from ..executors.base import Executor
 from ..forecast.forecast import Forecast, forecast, meta_model_of
 from ..forecast.machine import Place
-from ..results.records import SUITES, read_record, readable
+from ..results.integrity import read_run
+from ..results.records import SUITES, RunFile, read_record, readable
 from ..results.run_folder import StorageError, write_record
 from ..results.suite_results import SuiteEntry, SuiteFile
 from ..setup.config import SuiteRun
@@ -109,6 +110,7 @@ def run_suite(
             job = job_of(resolved, place, track)
             prepared, trial = prepare_elsewhere(executor, job, resolved, command)
             job = job.model_copy(update={"digest": prepared.file.digest, "provenance": prepared.file.provenance})
+        prepared = replace(prepared, file=prepared.file.model_copy(update={"label": label}))
         notes = dict.fromkeys((*trial, *resolved.notes))
         for note in notes:
             if note not in reported:
@@ -124,11 +126,7 @@ def run_suite(
             executor=executor,
             job=job,
         )
-        spec = prepared.file.spec
-        entry = SuiteEntry(
-            label=label, setting=spec.setting, schedule=spec.schedule, seed=spec.seed, digest=prepared.file.digest
-        )
-        add_to_index(place.out, resolved.name, entry, report)
+        add_to_index(place.out, resolved.name, _entry(label, prepared.file), report)
         finished(folder)
         folders.append(folder)
     return tuple(folders)
@@ -171,6 +169,22 @@ def job_of(resolved: ResolvedRun, place: Place, track: str | None) -> Job:
     )
 
 
+def _entry(label: str, file: RunFile) -> SuiteEntry:
+    spec = file.spec
+    return SuiteEntry(label=label, setting=spec.setting, schedule=spec.schedule, seed=spec.seed, digest=file.digest)
+
+
+def _runs_of(out: Path, name: str) -> tuple[SuiteEntry, ...]:
+    """Return what an index holds, from the runs themselves; of two with the same label and seed the later one."""
+    files = []
+    for path in out.glob("*/run.json"):
+        with suppress(InputError):  # what is wrong with another run does not concern this one
+            files.append(read_run(path))
+    own = [file for file in files if file.label is not None and file.name == readable(name)]
+    own.sort(key=lambda file: file.provenance.started)
+    return tuple({(file.label, file.spec.seed): _entry(str(file.label), file) for file in own}.values())
+
+
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     try:
@@ -189,7 +203,7 @@ def add_to_index(out: Path, name: str, entry: SuiteEntry, report: Callable[[str]
     """Add a run to the suite's index, in place of one with the same label and seed; a damaged index is replaced."""
     path = out / SUITES / f"{Path(name).stem}.json"
     with _locked(path):  # runs of one suite may be computed side by side
-        known: tuple[SuiteEntry, ...] = ()
+        known: tuple[SuiteEntry, ...] | None = None
         if path.is_file():
             try:
                 index = read_record(path, SuiteFile)
@@ -197,6 +211,7 @@ def add_to_index(out: Path, name: str, entry: SuiteEntry, report: Callable[[str]
             except InputError as error:
                 if isinstance(error.__cause__, OSError):
                     raise
-                report(f"note: {error} It is written again; runs that it lacks are added when they are run again.")
+                report(f"note: {error} It is written again, from the runs.")
+        known = _runs_of(out, name) if known is None else known
         others = (run for run in known if (run.label, run.seed) != (entry.label, entry.seed))
         write_record(path, SuiteFile(name=name, runs=(*others, entry)))

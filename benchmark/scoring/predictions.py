@@ -1,20 +1,20 @@
 """Predictions of the unedited and the edited model for a batch of probes, and their pairs probe by probe."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import islice
 
 import torch
 from torch import Tensor
 
-from instructedit.editors import BasePass, Edits, LanguageModel, seed_of
+from instructedit.editors import BasePass, Edits, LanguageModel, Probe, TokenSequence, seed_of
 from instructedit.editors.engine.decoding import Prompts, read_prompts
 from instructedit.editors.engine.generation import answers, texts
 
 from ..results.records import GenerationSpec
 from .matching import finished
-from .probe_batch import ProbeBatch, ProbeSequences
+from .probe_batch import KINDS, Kind, ProbeBatch, ProbeSequences, compares
 
 _TOGETHER = 32
 """Sequences whose logits are reduced at once."""
@@ -41,11 +41,11 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """All predictions of one model for a batch: teacher-forced answers by index, greedy answers, sampled texts."""
+    """All predictions of one model, by the index of the sequence: forced answers, greedy answers, sampled texts."""
 
     forced: dict[int, Prediction]
-    generated: list[str]
-    free: list[str]
+    generated: dict[int, str]
+    free: dict[int, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,41 +57,63 @@ class Decoding:
 
 
 class Unedited:
-    """The unedited model's `predictions` for a batch, and the cached passes from which edits are replayed."""
+    """The unedited model's `predictions`, and the cached passes from which edits are replayed.
 
-    def __init__(self, model: LanguageModel, batch: ProbeBatch, edits: Iterable[Edits], decoding: Decoding) -> None:
-        cuts = [cut for own in edits if (cut := own.cut) is not None]
+    Args:
+        model: The model.
+        batches: The batches of a chunk, each with the edits it is scored under; the first, without, has the bare
+            questions. The unedited model predicts what scores compare with (`ProbeBatch.references`) and what edits may
+            leave as it is: batches under edits without patches or late edits. Of all other sequences it runs only the
+            blocks that no edit changes.
+        decoding: How texts are generated.
+    """
+
+    def __init__(
+        self, model: LanguageModel, batches: Sequence[tuple[ProbeBatch, Edits | None]], decoding: Decoding
+    ) -> None:
+        cuts = [cut for _, edits in batches if edits is not None and (cut := edits.cut) is not None]
         late = min((cut.block for cut in cuts if cut.late), default=None)
-        self._model, self._batch, self._decoding = model, batch, decoding
+        self._model, self._decoding, bare = model, decoding, batches[0][0]
+        left = [batch for batch, edits in batches if edits is not None and (edits.cut is None or edits.cut.late)]
+        forced = {row for batch in left for row in batch.rows("forced")} | bare.references()
+        greedy, sampled = ({row for batch in (bare, *left) for row in batch.rows(kind)} for kind in KINDS[1:])
         self._base: BasePass
-        self._base, logits = model.base(batch.forced.rows, cuts, late)
-        forced = _reduced(batch, logits)
-        self._prompts: tuple[Prompts | None, Prompts | None] = (
-            read_prompts(model, batch.prompts.rows, self._base.cuts),
-            read_prompts(model, batch.free.rows, self._base.cuts),
+        among = {row for batch, edits in batches if edits is not None for row in batch.rows("forced")} | forced
+        self._base, logits = model.base(bare.forced.rows, cuts, late, forced, among)
+        predicted = _reduced(bare.forced.rows, {row for batch in (bare, *left) for row in batch.kept}, logits)
+        self._prompts = (
+            read_prompts(model, bare.prompts.rows, cuts, greedy),
+            read_prompts(model, bare.free.rows, cuts, sampled),
         )
-        generated, free = _continued(model, batch, Edits.none(len(batch.cases)), decoding, self._prompts)
-        self.predictions = Predictions(forced, generated, free)
+        none = Edits.none(len(bare.cases))
+        texts = _continued(model, [bare, *left], none, decoding, self._prompts, (sorted(greedy), sorted(sampled)))
+        self.predictions = Predictions(predicted, *texts)
 
-    def edited(self, edits: Edits) -> Predictions:
-        """Return the predictions under edits; sequences that no edit reaches keep the unedited prediction."""
-        model, batch, before = self._model, self._batch, self.predictions
-        reached = model.reached(self._base, edits, batch.forced.owners)
-        kept = before.forced.keys() - set(reached)
-        forced = {index: before.forced[index] for index in kept}
-        forced |= _reduced(batch, model.replay(self._base, edits, batch.forced.owners, reached))
-        greedy, sampled = (
-            None if prompts is None else model.reached(prompts.base, edits, sequences.owners)
-            for prompts, sequences in zip(self._prompts, (batch.prompts, batch.free), strict=True)
+    def edited(self, batch: ProbeBatch, edits: Edits) -> Predictions:
+        """Return the predictions for a batch under edits; sequences that no edit reaches keep the unedited ones."""
+        before = self.predictions
+        if edits.first_block is None:
+            return before
+        passes = (self._base, *(None if prompts is None else prompts.base for prompts in self._prompts))
+        forced, greedy, sampled = (
+            self._reached(base, batch, kind, edits) for kind, base in zip(KINDS, passes, strict=True)
         )
-        generated, free = _continued(model, batch, edits, self._decoding, self._prompts, (greedy, sampled))
-        return Predictions(forced, _only(generated, greedy, before.generated), _only(free, sampled, before.free))
+        logits = self._model.replay(self._base, edits, batch.forced.owners, forced)
+        # a sequence that edits reach is never taken from the unedited model
+        predicted = {row: before.forced[row] for row in set(batch.rows("forced")) - set(forced)}
+        predicted |= _reduced(batch.forced.rows, batch.kept, logits)
+        answers, free = _continued(self._model, [batch], edits, self._decoding, self._prompts, (greedy, sampled))
+        return Predictions(predicted, before.generated | answers, before.free | free)
 
-
-def predict(model: LanguageModel, batch: ProbeBatch, edits: Edits, decoding: Decoding) -> Predictions:
-    """Return the predictions under edits by full passes."""
-    forced = _reduced(batch, model.forward(batch.forced.rows, edits, batch.forced.owners))
-    return Predictions(forced, *_continued(model, batch, edits, decoding))
+    def _reached(self, base: BasePass | None, batch: ProbeBatch, kind: Kind, edits: Edits) -> list[int]:
+        """Return those of a batch's sequences that edits may change, case by case; all of them without a base pass."""
+        rows = batch.rows(kind)
+        if base is None:
+            return rows
+        own = set(rows)
+        owners = [owner if row in own else None for row, owner in enumerate(batch.sequences(kind).owners)]
+        found = set(self._model.reached(base, edits, owners))
+        return [row for row in rows if row in found]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,35 +121,46 @@ class BeforeAfter:
     """Predictions for one probe: of the unedited model for the bare question, of the edited model as it was queried.
 
     Attributes:
-        replies: Predictions of the accepted replies that both models could be given, before and after the edit.
-        opposed: Those of the replies of the opposite sentiment.
-        old: Those of the old answer; None where it is not read.
+        replies: Predictions after the edit of the accepted replies that both models could be given.
+        references: Those before the edit, where a score compares with them (`compares`).
+        opposed: Predictions after the edit of the replies of the opposite sentiment.
+        old: Those of the old answer, before and after the edit; None where it is not read.
         split: Number of replies left out because their tokens differ between the two.
         before: Greedy answer of the unedited model.
         after: Greedy answer of the edited model.
     """
 
-    replies: list[tuple[Prediction, Prediction]]
-    opposed: list[tuple[Prediction, Prediction]]
+    replies: list[Prediction]
+    references: list[Prediction]
+    opposed: list[Prediction]
     old: tuple[Prediction, Prediction] | None
     split: int
     before: str | None
     after: str | None
 
 
-def before_after(bare: ProbeSequences, queried: ProbeSequences, before: Predictions, after: Predictions) -> BeforeAfter:
-    """Pair the predictions of two models for one probe."""
+def before_after(
+    probe: Probe,
+    rows: Sequence[TokenSequence],
+    bare: ProbeSequences,
+    queried: ProbeSequences,
+    before: Predictions,
+    after: Predictions,
+) -> BeforeAfter:
+    """Pair the predictions of two models for one probe; `rows` are the teacher-forced sequences."""
 
-    def pairs(old: Mapping[int, int], new: Mapping[int, int]) -> list[tuple[Prediction, Prediction]]:
-        return [(before.forced[old[reply]], after.forced[new[reply]]) for reply in new if reply in old]
+    def pairs(old: Mapping[int, int], new: Mapping[int, int]) -> list[tuple[int, int]]:
+        return [(old[reply], row) for reply, row in new.items() if reply in old]
 
-    def comparable(pair: tuple[Prediction, Prediction]) -> bool:
-        return pair[0].labels == pair[1].labels
+    def comparable(pair: tuple[int, int]) -> bool:
+        return rows[pair[0]].labels == rows[pair[1]].labels
 
     replies, opposed = pairs(bare.forced, queried.forced), pairs(bare.opposed, queried.opposed)
+    kept = list(filter(comparable, replies))
     return BeforeAfter(
-        list(filter(comparable, replies)),
-        list(filter(comparable, opposed)),
+        [after.forced[row] for _, row in kept],
+        [before.forced[row] for row, _ in kept] if compares(probe) else [],
+        [after.forced[row] for _, row in filter(comparable, opposed)],
         None if bare.old is None or queried.old is None else (before.forced[bare.old], after.forced[queried.old]),
         sum(not comparable(pair) for pair in replies + opposed),
         None if bare.generated is None else before.generated[bare.generated],
@@ -135,18 +168,22 @@ def before_after(bare: ProbeSequences, queried: ProbeSequences, before: Predicti
     )
 
 
-def _reduced(batch: ProbeBatch, stream: Iterable[tuple[int, Tensor]]) -> dict[int, Prediction]:
-    """Reduce a stream of (index, logits) of teacher-forced sequences to predictions by index."""
+def _reduced(
+    rows: Sequence[TokenSequence], kept: Set[int], stream: Iterable[tuple[int, Tensor]]
+) -> dict[int, Prediction]:
+    """Reduce a stream of (index, logits) of teacher-forced sequences to predictions; `kept` keep distributions."""
     found: dict[int, Prediction] = {}
     waiting = iter(stream)
     while sequences := list(islice(waiting, _TOGETHER)):
-        found |= _reduce(batch, sequences)
+        found |= _reduce(rows, kept, sequences)
     return found
 
 
-def _reduce(batch: ProbeBatch, sequences: Sequence[tuple[int, Tensor]]) -> dict[int, Prediction]:
+def _reduce(
+    rows: Sequence[TokenSequence], kept: Set[int], sequences: Sequence[tuple[int, Tensor]]
+) -> dict[int, Prediction]:
     logits = torch.cat([own for _, own in sequences])
-    answers = [batch.forced.rows[index].labels for index, _ in sequences]
+    answers = [rows[index].labels for index, _ in sequences]
     labels = torch.tensor([label for answer in answers for label in answer], device=logits.device)
     distributions = logits.float().log_softmax(dim=-1)
     log_p = distributions.gather(1, labels[:, None])[:, 0].tolist()
@@ -156,7 +193,7 @@ def _reduce(batch: ProbeBatch, sequences: Sequence[tuple[int, Tensor]]) -> dict[
     first = 0
     for (index, own), answer in zip(sequences, answers, strict=True):
         part = slice(first, first + len(own))
-        distribution = distributions[part].clone() if index in batch.kept else None
+        distribution = distributions[part].clone() if index in kept else None
         finite = all(value < math.inf for value in largest[part])
         found[index] = Prediction(finite, list(answer), predicted[part], log_p[part], distribution)
         first += len(own)
@@ -165,20 +202,22 @@ def _reduce(batch: ProbeBatch, sequences: Sequence[tuple[int, Tensor]]) -> dict[
 
 def _continued(
     model: LanguageModel,
-    batch: ProbeBatch,
+    batches: Sequence[ProbeBatch],
     edits: Edits,
     decoding: Decoding,
-    prompts: tuple[Prompts | None, Prompts | None] = (None, None),
-    among: tuple[Sequence[int] | None, Sequence[int] | None] = (None, None),
-) -> tuple[list[str], list[str]]:
-    """Return the greedy answers and the sampled texts; `among` has the indices of both that are continued, or all."""
+    prompts: tuple[Prompts | None, Prompts | None],
+    among: tuple[Sequence[int], Sequence[int]],
+) -> tuple[dict[int, str], dict[int, str]]:
+    """Return the greedy answers and the sampled texts at the indices that `among` has of both."""
+    batch = batches[0]
     accepted: list[list[str]] = [[] for _ in batch.prompts.rows]
-    for case, sequences in zip(batch.cases, batch.probes, strict=True):
-        for probe, own in zip(case.probes, sequences, strict=True):
-            if own.generated is not None:
-                accepted[own.generated] += probe.answers
-    greedy = []
-    if batch.prompts.rows:
+    for own in batches:
+        for case, sequences in zip(own.cases, own.probes, strict=True):
+            for probe, found in zip(case.probes, sequences, strict=True):
+                if found.generated is not None:
+                    accepted[found.generated] += probe.answers
+    greedy: list[str] = []
+    if among[0]:
         greedy = answers(
             model,
             batch.prompts.rows,
@@ -201,10 +240,4 @@ def _continued(
         prompts=prompts[1],
         among=among[1],
     )
-    return greedy, free
-
-
-def _only(new: Sequence[str], among: Sequence[int] | None, old: Sequence[str]) -> list[str]:
-    """Return the new texts at some indices, all by default, and the old ones elsewhere."""
-    some = range(len(new)) if among is None else {*among}
-    return [one if index in some else before for index, (one, before) in enumerate(zip(new, old, strict=True))]
+    return {row: greedy[row] for row in among[0]}, {row: free[row] for row in among[1]}

@@ -3,6 +3,8 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
+from typing import Literal, get_args
 
 from instructedit.editors import CaseError, Context, EditCase, Encoder, Probe, ReservedTokenError, TokenSequence
 
@@ -10,10 +12,14 @@ from ..results.records import GenerationSpec
 from .old_answer import SAME, asked, old_of, scored_old
 from .references import EMPTY, lacks_answer
 
+Kind = Literal["forced", "prompts", "free"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+"""Sequences that are teacher-forced, continued greedily, and continued by sampling."""
+
 
 @dataclass(slots=True)
 class Sequences:
-    """Token sequences of all cases of a chunk, those of one case adjacent, without repetitions.
+    """Token sequences of all cases of a chunk, without repetitions.
 
     Attributes:
         rows: The sequences.
@@ -49,10 +55,17 @@ class ProbeSequences:
     old: int | None = None
     generated: int | None = None
 
+    @property
+    def teacher_forced(self) -> list[int]:
+        """All teacher-forced sequences."""
+        return [*self.forced.values(), *self.opposed.values(), *([] if self.old is None else [self.old])]
+
 
 @dataclass(slots=True)
 class ProbeBatch:
-    """All sequences of the probes of a chunk, the same for every editor that adds no prompt prefix.
+    """The probes of a chunk with one prompt prefix for each case, or with none.
+
+    The sequences of a chunk are shared by its batches: a probe without a prefix is the same sequence in all of them.
 
     Attributes:
         cases: The cases; case i is scored under edit i.
@@ -76,6 +89,28 @@ class ProbeBatch:
     remarks: list[Counter[str]] = field(default_factory=list)
     kept: set[int] = field(default_factory=set)
 
+    def references(self) -> set[int]:
+        """Return the teacher-forced sequences whose predictions before an edit are part of a score."""
+        probes = (probe for case in self.cases for probe in case.probes)
+        pairs = list(zip(probes, chain.from_iterable(self.probes), strict=True))
+        compared = {row for probe, own in pairs if compares(probe) for row in own.forced.values()}
+        return compared | {own.old for _, own in pairs if own.old is not None}
+
+    def sequences(self, kind: Kind) -> Sequences:
+        """Return the chunk's sequences of a kind."""
+        return {"forced": self.forced, "prompts": self.prompts, "free": self.free}[kind]
+
+    def rows(self, kind: Kind) -> list[int]:
+        """Return the indices of this batch's sequences of a kind, case by case."""
+        probes = [probe for own in self.probes for probe in own]
+        rows = {
+            "forced": [row for probe in probes for row in probe.teacher_forced],
+            "prompts": [probe.generated for probe in probes if probe.generated is not None],
+            "free": [row for row in self.texts if row is not None],
+        }[kind]
+        owners = self.sequences(kind).owners
+        return sorted(set(rows), key=lambda row: (owners[row], row))
+
 
 def make_probe_batch(
     model: Encoder,
@@ -83,12 +118,14 @@ def make_probe_batch(
     generation: GenerationSpec,
     fluency: bool,
     contexts: Sequence[Context | None] = (),
+    bare: ProbeBatch | None = None,
 ) -> ProbeBatch:
     """Encode all probes of a chunk's cases. What exceeds the model's context is counted, never truncated.
 
-    `contexts` has for each case the prompt prefix of its edit, and is empty for the bare questions.
+    `contexts` has for each case the prompt prefix of its edit, and is empty for the bare questions, whose batch is
+    `bare`.
     """
-    batch = ProbeBatch(cases)
+    batch = ProbeBatch(cases, bare.forced, bare.prompts, bare.free) if bare else ProbeBatch(cases)
     for owner, (case, context) in enumerate(zip(cases, contexts or [None] * len(cases), strict=True)):
         encoder = _CaseEncoder(model, batch, owner, context, generation)
         batch.probes.append([encoder.probe(probe) for probe in case.probes])
@@ -97,6 +134,11 @@ def make_probe_batch(
         batch.unscored.append(encoder.unscored)
         batch.remarks.append(encoder.remarks)
     return batch
+
+
+def compares(probe: Probe) -> bool:
+    """Return whether a score of a probe compares the accepted replies with the unedited model's prediction."""
+    return probe.role == "locality" or bool(probe.opposed)
 
 
 @dataclass(slots=True)

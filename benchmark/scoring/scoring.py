@@ -1,9 +1,9 @@
 """One chunk of cases under several editors: edit, predict, score.
 
 `run_chunk` and `score_chunk` depend on their arguments alone, so a chunk can be computed anywhere. All editors of a run
-share the predictions of the unedited model, and are decoded alike at the same positions. Probes with a prompt prefix,
-an editor's own or the instruction of the case's request, are sequences of their own; they are always compared with the
-unedited model without any prefix.
+share the passes of the unedited model, and are decoded alike at the same positions. Probes with a prompt prefix, an
+editor's own or the instruction of the case's request, are sequences of their own, shared by all editors with the same
+prefix; they are always compared with the unedited model without any prefix.
 """
 
 import math
@@ -39,7 +39,7 @@ from ..results.stages import SINGLE
 from .matching import generation_agreement, matches
 from .metrics import divergence, edit_success, ngram_entropy, teacher_forced_exact, teacher_forced_token
 from .old_answer import probability_order, reversion, scored_old
-from .predictions import BeforeAfter, Decoding, Predictions, Unedited, before_after, predict
+from .predictions import BeforeAfter, Decoding, Predictions, Unedited, before_after
 from .probe_batch import ProbeBatch, make_probe_batch
 from .references import lacks_answer, with_references
 
@@ -113,19 +113,23 @@ def score_chunk(
     decoding = Decoding(generation, seed)
     given, cases = cases, with_references(model, cases, generation.max_new_tokens)
     bare = make_probe_batch(model, cases, generation, fluency)
-    unedited = Unedited(model, bare, [found.edits for found in made.values()], decoding)
+    batches: dict[tuple[Context | None, ...], ProbeBatch] = {(None,) * len(cases): bare}
+    batch_of: dict[str, ProbeBatch] = {}
+    for name, found in made.items():
+        contexts = _contexts(name, found, (probes or {}).get(name, "none"))
+        if contexts not in batches:
+            batches[contexts] = make_probe_batch(model, cases, generation, fluency, contexts, bare)
+        batch_of[name] = batches[contexts]
+    pairs = [(batch_of[name], found.edits) for name, found in made.items()]
+    unedited = Unedited(model, [(bare, None), *pairs], decoding)
     before = unedited.predictions
     records: list[CaseRecord] = []
     timings: list[ChunkTime] = []
     for name, found in made.items():
         begun = perf_counter()
-        edits, queried, after = found.edits, bare, before
+        edits, queried = found.edits, batch_of[name]
         with torch.no_grad():
-            if any(contexts := _contexts(name, found, (probes or {}).get(name, "none"))):
-                queried = make_probe_batch(model, cases, generation, fluency, contexts)
-                after = predict(model, queried, edits, decoding)
-            elif edits.first_block is not None:
-                after = unedited.edited(edits)
+            after = unedited.edited(queried, edits)
         changes = change_facts(model, edits, apart=stage == SINGLE)
         for owner, request in enumerate(found.requests):
             head = _head(request, name, run, stage)
@@ -136,7 +140,7 @@ def score_chunk(
             except CaseError as error:
                 records.append(head.model_copy(update={"status": "failed", "reason": str(error)}))
                 continue
-            if after is before:
+            if queried is bare and after is before:
                 fields["remarks"] = _remarks(model, bare, owner, fields)
             if left_out := edits.facts[owner].get(LEFT_OUT):
                 fields["unscored"] |= {"edit: reply left out, longer than the model's context": int(left_out)}
@@ -158,12 +162,12 @@ def score_chunk(
     return records, timings
 
 
-def _contexts(row: str, made: Made, probes: InstructedProbes) -> list[Context | None]:
+def _contexts(row: str, made: Made, probes: InstructedProbes) -> tuple[Context | None, ...]:
     """Return the prompt prefix of each case's probes: its edit's own, or the instruction of its own request."""
     if probes != "none" and any(made.edits.contexts):
         raise InputError(f"The edits of the row '{row}' put a text before probes that carry instructions already.")
     pairs = zip(made.edits.contexts, made.requests, strict=True)
-    return [own or instruction_context(request, probes) for own, request in pairs]
+    return tuple(own or instruction_context(request, probes) for own, request in pairs)
 
 
 def edit_each(
@@ -220,15 +224,15 @@ def _scored(
     Raises:
         CaseError: If the edited model's numbers are not finite.
     """
-    own = (index for index, case in enumerate(queried.forced.owners) if case == owner)
-    if not all(after.forced[index].finite for index in own):
+    if not all(after.forced[row].finite for probe in queried.probes[owner] for row in probe.teacher_forced):
         raise CaseError("The edited model's logits are not all numbers.")
     unscored = queried.unscored[owner].copy()
     scores: list[Score] = []
     answers: list[Answer] = []
     old = scored_old(case)
     for number, probe in enumerate(case.probes):
-        pair = before_after(bare.probes[owner][number], queried.probes[owner][number], before, after)
+        own = bare.probes[owner][number], queried.probes[owner][number]
+        pair = before_after(probe, bare.forced.rows, *own, before, after)
         if pair.split:
             unscored[f"{probe.role}: after the edit's text the answer is split into other tokens"] += pair.split
         if probe.opposed and not (pair.replies and pair.opposed):
@@ -265,21 +269,21 @@ def _probe_scores(probe: Probe, pair: BeforeAfter, old: str | None) -> Iterator[
     """
     if probe.opposed:
         if pair.replies and pair.opposed:
-            plus_post = [value for _, after in pair.replies for value in after.log_p]
-            minus_post = [value for _, after in pair.opposed for value in after.log_p]
-            plus_pre = [value for before, _ in pair.replies for value in before.log_p]
-            success = edit_success(plus_post, minus_post, plus_pre)
+            kinds = pair.replies, pair.opposed, pair.references
+            success = edit_success(*([value for own in kind for value in own.log_p] for kind in kinds))
             yield "edit_success", success.edit_success
             yield "z_sent", success.z_sent
             yield "z_topic", success.z_topic
         return
     locality = probe.role == "locality"
-    for before, after in pair.replies:
-        reference = before.predicted if locality else after.labels
-        yield "teacher_forced_token", teacher_forced_token(after.predicted, reference)
-        yield "teacher_forced_exact", teacher_forced_exact(after.predicted, reference)
-        if locality and before.distribution is not None and after.distribution is not None:
-            yield "kl_divergence", divergence(before.distribution, after.distribution)
+    for number, after in enumerate(pair.replies):
+        expected = pair.references[number].predicted if locality else after.labels
+        yield "teacher_forced_token", teacher_forced_token(after.predicted, expected)
+        yield "teacher_forced_exact", teacher_forced_exact(after.predicted, expected)
+        if after.distribution is not None and pair.references:
+            reference = pair.references[number].distribution
+            assert reference is not None, "both keep the distributions of locality"
+            yield "kl_divergence", divergence(reference, after.distribution)
     if pair.before is not None and pair.after is not None:
         if locality:
             right = generation_agreement(pair.before, pair.after, probe.answers)
@@ -289,7 +293,7 @@ def _probe_scores(probe: Probe, pair: BeforeAfter, old: str | None) -> Iterator[
     if old is None or pair.old is None or not pair.replies:
         return
     known, after_old = pair.old
-    yield "probability_order", probability_order(pair.replies[0][1].log_p, after_old.log_p)
+    yield "probability_order", probability_order(pair.replies[0].log_p, after_old.log_p)
     if pair.after is not None:
         yield "reversion", reversion(pair.after, old, probe.answers)
     if probe.role == "reliability":

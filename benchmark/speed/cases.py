@@ -36,7 +36,6 @@ INSTRUCTIONS = 9
 OPTIONS: dict[str, dict[str, Any]] = {
     "calinet": {"steps": 10},
     "grace": {"steps": 200},
-    "instructedit": {"instruct": "edit only"},
     "ke": {"max_scale": 100.0},
 }
 """Options that differ from the defaults.
@@ -44,7 +43,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 CaliNet takes ten steps: with random weights it does not reach its stop loss, and rounding errors of two paths grow with
 the steps (on S a log-probability differs by 4e-5 after 10 steps, 3e-4 after 20, 0.3 after 200). GRACE takes the 200
 steps of EasyEdit, whose times the page shows. With KE's own scale, the gates of a random network change next to
-nothing. All editors are timed with bare probes, InstructEdit too.
+nothing. InstructEdit's probes carry the instruction, but for locality, as published.
 """
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from instructedit.editors import EditCase, Editor, InputError, TrainedEditor
+from instructedit.editors import EditCase, Editor, InputError, TrainedEditor, instruction_context
 from instructedit.editors.hypernet.training_loop import step_losses
 
 from ..results.records import CaseRecord, GenerationSpec
@@ -25,7 +25,7 @@ from .shapes import ModelShape, make_model
 from .training import Learner, largest_difference
 
 ALL = "all"
-"""Editor of the rows about the base pass."""
+"""Stands for the unedited model in the rows about texts."""
 TEACHER_FORCED, WITH_TEXTS = GenerationSpec(max_new_tokens=0), GenerationSpec()
 TOLERANCE = 1e-3
 """Differences up to this are rounding errors in float32."""
@@ -118,29 +118,23 @@ class ShapeBenchmark:
         return sorted(rows, key=lambda row: order.index(row.editor))
 
     def _compare_loop(self, chunk: int, outcomes: Mapping[str, Outcome]) -> None:
-        """Edit a chunk by every editor, then score all of them after one base pass, as a run does."""
-        made = {}
+        """Edit a chunk and score it as a run of one editor does, editor by editor."""
         for name, (editor, cases) in self.editors.items():
+            edit, base, score, loop = (self._of(name, phase, chunk) for phase in ("edit", "base", "score", "loop"))
             requests = [case.request for case in cases[:chunk]]
-            samples = self._of(name, "edit", chunk)
-            (edits, failures), seconds = self._timed(samples, partial(edit_each, self.model, requests, editor, 0))
+            (edits, failures), seconds = self._timed(edit, partial(edit_each, self.model, requests, editor, 0))
             if failures:
                 raise RuntimeError(f"{name} failed: {failures}")
-            made[name] = Made(requests, edits, failures, 0.0)
-            samples.engine.append(seconds / chunk)
-        records = self._score(made, chunk, TEACHER_FORCED)
-        base = self._of(ALL, "base", chunk)
-        if outcomes:
-            base.reference.append(outcomes[ALL].score)
-        for name in self.editors:
-            edit, score, loop = (self._of(name, phase, chunk) for phase in ("edit", "score", "loop"))
-            loop.engine.append(edit.engine[-1] + score.engine[-1] + base.engine[-1] / len(self.editors))
-            loop.peak = None if edit.peak is None or score.peak is None else max(edit.peak, score.peak)
+            edit.engine.append(seconds / chunk)
+            records = self._score({name: Made(requests, edits, failures, 0.0)}, chunk, TEACHER_FORCED)
+            loop.engine.append(edit.engine[-1] + base.engine[-1] + score.engine[-1])
+            loop.peak = None if edit.peak is None or base.peak is None else max(edit.peak, base.peak)
             if outcomes:
-                own = outcomes[name]
+                own, unedited = outcomes[name], outcomes[ALL].score
                 edit.reference.append(own.edit)
+                base.reference.append(unedited)
                 score.reference.append(own.score)
-                loop.reference.append(own.edit + outcomes[ALL].score + own.score)
+                loop.reference.append(own.edit + unedited + own.score)
                 pairs = zip(records[name], own.numbers, strict=False)
                 largest = max(_largest(numbers(record), expected) for record, expected in pairs)
                 self._check(loop, largest, f"{name}, loop")
@@ -192,11 +186,18 @@ class ShapeBenchmark:
 
     def _score(self, made: Mapping[str, Made], chunk: int, generation: GenerationSpec) -> dict[str, list[CaseRecord]]:
         """Score edits of a chunk; note the seconds of the base pass and of each editor's share, and return records."""
-        phases: tuple[Phase, Phase] = ("base", "score") if generation is TEACHER_FORCED else ("generate", "generate")
-        base, cases = self._of(ALL, phases[0], chunk), self.cases[:chunk]
-        fluency = generation is WITH_TEXTS
+        texts, cases = generation is WITH_TEXTS, self.cases[:chunk]
+        base = self._of(ALL, "generate", chunk) if texts else self._of(next(iter(made), ALL), "base", chunk)
         score = partial(
-            score_chunk, self.model, cases, made, run="0" * 16, seed=0, generation=generation, fluency=fluency
+            score_chunk,
+            self.model,
+            cases,
+            made,
+            probes={name: self.editors[name][0].instructed_probes for name in made},
+            run="0" * 16,
+            seed=0,
+            generation=generation,
+            fluency=texts,
         )
         wall = time.perf_counter()
         (records, timings), seconds = self._timed(base, score)
@@ -205,7 +206,7 @@ class ShapeBenchmark:
         shares = {timing.editor: timing.score_seconds / wall for timing in timings}
         base.engine.append(seconds / chunk * (1 - sum(shares.values())))
         for name, share in shares.items():
-            samples = self._of(name, phases[1], chunk)
+            samples = self._of(name, "generate" if texts else "score", chunk)
             samples.engine.append(seconds / chunk * share)
             samples.peak = base.peak
         return {name: [record for record in records if record.editor == name] for name in made}
@@ -222,9 +223,12 @@ class ShapeBenchmark:
             edits = {ALL: reference.UNEDITED}
             for name in names:
                 editor, own = self.editors[name]
-                edits[name], seconds = self.clock.time(partial(REFERENCES[name], model, editor, own[number].request, 0))
+                request = own[number].request
+                edits[name], seconds = self.clock.time(partial(REFERENCES[name], model, editor, request, 0))
                 found[name].edit += share * seconds
-                after, seconds = self.clock.time(partial(reference.probe_predictions, model, case, edits[name]))
+                context = instruction_context(request, editor.instructed_probes)
+                score = partial(reference.probe_predictions, model, case, edits[name], context)
+                after, seconds = self.clock.time(score)
                 found[name].score += share * seconds
                 values = [value for _, value in reference.scores(case, before, after)]
                 found[name].numbers.append([*values, statistics.fmean(after[0].log_p)])

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
-from instructedit.editors import EditCase, LanguageModel, Site, TokenSequence
+from instructedit.editors import Context, EditCase, LanguageModel, Site, TokenSequence
 
 from ..results.records import Protocol
 from ..scoring import metrics
@@ -96,9 +96,15 @@ class ReferenceModel:
 
 
 @torch.no_grad()
-def probe_predictions(reference: ReferenceModel, case: EditCase, edit: ReferenceEdit = UNEDITED) -> list[Prediction]:
-    """Return the predictions for each probe of a case, one forward pass each."""
-    rows = [reference.base.encode(probe.prompt, probe.answers[0], probe.joint) for probe in case.probes]
+def probe_predictions(
+    reference: ReferenceModel, case: EditCase, edit: ReferenceEdit = UNEDITED, context: Context | None = None
+) -> list[Prediction]:
+    """Return the predictions for each probe of a case, one forward pass each, after the context's prefix."""
+    prefixes = [context.prompt_prefix(probe.role) if context else "" for probe in case.probes]
+    rows = [
+        reference.base.encode(prefix + probe.prompt, probe.answers[0], probe.joint)
+        for prefix, probe in zip(prefixes, case.probes, strict=True)
+    ]
     found = []
     with reference.edited(edit):
         for row in rows:

@@ -19,9 +19,9 @@ from .reference_edits import REFERENCES
 from .shapes import shape_of
 
 LARGE = Effort(repeats=3, reference_cases=1, editors=tuple(name for name in REFERENCES if name != "ft-m"))
-"""For M, on which one repeat takes minutes; FT-M costs what FT-L does."""
+"""For M and M50k, on which one repeat takes minutes; FT-M costs what FT-L does."""
 FULL = {
-    "cpu": {"S": Effort(chunks=(8, 16, 32, 64, 128)), "M": LARGE},
+    "cpu": {"S": Effort(chunks=(8, 16, 32, 64, 128)), "M": LARGE, "M50k": LARGE},
     "cuda": {"gpt2-xl": Effort(chunks=(4, 8, 16)), "llama-2-7b": Effort(chunks=(4, 8, 16))},
 }
 SHORT = Effort(repeats=2, chunks=(8,), reference_cases=1, trained=("mend",), generated=("mend",), once=True)
@@ -58,7 +58,6 @@ def run(
     names = timed_editors(editors)
     chosen = {shape_of(name): efforts.get(name, SHORT if quick else Effort()) for name in shapes or efforts}
     rows: list[SpeedRow] = []
-    sharing: dict[str, int] = {}
     before = torch.get_num_threads()
     if kind == "cpu":
         torch.set_num_threads(threads)
@@ -67,7 +66,6 @@ def run(
             own = [editor for editor in names if editors or editor in effort.editors]
             tell(f"{shape.name}: {', '.join(own)}, {effort.repeats} times")
             rows += ShapeBenchmark(shape, own, effort, device).run()
-            sharing[shape.name] = len(own)
         used = torch.get_num_threads()
     finally:
         torch.set_num_threads(before)
@@ -82,7 +80,6 @@ def run(
         ),
         quick=quick,
         seconds=time.perf_counter() - begun,
-        sharing=sharing,
         untimed=tuple(name for name in EDITORS if name not in REFERENCES),
         rows=tuple(rows),
     )

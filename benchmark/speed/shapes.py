@@ -32,11 +32,14 @@ SHAPES = {
         ModelShape("tiny", "gpt2", 4, 32, 4, 96, 128),
         ModelShape("S", "gpt2", 4, 256, 4, 4096, 1024),
         ModelShape("M", "gpt2", 12, 768, 12, 4096, 3072),
+        ModelShape("M50k", "gpt2", 12, 768, 12, 50257, 3072),
         ModelShape("gpt2-xl", "gpt2", 48, 1600, 25, 50257, 6400, "bfloat16"),
         ModelShape("llama-2-7b", "llama", 32, 4096, 32, 32000, 11008, "bfloat16"),
     )
 }
-"""`tiny` is for trying the command; the last two are those of the InstructEdit paper, for a GPU."""
+"""`tiny` is for trying the command; M50k is GPT-2's own shape and vocabulary; the last two are those of the
+InstructEdit paper, for a GPU.
+"""
 
 
 def shape_of(name: str) -> ModelShape:

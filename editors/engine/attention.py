@@ -8,7 +8,7 @@ It computes what transformers' `sdpa` and `eager` functions do, with scaling, gr
 caps. Models that do not support custom attention functions are run with a mask instead; see `runner.Ways`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers.modeling_utils import AttentionInterface
 
+from ..products import LEAST_ROWS
 from .packed_batch import Queries, integers
 
 NAME = "instructedit_rows"
@@ -92,8 +93,21 @@ def _attend(
 
 AttentionInterface.register(NAME, _attend)
 
+LANES = 16
+"""Keys are padded to a multiple of it, the most numbers in a register of a CPU: their sums are then taken in the same
+order whatever the length of the other sequences."""
 NEVER = 1 << 30
 """Position of a padding key: later than every query."""
+
+
+def round_up(number: int) -> int:
+    """Return the smallest multiple of `LANES` that is not less than a number."""
+    return -(-number // LANES) * LANES
+
+
+def _queries(number: int) -> int:
+    """Return to how many queries a number of them is padded: kernels take blocks of 32, and the last has few rows."""
+    return -(-number // LEAST_ROWS) * LEAST_ROWS
 
 
 class _Bucket:
@@ -101,13 +115,14 @@ class _Bucket:
 
     def __init__(self, sequences: Sequence[Queries], device: torch.device) -> None:
         # padded by indices of the sequence's own: a weight of zero does not stop another sequence's NaN or infinity
-        self.queries = _padded([own.tokens for own in sequences]).to(device)
-        self.positions = _padded([own.positions for own in sequences]).to(device)
-        self.cached = _padded([own.cached for own in sequences]).to(device)
-        self.keys = _padded([own.keys for own in sequences]).to(device)
+        self.queries = _padded([own.tokens for own in sequences], _queries).to(device)
+        self.positions = _padded([own.positions for own in sequences], _queries).to(device)
+        self.cached = _padded([own.cached for own in sequences], round_up).to(device)
+        self.keys = _padded([own.keys for own in sequences], round_up).to(device)
         cached = integers(len(own.cached) for own in sequences)
         new = integers(len(own.keys) for own in sequences)
-        self.key_positions = torch.cat([_positions(cached, 0), _positions(new, cached[:, None])], dim=1).to(device)
+        places = _positions(cached, self.cached, 0), _positions(new, self.keys, cached[:, None])
+        self.key_positions = torch.cat(places, dim=1).to(device)
         self.longest = max(len(own.cached) + len(own.keys) for own in sequences)
         self._masks: dict[int | None, Tensor] = {}
         self._cached: Keys = {}
@@ -133,16 +148,16 @@ class _Bucket:
         return torch.cat([before[0], k[self.keys]], dim=1), torch.cat([before[1], v[self.keys]], dim=1)
 
 
-def _padded(rows: Sequence[Sequence[int]]) -> Tensor:
-    """Return rows of integers as one tensor, each padded by its own last number."""
-    longest = max(map(len, rows))
+def _padded(rows: Sequence[Sequence[int]], width: Callable[[int], int]) -> Tensor:
+    """Return rows of integers as one tensor, each padded by its own last number to the width for the longest."""
+    longest = width(max(map(len, rows)))
     padded = ((row, repeat(row[-1] if row else 0, longest - len(row))) for row in rows)
     return integers(chain.from_iterable(chain.from_iterable(padded))).view(len(rows), longest)
 
 
-def _positions(counts: Tensor, first: Tensor | int) -> Tensor:
-    """Return the positions of each sequence's keys, [sequences, keys], padded by `NEVER`."""
-    number = torch.arange(int(counts.max()))
+def _positions(counts: Tensor, keys: Tensor, first: Tensor | int) -> Tensor:
+    """Return the positions of each sequence's `keys`, [sequences, keys], padded by `NEVER`."""
+    number = torch.arange(keys.shape[1])
     return (number + first).where(number < counts[:, None], NEVER)
 
 
@@ -159,10 +174,11 @@ class SequenceAttention:
             if own.tokens:
                 lengths = (len(own.cached) + len(own.keys) - 1).bit_length(), (len(own.tokens) - 1).bit_length()
                 buckets.setdefault(lengths, []).append(own)
-        self._sequences = list(buckets.values())
+        # in an order that other sequences do not change: gradients of shared tokens are added up bucket by bucket
+        self._sequences = [bucket for _, bucket in sorted(buckets.items())]
         place, done = [0] * sum(len(own.tokens) for own in sequences), 0
         for bucket in self._sequences:
-            longest = max(len(own.tokens) for own in bucket)
+            longest = _queries(max(len(own.tokens) for own in bucket))
             for line, own in enumerate(bucket):
                 for column, token in enumerate(own.tokens):
                     place[token] = done + line * longest + column

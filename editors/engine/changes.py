@@ -62,6 +62,8 @@ def _geometry(edits: Sequence[Sequence[Patch]], apart: bool) -> tuple[list[float
         changes = [[patch for patch in edit if patch.site == site] for edit in edits]
         own = [number for number, change in enumerate(changes) if change]
         found = _products([changes[number] for number in own])
+        for place, number in enumerate(own):  # norms alone, so that they do not depend on the other edits
+            found[place, place] = _products([changes[number]])[0, 0]
         products[torch.tensor(own)[:, None], torch.tensor(own)] += found.cpu()
     squares = products.diagonal().clamp(min=0)
     cosines: list[float | None] = [None] * len(edits)

@@ -4,7 +4,7 @@ Prompts that the unedited model has read are run again from the first patched bl
 blocks before are the same under every edit. A step runs one token of every sequence that has not ended.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..edits import Edits
 from ..models.structure import ReplayStart
 from ..models.tokens import TokenSequence
-from .attention import Keys, Scale, scores
+from .attention import Keys, Scale, round_up, scores
 from .engine import BasePass, Engine
 from .packed_batch import by_row
 
@@ -36,20 +36,26 @@ class Prompts:
 
     Attributes:
         base: The pass, with all keys and values.
-        logits: The unedited model's logits after each prompt, [vocabulary].
+        logits: The unedited model's logits after prompts, [vocabulary], by their index.
     """
 
     base: BasePass
-    logits: list[Tensor]
+    logits: dict[int, Tensor]
 
 
-def read_prompts(model: "LanguageModel", rows: Sequence[TokenSequence], cuts: Sequence[ReplayStart]) -> Prompts | None:
+def read_prompts(
+    model: "LanguageModel",
+    rows: Sequence[TokenSequence],
+    cuts: Sequence[ReplayStart],
+    read: Collection[int] | None = None,
+) -> Prompts | None:
     """Let the unedited model read prompts once for all editors.
 
     Args:
         model: The model.
         rows: Prompts, as `LanguageModel.encode_prompt` gives them.
         cuts: Those of the edits under which they will be continued.
+        read: Indices of the prompts that the unedited model continues too; all by default.
 
     Returns:
         The prompts; None if this model's texts are not generated with our cache, and prompts are read each time.
@@ -57,9 +63,8 @@ def read_prompts(model: "LanguageModel", rows: Sequence[TokenSequence], cuts: Se
     ways = model.engine.runner.ways
     if ways.generation != "cache" or not ways.late or not rows:
         return None
-    base, run = model.base(rows, cuts, late=0)
-    logits = {index: found[-1].clone() for index, found in run}
-    return Prompts(base, [logits[index] for index in range(len(rows))])
+    base, run = model.base(rows, cuts, 0, read)
+    return Prompts(base, {index: found[-1].clone() for index, found in run})
 
 
 class Cache:
@@ -72,7 +77,7 @@ class Cache:
     """
 
     def __init__(self, lines: int, room: int, device: torch.device) -> None:
-        self.lines, self.room = lines, room
+        self.lines, self.room = lines, round_up(room)
         self.lengths = torch.zeros(lines, dtype=torch.long, device=device)
         self._stored: Keys = {}  # [lines, room, key heads, head width]
         self._masks: dict[tuple[int | None, torch.device], Tensor] = {}
@@ -115,7 +120,7 @@ class Cache:
         """See `attention.Attention`; tokens are the sequences' latest."""
         last = self.lengths.to(q.device)
         lines = torch.arange(self.lines, device=q.device)
-        stop = int(self.lengths.max()) + 1
+        stop = round_up(int(self.lengths.max()) + 1)
         keys, values = self._stored[module]
         keys[lines, last], values[lines, last] = k, v
         if (scale.window, q.device) not in self._masks:

@@ -5,7 +5,7 @@ replay runs the same sequences under edits from the first patched block on. Late
 token of its prompt on only; with cached keys and values their replay runs the tokens from there on.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
@@ -44,6 +44,11 @@ class BasePass:
     hidden: dict[int, Tensor] = field(default_factory=dict)
     keys: Keys = field(default_factory=dict)
     batches: dict[tuple[object, ...], list[PackedBatch]] = field(default_factory=dict)
+
+    @property
+    def late(self) -> bool:
+        """Whether replays of late edits may start from it."""
+        return any(cut.late for cut in self.cuts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,44 +118,61 @@ class Engine:
         return any(found is not None and found.whole_prompts for found in (edits, self.active))
 
     def base(
-        self, rows: Sequence[TokenSequence], cuts: Sequence[ReplayStart], late: int | None = None
+        self,
+        rows: Sequence[TokenSequence],
+        cuts: Sequence[ReplayStart],
+        late: int | None = None,
+        read: Collection[int] | None = None,
+        among: Iterable[int] | None = None,
     ) -> tuple[BasePass, Iterator[tuple[int, Tensor]]]:
         """Run sequences through the unedited model and cache what replays need.
 
         Args:
-            rows: The sequences; those of one edit next to each other.
+            rows: The sequences.
             cuts: Where replays will start.
             late: First block of late edits (`Edits.late`), whose replays need the keys and values from there on. None
                 for no such edits.
+            read: Indices of the sequences whose logits are read; all by default. The others run up to the last block
+                that a replay starts from, where no edit is late.
+            among: Indices of the sequences that are run and may be replayed; all by default.
 
         Returns:
             The base pass, which is complete once the iterator is exhausted, and an iterator as `forward` gives.
         """
-        base = self._new_base(rows, cuts, late)
-        return base, self._filled(base, None)
+        ways = self.runner.ways
+        starts = {start for cut in cuts if (start := self.runner.start_of(cut.block)) is not None}
+        keys_from = late if ways.packing == "rows" and ways.late else None
+        base = BasePass(tuple(rows), tuple(cuts), tuple(sorted(starts)), keys_from)
+        every = range(len(rows))
+        return base, self._filled(base, every if read is None else read, every if among is None else among)
 
     def base_pass(
         self, rows: Sequence[TokenSequence], cuts: Sequence[ReplayStart], late: int | None = None
     ) -> BasePass:
-        """Return a finished base pass without logits, which stops at the last block that is needed; see `base`."""
-        base = self._new_base(rows, cuts, late)
-        stop = max(base.starts, default=0) if base.keys_from is None else None
-        for _ in self._filled(base, stop):
+        """Return a finished base pass whose logits are not read; see `base`."""
+        base, run = self.base(rows, cuts, late, read=())
+        for _ in run:
             pass
         return base
 
-    def _new_base(self, rows: Sequence[TokenSequence], cuts: Sequence[ReplayStart], late: int | None) -> BasePass:
-        ways = self.runner.ways
-        starts = {start for cut in cuts if (start := self.runner.start_of(cut.block)) is not None}
-        keys_from = late if ways.packing == "rows" and ways.late else None
-        return BasePass(tuple(rows), tuple(cuts), tuple(sorted(starts)), keys_from)
-
-    def _filled(self, base: BasePass, stop: int | None) -> Iterator[tuple[int, Tensor]]:
-        """Run a base pass and fill it; yield logits unless it stops at a block."""
-        batches = list(self.runner.batches(base.rows, [0] * len(base.rows), whole_prompts=self.whole_prompts()))
-        total, first = sum(map(len, batches)), 0
-        for batch in batches:
-            base.paths.extend([first + token for token in path] for path in batch.paths)
+    def _filled(self, base: BasePass, read: Collection[int], among: Iterable[int]) -> Iterator[tuple[int, Tensor]]:
+        """Run a base pass and fill it; yield the logits of the sequences that are read."""
+        early = None if base.late else max(base.starts, default=0)
+        # rows with a common beginning, such as an instruction, next to each other: passes compute it once
+        order = sorted(among, key=lambda index: (index not in read, base.rows[index].ids))
+        count = sum(index in read for index in order)
+        batches: list[tuple[PackedBatch, int | None]] = []
+        for some, stop in ((order[:count], None), (order[count:], early)):
+            for batch in self.runner.batches(
+                [base.rows[index] for index in some], [0] * len(some), whole_prompts=self.whole_prompts()
+            ):
+                batch.rows = [some[index] for index in batch.rows]
+                batches.append((batch, stop))
+        total, first = sum(len(batch) for batch, _ in batches), 0
+        base.paths.extend([] for _ in base.rows)
+        for batch, stop in batches:
+            for index, path in zip(batch.rows, batch.paths, strict=True):
+                base.paths[index] = [first + token for token in path]
             if base.starts or stop is None:
                 with torch.no_grad():
                     output = self.run(
@@ -231,10 +253,11 @@ class Engine:
     def is_late(self, base: BasePass, edits: Edits) -> bool:
         """Return whether a replay starts at the ends of prompts."""
         # an active edit may change the tokens of a prompt according to its end
-        if edits.first_block is None or base.keys_from is None or not edits.late or self.whole_prompts():
+        late = edits.late and base.late and base.keys_from is not None
+        if edits.first_block is None or not late or self.whole_prompts():
             return False
         start = self._start(base, edits.first_block)
-        return start is not None and base.keys_from <= start
+        return start is not None and base.keys_from is not None and base.keys_from <= start
 
     def _start(self, base: BasePass, block: int) -> int | None:
         """Return the block from which a base pass is replayed for edits of a block; None for the embeddings."""
@@ -300,7 +323,7 @@ class Engine:
 
 def _tokens(base: BasePass) -> int:
     """Return the number of tokens of a base pass."""
-    return 1 + max(max(path) for path in base.paths)
+    return 1 + max(max(path, default=0) for path in base.paths)
 
 
 def _index(tokens: Sequence[int]) -> slice | Tensor:

@@ -165,7 +165,9 @@ class Runner:
         stop = count if wanted.stop_at_layer is None else wanted.stop_at_layer
         # who stops is not interested in the logits, but models compute those of one token at least
         read = integers(batch.read if stop == count else [0])
-        few = len(batch.read) < MOSTLY * len(batch) and not wanted.all_tokens and stop == count
+        # gradients of the two ways are added in another order, so there the other sequences must not decide
+        few = not batch.cached if torch.is_grad_enabled() else len(batch.read) < MOSTLY * len(batch)
+        few = few and not wanted.all_tokens and stop == count
         partial = few and self.ways.partial and self.ways.packing == "rows"
         attention = self._attention(wanted, partial)
         hidden: dict[int, Tensor] = {}

@@ -50,7 +50,7 @@ def answers(
         max_new_tokens: Maximum number of new tokens.
         finished: From a prompt's index and its new text so far, whether to stop.
         prompts: The same prompts, read by the unedited model (`decoding.read_prompts`).
-        among: Indices of the prompts that are continued, with our decoder; all by default.
+        among: Indices of the prompts that are continued; all by default.
         batch: Sequences in one batch.
 
     Returns:
@@ -72,7 +72,7 @@ def answers(
         return _NaturalStop(model, prompt, chosen, finished)
 
     settings = GenerationConfig(do_sample=False, max_new_tokens=max_new_tokens)
-    return generate(model, rows, edits, owners, settings, batch, stops=stops)
+    return generate(model, rows, edits, owners, settings, batch, stops=stops, among=among)
 
 
 def texts(
@@ -117,7 +117,7 @@ def texts(
         return _GumbelTopK([seeds[i] for i in chosen], top_k, new_tokens)
 
     settings = GenerationConfig(do_sample=False, max_new_tokens=new_tokens, min_new_tokens=new_tokens)
-    return generate(model, rows, edits, owners, settings, batch, noise=sampler)
+    return generate(model, rows, edits, owners, settings, batch, noise=sampler, among=among)
 
 
 def _decodes(model: "LanguageModel", edits: Edits) -> bool:
@@ -134,6 +134,7 @@ def generate(
     batch: int,
     stops: Callable[[Sequence[int], int], "_NaturalStop"] | None = None,
     noise: Callable[[Sequence[int]], LogitsProcessor] | None = None,
+    among: Sequence[int] | None = None,
 ) -> list[str]:
     """Continue prompts by transformers' own `generate` over left-padded batches.
 
@@ -146,16 +147,18 @@ def generate(
         batch: Sequences in one call.
         stops: From the prompts of a call and their padded length, what stops them.
         noise: From the prompts of a call, what chooses their tokens.
+        among: Indices of the prompts that are continued; all by default.
 
     Returns:
-        New text of each prompt.
+        New text of each prompt; '' for prompts that are not continued.
     """
     pad = model.tokenizer.pad_token_id
     settings.eos_token_id = list(model.stop_ids) or None
     settings.pad_token_id = pad if pad is not None else (model.end_ids or (0,))[0]
     # some models mistake a prompt of one token for a step of decoding
     batch, shortest = (1, 1) if model.engine.runner.ways.generation == "alone" else (batch, 2)
-    order = sorted(range(len(rows)), key=lambda i: (len(rows[i]), i))  # similar lengths together, to pad little
+    chosen = range(len(rows)) if among is None else among
+    order = sorted(chosen, key=lambda i: (len(rows[i]), i))  # similar lengths together, to pad little
     found: dict[int, str] = {}
     for first in range(0, len(order), batch):
         chosen = sorted(order[first : first + batch])
@@ -178,7 +181,7 @@ def generate(
         new = [str(text) for text in model.tokenizer.batch_decode(out[:, width:], skip_special_tokens=True)]
         # `generate` may continue a sequence that has stopped while its partners go on
         found |= {i: stop.texts.get(line, new[line]) if stop else new[line] for line, i in enumerate(chosen)}
-    return [found[i] for i in range(len(rows))]
+    return [found.get(i, "") for i in range(len(rows))]
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import copy
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from .engine import BasePass, Engine
 from .forward_pass import Runner
 from .packed_batch import PackedBatch
 from .trial import Trial, try_out
-from .weights import fuse_gelu, space_rows
+from .weights import fuse_gelu, space_rows, steady_products
 
 MAX_BATCH_TOKENS = {"cpu": 512, "cuda": 4096}
 """Maximum number of tokens of a pass.
@@ -67,6 +67,7 @@ class LanguageModel:
         space_rows(self.structure.blocks)
         if self.model.dtype == torch.float32:
             fuse_gelu(self.structure.blocks)
+        steady_products(self.model)
         self.tokenizer = tokenizer
         self.vocabulary = int(self.model.get_input_embeddings().weight.shape[0])
         self.device = execution_device(model.get_input_embeddings())
@@ -204,10 +205,15 @@ class LanguageModel:
         return self.engine.forward(rows, edits, owners)
 
     def base(
-        self, rows: Sequence[TokenSequence], cuts: Sequence[ReplayStart], late: int | None = None
+        self,
+        rows: Sequence[TokenSequence],
+        cuts: Sequence[ReplayStart],
+        late: int | None = None,
+        read: Collection[int] | None = None,
+        among: Iterable[int] | None = None,
     ) -> tuple[BasePass, Iterator[tuple[int, Tensor]]]:
         """See `Engine.base`."""
-        return self.engine.base(rows, cuts, late)
+        return self.engine.base(rows, cuts, late, read, among)
 
     def base_pass(
         self, rows: Sequence[TokenSequence], cuts: Sequence[ReplayStart], late: int | None = None

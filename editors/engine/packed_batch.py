@@ -8,6 +8,7 @@ prompt on only, the tokens before it are taken from the unedited model's pass.
 from array import array
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -201,6 +202,9 @@ def batches(
 ) -> Iterator[PackedBatch]:
     """Pack sequences into batches of at most `limit` tokens each; a longer sequence has one of its own.
 
+    The sequences of one owner are not divided where one batch can hold them: the order in which their gradients are
+    added does not depend on other owners.
+
     Args:
         rows: The sequences; those of one edit next to each other.
         owners: What sequences must have in common to share tokens, e.g. the edit of each.
@@ -213,8 +217,15 @@ def batches(
         cached: Number of keys of the base pass that precede a batch's own.
     """
     current = PackedBatch(cached=cached)
+    firsts = starts or [0] * len(rows)
+    ends = [0, *accumulate(length(row) - first for row, first in zip(rows, firsts, strict=True))]
+    last = {owner: index + 1 for index, owner in enumerate(owners)}
     for index, (row, owner) in enumerate(zip(rows, owners, strict=True)):
-        start = starts[index] if starts else 0
+        start = firsts[index]
+        begins = index == 0 or owners[index - 1] != owner
+        if begins and current.rows and len(current) + ends[last[owner]] - ends[index] > limit:
+            yield current
+            current = PackedBatch(cached=cached)
         base = paths[index] if paths else ()
         # tokens are nodes too, so a root is no integer
         root = (

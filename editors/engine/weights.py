@@ -1,8 +1,12 @@
-"""Faster forms of the same layers: GPT-2's weights with padded rows, and its activation as one function of torch."""
+"""Other forms of the same layers: faster ones of GPT-2's, and products that are the same for a token in any pass."""
+
+from functools import partial
 
 from torch import Tensor, float32, nn
 from transformers.activations import NewGELUActivation
 from transformers.pytorch_utils import Conv1D
+
+from ..products import by_rows
 
 FLOAT = 4
 """Bytes of a number in float32."""
@@ -43,3 +47,10 @@ def fuse_gelu(blocks: nn.Module) -> None:
         for name, child in module.named_children():
             if type(child) is NewGELUActivation:
                 setattr(module, name, nn.GELU(approximate="tanh"))
+
+
+def steady_products(model: nn.Module) -> None:
+    """Let linear layers give each token the same numbers in any pass; see `products.py`."""
+    for module in model.modules():
+        if type(module) in (nn.Linear, Conv1D):
+            module.forward = partial(by_rows, module.forward)

@@ -46,7 +46,12 @@ def write_site(directory: Path, out: Path) -> Path:
         place = out.resolve()
         place.parent.mkdir(parents=True, exist_ok=True)
         with whole_folder(place) as part:
-            figures = write_site_figures(site, directory, part / "figures")
+            try:
+                figures = write_site_figures(site, directory, part / "figures")
+            except InputError as error:
+                if isinstance(error.__cause__, OSError):  # its sentence names a folder that is not there afterwards
+                    raise error.__cause__ from None
+                raise
             for name, content in _files(site, figures):
                 path = part / name
                 path.parent.mkdir(parents=True, exist_ok=True)

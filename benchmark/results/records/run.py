@@ -242,6 +242,8 @@ class RunFile(Record):
     digest: str
     name: Named
     """Preset or file the run was started from."""
+    label: Named | None = None
+    """Which of its runs this is; None if it was not started as one of a suite."""
     spec: RunSpec
     data: tuple[TaskData, ...]
     """The evaluated splits."""

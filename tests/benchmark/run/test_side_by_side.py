@@ -5,8 +5,11 @@ import os
 import subprocess
 import sys
 
+from instructedit.benchmark.forecast.machine import Place
 from instructedit.benchmark.results.records import read_record
 from instructedit.benchmark.results.suite_results import SuiteEntry, SuiteFile
+from instructedit.benchmark.run.suite import plan_suite, run_suite
+from instructedit.benchmark.setup.config import SuiteRun, make_config
 
 from ..worlds import write_data, write_model, write_training
 
@@ -73,3 +76,22 @@ def test_three_seeds_at_once(tmp_path):
     index = read_record(tmp_path / "out" / "suites" / "mine.json", SuiteFile)
     assert sorted(run.seed for run in index.runs) == [0, 1, 2]
     assert all((tmp_path / "out" / run.digest / "summary.json").is_file() for run in index.runs)
+
+
+def test_an_index_that_is_lost_or_damaged_is_made_again_from_the_runs(tmp_path):
+    write_data(tmp_path / "data")
+    write_model(tmp_path / "model")
+    options = {"data": str(tmp_path / "data"), "model": str(tmp_path / "model"), "tasks": ("recent",), "limit": 1}
+    config = make_config({**options, "fluency": False, "generation": {"max_new_tokens": 2}}, "mine.toml")
+    place = Place(tmp_path / "out", device="cpu")
+    path = tmp_path / "out" / "suites" / "mine.json"
+
+    def compute(*seeds):
+        suite = [SuiteRun("one", config.model_copy(update={"seed": seed})) for seed in seeds]
+        run_suite(suite, plan_suite(suite, "mine.toml", place=place), place)
+        return {(run.label, run.seed) for run in read_record(path, SuiteFile).runs}
+
+    compute(0, 1)
+    for damage in (path.unlink, lambda: path.write_text("{")):
+        damage()
+        assert compute(2) == {("one", 0), ("one", 1), ("one", 2)}

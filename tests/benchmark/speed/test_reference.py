@@ -16,6 +16,7 @@ from instructedit.benchmark.speed.reference_edits import REFERENCES
 from instructedit.benchmark.speed.reference_generation import continuations
 from instructedit.benchmark.speed.shapes import SHAPES, make_model
 from instructedit.benchmark.speed.training import Learner, largest_difference
+from instructedit.editors import instruction_context
 from instructedit.editors.hypernet.training_loop import step_losses
 
 TINY = replace(SHAPES["tiny"], dtype="float64")
@@ -32,7 +33,8 @@ def engine(model, cases, own, editor, generation):
     assert not failures
     made = {editor.name: Made([case.request for case in own], edits, failures, 0.0)}
     fluency = generation.max_new_tokens > 0
-    records, _ = score_chunk(model, cases, made, run="0" * 16, seed=0, generation=generation, fluency=fluency)
+    options = {"run": "0" * 16, "seed": 0, "generation": generation, "fluency": fluency}
+    records, _ = score_chunk(model, cases, made, probes={editor.name: editor.instructed_probes}, **options)
     return edits, records
 
 
@@ -45,11 +47,15 @@ def test_engine_and_reference_predict_the_same_under_an_edit(reference, name):
     for number, (case, record) in enumerate(zip(cases, records, strict=True)):
         edit = REFERENCES[name](reference, editor, own[number].request, 0)
         assert edit.steps == edits.facts[number].get("steps", 0)
-        before, after = probe_predictions(reference, case), probe_predictions(reference, case, edit)
+        context = instruction_context(own[number].request, editor.instructed_probes)
+        assert (context is not None) == (name == "instructedit")
+        before, after = probe_predictions(reference, case), probe_predictions(reference, case, edit, context)
         values = [value for _, value in scores(case, before, after)]
         assert [score.protocol for score in record.scores] == [protocol for protocol, _ in scores(case, before, after)]
         assert numbers(record)[:-1] == pytest.approx(values, abs=1e-6)
-        rows = [model.encode(probe.prompt, probe.answers[0]) for probe in case.probes]
+        prompts = [(context.prompt_prefix(probe.role) if context else "") + probe.prompt for probe in case.probes]
+        answers = [probe.answers[0] for probe in case.probes]
+        rows = [model.encode(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True)]
         for index, logits in model.forward(rows, edits.select([number]), [0] * len(rows)):
             own_log_p = logits.detach().log_softmax(-1).gather(1, torch.tensor(rows[index].labels)[:, None])[:, 0]
             # the reference takes log-probabilities in single precision

@@ -93,7 +93,7 @@ def test_a_base_pass_stops_at_the_last_block_that_replays_start_from(model):
     rows, _ = rows_and_owners(model, 2)
     edits = patches_of(model, 1, ("up",))
     ran = run_modules(model, lambda: model.base_pass(rows, [edits.cut]))
-    assert "transformer.h.0.mlp.c_proj" in ran
+    assert "transformer.h.0.mlp" in ran
     assert not {name for name in ran if name.startswith(("transformer.h.1", "transformer.h.2"))}
 
 

@@ -41,7 +41,6 @@ def record(rows, **values):
             "machine": machine,
             "quick": False,
             "seconds": 9.0,
-            "sharing": {"S": 7},
             "untimed": ("none",),
             "rows": rows,
             **values,

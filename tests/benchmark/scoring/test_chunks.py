@@ -1,0 +1,66 @@
+"""The numbers of a case do not depend on which other cases share its passes, bit by bit, on a CPU."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from instructedit.benchmark.results.records import GenerationSpec
+from instructedit.benchmark.scoring.scoring import run_chunk
+from instructedit.benchmark.setup.config import EMBEDDED_MODEL
+from instructedit.benchmark.tasks.base import TASKS
+from instructedit.benchmark.tasks.sampling import choose
+from instructedit.benchmark.tasks.sources import open_source
+from instructedit.editors import EDITORS, LanguageModel, make
+from instructedit.editors.products import LEAST_ROWS
+
+EDITORS_AND_OPTIONS = {
+    "none": {},
+    "ft-l": {"steps": 3},
+    "ft-m": {"steps": 3},
+    "calinet": {"steps": 3},
+    "grace": {"steps": 3},
+    "mend": {"rank": 16, "edit_lr": 1e-2},
+    "instructedit": {"rank": 16, "edit_lr": 1e-2},
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # several threads divide the rows of a product among them
+    x, weight = torch.randn(200, 256), torch.randn(256, 1024)
+    if not all(torch.equal(x[7 : 7 + rows] @ weight, (x @ weight)[7 : 7 + rows]) for rows in range(LEAST_ROWS, 64)):
+        pytest.skip("this machine's matrix products depend on the number of rows")
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def cases():
+    found = [c for t in ("recent", "convsent") for c in choose(TASKS.get(t)().load(open_source(None)).cases, 3)]
+    told = [replace(case.request, instruction=f"Task: {number % 2}") for number, case in enumerate(found)]
+    return [replace(case, request=request) for case, request in zip(found, told, strict=True)]
+
+
+def numbers(cases, chunk: int):
+    """Return the lines of all editors without the fact that compares the edits of a chunk."""
+    model = LanguageModel.load(EMBEDDED_MODEL, device="cpu")
+    editors = {name: make(EDITORS.get(name), options) for name, options in EDITORS_AND_OPTIONS.items()}
+    for name in ("mend", "instructedit"):
+        editors[name].build(model)
+        editors[name].observe(model, [case.request for case in cases])
+    spec = {"run": "r", "seed": 0, "generation": GenerationSpec(max_new_tokens=4, fluency_tokens=4), "fluency": True}
+    lines = {}
+    for first in range(0, len(cases), chunk):
+        for record in run_chunk(model, cases[first : first + chunk], editors, **spec)[0]:
+            edit = {name: value for name, value in record.edit.items() if name != "cosine"}
+            lines[record.editor, record.case_id] = record.model_copy(update={"edit": edit}).model_dump_json()
+    return lines
+
+
+def test_lines_are_the_same_bytes_in_any_chunk(cases):
+    together = numbers(cases, len(cases))
+    assert len(together) == len(EDITORS_AND_OPTIONS) * len(cases)
+    for chunk in (1, 4):
+        assert numbers(cases, chunk) == together
