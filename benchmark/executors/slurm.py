@@ -56,7 +56,10 @@ class Slurm:
         self._last_reply: dict[Any, float] = {}
 
     def submit(self, name: str, call: str, seconds: float | None = None) -> None:  # noqa: D102
-        write_whole(self._folder / "calls" / f"{name}.json", call)
+        path = self._folder / "calls" / f"{name}.json"
+        if path.is_file() and path.read_text(encoding="utf-8") != call:  # of other code: so is a reply to it
+            self._clear(name)
+        write_whole(path, call)
         self._new[name] = seconds
 
     def completed(self) -> Iterator[Done]:  # noqa: D102

@@ -109,7 +109,7 @@ def run_suite(
         else:
             job = job_of(resolved, place, track)
             prepared, trial = prepare_elsewhere(executor, job, resolved, command)
-            job = job.model_copy(update={"digest": prepared.file.digest, "provenance": prepared.file.provenance})
+            job = of_run(job, prepared.file)
         prepared = replace(prepared, file=prepared.file.model_copy(update={"label": label}))
         notes = dict.fromkeys((*trial, *resolved.notes))
         for note in notes:
@@ -153,6 +153,12 @@ def prepare_elsewhere(
             if reply.run is not None:
                 return prepared_elsewhere(resolved, reply.run, command), reply.notes
     raise InputError(f"No worker could prepare the run, {ATTEMPTS} times: {why}.")
+
+
+def of_run(job: Job, file: RunFile) -> Job:
+    """Return a job whose run is known; it is the same one each time that the run is started by the same code."""
+    provenance = file.provenance.model_copy(update={"started": "", "command": []})
+    return job.model_copy(update={"digest": file.digest, "provenance": provenance})
 
 
 def job_of(resolved: ResolvedRun, place: Place, track: str | None) -> Job:

@@ -10,7 +10,7 @@ from instructedit.benchmark.executors.local import Local
 from instructedit.benchmark.forecast.machine import Place
 from instructedit.benchmark.run.runner import UnfinishedError, run
 from instructedit.benchmark.run.scheduler import USUAL, Patience
-from instructedit.benchmark.run.suite import job_of, prepare_elsewhere
+from instructedit.benchmark.run.suite import job_of, of_run, prepare_elsewhere
 from instructedit.benchmark.run.worker import RemoteWorker
 from instructedit.benchmark.setup.config import make_config
 from instructedit.benchmark.setup.resolve import resolve
@@ -51,7 +51,7 @@ def resolved_for(place, name):
 def start(executor, resolved, out, patience=USUAL):
     job = job_of(resolved, Place(out, device="cpu"), None)
     prepared, _ = prepare_elsewhere(executor, job, resolved, ())
-    job = job.model_copy(update={"digest": prepared.file.digest, "provenance": prepared.file.provenance})
+    job = of_run(job, prepared.file)
     said: list[str] = []
     return run(prepared, out, executor=executor, job=job, patience=patience, report=said.append), said
 

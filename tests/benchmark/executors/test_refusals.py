@@ -8,7 +8,7 @@ from contextlib import closing
 
 import pytest
 
-from instructedit.benchmark.executors.base import EXECUTORS, Setup
+from instructedit.benchmark.executors.base import EXECUTORS, Done, Setup
 from instructedit.benchmark.forecast.machine import Place
 from instructedit.benchmark.forecast.workers import open_executor
 from instructedit.editors import InputError
@@ -74,3 +74,14 @@ def test_an_interrupt_of_the_whole_group_does_not_reach_workers_that_are_startin
             pass
         os.kill(started[0].pid, signal.SIGINT)
         assert [(done.name, done.reply) for done in executor.completed()] == [("name", "call")]
+
+
+def test_a_job_takes_up_a_reply_to_the_same_call_alone(tmp_path):
+    """What jobs wrote after their head was killed is taken by the next head, unless other code made the call."""
+    setup = Setup(ECHO, 1, tmp_path, options={"cluster": "local"})
+    for call, expected in (("the call", "of an earlier job"), ("a call of other code", "a call of other code")):
+        executor = EXECUTORS.get("slurm")(setup)
+        (tmp_path / "slurm" / "calls" / "one.json").write_text("the call")
+        (tmp_path / "slurm" / "replies" / "one.json").write_text("of an earlier job")
+        executor.submit("one", call, 60.0)
+        assert list(executor.completed()) == [Done("one", expected)]
