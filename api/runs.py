@@ -15,8 +15,9 @@ from instructedit.benchmark.run.training import editor_of_row
 from instructedit.benchmark.scoring.scoring import edit_each
 from instructedit.benchmark.tasks.base import make_task
 from instructedit.benchmark.tasks.sources import open_source
-from instructedit.editors import EDITORS, Editor, EditRequest, InputError, did_you_mean, make
+from instructedit.editors import EDITORS, Editor, EditRequest, InputError, LanguageModel, did_you_mean, make
 from instructedit.editors.engine.changes import change_facts
+from instructedit.editors.models.loading import Origin
 
 from .edited import Edited
 from .models import Model, load
@@ -79,13 +80,14 @@ def edit_of_run(
             f"{path}: the run's model has the fingerprint {spec.model_fingerprint[:12]}, but {own_model.origin.place} "
             f"has {own_model.language_model.identity[:12]} in {spec.dtype}; name the run's model."
         )
+    loaded = own_model.language_model.in_chat(spec.chat)
     own_editor = _editor(rows[editor], Path(checkpoints) if checkpoints else folder.parent / "checkpoints", path)
     probes = rows[editor].instructed_probes
     if case is not None:
         record = records[case]
         if record.status != "done":
             raise InputError(f"{folder}: the case '{case}' has no edit under '{editor}': {record.reason}")
-        made = _again(own_model, own_editor, _requests(file, [record], data), spec.seed)
+        made = _again(loaded, own_model.origin, own_editor, _requests(file, [record], data), spec.seed)
         _compare(made, record, report)
     else:
         state = _state(folder, editor, own_model)
@@ -97,7 +99,7 @@ def edit_of_run(
         if not own:
             raise InputError(f"{folder}: the row '{editor}' has no finished case of its edit; run it to its end first.")
         made = Edited(
-            own_model.language_model,
+            loaded,
             own_model.origin,
             own_editor,
             _requests(file, own, data),
@@ -162,13 +164,15 @@ def _request(record: CaseRecord) -> EditRequest:
     return EditRequest(**{name: getattr(record, name) for name in fields})
 
 
-def _again(model: Model, editor: Editor[Any], requests: tuple[EditRequest, ...], seed: int) -> Edited:
+def _again(
+    model: LanguageModel, origin: Origin, editor: Editor[Any], requests: tuple[EditRequest, ...], seed: int
+) -> Edited:
     """Make the edit of one case again, as the run has made it."""
     started = perf_counter()
-    edits, failures = edit_each(model.language_model, requests, editor, seed)
+    edits, failures = edit_each(model, requests, editor, seed)
     if failures:
         raise InputError(failures[0])
-    return Edited(model.language_model, model.origin, editor, requests, edits, {}, perf_counter() - started)
+    return Edited(model, origin, editor, requests, edits, {}, perf_counter() - started)
 
 
 def _compare(made: Edited, record: CaseRecord, report: Callable[[str], None]) -> None:

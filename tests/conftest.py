@@ -100,6 +100,16 @@ def shared() -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def tests_importable():
+    """Lets processes that a test starts import `tests`; `pytest` does not put the checkout on the path."""
+    with pytest.MonkeyPatch.context() as patch:
+        root = str(Path(__file__).resolve().parents[1])
+        patch.syspath_prepend(root)
+        patch.setenv("PYTHONPATH", root, prepend=os.pathsep)
+        yield
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--editor", action="append", help="run the editors' contract for this editor only (again for more)"

@@ -59,6 +59,14 @@ def test_the_edit_of_a_case_is_made_again(runs, place, task, editor):
         assert edited.taught[0].probability == pytest.approx(record.edit["target_probability"], rel=1e-3)
 
 
+def test_the_edit_of_a_case_is_made_within_the_runs_context(runs, place):
+    results, records = runs("single", chat="wild")
+    record = next(own for own in records if (own.task, own.editor, own.status) == ("recent", "ft-m", "done"))
+    edited = instructedit.edit_of_run(results.folders[0], record.case_id, editor="ft-m", device="cpu")
+    assert edited.health.edit["delta_norm"] == pytest.approx(record.edit["delta_norm"], rel=1e-4)
+    assert edited.taught[0].probability == pytest.approx(record.edit["target_probability"], rel=1e-3)
+
+
 @pytest.mark.parametrize(("schedule", "changes"), [("sequential", {}), ("batch", {}), ("batch", {"batch_size": 2})])
 def test_the_saved_edit_of_a_schedule_is_read(runs, schedule, changes, place, tmp_path):
     results, records = runs(schedule, edited=("recent",), **changes)

@@ -73,7 +73,7 @@ def expected(place, tmp_path_factory):
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def executor(request, tmp_path_factory):
+def executor(request, tmp_path_factory, tests_importable):
     """Two workers that fail where a file says so."""
     if request.param not in request.config.getoption("--executors").split(","):
         pytest.skip("the other executors are tested by tox -e executors")

@@ -15,6 +15,8 @@ from instructedit.editors import InputError
 
 from .faulty import Echo
 
+pytestmark = pytest.mark.usefixtures("tests_importable")
+
 ECHO = f"{Echo.__module__}:{Echo.__name__}"
 
 

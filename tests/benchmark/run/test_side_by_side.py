@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from instructedit.benchmark.forecast.machine import Place
 from instructedit.benchmark.results.records import read_record
 from instructedit.benchmark.results.suite_results import SuiteEntry, SuiteFile
@@ -42,6 +44,7 @@ def add_runs(out, seeds, barrier):
         add_to_index(out, "mine.toml", entry(seed), print)
 
 
+@pytest.mark.usefixtures("tests_importable")
 def test_no_run_is_lost_from_the_index(tmp_path):
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(2)
