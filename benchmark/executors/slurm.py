@@ -59,6 +59,7 @@ class Slurm:
         path = self._folder / "calls" / f"{name}.json"
         if path.is_file() and path.read_text(encoding="utf-8") != call:  # of other code: so is a reply to it
             self._clear(name)
+        (self._folder / "replies" / f"{name}.lost").unlink(missing_ok=True)  # of an earlier attempt
         write_whole(path, call)
         self._new[name] = seconds
 
@@ -125,6 +126,8 @@ class Slurm:
 
 def _answer(performer: str, threads: int, folder: Path, names: Sequence[str]) -> None:
     """Answer calls in a job; one that fails does not stop the others."""
+    from submitit.core.utils import UncompletedJobError
+
     own = None
     for name in names:
         reply = folder / "replies" / f"{name}.json"
@@ -134,6 +137,8 @@ def _answer(performer: str, threads: int, folder: Path, names: Sequence[str]) ->
         try:
             own = own or make_performer(performer, None, threads)
             write_whole(reply, own.perform(call.read_text(encoding="utf-8")))
+        except UncompletedJobError:  # the job is cancelled, or its time is over
+            raise
         except Exception as error:
             traceback.print_exc()
             write_whole(reply.with_suffix(".lost"), f"{type(error).__name__}: {error}")

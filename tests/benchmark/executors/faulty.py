@@ -74,10 +74,12 @@ class Unruly:
         self._executor.submit(name, call, seconds)
 
     def completed(self) -> Iterator[Done]:
-        while self._unfinished and len(self._held) < self._random.randint(1, 4):
-            for done in self._executor.completed():
-                self._unfinished -= 1
-                self._held.append(done)
+        while (self._unfinished > 0 or not self._held) and len(self._held) < self._random.randint(1, 4):
+            found = list(self._executor.completed())
+            self._unfinished -= len(found)
+            self._held += found
+            if not found:
+                break
         self._random.shuffle(self._held)
         held, self._held = self._held, []
         for done in held:
