@@ -188,7 +188,7 @@ def test_the_same_lines_stand_under_the_tables_of_every_page(missed, tmp_path: P
         text_of(table, 300),
         markdown.render(report).replace("\\|", "|").replace("\\<", "<"),
         html.render(report).replace("&lt;", "<").replace("&#39;", "'"),
-        latex.render(report).replace("\\textless{}", "<").replace("\\_", "_"),
+        latex.render(report).replace("\\textless{}", "<").replace("\\_", "_").replace("`", "'"),
         *(
             (tmp_path / "site" / page).read_text(encoding="utf-8").replace("&lt;", "<").replace("&#39;", "'")
             for page in ("index.html", f"run-{run.digest}.html")
