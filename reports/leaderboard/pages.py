@@ -168,7 +168,7 @@ def _cell(board: Board, line: Line, size: int, ranked: int) -> dict[str, Any]:
 
 
 def _rows(tables: Mapping[Board, Sequence[Line]]) -> dict[tuple[str, ...], dict[str, Any]]:
-    """Return what all tables of a task say of an entry besides its numbers, by its key."""
+    """Return what all tables of a task say of an entry apart from its numbers, by its key."""
     lines: dict[tuple[str, ...], Line] = {}
     for line in chain.from_iterable(tables.values()):
         lines.setdefault(line.entry.key, line)

@@ -57,7 +57,7 @@ def _cell(scores: Scores, column: Column, row: str, other: str) -> Pair | None:
     decision = decided(found)
     points = abs(100 * found.difference)
     depth = 0 if decision == "tie" else 1 + sum(points >= level for level in LEVELS)
-    # What was lost where the row is behind, what was won where it is not.
+    # Which outcome the link shows: cases lost where the row is worse, cases won where it is not.
     link = case_link(scores.address, column, row, other, "second" if found.difference < 0 else "first")
     return Pair(minus(column.number(found.difference, "+")), decision, depth, _words(found, column, row, other), link)
 

@@ -34,43 +34,6 @@ TEXT = (
     "Peak memory is what a call needs in addition to the model, the networks of trained editors, and the reference's "
     "copy of the model. Base pass and scores have one peak.",
 )
-BESIDE = """
-## Beside EasyEdit
-
-EasyEdit (commit 14cea82) and this project did the same edits of the same KnowEdit cases in turns, on one machine, one
-thread, one editor, one request at a time there: CPU seconds a request, whole loop with the full base pass, before
-[decision 23](decisions/0023-what-decides-bytes.md). Medians of paired repeats with the smallest and largest ratio.
-M50k is M with a vocabulary of 50,257; its GRACE was measured once.
-
-| Editor | Shape | EasyEdit, s | Here, s | Ratio |
-| --- | --- | ---: | ---: | ---: |
-| FT-L | S | .60 | .127 | 4.6 [4.2, 5.4] |
-| FT-L | M | 8.10 | 2.26 | 3.6 [3.5, 3.7] |
-| FT-L | M50k | 10.1 | 1.84 | 5.6 [5.1, 6.0] |
-| MEND | S | .186 | .024 | 7.7 [5.5, 8.3] |
-| MEND | M | 2.21 | .287 | 7.4 [7.0, 7.9] |
-| MEND | M50k | 2.66 | .202 | 13.5 [12.7, 14.6] |
-| InstructEdit, as published | S | .265 | .047 | 5.6 [5.5, 6.5] |
-| InstructEdit, as published | M | 2.82 | .631 | 4.5 [4.3, 4.8] |
-| InstructEdit, as published | M50k | 2.65 | .384 | 6.9 [6.9, 7.6] |
-| GRACE, 200 steps | S | 3.13 | .121 | 23.4 [22.2, 31.6] |
-| GRACE, 200 steps | M | 36.1 | 1.43 | 25.2 [24.9, 25.6] |
-| GRACE, 200 steps | M50k | 52.5 | 1.76 | 29.9 |
-
-These are not measured anew by `speed`, and not to be compared with its seconds, which are of another machine or hour.
-
-- **Edits** agree. MEND's weight changes: relative 2e-6 (90 cases, worst 1.1e-5). FT-L's: median 2e-5, worst 2e-3 (60
-  cases). EasyEdit's FT as shipped also tunes the bias: 6e-3 to 1.5e-2 apart. GRACE: keys 3e-7, values 7e-6 (29 cases).
-- **Reliability and generalization** agree in every case of MEND (90) and FT-L (60).
-- **Portability and locality** differ in 38 of 347 and 49 of 405 probes (MEND), 17 of 189 and 31 of 264 (FT-L). EasyEdit
-  pads on the left without position ids. Read unpadded through its own edited weights, 932 of 932 and 573 of 573 probes
-  agree with this project. Means move by up to 3 points (CounterFact locality of FT-L: 96.2 there, 93.2 here).
-- **GRACE**: EasyEdit scores other tokens than it trains (the target without its leading space), and by generation.
-  With equal keys and values reliability is 23 there and 81 here (CounterFact, 9 cases), 9 and 100 (Recent, 10 cases).
-- **Recent portability** is not comparable: this project merges repeated probes (300 to 177).
-- **Whole job**: 100 KnowEdit cases under FT-L, GRACE and MEND with the table: about 55 s against about 380 s (6.9x,
-  both extrapolated). Peak memory on M: MEND 1,238 MB against 1,683, InstructEdit 1,464 against 2,775.
-"""
 HOW = """
 ## How to run it
 
@@ -108,7 +71,7 @@ def draw(record: SpeedRecord, console: Console) -> None:
 
 def page(record: SpeedRecord) -> str:
     """Return the page in Markdown; all numbers on it are the record's."""
-    return markdown.render(report(record)) + BESIDE + HOW + (NO_CARD if record.machine.device == "cpu" else "")
+    return markdown.render(report(record)) + HOW + (NO_CARD if record.machine.device == "cpu" else "")
 
 
 def _block(record: SpeedRecord, shape: str) -> Block:

@@ -1,4 +1,4 @@
-"""Scores with a text in front of the questions, again by explicit loops."""
+"""Scores with a text before the prompts, by explicit loops."""
 
 import math
 from dataclasses import replace
@@ -15,8 +15,8 @@ from instructedit.editors import Context, EditCase, Edits, LanguageModel, Probe
 from .loops import CASES, case, read, run, say
 
 
-class Told(FTM):
-    """Changes weights and puts a text in front of the questions."""
+class WithText(FTM):
+    """Changes weights and puts a text before the prompts."""
 
     def edit(self, model, requests, seed=0):
         texts = tuple(Context(f"The {request.target}. ") for request in requests)
@@ -24,12 +24,12 @@ class Told(FTM):
 
 
 def test_a_text_in_front_is_scored_as_explicit_loops_with_it_do(model):
-    told = Told(FTMConfig(block=1, lr=0.02, clamp=0.2, steps=5))
-    records = run(model, {"in-context": InContext(), "told": told})
+    texted = WithText(FTMConfig(block=1, lr=0.02, clamp=0.2, steps=5))
+    records = run(model, {"in-context": InContext(), "texted": texted})
     requests = [c.request for c in CASES]
-    plain = FTM(told.config).edit(model, requests, 0)
+    plain = FTM(texted.config).edit(model, requests, 0)
     tokenizer, before = model.tokenizer, model.model
-    for name, edits in (("in-context", InContext().edit(model, requests)), ("told", told.edit(model, requests))):
+    for name, edits in (("in-context", InContext().edit(model, requests)), ("texted", texted.edit(model, requests))):
         for number, case_ in enumerate(CASES):
             after = before if name == "in-context" else plain.apply_to(before, number)
             record = records[name, case_.request.case_id]
@@ -74,18 +74,18 @@ def test_a_text_stands_only_in_front_of_its_roles(model):
     records = run(model, {"none": NoEdit(), "in-context": editor, "everywhere": InContext()})
     for case_ in CASES:
         key = case_.request.case_id
-        none, told, everywhere = (records[name, key] for name in ("none", "in-context", "everywhere"))
-        for ours, theirs in zip(told.scores, none.scores, strict=True):
+        none, texted, everywhere = (records[name, key] for name in ("none", "in-context", "everywhere"))
+        for ours, theirs in zip(texted.scores, none.scores, strict=True):
             assert ours.model_copy(update={"value": 0.0}) == theirs.model_copy(update={"value": 0.0})
             assert ours.measure in {"reliability", "fluency"} or ours.value == pytest.approx(theirs.value, abs=rounding)
-        for record, moved in ((told, False), (everywhere, True)):
+        for record, moved in ((texted, False), (everywhere, True)):
             local = {s.protocol: s.value for s in record.scores if s.measure == "locality"}
-            assert (local["kl_divergence"] > 1e3 * rounding) == moved, "a text in front shows"
+            assert (local["kl_divergence"] > 1e3 * rounding) == moved, "a text before the prompt shows"
             assert moved or local["teacher_forced_token"] == 1.0
         request = case_.request
         written = replace(request, prompt=editor.edit(model, [request]).contexts[0].text + request.prompt)
         (same,) = run(model, {"none": NoEdit()}, [EditCase(written, ())]).values()
-        assert told.text == same.text != none.text, "the sampled text continues the fact and the edit prompt"
+        assert texted.text == same.text != none.text, "the sampled text continues the fact and the edit prompt"
 
 
 def test_questions_without_a_text_in_front_share_their_base_pass(model, editors, monkeypatch):
