@@ -52,13 +52,14 @@ def blocks_of(run: ResolvedRun, spec: RunSpec) -> list[Block]:
     return list({"single": _single, "batch": _batch, "sequential": _sequential}[spec.schedule](run, spec))
 
 
-def lines_of(run: ResolvedRun, spec: RunSpec) -> list[Key]:
+def lines_of(blocks: Sequence[Block], rows: Sequence[RowSpec]) -> list[Key]:
     """Return the keys of all lines of the finished run, in the order of `cases.jsonl`."""
-    return list(chain.from_iterable(block.lines(run.rows) for block in blocks_of(run, spec)))
+    return list(chain.from_iterable(block.lines(rows) for block in blocks))
 
 
 def units_of(
     prepared: Prepared,
+    blocks: Sequence[Block],
     done: Collection[Key],
     is_saved: Callable[[str, int], bool],
     lanes: int = 1,
@@ -71,6 +72,7 @@ def units_of(
 
     Args:
         prepared: The run.
+        blocks: All blocks of it.
         done: Keys of the lines that are there.
         is_saved: Tells whether the edit of a row after a number of edits is on disk and can be read.
         lanes: Number of workers; the rows of a sequence of edits are divided among them.
@@ -81,7 +83,7 @@ def units_of(
     # other programs read the last edit of a sequence
     wanted = {(row.name, last_edit(run, spec)) for row in run.rows if spec.schedule == "sequential"}
     found: list[Unit] = []
-    for block in reversed(blocks_of(run, spec)):
+    for block in reversed(blocks):
         last = block.first + len(block.cases)
         rows = [row for row in run.rows if any(key not in done for key in block.lines([row]))]
         if block.kind in ("joint", "sequence"):

@@ -6,7 +6,7 @@ are the same wherever and in whatever order that is done, so a run that was kill
 workers, leaves the same bytes as an uninterrupted one of one process.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from ..results.summary import summarise
 from ..setup.model_checks import cannot_edit_notes
 from ..tasks.sampling import nested
 from .accumulated import AccumulatedEdit, remove_orphans
-from .plan import blocks_of, last_edit, lines_of, units_of
+from .plan import Block, blocks_of, last_edit, lines_of, units_of
 from .prepare import Prepared
 from .progress import Progress
 from .scheduler import USUAL, Outcome, Patience, Scheduler
@@ -60,7 +60,7 @@ def run(
         progress: Whether to show progress with the remaining time.
         track: `wandb` or `trackio` to log the metrics of trainings there too.
         executor: Who computes it, by default this process. It is not closed.
-        job: The run as workers of the executor need it.
+        job: The run as workers in other processes need it.
         patience: How long a unit of the executor may take.
 
     Returns:
@@ -84,29 +84,27 @@ def run(
         store.check_unchanged(report)
         done = {key_of(record): None for record in store.records(prepared.file, ids)}
         outcome = Outcome()
+        blocks = blocks_of(prepared.resolved, prepared.file.spec)
+        if done:
+            report(f"{len(done)} of {prepared.total} results are there already.")
+        elif earlier.counts:
+            count, runs = sum(earlier.counts.values()), " and ".join(earlier.counts)
+            report(f"{count} of {prepared.total} results are taken over from {runs}.")
         if len(done) < prepared.total:
-            if done:
-                report(f"{len(done)} of {prepared.total} results are there already.")
-            elif earlier.counts:
-                count, runs = sum(earlier.counts.values()), " and ".join(earlier.counts)
-                report(f"{count} of {prepared.total} results are taken over from {runs}.")
             meter = Meter()
-            _take_over(prepared, store, done, earlier)
+            _take_over(prepared, blocks, store, done, earlier)
             trained = checkpoints or out / "checkpoints"
             own = executor or _local(prepared, store, trained, report, progress, track)
-            call = job or Job(preset="", config="", place="", folder="", checkpoints="")
-            outcome = _compute(prepared, store, done, own, call, trained, report, progress, patience)
+            outcome = _compute(prepared, blocks, store, done, own, job, trained, report, progress, patience)
             used = meter.read()
             store.append(usage=[used.model_copy(update={"memory": used.memory + sum(outcome.memory.values())})])
-        elif done:
-            report(f"{len(done)} of {prepared.total} results are there already.")
         if outcome.given_up:
             unit, why = next(iter(outcome.given_up.items()))
             raise UnfinishedError(
                 f"{store.folder}: {len(outcome.given_up)} units could not be computed, {unit} ({why}); all others are "
                 "finished, and the same command tries these again."
             )
-        store.sort(list(done), lines_of(prepared.resolved, prepared.file.spec))
+        store.sort(list(done), lines_of(blocks, prepared.resolved.rows))
         summary = _sum_up(prepared, store, ids, outcome.unchanged)
     for found in summary.consistency:
         if note := sentence(found):
@@ -138,10 +136,11 @@ def _local(
 
 def _compute(
     prepared: Prepared,
+    blocks: Sequence[Block],
     store: RunFolder,
     done: dict[Key, None],
     executor: Executor,
-    job: Job,
+    job: Job | None,
     checkpoints: Path,
     report: Callable[[str], None],
     progress: bool,
@@ -157,7 +156,7 @@ def _compute(
         return known[row, edits]
 
     untrained = {row for row, own in prepared.checkpoint_of.items() if not (checkpoints / own.name / EDITOR).exists()}
-    units = units_of(prepared, done, is_saved, executor.workers, untrained)
+    units = units_of(prepared, blocks, done, is_saved, executor.workers, untrained)
     trainings = sum(unit.kind == "training" for unit in units)
     kept = last_edit(run, spec)
     with closing(Progress(prepared.total, len(done), trainings, progress, report)) as shown:
@@ -171,11 +170,12 @@ def _compute(
     return outcome
 
 
-def _take_over(prepared: Prepared, store: RunFolder, done: dict[Key, None], earlier: Earlier) -> None:
+def _take_over(
+    prepared: Prepared, blocks: Sequence[Block], store: RunFolder, done: dict[Key, None], earlier: Earlier
+) -> None:
     """Write the missing lines of the chunks that another run has."""
-    run, spec = prepared.resolved, prepared.file.spec
-    for block in blocks_of(run, spec) if earlier.counts else ():
-        for row in run.rows:
+    for block in blocks if earlier.counts else ():
+        for row in prepared.resolved.rows:
             if block.stage != SINGLE or not any(key not in done for key in block.lines([row])):
                 continue
             if (found := earlier.take(row.name, [case.request.case_id for case in block.cases])) is not None:

@@ -61,7 +61,7 @@ class Scheduler:
 
     Args:
         executor: Who computes them.
-        job: The run, for workers.
+        job: The run, for workers in other processes.
         store: The run's folder.
         done: Keys of the lines that are there, in their order; those that are written are added.
         kept: Number of edits of the saved edits that the finished run keeps.
@@ -74,7 +74,7 @@ class Scheduler:
     def __init__(
         self,
         executor: Executor,
-        job: Job,
+        job: Job | None,
         store: RunFolder,
         done: dict[Key, None],
         kept: int,
@@ -100,7 +100,7 @@ class Scheduler:
             InputError: If a worker refuses a unit.
             StorageError: If lines cannot be written.
         """
-        self._waiting = {f"{self._job.digest}-{unit.name}": unit for unit in units}
+        self._waiting = {f"{self._store.folder.name}-{unit.name}": unit for unit in units}
         missing = {name for unit in units for name in unit.gives}
         self._readers = Counter(name for unit in units for name in unit.needs)
         self._remove({edit_file(*saved) for saved in saved_edits(self._store.folder)})

@@ -103,7 +103,8 @@ class Job(BaseModel):
 class Call(BaseModel):
     """A unit of a job; without a unit, the worker returns the job's `run.json`."""
 
-    job: Job
+    job: Job | None
+    """None in the process of the run itself."""
     unit: Unit | None
 
 

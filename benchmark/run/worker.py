@@ -249,6 +249,7 @@ class RemoteWorker:
             return Reply(refused=str(error)).model_dump_json()
 
     def _perform(self, call: Call) -> Reply:
+        assert call.job is not None
         job = call.job.model_copy(update={"digest": None, "provenance": None})
         os.chdir(job.place)
         if self._prepared is None or self._job != job:

@@ -126,20 +126,24 @@ def test_a_unit_that_always_fails_is_given_up_and_all_others_are_finished(execut
     assert f"{len(lines) - 1} of {len(lines)} results are there already." in said
 
 
-def test_a_worker_with_other_code_or_data_is_refused(executor, place, tmp_path):
+@pytest.mark.parametrize("what", ["code", "data"])
+def test_a_worker_with_other_code_or_data_is_refused(executor, place, tmp_path, what):
     made, faults = executor
     script(faults)
-    resolved = resolved_for(place, "batch")
+    config = resolved_for(place, "batch").config
+    # another seed each: replies to the run before may still come
+    resolved = resolve(config.model_copy(update={"seed": ["code", "data"].index(what) + 1}), "test")
     job = job_of(resolved, Place(tmp_path, device="cpu"), None)
     prepared, _ = prepare_elsewhere(made, job, resolved, ())
-    origin = prepared.file.provenance
-    other = origin.model_copy(update={"packages": {**origin.packages, "torch": "1.0"}})
-    for changes, sentence in (
-        ({"digest": prepared.file.digest, "provenance": other}, "torch 1.0"),
-        ({"digest": "0" * 16, "provenance": origin}, "model or data give the run"),
-    ):
-        with pytest.raises(InputError, match=f"worker on {os.uname().nodename}: .*{sentence}"):
-            run(prepared, tmp_path / sentence[:3], executor=made, job=job.model_copy(update=changes))
+    job = of_run(job, prepared.file)
+    if what == "code":
+        packages = {**job.provenance.packages, "torch": "1.0"}
+        changes = {"provenance": job.provenance.model_copy(update={"packages": packages})}
+        sentence = "torch 1.0"
+    else:
+        changes, sentence = {"digest": "0" * 16}, "model or data give the run"
+    with pytest.raises(InputError, match=f"worker on {os.uname().nodename}: .*{sentence}"):
+        run(prepared, tmp_path, executor=made, job=job.model_copy(update=changes))
 
 
 def test_the_executor_of_one_process_takes_replies_in_any_order(place, expected, tmp_path):
