@@ -10,7 +10,7 @@ from filelock import FileLock
 
 from instructedit.editors import InputError, MetaModel
 
-from ..executors.base import Executor
+from ..executors.base import Done, Executor
 from ..forecast.forecast import Forecast, forecast, meta_model_of
 from ..forecast.machine import Place
 from ..results.integrity import read_run
@@ -142,17 +142,24 @@ def prepare_elsewhere(
     """
     why = ""
     for _ in range(ATTEMPTS):
-        executor.submit(f"prepare-{token_hex(8)}", Call(job=job, unit=None).model_dump_json(), USUAL.first)
-        for done in executor.completed():
-            if done.reply is None:
-                why = done.lost or "no reply"
-                continue
-            reply = Reply.model_validate_json(done.reply)
-            if reply.refused is not None:
-                raise InputError(reply.refused)
-            if reply.run is not None:
-                return prepared_elsewhere(resolved, reply.run, command), reply.notes
+        name = f"prepare-{token_hex(8)}"
+        executor.submit(name, Call(job=job, unit=None).model_dump_json(), USUAL.first)
+        done = next(found for found in _replies(executor) if found.name == name)
+        if done.reply is None:
+            why = done.lost or "no reply"
+            continue
+        reply = Reply.model_validate_json(done.reply)
+        if reply.refused is not None:
+            raise InputError(reply.refused)
+        assert reply.run is not None
+        return prepared_elsewhere(resolved, reply.run, command), reply.notes
     raise InputError(f"No worker could prepare the run, {ATTEMPTS} times: {why}.")
+
+
+def _replies(executor: Executor) -> Iterator[Done]:
+    """Yield replies as they come, those to calls of an earlier run too."""
+    while True:
+        yield from executor.completed()
 
 
 def of_run(job: Job, file: RunFile) -> Job:
