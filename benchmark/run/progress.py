@@ -28,24 +28,33 @@ class Progress:
         self._trainings, self._trained = trainings, 0
         self._shown, self._report = shown, report
         self._bar: tqdm[Any] | None = None
-        self._started, self._next = perf_counter(), FIRST_LINE
+        self._begun = self._started = perf_counter()
+        self._next = FIRST_LINE
 
     def begin(self, unit: Unit) -> None:
         """Note that a unit is started; time is counted for results from the first unit that has some."""
         if unit.kind == "training":
             return
         if self._bar is None:
-            hidden = None if self._shown else True
-            self._bar = tqdm(total=self._total, initial=self._done, unit="result", disable=hidden)
-            self._started = perf_counter()
+            self._open()
+        assert self._bar is not None
         self._bar.set_description(unit.cases[0].partition("/")[0] if unit.cases else "")
+
+    def _open(self) -> None:
+        hidden = None if self._shown else True
+        self._bar = tqdm(total=self._total, initial=self._done, unit="result", disable=hidden)
+        self._first, self._started, self._next = self._done, perf_counter(), FIRST_LINE
 
     def add(self, unit: Unit, count: int) -> None:
         """Count a finished unit, with the results of it that were written."""
-        seconds = perf_counter() - self._started
         if unit.kind == "training":
             self._trained += 1
-            left = seconds / self._trained * (self._trainings - self._trained)
+            left = (perf_counter() - self._begun) / self._trained * (self._trainings - self._trained)
+            if self._bar is not None and self._trained == self._trainings:
+                # what workers computed during the last training says little about their speed from now on
+                self._bar.leave = False
+                self._bar.close()
+                self._open()
             if self._shown and left >= 1:  # trained editors are only read
                 self._report(
                     f"{self._trained} of {self._trainings} trainings, about {duration(left)} left for them, then "
@@ -53,6 +62,7 @@ class Progress:
                 )
             return
         assert self._bar is not None
+        seconds = perf_counter() - self._started
         self._done += count
         self._bar.update(count)
         if self._shown and self._bar.disable and seconds >= self._next and self._first < self._done < self._total:

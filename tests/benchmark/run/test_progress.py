@@ -36,8 +36,10 @@ def test_trainings_are_counted_apart_from_results(monkeypatch):
     monkeypatch.setattr(progress, "perf_counter", lambda: now[0])
     said: list[str] = []
     with closing(Progress(40, 0, 3, True, said.append)) as shown:
-        for _ in range(3):
+        for number in range(3):
             shown.begin(TRAINING)
+            if number == 1:  # a unit that is submitted beside trainings
+                shown.begin(UNIT)
             now[0] += 60
             shown.add(TRAINING, 0)
         shown.begin(UNIT)
@@ -48,3 +50,18 @@ def test_trainings_are_counted_apart_from_results(monkeypatch):
         "2 of 3 trainings, about 60 s left for them, then 40 results",
         "10 of 40 results, about 2.0 min left",
     ]
+
+
+def test_results_beside_the_last_training_do_not_count_for_the_time_that_is_left(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(progress, "perf_counter", lambda: now[0])
+    said: list[str] = []
+    with closing(Progress(40, 0, 1, True, said.append)) as shown:
+        shown.begin(TRAINING)
+        shown.begin(UNIT)
+        now[0] += 1000
+        shown.add(UNIT, 10)
+        shown.add(TRAINING, 0)
+        now[0] += 4000
+        shown.add(UNIT, 10)
+    assert said[-1] == "20 of 40 results, about 2.2 h left", "20 results of 400 s each"
