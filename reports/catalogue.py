@@ -6,8 +6,8 @@ from .tables.captions import PROTOCOLS
 
 MEASURES: Mapping[str, str] = {
     "reliability": "is the edit's own prompt answered with the new answer?",
-    "generalization": "is the same question in other words?",
-    "portability": "is a question that follows from the edit?",
+    "generalization": "is the same question in other words answered with it too?",
+    "portability": "are questions answered whose answers follow from the edit?",
     "locality": "are unrelated answers unchanged?",
     "fluency": "is sampled text still varied?",
 }

@@ -54,17 +54,25 @@ class Ranking(NamedTuple):
             return f"no critical difference, {what} are too few"
         if not self.shows:
             return f"critical difference {self.difference:.1f}, more than any two of {what} can be apart: too few tasks"
-        return f"critical difference {self.difference:.1f} for {what}" + (f"; n < {FEW} is few" if n < FEW else "")
+        few = f"; n < {FEW} is few" if n < FEW else ""
+        none = "" if self._tell_apart else "; more than half are not shown to differ from the best: none is bold"
+        return f"critical difference {self.difference:.1f} for {what}{few}{none}"
 
     @property
     def shows(self) -> bool:
         """Whether any two methods can differ."""
         return self.difference is not None and self.difference < len(self.ranks) - 1
 
+    @property
+    def _tell_apart(self) -> bool:
+        return self.shows and 2 * sum(map(self._near, self.ranks)) <= len(self.ranks)
+
+    def _near(self, key: MethodKey) -> bool:
+        return self.difference is not None and self.ranks[key] - min(self.ranks.values()) <= self.difference
+
     def leads(self, key: MethodKey) -> bool:
-        """Tell whether a method is not shown to differ from the one with the best mean rank, and others may be."""
-        apart = self.ranks[key] - min(self.ranks.values())
-        return self.shows and self.difference is not None and apart <= self.difference
+        """Tell whether a method is not shown to differ from the one with the best mean rank, and most others are."""
+        return self._tell_apart and self._near(key)
 
 
 class Method(NamedTuple):
