@@ -21,6 +21,7 @@ from ..results.records import RunSpec
 from ..results.stages import AFTER_ALL, AFTER_EDIT, BATCH, SINGLE, after, batches, marks_of, place
 from ..setup.resolve import ResolvedRun
 from ..setup.settings import RowSpec
+from ..setup.training_sets import Training
 from ..tasks.sampling import nested
 from .accumulated import edit_file
 from .prepare import Prepared, checkpoint_file
@@ -75,7 +76,7 @@ def units_of(
         blocks: All blocks of it.
         done: Keys of the lines that are there.
         is_saved: Tells whether the edit of a row after a number of edits is on disk and can be read.
-        lanes: Number of workers; the rows of a sequence of edits are divided among them.
+        lanes: Number of workers; the rows of a sequence of edits are divided among them, and those of the last chunks.
         untrained: Rows that wait for a training; with several workers the others are computed meanwhile.
     """
     run, spec = prepared.resolved, prepared.file.spec
@@ -83,7 +84,8 @@ def units_of(
     # other programs read the last edit of a sequence
     wanted = {(row.name, last_edit(run, spec)) for row in run.rows if spec.schedule == "sequential"}
     found: list[Unit] = []
-    for block in reversed(blocks):
+    split = _last_round(run, blocks, done, lanes)
+    for number, block in reversed(list(enumerate(blocks))):
         last = block.first + len(block.cases)
         rows = [row for row in run.rows if any(key not in done for key in block.lines([row]))]
         if block.kind in ("joint", "sequence"):
@@ -93,7 +95,9 @@ def units_of(
         if block.kind == "joint":
             parts = [[row] for row in rows]
         elif block.kind == "single" and lanes > 1:
-            parts = [[row for row in rows if (row.name in untrained) == wait] for wait in (False, True)]
+            ways = split.get(number, 1)
+            kinds = [[row for row in rows if (row.name in untrained) == wait] for wait in (False, True)]
+            parts = [own[way::ways] for own in kinds for way in range(ways)]
         elif block.kind == "sequence":
             parts = [[row for row in run.rows[lane::lanes] if row in rows] for lane in range(lanes)]
         for part in reversed([own for own in parts if own]):
@@ -103,10 +107,27 @@ def units_of(
     needed = {name for unit in found for name in unit.needs}
     trainings = [
         Unit(kind="training", rows=training.rows, gives=(checkpoints[training.rows[0]],))
-        for training in run.trainings
+        for training in sorted(run.trainings, key=_edits, reverse=True)  # a short one last, beside which others wait
         if checkpoints[training.rows[0]] in needed
     ]
     return [*trainings, *reversed(found)]
+
+
+def _last_round(run: ResolvedRun, blocks: Sequence[Block], done: Collection[Key], lanes: int) -> dict[int, int]:
+    """Return the places of the last chunks, too few for all workers, each with how many of these share its rows."""
+    missing = [
+        number
+        for number, block in enumerate(blocks)
+        if block.kind == "single" and any(key not in done for key in block.lines(run.rows))
+    ]
+    left = len(missing) % lanes
+    return dict.fromkeys(missing[len(missing) - left :], lanes // left) if left else {}
+
+
+def _edits(training: Training) -> int:
+    """Return the number of requests that a training edits."""
+    config = training.editor.config.training
+    return int(config.steps * config.accumulate * config.batch * config.together)
 
 
 def last_edit(run: ResolvedRun, spec: RunSpec) -> int:
