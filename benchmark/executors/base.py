@@ -56,7 +56,7 @@ class Setup:
     Attributes:
         performer: `MODULE:CLASS` of a performer, whose only argument is a device, or None for the default one. It is a
             name because a worker sets its threads before it imports torch.
-        workers: Number of workers.
+        workers: Number of workers; None for as many as there is room for.
         folder: Where the executor may keep files, on a file system that all workers see.
         devices: Devices of the workers, in turn; none where the performer chooses.
         threads: CPU threads of each worker.
@@ -65,7 +65,7 @@ class Setup:
     """
 
     performer: str
-    workers: int
+    workers: int | None
     folder: Path
     devices: tuple[str, ...] = ()
     threads: int = 1

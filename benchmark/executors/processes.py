@@ -27,10 +27,10 @@ class Processes:
     def __init__(self, setup: Setup) -> None:
         setup.refuse_options("processes")
         context = multiprocessing.get_context("spawn")  # a fork of a process that has threads may hang
-        self.workers = setup.workers
-        self.capacity = 2 * setup.workers
+        self.workers = setup.workers or 1
+        self.capacity = 2 * self.workers
         self._pool = ProcessPool(
-            setup.workers,
+            self.workers,
             initializer=_start,
             initargs=(setup.performer, setup.devices, context.Value("i", 0), setup.threads, os.getpid()),
             context=context,

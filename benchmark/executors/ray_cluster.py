@@ -41,7 +41,8 @@ class Ray:
         self._gpus = _number(setup.options.get("gpus", "0"))
         self._own = not ray.is_initialized()
         if self._own:
-            local: dict[str, Any] = {} if address else {"num_cpus": setup.workers * setup.threads}
+            fixed = address is None and setup.workers is not None
+            local: dict[str, Any] = {"num_cpus": (setup.workers or 1) * setup.threads} if fixed else {}
             try:
                 _knock(address or "")
                 ray.init(address=address, log_to_driver=True, logging_level=WARNING, **local)
@@ -76,7 +77,7 @@ class Ray:
         if self._own:
             self._ray.shutdown()
 
-    def _fitting(self, wanted: int) -> int:
+    def _fitting(self, wanted: int | None) -> int:
         every: list[dict[str, Any]] = self._ray.nodes()  # type: ignore[no-untyped-call]
         nodes: list[dict[str, float]] = [node["Resources"] for node in every if node["Alive"]]
         fits = sum(map(self._room, nodes))  # node by node: a worker is never divided among nodes
@@ -86,9 +87,9 @@ class Ray:
                 f"--executor-option gpus={self._gpus:g}: the Ray cluster has {cards:g} cards and {cores:g} CPU cores "
                 f"on {len(nodes)} nodes, no node with enough of both for one worker."
             )
-        if fits < wanted:
+        if wanted is not None and fits < wanted:
             self._setup.report(f"note: the Ray cluster has room for {fits} of {wanted} workers.")
-        return min(fits, wanted)
+        return min(fits, wanted or fits)
 
     def _room(self, node: Mapping[str, float]) -> int:
         cores = node.get("CPU", 0) // self._setup.threads

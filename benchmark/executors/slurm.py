@@ -36,6 +36,8 @@ class Slurm:
             raise InputError(
                 'The executor "slurm" needs the package submitit: pip install "instructedit-bench[slurm]".'
             ) from error
+        if setup.workers is None:
+            raise InputError("--workers: found 'auto'; a number of jobs was expected, which Slurm runs at a time.")
         self._setup = setup
         self.workers = setup.workers
         self._folder = (setup.folder / "slurm").resolve()
@@ -45,7 +47,7 @@ class Slurm:
             self._executor = AutoExecutor(self._folder / "jobs", cluster=cluster)
             given = {name: int(text) if text.isdecimal() else text for name, text in options.items()}
             defaults = {"cpus_per_task": setup.threads, "name": "instructedit"}
-            parallel = {"slurm_array_parallelism": setup.workers} if cluster == "slurm" else {}
+            parallel = {"slurm_array_parallelism": self.workers} if cluster == "slurm" else {}
             self._executor.update_parameters(**{**defaults, **parallel, **given})
         except (RuntimeError, ValueError, NameError, TypeError, AssertionError) as error:
             raise InputError(f"--executor-option: submitit says: {' '.join(str(error).split())}") from error

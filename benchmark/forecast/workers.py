@@ -42,13 +42,15 @@ def open_executor(
         InputError: If there is no such executor, or it cannot be used.
     """
     given = _options(options)
-    count = _count(workers) or (_cores() if name in ("ray", "slurm") else _fitting(forecasts, place))
+    count = _count(workers)
+    if name in (None, "processes"):
+        count = count or _fitting(forecasts, place)
     if name is None:
         name = "local" if count == 1 else "processes"
     if name not in EXECUTORS:
         EXECUTORS.get(name)  # says which there are
     if name == "local":
-        if count > 1 and workers != "auto":
+        if (count or 1) > 1:
             raise InputError(f"--workers: found {count}, the executor 'local' has one; expected --executor processes.")
         if given:
             raise InputError(

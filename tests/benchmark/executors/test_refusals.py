@@ -42,6 +42,15 @@ def test_what_submitit_refuses_is_one_sentence_and_leaves_no_files(tmp_path, nam
     assert not (tmp_path / "executors" / "slurm" / "calls").exists()
 
 
+def test_slurm_has_to_be_told_how_many_jobs_may_run(tmp_path):
+    pytest.importorskip("submitit")
+    with (
+        pytest.raises(InputError, match=r"^--workers: found 'auto'; a number of jobs was expected"),
+        open_executor("slurm", "auto", ["cluster=local"], (), Place(tmp_path), print),
+    ):
+        pass
+
+
 def test_a_job_that_is_lost_costs_the_call_that_it_was_at(tmp_path):
     pytest.importorskip("submitit")
     with closing(EXECUTORS.get("slurm")(Setup(ECHO, 1, tmp_path, options={"cluster": "local"}))) as executor:
