@@ -274,8 +274,7 @@ class GRACE(Editor[GRACEConfig]):
         if self.config.replace == "prompt" and any(row.prompt_end == 0 for row in texts.rows):
             raise CaseError("The prompt has one token; replace = 'prompt' needs one before the last.")
         # a value at the last prompt token changes no token before it, so steps run only the tokens from there on
-        late = self.config.replace == "last"
-        return model.base_pass(texts.rows, [ReplayStart(site.block, late)], site.block if late else None)
+        return model.base_pass(texts.rows, [ReplayStart(site.block, self.config.replace == "last")])
 
     def _queries(self, model: LanguageModel, base: BasePass, texts: EditRows) -> list[Tensor]:
         """Return the query of each request, [d_in]; all its texts have the same prompt."""

@@ -72,14 +72,13 @@ class Unedited:
         self, model: LanguageModel, batches: Sequence[tuple[ProbeBatch, Edits | None]], decoding: Decoding
     ) -> None:
         cuts = [cut for _, edits in batches if edits is not None and (cut := edits.cut) is not None]
-        late = min((cut.block for cut in cuts if cut.late), default=None)
         self._model, self._decoding, bare = model, decoding, batches[0][0]
         left = [batch for batch, edits in batches if edits is not None and (edits.cut is None or edits.cut.late)]
         forced = {row for batch in left for row in batch.rows("forced")} | bare.references()
         greedy, sampled = ({row for batch in (bare, *left) for row in batch.rows(kind)} for kind in KINDS[1:])
         self._base: BasePass
         among = {row for batch, edits in batches if edits is not None for row in batch.rows("forced")} | forced
-        self._base, logits = model.base(bare.forced.rows, cuts, late, forced, among)
+        self._base, logits = model.base(bare.forced.rows, cuts, read=forced, among=among)
         predicted = _reduced(bare.forced.rows, {row for batch in (bare, *left) for row in batch.kept}, logits)
         self._prompts = (
             read_prompts(model, bare.prompts.rows, cuts, greedy),

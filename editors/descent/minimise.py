@@ -106,7 +106,7 @@ def minimise(
     for chosen in _batches(requests, len(variables), descent.batch, seed):
         some = [rows[row] for row in chosen]
         own_base = base if base is not None and len(some) == len(rows) else None
-        own_base = own_base or model.base_pass(some, [cut], cut.block if cut.late else None)
+        own_base = own_base or model.base_pass(some, [cut])
         batches.append(_Batch(model, rows, owners, requests, chosen, own_base))
         sizes.append(len({requests[row] for row in chosen}))
     progress = [_Progress() for _ in variables]
@@ -137,8 +137,6 @@ def minimise(
         optimiser.step([variables[edit] for edit in moving])
         for edit in moving:
             progress[edit].steps += 1
-        if moving != ran:
-            batches[turn].base.batches.clear()  # they hold the hidden states of the edits that stopped
     # losses so far are from before the last step, and with several batches from several steps
     if last := moving if len(batches) == 1 else list(range(len(variables))):
         with torch.no_grad():

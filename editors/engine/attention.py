@@ -5,7 +5,7 @@ attention has to know which tokens form a sequence. transformers selects a model
 does; the function registered here gathers the keys of each sequence by index and pads within attention alone.
 
 It computes what transformers' `sdpa` and `eager` functions do, with scaling, grouped heads, sliding windows and soft
-caps. Models that do not support custom attention functions are run with a mask instead; see `runner.Ways`.
+caps. Models that do not support custom attention functions are run with a mask instead; see `forward_pass.Ways`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -42,14 +42,9 @@ class Attention(Protocol):
     """What a pass uses in place of a model's attention."""
 
     def __call__(self, module: nn.Module, q: Tensor, k: Tensor, v: Tensor, scale: Scale) -> Tensor:
-        """Return the attention output, [tokens, heads, head width].
+        """Return the output of a layer's attention for a pass's tokens, [tokens, heads, head width].
 
-        Args:
-            module: The layer's attention.
-            q: Queries of the pass's tokens, [tokens, heads, head width].
-            k: Their keys, [tokens, key heads, head width].
-            v: Their values, [tokens, key heads, head width].
-            scale: How scores are computed.
+        Queries are [tokens, heads, head width]; keys and values are [tokens, key heads, head width].
         """
         ...
 
@@ -125,7 +120,6 @@ class _Bucket:
         self.key_positions = torch.cat(places, dim=1).to(device)
         self.longest = max(len(own.cached) + len(own.keys) for own in sequences)
         self._masks: dict[int | None, Tensor] = {}
-        self._cached: Keys = {}
 
     def mask(self, window: int | None) -> Tensor:
         """Return which queries attend to which keys, [sequences, 1, queries, keys]."""
@@ -136,16 +130,11 @@ class _Bucket:
             self._masks[window] = gap >= 0 if window is None else (gap >= 0) & (gap < window)
         return self._masks[window]
 
-    def keys_and_values(
-        self, module: nn.Module, k: Tensor, v: Tensor, cached: tuple[Tensor, Tensor] | None
-    ) -> tuple[Tensor, Tensor]:
-        """Return keys and values by sequence, [sequences, keys, key heads, head width] each."""
+    def of(self, new: Tensor, cached: Tensor | None) -> Tensor:
+        """Return keys or values [tokens, key heads, head width] by sequence, [sequences, keys, ...]; `cached` first."""
         if cached is None or not self.cached.shape[1]:
-            return k[self.keys], v[self.keys]
-        if module not in self._cached:  # the same at every step of an optimiser
-            self._cached[module] = cached[0][self.cached], cached[1][self.cached]
-        before = self._cached[module]
-        return torch.cat([before[0], k[self.keys]], dim=1), torch.cat([before[1], v[self.keys]], dim=1)
+            return new[self.keys]
+        return torch.cat([cached[self.cached], new[self.keys]], dim=1)
 
 
 def _padded(rows: Sequence[Sequence[int]], width: Callable[[int], int]) -> Tensor:
@@ -187,30 +176,16 @@ class SequenceAttention:
         self._on: dict[torch.device, tuple[list[_Bucket], Tensor]] = {}
 
     def __call__(
-        self,
-        module: nn.Module,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        scale: Scale,
-        cached: tuple[Tensor, Tensor] | None = None,
+        self, q: Tensor, k: Tensor, v: Tensor, scale: Scale, cached: tuple[Tensor, Tensor] | None = None
     ) -> Tensor:
-        """Return the attention output of each query, [queries, heads, head width].
-
-        Args:
-            module: The layer's attention.
-            q: [queries, heads, head width].
-            k: [keys, key heads, head width].
-            v: [keys, key heads, head width].
-            scale: How scores are computed.
-            cached: Keys and values of an earlier pass; always the same ones for a module.
-        """
+        """Return the attention output of each query; shapes as in `Attention`, `cached` of an earlier pass."""
         if q.device not in self._on:
             self._on[q.device] = [_Bucket(own, q.device) for own in self._sequences], self._place.to(q.device)
         buckets, place = self._on[q.device]
+        before = cached or (None, None)
         found = []
         for bucket in buckets:
-            parts = q[bucket.queries], *bucket.keys_and_values(module, k, v, cached)
+            parts = q[bucket.queries], bucket.of(k, before[0]), bucket.of(v, before[1])
             one, two, three = (part.transpose(1, 2) for part in parts)
             found.append(scores(one, two, three, bucket.mask(scale.window), scale).transpose(1, 2).flatten(0, 1))
         return torch.cat(found)[place] if len(found) > 1 else found[0][place]
@@ -219,12 +194,8 @@ class SequenceAttention:
 def scores(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: Scale) -> Tensor:
     """Return softmax(q k' * factor) v where the mask allows it, [rows, heads, queries, head width].
 
-    Args:
-        q: [rows, heads, queries, head width].
-        k: [rows, key heads, keys, head width]; heads of a group share a key head.
-        v: [rows, key heads, keys, head width].
-        mask: Broadcasts to [rows, heads, queries, keys]; it includes the window.
-        scale: Factor and soft cap.
+    Queries are of that shape, keys and values [rows, key heads, keys, head width]: heads of a group share a key head.
+    The mask broadcasts to [rows, heads, queries, keys] and includes the window.
     """
     if scale.cap is None:
         grouped = q.shape[1] != k.shape[1]
@@ -243,16 +214,9 @@ class KeysReady(Exception):  # noqa: N818 - an early stop and no error
 
 
 class PassAttention:
-    """Attention of one pass; see `Attention`.
+    """Attention of one pass: of all tokens, or in a last block of the tokens whose logits are read; see `Attention`.
 
-    Args:
-        tokens: Attention of all tokens.
-        read: Attention of the tokens whose logits are read, in a last block that treats no others.
-        cached: Keys and values of an earlier pass, which precede the pass's own.
-        keep: Whether keys and values are kept.
-
-    Attributes:
-        keys: Keys and values, those of `cached` first, if they are kept.
+    Keys and values of an earlier pass, `cached`, precede the pass's own. If they are kept, all are in `keys`.
     """
 
     def __init__(
@@ -280,7 +244,7 @@ class PassAttention:
         cached = None if self._cached is None else self._cached[module]
         if module in self._last:
             assert self._read is not None
-            return self._read(module, q, *self._last.pop(module), scale, cached)
+            return self._read(q, *self._last.pop(module), scale, cached)
         if module in self._done:
             raise RuntimeError(f"{type(module).__name__} attends twice in a pass, which packed batches do not support.")
         self._done.add(module)
@@ -291,4 +255,4 @@ class PassAttention:
         if self._keys_only:
             self._last[module] = k, v
             raise KeysReady
-        return self._tokens(module, q, k, v, scale, cached)
+        return self._tokens(q, k, v, scale, cached)

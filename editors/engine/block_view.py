@@ -36,13 +36,8 @@ class PassThrough(nn.Module):
 class BlockView(PassThrough):
     """A block with a different input, a cached input, or fewer tokens.
 
-    Args:
-        block: The block.
-        index: Its index.
-        hidden: Hidden states [1, tokens, width] that replace its input.
-        cache: Takes a copy of the input [tokens, width] under the block's index.
-        read: Indices of the tokens that are run, in a last block; of the others only keys and values are computed.
-        attention: The pass's attention, with `read`.
+    `hidden` [1, tokens, width] replaces its input. `cache` takes a copy of the input [tokens, width] under the block's
+    index. In a last block only the tokens `read` are run; of the others keys and values are computed, by `attention`.
     """
 
     def __init__(

@@ -6,8 +6,8 @@ token of its prompt on only; with cached keys and values their replay runs the t
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from ..models.structure import ReplayStart
 from ..models.tokens import TokenSequence
 from .attention import Attention, Keys
 from .forward_pass import Output, Pass, Runner
-from .hooks import Segments, patched
+from .hooks import patched
 from .packed_batch import PackedBatch, by_row, integers, step_segments
 
 
@@ -27,28 +27,21 @@ class BasePass:
 
     Attributes:
         rows: The sequences.
-        cuts: Where replays may start.
+        late: Whether replays of late edits may start from it.
         starts: Blocks whose input is cached.
         keys_from: First block whose keys and values are cached; None if none are.
         paths: For each sequence the indices of its tokens in what is cached; sequences share those of common prefixes.
         hidden: Inputs of the blocks in `starts`, [tokens, width] each.
         keys: Keys and values, [tokens, key heads, head width] each.
-        batches: The batches of replays, for the next replay of the same sequences under the same owners.
     """
 
     rows: tuple[TokenSequence, ...]
-    cuts: tuple[ReplayStart, ...]
+    late: bool
     starts: tuple[int, ...]
     keys_from: int | None
     paths: list[list[int]] = field(default_factory=list)
     hidden: dict[int, Tensor] = field(default_factory=dict)
     keys: Keys = field(default_factory=dict)
-    batches: dict[tuple[object, ...], list[PackedBatch]] = field(default_factory=dict)
-
-    @property
-    def late(self) -> bool:
-        """Whether replays of late edits may start from it."""
-        return any(cut.late for cut in self.cuts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +64,7 @@ class Engine:
         Yields:
             Index and logits at the scored positions, [scored, vocabulary], sequence by sequence.
         """
-        edits = edits or Edits.none(0)
-        owners = owners if owners is not None else [None] * len(rows)
-        for batch, output in self.passes(rows, edits, owners):
+        for batch, output in self.passes(rows, edits or Edits.none(0), owners or [None] * len(rows)):
             yield from by_row(batch, output.logits)
 
     def passes(
@@ -83,11 +74,19 @@ class Engine:
         for batch in self.runner.batches(rows, owners, share=not edits.by_row, whole_prompts=self.whole_prompts(edits)):
             yield batch, self.run(Pass(batch, cache_keys=cache_keys), edits, owners)
 
-    def run(self, wanted: Pass, edits: Edits | None = None, owners: Sequence[int | None] = ()) -> Output:
+    def under(self, edits: Edits, owners: Sequence[int | None]) -> tuple[Edits, Sequence[int | None]]:
+        """Return edits on top of the active one, which see its output, and the edit of each owner."""
+        if self.active is None:
+            return edits, owners
+        (active,) = self.active.patches
+        both = Edits((*((*active, *own) for own in edits.patches), active))
+        return both, [len(edits) if owner is None else owner for owner in owners]
+
+    def run(self, wanted: Pass, edits: Edits | None = None, owners: Sequence[int | None] | None = None) -> Output:
         """Run one pass under the active edit and the given ones, `owners` as in `forward`."""
-        batch = wanted.batch
-        own = batch.segments([owners[index] for index in batch.rows]) if edits is not None and len(edits) else None
-        with self._patched(batch.segments([0] * len(batch.rows)) if self.active else None, edits, own):
+        batch, model = wanted.batch, self.runner.model
+        edits, own = self.under(edits or Edits.none(0), [owners[row] if owners else None for row in batch.rows])
+        with patched(model, edits, batch.segments(own), self.runner.structure.routers):
             return self.runner.run(wanted)
 
     def step(
@@ -99,19 +98,10 @@ class Engine:
         owners: Sequence[int | None],
     ) -> Tensor:
         """Run one more token of each of many sequences; return their logits, [tokens, vocabulary]."""
-        every, own = step_segments([0] * len(ids)), step_segments(owners)
-        with self._patched(lambda _: every, edits, lambda _: own):
+        edits, owners = self.under(edits, owners)
+        own = step_segments(owners)
+        with patched(self.runner.model, edits, lambda _: own, self.runner.structure.routers):
             return self.runner.step(ids, positions, attention)
-
-    @contextmanager
-    def _patched(self, every: Segments | None, edits: Edits | None, own: Segments | None) -> Iterator[None]:
-        model, routers = self.runner.model, self.runner.structure.routers
-        with ExitStack() as stack:
-            if self.active is not None and every is not None:  # first, so that the given edits see its output
-                stack.enter_context(patched(model, self.active, every, routers))
-            if edits is not None and own is not None:
-                stack.enter_context(patched(model, edits, own, routers))
-            yield
 
     def whole_prompts(self, edits: Edits | None = None) -> bool:
         """Return whether what happens to a prompt's tokens depends on its end."""
@@ -121,7 +111,7 @@ class Engine:
         self,
         rows: Sequence[TokenSequence],
         cuts: Sequence[ReplayStart],
-        late: int | None = None,
+        keys_from: int | None = None,
         read: Collection[int] | None = None,
         among: Iterable[int] | None = None,
     ) -> tuple[BasePass, Iterator[tuple[int, Tensor]]]:
@@ -130,8 +120,8 @@ class Engine:
         Args:
             rows: The sequences.
             cuts: Where replays will start.
-            late: First block of late edits (`Edits.late`), whose replays need the keys and values from there on. None
-                for no such edits.
+            keys_from: First block whose keys and values are cached; by default the first cut of late edits, whose
+                replays need them.
             read: Indices of the sequences whose logits are read; all by default. The others run up to the last block
                 that a replay starts from, where no edit is late.
             among: Indices of the sequences that are run and may be replayed; all by default.
@@ -139,18 +129,18 @@ class Engine:
         Returns:
             The base pass, which is complete once the iterator is exhausted, and an iterator as `forward` gives.
         """
-        ways = self.runner.ways
+        ways, late = self.runner.ways, [cut.block for cut in cuts if cut.late]
         starts = {start for cut in cuts if (start := self.runner.start_of(cut.block)) is not None}
-        keys_from = late if ways.packing == "rows" and ways.late else None
-        base = BasePass(tuple(rows), tuple(cuts), tuple(sorted(starts)), keys_from)
+        keys_from = min(late, default=None) if keys_from is None else keys_from
+        if ways.packing != "rows" or not ways.late:
+            keys_from = None
+        base = BasePass(tuple(rows), bool(late), tuple(sorted(starts)), keys_from)
         every = range(len(rows))
         return base, self._filled(base, every if read is None else read, every if among is None else among)
 
-    def base_pass(
-        self, rows: Sequence[TokenSequence], cuts: Sequence[ReplayStart], late: int | None = None
-    ) -> BasePass:
+    def base_pass(self, rows: Sequence[TokenSequence], cuts: Sequence[ReplayStart]) -> BasePass:
         """Return a finished base pass whose logits are not read; see `base`."""
-        base, run = self.base(rows, cuts, late, read=())
+        base, run = self.base(rows, cuts, read=())
         for _ in run:
             pass
         return base
@@ -174,22 +164,16 @@ class Engine:
             for index, path in zip(batch.rows, batch.paths, strict=True):
                 base.paths[index] = [first + token for token in path]
             if base.starts or stop is None:
+                keep = base.keys_from is not None
                 with torch.no_grad():
-                    output = self.run(
-                        Pass(
-                            batch,
-                            stop_at_layer=stop,
-                            cache_hidden=base.starts,
-                            cache_keys=base.keys_from is not None,
-                        )
-                    )
+                    output = self.run(Pass(batch, stop_at_layer=stop, cache_hidden=base.starts, cache_keys=keep))
                 self._cache(base, output, first, total)
                 if stop is None:
                     yield from by_row(batch, output.logits)
             first += len(batch)
 
     def _cache(self, base: BasePass, output: Output, first: int, total: int) -> None:
-        """Copy what a pass left into tensors of all tokens."""
+        """Copy what a pass left into tensors of all tokens, which are never in memory twice."""
 
         def written(whole: Tensor | None, part: Tensor) -> Tensor:
             whole = part.new_empty(total, *part.shape[1:]) if whole is None else whole
@@ -226,15 +210,8 @@ class Engine:
         if edits.first_block is None:
             yield from self.forward(base.rows)
             return
-        for batch, logits in self.replay_passes(base, edits, owners, among):
-            yield from by_row(batch, logits)
-
-    def replay_passes(
-        self, base: BasePass, edits: Edits, owners: Sequence[int | None], among: Sequence[int] | None = None
-    ) -> Iterator[tuple[PackedBatch, Tensor]]:
-        """Yield batch and logits of each pass of `replay`; its graph may be freed before the next."""
         for batch, output in self.replays(base, edits, owners, among):
-            yield batch, output.logits
+            yield from by_row(batch, output.logits)
 
     def replays(
         self,
@@ -244,17 +221,19 @@ class Engine:
         among: Sequence[int] | None = None,
         cache_keys: bool = False,
     ) -> Iterator[tuple[PackedBatch, Output]]:
-        """Yield each pass of `replay`; keys and values of late edits include those of the base pass."""
+        """Yield each pass of `replay`, whose graph may be freed before the next.
+
+        Keys and values of late edits include those of the base pass.
+        """
         first = edits.first_block
         assert first is not None or not base.rows, "edits without patches need no replay"
-        for batch in self.replay_batches(base, edits, owners, among) if base.rows else ():
+        for batch in self.replay_batches(base, edits, owners, among):
             yield batch, self.run(self.restart(base, batch, first or 0, cache_keys=cache_keys), edits, owners)
 
     def is_late(self, base: BasePass, edits: Edits) -> bool:
         """Return whether a replay starts at the ends of prompts."""
         # an active edit may change the tokens of a prompt according to its end
-        late = edits.late and base.late and base.keys_from is not None
-        if edits.first_block is None or not late or self.whole_prompts():
+        if edits.first_block is None or not edits.late or not base.late or self.whole_prompts():
             return False
         start = self._start(base, edits.first_block)
         return start is not None and base.keys_from is not None and base.keys_from <= start
@@ -271,64 +250,27 @@ class Engine:
             )
         return max(known)
 
-    def restart(
-        self,
-        base: BasePass,
-        batch: PackedBatch,
-        block: int,
-        *,
-        stop_at_layer: int | None = None,
-        cache_keys: bool = False,
-        all_tokens: bool = False,
-    ) -> Pass:
-        """Return the pass of a batch from a block on; the steps of an optimiser start from the same tensor."""
+    def restart(self, base: BasePass, batch: PackedBatch, block: int, **options: Any) -> Pass:
+        """Return the pass of a batch from a block on; the options are those of `Pass`."""
         start = self._start(base, block)
-
-        def hidden() -> Tensor | None:
-            return None if start is None else base.hidden[start][_index(batch.sources)]
-
-        return Pass(
-            batch,
-            start_at_layer=start or 0,
-            hidden=batch.once(("hidden", start), hidden) if torch.is_grad_enabled() else hidden(),
-            stop_at_layer=stop_at_layer,
-            cached=base.keys if batch.cached else None,
-            cache_keys=cache_keys,
-            all_tokens=all_tokens,
-        )
+        hidden = None if start is None else base.hidden[start][integers(batch.sources)]
+        return Pass(batch, start or 0, hidden, cached=base.keys if batch.cached else None, **options)
 
     def replay_batches(
         self, base: BasePass, edits: Edits, owners: Sequence[int | None], among: Sequence[int] | None
-    ) -> list[PackedBatch]:
-        """Return the batches of a replay; their sequences have the base pass's indices."""
-        late, options = self.is_late(base, edits), (not edits.by_row, self.whole_prompts(edits))
-        key = tuple(owners), None if among is None else tuple(among), late, *options
-        if key not in base.batches:
-            some = range(len(base.rows)) if among is None else among
-            rows, paths = [base.rows[index] for index in some], [base.paths[index] for index in some]
-            found = self.runner.batches(
-                rows,
-                [owners[index] for index in some],
-                share=options[0],
-                whole_prompts=options[1],
-                paths=paths,
-                starts=[min(row.prompt_end, *row.scored) for row in rows] if late else None,
-                cached=_tokens(base) if late else 0,
-            )
-            base.batches[key] = list(found)
-            for batch in base.batches[key]:
-                batch.rows = [some[index] for index in batch.rows]
-        return base.batches[key]
-
-
-def _tokens(base: BasePass) -> int:
-    """Return the number of tokens of a base pass."""
-    return 1 + max(max(path, default=0) for path in base.paths)
-
-
-def _index(tokens: Sequence[int]) -> slice | Tensor:
-    """Return an index of tokens: a slice, which copies nothing, where they are consecutive."""
-    first = tokens[0]
-    if list(tokens) == list(range(first, first + len(tokens))):
-        return slice(first, first + len(tokens))
-    return integers(tokens)
+    ) -> Iterator[PackedBatch]:
+        """Yield the batches of a replay; their sequences have the base pass's indices."""
+        some = range(len(base.rows)) if among is None else among
+        rows, paths = [base.rows[index] for index in some], [base.paths[index] for index in some]
+        late = self.is_late(base, edits) and bool(rows)
+        for batch in self.runner.batches(
+            rows,
+            [owners[index] for index in some],
+            share=not edits.by_row,
+            whole_prompts=self.whole_prompts(edits),
+            paths=paths,
+            starts=[min(row.prompt_end, *row.scored) for row in rows] if late else None,
+            cached=1 + max(max(path, default=0) for path in base.paths) if late else 0,
+        ):
+            batch.rows = [some[index] for index in batch.rows]
+            yield batch

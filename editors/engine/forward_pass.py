@@ -98,14 +98,7 @@ class Output:
 
 
 class Runner:
-    """Runs passes.
-
-    Args:
-        model: The model.
-        structure: Its blocks.
-        device: Device of its embeddings.
-        limit: Maximum number of tokens of a pass.
-        context: Maximum number of tokens of a sequence.
+    """Runs passes of at most `limit` tokens, and sequences of at most `context`; `device` is that of the embeddings.
 
     Attributes:
         ways: Which ways of computing are used; the plainest until the model has been tried.
@@ -167,21 +160,25 @@ class Runner:
         read = integers(batch.read if stop == count else [0])
         # gradients of the two ways are added in another order, so there the other sequences must not decide
         few = not batch.cached if torch.is_grad_enabled() else len(batch.read) < MOSTLY * len(batch)
-        few = few and not wanted.all_tokens and stop == count
-        partial = few and self.ways.partial and self.ways.packing == "rows"
-        attention = self._attention(wanted, partial)
+        rows = self.ways.packing == "rows"
+        partial = rows and few and self.ways.partial and not wanted.all_tokens and stop == count
+        attention = None
+        if rows:
+            tokens = SequenceAttention(batch.queries(range(len(batch))))
+            readers = SequenceAttention(batch.queries(batch.read)) if partial else None
+            attention = PassAttention(tokens, readers, wanted.cached, wanted.cache_keys)
         hidden: dict[int, Tensor] = {}
 
         def view(index: int, block: nn.Module) -> nn.Module:
             block = block if wanted.start_at_layer <= index < stop else self.passing[index]
-            enters = index == wanted.start_at_layer and wanted.hidden is not None
+            enters = wanted.hidden if index == wanted.start_at_layer else None
             last, keeps = partial and index == count - 1, index in wanted.cache_hidden
-            if not (enters or last or keeps):
+            if enters is None and not last and not keeps:
                 return block
             return BlockView(
                 block,
                 index,
-                hidden=wanted.hidden[None] if enters and wanted.hidden is not None else None,
+                hidden=None if enters is None else enters[None],
                 cache=hidden if keeps else None,
                 read=read if last else None,
                 attention=attention,
@@ -212,23 +209,11 @@ class Runner:
             logits = cast(Tensor, view(input_ids=integers(ids)[None].to(self.device), **named).logits[0])
         return logits if len(logits) == len(read) else logits[read.to(logits.device)]
 
-    def _attention(self, wanted: Pass, partial: bool) -> PassAttention | None:
-        if self.ways.packing != "rows":
-            assert wanted.cached is None and not wanted.cache_keys, "keys are known to our attention function only"
-            return None
-        batch = wanted.batch
-        tokens = batch.once("attention", lambda: SequenceAttention(batch.all_queries()))
-        read = batch.once("read attention", lambda: SequenceAttention(batch.read_queries())) if partial else None
-        return PassAttention(tokens, read, wanted.cached, wanted.cache_keys)
-
 
 def view_of(model: PreTrainedModel, blocks_name: str, blocks: Sequence[nn.Module]) -> PreTrainedModel:
-    """Return a view of the model with other blocks; it shares all other modules with the model.
+    """Return a view of the model with other blocks, one for each of its own; all other modules are shared.
 
-    Args:
-        model: The model.
-        blocks_name: Dotted name of its list of blocks.
-        blocks: One for each of its blocks: models look up much by a block's index.
+    Models look up much by a block's index.
     """
     view = _shallow(model)
     parent: Any = view

@@ -40,11 +40,10 @@ def patched(model: PreTrainedModel, edits: Edits, segments: Segments, routers: M
                 continue
             inputs: dict[str, Tensor] = {}
             for source in {patch.source for patches in owners.values() for patch in patches} - {site}:
-                stack.callback(
-                    model.get_submodule(source).register_forward_pre_hook(_keep_input(inputs, source)).remove
-                )
+                keep = _keep_input(inputs, source)
+                stack.enter_context(model.get_submodule(source).register_forward_pre_hook(keep))
             hook = _patch_hook(site, owners, inputs, segments)
-            stack.callback(model.get_submodule(site).register_forward_hook(hook).remove)
+            stack.enter_context(model.get_submodule(site).register_forward_hook(hook))
         if experts:
             stack.enter_context(routed(model, routers, experts, lambda tokens: _edit_of(segments(tokens), tokens)))
         yield
@@ -180,7 +179,7 @@ def captured(
     with ExitStack() as stack:
         for name in sites:
             if name not in routers:
-                stack.callback(model.get_submodule(name).register_forward_hook(module_hook(name)).remove)
+                stack.enter_context(model.get_submodule(name).register_forward_hook(module_hook(name)))
         if routers:
             hooks = {name: expert_hook(name) for name in routers}
             stack.enter_context(routed(model, routers, hooks, rows))

@@ -25,7 +25,6 @@ from . import capture
 from .capture import Factors
 from .engine import BasePass, Engine
 from .forward_pass import Runner
-from .packed_batch import PackedBatch
 from .trial import Trial, try_out
 from .weights import fuse_gelu, space_rows, steady_products
 
@@ -208,30 +207,22 @@ class LanguageModel:
         self,
         rows: Sequence[TokenSequence],
         cuts: Sequence[ReplayStart],
-        late: int | None = None,
+        keys_from: int | None = None,
         read: Collection[int] | None = None,
         among: Iterable[int] | None = None,
     ) -> tuple[BasePass, Iterator[tuple[int, Tensor]]]:
         """See `Engine.base`."""
-        return self.engine.base(rows, cuts, late, read, among)
+        return self.engine.base(rows, cuts, keys_from, read, among)
 
-    def base_pass(
-        self, rows: Sequence[TokenSequence], cuts: Sequence[ReplayStart], late: int | None = None
-    ) -> BasePass:
+    def base_pass(self, rows: Sequence[TokenSequence], cuts: Sequence[ReplayStart]) -> BasePass:
         """See `Engine.base_pass`."""
-        return self.engine.base_pass(rows, cuts, late)
+        return self.engine.base_pass(rows, cuts)
 
     def replay(
         self, base: BasePass, edits: Edits, owners: Sequence[int | None], among: Sequence[int] | None = None
     ) -> Iterator[tuple[int, Tensor]]:
         """See `Engine.replay`."""
         return self.engine.replay(base, edits, owners, among)
-
-    def replay_passes(
-        self, base: BasePass, edits: Edits, owners: Sequence[int | None], among: Sequence[int] | None = None
-    ) -> Iterator[tuple[PackedBatch, Tensor]]:
-        """See `Engine.replay_passes`."""
-        return self.engine.replay_passes(base, edits, owners, among)
 
     def inputs(self, base: BasePass, site: Site) -> list[Tensor]:
         """See `capture.inputs`."""

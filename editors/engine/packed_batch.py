@@ -9,15 +9,13 @@ from array import array
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..models.tokens import TokenSequence
 from ..patches import Span
-
-T = TypeVar("T")
 
 KEYS_PER_TOKEN = 8
 """Maximum number of keys of all sequences of a batch, per token of its limit: it bounds the memory of attention."""
@@ -75,7 +73,6 @@ class PackedBatch:
     prompt_ends: list[int | None] = field(default_factory=list)
     cached: int = 0
     _children: dict[tuple[Hashable, int, bool], int] = field(default_factory=dict)
-    _made: dict[Hashable, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -83,14 +80,7 @@ class PackedBatch:
     @property
     def read(self) -> list[int]:
         """Tokens whose logits are read, each once, in order."""
-        return self.once("read", lambda: sorted({token for tokens in self.scored for token in tokens}))
-
-    def once(self, key: Hashable, make: Callable[[], T]) -> T:
-        """Return what `make` returned the first time; a batch is run again at every step of an optimiser."""
-        if key not in self._made:
-            self._made[key] = make()
-        found: T = self._made[key]
-        return found
+        return sorted({token for tokens in self.scored for token in tokens})
 
     def prefix(self, row: TokenSequence, root: Hashable, start: int) -> list[int]:
         """Return the tokens of a sequence, from position `start` on, that earlier sequences have."""
@@ -143,14 +133,8 @@ class PackedBatch:
             From the number of tokens that a module receives, their segments: of all tokens (and padding after them, as
             Reformer's), or in the last block of those that are read.
         """
-
-        def make() -> dict[int, list[Segment]]:
-            return {
-                len(self.read): self._segments(owners, self.read),
-                len(self): self._segments(owners, range(len(self))),
-            }
-
-        found = self.once(("segments", *owners), make)
+        read = self.read
+        found = {len(read): self._segments(owners, read), len(self): self._segments(owners, range(len(self)))}
         return lambda tokens: found[min(tokens, len(self))]
 
     def _segments(self, owners: Sequence[int | None], among: Sequence[int]) -> list[Segment]:
@@ -168,25 +152,17 @@ class PackedBatch:
             found.append(Segment(owner, last.start, stop, (*last.spans, span)))
         return found
 
-    def all_queries(self) -> list[Queries]:
-        """Return the attention of all tokens."""
-        return [
-            self._queries(own, [self.positions[token] for token in own], path)
-            for own, path in zip(self.own, self.paths, strict=True)
-        ]
-
-    def read_queries(self) -> list[Queries]:
-        """Return the attention of the tokens that are read, numbered as in `read`."""
-        place = {token: number for number, token in enumerate(self.read)}
+    def queries(self, among: Sequence[int]) -> list[Queries]:
+        """Return the attention of some tokens, numbered by their place among these; each is a query of one sequence."""
+        place = {token: number for number, token in enumerate(among)}
         found = []
-        for tokens, path in zip(self.scored, self.paths, strict=True):
-            new = [token for token in dict.fromkeys(tokens) if token in place]
-            found.append(self._queries([place.pop(t) for t in new], [self.positions[t] for t in new], path))
+        for path in self.paths:
+            cached = sum(key < self.cached for key in path)
+            keys = [key - self.cached for key in path[cached:]]
+            new = [token for token in keys if token in place]
+            positions = [self.positions[token] for token in new]
+            found.append(Queries([place.pop(token) for token in new], positions, path[:cached], keys))
         return found
-
-    def _queries(self, tokens: Sequence[int], positions: Sequence[int], path: Sequence[int]) -> Queries:
-        cached = sum(key < self.cached for key in path)
-        return Queries(tokens, positions, path[:cached], [key - self.cached for key in path[cached:]])
 
 
 def batches(

@@ -9,11 +9,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, LogitsProcessor
 
 from ..edits import Edits
 from ..errors import InputError
@@ -22,7 +21,6 @@ from ..models.tokens import TokenSequence
 from ..patches import Codebook
 from .decoding import decode, read_prompts
 from .forward_pass import Generation, Packing, Ways
-from .generation import generate
 from .reference import Reference, Tried
 
 if TYPE_CHECKING:
@@ -197,7 +195,7 @@ def replays_late(reference: Reference, tried: Tried) -> bool:
 
     def replayed() -> dict[int, Tensor]:
         assert edits.cut is not None
-        base = reference.model.base_pass([row, row], [edits.cut], late=0)
+        base = reference.model.base_pass([row, row], [edits.cut])
         return dict(reference.model.replay(base, edits, [0, None]))
 
     return reference.equals(replayed, [wanted, reference.logits[0]], [row, row])
@@ -225,49 +223,18 @@ def generates(reference: Reference, tried: Tried) -> bool:
     wanted = [logits[end : end + steps] for logits, end in zip((tried.wanted, reference.logits[2]), ends, strict=True)]
 
     def grown(read_before: bool) -> dict[int, Tensor]:
-        forced = _Forced(tokens)
-        if ways.generation == "cache":
-            decode(
-                model,
-                prompts,
-                tried.edits,
-                owners,
-                steps=steps,
-                choose=lambda _, logits, step: forced.next(logits, step),
-                ended=lambda _row, _new: False,
-                prompts=read_prompts(model, prompts, [tried.cut]) if read_before else None,
-            )
-        else:
-            settings = GenerationConfig(do_sample=False, max_new_tokens=steps)
-            generate(model, prompts, tried.edits, owners, settings, batch=2, noise=forced.of)
-        return {row: torch.stack(found) for row, found in forced.logits.items()}
+        found: list[list[Tensor]] = [[], []]
+
+        def forced(chosen: Sequence[int], logits: Tensor, step: int) -> Tensor:
+            for line, row in enumerate(chosen):
+                found[row].append(logits[line].float().clone())
+            return torch.tensor([tokens[row][step] for row in chosen], device=logits.device)
+
+        prompts_read = read_prompts(model, prompts, [tried.cut]) if read_before else None
+        options: dict[str, Any] = {"steps": steps, "choose": forced, "ended": lambda *_: False}
+        decode(model, prompts, tried.edits, owners, prompts=prompts_read, batch=2, **options)
+        return {row: torch.stack(logits) for row, logits in enumerate(found)}
 
     # twice, since some models keep a state from the previous text
     reads = [ways.generation == "cache" and ways.late, False]
     return steps > 0 and all(reference.equals(partial(grown, read), wanted) for read in reads)
-
-
-class _Forced(LogitsProcessor):
-    """Generates given tokens and records the logits before each."""
-
-    def __init__(self, tokens: Sequence[Sequence[int]]) -> None:
-        self.tokens = tokens
-        self.logits: dict[int, list[Tensor]] = {}
-        self.chosen: Sequence[int] = range(len(tokens))
-        self.step = 0
-
-    def of(self, chosen: Sequence[int]) -> "_Forced":
-        """Return the processor of a batch of some rows."""
-        self.chosen, self.step = chosen, 0
-        return self
-
-    def next(self, logits: Tensor, step: int) -> Tensor:
-        """Record logits [rows, vocabulary] and return the next tokens."""
-        for line, row in enumerate(self.chosen):
-            self.logits.setdefault(row, []).append(logits[line].float().clone())
-        return torch.tensor([self.tokens[row][step] for row in self.chosen], device=logits.device)
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        chosen = self.next(scores, self.step)
-        self.step += 1
-        return torch.full_like(scores, float("-inf")).scatter(1, chosen[:, None], 0.0)

@@ -243,9 +243,9 @@ def outer_loss(
     losses = Losses(len(edit_of), len({outer.owner for outer in outers if outer.kind == "locality"}))
     texts = Counter(outer.owner for outer in outers if outer.kind == "edit")
     with torch.set_grad_enabled(share != 0):
-        for batch, read in model.replay_passes(base, leaves, [edit_of[o.owner] for o in outers]):
+        for batch, output in model.engine.replays(base, leaves, [edit_of[o.owner] for o in outers]):
             terms: list[Tensor] = []
-            for index, logits in by_row(batch, read):
+            for index, logits in by_row(batch, output.logits):
                 outer = outers[index]
                 log_p = logits.to(model.edit_dtype).log_softmax(-1)
                 if outer.kind == "locality":

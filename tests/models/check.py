@@ -389,8 +389,7 @@ class Check:
 
     def replayed(self, runs: Sequence[tuple[str, Edits, Any, Sequence[Tensor]]], cuts: Sequence[ReplayStart]) -> None:
         """Run a base pass and replays of some edits after it, and compare both."""
-        late = min((edits.first_block or 0 for _, edits, _, _ in runs), default=0) if runs[0][1].late else None
-        base, run = self.model.base(self.rows, cuts, late=late)
+        base, run = self.model.base(self.rows, cuts)
         bare = {row: logits.clone() for row, logits in run}
         self.same(f"base pass, {runs[0][0]}", [bare[row] for row in range(len(self.rows))], self.bare)
         for what, edits, owners, wanted in runs:

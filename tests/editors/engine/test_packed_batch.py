@@ -113,7 +113,7 @@ def test_codebooks_on_shared_and_known_tokens_give_what_each_row_gives_alone(
     edits = codebook(model, rows, block, part, replace)
     assert edits.late == (replace == "last")
     (book,) = edits.patches[0]
-    base = model.base_pass(rows, [edits.cut], late=block)
+    base = model.base_pass(rows, [edits.cut])
     found = dict(model.replay(base, edits, [0] * len(rows)))
     whole = dict(model.forward(rows, edits, [0] * len(rows)))
     entries = {0: 0, 1: 0, 2: 1}
@@ -146,7 +146,7 @@ def test_which_rows_edits_reach(model):
     every, owners = list(range(10)), [0] * 5 + [1] * 5
     book = codebook(model, rows, 1, "up", "last")
     other = random_edits(model, "low_rank", 2, 2)
-    base = model.base_pass(rows, [book.cut, other.cut], late=1)
+    base = model.base_pass(rows, [book.cut, other.cut])
     assert model.reached(base, other, owners) == every
     both = Edits((book.patches[0], other.patches[0]))
     assert model.reached(base, both, owners) == every
@@ -155,8 +155,8 @@ def test_which_rows_edits_reach(model):
     some = Edits((book.patches[0], ()))
     assert model.reached(base, some, owners) == [0, 1, 2], "an edit of nothing reaches nothing"
     assert model.reached(base, Edits.join([book, book]), [None, *owners[1:]]) == [1, 2, 5, 6, 7]
-    assert model.reached(model.base_pass(rows, [book.cut]), book, [0] * 10) == every, "no keys are known"
-    assert model.reached(model.base_pass([], [book.cut], late=1), book, []) == []
+    assert model.reached(model.base_pass(rows, [ReplayStart(1)]), book, [0] * 10) == every, "no keys are known"
+    assert model.reached(model.base_pass([], [book.cut]), book, []) == []
     wide = replace(book.patches[0][0], radii=torch.tensor([1e-3, 1e3]))
     assert model.reached(base, Edits(((wide,), ())), owners) == every[:5]
 
@@ -165,9 +165,9 @@ def test_an_active_edit_moves_the_queries_of_a_codebook(model):
     rows = [model.encode(*text) for text in TEXTS]
     book = codebook(model, rows, 2, "up", "last")
     view = model.edited(random_edits(model, "low_rank", 1, 1))
-    assert view.reached(view.base_pass(rows, [book.cut], late=2), book, [0] * 5) == []
+    assert view.reached(view.base_pass(rows, [book.cut]), book, [0] * 5) == []
     moved = codebook(view, rows, 2, "up", "last")
-    assert view.reached(view.base_pass(rows, [moved.cut], late=2), moved, [0] * 5) == [0, 1, 2]
+    assert view.reached(view.base_pass(rows, [moved.cut]), moved, [0] * 5) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("name", ["attn.c_attn", "attn.c_proj", "ln_2", "mlp.c_fc"])
@@ -211,7 +211,7 @@ def test_a_late_edit_runs_whole_rows_where_an_active_codebook_queries_the_end_of
     rows = [model.encode(*text) for text in TEXTS]
     active, late = codebook(model, rows, 2, "up", "prompt"), codebook(model, rows, 1, "up", "last")
     view = model.edited(active)
-    found = dict(view.replay(view.base_pass(rows, [late.cut], late=1), late, [0] * len(rows)))
+    found = dict(view.replay(view.base_pass(rows, [late.cut]), late, [0] * len(rows)))
     wanted = dict(view.forward(rows, late, [0] * len(rows)))
     assert all((found[i] - wanted[i]).abs().max() < 1e-4 * wanted[i].abs().max() for i in wanted)
 
