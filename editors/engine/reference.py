@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..edits import Edits
 from ..errors import InputError
-from ..models.structure import ReplayStart, Site
+from ..models.structure import Site
 from ..models.tokens import TokenSequence
 from ..patches import LowRank
 
@@ -40,17 +40,12 @@ class Tried:
     edits: Edits
     wanted: Tensor
 
-    @property
-    def cut(self) -> ReplayStart:
-        """Where its replays start."""
-        assert self.edits.cut is not None
-        return self.edits.cut
-
 
 class Reference:
     """Plain passes of a model over three sequences: their logits, [tokens, vocabulary], and blocks not run on text.
 
-    `inputs` and `outputs` are the root mean squares of each site's input and output.
+    `inputs` and `outputs` are the root mean squares of each site's input and output. Differences of logits are relative
+    to the standard deviation of the first sequence's, `spread`.
     """
 
     def __init__(self, model: "LanguageModel") -> None:
@@ -68,11 +63,14 @@ class Reference:
         self.unread = self._unread(ran)
         self.logits = [first, *(self.run(row.ids) for row in self.rows[1:])]
         for logits in self.logits:
-            if logits.isnan().any() or (logits == float("inf")).any() or (logits == float("-inf")).all(-1).any():
+            if not logits.amax(-1).isfinite().all():  # NaN, an infinity, or nothing but masks
                 raise InputError(
                     f"{self.kind}: the logits of the unedited model are not finite in {model.model.dtype}, though its "
                     "weights are; another dtype (float32) may help."
                 )
+        self.spread = float(self.logits[0][self._unmasked(self.logits[0])].std())
+        coarse = model.model.dtype.itemsize < 4
+        self.tolerance, self.leak = (COARSE, COARSE_LEAK) if coarse else (FINE, LEAK)
 
     def use(self, **changed: Any) -> None:
         """Let the engine compute in other ways."""
@@ -184,8 +182,7 @@ class Reference:
                 place, dtype = self.model.site_device(site), self.model.edit_dtype
                 patches.append(LowRank(site.name, block, a.to(place, dtype), b.to(place, dtype)))
             wanted = self.run(self.rows[0].ids, {patch.site: partial(patch, spans=()) for patch in patches})
-            effect = _gap(wanted, self.logits[0], self._unmasked(self.logits[0]))
-            if effect >= VISIBLE * self.tolerance():
+            if (effect := self.distance(wanted, self.logits[0])) >= VISIBLE * self.tolerance:
                 break
             scale *= 8
         if effect == 0:
@@ -209,20 +206,16 @@ class Reference:
 
     def close(self, found: Tensor, wanted: Tensor) -> bool:
         """Tell whether logits differ by rounding only."""
-        return found.shape == wanted.shape and _gap(found, wanted, self._unmasked(wanted)) <= self.tolerance()
-
-    def tolerance(self) -> float:
-        """Return the largest difference that counts as rounding."""
-        return (COARSE if self.model.model.dtype.itemsize < 4 else FINE) * self._spread(self.logits[0])
+        return found.shape == wanted.shape and self.distance(found, wanted) <= self.tolerance
 
     def leaks(self, one: Tensor, two: Tensor) -> bool:
         """Tell whether the third sequence's logits differ by what is packed before it."""
-        limit = COARSE_LEAK if self.model.model.dtype.itemsize < 4 else LEAK
-        wanted = self.logits[2]
-        return not _gap(one, two, self._unmasked(wanted)) <= limit * self._spread(wanted)
+        return not self.distance(one, two) <= self.leak
 
-    def _spread(self, logits: Tensor) -> float:
-        return float(logits[self._unmasked(logits)].std())
+    def distance(self, one: Tensor, two: Tensor) -> float:
+        """Return the largest difference relative to the spread; infinite where a value is NaN."""
+        gap = (one.float() - two.float()).abs()[self._unmasked(two).to(one.device)]
+        return float(gap.nan_to_num(nan=float("inf")).max()) / self.spread if gap.numel() else 0.0
 
     def _unmasked(self, logits: Tensor) -> Tensor:
         """Return which logits are no masks: some models give tokens they never generate the least number."""
@@ -253,9 +246,3 @@ def _is_attention(module: nn.Module) -> bool:
 
 def _rms(values: Tensor) -> float:
     return float(values.float().square().mean().sqrt())
-
-
-def _gap(one: Tensor, two: Tensor, where: Tensor) -> float:
-    """Return the largest difference; infinite where a value is NaN."""
-    gap = (one.float() - two.float()).abs()[where.to(one.device)]
-    return float(gap.nan_to_num(nan=float("inf")).max()) if gap.numel() else 0.0

@@ -194,8 +194,7 @@ def replays_late(reference: Reference, tried: Tried) -> bool:
     edits = Edits(((Codebook(patch.site, tried.block, key, value, radius),),))
 
     def replayed() -> dict[int, Tensor]:
-        assert edits.cut is not None
-        base = reference.model.base_pass([row, row], [edits.cut])
+        base = reference.model.base_pass([row, row], [ReplayStart(tried.block, late=True)])
         return dict(reference.model.replay(base, edits, [0, None]))
 
     return reference.equals(replayed, [wanted, reference.logits[0]], [row, row])
@@ -230,7 +229,7 @@ def generates(reference: Reference, tried: Tried) -> bool:
                 found[row].append(logits[line].float().clone())
             return torch.tensor([tokens[row][step] for row in chosen], device=logits.device)
 
-        prompts_read = read_prompts(model, prompts, [tried.cut]) if read_before else None
+        prompts_read = read_prompts(model, prompts, [ReplayStart(tried.block)]) if read_before else None
         options: dict[str, Any] = {"steps": steps, "choose": forced, "ended": lambda *_: False}
         decode(model, prompts, tried.edits, owners, prompts=prompts_read, batch=2, **options)
         return {row: torch.stack(logits) for row, logits in enumerate(found)}
