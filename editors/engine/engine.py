@@ -130,7 +130,7 @@ class Engine:
             The base pass, which is complete once the iterator is exhausted, and an iterator as `forward` gives.
         """
         ways, late = self.runner.ways, [cut.block for cut in cuts if cut.late]
-        starts = {start for cut in cuts if (start := self.runner.start_of(cut.block)) is not None}
+        starts = {cut.block for cut in cuts if ways.starts}
         keys_from = min(late, default=None) if keys_from is None else keys_from
         if ways.packing != "rows" or not ways.late:
             keys_from = None
@@ -240,10 +240,9 @@ class Engine:
 
     def _start(self, base: BasePass, block: int) -> int | None:
         """Return the block from which a base pass is replayed for edits of a block; None for the embeddings."""
-        start = self.runner.start_of(block)
-        if start is None or start in base.starts:
-            return start
-        known = [earlier for earlier in base.starts if earlier < block]
+        if not self.runner.ways.starts:
+            return None
+        known = [start for start in base.starts if start <= block]
         if not known:
             raise ValueError(
                 f"The base pass has blocks {list(base.starts)}, none of which is at or before block {block}."

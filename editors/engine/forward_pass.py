@@ -45,8 +45,7 @@ class Ways:
         packing: How sequences share a pass.
         partial: Whether the last block may run only the tokens that are read.
         generation: How texts are generated.
-        starts: Blocks that a replay may start from; a replay of another block starts from the last of these before it,
-            or from the embeddings if there is none.
+        starts: Blocks that a replay may start from, all or none; without any it starts from the embeddings.
         late: Whether a replay may start from the end of a prompt, with keys and values of the base pass.
     """
 
@@ -141,10 +140,6 @@ class Runner:
         known = kinds.issuperset(getattr(config, "layer_types", None) or kinds)
         supported = packing != "rows" or bool(getattr(self.model, "_supports_attention_backend", False))
         return packing == "single" or ("position_ids" in self.named and known and supported)
-
-    def start_of(self, block: int) -> int | None:
-        """Return the block from which a replay of a block starts; None for the embeddings."""
-        return max((start for start in self.ways.starts if start <= block), default=None)
 
     def batches(
         self, rows: Sequence[TokenSequence], owners: Sequence[Any], share: bool = True, **options: Any

@@ -51,10 +51,11 @@ def try_out(model: "LanguageModel") -> Trial:
         tried = reference.random_edits()
         middle = tried[len(tried) // 2]
         reference.runner.ways = find_packing(reference, tried)
-        reference.use(starts=find_starts(reference, tried))
-        reached = [one for one in tried if one.block in reference.runner.ways.starts]
-        late = reference.runner.ways.packing == "rows" and middle in reached and replays_late(reference, middle)
-        reference.use(late=late)
+        reference.use(starts=tuple(range(len(model.structure))))
+        if not replays(reference, tried):
+            reference.use(starts=())
+        ways = reference.runner.ways
+        reference.use(late=ways.packing == "rows" and bool(ways.starts) and replays_late(reference, middle))
         reference.use(generation=find_generation(reference, middle))
         sites = Counter(site.part for own in model.structure.sites for site in own)
         trial = Trial(**asdict(reference.runner.ways), sites=tuple(sites.items()), notes=tuple(notes(reference)))
@@ -65,18 +66,15 @@ def try_out(model: "LanguageModel") -> Trial:
 def notes(reference: Reference) -> Iterator[str]:
     """Yield a sentence on each fast way that is not used."""
     ways, kind, unread = reference.runner.ways, reference.kind, reference.unread
-    count, usable = len(reference.model.structure), len({*ways.starts, *unread})
     if unread:
+        count = len(reference.model.structure)
         yield f"{kind}: {len(unread)} of its {count} blocks are not run on text and have no parts."
     if ways.packing == "mask":
         yield f"{kind}: its attention takes no sequence index; rows share a pass by a mask."
     elif ways.packing == "single":
         yield f"{kind}: rows that share a pass would change each other; each row has a pass of its own."
-    if usable < count:
-        yield (
-            f"{kind}: replays cannot start from {count - usable} of its {count} blocks; edits of these are replayed "
-            "from an earlier block or from the embeddings."
-        )
+    if not ways.starts:
+        yield f"{kind}: replays cannot start from its blocks; edits are replayed from the embeddings."
     if ways.generation == "recompute":
         yield f"{kind}: its cache gives other logits than plain passes; texts are generated without a cache."
     elif ways.generation == "alone":
@@ -152,23 +150,13 @@ def packs_edits(reference: Reference, tried: Sequence[Tried]) -> bool:
     return reference.equals(lambda: dict(reference.model.forward(rows, edits, owners)), wanted, rows)
 
 
-def find_starts(reference: Reference, tried: Sequence[Tried]) -> tuple[int, ...]:
-    """Return the blocks from which replays equal full passes."""
-    every = tuple(range(len(reference.model.structure)))
-    reference.use(starts=every)
-    if replays(reference, tried, [ReplayStart(one.block) for one in tried]):
-        return every
-    last = tried[-1]
-    return tuple(block for block in every[: last.block + 1] if replays(reference, [last], [ReplayStart(block)]))
-
-
-def replays(reference: Reference, tried: Sequence[Tried], cuts: Sequence[ReplayStart]) -> bool:
+def replays(reference: Reference, tried: Sequence[Tried]) -> bool:
     """Tell whether replays after one base pass equal plain passes, of edited and unedited sequences."""
     rows, owners = [reference.rows[0], reference.rows[2], reference.rows[0]], [0, None, None]
     wanted = [logits for one in tried for logits in (one.wanted, reference.logits[2], reference.logits[0])]
 
     def replayed() -> dict[int, Tensor]:
-        base = reference.model.base_pass(rows, cuts)
+        base = reference.model.base_pass(rows, [ReplayStart(one.block) for one in tried])
         runs = [dict(reference.model.replay(base, one.edits, owners)) for one in tried]
         return dict(enumerate(run[row] for run in runs for row in range(len(rows))))
 

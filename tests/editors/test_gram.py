@@ -37,9 +37,9 @@ def test_by_hand():
     assert gram(Edits(((one,), (other,)))).tolist() == [[45.0, 3.0], [3.0, 26.0]]
 
 
-@pytest.mark.parametrize("columns", [1, 3, 512])
-def test_is_that_of_the_edits_written_out(columns, monkeypatch):
-    monkeypatch.setattr(module, "COLUMNS", columns)
+@pytest.mark.parametrize("products", [1, 30, 1 << 26])
+def test_is_that_of_the_edits_written_out(products, monkeypatch):
+    monkeypatch.setattr(module, "PRODUCTS", products)
     torch.manual_seed(0)
     edits = Edits(
         (
