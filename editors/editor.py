@@ -114,7 +114,6 @@ class Editor(ABC, Generic[C]):
             published form is another one.
         Config: Its configuration class; every field has a default.
         search: Ranges of the options that `instructedit tune` searches; without any it cannot be tuned.
-        weights_sha256: The sha256 of the loaded state's file according to `editor.json`; None if there is none.
     """
 
     name: ClassVar[str]
@@ -126,7 +125,6 @@ class Editor(ABC, Generic[C]):
     schedule_notes: ClassVar[Mapping[str, str]] = {}
     Config: ClassVar[type[EditorConfig]] = EditorConfig
     search: ClassVar[Mapping[str, "Range"]] = MappingProxyType({})
-    weights_sha256: str | None = None
 
     def __init__(self, config: C | None = None) -> None:
         self.config: C = config if config is not None else cast(C, self.Config())
@@ -281,8 +279,7 @@ class Editor(ABC, Generic[C]):
 
         Raises:
             InputError: If the folder holds none, or one of another name or version.
-            DamagedError: If a file is not what `save` wrote. Files of older versions have no sha256 of the weights; of
-                these only the shapes are checked.
+            DamagedError: If a file is not what `save` wrote.
         """
         path, weights = folder / EDITOR, folder / WEIGHTS
         if not cls.saved(folder):
@@ -290,17 +287,16 @@ class Editor(ABC, Generic[C]):
         outline = read_object(path)
         with parsed(path):
             config, found = outline["config"], {key: outline[key] for key in ("name", "version")}
-        for key, wanted in (("name", cls.name), ("version", cls.version)):
-            if found[key] != wanted:
-                raise InputError(f"{path}: holds an editor of {key} '{found[key]}', but '{wanted}' was expected.")
+        for key, own in (("name", cls.name), ("version", cls.version)):
+            if found[key] != own:
+                raise InputError(f"{path}: holds an editor of {key} '{found[key]}', but '{own}' was expected.")
         with parsed(path):
             editor = make(cls, config)
-        editor.weights_sha256 = outline.get("weights_sha256")
         state: dict[str, Tensor] = {}
-        if editor.weights_sha256 is not None or weights.is_file():
+        if (wanted := outline.get("weights_sha256")) is not None:
             state, _ = read_tensors(weights)
-            if editor.weights_sha256 not in (None, now := sha256_of(weights)):
-                raise DamagedError(weights, f"its sha256 is {now}, {editor.weights_sha256} was written to {EDITOR}")
+            if (now := sha256_of(weights)) != wanted:
+                raise DamagedError(weights, f"its sha256 is {now}, {wanted} was written to {EDITOR}")
         with parsed(path):
             try:
                 editor.load_state(state, outline)

@@ -109,8 +109,6 @@ def _finished(editor: TrainedEditor[Any], folder: Path, report: Callable[[str], 
         with naming_storage_errors(folder):
             (folder / EDITOR).unlink()
         return None
-    if found.weights_sha256 is None and found.state():
-        report(f"note: {folder / EDITOR}: sha256 of the weights not recorded, an older version wrote it.")
     drop_saves(folder)
     return found
 

@@ -1,7 +1,6 @@
 """Activations and gradients at chosen modules, and which sequences an edit changes."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,23 +11,8 @@ from ..models.structure import ReplayStart, Site
 from ..models.tokens import TokenSequence
 from ..patches import Codebook
 from .engine import BasePass, Engine
-from .hooks import captured
+from .hooks import Factors, captured
 from .packed_batch import PackedBatch, by_row
-
-
-@dataclass(frozen=True, slots=True)
-class Factors:
-    """Per-token factors of the gradient at one site: dL/dW = sum over tokens of x_t (outer) delta_t.
-
-    Attributes:
-        x: Inputs of the module, [tokens, d_in].
-        delta: Gradients of the loss with respect to the module's output, [tokens, d_out].
-        rows: For each token the index of its sequence, [tokens].
-    """
-
-    x: Tensor
-    delta: Tensor
-    rows: Tensor
 
 
 def inputs(engine: Engine, base: BasePass, site: Site) -> list[Tensor]:
@@ -56,13 +40,8 @@ def capture(
     """Return inputs and output gradients at some sites, per token, of the sum of the sequences' losses.
 
     Tokens that cannot have a gradient are left out: those after a sequence's last scored position, and in the last
-    block those that are not scored. No parameter of the model takes part in the graph.
-
-    Args:
-        engine: Runs the model.
-        rows: The sequences.
-        sites: Where to capture.
-        loss: From a sequence's index and its logits [scored, vocabulary], its loss (a scalar).
+    block those that are not scored. No parameter of the model takes part in the graph. `loss` gives the loss of a
+    sequence (a scalar) from its index and its logits [scored, vocabulary].
 
     Returns:
         Factors by site name; tokens of all sequences one after another, on the site's device, in the model's dtype.
@@ -90,7 +69,7 @@ def capture(
             output = engine.run(engine.restart(base, batch, first, all_tokens=all_tokens))
             total = torch.stack([loss(index, own) for index, own in by_row(batch, output.logits)]).sum()
             calls = [(name, call) for name in names for call in found[name]]
-            gradients = torch.autograd.grad(total, [call.leaf for _, call in calls], materialize_grads=True)
+            gradients = torch.autograd.grad(total, [call.delta for _, call in calls], materialize_grads=True)
         for (name, call), gradient in zip(calls, gradients, strict=True):
             parts[name].append(Factors(call.x, gradient.reshape(-1, gradient.shape[-1]), call.rows))
     # one site after another, so that no more than one is in memory twice
@@ -108,23 +87,12 @@ def reached(engine: Engine, base: BasePass, edits: Edits, owners: Sequence[int |
     """Return the sequences that edits may change; for all others the logits are those of the unedited model.
 
     Where all edits are codebooks of one module whose query is the end of a prompt, these are the sequences near a key.
-    For other edits it is not known, and all are returned.
-
-    Args:
-        engine: Runs the model.
-        base: A finished base pass, as `Engine.replay` takes it.
-        edits: The edits.
-        owners: For each sequence the index of its edit, or None.
+    For other edits it is not known, and all are returned. Base pass and owners are as in `Engine.replay`.
     """
     books = [[patch for patch in edit if isinstance(patch, Codebook)] for edit in edits.patches]
     sites = {(book.site, book.block) for own in books for book in own}
     alone = [*map(len, books)] == [*map(len, edits.patches)] and len(sites) == 1
-    if (
-        not alone
-        or not base.rows
-        or not {block for _, block in sites} <= {*base.starts}
-        or not engine.is_late(base, edits)
-    ):
+    if not alone or not base.rows or not engine.is_late(base, edits):
         return list(range(len(base.rows)))
     ((name, block),) = sites
     with_codebook = {index: owner for index, owner in enumerate(owners) if owner is not None and books[owner]}

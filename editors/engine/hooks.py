@@ -20,13 +20,9 @@ Segments = Callable[[int], Sequence[Segment]]
 
 @contextmanager
 def patched(model: PreTrainedModel, edits: Edits, segments: Segments, routers: Mapping[str, str]) -> Iterator[None]:
-    """Apply the edits' patches within the context; the model's weights are not touched.
+    """Apply the edits' patches within the context, each to its segments; the model's weights are not touched.
 
-    Args:
-        model: The model.
-        edits: The edits.
-        segments: The tokens that each edit owns.
-        routers: For each layer of a routed expert, the module that routes tokens to it (`Structure.routers`).
+    `routers` has for each layer of a routed expert the module that routes tokens to it (`Structure.routers`).
     """
     by_site: dict[str, dict[int, list[Patch]]] = {}
     for number, edit in enumerate(edits.patches):
@@ -129,24 +125,24 @@ def _expert_hook(owners: Mapping[int, Sequence[Patch]], segments: Segments) -> H
 
 
 @dataclass(frozen=True, slots=True)
-class Captured:
-    """What one call of a module shows.
+class Factors:
+    """Per-token factors of the gradient at one site: dL/dW = sum over tokens of x_t (outer) delta_t.
 
     Attributes:
-        x: Inputs, [tokens, d_in].
-        leaf: Zeros that were added to the outputs, of the outputs' shape: their gradient is that of the outputs.
-        rows: The sequence of each token, [tokens].
+        x: Inputs of the module, [tokens, d_in].
+        delta: Gradients of the loss with respect to the module's output, [tokens, d_out].
+        rows: For each token the index of its sequence, [tokens].
     """
 
     x: Tensor
-    leaf: Tensor
+    delta: Tensor
     rows: Tensor
 
 
 @contextmanager
 def captured(
     model: PreTrainedModel, sites: Sequence[str], routers: Mapping[str, str], rows: Callable[[int], Sequence[int]]
-) -> Iterator[dict[str, list[Captured]]]:
+) -> Iterator[dict[str, list[Factors]]]:
     """Capture the calls of some modules within the context.
 
     Args:
@@ -156,13 +152,14 @@ def captured(
         rows: From the number of tokens that a module receives, the sequence of each.
 
     Yields:
-        By the modules' names what their calls show, in order.
+        By the modules' names one entry for each call; `delta` is zeros that were added to the outputs, of their shape,
+        whose gradient is that of the outputs.
     """
-    found: dict[str, list[Captured]] = {name: [] for name in sites}
+    found: dict[str, list[Factors]] = {name: [] for name in sites}
 
     def capture(name: str, x: Tensor, y: Tensor, of: Sequence[int]) -> Tensor:
         leaf = torch.zeros_like(y, requires_grad=torch.is_grad_enabled())
-        found[name].append(Captured(x.detach().reshape(-1, x.shape[-1]), leaf, integers(of).to(x.device)))
+        found[name].append(Factors(x.detach().reshape(-1, x.shape[-1]), leaf, integers(of).to(x.device)))
         return y + leaf
 
     def module_hook(name: str) -> Callable[[nn.Module, Any, Tensor], Tensor]:

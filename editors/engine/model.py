@@ -22,9 +22,9 @@ from ..models.threads import settle_threads
 from ..models.tokens import TokenSequence, encode, encode_prompt, require_offsets
 from ..writing_systems import Joint
 from . import capture
-from .capture import Factors
 from .engine import BasePass, Engine
 from .forward_pass import Runner
+from .hooks import Factors
 from .trial import Trial, try_out
 from .weights import fuse_gelu, space_rows, steady_products
 
@@ -37,17 +37,14 @@ On one CPU thread, in CPU seconds of a base pass against 512 tokens: 64 cost 1.4
 
 
 class LanguageModel:
-    """A frozen causal language model with its tokenizer; for one thread at a time.
+    """A frozen causal language model with its tokenizer, which has to be a fast one; for one thread at a time.
 
-    Args:
-        model: Any decoder-only model of transformers. It is set to evaluation mode, its parameters require no
-            gradients, and its generation settings are reduced to its special tokens; its weights are never written to,
-            though some of GPT-2's are copied with padded rows and its activation is torch's own (`weights.py`).
-        tokenizer: A fast tokenizer.
-        pack_tokens: Maximum number of tokens of a packed batch; by default measured for the device.
+    The model is any decoder-only one of transformers. It is set to evaluation mode, its parameters require no
+    gradients, and its generation settings are reduced to its special tokens; its weights are never written to, though
+    some of GPT-2's are copied with padded rows and its activation is torch's own (`weights.py`).
 
     Attributes:
-        engine: Runs passes.
+        engine: Runs passes, of at most `pack_tokens` tokens (by default measured for the device).
         chat: What stands around every prompt, None for bare ones; see `in_chat`.
         trial: Which ways of computing give the model's own numbers.
 

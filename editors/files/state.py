@@ -23,7 +23,7 @@ from .atomic import whole_file
 
 TEXTS, CONTENT = "texts", "sha256"
 """Keys of the metadata: the texts as one JSON object, because safetensors writes several in random order, and in it the
-digest of the other texts and of the tensors. Older versions wrote each text under its own key."""
+digest of the other texts and of the tensors."""
 _BLOCK = 1 << 26
 _PICKLES = (b"\x80", b"PK\x03\x04")
 
@@ -108,34 +108,16 @@ def sha256_of(path: Path) -> str:
         raise unreadable(path, error) from error
 
 
-def check_fit(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Check that tensors are those of a module, with the same names, shapes and dtypes.
-
-    Weights may be of single or double precision, depending on the base model's dtype.
-
-    Raises:
-        InputError: If a tensor is missing, unknown, or has another shape or dtype.
-    """
-    wanted = module.state_dict()
-    statistics = {name for name, _ in module.named_buffers()}
-    for name in sorted(wanted.keys() ^ tensors.keys()):
-        raise InputError(f"'{name}' is missing." if name in wanted else f"'{name}' is no tensor of the network.")
-    for name, tensor in tensors.items():
-        own = wanted[name]
-        if tensor.shape != own.shape:
-            raise InputError(f"'{name}' is of another shape: {list(tensor.shape)}, {list(own.shape)} was expected.")
-        if tensor.dtype not in ({own.dtype} if name in statistics else {own.dtype, torch.float32, torch.float64}):
-            raise InputError(f"'{name}' is of another type: {tensor.dtype}, {own.dtype} was expected.")
-
-
 def fill(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Load tensors into a module; if they do not fit, it is left unchanged.
+    """Load tensors into a module.
 
     Raises:
-        InputError: As `check_fit`.
+        InputError: If a tensor is missing, unknown, or has another shape.
     """
-    check_fit(module, tensors)
-    module.load_state_dict(dict(tensors))
+    try:
+        module.load_state_dict(dict(tensors))
+    except RuntimeError as error:
+        raise InputError(f"{str(error).splitlines()[-1].strip().removesuffix('.')}.") from error
 
 
 @contextmanager

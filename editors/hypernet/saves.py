@@ -13,7 +13,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import BaseModel, ConfigDict, NonNegativeInt
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -21,7 +20,7 @@ from torch.optim import Optimizer
 from ..editor import EDITOR
 from ..errors import InputError
 from ..files.atomic import write_whole
-from ..files.state import check_fit, fill, parsed, read_tensors, unreadable, write_tensors
+from ..files.state import fill, parsed, read_tensors, unreadable, write_tensors
 
 SAVED = "last.safetensors"
 BEST = "best.safetensors"
@@ -70,41 +69,16 @@ def read_state(folder: Path, network: nn.Module, optimiser: Optimizer, identity:
             "remove the folder or choose another."
         )
     if best and progress.best_step:
-        read_best(folder, network)
+        read_tensors(folder / BEST)
     with parsed(path):
-        moments = _moments(optimiser, tensors)
-        if progress.step > progress.skipped and not moments:
-            raise InputError("the optimiser's state is missing.")
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            if name.startswith("optimiser."):
+                _, index, key = name.split(".", 2)
+                moments.setdefault(int(index), {})[key] = tensor
         fill(network, {name[8:]: own for name, own in tensors.items() if name.startswith("network.")})
     optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
     return progress
-
-
-def _moments(optimiser: Optimizer, tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
-    """Return Adam's state of each parameter; older files have no digest, so shapes and names are checked."""
-    weights = [weight for group in optimiser.param_groups for weight in group["params"]]
-    moments: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        if name.startswith("optimiser."):
-            _, index, key = name.split(".", 2)
-            if tensor.shape not in (weights[int(index)].shape, torch.Size([])):
-                raise InputError(f"'{name}' is of another shape: {list(tensor.shape)}.")
-            moments.setdefault(int(index), {})[key] = tensor
-    if wrong := [index for index, own in moments.items() if own.keys() != {"step", "exp_avg", "exp_avg_sq"}]:
-        raise InputError(f"the optimiser's state of weight {wrong[0]} is not complete.")
-    return moments
-
-
-def read_best(folder: Path, network: nn.Module) -> dict[str, Tensor]:
-    """Return the weights with the lowest validation loss.
-
-    Raises:
-        DamagedError: If their file is damaged.
-    """
-    tensors, _ = read_tensors(folder / BEST)
-    with parsed(folder / BEST):
-        check_fit(network, tensors)
-    return tensors
 
 
 def drop_saves(folder: Path) -> None:

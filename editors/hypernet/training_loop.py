@@ -22,12 +22,12 @@ from ..cases import EditCase, EditRequest
 from ..editor import EDITOR
 from ..engine.model import LanguageModel
 from ..errors import CaseError, DamagedError, InputError
-from ..files.state import fill, write_tensors
+from ..files.state import fill, read_tensors, write_tensors
 from ..models.structure import Site
 from ..seeds import seed_of
 from .network_editor import TOGETHER, C, NetworkEditor, Shape
 from .objective import Losses, Outer, outer_loss, outer_rows
-from .saves import BEST, SAVED, MetricsLog, Progress, drop_saves, read_best, read_state, trim_metrics, write_state
+from .saves import BEST, SAVED, MetricsLog, Progress, drop_saves, read_state, trim_metrics, write_state
 from .training_config import TaskSampler, TrainingConfig, TrainingSet, spread
 
 SKIPS_IN_A_ROW = 100
@@ -195,7 +195,7 @@ class Trainer:
                     f"{self.folder}: no validation had a finite loss, so no network is best; a smaller lr "
                     "or a smaller edit_lr is needed."
                 )
-            fill(self.network, read_best(self.folder, self.network))
+            fill(self.network, read_tensors(self.folder / BEST)[0])
         self.network.eval()
 
 

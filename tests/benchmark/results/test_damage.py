@@ -152,17 +152,6 @@ def test_a_folder_in_the_place_of_a_file_is_a_sentence(name, trees, prepared, tm
         train(prepared.model, tmp_path / "done")
 
 
-def test_checkpoints_of_older_versions_are_read_with_a_note(trees, prepared, tmp_path):
-    shutil.copytree(trees / "done", tmp_path / "done")
-    (path,) = (tmp_path / "done").glob("mend-*/editor.json")
-    outline = json.loads(path.read_text())
-    del outline["weights_sha256"]
-    path.write_text(json.dumps(outline))
-    said = []
-    train(prepared.model, tmp_path / "done", said.append)
-    assert any("sha256 of the weights not recorded" in text for text in said)
-
-
 def lines(change):
     def damage(folder):
         path = folder / "cases.jsonl"

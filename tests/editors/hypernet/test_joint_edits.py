@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from instructedit.baselines.ke import KE
 from instructedit.baselines.mend import MEND
 from instructedit.editors import EditRequest, InputError, Probe, TrainingSet, make
-from instructedit.editors.engine.capture import Factors
+from instructedit.editors.engine.hooks import Factors
 from instructedit.editors.hypernet.gradient_editor import gradient_factors
 from instructedit.editors.hypernet.objective import Losses, outer_loss, outer_rows
 from instructedit.editors.hypernet.training_loop import Trainer, case_losses, step_losses
