@@ -61,12 +61,8 @@ class Options(BaseModel):
     """Base of the options of an editor and of groups of them: frozen and complete.
 
     Unknown keys and numbers that are not finite are errors. `instructedit list options` prints the docstring below each
-    option.
-
-    Attributes:
-        published: The model that the defaults were published for; None if they are for any.
-        added: Options that were added later, with the value that means the earlier behaviour. With that value they are
-            not written, so that runs and checkpoints keep their digests.
+    option. `published` is the model that the defaults were published for, None for any. Options in `added` are not
+    written where they have the value given there, so that runs and checkpoints keep their digests.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
@@ -150,8 +146,7 @@ class Editor(ABC, Generic[C]):
     def context(self, request: EditRequest) -> Context | None:
         """Return the prefix of the probes of a request, in training too; None for no prefix.
 
-        An editor that overrides it has a prefix of its own, which is part of its edits (`Edits.contexts`). The
-        instruction is not: it follows from the request and is added in evaluation.
+        A prefix of an editor's own is part of its edits (`Edits.contexts`); the instruction follows from the request.
         """
         return instruction_context(request, self.instructed_probes)
 
@@ -172,18 +167,16 @@ class Editor(ABC, Generic[C]):
     def materials(self) -> Mapping[str, str | Path]:
         """Return what edits depend on besides requests and configuration, by name: texts (`str`) and files (`Path`).
 
-        Examples are prompt templates and covariance statistics. Their sha256 are part of the digest of a run. They must
-        not contain probes of the cases that are tested.
+        Their sha256 are part of the digest of a run. They must not contain probes of the cases that are tested.
         """
         return {}
 
     def material_digests(self) -> dict[str, str] | None:
         """Return the sha256 of each text and file of `materials`; None if there is none."""
-        found = {
+        return {
             name: sha256_of(own) if isinstance(own, Path) else hashlib.sha256(own.encode()).hexdigest()
             for name, own in self.materials().items()
-        }
-        return found or None
+        } or None
 
     def unit(self, option: str, model: LanguageModel, requests: Sequence[EditRequest]) -> float:
         """Return the unit of an option whose range is `Scaled`, measured on the requests that are tuned on.
@@ -195,18 +188,10 @@ class Editor(ABC, Generic[C]):
 
     @abstractmethod
     def edit(self, model: LanguageModel, requests: Sequence[EditRequest], seed: int = 0) -> Edits:
-        """Make one independent edit for each request.
+        """Make one independent edit for each request, in their order.
 
-        An edit depends on the model, its request, the configuration and the seed alone, not on the other requests.
-
-        Args:
-            model: The frozen model.
-            requests: The changes.
-            seed: Seed of the run; an editor that draws numbers derives one stream for each request from it and the
-                request's id.
-
-        Returns:
-            As many edits as requests, in their order.
+        An edit depends on the model, its request, the configuration and the seed of the run alone, not on the other
+        requests; an editor that draws numbers derives one stream for each request from the seed and the request's id.
 
         Raises:
             CaseError: If a request cannot be edited, e.g. because it exceeds the model's context.

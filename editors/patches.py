@@ -26,11 +26,8 @@ from .products import by_rows
 class Span(NamedTuple):
     """The tokens [first, stop) of one sequence within the tokens of an edit.
 
-    Attributes:
-        first: Index of the first token.
-        stop: Index after the last.
-        prompt_end: Index of the prompt's last token; None once the prompt has been read.
-        row: Index of the sequence; None while it is generated.
+    `prompt_end` is the index of the prompt's last token, None once the prompt has been read; `row` is the index of the
+    sequence, None while it is generated.
     """
 
     first: int
@@ -41,12 +38,7 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Patch(ABC):
-    """A new output of one module.
-
-    Attributes:
-        site: Dotted name of the module.
-        block: Index of its block; a replay starts at the first patched one.
-    """
+    """A new output of the module `site` (a dotted name), which is in the block of index `block`."""
 
     site: str
     block: int
@@ -75,23 +67,14 @@ class Patch(ABC):
 
     @property
     def by_row(self) -> bool:
-        """Whether the output at a token depends on its whole sequence.
-
-        Sequences then share no tokens, and each decoding step reads all of its sequence.
-        """
+        """Whether the output at a token depends on its whole sequence, which each decoding step then reads again."""
         return False
 
     @abstractmethod
     def __call__(self, x: Tensor, y: Tensor, spans: Sequence[Span]) -> Tensor:
-        """Return the new output.
+        """Return the new output for the tokens of one edit, [tokens, d_out], of y's dtype.
 
-        Args:
-            x: Input of `source` for the tokens of one edit, [tokens, d_in].
-            y: Output of `site` for the same tokens, [tokens, d_out].
-            spans: The sequences of these tokens.
-
-        Returns:
-            [tokens, d_out], of y's dtype.
+        x is the input of `source`, [tokens, d_in], y the output of `site`; `spans` are the sequences of the tokens.
         """
 
     def tensors(self) -> dict[str, Tensor]:
@@ -175,19 +158,16 @@ class Replacing(Patch):
 class Codebook(Replacing):
     """GRACE's discrete key-value store (arXiv 2211.11031, section 3).
 
-    The query of a sequence is the module's input at its last prompt token. Where it is within the radius of the nearest
-    key, the stored value replaces the module's output at that token (`last`), at all tokens before it (`prompt`), or at
-    all tokens of the sequence, including the answer's (`all`). There is one query for each sequence, at the prompt's
-    end, so teacher forcing and generation agree. Under `all` a generated token receives the value of its prompt too, so
-    each decoding step reads the whole sequence again.
+    The query of a sequence is the module's input at its last prompt token, so teacher forcing and generation agree.
+    Where it is within the radius of the nearest key, the stored value replaces the module's output at that token
+    (`last`), at all tokens before it (`prompt`), or at all tokens of the sequence, including the answer's (`all`).
 
     Attributes:
         keys: [n, d_in].
         values: [n, d_out].
         radii: [n], in units of the module's input (Euclidean distance).
         replace: Which tokens receive the value.
-        labels: Target tokens of each entry, [n, longest], padded with -1; integers. The output does not depend on them;
-            an editor needs them to add entries. None if it will not.
+        labels: Target tokens of each entry, [n, longest], padded with -1: an editor needs them to add entries.
     """
 
     keys: Tensor

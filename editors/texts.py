@@ -95,8 +95,7 @@ class EditRows:
 def edit_texts(request: EditRequest, encode: Callable[[str], TokenSequence], *, ends: bool = False) -> EditTexts:
     """Return the texts an edit of a request is made from. Replies that do not fit the context are left out.
 
-    `ends` says that texts end in the token that ends an answer; it is no part of opposed ones, after which an answer
-    ends as well.
+    `ends` says that texts end in the token that ends an answer, which is no part of opposed ones.
 
     Raises:
         CaseError: If no wanted text fits the model's context.
@@ -127,9 +126,7 @@ def token_losses(log_p: Tensor, opposed: bool) -> Tensor:
 
 
 def subject_token(model: LanguageModel, request: EditRequest) -> int:
-    """Return the index of the subject's last token in a request's text, as ROME and MEMIT need it.
-
-    The token is found by character offsets; of several occurrences in the prompt the last counts.
+    """Return the index of the subject's last token in a request's text, of its last occurrence in the prompt.
 
     Raises:
         CaseError: If the request has no subject, or the subject does not occur in the prompt.

@@ -83,12 +83,9 @@ class Pass:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What one pass leaves.
+    """What one pass leaves: logits of the tokens that are read, [read, vocabulary], unless it stopped before the end.
 
-    Attributes:
-        logits: Logits of the tokens that are read, [read, vocabulary]; meaningless if the pass stopped before the end.
-        hidden: Inputs of blocks, [tokens, width], by their index.
-        keys: Keys and values, `cached` first.
+    `hidden` has inputs of blocks, [tokens, width], by their index; `keys` has keys and values, cached ones first.
     """
 
     logits: Tensor

@@ -32,13 +32,9 @@ class Segment:
 
 
 class Queries(NamedTuple):
-    """The part of one sequence in a batch's attention.
+    """The part of one sequence in a batch's attention: its query tokens and their positions in the sequence.
 
-    Attributes:
-        tokens: Indices of its query tokens.
-        positions: Their positions in the sequence.
-        cached: Indices of its first keys in an earlier pass.
-        keys: Indices of its other keys in the batch.
+    `cached` are the indices of its first keys in an earlier pass, `keys` those of its other keys in the batch.
     """
 
     tokens: Sequence[int]
@@ -97,15 +93,10 @@ class PackedBatch:
     def add(
         self, index: int, row: TokenSequence, root: Hashable, start: int, base: Sequence[int], prefix: Sequence[int]
     ) -> None:
-        """Add a sequence.
+        """Add the sequence `row` of some index, whose tokens are computed from position `start` on.
 
-        Args:
-            index: Its index.
-            row: The sequence.
-            root: What sequences must have in common to share tokens.
-            start: First position that is computed.
-            base: Indices of its tokens in the base pass; empty without one.
-            prefix: What `prefix` returned.
+        `root` is what sequences must have in common to share tokens, `base` the indices of its tokens in the base pass
+        (empty without one), and `prefix` what the method `prefix` returned.
         """
         begin, stop, first = start + len(prefix), length(row), len(self.ids)
         own = range(first, first + stop - begin)
@@ -124,14 +115,10 @@ class PackedBatch:
         self.prompt_ends.append(tokens[end] if len(prefix) <= end < len(tokens) else None)
 
     def segments(self, owners: Sequence[int | None]) -> Callable[[int], list[Segment]]:
-        """Group consecutive tokens of one edit.
+        """Group consecutive tokens of one edit, given that of each sequence of the batch, or None.
 
-        Args:
-            owners: The edit of each sequence of the batch, or None.
-
-        Returns:
-            From the number of tokens that a module receives, their segments: of all tokens (and padding after them, as
-            Reformer's), or in the last block of those that are read.
+        The result maps the number of tokens that a module receives to their segments: of all tokens (and padding after
+        them, as Reformer's), or in the last block of those that are read.
         """
         read = self.read
         found = {len(read): self._segments(owners, read), len(self): self._segments(owners, range(len(self)))}

@@ -66,12 +66,10 @@ def encode(
     joint: Joint | None = None,
     chat: ChatFormat | None = None,
 ) -> TokenSequence:
-    """Tokenise prompt and answer together and score exactly the answer's tokens.
+    """Tokenise prompt and answer together and score exactly the answer's tokens; at most `context` in all.
 
     A token belongs to the answer if any of its characters comes after the prompt's last one; a token that spans both is
-    predicted as a whole (`TokenSequence.spanning`). The tokenizer has to be a fast one; `context` is the maximum number
-    of tokens of the model. The joint of a chat template takes the place
-    of the data's.
+    predicted as a whole (`TokenSequence.spanning`). The joint of a chat template takes the place of the data's.
 
     Raises:
         CaseError: If the answer is empty or the text does not fit into the context, or spells a special token of a
