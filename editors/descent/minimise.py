@@ -6,8 +6,8 @@ the losses of its rows.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -40,41 +40,6 @@ class Descent:
     batch: int | None = None
 
 
-@dataclass(slots=True)
-class _Progress:
-    steps: int = 0
-    losses: dict[int, float] = field(default_factory=dict)
-    converged: bool = False
-
-
-class _Batch:
-    """Rows that run together, with their base pass."""
-
-    def __init__(
-        self,
-        model: LanguageModel,
-        rows: Sequence[TokenSequence],
-        owners: Sequence[int],
-        requests: Sequence[int],
-        chosen: Sequence[int],
-        base: BasePass,
-    ) -> None:
-        self.model, self.base = model, base
-        self.chosen = chosen
-        self.owners = [owners[row] for row in chosen]
-        self.requests = Counter({requests[row]: owners[row] for row in chosen}.values())  # by edit
-
-    def losses(self, variables: Sequence[Variables], edits: Iterable[int], loss: Loss) -> dict[int, Tensor]:
-        """Return the losses of some edits, by their indices."""
-        terms: dict[int, list[Tensor]] = {edit: [] for edit in edits}
-        patched = Edits(tuple(own.patches() if edit in terms else () for edit, own in enumerate(variables)))
-        among = [place for place, owner in enumerate(self.owners) if owner in terms]
-        for place, logits in self.model.replay(self.base, patched, self.owners, among):
-            owner = self.owners[place]
-            terms[owner].append(loss(self.chosen[place], logits.to(self.model.edit_dtype)) / self.requests[owner])
-        return {edit: torch.stack(own).sum() for edit, own in terms.items()}
-
-
 def minimise(
     model: LanguageModel,
     rows: Sequence[TokenSequence],
@@ -98,55 +63,66 @@ def minimise(
     """
     if not variables:
         return Edits(())
-    assert {*owners} == {*range(len(variables))}, "each edit owns rows"
+    count = len(variables)
+    assert {*owners} == {*range(count)}, "each edit owns rows"
     requests = range(len(rows)) if requests is None else requests
     cut = Edits(tuple(own.patches() for own in variables)).cut
     assert cut is not None, "variables make patches"
-    batches, sizes = [], []
-    for chosen in _batches(requests, len(variables), descent.batch, seed):
-        some = [rows[row] for row in chosen]
-        own_base = base if base is not None and len(some) == len(rows) else None
-        own_base = own_base or model.base_pass(some, [cut])
-        batches.append(_Batch(model, rows, owners, requests, chosen, own_base))
-        sizes.append(len({requests[row] for row in chosen}))
-    progress = [_Progress() for _ in variables]
-    moving = list(range(len(variables)))
+    batches = _batches(requests, count, descent.batch, seed)
+    sizes = [len({requests[row] for row in chosen}) for chosen in batches]
+    bases = [base] if base is not None and len(batches) == 1 else None
+    bases = bases or [model.base_pass([rows[row] for row in chosen], [cut]) for chosen in batches]
+    per_edit = [Counter({requests[row]: owners[row] for row in chosen}.values()) for chosen in batches]
+    steps, converged, latest = [0] * count, [False] * count, [dict[int, float]() for _ in variables]
     optimiser = JointOptimiser(variables)
 
     def evaluate(turn: int, edits: Sequence[int]) -> dict[int, Tensor]:
-        losses = batches[turn].losses(variables, edits, loss)
+        """Return the losses of some edits on a batch, by their indices."""
+        own = [owners[row] for row in batches[turn]]
+        terms: dict[int, list[Tensor]] = {edit: [] for edit in edits}
+        patched = Edits(tuple(variables[edit].patches() if edit in terms else () for edit in range(count)))
+        among = [place for place, owner in enumerate(own) if owner in terms]
+        for place, logits in model.replay(bases[turn], patched, own, among):
+            term = loss(batches[turn][place], logits.to(model.edit_dtype)) / per_edit[turn][own[place]]
+            terms[own[place]].append(term)
+        losses = {edit: torch.stack(found).sum() for edit, found in terms.items()}
         for edit, value in zip(losses, torch.stack([*losses.values()]).tolist(), strict=True):
-            progress[edit].losses[turn] = value
+            latest[edit][turn] = value
         return losses
 
+    def mean(edit: int) -> float:
+        """Return the mean over requests of an edit's latest losses."""
+        seen = sum(sizes[turn] for turn in latest[edit])
+        return sum(sizes[turn] / seen * value for turn, value in latest[edit].items())
+
+    moving = list(range(count))
     for step in range(descent.steps):
-        turn, ran = step % len(batches), moving
         with torch.enable_grad():
-            losses = evaluate(turn, ran)
-            moving = []
-            for edit in ran:
-                own = progress[edit]
-                mean = _mean(own.losses, sizes)
-                own.converged = len(own.losses) == len(batches) and mean < descent.stop_loss
-                if len(own.losses) < len(batches) or mean >= descent.stop_loss:  # false for a loss that is not a number
-                    moving.append(edit)
+            losses = evaluate(step % len(batches), moving)
+            for edit in moving:
+                converged[edit] = len(latest[edit]) == len(batches) and mean(edit) < descent.stop_loss
+            # false for a loss that is not a number
+            moving = [edit for edit in moving if len(latest[edit]) < len(batches) or mean(edit) >= descent.stop_loss]
             if not moving:
                 break
             optimiser.zero_grad()
             torch.stack([losses[edit] for edit in moving]).sum().backward()
         optimiser.step([variables[edit] for edit in moving])
         for edit in moving:
-            progress[edit].steps += 1
+            steps[edit] += 1
     # losses so far are from before the last step, and with several batches from several steps
-    if last := moving if len(batches) == 1 else list(range(len(variables))):
+    if last := moving if len(batches) == 1 else list(range(count)):
         with torch.no_grad():
             for turn in range(len(batches)):
                 evaluate(turn, last)
-    facts = []
-    for own in progress:
-        mean = _mean(own.losses, sizes)
-        converged = own.converged or mean < descent.stop_loss
-        facts.append({"steps": float(own.steps), "final_loss": mean, "converged": float(converged)})
+    facts = [
+        {
+            "steps": float(steps[edit]),
+            "final_loss": mean(edit),
+            "converged": float(converged[edit] or mean(edit) < descent.stop_loss),
+        }
+        for edit in range(count)
+    ]
     return Edits(tuple(own.finished() for own in variables), tuple(facts))
 
 
@@ -163,9 +139,3 @@ def _batches(requests: Sequence[int], edits: int, size: int | None, seed: int) -
     return [
         [row for request in order[first : first + size] for row in rows[request]] for first in range(0, count, size)
     ]
-
-
-def _mean(losses: dict[int, float], sizes: Sequence[int]) -> float:
-    """Return the mean over requests of the latest losses of batches with `sizes` requests."""
-    seen = sum(sizes[batch] for batch in losses)
-    return sum(sizes[batch] / seen * loss for batch, loss in losses.items())
