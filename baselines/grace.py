@@ -27,6 +27,7 @@ from typing import ClassVar, Literal
 import torch
 from pydantic import Field
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from instructedit.editors import (
     BasePass,
@@ -100,17 +101,10 @@ class GRACEConfig(EditorConfig):
 
 @dataclass(slots=True)
 class Book:
-    """A growing codebook. Its tensors are replaced and never written to, because patches share them.
+    """A growing codebook: for each entry key [d_in], value [d_out], radius, and label (target tokens)."""
 
-    Attributes:
-        keys: [n, d_in]; None if there is no entry.
-        values: [n, d_out]; None if there is no entry.
-        radii: n radii.
-        labels: n tuples of target tokens.
-    """
-
-    keys: Tensor | None = None
-    values: Tensor | None = None
+    keys: list[Tensor] = field(default_factory=list)
+    values: list[Tensor] = field(default_factory=list)
     radii: list[float] = field(default_factory=list)
     labels: list[tuple[int, ...]] = field(default_factory=list)
 
@@ -126,43 +120,33 @@ class Book:
 
         The query is [d_in]; value [d_out] and radius are the initial ones of a new entry.
         """
-        if self.keys is not None:
-            gaps = distances(query[None], self.keys)[0]
+        if self.keys:
+            gaps = distances(query[None], torch.stack(self.keys))[0]
             i = int(gaps.argmin())
             d = float(gaps[i])
             if d <= radius + self.radii[i]:
                 slack = ROUNDING * (1 + float(query.norm()))
                 if label == self.labels[i]:
                     if expand == "moving average" and d > self.radii[i]:
-                        self.keys = self.keys.clone()
                         self.keys[i] = (self.keys[i] + query) / 2
                     self.radii[i] = max(self.radii[i], d + slack)
                     return i
                 if d <= slack:
-                    self.labels[i] = label
-                    self.store(i, value)
+                    self.labels[i], self.values[i] = label, value
                     return i
                 self.radii[i] = min(self.radii[i], d / 2 - ROUNDING)
                 radius = d / 2
-        self.keys = query[None] if self.keys is None else torch.cat([self.keys, query[None]])
-        self.values = value[None] if self.values is None else torch.cat([self.values, value[None]])
+        self.keys.append(query)
+        self.values.append(value)
         self.radii.append(radius)
         self.labels.append(label)
-        return len(self.radii) - 1
-
-    def store(self, entry: int, value: Tensor) -> None:
-        """Set the value of an entry, [d_out]."""
-        assert self.values is not None
-        self.values = self.values.clone()
-        self.values[entry] = value
+        return len(self.keys) - 1
 
     def patch(self, site: Site, replaced: Replaced) -> Codebook:
         """Return the codebook as a patch."""
-        keys, values = self.keys, self.values
-        assert keys is not None and values is not None, "at least one entry"
+        keys, values = torch.stack(self.keys), torch.stack(self.values)
         radii = torch.tensor(self.radii, dtype=keys.dtype, device=keys.device)
-        longest = max(map(len, self.labels))
-        labels = torch.tensor([[*label, *[PADDING] * (longest - len(label))] for label in self.labels])
+        labels = pad_sequence([torch.tensor(label) for label in self.labels], True, PADDING)
         return Codebook(site.name, site.block, keys, values, radii, replaced, labels.to(keys.device))
 
     @staticmethod
@@ -170,7 +154,7 @@ class Book:
         """Return the codebook of a patch."""
         assert patch.labels is not None, "a codebook cannot grow without its labels"
         labels = [tuple(token for token in label if token != PADDING) for label in patch.labels.tolist()]
-        return Book(patch.keys, patch.values, patch.radii.tolist(), labels)
+        return Book([*patch.keys], [*patch.values], patch.radii.tolist(), labels)
 
 
 class GRACE(Editor[GRACEConfig]):
@@ -243,7 +227,6 @@ class GRACE(Editor[GRACEConfig]):
         for request, own, book, query in zip(requests, texts, books, queries, strict=True):
             initial = self._initial(model, request, query, seed)
             entry = book.admit(query, initial, own.wanted[0].labels, config.radius, config.expand)
-            assert book.values is not None
             entries.append(entry)
             variables.append(self._value(site, query, book.values[entry], adam))
         edits = minimise(
@@ -258,7 +241,7 @@ class GRACE(Editor[GRACEConfig]):
         )
         facts = []
         for book, entry, (trained,), fitted in zip(books, entries, edits.patches, edits.facts, strict=True):
-            book.store(entry, trained.tensors()["values"][0])
+            book.values[entry] = trained.tensors()["values"][0]
             converged = float(fitted["final_loss"] < CONVERGED)
             facts.append({**fitted, "converged": converged, "entries": float(len(book.radii))})
         patches = tuple((book.patch(site, config.replace),) for book in books)
