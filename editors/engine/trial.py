@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..edits import Edits
 from ..errors import InputError
+from ..models.loading import check_vocabulary
 from ..models.structure import ReplayStart
 from ..models.tokens import TokenSequence
 from ..patches import Codebook
@@ -45,7 +46,7 @@ def try_out(model: "LanguageModel") -> Trial:
     """
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         check_weights(model)
-        check_vocabulary(model)
+        check_vocabulary(model.model, model.tokenizer)
         reference = Reference(model)
         reference.check_causal()
         tried = reference.random_edits()
@@ -91,17 +92,6 @@ def check_weights(model: "LanguageModel") -> None:
                 f"{type(model.model).__name__}: the weight {name} holds numbers that are not finite (NaN or infinite); "
                 "the checkpoint is damaged."
             )
-
-
-def check_vocabulary(model: "LanguageModel") -> None:
-    """Refuse tokens without an embedding."""
-    own = model.tokenizer.backend_tokenizer.get_vocab(with_added_tokens=False)
-    name, largest = max(own.items(), key=lambda item: item[1], default=("", -1))
-    if largest >= model.vocabulary:
-        raise InputError(
-            f"{type(model.model).__name__}: its tokenizer has the token '{name}' of id {largest}, but its embedding "
-            f"has only {model.vocabulary} rows; tokenizer and model do not belong together."
-        )
 
 
 def find_packing(reference: Reference, tried: Sequence[Tried]) -> Ways:

@@ -170,7 +170,8 @@ class Origin:
             model.hf_quantizer, model.is_quantized = None, False
             if hasattr(model.config, "quantization_config"):
                 del model.config.quantization_config
-        self._check_vocabulary(model)
+        with self.named():
+            check_vocabulary(model, self.tokenizer)
         assert isinstance(model, PreTrainedModel)
         return model
 
@@ -242,26 +243,6 @@ class Origin:
                 f"first is {left[0]}."
             )
 
-    def _check_vocabulary(self, model: PreTrainedModel) -> None:
-        """Refuse a tokenizer with ids beyond the embedding.
-
-        Special tokens that no text contains may exceed it: many published tokenizers have one more for padding.
-        """
-        embedding: Any = model.get_input_embeddings()
-        size = int(embedding.weight.shape[0])
-        added = self.tokenizer.added_tokens_decoder
-        special = {*self.tokenizer.all_special_tokens, *(str(token) for token in added.values() if token.special)}
-        own = set(self.tokenizer("a").input_ids)
-        ids = {token: id_ for token, id_ in self.tokenizer.get_vocab().items() if token not in special or id_ in own}
-        token = max(ids, key=ids.__getitem__)
-        if ids[token] >= size:
-            raise unloadable(
-                self.place,
-                f"its tokenizer gives ids up to {ids[token]} ({token!r}), but the embedding has {size} rows",
-                "put the tokenizer beside it that it was trained with, or resize the embedding "
-                "(model.resize_token_embeddings(len(tokenizer))) and save it",
-            )
-
     @property
     def _gguf(self) -> str | None:
         return self.contents.gguf if self.contents else None
@@ -300,6 +281,28 @@ class Origin:
             reason = f"the hub cannot be reached ({why}), and the local cache lacks it" if why else message(error)
             prefix = "" if local else f"there is no folder {self.place}, and as a hub id: "
             raise unloadable(self.place, prefix + reason, remedy_of(error, stage, local=local)) from error
+
+
+def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse a tokenizer with ids beyond the embedding.
+
+    Special tokens that no text contains may exceed it: many published tokenizers have one more for padding.
+
+    Raises:
+        InputError: If it has such ids.
+    """
+    embedding: Any = model.get_input_embeddings()
+    size = int(embedding.weight.shape[0])
+    added = tokenizer.added_tokens_decoder.values()
+    special = {*tokenizer.all_special_tokens, *(str(token) for token in added if token.special)}
+    own = set(tokenizer("a").input_ids)
+    ids = {id_: token for token, id_ in tokenizer.get_vocab().items() if token not in special or id_ in own}
+    if (largest := max(ids, default=0)) >= size:
+        raise InputError(
+            f"{type(model).__name__}: its tokenizer has ids up to {largest} ({ids[largest]!r}), but the embedding has "
+            f"only {size} rows; put the tokenizer beside it that it was trained with, or resize the embedding "
+            "(model.resize_token_embeddings(len(tokenizer))) and save it."
+        )
 
 
 def code_of(model: PreTrainedModel) -> str | None:
