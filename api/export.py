@@ -220,7 +220,7 @@ def _stored(edited: Edited, source: Path, places: Mapping[str, str], site: str) 
         InputError: If no stored tensor has the weight's values, e.g. because transformers joins several at load.
     """
     model = edited.model.model
-    _, weight, inputs_first = weight_of(model, site)
+    weight, inputs_first = weight_of(model, site)
     name, prefix = f"{site}.weight", f"{model.base_model_prefix}."
     likely = [name, name.removeprefix(prefix), prefix + name]
     for key in [*likely, *(key for key in places if key not in likely)]:

@@ -137,7 +137,7 @@ class Edits:
                     f"A {patch.kind} patch on {patch.site} is no update of a weight; it cannot be written into a model."
                 )
             with torch.no_grad():
-                _, weight, inputs_first = weight_of(edited, patch.site)
+                weight, inputs_first = weight_of(edited, patch.site)
                 change = delta if inputs_first else delta.T
                 weight.copy_((weight.to(delta.dtype) + change.to(weight.device)).to(weight.dtype))
         return edited

@@ -36,7 +36,10 @@ def patched(model: PreTrainedModel, edits: Edits, segments: Segments, routers: M
                 continue
             inputs: dict[str, Tensor] = {}
             for source in {patch.source for patches in owners.values() for patch in patches} - {site}:
-                keep = _keep_input(inputs, source)
+
+                def keep(_: nn.Module, given: Any, inputs: dict[str, Tensor] = inputs, source: str = source) -> None:
+                    inputs[source] = given[0]
+
                 stack.enter_context(model.get_submodule(source).register_forward_pre_hook(keep))
             hook = _patch_hook(site, owners, inputs, segments)
             stack.enter_context(model.get_submodule(site).register_forward_hook(hook))
@@ -45,44 +48,28 @@ def patched(model: PreTrainedModel, edits: Edits, segments: Segments, routers: M
         yield
 
 
-def _keep_input(inputs: dict[str, Tensor], source: str) -> Callable[[nn.Module, Any], None]:
-    def hook(_: nn.Module, arguments: Any) -> None:
-        inputs[source] = arguments[0]
-
-    return hook
-
-
 def _patch_hook(
     site: str, owners: Mapping[int, Sequence[Patch]], inputs: dict[str, Tensor], segments: Segments
 ) -> Callable[[nn.Module, Any, Tensor], Tensor]:
     def hook(_: nn.Module, arguments: Any, output: Tensor) -> Tensor:
         inputs[site] = arguments[0]
         y = output.reshape(-1, output.shape[-1])
-        own = _segments_now(segments, len(y))
+        sizes, edits, done = list[int](), list[Segment | None](), 0
+        for segment in _segments_now(segments, len(y)):
+            sizes += [segment.start - done, segment.stop - segment.start]
+            edits += [None, segment]
+            done = segment.stop
+        sizes.append(len(y) - done)
         # split and not slices: the gradient of a slice is as large as the whole tensor
-        sizes, places = _split(own, len(y))
         x = {name: tensor.reshape(-1, tensor.shape[-1]).split(sizes) for name, tensor in inputs.items()}
         parts = list(y.split(sizes))
-        for place, segment in zip(places, own, strict=True):
-            for patch in owners.get(segment.edit, ()):
-                parts[place] = patch(x[patch.source][place], parts[place], segment.spans)
+        for place, own in enumerate(edits):
+            if own is not None:
+                for patch in owners.get(own.edit, ()):
+                    parts[place] = patch(x[patch.source][place], parts[place], own.spans)
         return torch.cat(parts).reshape(output.shape)
 
     return hook
-
-
-def _split(segments: Sequence[Segment], tokens: int) -> tuple[list[int], list[int]]:
-    """Return the sizes of consecutive parts of a pass, and which of them are the segments."""
-    sizes: list[int] = []
-    places: list[int] = []
-    done = 0
-    for segment in segments:
-        if segment.start > done:
-            sizes.append(segment.start - done)
-        places.append(len(sizes))
-        sizes.append(segment.stop - segment.start)
-        done = segment.stop
-    return [*sizes, tokens - done], places
 
 
 def _edit_of(segments: Sequence[Segment], tokens: int) -> list[int]:

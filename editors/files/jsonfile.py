@@ -151,8 +151,8 @@ def check(value: object, place: str, depth: int = 0, *, longest: int | None = No
             check(item, inner, depth + 1, longest=longest, most=most)
 
 
-def describe(value: object, most: int = 60) -> str:
-    """Return a value for an error message: its JSON, cut to `most` characters."""
+def describe(value: object) -> str:
+    """Return a value for an error message: its JSON, cut to 60 characters."""
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 3 * MOST_DIGITS:
         return f"a whole number of about {math.ceil(value.bit_length() * math.log10(2)):,} digits"
     try:
@@ -163,7 +163,7 @@ def describe(value: object, most: int = 60) -> str:
         text = json.dumps(value, default=str)
     except (ValueError, RecursionError):
         return f"a {type(value).__name__} that cannot be shown"
-    return text if len(text) <= most else f"{text[: most - 3]}..."
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from importlib import import_module
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -133,14 +134,7 @@ def trim_metrics(folder: Path, steps: int, report: Callable[[str], None]) -> Non
         lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
     except OSError as error:
         raise unreadable(path, error) from error
-    kept: list[bytes] = []
-    last = 0
-    for line in lines:
-        step = _step_of(line)
-        if step is None or not line.endswith(b"\n") or not last < step <= steps:
-            break
-        kept.append(line)
-        last = step
+    kept = list(takewhile(lambda line: line.endswith(b"\n") and _step_of(line) <= steps, lines))
     if kept != lines:
         write_whole(path, b"".join(kept))
     if len(kept) < steps:
@@ -150,11 +144,11 @@ def trim_metrics(folder: Path, steps: int, report: Callable[[str], None]) -> Non
         )
 
 
-def _step_of(line: bytes) -> int | None:
+def _step_of(line: bytes) -> float:
     try:
         return int(json.loads(line)["step"])
     except (ValueError, TypeError, KeyError, RecursionError):
-        return None
+        return math.inf
 
 
 def _plain(value: Any) -> Any:

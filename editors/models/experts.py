@@ -43,15 +43,8 @@ def group() -> Group | None:
 
 
 class Weight(NamedTuple):
-    """The weight of a layer.
+    """The weight of a layer, or an expert's slice of one; `inputs_first`: it is [d_in, d_out], else [d_out, d_in]."""
 
-    Attributes:
-        module: The module that holds it.
-        value: The weight, or an expert's slice of it.
-        inputs_first: Whether it is [d_in, d_out]; else [d_out, d_in].
-    """
-
-    module: nn.Module
     value: Tensor
     inputs_first: bool
 
@@ -61,9 +54,9 @@ def weight_of(model: nn.Module, site: str) -> Weight:
     stack = _stack(model, site)
     if stack is None:
         module = model.get_submodule(site)
-        return Weight(module, cast(Tensor, module.weight), isinstance(module, Conv1D))
+        return Weight(cast(Tensor, module.weight), isinstance(module, Conv1D))
     module, name, number = stack
-    return Weight(module, cast(Tensor, getattr(module, name))[number], stored_as_inputs(module, name))
+    return Weight(cast(Tensor, getattr(module, name))[number], stored_as_inputs(module, name))
 
 
 def device_of(model: nn.Module, site: str) -> torch.device:

@@ -78,7 +78,11 @@ def encode(
     if blank(answer):
         raise CaseError(f"The answer to '{_short(prompt)}' is empty; text was expected.")
     border, ids, offsets = _joined(tokenizer, prompt, answer, joint, chat)
-    _check_length(len(ids), context, prompt, answer)
+    if len(ids) > context:
+        raise CaseError(
+            f"'{_short(prompt)}' with the answer '{_short(answer)}' has {len(ids)} tokens, "
+            f"but the model's context is {context}."
+        )
     first = next(i for i, (_, end) in enumerate(offsets) if end > border)
     if first == 0:
         raise CaseError(
@@ -195,13 +199,5 @@ def require_offsets(tokenizer: PreTrainedTokenizerBase) -> None:
         )
 
 
-def _check_length(tokens: int, context: int, prompt: str, answer: str) -> None:
-    if tokens > context:
-        raise CaseError(
-            f"'{_short(prompt)}' with the answer '{_short(answer)}' has {tokens} tokens, "
-            f"but the model's context is {context}."
-        )
-
-
-def _short(text: str, length: int = 60) -> str:
-    return text if len(text) <= length else text[: length - 1] + "…"
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else text[:59] + "…"

@@ -7,8 +7,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 from transformers.pytorch_utils import Conv1D
 
 from instructedit.editors import Edits, LanguageModel
-from instructedit.editors.engine.meta_device import MetaModel
-from instructedit.editors.engine.weights import paged, space_rows
+from instructedit.editors.engine.weights import space_rows
 from instructedit.editors.patches import LowRank
 
 
@@ -78,9 +77,3 @@ def test_an_edit_is_written_into_a_copy_and_saved(spaced, tmp_path):
     found = AutoModelForCausalLM.from_pretrained(tmp_path)
     before = wide().get_submodule(site.name).weight
     torch.testing.assert_close(found.get_submodule(site.name).weight, before + patch.delta())
-
-
-def test_they_are_known_before_a_model_is_there():
-    meta = MetaModel.of(GPT2Config(n_layer=3, n_embd=256, n_head=4, vocab_size=512))
-    assert [tuple(module.weight.shape) for module in paged(meta.structure.blocks)] == [(256, 1024)] * 3
-    assert not paged(MetaModel.of(GPT2Config(n_layer=3, n_embd=32, n_head=4, vocab_size=512)).structure.blocks)
