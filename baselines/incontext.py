@@ -11,16 +11,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from instructedit.editors import (
-    CaseError,
-    Context,
-    Editor,
-    EditorConfig,
-    EditRequest,
-    Edits,
-    LanguageModel,
-    Role,
-)
+from instructedit.editors import CaseError, Context, Editor, EditorConfig, EditRequest, Edits, LanguageModel, Role
 from instructedit.editors.texts import LEFT_OUT
 from instructedit.editors.writing_systems import join
 

@@ -48,9 +48,7 @@ class ChatFormat(BaseModel):
 
 
 CONTEXTS: Mapping[str, ChatFormat] = MappingProxyType(
-    {
-        "wild": ChatFormat(name="wild", prefix="Please answer the question:\n\nQ: ", suffix="\nA:"),
-    }
+    {"wild": ChatFormat(name="wild", prefix="Please answer the question:\n\nQ: ", suffix="\nA:")}
 )
 """Named contexts. `wild` is the question-answer instruction under which WILD evaluates (arXiv 2502.11177), in the
 wording of EasyEdit's question-answer context."""

@@ -21,17 +21,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 Unrouted = Literal[
-    "up",
-    "down",
-    "shared up",
-    "shared down",
-    "query",
-    "key",
-    "value",
-    "key value",
-    "query key value",
-    "input",
-    "output",
+    "up", "down", "shared up", "shared down", "query", "key", "value", "key value", "query key value", "input", "output"
 ]
 """Parts that every token passes."""
 Routed = Literal["expert up", "expert down"]
