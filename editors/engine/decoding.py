@@ -82,7 +82,8 @@ class Cache:
         self.lengths[torch.tensor(lines)] = torch.tensor([len(path) for path in paths], device=self.lengths.device)
         for module, (k, v) in keys.items():
             if module not in self._stored:
-                self._stored[module] = tuple(t.new_zeros(self.lines, self.room, *t.shape[1:]) for t in (k, v))
+                shape = self.lines, self.room, *k.shape[1:]
+                self._stored[module] = k.new_zeros(shape), v.new_zeros((*shape[:-1], v.shape[-1]))
             for store, found in zip(self._stored[module], (k, v), strict=True):
                 store[torch.tensor(lines, device=store.device), :longest] = found[index.to(found.device)]
 
