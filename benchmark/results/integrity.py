@@ -214,14 +214,12 @@ class LineChecks:
         ids: Mapping[str, Collection[str] | None] | None = None,
         counts: Mapping[str, int] | None = None,
     ) -> None:
-        spec = run.spec
-        if counts is None:
-            counts = {data.task: min(data.cases, spec.limit or data.cases) for data in run.data}
+        counts = run.counts if counts is None else counts
         if ids is None:
             ids = {data.task: derived_ids(run, data) for data in run.data}
         self._run = run
-        self._rows = {row.name: row for row in spec.editors}
-        self._stages = stages_of(spec)
+        self._rows = {row.name: row for row in run.spec.editors}
+        self._stages = stages_of(run.spec)
         self._known = {task for task in counts if ids.get(task) is not None}
         self._ids = {task: set(ids.get(task) or ()) for task in counts}
         self._counts = counts

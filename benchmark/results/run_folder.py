@@ -79,8 +79,7 @@ class RunFolder:
         """
         with self._writing():
             self.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.folder / ".lock", timeout=0)
-        with self._writing():
+            lock = FileLock(self.folder / ".lock", timeout=0)
             try:
                 lock.acquire()
             except Timeout as error:
@@ -118,7 +117,7 @@ class RunFolder:
 
     def write(self, name: str, record: BaseModel) -> Path:
         """Write a record to a file of its own atomically; raises as `append`."""
-        return self.write_text(name, record.model_dump_json(indent=1) + "\n")
+        return self.write_text(name, record_text(record))
 
     def write_text(self, name: str, text: str) -> Path:
         """Write a text to a file atomically; raises as `append`."""

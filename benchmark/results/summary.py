@@ -168,8 +168,7 @@ def summarise(
         if record.status == "done":
             values.add(record)
     if expected is None:
-        cases = {data.task: min(data.cases, spec.limit or data.cases) for data in run_file.data}
-        expected = sum(count * row.evaluates(task) for task, count in cases.items() for row in spec.editors)
+        expected = sum(count * row.evaluates(task) for task, count in run_file.counts.items() for row in spec.editors)
     return RunSummary(
         digest=run_file.digest,
         valid=valid,

@@ -6,8 +6,6 @@ controls separate that effect: another task's description, random words, the tas
 functions of seed and case id.
 """
 
-import hashlib
-import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -30,6 +28,7 @@ from pydantic import (
 from instructedit.editors import EditRequest, InputError, did_you_mean, seed_of
 from instructedit.editors.files.jsonfile import check, describe, parse_json, read_text
 
+from ..results.records import digest_of
 from ..tasks.parse import LONGEST_TEXT
 
 DEFAULT_BANK = Path(str(resources.files("instructedit.benchmark"))) / "banks" / "default.json"
@@ -149,10 +148,7 @@ class InstructionBank(BaseModel):
     @property
     def digest(self) -> str:
         """16 hexadecimal digits that identify the bank."""
-        text = json.dumps(
-            self.model_dump(mode="json", exclude={"history"}), sort_keys=True, separators=(",", ":"), ensure_ascii=False
-        )
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return digest_of(self, {"history"})
 
     @property
     def words(self) -> tuple[str, ...]:

@@ -72,7 +72,7 @@ def _probes(world: World, rng: random.Random) -> dict[str, list[Item]]:
     far = [(hop_prompts(s, r, f)[-1], a, held_hop(s, r, f)) for s, r, f, a in hops(world)]
     views = opinions(world)
     instructed = [
-        (_instructed(p, rng, held_out), a, held_out)
+        (instruct(rng.choice(("counterfact", "recent")), p, rng, held_out=held_out), a, held_out)
         for held_out in (False, True)
         for p, a in rng.sample(statements, min(1000, len(statements)))
     ]
@@ -97,10 +97,6 @@ def _probes(world: World, rng: random.Random) -> dict[str, list[Item]]:
         "opinion": [(QUESTIONS[0].format(topic=t), v.standing) for t, v in views.items()],
         **_probes_of_records(world),
     }
-
-
-def _instructed(prompt: str, rng: random.Random, held_out: bool) -> str:
-    return instruct(rng.choice(("counterfact", "recent")), prompt, rng, held_out=held_out)
 
 
 def _probes_of_records(world: World) -> dict[str, list[Item]]:
