@@ -1,11 +1,13 @@
 """What a task is: a data set read into edit cases, with everything that is left out counted."""
 
 import hashlib
+import re
 import unicodedata
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from importlib import resources
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -23,6 +25,9 @@ from .registry import TASKS as _TASKS
 from .sources import Folder, Source
 
 Split = Literal["train", "test"]
+_BIBTEX = (resources.files("instructedit.benchmark.tasks") / "citations.bib").read_text(encoding="utf-8")
+_CITATIONS = {re.split("[{,]", entry)[1]: entry.strip() for entry in _BIBTEX.split("\n\n")}
+"""The papers that the data sets come from, as BibTeX entries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +202,11 @@ def make_task(name: str, options: Mapping[str, Mapping[str, Any]] | None = None)
         if unknown:
             raise InputError(f"The task '{name}' has no option '{key}'.{text}") from error
         raise InputError(f"Option '{key}' of the task '{name}': {text}.") from error
+
+
+def cite(*keys: str) -> str:
+    """Return the BibTeX entries of some keys as one text that a `.bib` file can hold."""
+    return "\n\n".join(_CITATIONS[key] for key in keys)
 
 
 def subject_key(subject: str) -> str:

@@ -12,8 +12,7 @@ from typing import ClassVar, Literal, NamedTuple
 
 from instructedit.editors import EditCase, EditRequest, Probe, Role
 
-from .base import Split, Task, TaskOptions, subject_key
-from .citations import cite
+from .base import Split, Task, TaskOptions, cite, subject_key
 from .parse import Row, answers
 
 QUESTIONS = (

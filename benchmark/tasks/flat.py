@@ -12,8 +12,7 @@ from typing import ClassVar
 from instructedit.editors import EditCase, EditRequest, Probe, Role
 from instructedit.editors.writing_systems import blank
 
-from .base import Split, Task
-from .citations import cite
+from .base import Split, Task, cite
 from .parse import Row
 
 NO_ANSWER = "locality: probe without an answer kept, the unedited model's own is read"

@@ -86,8 +86,7 @@ def advice(record: Mapping[str, object], file: str | Path = _FILE) -> str | None
 
 def unread_layout(record: Mapping[str, object]) -> str | None:
     """Return what is to be done with a record that cannot be read as a fact; None if its layout is none of those."""
-    known = any(layout.advice and layout.fits(record) for layout in FOREIGN_LAYOUTS)
-    if known:
+    if any(layout.advice and layout.fits(record) for layout in FOREIGN_LAYOUTS):
         return advice(record)
     if reads(record) or "requested_rewrite" in record or not (tasks := _readers(record)):
         return None
@@ -121,7 +120,8 @@ def describe_folder(folder: Path) -> str:
     kinds: dict[str, list[str]] = {}
     for path in files[:_FILES]:
         name, what = path.relative_to(folder).as_posix(), describe_file(path).replace(str(path), _FILE)
-        by_name = [task for task, kind in _tasks() if name.removeprefix("benchmark/") in _accepted(kind)]
+        bare = name.removeprefix("benchmark/")
+        by_name = [task for task, kind in _tasks() if any(bare in files for files in kind.files.values())]
         if by_name and not what.startswith("is in "):
             what = f"is read by {_options(by_name)}"
         kinds.setdefault(what, []).append(name)
@@ -152,10 +152,6 @@ def _tasks() -> Iterator[tuple[str, Any]]:
         except InputError:
             continue
         yield name, task
-
-
-def _accepted(task: Any) -> set[str]:
-    return {file for files in task.files.values() for file in files}
 
 
 def _first_record(path: Path) -> Mapping[str, object] | None:

@@ -11,8 +11,7 @@ from typing import Any, ClassVar, Literal
 from instructedit.editors import EditCase, EditRequest, InputError, Probe
 from instructedit.editors.writing_systems import blank
 
-from .base import Split, Task
-from .citations import cite
+from .base import Split, Task, cite
 from .flat import NO_ANSWER, old_answer
 from .parse import Row, answers
 from .rephrase import derive_rephrases

@@ -18,8 +18,6 @@ LONGEST_TEXT = 100_000
 """Maximum number of characters of a text; the longest of the published data has 500."""
 MOST_ITEMS = 1000
 """Maximum number of items of a list and of probes of a record; the published data have up to 133."""
-
-
 TABLES = (".csv", ".tsv", ".parquet")
 """Ends of names of tables, whose fields are columns."""
 
@@ -55,14 +53,13 @@ class Row:
 
     def error(self, field: str, expected: str) -> InputError:
         """Return the error for a field with its value and what was expected."""
-        there = field in self.fields
-        found, hint = (
-            describe(self.fields[field]) if there else "nothing",
-            None if there else advice(self.fields, self.file),
-        )
+        found, hint = "nothing", ""
+        if field in self.fields:
+            found = describe(self.fields[field])
+        elif told := advice(self.fields, self.file):
+            hint = f" The record {told}."
         kind = "column" if self.file.suffix.lower() in TABLES else "field"
-        sentence = f"{self.place}, {kind} '{field}': found {found}, expected {expected}."
-        return InputError(f"{sentence} The record {hint}." if hint else sentence)
+        return InputError(f"{self.place}, {kind} '{field}': found {found}, expected {expected}.{hint}")
 
     def text(self, field: str) -> str:
         """Return a required text, stripped of white space.

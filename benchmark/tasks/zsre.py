@@ -7,8 +7,7 @@ from typing import ClassVar, Literal
 
 from instructedit.editors import EditCase
 
-from .base import Split, TaskOptions
-from .citations import cite
+from .base import Split, TaskOptions, cite
 from .flat import FlatLayout, FlatTask, ProbeField
 from .knowedit import KnowEditTask
 from .parse import Row
