@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
+from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -134,7 +135,7 @@ def taught(row: TokenSequence, logits: Tensor) -> Taught:
     predicted = tuple(logits.argmax(dim=-1).tolist())
     labels = torch.tensor(row.labels, device=logits.device)
     log_p = logits.float().log_softmax(dim=-1).gather(1, labels[:, None])[:, 0].tolist()
-    return Taught(predicted, predicted == row.labels, math.exp(math.fsum(log_p) / len(log_p)))
+    return Taught(predicted, predicted == row.labels, math.exp(fmean(log_p)))
 
 
 def taught_all(model: LanguageModel, rows: Sequence[TokenSequence], edits: Edits | None = None) -> list[Taught]:

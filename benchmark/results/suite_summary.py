@@ -4,10 +4,10 @@ A run that is not finished or not valid is left out. A number is over the cases 
 the seeds of a row are means over the same cases.
 """
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -191,4 +191,4 @@ def _tested(found: Sequence[SeedComparison], pairs: Sequence[SeedPair]) -> tuple
 
 
 def _per_seed(values: NDArray[np.float64]) -> tuple[float, ...]:
-    return tuple(math.fsum(of_seed) / len(of_seed) for of_seed in values)
+    return tuple(map(fmean, values))

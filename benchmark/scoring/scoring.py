@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from time import perf_counter
 from typing import Any
 
@@ -44,6 +45,7 @@ from .probe_batch import ProbeBatch, make_probe_batch
 from .references import lacks_answer, with_references
 
 NOT_FINITE = "The edit holds numbers that are not finite."
+_OF_REQUEST = ("task", "case_id", "prompt", "target", "subject", "old", "instruction")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,7 @@ def score_chunk(
         A record for each editor and case, editor by editor in the given order, and the time each editor took.
     """
     decoding = Decoding(generation, seed)
-    given, cases = cases, with_references(model, cases, generation.max_new_tokens)
+    without, cases = cases, with_references(model, cases, generation.max_new_tokens)
     bare = make_probe_batch(model, cases, generation, fluency)
     batches: dict[tuple[Context | None, ...], ProbeBatch] = {(None,) * len(cases): bare}
     batch_of: dict[str, ProbeBatch] = {}
@@ -132,11 +134,12 @@ def score_chunk(
             after = unedited.edited(queried, edits)
         changes = change_facts(model, edits, apart=stage == SINGLE)
         for owner, request in enumerate(found.requests):
-            head = _head(request, name, run, stage)
+            given = {field: getattr(request, field) for field in _OF_REQUEST}
+            head = CaseRecord(run=run, editor=name, stage=stage, **given)
             try:
                 if owner in found.failures:
                     raise CaseError(found.failures[owner])
-                fields = _scored(given[owner], bare, queried, owner, before, after)
+                fields = _scored(without[owner], bare, queried, owner, before, after)
             except CaseError as error:
                 records.append(head.model_copy(update={"status": "failed", "reason": str(error)}))
                 continue
@@ -197,21 +200,6 @@ def is_finite(edits: Edits, number: int = 0) -> bool:
     tensors = [tensor for patch in edits.patches[number] for tensor in patch.tensors().values() if tensor.numel()]
     # A sum is many times faster than a look at each number; if it is not finite, it may have overflowed.
     return all(math.isfinite(float(t.detach().sum())) or bool(t.isfinite().all()) for t in tensors)
-
-
-def _head(request: EditRequest, editor: str, run: str, stage: str) -> CaseRecord:
-    return CaseRecord(
-        run=run,
-        task=request.task,
-        case_id=request.case_id,
-        editor=editor,
-        stage=stage,
-        prompt=request.prompt,
-        target=request.target,
-        subject=request.subject,
-        old=request.old,
-        instruction=request.instruction,
-    )
 
 
 def _scored(
@@ -323,5 +311,5 @@ def _target(
         wanted = (probe.role, probe.prompt, probe.answers[:1]) == ("reliability", request.prompt, (request.target,))
         if wanted and not probe.opposed and 0 in sequences.forced:
             log_p = after.forced[sequences.forced[0]].log_p
-            return {"target_probability": math.exp(math.fsum(log_p) / len(log_p))}
+            return {"target_probability": math.exp(fmean(log_p))}
     return {}
