@@ -194,8 +194,8 @@ def _proposer(options: dict[str, Any]) -> "Proposer":
     from instructedit.benchmark.results.loop_results import REQUESTS
     from instructedit.editors.errors import did_you_mean
 
-    name = options.get("proposer", OfflineProposer.name)
-    if name == OfflineProposer.name:
+    name = options.get("proposer", "offline")
+    if name == "offline":
         return OfflineProposer()
     if name == "openai":
         from instructedit.benchmark.instructions.chat import ChatProposer

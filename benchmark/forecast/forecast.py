@@ -126,12 +126,7 @@ def forecast(label: str, run: ResolvedRun, meta: MetaModel, checkpoints: Path, k
 
 
 def _editor(
-    run: ResolvedRun,
-    key: str,
-    meta: MetaModel,
-    chat: ChatFormat | None,
-    checkpoints: Path,
-    known: set[tuple[str, ...]],
+    run: ResolvedRun, key: str, meta: MetaModel, chat: ChatFormat | None, checkpoints: Path, known: set[tuple[str, ...]]
 ) -> EditorForecast:
     rows = [row for row in run.rows if row.editor == key]
     editor = run.editors[rows[0].name]

@@ -1,6 +1,5 @@
 """How many workers compute runs, and where: what the user says, or what the machine and the runs suggest."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 
@@ -10,7 +9,7 @@ from instructedit.editors.errors import InputError
 
 from ..executors.base import EXECUTORS, Executor, Setup
 from .forecast import Forecast
-from .machine import Place, free
+from .machine import Place, cores, free
 
 PERFORMER = "instructedit.benchmark.run.worker:RemoteWorker"
 PROCESS = 700 * 2**20
@@ -47,8 +46,7 @@ def open_executor(
         count = count or _fitting(forecasts, place)
     if name is None:
         name = "local" if count == 1 else "processes"
-    if name not in EXECUTORS:
-        EXECUTORS.get(name)  # says which there are
+    make = EXECUTORS.get(name)
     if name == "local":
         if (count or 1) > 1:
             raise InputError(f"--workers: found {count}, the executor 'local' has one; expected --executor processes.")
@@ -67,7 +65,7 @@ def open_executor(
         options=given,
         report=report,
     )
-    with closing(EXECUTORS.get(name)(setup)) as executor:
+    with closing(make(setup)) as executor:
         report(f"{executor.workers} workers ({name})")
         yield executor
 
@@ -113,8 +111,7 @@ def _units(forecast: Forecast) -> int:
 
 
 def _cores() -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // torch.get_num_threads())
+    return max(1, cores() // torch.get_num_threads())
 
 
 def _devices(place: Place) -> tuple[str, ...]:

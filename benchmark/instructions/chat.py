@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from instructedit.editors import InputError
@@ -74,8 +74,6 @@ class ChatProposer(ChatModelProposer):
     Raises:
         InputError: If a variable or an argument cannot be used, or the package `openai` is not installed.
     """
-
-    name: ClassVar[str] = "openai"
 
     def __init__(
         self,

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from instructedit.editors import InputError
 
@@ -31,8 +31,6 @@ class LocalProposer(ChatModelProposer):
     Raises:
         InputError: If there is no such folder.
     """
-
-    name: ClassVar[str] = "local"
 
     def __init__(self, model: str | Path, *, device: str | None = None, trust_remote_code: bool = False) -> None:
         from instructedit.editors.models.loading import locate

@@ -105,7 +105,10 @@ def gather(config: RunConfig, loop: LoopConfig) -> Material:
     tests = {task: make_task(task, config.task_options).load(source) for task in mix}
     tested = [case for found in tests.values() for case in found.cases]
     whole = training_cases(loop.task, source, tested, config.task_options)
-    trial = _trial_cases(whole.cases)
+    # the subjects whose keys have the smallest sha256; see `choose`
+    keys = sorted(subjects(whole.cases), key=lambda key: hashlib.sha256(key.encode()).digest())
+    held = set(keys[: round(SHARE * len(keys))])
+    trial = tuple(case for case in whole.cases if subject_key(case.request.subject) in held)
     barred = [*tested, *trial]
     cases = {task: training_cases(task, source, barred, config.task_options).cases for task in mix}
     learnt = cases[loop.task]
@@ -120,12 +123,13 @@ def gather(config: RunConfig, loop: LoopConfig) -> Material:
     all_cases = (*learnt, *trial, *tests[loop.task].cases)
     answers = {answer for case in all_cases for probe in case.probes for answer in probe.answers}
     answers |= {case.request.target for case in all_cases}
+    shown = sorted((case.request for case in learnt), key=lambda own: seed_of(loop.seed, "example", own.case_id))
     brief = Brief(
         task=loop.task,
         title=own.title if own else kind.title,
         about=kind.about,
         placeholders=("[TOPIC]", "[LABEL]") if all(case.request.sentiment for case in all_cases) else (),
-        examples=_examples(learnt, loop),
+        examples=tuple(Example(r.prompt, r.target, r.sentiment) for r in shown[: loop.examples]),
     )
     held_out = own.descriptions[own.unseen] if own else held_out_description(brief)
     return Material(
@@ -138,15 +142,3 @@ def gather(config: RunConfig, loop: LoopConfig) -> Material:
         bank=bank,
         notes=(*whole.notes, *tests[loop.task].notes),
     )
-
-
-def _trial_cases(cases: Sequence[EditCase]) -> tuple[EditCase, ...]:
-    """Return the cases of a share of the subjects, those whose keys have the smallest sha256; see `choose`."""
-    keys = sorted(subjects(cases), key=lambda key: hashlib.sha256(key.encode()).digest())
-    held = set(keys[: round(SHARE * len(keys))])
-    return tuple(case for case in cases if subject_key(case.request.subject) in held)
-
-
-def _examples(cases: Sequence[EditCase], loop: LoopConfig) -> tuple[Example, ...]:
-    drawn = sorted(cases, key=lambda case: seed_of(loop.seed, "example", case.request.case_id))[: loop.examples]
-    return tuple(Example(case.request.prompt, case.request.target, case.request.sentiment) for case in drawn)

@@ -8,7 +8,6 @@ description that is held out of training.
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
 
 from instructedit.editors import InputError
 
@@ -56,9 +55,6 @@ class Brief:
 
 class Proposer(ABC):
     """Writes descriptions of a task."""
-
-    name: ClassVar[str]
-    """Its name for `--proposer`."""
 
     @property
     @abstractmethod
