@@ -98,14 +98,7 @@ def edit_of_run(
         own = [records[id_] for id_ in carried if id_ in records and records[id_].status == "done"]
         if not own:
             raise InputError(f"{folder}: the row '{editor}' has no finished case of its edit; run it to its end first.")
-        made = Edited(
-            loaded,
-            own_model.origin,
-            own_editor,
-            _requests(file, own, data),
-            state.edits,
-            state.failures,
-        )
+        made = Edited(loaded, own_model.origin, own_editor, _requests(file, own, data), state.edits, state.failures)
     return replace(made, instructed_probes=probes)
 
 

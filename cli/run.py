@@ -25,8 +25,7 @@ def run(
     data: options.Data = None,
     model: options.Model = None,
     editor: Annotated[
-        list[str] | None,
-        Option(help="Only this row of the preset, or another editor with its defaults (repeatable)."),
+        list[str] | None, Option(help="Only this row of the preset, or another editor with its defaults (repeatable).")
     ] = None,
     add_editor: Annotated[
         list[str] | None, Option(help="Another editor with its defaults, beside the preset's rows (repeatable).")

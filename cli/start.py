@@ -13,11 +13,7 @@ ASCII = "plain-ascii"
 """ASCII by another name: typer writes UTF-8 to a stream that is called `ascii`."""
 
 
-QUIET = {
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "TRANSFORMERS_VERBOSITY": "error",
-    "TOKENIZERS_PARALLELISM": "false",
-}
+QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false"}
 """Settings of libraries, which read them when they are imported; a user's own win."""
 
 

@@ -48,11 +48,7 @@ def resulting_bank(
         "loop": file.model_dump(mode="json"),
         "unseen": unseen.model_dump(mode="json"),
         "rounds": [
-            {
-                "proposal": proposal.model_dump(mode="json"),
-                "scores": _means(trials.trials),
-                "seconds": trials.seconds,
-            }
+            {"proposal": proposal.model_dump(mode="json"), "scores": _means(trials.trials), "seconds": trials.seconds}
             for proposal, trials in rounds
         ],
         "controls": _means(controls.trials),

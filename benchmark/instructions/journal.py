@@ -10,16 +10,7 @@ from filelock import FileLock, Timeout
 from instructedit.editors import InputError
 from instructedit.editors.files.atomic import sweep
 
-from ..results.loop_results import (
-    FINAL,
-    LOOP,
-    JournalFile,
-    LoopFile,
-    Proposal,
-    Trials,
-    finished_rounds,
-    round_folder,
-)
+from ..results.loop_results import FINAL, LOOP, JournalFile, LoopFile, Proposal, Trials, finished_rounds, round_folder
 from ..results.records import read_record, unlike
 from ..results.run_folder import StorageError, write_record
 

@@ -67,11 +67,7 @@ class Earlier:
         return found
 
     def _add(
-        self,
-        folder: Path,
-        run: RunFile,
-        chunks: Mapping[str, Sequence[tuple[str, ...]]],
-        report: Callable[[str], None],
+        self, folder: Path, run: RunFile, chunks: Mapping[str, Sequence[tuple[str, ...]]], report: Callable[[str], None]
     ) -> None:
         try:
             if not (folder / "summary.json").is_file() or not (shared := _shared(read_run(folder / "run.json"), run)):

@@ -150,9 +150,7 @@ def changed(cases: Path, summary: RunSummary) -> str | None:
 
 
 def check_numbers(
-    place: Path,
-    means: Iterable[Mean | SeedMean],
-    differences: Iterable[Comparison | SeedComparison | SeedPair],
+    place: Path, means: Iterable[Mean | SeedMean], differences: Iterable[Comparison | SeedComparison | SeedPair]
 ) -> None:
     """Check that means, differences and their intervals are within the ranges of their protocols.
 

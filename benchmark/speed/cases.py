@@ -33,11 +33,7 @@ INSTRUCTION = 34
 33.6 under GPT-2's tokenizer, 30.6 of the instruction and 3 of the line break and `Input:`."""
 INSTRUCTIONS = 9
 """Instructions of a task, as in a run: the shipped bank has ten descriptions of a task, one of them unseen."""
-OPTIONS: dict[str, dict[str, Any]] = {
-    "calinet": {"steps": 10},
-    "grace": {"steps": 200},
-    "ke": {"max_scale": 100.0},
-}
+OPTIONS: dict[str, dict[str, Any]] = {"calinet": {"steps": 10}, "grace": {"steps": 200}, "ke": {"max_scale": 100.0}}
 """Options that differ from the defaults.
 
 CaliNet takes ten steps: with random weights it does not reach its stop loss, and rounding errors of two paths grow with

@@ -83,8 +83,7 @@ class MendZsRE(FlatTask):
     citation = cite("mitchell2022mend", "levy2017zsre")
     homepage = "https://github.com/eric-mitchell/mend"
     files: ClassVar[dict[Split, tuple[str, ...]]] = dict.fromkeys(
-        ("train", "test"),
-        ("zsre/zsre_mend_eval.json", "zsre_mend_eval.json", "zsre/zsre_3k.json", "zsre_3k.json"),
+        ("train", "test"), ("zsre/zsre_mend_eval.json", "zsre_mend_eval.json", "zsre/zsre_3k.json", "zsre_3k.json")
     )
     layout = MEND
     ignored = FlatTask.ignored | {"pred", "cond"}
