@@ -128,7 +128,6 @@ def check_form(edited: Edited, form: str) -> None:
 
 
 def _reason(edited: Edited, form: str) -> str | None:
-    """Return why a form cannot hold an edit, or None."""
     name = edited.editor.name
     if edited.edits.contexts[0] is not None:
         return f"'{form}' holds no text, and an edit of '{name}' is one, put before each prompt"
@@ -204,7 +203,6 @@ def source_folder(origin: Origin) -> Path:
 
 
 def _places(source: Path) -> dict[str, str]:
-    """Return the file of each tensor."""
     if (source / WEIGHTS).is_file():
         with safe_open(source / WEIGHTS, framework="pt") as held:
             return dict.fromkeys(held.keys(), WEIGHTS)
@@ -274,7 +272,6 @@ def _write_peft(edited: Edited, part: Path) -> tuple[str, ...]:
 
 
 def _write_edits(edited: Edited, part: Path) -> tuple[str, ...]:
-    """Write the patches, and what they were made for."""
     edited.edits.save(part / EDITS)
     model = edited.model.model
     about: dict[str, Any] = {

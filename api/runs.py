@@ -160,7 +160,6 @@ def _request(record: CaseRecord) -> EditRequest:
 def _again(
     model: LanguageModel, origin: Origin, editor: Editor[Any], requests: tuple[EditRequest, ...], seed: int
 ) -> Edited:
-    """Make the edit of one case again, as the run has made it."""
     started = perf_counter()
     edits, failures = edit_each(model, requests, editor, seed)
     if failures:
@@ -169,7 +168,6 @@ def _again(
 
 
 def _compare(made: Edited, record: CaseRecord, report: Callable[[str], None]) -> None:
-    """Report an edit whose size is not the one in the run's records."""
     now = change_facts(made.model, made.edits)[0].get("delta_norm")
     then = record.edit.get("delta_norm")
     if now is not None and then is not None and abs(now - then) > 1e-3 * then:

@@ -80,7 +80,6 @@ def edit(
 
 
 def _draw(answers: "Answers", wanted: str, edited: "Edited") -> None:
-    """Print each prompt with its answers before and after, and the health of the edit."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

@@ -59,7 +59,6 @@ def template(
 
 
 def _document(facts: "Facts") -> dict[str, object]:
-    """Return what was understood as plain values."""
     return {
         "file": str(facts.path),
         "task": facts.task,
@@ -136,7 +135,6 @@ def _draw(facts: "Facts", most: int) -> None:
 
 
 def _words(column: tuple[str, str]) -> str:
-    """Return what a column is read as, in words."""
     return " ".join(filter(None, column)).replace("_", " ")
 
 
@@ -149,7 +147,6 @@ def _count(count: int, word: str) -> str:
 
 
 def _conclusions(facts: "Facts") -> list[str]:
-    """Return what the file can be used for, and what it lacks."""
     cases = facts.cases
     found = []
     if facts.empty:

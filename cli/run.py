@@ -177,7 +177,6 @@ def _show_forecasts(forecasts: "Sequence[Forecast]", labels: "Sequence[str]", pl
 
 
 def _seeds(seed: int | None, seeds: str | None) -> list[int]:
-    """Return the seeds of the command line."""
     if seeds is None:
         return [] if seed is None else [seed]
     numbers = seeds.split(",")

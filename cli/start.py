@@ -91,7 +91,6 @@ class _Lenient(io.RawIOBase):
         self.error: OSError | None = None
 
     def write(self, data: Any) -> int:
-        """Write as much as possible; report all as written."""
         view = memoryview(data).cast("B")
         done = 0
         while self.error is None and done < len(view):
@@ -102,15 +101,12 @@ class _Lenient(io.RawIOBase):
         return len(view)
 
     def writable(self) -> bool:
-        """See `io.RawIOBase`."""
         return True
 
     def fileno(self) -> int:
-        """See `io.RawIOBase`."""
         return self._file.fileno()
 
     def isatty(self) -> bool:
-        """See `io.RawIOBase`."""
         return self._file.isatty()
 
 

@@ -104,7 +104,6 @@ def _fitting(forecasts: Sequence[Forecast], place: Place) -> int:
 
 
 def _units(forecast: Forecast) -> int:
-    """Return about how many units of work a run has."""
     chunk = forecast.run.config.chunk
     chunks = sum(-(-len(cases) // chunk) for cases in forecast.run.cases.values())
     return chunks + 2 * sum(own.missing for own in forecast.editors)

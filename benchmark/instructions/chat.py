@@ -254,7 +254,6 @@ class ChatProposer(ChatModelProposer):
         return None if option == "max_tokens" and "max_completion_tokens" not in failure.reason else option
 
     def _pace(self) -> None:
-        """Wait until the rate limit allows the next request."""
         now = time.monotonic()
         if self._free_at > now:
             time.sleep(self._free_at - now)

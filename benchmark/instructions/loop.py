@@ -253,7 +253,6 @@ def _beats(challenger: Trial, leader: Trial) -> bool:
 
 
 def _shown(tried: Sequence[Trial], count: int) -> tuple[Trial, ...]:
-    """Return the best and the worst candidates, best first."""
     order = ranked(tried)
     if len(order) > count:
         order = order[: count - count // 2] + order[-(count // 2) :]
@@ -266,7 +265,6 @@ def _complaints(candidates: Sequence[Candidate]) -> str:
 
 
 def _digest(material: Material) -> str:
-    """Return a digest of the cases of a loop and of the proposer's brief."""
     parts = [[case.content() for case in cases] for cases in (material.trial, material.test)]
     text = json.dumps([material.training.digest, parts, asdict(material.brief)], sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -107,5 +107,4 @@ def _grammar() -> dict[str, dict[str, list[str]]]:
 
 @cache
 def _choices(slots: Slots) -> dict[str, tuple[str, ...]]:
-    """Return the choices of every description of a grammar, by its text."""
     return {" ".join(chosen): chosen for chosen in product(*slots)}

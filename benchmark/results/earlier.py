@@ -114,7 +114,6 @@ class Earlier:
 
 
 def _shared(other: RunFile, run: RunFile) -> list[tuple[str, str]]:
-    """Return the rows and tasks that two runs have in common, with equal specifications."""
     theirs, ours = other.spec, run.spec
     if theirs.schedule != SINGLE or (None not in (theirs.joints, ours.joints) and theirs.joints != ours.joints):
         return []

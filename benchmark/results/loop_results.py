@@ -188,7 +188,6 @@ def mean(trials: Sequence[Trial], measure: str = "score") -> Interval | None:
 
 
 def _together(trials: Sequence[Trial], measure: str) -> dict[str, float]:
-    """Return by case the mean over a group's descriptions; of cases that have the measure under all of them."""
     found: list[dict[str, Any]] = [trial.values(measure) for trial in trials]
     shared = set.intersection(*(set(values) for values in found)) if found else set()
     return {case: sum(values[case] for values in found) / len(found) for case in sorted(shared)}

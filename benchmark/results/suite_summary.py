@@ -81,7 +81,6 @@ def _without_seed(file: RunFile) -> str:
 
 
 def _unlike(groups: Sequence[Sequence[_Run]]) -> Iterator[str]:
-    """Yield a warning for each way in which the runs of a suite differ."""
     labels = Counter(runs[0].label for runs in groups)
     for label in (label for label, count in labels.items() if count > 1):
         yield f"The runs '{label}' differ in more than the seed; they stand in {labels[label]} groups."

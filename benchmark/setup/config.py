@@ -262,7 +262,6 @@ def read_document(name: str) -> dict[str, Any]:
 
 
 def _check(value: object, place: str, keys: tuple[str, ...] = ()) -> None:
-    """Refuse what TOML can say but no key takes."""
     found = _wrong(value) if len(keys) <= DEEPEST else f"more than {DEEPEST} levels of nesting, a few were"
     if found is not None:
         raise InputError(f"{place}: key '{'.'.join(keys)[:100]}': found {found} expected.")

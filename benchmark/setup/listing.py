@@ -177,7 +177,6 @@ def _kind(annotation: Any, metadata: Any = ()) -> str:
 
 
 def _value(value: Any) -> str:
-    """Return a value as in a TOML file; `none` for an option that is left out."""
     if value is None:
         return "none"
     if isinstance(value, bool):

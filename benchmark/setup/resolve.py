@@ -154,7 +154,6 @@ def _edited(config: RunConfig, evaluated: tuple[str, ...]) -> tuple[str, ...]:
 def _borrowed_instructions(
     config: RunConfig, rows: Sequence[RowSpec], cases: Mapping[str, Sequence[EditCase]], bank: InstructionBank | None
 ) -> tuple[str, ...]:
-    """Return a sentence if own facts have the descriptions of another task."""
     task = config.facts_task
     read = any(row.instruction not in (None, "none") and task in row.tasks for row in rows)
     if task is None or bank is None or not bank.is_own(task) or not read:

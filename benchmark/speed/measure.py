@@ -166,7 +166,6 @@ class ShapeBenchmark:
                         )
 
     def _compare_training(self, name: str) -> None:
-        """Take training steps of two equal editors."""
         editor, cases = self.editors[name]
         if not isinstance(editor, TrainedEditor) or name not in self.effort.trained:
             return

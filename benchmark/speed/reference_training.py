@@ -72,7 +72,6 @@ def _batch(
 
 
 def _edited(reference: ReferenceModel, weights: dict[str, Tensor], row: TokenSequence) -> Tensor:
-    """Return log-probabilities at a sequence's scored positions under new weights, [scored, vocabulary]."""
     ids = torch.tensor([row.ids], device=reference.base.device)
     out = functional_call(reference.model, weights, (), {"input_ids": ids, "use_cache": False})
     logits: Tensor = out.logits[0, list(row.scored)]

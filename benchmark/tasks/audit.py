@@ -80,14 +80,12 @@ def _unknown(value: object, known: Collection[str], outer: str = "") -> Iterator
 
 
 def _repeated_keys(value: object) -> int:
-    """Return the number of repeated keys of a record and of the objects within it."""
     if isinstance(value, Fields):
         return value.repeated + sum(map(_repeated_keys, value.values()))
     return sum(map(_repeated_keys, value)) if isinstance(value, list) else 0
 
 
 def _odd_cases(cases: Sequence[EditCase]) -> Counter[str]:
-    """Count repetitions, contradictions and prompts without their subject."""
     found: Counter[str] = Counter()
     edits: set[tuple[str, str, str]] = set()
     targets: dict[str, str] = {}

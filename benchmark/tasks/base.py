@@ -163,7 +163,6 @@ class Task(ABC):
         return tuple(map(joined, cases))
 
     def _is_of(self, split: Split, row: Row) -> bool:
-        """Return whether a row belongs to a split; a split with a file of its own has all of its rows."""
         if self.test_share is None:
             return True
         digest = hashlib.sha256(f"split/{subject_key(row.text(self.subject_field))}".encode()).digest()
@@ -171,7 +170,6 @@ class Task(ABC):
         return tested == (split == "test")
 
     def _differences(self, name: str, split: Split, rows: list[Row]) -> Iterator[str]:
-        """Yield a sentence for each way in which a file is not the published one."""
         published = self.published_rows.get(split)
         if published is not None and len(rows) != published:
             yield f"{self.name}: {name} has {len(rows):,} rows; the published {split} split has {published:,}."

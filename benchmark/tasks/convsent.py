@@ -142,7 +142,6 @@ def read_topic(row: Row, counts: Counter[str]) -> Topic:
 
 
 def _sentiment(role: Role, prompt: str, judging: tuple[str, ...], opposed: tuple[str, ...]) -> Iterator[Probe]:
-    """Yield the probe of the wanted sentiment under a wording of the question."""
     if judging:
         yield Probe(role, "sentiment", prompt, judging, role == "generalization", opposed)
 

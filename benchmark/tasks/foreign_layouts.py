@@ -166,7 +166,6 @@ def _first_record(path: Path) -> Mapping[str, object] | None:
 
 
 def _files(folder: Path) -> list[Path]:
-    """Return the files of a folder and of its folders, by name."""
     try:
         visible = [path for path in sorted(folder.iterdir()) if path.is_file() or not path.name.startswith(".")]
         nested = [sorted(path.iterdir()) if path.is_dir() else [path] for path in visible]

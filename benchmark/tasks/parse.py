@@ -166,7 +166,6 @@ def _place(file: Path, index: int, line: int | None) -> str:
 
 
 def _lines(text: str, file: Path) -> Iterator[tuple[int, object]]:
-    """Yield number and value of each line that is not blank."""
     lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
     for index, (number, line) in enumerate(lines):
         try:

@@ -117,7 +117,6 @@ def _means(values: NDArray[np.float64], times: NDArray[np.int64] | None = None) 
 
 
 def _harmonic(means: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the harmonic mean of the last axis; 0 where one of them is 0."""
     with np.errstate(divide="ignore"):
         found: NDArray[np.float64] = means.shape[-1] / (1 / means).sum(axis=-1)
     return found

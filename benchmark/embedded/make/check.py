@@ -59,7 +59,6 @@ def _first(text: str) -> str:
 
 
 def _probes(world: World, rng: random.Random) -> dict[str, list[Item]]:
-    """Return the items of every row by its name."""
     known = list(world.facts.items())
     statements = [(RELATIONS[r].prompt.format(S=s), a) for (s, r), a in known]
     every = [(text, a, held_wording(s, r, text)) for (s, r), a in known for text in wordings(r, s)[1:]]

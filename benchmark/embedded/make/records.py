@@ -59,7 +59,6 @@ def records(world: World, task: str, split: str) -> list[Record]:
 
 
 def _edits(world: World, task: str, split: str, rng: random.Random) -> list[Edit]:
-    """Return the edits of a file in random order."""
     if task == "recent":
         pairs = [(key, answer) for key, answer in world.news.items() if world.split[key[0]] == split]
         rng.shuffle(pairs)

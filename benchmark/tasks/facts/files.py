@@ -164,7 +164,6 @@ def _cell(cell: Any) -> Any:
 
 
 def _json(content: bytes, path: Path) -> tuple[list[Row], str]:
-    """Return the records of JSON lines, of a JSON array, or of EasyEdit's lists."""
     if path.suffix.lower() == ".json" and content.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{":
         document = parse_json(content, str(path), _EXPECTED)
         if not isinstance(document.get("prompts"), list):

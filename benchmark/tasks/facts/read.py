@@ -140,7 +140,6 @@ def _plain_name(path: str | Path) -> str:
 
 
 def _compare(rows: tuple[FactRow, ...]) -> None:
-    """Note rows that repeat or contradict an earlier one."""
     edits: dict[tuple[Any, ...], int] = {}
     targets: dict[str, FactRow] = {}
     for row in rows:

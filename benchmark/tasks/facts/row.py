@@ -66,8 +66,6 @@ def read_row(row: Row, columns: Columns, task: str, *, split_bars: bool) -> Fact
 
 @dataclass(slots=True)
 class _Reader:
-    """Reads one row."""
-
     row: Row
     columns: Columns
     task: str
