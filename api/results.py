@@ -110,11 +110,7 @@ class Results:
 
 
 def read(folder: str | Path) -> Results:
-    """Return the finished runs of a folder: a run's own, or a folder of runs.
-
-    Raises:
-        InputError: If there is none.
-    """
+    """Return the finished runs of a folder: a run's own, or a folder of runs; `InputError` if there is none."""
     return Results(finished_runs(Path(folder)))
 
 

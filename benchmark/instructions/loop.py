@@ -109,11 +109,7 @@ class Loop:
             self.journal.put(UNSEEN, self.unseen)
 
     def next_round(self) -> int:
-        """Return the number of the next round.
-
-        Raises:
-            InputError: If the loop has ended.
-        """
+        """Return the number of the next round; `InputError` if the loop has ended."""
         number, folder = len(self.journal.rounds()), self.journal.folder
         if self.journal.tested:
             raise InputError(f"{folder}: this loop has ended and was tested; another one needs another folder.")

@@ -56,11 +56,7 @@ class Directions(NamedTuple):
 
 
 def write_directions(path: Path, run: str, limit: int, found: Sequence[Directions]) -> Path:
-    """Write the file atomically.
-
-    Raises:
-        InputError: If it cannot be written.
-    """
+    """Write the file atomically; `InputError` if it cannot be written."""
     about = DirectionsAbout(run=run, limit=limit, sets=tuple(one.about for one in found))
     arrays = {f"cosines_{number}": one.cosines for number, one in enumerate(found)}
     try:

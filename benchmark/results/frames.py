@@ -72,11 +72,7 @@ def answers_frame(path: str | Path) -> "DataFrame":
 
 
 def finished_runs(path: Path) -> tuple[Path, ...]:
-    """Return the folders of finished runs: `path` itself, or those in it.
-
-    Raises:
-        InputError: If there is none.
-    """
+    """Return the folders of finished runs: `path` itself, or those in it; `InputError` if there is none."""
     found = [path] if (path / "run.json").is_file() else sorted(file.parent for file in path.glob("*/run.json"))
     finished = tuple(folder for folder in found if (folder / "summary.json").is_file())
     if not finished:

@@ -84,11 +84,7 @@ def read_run(path: Path, *, named: bool = True) -> RunFile:
 
 
 def check_identity(run: RunFile, path: Path, *, named: bool) -> None:
-    """Check that a run agrees with its digest and its folder's name.
-
-    Raises:
-        InputError: If it does not.
-    """
+    """Check that a run agrees with its digest and its folder's name; `InputError` if it does not."""
     if run.digest != run.spec.digest:
         raise InputError(
             f"{path}: field 'digest': {run.digest}, {run.spec.digest} was expected, the digest of 'spec'; one of the "
@@ -125,11 +121,7 @@ def read_finished(folder: Path) -> tuple[RunFile, RunSummary]:
 
 
 def read_suite_summary(path: Path) -> SuiteSummary:
-    """Read `suite.json`.
-
-    Raises:
-        InputError: If it cannot be read, or a number is out of its range.
-    """
+    """Read `suite.json`; `InputError` if it cannot be read, or a number is out of its range."""
     summary = read_record(path, SuiteSummary)
     for group in summary.groups:
         check_numbers(path, group.means, (*group.comparisons, *group.pairs))

@@ -30,11 +30,7 @@ def record_text(record: BaseModel) -> str:
 
 
 def write_record(path: Path, record: BaseModel) -> Path:
-    """Write a record to a file of its own atomically, and make its folder.
-
-    Raises:
-        StorageError: If it cannot be written.
-    """
+    """Write a record to a file of its own atomically, and make its folder; `StorageError` if it cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         return write_whole(path, record_text(record))

@@ -173,11 +173,7 @@ class InstructionBank(BaseModel):
         return task == self._own_facts and task not in self.tasks
 
     def of(self, task: str) -> TaskInstructions:
-        """Return the instructions of a task.
-
-        Raises:
-            InputError: If the bank has none.
-        """
+        """Return the instructions of a task; `InputError` if the bank has none."""
         task = OWN_FACTS if self.is_own(task) else task
         if task not in self.tasks:
             known = did_you_mean(task, list(self.tasks))
@@ -204,11 +200,7 @@ def read_bank(path: Path | None = None) -> InstructionBank:
 
 
 def check_condition(condition: str) -> str:
-    """Return a condition unchanged.
-
-    Raises:
-        InputError: If there is no such condition.
-    """
+    """Return a condition unchanged; `InputError` if there is no such condition."""
     if (condition in CONDITIONS and condition != "seen-K") or _NUMBERED.fullmatch(condition):
         return condition
     raise InputError(f"Unknown instruction condition '{condition}'.{did_you_mean(condition, list(CONDITIONS))}")

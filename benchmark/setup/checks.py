@@ -63,11 +63,7 @@ def check_options(config: RunConfig) -> None:
 
 
 def make_editor(config: RunConfig, row: str) -> Editor[Any]:
-    """Make the editor of a row of the configuration.
-
-    Raises:
-        InputError: If there is no such editor, or an option is wrong.
-    """
+    """Make the editor of a row of the configuration; `InputError` if there is no such editor, or an option is wrong."""
     with config.origin.at(f"editors.{row}", row):
         return _editor_of(row, config.editors[row])
 

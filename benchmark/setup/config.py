@@ -239,11 +239,7 @@ def make_config(options: Mapping[str, Any], origin: Origin | str) -> RunConfig:
 
 
 def read_document(name: str) -> dict[str, Any]:
-    """Return a preset, or a TOML file, as it is written.
-
-    Raises:
-        InputError: If there is no such file, or it is broken.
-    """
+    """Return a preset, or a TOML file, as it is written; `InputError` if there is no such file, or it is broken."""
     path = PRESETS / f"{name}.toml" if name in presets() else Path(name)
     if path.suffix != ".toml":
         raise InputError(

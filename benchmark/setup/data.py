@@ -33,11 +33,7 @@ class DataReader:
         self._read: dict[tuple[str, ...], TaskCases] = {}
 
     def source(self, config: RunConfig) -> Source:
-        """Return where a run's data are.
-
-        Raises:
-            InputError: If there is no such place.
-        """
+        """Return where a run's data are; `InputError` if there is no such place."""
         if config.data not in self._sources:
             with config.origin.at("data"):
                 place = None if config.data == "embedded" else config.data

@@ -167,11 +167,7 @@ def rows_of(
 
 
 def get_setting(name: str) -> Setting:
-    """Return a setting by its name.
-
-    Raises:
-        InputError: If there is none of that name.
-    """
+    """Return a setting by its name; `InputError` if there is none of that name."""
     if name not in SETTINGS:
         raise InputError(f"Unknown setting '{name}'.{did_you_mean(name, list(SETTINGS))}")
     return SETTINGS[name]

@@ -99,11 +99,7 @@ class ShapeBenchmark:
         self.samples: dict[tuple[str, Phase, int], Samples] = {}
 
     def run(self) -> list[SpeedRow]:
-        """Measure everything and return its rows.
-
-        Raises:
-            InputError: If engine and reference do not give the same numbers.
-        """
+        """Measure everything and return its rows; `InputError` if engine and reference do not give the same numbers."""
         self._score({}, 2, TEACHER_FORCED)  # warm-up: the first pass of a process is slower
         self.samples.clear()
         for name in self.editors:

@@ -129,11 +129,7 @@ class ConvSent(Task):
 
 
 def read_topic(row: Row, counts: Counter[str]) -> Topic:
-    """Read one record.
-
-    Raises:
-        InputError: If the topic or a list of replies is missing or mistyped.
-    """
+    """Read one record; `InputError` if the topic or a list of replies is missing or mistyped."""
     replies = {sentiment: row.texts(sentiment) for sentiment in ("pos", "neg")}
     usable = {sentiment: answers(texts) for sentiment, texts in replies.items()}
     if dropped := sum(len(replies[sentiment]) - len(usable[sentiment]) for sentiment in replies):

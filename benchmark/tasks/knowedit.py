@@ -36,11 +36,7 @@ class KnowEditTask(Task):
             yield self.case(row, split, counts)
 
     def case(self, row: Row, split: Split, counts: Counter[str]) -> EditCase:
-        """Return the case of one record.
-
-        Raises:
-            InputError: If subject, prompt or target is missing, mistyped or empty.
-        """
+        """Return the case of one record; `InputError` if subject, prompt or target is missing, mistyped or empty."""
         accepted = row.accepted("target_new")
         case_id = f"{self.name}/{split}/{row.index}"
         old = (

@@ -94,11 +94,7 @@ class Row:
             return ()
 
     def texts(self, field: str) -> list[str]:
-        """Return a required list of strings unchanged.
-
-        Raises:
-            InputError: If the field is missing or is anything else.
-        """
+        """Return a required list of strings unchanged; `InputError` if the field is missing or is anything else."""
         value = self.fields.get(field)
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             raise self.error(field, "a list of strings")
