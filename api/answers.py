@@ -68,7 +68,7 @@ class Answers:
     def to_dict(self) -> list[dict[str, str]]:
         """Return one mapping for each prompt, with `prompt`, `before` and `after`."""
         lines = zip(self.prompts, self.before, self.after, strict=True)
-        return [{"prompt": prompt, "before": before, "after": after} for prompt, before, after in lines]
+        return [dict(zip(("prompt", "before", "after"), line, strict=True)) for line in lines]
 
     def to_pandas(self) -> "DataFrame":
         """Return columns `prompt`, `before` and `after`."""
@@ -121,13 +121,10 @@ class Taught(NamedTuple):
     probability: float
 
 
-def facts_rows(
-    model: LanguageModel, requests: Sequence[EditRequest], prefixes: Sequence[str] | None = None
-) -> list[TokenSequence]:
+def facts_rows(model: LanguageModel, requests: Sequence[EditRequest], prefixes: Sequence[str]) -> list[TokenSequence]:
     """Return the texts of prompts and targets, each prompt with its prefix."""
-    fronts = prefixes or [""] * len(requests)
-    pairs = zip(fronts, requests, strict=True)
-    return [model.encode(front + own.prompt, own.target, own.joint) for front, own in pairs]
+    pairs = zip(prefixes, requests, strict=True)
+    return [model.encode(prefix + own.prompt, own.target, own.joint) for prefix, own in pairs]
 
 
 def taught(row: TokenSequence, logits: Tensor) -> Taught:
@@ -138,9 +135,8 @@ def taught(row: TokenSequence, logits: Tensor) -> Taught:
     return Taught(predicted, predicted == row.labels, math.exp(fmean(log_p)))
 
 
-def taught_all(model: LanguageModel, rows: Sequence[TokenSequence], edits: Edits | None = None) -> list[Taught]:
-    """Return the predictions of the engine, under one edit or none."""
-    owners = None if edits is None else [0] * len(rows)
+def taught_all(model: LanguageModel, rows: Sequence[TokenSequence], edits: Edits) -> list[Taught]:
+    """Return the predictions of the engine under one edit."""
     with torch.no_grad():
-        found = {index: taught(rows[index], logits) for index, logits in model.forward(rows, edits, owners)}
+        found = {index: taught(rows[index], logits) for index, logits in model.forward(rows, edits, [0] * len(rows))}
     return [found[index] for index in range(len(rows))]

@@ -64,13 +64,9 @@ class Exported:
 
     def __str__(self) -> str:
         effect = f"{self.form}: took effect on {self.took_effect} of {self.facts}"
-        if not self.differing:
-            effect += ", as in the engine"
-        else:
-            effect += (
-                f" in {self.dtype}; the engine's answers differ for {len(self.differing)} "
-                f"(it has {self.engine} of {self.facts})"
-            )
+        differ = f" in {self.dtype}; the engine's answers differ for {len(self.differing)} "
+        differ += f"(it has {self.engine} of {self.facts})"
+        effect += differ if self.differing else ", as in the engine"
         kept = "; all other files are copies of the source's" if self.form == "hf" else ""
         return f"{effect}\nwrote {', '.join(self.written)} to {self.folder}{kept}"
 
@@ -137,13 +133,10 @@ def _reason(edited: Edited, form: str) -> str | None:
         if form == "peft":
             if not isinstance(patch, LowRank):
                 return f"'peft' holds low-rank updates, and '{name}' changes whole matrices ({patch.site})"
-            if weight_of(edited.model.model, patch.site).value.dim() != 2 or not _is_module(edited, patch):
+            modules = dict(edited.model.model.named_modules())
+            if weight_of(edited.model.model, patch.site).value.dim() != 2 or patch.site not in modules:
                 return f"'peft' holds updates of linear layers, and {patch.site} is an expert in a larger tensor"
     return None
-
-
-def _is_module(edited: Edited, patch: Patch) -> bool:
-    return patch.site in dict(edited.model.model.named_modules())
 
 
 def _write_hf(edited: Edited, part: Path) -> tuple[str, ...]:
