@@ -34,17 +34,10 @@ VARIED = 64
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """The data of a loop.
+    """The data of a loop: cases of the trial editor's training, of trials and of the test, and what proposers receive.
 
-    Attributes:
-        brief: What the proposer receives, without earlier candidates.
-        rules: The rules for candidates.
-        held_out: The description that is held out of training, from the bank or, for a task without any, the grammar.
-        training: The cases of the trial editor's training, without instructions.
-        trial: Cases for trials.
-        test: Cases of the test.
-        bank: The instructions of the other tasks, and the hand-written ones of this task.
-        notes: Messages for the user.
+    `held_out` is the description that is held out of training, from the bank or, for a task without any, the grammar.
+    The bank has the instructions of the other tasks, and the hand-written ones of this task.
     """
 
     brief: Brief

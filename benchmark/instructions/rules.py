@@ -17,12 +17,9 @@ _BRACKETS = re.compile(r"\[[^\]]*\]|[\[\]]")
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The rules for candidates of one task.
+    """The rules for candidates of one task: placeholders that each must contain, and answers that none may contain.
 
-    Attributes:
-        placeholders: Placeholders that every description must contain.
-        answers: Answers of the data, which no description may contain.
-        held_out: Descriptions that are held out of training; training under a similar candidate would reveal them.
+    Training under a candidate that is similar to a `held_out` description would reveal it.
     """
 
     placeholders: tuple[str, ...]

@@ -22,14 +22,10 @@ _TOGETHER = 32
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """A model's prediction of a teacher-forced answer, at its scored positions.
+    """A model's prediction of a teacher-forced answer: its tokens, the most likely ones and `log_p` of the labels.
 
-    Attributes:
-        finite: Whether all logits are finite or -inf.
-        labels: Tokens of the answer, [answer].
-        predicted: Most likely tokens, [answer].
-        log_p: Log-probabilities of the labels, [answer].
-        distribution: All log-probabilities, [answer, vocabulary] in float32, where a KL divergence is scored.
+    These have one entry for each scored position. `distribution` has all log-probabilities, [answer, vocabulary] in
+    float32, where a KL divergence is scored. `finite` tells whether all logits are finite or -inf.
     """
 
     finite: bool
@@ -120,14 +116,10 @@ class Unedited:
 class BeforeAfter:
     """Predictions for one probe: of the unedited model for the bare question, of the edited model as it was queried.
 
-    Attributes:
-        replies: Predictions after the edit of the accepted replies that both models could be given.
-        references: Those before the edit, where a score compares with them (`compares`).
-        opposed: Predictions after the edit of the replies of the opposite sentiment.
-        old: Those of the old answer, before and after the edit; None where it is not read.
-        split: Number of replies left out because their tokens differ between the two.
-        before: Greedy answer of the unedited model.
-        after: Greedy answer of the edited model.
+    `replies` and `opposed` are predictions after the edit of the replies that both models could be given, `references`
+    those of the accepted ones before it, where a score compares with them (`compares`). `old` has the old answer's
+    before and after the edit; `before` and `after` are greedy answers. `split` counts replies left out because their
+    tokens differ between the two.
     """
 
     replies: list[Prediction]

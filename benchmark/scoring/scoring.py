@@ -50,13 +50,9 @@ _OF_REQUEST = ("task", "case_id", "prompt", "target", "subject", "old", "instruc
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What an editor made for the cases of a chunk.
+    """What an editor made of one request per case: the edit that each case is scored under, or why there is none.
 
-    Attributes:
-        requests: The requests it was given, one per case.
-        edits: The edit that each case is scored under; the same for all if it carries them all.
-        failures: Why there is no edit, by the index of the case.
-        seconds: Time the edits took.
+    `failures` are by the index of the case; `seconds` is the time that the edits took.
     """
 
     requests: Sequence[EditRequest]

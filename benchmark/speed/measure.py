@@ -33,16 +33,10 @@ TOLERANCE = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How much is measured.
+    """How much is measured: how often, and for which editors loops, trainings, and answers and texts.
 
-    Attributes:
-        repeats: Repeats of every measurement.
-        chunks: Numbers of cases that the engine processes together; texts are generated for the middle one.
-        reference_cases: Cases of the reference in each repeat. It processes them one at a time.
-        editors: Editors.
-        trained: Editors whose training is timed, if they are trained.
-        generated: Editors whose answers and texts are timed.
-        once: Whether training and texts, the longest parts of the reference, are measured once only.
+    The engine processes `chunks` of cases together, with texts for the middle one; the reference processes its cases
+    one at a time. With `once`, training and texts, the longest parts of the reference, are measured once only.
     """
 
     repeats: int = 5

@@ -26,13 +26,7 @@ _CONVERT = (
 
 
 class ForeignLayout(NamedTuple):
-    """A layout that no task reads.
-
-    Attributes:
-        title: Its name and characteristic fields.
-        fits: Whether a record has it.
-        advice: How to convert it; None if a file of it is read as own facts.
-    """
+    """A layout that no task reads, and how to convert it; no advice if a file of it is read as own facts."""
 
     title: str
     fits: Callable[[Mapping[str, object]], bool]

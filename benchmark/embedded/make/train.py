@@ -25,19 +25,10 @@ EOS = "<|endoftext|>"
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Size of the model and of its training.
+    """Size of the model and of its training; equal recipes, threads included, give equal weights on one machine.
 
-    Attributes:
-        vocabulary: Entries of the byte-level BPE.
-        context: Positions the model has, tokens.
-        width: d_model.
-        layers: Blocks.
-        heads: Attention heads.
-        epochs: Epochs, each with new wordings.
-        batch_tokens: Tokens of one step, padding included.
-        muon_lr: Learning rate of the block matrices.
-        adam_lr: Learning rate of embeddings, norms and biases.
-        threads: Torch threads; equal threads give equal weights on one machine.
+    `vocabulary` counts entries of the byte-level BPE, `batch_tokens` tokens of one step, padding included. `muon_lr` is
+    the learning rate of the block matrices, `adam_lr` that of embeddings, norms and biases.
     """
 
     vocabulary: int = 2048

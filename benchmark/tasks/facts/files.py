@@ -29,13 +29,9 @@ _SEPARATORS = {"\t": "tab", ";": "semicolon", ",": "comma"}
 
 
 class FactsFile(NamedTuple):
-    """The records of a file.
+    """The records of a file in order, its digest, and its layout in words; of a table each column is a field.
 
-    Attributes:
-        rows: The records in order; of a table each column is a field with a text.
-        sha256: Digest of the file's bytes.
-        layout: The layout in words.
-        empty: Rows of a table without any text, which are left out.
+    `empty` counts the rows of a table without any text, which are left out.
     """
 
     rows: list[Row]

@@ -23,17 +23,10 @@ VERSION = "facts-1"
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """A file of facts.
+    """A file of facts, and the task that its cases are of.
 
-    Attributes:
-        path: The file.
-        task: Name of the task that its cases are of.
-        sha256: Digest of its bytes.
-        layout: Its layout in words.
-        columns: Its columns: those that are read, and hints on the others.
-        unread: Number of rows that have a column that is not read, by its name.
-        rows: Its rows in order.
-        empty: Rows without any text, which are left out.
+    `unread` has the number of rows with a column that is not read, by its name; `empty` that of rows without any text,
+    which are left out.
     """
 
     path: Path

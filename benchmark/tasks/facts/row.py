@@ -27,15 +27,10 @@ _PROBES: tuple[tuple[Role, Meaning, Meaning, Meaning], ...] = (
 
 @dataclass(slots=True)
 class FactRow:
-    """One row of a file of facts.
+    """One row of a file of facts: its edit and probes, or the error that says why it cannot be read.
 
-    Attributes:
-        index: Position among the rows, counted from 0 as in the case id.
-        line: Line of a text table; None of other files.
-        case: The edit and its probes; None if the row cannot be read.
-        error: Why it cannot be read, one sentence.
-        remarks: What is odd about it, or was left out or derived, in words.
-        counts: The same by reason, as `TaskData.skipped` has them.
+    `index` counts from 0 as in the case id; only text tables have a `line`. `remarks` say what is odd about it, or was
+    left out or derived; `counts` has the same by reason, as `TaskData.skipped` does.
     """
 
     index: int
