@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
-from typer import Option
+from typer import Option, echo
 
 from instructedit.editors.errors import InputError
 
@@ -57,4 +56,4 @@ def directions(
             f"{directory}: no run whose trained editors edit several tasks one case at a time; expected a run of one "
             f"of the settings {', '.join(SETTINGS)}."
         )
-    typer.echo(f"Directions: {', '.join(map(str, written))}")
+    echo(f"Directions: {', '.join(map(str, written))}")

@@ -6,8 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-from typer import Argument, Option
+from typer import Argument, Option, echo
 
 from instructedit.editors.errors import InputError
 from instructedit.editors.files.jsonfile import describe
@@ -72,11 +71,11 @@ def edit(
             "health": asdict(edited.health),
             "exported": exported and asdict(exported),
         }
-        typer.echo(json.dumps(found, ensure_ascii=False, indent=1, default=str))
+        echo(json.dumps(found, ensure_ascii=False, indent=1, default=str))
         return
     _draw(answers, answer, edited)
     if exported is not None:
-        typer.echo(str(exported))
+        echo(str(exported))
 
 
 def _draw(answers: "Answers", wanted: str, edited: "Edited") -> None:

@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
-from typer import Argument, Option
+from typer import Argument, Option, echo
 
 from . import options
 from .options import quiet_libraries, say
@@ -47,4 +46,4 @@ def export(
         device=device,
         report=say,
     )
-    typer.echo(str(edited.save_pretrained(out, form or "hf")))
+    echo(str(edited.save_pretrained(out, form or "hf")))

@@ -1,10 +1,9 @@
 """Options that several commands share, each declared once, and what they have in common."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-import typer
-from typer import Argument, Option
+from typer import Argument, Option, echo
 
 from instructedit.editors.errors import InputError
 from instructedit.editors.models.threads import use_threads
@@ -115,30 +114,18 @@ def given(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None and value is not False}
 
 
-def single_value(name: str, values: list[str] | None, why: str) -> str | None:
-    """Return the value of an option that may be given once; typer alone would silently take the last one.
-
-    Raises:
-        InputError: If there are several.
-    """
+def only(name: Literal["protocol", "schedule"], values: list[str] | None) -> str | None:
+    """Return the value of an option that typer may find several times; `InputError` if there are several values."""
     if values and len(set(values)) > 1:
+        what = {"protocol": "measure different things", "schedule": "edit different models"}[name]
+        why = f"a column never mixes {name}s, which {what}"
         raise InputError(f"--{name}: found {' and '.join(values)}, expected one: {why}. Make a table of each.")
     return values[0] if values else None
 
 
-def one_protocol(values: list[str] | None) -> str | None:
-    """Return the value of `--protocol`."""
-    return single_value("protocol", values, "a column never mixes protocols, which measure different things")
-
-
-def one_schedule(values: list[str] | None) -> str | None:
-    """Return the value of `--schedule`."""
-    return single_value("schedule", values, "a column never mixes schedules, which edit different models")
-
-
 def say(text: str) -> None:
     """Print a line on standard error."""
-    typer.echo(text, err=True)
+    echo(text, err=True)
 
 
 def quiet_libraries() -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Option, echo
 
 from instructedit.editors.errors import InputError
 
@@ -13,7 +13,7 @@ from .options import Full, ResultFolders
 def report(
     directories: ResultFolders,
     html: Annotated[
-        Path | None, typer.Option(metavar="SITE", help="Write a site for the browser into this folder instead.")
+        Path | None, Option(metavar="SITE", help="Write a site for the browser into this folder instead.")
     ] = None,
     full: Full = False,
 ) -> None:
@@ -31,6 +31,6 @@ def report(
 
         if find_suite(directory):
             summarise_folder(directory)
-        typer.echo(f"Site: {write_site(directory, html)}")
+        echo(f"Site: {write_site(directory, html)}")
     else:
-        typer.echo(f"Report: {', '.join(map(str, report_folders(directories, Console(), full=full)))}")
+        echo(f"Report: {', '.join(map(str, report_folders(directories, Console(), full=full)))}")

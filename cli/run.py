@@ -5,8 +5,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-from typer import Option
+from typer import Exit, Option, echo
 
 from instructedit.editors.errors import InputError
 
@@ -115,7 +114,7 @@ def run(
 
     def finished(folder: Path) -> None:
         paths = report_run(folder, Console(), full=full)
-        typer.echo(
+        echo(
             f"Results: {folder}\n"
             f"Report:  report/ in it: {', '.join(path.name for path in paths)}\n"
             f"Cases:   instructedit show {folder} {first_case(folder)}\n"
@@ -135,9 +134,9 @@ def run(
             executor=own,
         )
     if len(folders) > 1:
-        typer.echo(f"All {len(folders)} runs in one report: instructedit report {out}")
+        echo(f"All {len(folders)} runs in one report: instructedit report {out}")
     if not all(read_record(folder / "summary.json", RunSummary).valid for folder in folders):
-        raise typer.Exit(1)
+        raise Exit(1)
 
 
 def _show_forecasts(forecasts: "Sequence[Forecast]", labels: "Sequence[str]", place: "Place", *, dry_run: bool) -> None:
@@ -156,22 +155,22 @@ def _show_forecasts(forecasts: "Sequence[Forecast]", labels: "Sequence[str]", pl
         repeats = Counter(labels)
         for forecast in forecasts:
             draw(forecast, repeats[forecast.label], available, Console())
-        typer.echo("")
+        echo("")
         for note in dict.fromkeys(note for forecast in forecasts for note in forecast.data_notes):
-            typer.echo(f"data: {note}")
+            echo(f"data: {note}")
     for note in dict.fromkeys(note for forecast in forecasts for note in forecast.notes):
-        typer.echo(f"note: {note}", err=not dry_run)
+        echo(f"note: {note}", err=not dry_run)
     for line in lines(forecasts, available):
-        typer.echo(line, err=not dry_run)
+        echo(line, err=not dry_run)
     if not dry_run:
         refuse(forecasts, place, available)
         return
     if any(forecast.published for forecast in forecasts):
-        typer.echo("The data are not available here; published sizes are used instead.")
+        echo("The data are not available here; published sizes are used instead.")
     try:
         refuse(forecasts, place, available)
     except InputError as error:
-        typer.echo(f"It would be refused. {error}")
+        echo(f"It would be refused. {error}")
     if lacking := dict.fromkeys(found.meta.lacks for found in forecasts if found.meta.lacks is not None):
         raise InputError(f"It would be refused. {' '.join(lacking)}")
 

@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
-from typer import Option
+from typer import Option, echo
 
 from instructedit.editors.errors import InputError
 
@@ -46,6 +45,6 @@ def speed(
         )
     draw(record, Console())
     if json is not None:
-        typer.echo(f"Numbers: {write_record(json, record)}")
+        echo(f"Numbers: {write_record(json, record)}")
     if page is not None:
-        typer.echo(f"Page: {write_text(page, page_of(record), folder=True)}")
+        echo(f"Page: {write_text(page, page_of(record), folder=True)}")

@@ -4,8 +4,7 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import typer
-from typer import Option
+from typer import Option, echo
 
 from instructedit.editors.errors import InputError
 
@@ -63,16 +62,16 @@ def tune(
             if lacks := meta_model_of(search.base.config).lacks:
                 raise InputError(lacks)
             scored = ", ".join(f"{name} {count}" for name, count in search.counts.items())
-            typer.echo(f"{search.row}: {budget} trials on the split {search.base.config.split} ({scored})")
+            echo(f"{search.row}: {budget} trials on the split {search.base.config.split} ({scored})")
             for number in range(budget):
-                typer.echo(f"  {number:3}  {search.shown(number)}")
+                echo(f"  {number:3}  {search.shown(number)}")
         return
 
     def finished(path: Path) -> None:
         trail = read_record(path, Trail)
         draw(trail, Console())
-        typer.echo(f"Trail: {path}, {write_text(path.with_suffix('.md'), markdown(trail))}")
+        echo(f"Trail: {path}, {write_text(path.with_suffix('.md'), markdown(trail))}")
 
     folder = TuneFolder(out, Path(preset).stem, sys.argv, say, progress=True)
     run(searches, wanted, folder, device=device, device_map=device_map, finished=finished)
-    typer.echo(f"Options: {folder.file}")
+    echo(f"Options: {folder.file}")
