@@ -80,11 +80,7 @@ class Answers:
 def greedy(
     model: LanguageModel, prompts: Sequence[str], max_new_tokens: int, edits: Edits | None = None, prefix: str = ""
 ) -> list[str]:
-    """Return the greedy answer to each prompt under one edit, or none; the prefix is put before each prompt.
-
-    Raises:
-        CaseError: If a prompt is empty or leaves no room in the model's context.
-    """
+    """Return the greedy answer to each prompt after a prefix, under one edit or none; `CaseError` if one is too long."""
     rows = [model.encode_prompt(prefix + prompt, max_new_tokens) for prompt in prompts]
     own = Edits.none(1) if edits is None else edits
     texts = answers(

@@ -95,12 +95,7 @@ def export(edited: Edited, folder: Path, form: str) -> Exported:
 
 
 def check_place(folder: Path, form: str) -> None:
-    """Refuse a folder with content and a form that cannot be written here, before an edit is made.
-
-    Raises:
-        InputError: If there is a file, or a folder that is not empty; or the form is unknown or needs a package that is
-            not installed.
-    """
+    """Refuse a folder with content, or a form that cannot be written here, by an `InputError` before any edit."""
     if form not in FORMS:
         raise InputError(f"Unknown form '{form}'.{did_you_mean(form, list(FORMS))}")
     if form == "peft" and find_spec("peft") is None:
@@ -112,11 +107,7 @@ def check_place(folder: Path, form: str) -> None:
 
 
 def check_form(edited: Edited, form: str) -> None:
-    """Refuse a form that cannot hold an edit, and name those that can.
-
-    Raises:
-        InputError: In that case.
-    """
+    """Refuse a form that cannot hold an edit, by an `InputError` that names those that can."""
     reasons = {name: _reason(edited, name) for name in FORMS}
     if (reason := reasons[form]) is not None:
         others = " or ".join(f"'{name}'" for name, why in reasons.items() if why is None)
@@ -177,11 +168,7 @@ def _deltas(patches: Sequence[Patch]) -> dict[str, Tensor]:
 
 
 def source_folder(origin: Origin) -> Path:
-    """Return the folder with the files of a model.
-
-    Raises:
-        InputError: If its weights are in a GGUF file, or are not on this machine.
-    """
+    """Return the folder of a model's files; `InputError` if its weights are in a GGUF file or not on this machine."""
     path = Path(origin.place)
     if path.is_file() or (origin.contents is not None and origin.contents.gguf is not None):
         raise InputError(f"{path}: 'hf' keeps the files of a model, and this one is a GGUF file; use 'edits'.")

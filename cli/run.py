@@ -140,11 +140,7 @@ def run(
 
 
 def _show_forecasts(forecasts: "Sequence[Forecast]", labels: "Sequence[str]", place: "Place", *, dry_run: bool) -> None:
-    """Print what the runs need, with `dry_run` in full; refuse a run that cannot fit.
-
-    Raises:
-        InputError: If the run would be refused.
-    """
+    """Print what the runs need, with `dry_run` in full; `InputError` if one would be refused."""
     from rich.console import Console
 
     from instructedit.benchmark.forecast.machine import free

@@ -13,11 +13,7 @@ from instructedit.editors.models.devices import check_device
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where runs are computed and stored; checkpoints by default in `out`.
-
-    Raises:
-        InputError: If there is no such device.
-    """
+    """Where runs are computed and stored, checkpoints by default in `out`; `InputError` if there is no such device."""
 
     out: Path = Path("results")
     checkpoints: Path | None = None

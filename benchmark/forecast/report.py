@@ -14,11 +14,7 @@ if TYPE_CHECKING:
 
 
 def refuse(forecasts: Sequence[Forecast], place: Place, there: Free) -> None:
-    """Refuse runs that cannot fit.
-
-    Raises:
-        InputError: If memory or disk space is too small; it names what is needed, what is free, and what would help.
-    """
+    """Refuse runs that cannot fit, by an `InputError` that names what is needed, what is free, and what would help."""
     for found in forecasts:
         need, when = found.peak
         if need > there.memory:

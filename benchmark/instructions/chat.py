@@ -141,11 +141,7 @@ class ChatProposer(ChatModelProposer):
             raise InputError(f"The chat model '{self.model}' at {self._url} gave no answer{tried}: {outcome.reason}.")
 
     def _affordable_retries(self, prompt: int, limit: int) -> int:
-        """Return how many retries the budget allows if every attempt costs the most it may.
-
-        Raises:
-            BudgetError: If it does not even allow the first attempt.
-        """
+        """Return how many retries the budget allows at the highest cost; `BudgetError` if not even one attempt."""
         if self._budget is None:
             return self._retries
         attempts = (self._budget - self.spent) // (prompt + limit)

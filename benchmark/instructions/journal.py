@@ -55,11 +55,7 @@ class Journal:
             lock.release()
 
     def begin(self, file: LoopFile) -> None:
-        """Write the loop's configuration, or check that the folder holds the same loop.
-
-        Raises:
-            InputError: If it holds another one.
-        """
+        """Write the loop's configuration; `InputError` if the folder holds another loop."""
         found = self.get(LOOP, LoopFile)
         if found is None:
             self.put(LOOP, file)

@@ -204,11 +204,7 @@ class Loop:
         return None
 
     def _finish(self) -> Final:
-        """Try the controls, test the chosen descriptions and the controls once, and write the bank.
-
-        Raises:
-            InputError: If no candidate was tried.
-        """
+        """Try the controls, test them and the chosen ones once, and write the bank; `InputError` without candidates."""
         chosen = tuple(trial.text for trial in ranked(self._tried())[:CHOSEN])
         if not chosen:
             raise InputError(f"{self.journal.folder}: no candidate was tried, so there is no bank to write.")

@@ -68,11 +68,7 @@ def write_directions(path: Path, run: str, limit: int, found: Sequence[Direction
 
 
 def read_directions(path: Path, run: str) -> tuple[DirectionsAbout, tuple[Directions, ...]]:
-    """Read the file of a run.
-
-    Raises:
-        InputError: If it is no such file, is of another run, or a matrix is not one of cosines.
-    """
+    """Read the file of a run; `InputError` if it is of another run, or a matrix is not one of cosines."""
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}

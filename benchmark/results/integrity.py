@@ -54,11 +54,7 @@ def key_of(record: CaseRecord) -> Key:
 
 
 def content_of(path: Path) -> Content | None:
-    """Return the content of `cases.jsonl`; None if the file is missing.
-
-    Raises:
-        InputError: If it cannot be read.
-    """
+    """Return the content of `cases.jsonl`, None if the file is missing; `InputError` if it cannot be read."""
     found, lines = hashlib.sha256(), 0
     try:
         with path.open("rb") as file:
@@ -144,11 +140,7 @@ def changed(cases: Path, summary: RunSummary) -> str | None:
 def check_numbers(
     place: Path, means: Iterable[Mean | SeedMean], differences: Iterable[Comparison | SeedComparison | SeedPair]
 ) -> None:
-    """Check that means, differences and their intervals are within the ranges of their protocols.
-
-    Raises:
-        InputError: If one is not, or is not a number.
-    """
+    """Check that means, differences and their intervals are within their protocols' ranges; `InputError` if not."""
     for mean in means:
         name = f"{place}, {mean.measure} of '{mean.task}' ({mean.protocol})"
         values = [mean.mean, *(mean.per_seed if isinstance(mean, SeedMean) else ())]
@@ -245,11 +237,7 @@ class LineChecks:
         return None
 
     def checked(self, record: CaseRecord, place: str) -> CaseRecord:
-        """Return a line that passes all checks, with all scores within their ranges.
-
-        Raises:
-            InputError: If a check fails; `place` is the line's location.
-        """
+        """Return a line that passes all checks, those of its scores' ranges too; else an `InputError` with `place`."""
         failed = self.refused(record)
         for number, score in enumerate(record.scores):
             if failed is None and (found := out_of_range(score.protocol, score.value)):

@@ -186,11 +186,7 @@ class RunFolder:
     def append(
         self, records: Sequence[BaseModel] = (), timings: Sequence[BaseModel] = (), usage: Sequence[BaseModel] = ()
     ) -> None:
-        """Append lines and sync them to disk; `usage` has the resources of one start of the program.
-
-        Raises:
-            StorageError: If they cannot be written.
-        """
+        """Append lines and sync them; `usage` is of one start of the program. `StorageError` if it fails."""
         for path, lines in ((self.cases, records), (self.timings, timings), (self.usage, usage)):
             if not lines:
                 continue

@@ -74,11 +74,7 @@ class _Checked(evaluate.Metric):  # type: ignore[misc]  # the library carries no
         return evaluate.MetricInfo(description=self.__doc__, citation=self.citation, features=features)
 
     def add_batch(self, **columns: Any) -> None:
-        """Check and store rows, one list per column.
-
-        Raises:
-            InputError: If a column is missing, unknown or empty, lengths differ, or a row cannot be scored.
-        """
+        """Check and store rows, one list per column; `InputError` if columns do not fit, or a row cannot be scored."""
         given = {name: rows for name, rows in columns.items() if rows is not None}
         metric = type(self).__name__
         if set(given) != set(self.columns):
@@ -101,11 +97,7 @@ class _Checked(evaluate.Metric):  # type: ignore[misc]  # the library carries no
         self.add_batch(**{name: [value] for name, value in row.items()})
 
     def compute(self, **columns: Any) -> dict[str, float | int | None]:
-        """Return the scores over all rows stored and given.
-
-        Raises:
-            InputError: If there are no rows at all, or as `add_batch`.
-        """
+        """Return the scores over all rows stored and given; `InputError` without any, or as `add_batch`."""
         if not columns and self.writer is None:
             raise InputError(f"{type(self).__name__} has no rows; give it {', '.join(self.columns)}.")
         result: dict[str, float | int | None] = super().compute(**columns)

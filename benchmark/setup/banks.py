@@ -182,12 +182,7 @@ class InstructionBank(BaseModel):
 
 
 def read_bank(path: Path | None = None) -> InstructionBank:
-    """Read and check an instruction bank; by default the one that is shipped.
-
-    Raises:
-        InputError: If the file cannot be read or is no bank; the sentence names the place, what was found, and what
-            was expected.
-    """
+    """Read and check an instruction bank, by default the shipped one; `InputError` if it cannot be read or is none."""
     path = DEFAULT_BANK if path is None else path
     expected = "a JSON file of instructions"
     content = read_text(path, expected)

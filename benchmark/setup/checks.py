@@ -15,11 +15,7 @@ from .settings import get_setting
 
 
 def check_options(config: RunConfig) -> None:
-    """Check all options of a configuration.
-
-    Raises:
-        InputError: With file, run, row and key.
-    """
+    """Check all options of a configuration; an `InputError` names file, run, row and key."""
     at = config.origin.at
     with at("setting"):
         get_setting(config.setting)

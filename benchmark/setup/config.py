@@ -221,11 +221,7 @@ def read_suite(
 
 
 def make_config(options: Mapping[str, Any], origin: Origin | str) -> RunConfig:
-    """Check plain options, without any conversion.
-
-    Raises:
-        InputError: If a key is unknown (with a suggestion) or mistyped; the sentence names its `origin`.
-    """
+    """Check plain options, without any conversion; an `InputError` names the `origin` of an unknown or mistyped key."""
     origin = Origin(origin) if isinstance(origin, str) else origin
     try:
         config = validated(RunConfig, options)

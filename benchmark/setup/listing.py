@@ -43,11 +43,7 @@ Lists = Mapping[str, Mapping[str, str]]
 
 
 def rows(what: str, others: Lists = MappingProxyType({})) -> list[tuple[str, str]]:
-    """Return names and one line each of the editors, tasks, presets or settings, or of one of the other lists.
-
-    Raises:
-        InputError: If `what` is none of these.
-    """
+    """Return names and one line each of a list, or of one of the other lists; `InputError` if there is none."""
     if what in others:
         return list(others[what].items())
     if what in _LISTS:
@@ -56,11 +52,7 @@ def rows(what: str, others: Lists = MappingProxyType({})) -> list[tuple[str, str
 
 
 def content(what: str | None = None, name: str | None = None, others: Lists = MappingProxyType({})) -> Any:
-    """Return what `lines` prints as plain values for JSON: a list of records, or all lists by name.
-
-    Raises:
-        InputError: As `lines`.
-    """
+    """Return what `lines` prints as values for JSON: a list of records, or all lists by name; errors as `lines`."""
     _check_name(what, name)
     if what == "options":
         editor = EDITORS.get(str(name))

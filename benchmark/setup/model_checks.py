@@ -42,11 +42,7 @@ def cannot_edit_notes(run: ResolvedRun, model: LanguageModel | MetaModel) -> Ite
 
 
 def check_generation(config: RunConfig, name: str, context: int, vocabulary: int) -> None:
-    """Check the options of generation against a model's context and vocabulary, both in tokens.
-
-    Raises:
-        InputError: If the model cannot generate such texts.
-    """
+    """Check the options of generation against a model's context and vocabulary, in tokens; `InputError` beyond them."""
     generation = config.generation
     place = config.origin.of("generation") if config.origin.file else name
     longest = max(generation.max_new_tokens, generation.fluency_tokens if config.fluency else 0)

@@ -47,11 +47,7 @@ class ResolvedRun:
 
 
 def resolve(config: RunConfig, name: str, reader: DataReader | None = None) -> ResolvedRun:
-    """Check a configuration, read its data and resolve it to rows, editors and training sets.
-
-    Raises:
-        InputError: If anything of it cannot be used.
-    """
+    """Check a configuration, read its data, resolve it to rows and training sets; `InputError` if it cannot be used."""
     reader = reader or DataReader()
     at = config.origin.at
     check_options(config)

@@ -78,11 +78,7 @@ def instructed(cases: Sequence[EditCase], vocabulary: int) -> list[EditCase]:
 
 
 def timed_editors(chosen: Sequence[str] = ()) -> list[str]:
-    """Return the names of the editors to time: all that have a reference, or the chosen ones.
-
-    Raises:
-        InputError: If a chosen editor is not registered or has no reference.
-    """
+    """Return the editors to time, all with a reference or the chosen ones; `InputError` if one of these has none."""
     known = [name for name in REFERENCES if name in EDITORS]
     for name in chosen:
         if name not in EDITORS:

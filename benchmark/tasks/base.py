@@ -186,11 +186,7 @@ TASKS: Registry[type[Task]] = _TASKS
 
 
 def make_task(name: str, options: Mapping[str, Mapping[str, Any]] | None = None) -> Task:
-    """Return a task with its options; those of other tasks are not looked at.
-
-    Raises:
-        InputError: If there is no such task, or an option is unknown (with a suggestion) or mistyped.
-    """
+    """Return a task with its options among those of all; `InputError` if it, or one of its options, is unknown."""
     task = TASKS.get(name)
     given = (options or {}).get(name, {})
     try:

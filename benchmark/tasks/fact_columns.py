@@ -99,11 +99,7 @@ def column(name: str) -> Column | None:
 
 
 def columns(names: Iterable[str], place: str) -> Columns:
-    """Return what the columns of a file hold.
-
-    Raises:
-        InputError: If two of them hold the same, or prompt or target is missing; the sentence begins with `place`.
-    """
+    """Return what the columns of a file hold; `InputError` if two hold the same, or there is no prompt or target."""
     read: dict[str, Column] = {}
     unread: dict[str, str] = {}
     names = list(names)

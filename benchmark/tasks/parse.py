@@ -62,11 +62,7 @@ class Row:
         return InputError(f"{self.place}, {kind} '{field}': found {found}, expected {expected}.{hint}")
 
     def text(self, field: str) -> str:
-        """Return a required text, stripped of white space.
-
-        Raises:
-            InputError: If the field is missing, is no string or holds no text.
-        """
+        """Return a required text, stripped; `InputError` if the field is missing, is no string or holds no text."""
         value = self.fields.get(field)
         if not isinstance(value, str) or blank(value):
             raise self.error(field, "a non-empty string")
@@ -101,11 +97,7 @@ class Row:
         return value
 
     def joint(self) -> Joint | None:
-        """Return the text that the record puts between prompts and answers; None if it has no field `joint`.
-
-        Raises:
-            InputError: If it is neither empty nor one space.
-        """
+        """Return the text between prompts and answers, if the record has one; `InputError` unless empty or a space."""
         joint: Joint | None = self.fields.get("joint")
         if joint not in (None, "", " "):
             raise self.error("joint", 'an empty string or " "')

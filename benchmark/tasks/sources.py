@@ -36,11 +36,7 @@ class Source(ABC):
 
     @abstractmethod
     def find(self, names: Sequence[str]) -> tuple[str, Path]:
-        """Return the first of several accepted names that exists here, and its local path.
-
-        Raises:
-            InputError: If none exists; the sentence lists the accepted names.
-        """
+        """Return the first of several accepted names that exists, and its local path; `InputError` if none does."""
 
 
 class Folder(Source):

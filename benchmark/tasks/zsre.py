@@ -96,11 +96,7 @@ class MendZsRE(FlatTask):
 
 
 def _from_mend(row: Row) -> Row:
-    """Convert a record of MEND's form to KnowEdit's; `pred`, another model's answer, is not read.
-
-    Raises:
-        InputError: If subject, source or target is missing, mistyped or empty.
-    """
+    """Convert a record of MEND's form to KnowEdit's; `pred`, another model's answer, is not read."""
     fields: dict[str, object] = {
         "subject": row.text("subject"),
         "prompt": row.text("src"),

@@ -106,11 +106,7 @@ def digest_of(record: BaseModel, left_out: Collection[str] = ()) -> str:
 
 
 def read_record(path: Path, kind: type[R]) -> R:
-    """Read a file that holds one record.
-
-    Raises:
-        InputError: If the file is missing, holds something else or has another schema version.
-    """
+    """Read a file that holds one record; `InputError` if it is missing, broken or of another schema version."""
     return parse_record(read_text(path, f"a {kind.__name__}"), kind, str(path))
 
 
@@ -144,11 +140,7 @@ def parse_record(text: str | bytes, kind: type[R], place: str) -> R:
 
 
 def find_run(directory: Path) -> Path:
-    """Return the folder of a run: the given one, or the only one in it.
-
-    Raises:
-        InputError: If there is none, or more than one.
-    """
+    """Return the folder of a run: the given one, or the only one in it; `InputError` if there is none, or several."""
     if (directory / "run.json").is_file():
         return directory
     found = sorted(path.parent for path in directory.glob("*/run.json") if path.parent.name != SUITES)

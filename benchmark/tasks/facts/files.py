@@ -46,11 +46,7 @@ def is_facts_file(name: str) -> bool:
 
 
 def read_file(path: Path) -> FactsFile:
-    """Return the records of a file.
-
-    Raises:
-        InputError: If it cannot be read, is broken, empty, too large, or of a layout that is not read.
-    """
+    """Return the records of a file; `InputError` if it is broken, empty, too large, or of a layout that is not read."""
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise InputError(f"{path}: is no file of facts by its name, which has to end in {', '.join(SUFFIXES)}.")

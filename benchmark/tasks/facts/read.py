@@ -104,11 +104,7 @@ def read_facts(path: str | Path) -> Facts:
 
 
 def load_facts(path: str | Path) -> TaskCases:
-    """Return the cases of a file of own facts as those of a task.
-
-    Raises:
-        InputError: If the file or one of its rows cannot be read; the sentence is on the first one.
-    """
+    """Return the cases of a file of own facts as those of a task; `InputError` on the first row that cannot be read."""
     facts = read_facts(path)
     if errors := facts.errors:
         more = f" {len(errors) - 1} more rows cannot be read: `instructedit facts check {path}`." if errors[1:] else ""
