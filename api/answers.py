@@ -80,7 +80,7 @@ class Answers:
 def greedy(
     model: LanguageModel, prompts: Sequence[str], max_new_tokens: int, edits: Edits | None = None, prefix: str = ""
 ) -> list[str]:
-    """Return the greedy answer to each prompt after a prefix, under one edit or none; `CaseError` if one is too long."""
+    """Return the greedy answer to each prompt after a prefix, under one edit or none; `CaseError` if too long."""
     rows = [model.encode_prompt(prefix + prompt, max_new_tokens) for prompt in prompts]
     own = Edits.none(1) if edits is None else edits
     texts = answers(
