@@ -1,19 +1,16 @@
 """The command `figures`: every figure the results support."""
 
-from pathlib import Path
 from typing import Annotated
 
 from typer import Option, echo
 
-from .options import Results
+from .options import File, Results, Texts
 
 
 def figures(
     directory: Results,
-    only: Annotated[list[str] | None, Option(metavar="NAME", help="Only this figure (repeatable).")] = None,
-    out: Annotated[
-        Path | None, Option(metavar="FOLDER", help="Folder of the figures; by default figures/ in DIR.")
-    ] = None,
+    only: Annotated[Texts, Option(metavar="NAME", help="Only this figure (repeatable).")] = None,
+    out: Annotated[File, Option(metavar="FOLDER", help="Folder of the figures; by default figures/ in DIR.")] = None,
     format_: Annotated[
         str, Option("--format", metavar="svg,pdf,png", help="Formats, separated by commas.")
     ] = "svg,pdf,png",

@@ -24,6 +24,11 @@ def _form(name: str | None) -> str | None:
     return name
 
 
+Text = str | None
+Texts = list[str] | None
+File = Path | None
+"""Types of options that may be missing; `Texts` are repeatable."""
+
 Preset = Annotated[str, Argument(metavar="PRESET_OR_TOML", help="Name of a preset, or path of a TOML file.")]
 PresetOrFacts = Annotated[
     str,
@@ -40,22 +45,20 @@ ResultFolders = Annotated[
 ]
 
 Data = Annotated[
-    str | None,
+    Text,
     Option(metavar="DIR", help="KnowEdit folder, 'hub', 'hub:OWNER/NAME', 'hub:OWNER/NAME@REVISION' or 'embedded'."),
 ]
-Model = Annotated[str | None, Option(metavar="DIR_OR_HUB_ID", help="Model folder, hub id or 'embedded'.")]
+Model = Annotated[Text, Option(metavar="DIR_OR_HUB_ID", help="Model folder, hub id or 'embedded'.")]
 Out = Annotated[Path, Option(metavar="DIR", help="Folder of all runs.")]
 Checkpoints = Annotated[
-    Path | None, Option(metavar="DIR", help="Folder of trained editors; by default 'checkpoints' beside the runs.")
+    File, Option(metavar="DIR", help="Folder of trained editors; by default 'checkpoints' beside the runs.")
 ]
-Dtype = Annotated[
-    str | None, Option(help="dtype of the weights: float32, bfloat16 or float16; by default the preset's.")
-]
+Dtype = Annotated[Text, Option(help="dtype of the weights: float32, bfloat16 or float16; by default the preset's.")]
 TrustRemoteCode = Annotated[
     bool, Option("--trust-remote-code", help="Allow code in the model's folder or repository to run.")
 ]
-Device = Annotated[str | None, Option(help="cpu, cuda, cuda:1; by default a GPU if there is one.")]
-DeviceMap = Annotated[str | None, Option(help="'auto' spreads a model over all GPUs.")]
+Device = Annotated[Text, Option(help="cpu, cuda, cuda:1; by default a GPU if there is one.")]
+DeviceMap = Annotated[Text, Option(help="'auto' spreads a model over all GPUs.")]
 Threads = Annotated[
     int | None,
     Option(
@@ -76,7 +79,7 @@ Workers = Annotated[
     ),
 ]
 ExecutorName = Annotated[
-    str | None,
+    Text,
     Option(
         "--executor",
         metavar="NAME",
@@ -85,12 +88,12 @@ ExecutorName = Annotated[
     ),
 ]
 ExecutorOption = Annotated[
-    list[str] | None,
+    Texts,
     Option(metavar="KEY=VALUE", help="Option of ray (address, gpus) or of slurm (submitit's parameters) (repeatable)."),
 ]
 Json = Annotated[bool, Option("--json", help="Print JSON.")]
 Form = Annotated[
-    str | None,
+    Text,
     Option(
         "--as",
         metavar="hf|peft|edits",
@@ -102,11 +105,9 @@ DryRun = Annotated[bool, Option("--dry-run", help="Check everything, print what 
 
 Full = Annotated[bool, Option("--full", help="Print the whole report instead of one screen.")]
 
-Schedule = Annotated[
-    list[str] | None, Option(help="single, batch or sequential; by default single where a folder has several.")
-]
+Schedule = Annotated[Texts, Option(help="single, batch or sequential; by default single where a folder has several.")]
 Format = Annotated[str, Option("--format", help="terminal, markdown, csv, json, html or latex.")]
-OutFile = Annotated[Path | None, Option(metavar="FILE", help="Write to this file instead of printing.")]
+OutFile = Annotated[File, Option(metavar="FILE", help="Write to this file instead of printing.")]
 
 
 def given(**options: Any) -> dict[str, Any]:

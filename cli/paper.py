@@ -7,20 +7,18 @@ from typer import Option, echo
 
 from instructedit.editors.errors import InputError
 
-from .options import Results, only
+from .options import Results, Texts, only
 
 
 def paper(
     directory: Results,
     out: Annotated[Path, Option(metavar="DIR", help="Folder of main.tex, tables/ and figures/.")] = Path("paper"),
-    row: Annotated[list[str] | None, Option(help="Only this row (repeatable), in the order of the run.")] = None,
+    row: Annotated[Texts, Option(help="Only this row (repeatable), in the order of the run.")] = None,
     measure: Annotated[
-        list[str] | None,
-        Option(help="Only this measure: reliability, generalization, portability, locality (repeatable)."),
+        Texts, Option(help="Only this measure: reliability, generalization, portability, locality (repeatable).")
     ] = None,
     protocol: Annotated[
-        list[str] | None,
-        Option(help="teacher_forced_exact, teacher_forced_token or free_generation; by default exact match."),
+        Texts, Option(help="teacher_forced_exact, teacher_forced_token or free_generation; by default exact match.")
     ] = None,
     intervals: Annotated[bool, Option(help="Whether each number has its interval.")] = True,
 ) -> None:

@@ -1,20 +1,17 @@
 """The command `report`: the tables of a run or suite, or a site for the browser."""
 
-from pathlib import Path
 from typing import Annotated
 
 from typer import Option, echo
 
 from instructedit.editors.errors import InputError
 
-from .options import Full, ResultFolders
+from .options import File, Full, ResultFolders
 
 
 def report(
     directories: ResultFolders,
-    html: Annotated[
-        Path | None, Option(metavar="SITE", help="Write a site for the browser into this folder instead.")
-    ] = None,
+    html: Annotated[File, Option(metavar="SITE", help="Write a site for the browser into this folder instead.")] = None,
     full: Full = False,
 ) -> None:
     """Write and print the report of runs, or of suites over their seeds and settings, from their files alone."""

@@ -10,7 +10,7 @@ from typer import Exit, Option, echo
 from instructedit.editors.errors import InputError
 
 from . import options
-from .options import given, quiet_libraries, say
+from .options import Text, Texts, given, quiet_libraries, say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,40 +24,38 @@ def run(
     data: options.Data = None,
     model: options.Model = None,
     editor: Annotated[
-        list[str] | None, Option(help="Only this row of the preset, or another editor with its defaults (repeatable).")
+        Texts, Option(help="Only this row of the preset, or another editor with its defaults (repeatable).")
     ] = None,
     add_editor: Annotated[
-        list[str] | None, Option(help="Another editor with its defaults, beside the preset's rows (repeatable).")
+        Texts, Option(help="Another editor with its defaults, beside the preset's rows (repeatable).")
     ] = None,
-    task: Annotated[list[str] | None, Option(help="Only this task (repeatable).")] = None,
+    task: Annotated[Texts, Option(help="Only this task (repeatable).")] = None,
     facts: Annotated[
-        str | None,
+        Text,
         Option(
             metavar="FILE",
             help="File of own facts: evaluated alone, or beside the tasks that the preset or --task names.",
         ),
     ] = None,
-    train: Annotated[
-        list[str] | None, Option(help="Task of the data that editors are trained on (repeatable).")
-    ] = None,
+    train: Annotated[Texts, Option(help="Task of the data that editors are trained on (repeatable).")] = None,
     limit: Annotated[int | None, Option(help="Maximum number of cases per task.")] = None,
     setting: Annotated[
-        str | None, Option(help="Only the preset's runs of this setting; if it has none, a run of this setting.")
+        Text, Option(help="Only the preset's runs of this setting; if it has none, a run of this setting.")
     ] = None,
-    schedule: Annotated[str | None, Option(help="single, batch or sequential, for every run.")] = None,
+    schedule: Annotated[Text, Option(help="single, batch or sequential, for every run.")] = None,
     chat: Annotated[
-        str | None, Option(help="Text around every prompt: none, template (the model's chat template) or wild.")
+        Text, Option(help="Text around every prompt: none, template (the model's chat template) or wild.")
     ] = None,
     batch_size: Annotated[
         int | None, Option(help="Edits per joint edit of the schedule batch; by default all in one.")
     ] = None,
     seed: Annotated[int | None, Option(help="Seed of the training and of all sampling.")] = None,
-    seeds: Annotated[str | None, Option(metavar="N,N,...", help="Several seeds, a run for each.")] = None,
-    instructions: Annotated[str | None, Option(metavar="FILE", help="Instruction bank, or 'default'.")] = None,
+    seeds: Annotated[Text, Option(metavar="N,N,...", help="Several seeds, a run for each.")] = None,
+    instructions: Annotated[Text, Option(metavar="FILE", help="Instruction bank, or 'default'.")] = None,
     out: options.Out = Path("results"),
     checkpoints: options.Checkpoints = None,
     track: Annotated[
-        str | None, Option(metavar="wandb|trackio", help="Also log training metrics to wandb or trackio.")
+        Text, Option(metavar="wandb|trackio", help="Also log training metrics to wandb or trackio.")
     ] = None,
     dtype: options.Dtype = None,
     trust_remote_code: options.TrustRemoteCode = False,

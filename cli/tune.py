@@ -9,7 +9,7 @@ from typer import Option, echo
 from instructedit.editors.errors import InputError
 
 from . import options
-from .options import given, quiet_libraries, say
+from .options import Texts, given, quiet_libraries, say
 
 
 def tune(
@@ -23,8 +23,7 @@ def tune(
     data: options.Data = None,
     model: options.Model = None,
     task: Annotated[
-        list[str] | None,
-        Option(help="Score on this task (repeatable); by default the preset's factual tasks not held out."),
+        Texts, Option(help="Score on this task (repeatable); by default the preset's factual tasks not held out.")
     ] = None,
     limit: Annotated[int, Option(help="Maximum number of scored cases per task.")] = 32,
     seed: Annotated[int, Option(help="Seed of the sampled options, the trainings and the edits.")] = 0,
