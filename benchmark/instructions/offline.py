@@ -65,9 +65,6 @@ class OfflineProposer(Proposer):
             model=self.model,
             seed=seed,
             candidates=tuple(Candidate(text=text) for text in found),
-            input_tokens=0,
-            output_tokens=0,
-            seconds=0.0,
             notes=notes,
         )
 

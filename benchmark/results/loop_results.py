@@ -112,9 +112,9 @@ class Proposal(JournalFile):
     model: str
     seed: int
     candidates: tuple[Candidate, ...]
-    input_tokens: int
-    output_tokens: int
-    seconds: float
+    input_tokens: int = 0
+    output_tokens: int = 0
+    seconds: float = 0.0
     notes: tuple[str, ...] = ()
 
     @property

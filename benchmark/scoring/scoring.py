@@ -123,6 +123,8 @@ def score_chunk(
     before = unedited.predictions
     records: list[CaseRecord] = []
     timings: list[ChunkTime] = []
+    first = cases[0].request
+    chunk: dict[str, Any] = {"task": first.task, "stage": stage, "first_case": first.case_id, "cases": len(cases)}
     for name, found in made.items():
         begun = perf_counter()
         edits, queried = found.edits, batch_of[name]
@@ -147,17 +149,7 @@ def score_chunk(
             # JSON has no number for infinity and NaN.
             fields["edit"] = {fact: value for fact, value in facts.items() if math.isfinite(value)}
             records.append(head.model_copy(update=fields))
-        timings.append(
-            ChunkTime(
-                task=cases[0].request.task,
-                stage=stage,
-                first_case=cases[0].request.case_id,
-                editor=name,
-                cases=len(cases),
-                edit_seconds=found.seconds,
-                score_seconds=perf_counter() - begun,
-            )
-        )
+        timings.append(ChunkTime(editor=name, edit_seconds=found.seconds, score_seconds=perf_counter() - begun, **chunk))
     return records, timings
 
 

@@ -47,19 +47,9 @@ CONDITIONS = {
 }
 """Conditions of an instruction, with one line on each; K is a number."""
 
-TOPICS = (
-    "board games",
-    "camping",
-    "crossword puzzles",
-    "folk dancing",
-    "gardening",
-    "ironing",
-    "long train rides",
-    "mushroom picking",
-    "open-air theatre",
-    "pottery",
-    "sailing",
-    "video calls",
+TOPICS = tuple(
+    "board games, camping, crossword puzzles, folk dancing, gardening, ironing, long train rides, mushroom picking, "
+    "open-air theatre, pottery, sailing, video calls".split(", ")
 )
 """Values of [TOPIC] under `wrong-task`, drawn from those that the edit does not name. A fixed list and not the subjects
 of other cases, so that the instruction of a case depends on no other case."""
