@@ -149,7 +149,8 @@ def score_chunk(
             # JSON has no number for infinity and NaN.
             fields["edit"] = {fact: value for fact, value in facts.items() if math.isfinite(value)}
             records.append(head.model_copy(update=fields))
-        timings.append(ChunkTime(editor=name, edit_seconds=found.seconds, score_seconds=perf_counter() - begun, **chunk))
+        seconds = perf_counter() - begun
+        timings.append(ChunkTime(editor=name, edit_seconds=found.seconds, score_seconds=seconds, **chunk))
     return records, timings
 
 
