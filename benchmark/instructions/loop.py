@@ -35,9 +35,10 @@ from ..results.loop_results import (
     difference,
     ranked,
 )
+from ..results.records import digest_of
 from ..results.run_folder import write_record
 from ..run.training import naming_storage_errors
-from .bank import random_texts, resulting_bank
+from ..setup.banks import InstructionBank, TaskInstructions
 from .candidate_scores import try_all
 from .journal import Journal
 from .material import Material
@@ -209,14 +210,42 @@ class Loop:
         if not chosen:
             raise InputError(f"{self.journal.folder}: no candidate was tried, so there is no bank to write.")
         hand_written = self.material.hand_written
-        random = random_texts(self.material, chosen, self.config.seed)
+        random = self.material.random_texts(chosen, self.config.seed)
         controls = self.journal.get(CONTROLS, Trials) or self.journal.put(
             CONTROLS, self.try_texts((*hand_written, *random), "controls")
         )
         final = self.journal.get(FINAL, Final) or self.journal.put(FINAL, self._test(chosen, hand_written, random))
-        bank = resulting_bank(self.material, chosen, self.file, self.unseen, self.journal.rounds(), controls, final)
-        write_record(self.journal.folder / BANK, bank)
+        write_record(self.journal.folder / BANK, self._bank(chosen, controls, final))
         return final
+
+    def _bank(self, chosen: Sequence[str], controls: Trials, final: Final) -> InstructionBank:
+        """Return the loop's bank: the chosen descriptions of the task, best first, then the unseen one.
+
+        Other tasks keep theirs. The history holds every prompt, reply, candidate and score; the version is that of the
+        first bank and the digest of the loop's configuration.
+        """
+        base, config, unseen = self.material.bank, self.config, self.unseen
+        own = TaskInstructions(title=self.material.brief.title, descriptions=(*chosen, unseen.text), unseen=len(chosen))
+        history: dict[str, Any] = {
+            "task": config.task,
+            "from": base.digest,
+            "loop": self.file.model_dump(mode="json"),
+            "unseen": unseen.model_dump(mode="json"),
+            "rounds": [
+                {"proposal": made.model_dump(mode="json"), "scores": _means(trials.trials), "seconds": trials.seconds}
+                for made, trials in self.journal.rounds()
+            ],
+            "controls": _means(controls.trials),
+            "test": {name: _means(group) for name, group in final.groups.items()},
+        }
+        return base.model_copy(
+            update={
+                "name": f"{base.name} + {config.task} by {self.file.proposer}, seed {config.seed}",
+                "version": f"{base.version}+{digest_of(self.file)[:8]}",
+                "tasks": {**base.tasks, config.task: own},
+                "history": (*base.history, history),
+            }
+        )
 
     def _test(self, chosen: Sequence[str], hand_written: Sequence[str], random: Sequence[str]) -> Final:
         rounds = [ranked(trials.trials) for _, trials in self.journal.rounds()]
@@ -237,6 +266,10 @@ class Loop:
             best={number: by_text[text] for number, text in best.items()},
             seconds=trials.seconds,
         )
+
+
+def _means(trials: Sequence[Trial]) -> dict[str, dict[str, float]]:
+    return {trial.text: trial.means() for trial in trials}
 
 
 def _beats(challenger: Trial, leader: Trial) -> bool:

@@ -24,12 +24,14 @@ from ..tasks.sampling import choose
 from ..tasks.sources import open_source
 from .offline import held_out_description, training_slots
 from .proposer import Brief, Example
-from .rules import Rules, revealing
+from .rules import Rules, revealing, words_of
 
 SHARE = 0.3
 """Share of the subjects of the task's training split that is used for trials."""
 VARIED = 64
 """Descriptions that the trial editor is trained under."""
+RANDOM = 9
+"""Random texts that the chosen descriptions are compared with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,16 @@ class Material:
             return self.instructed(request, texts[seed_of(seed, "trial", request.case_id) % len(texts)])
 
         return replace(self.training, instruct=instructed)
+
+    def random_texts(self, like: Sequence[str], seed: int) -> tuple[str, ...]:
+        """Return random words of the bank, each text as long as one of the given ones, with the task's placeholders."""
+        words, marks = self.bank.words, self.brief.placeholders
+        found = []
+        for number in range(RANDOM):
+            length = len(words_of(like[number % len(like)])) - len(marks)
+            drawn = [words[seed_of(seed, "random", number, place) % len(words)] for place in range(length)]
+            found.append(" ".join([*drawn, *marks]))
+        return tuple(found)
 
     def training_descriptions(self, seed: int) -> tuple[str, ...]:
         """Return descriptions for the trial editor's training; no candidate of the grammar is among them."""

@@ -16,13 +16,13 @@ from instructedit.editors.hypernet.training_loop import step_losses
 from ..results.records import CaseRecord, GenerationSpec
 from ..results.speed_results import Phase, SpeedRow
 from ..scoring.scoring import Made, edit_each, score_chunk
-from . import reference, reference_training
+from . import reference
 from .cases import make_cases, prepare
 from .clock import Clock
 from .reference_edits import REFERENCES
 from .reference_generation import continuations
 from .shapes import ModelShape, make_model
-from .training import Learner, largest_difference
+from .training import Learner, largest_difference, reference_losses
 
 ALL = "all"
 """Stands for the unedited model in the rows about texts."""
@@ -162,7 +162,7 @@ class ShapeBenchmark:
         engine = Learner(editor, cases, self.model, step_losses)
         other = None
         if self.reference is not None:
-            other = Learner(editor, cases, self.reference, reference_training.step_losses)
+            other = Learner(editor, cases, self.reference, reference_losses)
         size = editor.config.training.batch * editor.config.training.accumulate
         samples = self._of(name, "train", size)
         for _ in range(1 if self.effort.once else self.effort.repeats):
