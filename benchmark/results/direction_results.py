@@ -73,7 +73,8 @@ def read_directions(path: Path, run: str) -> tuple[DirectionsAbout, tuple[Direct
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, BadZipFile) as error:
-        raise InputError(f"{path}: cannot be read ({_reason(error)}); a file of directions was expected.") from error
+        reason = (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(f"{path}: cannot be read ({reason}); a file of directions was expected.") from error
     if _ABOUT not in arrays or arrays[_ABOUT].dtype.kind != "U" or arrays[_ABOUT].shape:
         raise InputError(f"{path}: holds no text '{_ABOUT}'; a file of directions was expected.")
     about = parse_record(str(arrays[_ABOUT]), DirectionsAbout, f"{path}, '{_ABOUT}'")
@@ -101,7 +102,3 @@ def _check(path: Path, name: str, about: DirectionSet, cosines: NDArray[np.float
     asymmetry, diagonal = np.abs(cosines - cosines.T), np.abs(cosines.diagonal() - 1)
     if not (asymmetry.max(initial=0.0) < 1e-9 and diagonal.max(initial=0.0) < 1e-9):
         raise InputError(f"{path}, array '{name}': a symmetric matrix with ones on its diagonal was expected.")
-
-
-def _reason(error: Exception) -> str:
-    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]

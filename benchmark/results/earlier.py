@@ -79,7 +79,10 @@ class Earlier:
                 report(f"note: results of run {other.digest} are not taken over, it was made with {changes[0]}.")
                 return
             lines = _lines(RunFolder(folder), other, shared)
-            times = _times(folder / "timings.jsonl")
+            lines_of_times = (folder / "timings.jsonl").read_text(encoding="utf-8").splitlines()
+            measured = map(ChunkTime.model_validate_json, lines_of_times)
+            # which cases shared a pass is known by the first one and their number
+            times = {(t.editor, t.first_case, t.cases): t for t in measured if t.stage == SINGLE}
         except (InputError, OSError, ValueError):
             return  # what is wrong with another run does not concern this one
         for row, task in shared:
@@ -156,9 +159,3 @@ def _lines(
                 found[record.editor, record.task][record.case_id] = offset
             offset += len(line)
     return found
-
-
-def _times(path: Path) -> dict[tuple[str, str, int], ChunkTime]:
-    """Return the times of chunks by row, first case and number of cases; which cases shared a pass is known by them."""
-    times = map(ChunkTime.model_validate_json, path.read_text(encoding="utf-8").splitlines())
-    return {(time.editor, time.first_case, time.cases): time for time in times if time.stage == SINGLE}

@@ -126,13 +126,13 @@ def _group(runs: Sequence[_Run]) -> SuiteGroup:
         for first, second in pairs(spec.editors)
         if (found := values.difference(first, second, task, column))
     )
-    comparisons = (
-        comparison
+    comparisons = [
+        found
         for task, column in cells
         for question in planned
         if task in question.tasks and column.compared
-        for comparison in _comparison(task, column, question, editors, values)
-    )
+        if (found := _comparison(task, column, question, editors, values))
+    ]
     return SuiteGroup(
         label=runs[0].label,
         run=runs[0].file,
@@ -145,7 +145,7 @@ def _group(runs: Sequence[_Run]) -> SuiteGroup:
             for row in spec.editors
             if row.evaluates(task) and (mean := values.mean(row, task, column))
         ),
-        comparisons=_tested(tuple(comparisons), compared),
+        comparisons=_tested(comparisons, compared),
         pairs=compared,
         health=tuple(health.summed()),
     )
@@ -153,19 +153,18 @@ def _group(runs: Sequence[_Run]) -> SuiteGroup:
 
 def _comparison(
     task: str, column: Column, planned: PlannedComparison, editors: Mapping[str, EditorSpec], values: CaseValues
-) -> Iterator[SeedComparison]:
+) -> SeedComparison | None:
     first, second = values.matrices(task, column, planned.rows, planned.others)
     if not first.size:
-        return
+        return None
     sides = []
     for name, rows, own in ((planned.first, planned.rows, first), (planned.second, planned.others, second)):
         row = editors[rows[0]]
         row = row if len(rows) == 1 else row.model_copy(update={"name": name})
-        mean = row_mean(row, task, column, own)
-        sides.append(
-            SideMean(mean=mean.mean, low=mean.low, high=mean.high, method=mean.method, per_seed=_per_seed(own))
-        )
-    yield SeedComparison(
+        mean = row_mean(row, task, column, own)._asdict()
+        del mean["n"]
+        sides.append(SideMean(**mean, per_seed=_per_seed(own)))
+    return SeedComparison(
         **{name: value for name, value in planned._asdict().items() if name != "tasks"},
         task=task,
         **column.fields(),
