@@ -43,9 +43,9 @@ class DataReader:
     def test(self, config: RunConfig, task: str) -> TaskCases:
         """Return the test split of a task, or a run's own facts; `InputError` if the file is missing or broken."""
         if config.facts is not None and task == config.facts_task:
-            if (config.facts,) not in self._read:
-                self._read[config.facts,] = load_facts(config.facts)
-            return self._read[config.facts,]
+            if (key := (config.facts,)) not in self._read:
+                self._read[key] = load_facts(config.facts)
+            return self._read[key]
         return self._once(config, task, "test", (), lambda source: make_task(task, config.task_options).load(source))
 
     def training(self, config: RunConfig, task: str) -> TaskCases:
