@@ -29,16 +29,8 @@ def open_executor(
 ) -> Iterator[Executor | None]:
     """Yield the executor of runs; None if this process computes them.
 
-    Args:
-        name: Of the executor; None for this process or several of this machine.
-        workers: Their number, or `auto`.
-        options: `KEY=VALUE` for the executor.
-        forecasts: Of the runs.
-        place: Where they are computed.
-        report: Receives sentences for the user.
-
-    Raises:
-        InputError: If there is no such executor, or it cannot be used.
+    Without a name it is this process, or several of this machine. `workers` is their number or `auto`, `options` are
+    `KEY=VALUE`. `InputError` if there is no such executor, or it cannot be used.
     """
     given = _options(options)
     count = _count(workers)

@@ -18,11 +18,7 @@ R = TypeVar("R", bound=JournalFile)
 
 
 class Journal:
-    """The folder of a loop. Each file is written whole as soon as its content is known, so a kill loses no result.
-
-    Args:
-        folder: The folder.
-    """
+    """The folder of a loop. Each file is written whole as soon as its content is known, so a kill loses no result."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

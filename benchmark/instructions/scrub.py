@@ -17,11 +17,7 @@ SHORT = 8
 
 
 class Scrubber:
-    """Replaces secrets in texts, also in their JSON, HTML and URL escapes; its `repr` does not show them.
-
-    Args:
-        secrets: The secrets; empty ones are ignored.
-    """
+    """Replaces secrets in texts, also in their JSON, HTML and URL escapes; its `repr` does not show them."""
 
     __slots__ = ("_pattern",)
 

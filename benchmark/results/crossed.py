@@ -31,13 +31,7 @@ _Array = NDArray[np.float64]
 
 
 class Spread(NamedTuple):
-    """Means of several rows with their variances, one number each.
-
-    Attributes:
-        mean: Mean over seeds and cases.
-        variance: Of that mean; 0 where nothing varies.
-        freedom: Degrees of freedom of the variance.
-    """
+    """Means of several rows over seeds and cases, the variances of these means, and their degrees of freedom."""
 
     mean: _Array
     variance: _Array

@@ -47,14 +47,10 @@ class Earlier:
         report: Callable[[str], None] = lambda _: None,
         among: Collection[str] | None = None,
     ) -> Self:
-        """Look up the chunks of a run in the finished runs of a folder.
+        """Look up the chunks of a run in the finished runs of a folder, or in those whose digests are `among`.
 
-        Args:
-            out: Folder of all runs.
-            run: The run.
-            cases: Ids of each task's cases, in the order in which they are cut into chunks.
-            report: Receives a sentence on each run that has such lines and cannot be used.
-            among: Digests of the runs to look at; None for all.
+        `cases` has the ids of each task's cases, in the order in which they are cut into chunks; `report` receives a
+        sentence on each run that has such lines and cannot be used.
         """
         found = cls(run.digest)
         if run.spec.schedule != "single":

@@ -168,12 +168,9 @@ def ranked(trials: Iterable[Trial]) -> list[Trial]:
 
 
 def difference(first: Sequence[Trial], second: Sequence[Trial], measure: str = "score") -> Paired | None:
-    """Compare two groups of descriptions: the paired difference of a measure over the cases both have, as shares.
+    """Compare two groups of descriptions by a measure over the cases that both have, as shares; None if there is none.
 
     A case's value in a group is the mean over the group's descriptions.
-
-    Returns:
-        The comparison, or None if no case has the measure in both.
     """
     ours, theirs = _together(first, measure), _together(second, measure)
     differences = [ours[case] - theirs[case] for case in sorted(ours.keys() & theirs.keys())]

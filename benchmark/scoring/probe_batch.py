@@ -55,20 +55,12 @@ class ProbeSequences:
 
 @dataclass(slots=True)
 class ProbeBatch:
-    """The probes of a chunk with one prompt prefix for each case, or with none.
+    """The probes of a chunk with one prompt prefix for each case, or with none; case i is scored under edit i.
 
-    The sequences of a chunk are shared by its batches: a probe without a prefix is the same sequence in all of them.
-
-    Attributes:
-        cases: The cases; case i is scored under edit i.
-        forced: Teacher-forced sequences.
-        prompts: Prompts that are continued greedily.
-        free: Edit prompts that are continued by sampling.
-        texts: For each case the index of its edit prompt in `free`, or None.
-        probes: For each case the sequences of its probes.
-        unscored: For each case the scores that cannot be computed, counted by reason.
-        remarks: For each case what qualifies a score, counted by sentence.
-        kept: Indices of forced sequences whose distributions are kept for the KL divergence.
+    The sequences of a chunk, teacher-forced, continued greedily (`prompts`) or by sampling (`free`), are shared by its
+    batches: a probe without a prefix is the same sequence in all of them. For each case there are the index of its edit
+    prompt in `free`, the sequences of its `probes`, scores that cannot be computed, counted by reason, and remarks on
+    scores. `kept` has the forced sequences whose distributions are kept for the KL divergence.
     """
 
     cases: Sequence[EditCase]

@@ -100,13 +100,10 @@ def score_chunk(
     generation: GenerationSpec,
     fluency: bool,
 ) -> tuple[list[CaseRecord], list[ChunkTime]]:
-    """Probe and score a chunk of cases under finished edits.
+    """Probe and score a chunk of cases under finished edits; return records and times editor by editor.
 
     The scores of one editor do not depend on which others are scored with it. `probes` has which probes of a row carry
     the instruction of the case's own request; those of a row that is missing carry none.
-
-    Returns:
-        A record for each editor and case, editor by editor in the given order, and the time each editor took.
     """
     decoding = Decoding(generation, seed)
     without, cases = cases, with_references(model, cases, generation.max_new_tokens)

@@ -17,14 +17,10 @@ from .reference_edits import factors, gated, transformed
 
 
 class Learner:
-    """An editor in training, with its optimiser.
+    """An own copy of an editor in training, with its optimiser, on the model or on the reference.
 
-    Args:
-        editor: The editor; its own copy is trained.
-        cases: Training cases.
-        model: The model, or the reference.
-        losses: `step_losses` of the engine or `reference_losses`: returns the outer losses of an editor on a model for
-            cases, training set and seeds, and adds the gradient of their mean.
+    `losses` is `step_losses` of the engine or `reference_losses`: it returns the outer losses of an editor on a model
+    for cases, training set and seeds, and adds the gradient of their mean.
     """
 
     def __init__(

@@ -29,11 +29,8 @@ def audit(
 ) -> tuple[str, ...]:
     """Count what is odd about a file that was read; if `read` names no fields, unread ones are not looked for.
 
-    Returns:
-        Sentences for the user, at most one on unread fields and one on the rest.
-
-    Raises:
-        InputError: If a record has too many probes.
+    The sentences are for the user, at most one on unread fields and one on the rest. `InputError` if a record has too
+    many probes.
     """
     for case in cases:
         if len(case.probes) > MOST_ITEMS:

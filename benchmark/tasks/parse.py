@@ -23,11 +23,7 @@ TABLES = (".csv", ".tsv", ".parquet")
 
 
 class Fields(dict[str, Any]):
-    """A JSON object; of a repeated key the last value counts.
-
-    Attributes:
-        repeated: Number of its repeated keys.
-    """
+    """A JSON object; of a repeated key the last value counts, and `repeated` is the number of such keys."""
 
     __slots__ = ("repeated",)
 
@@ -107,11 +103,8 @@ class Row:
 def answers(value: object) -> tuple[str, ...]:
     """Flatten accepted answers, which come as a string, a list, a list of alias lists, `[[]]` or null.
 
-    Returns:
-        The unique non-empty answers, stripped, in the order of the data: the canonical one first, then all aliases.
-
-    Raises:
-        InputError: If there is anything but strings and lists in it.
+    The result are the unique non-empty answers, stripped, in the order of the data: the canonical one first, then all
+    aliases. `InputError` if there is anything but strings and lists in it.
     """
     if value is None:
         return ()

@@ -24,11 +24,9 @@ class AbsentError(MissingError):
 
 
 class Source(ABC):
-    """A place that gives files by name.
+    """A place that gives files by name: `embedded`, `folder` or the hub data set's id.
 
-    Attributes:
-        name: `embedded`, `folder` or the hub data set's id.
-        revision: Resolved commit of a hub data set, known once a file was found; None for folders.
+    Of a hub data set, `revision` is the resolved commit, known once a file was found.
     """
 
     name: str
@@ -69,13 +67,9 @@ class Embedded(Folder):
 
 
 class Hub(Source):
-    """A data set of the Hugging Face hub, read through its local cache.
+    """A data set of the Hugging Face hub, read through its local cache, or from the cache alone if `local`.
 
-    Args:
-        repo: Id of the data set.
-        revision: Branch, tag or commit; None is the default branch. All files come from the commit that the first one
-            resolved to.
-        local: Whether to use the cache alone.
+    Without a revision it is the default branch. All files come from the commit that the first one resolved to.
     """
 
     def __init__(self, repo: str = KNOWEDIT, revision: str | None = None, *, local: bool = False) -> None:

@@ -30,16 +30,10 @@ Row = dict[str, float | int | str]
 
 
 def knowledge(world: World, folder: Path, limit: int = 1000) -> list[Row]:
-    """Return the knowledge table of a model folder.
+    """Return the knowledge table of a model folder, with at most `limit` items of a row, sampled with the world's seed.
 
-    Args:
-        world: The world of its training.
-        folder: Model and tokenizer.
-        limit: Maximum number of items of a row; they are sampled with the world's seed.
-
-    Returns:
-        Rows of `probe`, `exact` (teacher-forced exact match), `tokens` (teacher-forced token accuracy), `free` (the
-        greedy text up to its first full stop is the answer) and `n`. Rows about a sentiment have `free` alone.
+    Rows have `probe`, `exact` (teacher-forced exact match), `tokens` (teacher-forced token accuracy), `free` (the
+    greedy text up to its first full stop is the answer) and `n`; rows about a sentiment have `free` alone.
     """
     model = LanguageModel.load(folder, device="cpu")
     rng = stream(world.seed, "check")
