@@ -32,18 +32,19 @@ SHOWN = ("torch", "transformers", "accelerate", "datasets", "evaluate")
 
 
 class Package(BaseModel):
-    """A package that the project needs."""
+    """A package that the project needs, its version if it is installed, and the range of tested versions."""
 
     name: str
     version: str | None
-    """None if it is not installed."""
     tested: str
-    """Range of tested versions."""
     fits: bool
 
 
 class Machine(BaseModel):
-    """This installation and the machine."""
+    """This installation and the machine: its memory, what is free of it where models are loaded, and free disk space.
+
+    All sizes are in bytes.
+    """
 
     version: str
     python: str
@@ -52,34 +53,36 @@ class Machine(BaseModel):
     devices: tuple[str, ...]
     cores: int
     memory: int
-    """Total, in bytes."""
     free: int
-    """Free where models are loaded, in bytes."""
     threads: int
     offline: bool
     """Whether `HF_HUB_OFFLINE` keeps the hub from being asked."""
     results: str
-    """Folder of all runs."""
     writable: bool
     disk: int
-    """Free bytes there."""
     problems: tuple[str, ...]
 
 
 class EditorReport(BaseModel):
-    """One editor, with its default options, on a model."""
+    """One editor with its default options on a model: edited layers, or why it cannot edit it, and what it needs.
+
+    `training` is the number of bytes that its training needs besides the model.
+    """
 
     name: str
     works: bool
     edits: str
-    """Edited layers, or why it cannot edit the model."""
     needs: tuple[str, ...]
     training: int = 0
-    """Bytes that its training needs besides the model."""
 
 
 class ModelReport(BaseModel):
-    """How a model is understood."""
+    """How a model is understood: its structure, its tokenizer, and which editors can edit it.
+
+    `parts` counts the layers that can be edited, `context` tokens of a text, and `memory` bytes of the weights in the
+    dtype of the runs; `stored` is the dtype that its configuration names. The tokenizer knows `tokens`, the model has
+    logits for `vocabulary` of them.
+    """
 
     name: str
     architecture: str
@@ -87,21 +90,13 @@ class ModelReport(BaseModel):
     blocks: int
     width: int
     parts: dict[str, int]
-    """Number of layers that can be edited, by part."""
     context: int
-    """Maximum number of tokens of a text."""
     stored: str | None
-    """dtype that its configuration names."""
     dtype: str
-    """dtype of the runs, and of `memory`."""
     memory: int
-    """Bytes of its weights."""
     tokenizer: str | None
-    """Kind of the tokenizer."""
     tokens: int
-    """Size of the tokenizer's vocabulary."""
     vocabulary: int
-    """Number of tokens that the model has logits for."""
     bos: str | None
     """Token that the tokenizer puts before a text."""
     chat_template: bool

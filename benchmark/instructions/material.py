@@ -103,7 +103,7 @@ def gather(config: RunConfig, loop: LoopConfig) -> Material:
     """
     kind = make_task(loop.task, config.task_options)
     bank = read_bank(None if config.instructions == "default" else Path(config.instructions))
-    source = open_source(None if config.data == "embedded" else config.data)
+    source = open_source(config.data)
     mix = tuple(dict.fromkeys((*MIX, loop.task)))
     if missing := [task for task in mix if task != loop.task and task not in bank.tasks]:
         raise InputError(f"Instruction bank '{bank.name}' has no descriptions of '{missing[0]}', which is trained on.")

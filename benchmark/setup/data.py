@@ -36,8 +36,7 @@ class DataReader:
         """Return where a run's data are; `InputError` if there is no such place."""
         if config.data not in self._sources:
             with config.origin.at("data"):
-                place = None if config.data == "embedded" else config.data
-                self._sources[config.data] = open_source(place, local=self._local)
+                self._sources[config.data] = open_source(config.data, local=self._local)
         return self._sources[config.data]
 
     def test(self, config: RunConfig, task: str) -> TaskCases:

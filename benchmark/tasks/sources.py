@@ -125,17 +125,12 @@ class Hub(Source):
 
 
 def open_source(text: str | None, *, local: bool = False) -> Source:
-    """Return the source a user named.
+    """Return the source a user named, `embedded` or none for the embedded world; `InputError` if it is none.
 
-    Args:
-        text: None for the embedded world, `hub` for KnowEdit on the hub, `hub:OWNER/NAME` or `hub:OWNER/NAME@REVISION`
-            for another data set or version, anything else for an existing folder.
-        local: Whether to use only the cache of a hub data set.
-
-    Raises:
-        InputError: If it is none of these.
+    `hub` is KnowEdit on the hub, `hub:OWNER/NAME` or `hub:OWNER/NAME@REVISION` another data set or version,
+    anything else an existing folder. A `local` one uses only the cache of a hub data set.
     """
-    if text is None:
+    if text is None or text == "embedded":
         return Embedded()
     if text == "hub":
         return Hub(local=local)
