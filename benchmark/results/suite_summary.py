@@ -127,11 +127,11 @@ def _group(runs: Sequence[_Run]) -> SuiteGroup:
         if (found := values.difference(first, second, task, column))
     )
     comparisons = [
-        found
+        comparison
         for task, column in cells
         for question in planned
         if task in question.tasks and column.compared
-        if (found := _comparison(task, column, question, editors, values))
+        if (comparison := _comparison(task, column, question, editors, values))
     ]
     return SuiteGroup(
         label=runs[0].label,

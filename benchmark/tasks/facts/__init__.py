@@ -3,6 +3,7 @@
 from ..fact_columns import TEMPLATE as TEMPLATE
 from .files import SUFFIXES as SUFFIXES
 from .files import is_facts_file as is_facts_file
+from .read import SOURCE as SOURCE
 from .read import Facts as Facts
 from .read import facts_task as facts_task
 from .read import load_facts as load_facts

@@ -19,6 +19,8 @@ from .row import SAME_AS_OLD, FactRow, read_row
 
 VERSION = "facts-1"
 """Version of the reader; a change that changes cases changes it."""
+SOURCE = "file"
+"""`TaskData.source` of own facts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,7 @@ def load_facts(path: str | Path) -> TaskCases:
     data = TaskData(
         task=facts.task,
         version=VERSION,
-        source="file",
+        source=SOURCE,
         revision=None,
         sha256={facts.path.name: facts.sha256},
         licence="",
