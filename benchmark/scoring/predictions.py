@@ -167,19 +167,27 @@ def _reduced(
     found: dict[int, Prediction] = {}
     waiting = iter(stream)
     while sequences := list(islice(waiting, _TOGETHER)):
-        logits = torch.cat([own for _, own in sequences])
-        labels = torch.tensor([label for index, _ in sequences for label in rows[index].labels], device=logits.device)
-        distributions = logits.float().log_softmax(dim=-1)
-        log_p = distributions.gather(1, labels[:, None])[:, 0].tolist()
-        # The largest logit is NaN or infinite if any is; -inf is a token that is ruled out.
-        largest, predicted = (values.tolist() for values in logits.max(dim=-1))
-        first = 0
-        for index, own in sequences:
-            part = slice(first, first + len(own))
-            distribution = distributions[part].clone() if index in kept else None
-            finite = all(value < math.inf for value in largest[part])
-            found[index] = Prediction(finite, list(rows[index].labels), predicted[part], log_p[part], distribution)
-            first += len(own)
+        found |= _reduce(rows, kept, sequences)  # a function, whose tensors are freed before the next pass
+    return found
+
+
+def _reduce(
+    rows: Sequence[TokenSequence], kept: Set[int], sequences: Sequence[tuple[int, Tensor]]
+) -> dict[int, Prediction]:
+    logits = torch.cat([own for _, own in sequences])
+    labels = torch.tensor([label for index, _ in sequences for label in rows[index].labels], device=logits.device)
+    distributions = logits.float().log_softmax(dim=-1)
+    log_p = distributions.gather(1, labels[:, None])[:, 0].tolist()
+    # The largest logit is NaN or infinite if any is; -inf is a token that is ruled out.
+    largest, predicted = (values.tolist() for values in logits.max(dim=-1))
+    found: dict[int, Prediction] = {}
+    first = 0
+    for index, own in sequences:
+        part = slice(first, first + len(own))
+        distribution = distributions[part].clone() if index in kept else None
+        finite = all(value < math.inf for value in largest[part])
+        found[index] = Prediction(finite, list(rows[index].labels), predicted[part], log_p[part], distribution)
+        first += len(own)
     return found
 
 
