@@ -125,7 +125,7 @@ class Hub(Source):
 
 
 def open_source(text: str | None, *, local: bool = False) -> Source:
-    """Return the source a user named, `embedded` or none for the embedded world; `InputError` if it is none.
+    """Return the source a user named, `embedded` or None for the embedded world; `InputError` if there is none.
 
     `hub` is KnowEdit on the hub, `hub:OWNER/NAME` or `hub:OWNER/NAME@REVISION` another data set or version,
     anything else an existing folder. A `local` one uses only the cache of a hub data set.

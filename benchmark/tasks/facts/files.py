@@ -58,11 +58,14 @@ def read_file(path: Path) -> FactsFile:
         rows, layout = _table(decode(content, str(path), _EXPECTED), path)
     else:
         rows, layout = _json(content, path)
-    blank_row = (all(isinstance(cell, str) and blank(cell) for cell in row.fields.values()) for row in rows)
-    kept = [row for row, is_blank in zip(rows, blank_row, strict=True) if suffix not in TABLES or not is_blank]
+    kept = [row for row in rows if suffix not in TABLES or not _blank(row)]
     if not kept:
         raise InputError(f"{path}: found no fact, expected at least one row below the names of the columns.")
     return FactsFile(kept, digest, layout, len(rows) - len(kept))
+
+
+def _blank(row: Row) -> bool:
+    return all(isinstance(cell, str) and blank(cell) for cell in row.fields.values())
 
 
 def _table(text: str, path: Path) -> tuple[list[Row], str]:
@@ -92,8 +95,9 @@ def _table(text: str, path: Path) -> tuple[list[Row], str]:
     for index, (line, cells) in enumerate(records):
         place = f"{path}, row {index} (line {line})"
         if len(cells) != len(names):
-            missing = "".join(f"column '{name}' is missing" for name in names[len(cells) : len(cells) + 1])
-            at = missing or f"after column '{names[-1]}'"
+            at = f"after column '{names[-1]}'"
+            if len(cells) < len(names):
+                at = f"column '{names[len(cells)]}' is missing"
             raise InputError(
                 f"{place}: found {len(cells)} cell{'' if len(cells) == 1 else 's'}, {len(names)} were expected ({at}); "
                 f"a text that holds the separator, a {_SEPARATORS[separator]}, has to be in double quotes."
