@@ -94,6 +94,7 @@ class _Checked(evaluate.Metric):  # type: ignore[misc]  # the library carries no
         super().add_batch(**given)
 
     def add(self, **row: Any) -> None:
+        """Check and store one row."""  # the library appends to it
         self.add_batch(**{name: [value] for name, value in row.items()})
 
     def compute(self, **columns: Any) -> dict[str, float | int | None]:
