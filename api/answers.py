@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
+from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -67,7 +68,7 @@ class Answers:
     def to_dict(self) -> list[dict[str, str]]:
         """Return one mapping for each prompt, with `prompt`, `before` and `after`."""
         lines = zip(self.prompts, self.before, self.after, strict=True)
-        return [{"prompt": prompt, "before": before, "after": after} for prompt, before, after in lines]
+        return [dict(zip(("prompt", "before", "after"), line, strict=True)) for line in lines]
 
     def to_pandas(self) -> "DataFrame":
         """Return columns `prompt`, `before` and `after`."""
@@ -79,11 +80,7 @@ class Answers:
 def greedy(
     model: LanguageModel, prompts: Sequence[str], max_new_tokens: int, edits: Edits | None = None, prefix: str = ""
 ) -> list[str]:
-    """Return the greedy answer to each prompt under one edit, or none; the prefix is put before each prompt.
-
-    Raises:
-        CaseError: If a prompt is empty or leaves no room in the model's context.
-    """
+    """Return the greedy answer to each prompt after a prefix, under one edit or none; `CaseError` if too long."""
     rows = [model.encode_prompt(prefix + prompt, max_new_tokens) for prompt in prompts]
     own = Edits.none(1) if edits is None else edits
     texts = answers(
@@ -120,13 +117,10 @@ class Taught(NamedTuple):
     probability: float
 
 
-def facts_rows(
-    model: LanguageModel, requests: Sequence[EditRequest], prefixes: Sequence[str] | None = None
-) -> list[TokenSequence]:
+def facts_rows(model: LanguageModel, requests: Sequence[EditRequest], prefixes: Sequence[str]) -> list[TokenSequence]:
     """Return the texts of prompts and targets, each prompt with its prefix."""
-    fronts = prefixes or [""] * len(requests)
-    pairs = zip(fronts, requests, strict=True)
-    return [model.encode(front + own.prompt, own.target, own.joint) for front, own in pairs]
+    pairs = zip(prefixes, requests, strict=True)
+    return [model.encode(prefix + own.prompt, own.target, own.joint) for prefix, own in pairs]
 
 
 def taught(row: TokenSequence, logits: Tensor) -> Taught:
@@ -134,12 +128,11 @@ def taught(row: TokenSequence, logits: Tensor) -> Taught:
     predicted = tuple(logits.argmax(dim=-1).tolist())
     labels = torch.tensor(row.labels, device=logits.device)
     log_p = logits.float().log_softmax(dim=-1).gather(1, labels[:, None])[:, 0].tolist()
-    return Taught(predicted, predicted == row.labels, math.exp(math.fsum(log_p) / len(log_p)))
+    return Taught(predicted, predicted == row.labels, math.exp(fmean(log_p)))
 
 
-def taught_all(model: LanguageModel, rows: Sequence[TokenSequence], edits: Edits | None = None) -> list[Taught]:
-    """Return the predictions of the engine, under one edit or none."""
-    owners = None if edits is None else [0] * len(rows)
+def taught_all(model: LanguageModel, rows: Sequence[TokenSequence], edits: Edits) -> list[Taught]:
+    """Return the predictions of the engine under one edit."""
     with torch.no_grad():
-        found = {index: taught(rows[index], logits) for index, logits in model.forward(rows, edits, owners)}
+        found = {index: taught(rows[index], logits) for index, logits in model.forward(rows, edits, [0] * len(rows))}
     return [found[index] for index in range(len(rows))]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from instructedit.benchmark.results.health import LARGE, REACHED
 from instructedit.benchmark.setup.config import EMBEDDED_MODEL
+from instructedit.benchmark.setup.model_checks import defaults_of_another
 from instructedit.editors import Editor, EditRequest, Edits, InstructedProbes, LanguageModel, instruction_context
 from instructedit.editors.engine.changes import change_facts
 from instructedit.editors.models.loading import Origin
@@ -147,12 +148,10 @@ class Edited:
 
     def _reasons(self, reached: bool) -> list[str]:
         """Return a sentence on options that were published for another model, where a target was not reached."""
-        config = self.editor.config
-        if reached or config.published is None or config.published.fits(self.model):
+        if reached or (left := defaults_of_another(self.editor, self.model)) is None:
             return []
-        left = [option for option in config.published.options if not config.sets(option)]
-        names = f"{', '.join(left)} (published for {config.published.model})"
-        return [f"Options of {self.editor.name} at defaults of another model: {names}."] if left else []
+        names = f"{', '.join(left.options)} (published for {left.model})"
+        return [f"Options of {self.editor.name} at defaults of another model: {names}."]
 
     def save_pretrained(self, folder: str | Path, form: str = "hf") -> "Exported":
         """Write the edited model, load it again, and ask it the facts.

@@ -64,13 +64,9 @@ class Exported:
 
     def __str__(self) -> str:
         effect = f"{self.form}: took effect on {self.took_effect} of {self.facts}"
-        if not self.differing:
-            effect += ", as in the engine"
-        else:
-            effect += (
-                f" in {self.dtype}; the engine's answers differ for {len(self.differing)} "
-                f"(it has {self.engine} of {self.facts})"
-            )
+        differ = f" in {self.dtype}; the engine's answers differ for {len(self.differing)} "
+        differ += f"(it has {self.engine} of {self.facts})"
+        effect += differ if self.differing else ", as in the engine"
         kept = "; all other files are copies of the source's" if self.form == "hf" else ""
         return f"{effect}\nwrote {', '.join(self.written)} to {self.folder}{kept}"
 
@@ -99,12 +95,7 @@ def export(edited: Edited, folder: Path, form: str) -> Exported:
 
 
 def check_place(folder: Path, form: str) -> None:
-    """Refuse a folder with content and a form that cannot be written here, before an edit is made.
-
-    Raises:
-        InputError: If there is a file, or a folder that is not empty; or the form is unknown or needs a package that is
-            not installed.
-    """
+    """Refuse a folder with content, or a form that cannot be written here, by an `InputError` before any edit."""
     if form not in FORMS:
         raise InputError(f"Unknown form '{form}'.{did_you_mean(form, list(FORMS))}")
     if form == "peft" and find_spec("peft") is None:
@@ -116,11 +107,7 @@ def check_place(folder: Path, form: str) -> None:
 
 
 def check_form(edited: Edited, form: str) -> None:
-    """Refuse a form that cannot hold an edit, and name those that can.
-
-    Raises:
-        InputError: In that case.
-    """
+    """Refuse a form that cannot hold an edit, by an `InputError` that names those that can."""
     reasons = {name: _reason(edited, name) for name in FORMS}
     if (reason := reasons[form]) is not None:
         others = " or ".join(f"'{name}'" for name, why in reasons.items() if why is None)
@@ -128,7 +115,6 @@ def check_form(edited: Edited, form: str) -> None:
 
 
 def _reason(edited: Edited, form: str) -> str | None:
-    """Return why a form cannot hold an edit, or None."""
     name = edited.editor.name
     if edited.edits.contexts[0] is not None:
         return f"'{form}' holds no text, and an edit of '{name}' is one, put before each prompt"
@@ -138,13 +124,10 @@ def _reason(edited: Edited, form: str) -> str | None:
         if form == "peft":
             if not isinstance(patch, LowRank):
                 return f"'peft' holds low-rank updates, and '{name}' changes whole matrices ({patch.site})"
-            if weight_of(edited.model.model, patch.site).value.dim() != 2 or not _is_module(edited, patch):
+            modules = dict(edited.model.model.named_modules())
+            if weight_of(edited.model.model, patch.site).value.dim() != 2 or patch.site not in modules:
                 return f"'peft' holds updates of linear layers, and {patch.site} is an expert in a larger tensor"
     return None
-
-
-def _is_module(edited: Edited, patch: Patch) -> bool:
-    return patch.site in dict(edited.model.model.named_modules())
 
 
 def _write_hf(edited: Edited, part: Path) -> tuple[str, ...]:
@@ -185,11 +168,7 @@ def _deltas(patches: Sequence[Patch]) -> dict[str, Tensor]:
 
 
 def source_folder(origin: Origin) -> Path:
-    """Return the folder with the files of a model.
-
-    Raises:
-        InputError: If its weights are in a GGUF file, or are not on this machine.
-    """
+    """Return the folder of a model's files; `InputError` if its weights are in a GGUF file or not on this machine."""
     path = Path(origin.place)
     if path.is_file() or (origin.contents is not None and origin.contents.gguf is not None):
         raise InputError(f"{path}: 'hf' keeps the files of a model, and this one is a GGUF file; use 'edits'.")
@@ -204,7 +183,6 @@ def source_folder(origin: Origin) -> Path:
 
 
 def _places(source: Path) -> dict[str, str]:
-    """Return the file of each tensor."""
     if (source / WEIGHTS).is_file():
         with safe_open(source / WEIGHTS, framework="pt") as held:
             return dict.fromkeys(held.keys(), WEIGHTS)
@@ -274,7 +252,6 @@ def _write_peft(edited: Edited, part: Path) -> tuple[str, ...]:
 
 
 def _write_edits(edited: Edited, part: Path) -> tuple[str, ...]:
-    """Write the patches, and what they were made for."""
     edited.edits.save(part / EDITS)
     model = edited.model.model
     about: dict[str, Any] = {

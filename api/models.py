@@ -154,11 +154,7 @@ def load_editor(folder: str | Path) -> Editor[Any]:
 
 
 def editor_of(editor: str | Editor[Any], options: Mapping[str, Any]) -> Editor[Any]:
-    """Return an editor by its name with options, or the given one.
-
-    Raises:
-        InputError: If it is unknown, an option is, or it is trained and only its name is given.
-    """
+    """Return an editor by name and options, or the given one; `InputError` if it is unknown or has to be trained."""
     if isinstance(editor, Editor):
         if options:
             raise InputError(f"Options ({', '.join(options)}) belong to an editor's name; this one has its options.")

@@ -97,12 +97,10 @@ class _Passes:
         self._total = 0  # tokens of each sequence that `generate` has run
 
     def segments(self, tokens: int) -> list[Segment]:
-        """Return the one segment of a pass: the edit has all tokens."""
         return [Segment(0, 0, tokens, self._spans)]
 
     @contextmanager
     def watched(self, model: PreTrainedModel) -> Iterator[None]:
-        """Watch `forward` and `generate`."""
         names = list(inspect.signature(model.forward).parameters)
         before = vars(model).get("generate")
         inner: Any = model.generate
@@ -155,7 +153,6 @@ class _Passes:
 
 
 def _prompt_ends(named: dict[str, Any], count: int, length: int) -> list[int]:
-    """Return the last prompt token of each sequence of a forward pass."""
     mask, labels = named.get("attention_mask"), named.get("labels")
     ends = [length - 1] * count
     if isinstance(mask, Tensor) and mask.dim() == 2:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from instructedit.benchmark.results.frames import answers_frame, means_frame
+from instructedit.benchmark.results.frames import answers_frame, finished_runs, means_frame
 from instructedit.editors.errors import InputError
 from instructedit.reports.render.formats import FORMATS
 from instructedit.reports.render.report import Sheet
@@ -110,17 +110,8 @@ class Results:
 
 
 def read(folder: str | Path) -> Results:
-    """Return the finished runs of a folder: a run's own, or a folder of runs.
-
-    Raises:
-        InputError: If there is none.
-    """
-    path = Path(folder)
-    found = [path] if (path / "run.json").is_file() else sorted(own.parent for own in path.glob("*/run.json"))
-    finished = tuple(own for own in found if (own / "summary.json").is_file())
-    if not finished:
-        raise InputError(f"{path}: no finished run is there; expected a run's folder or a folder of runs.")
-    return Results(finished)
+    """Return the finished runs of a folder: a run's own, or a folder of runs; `InputError` if there is none."""
+    return Results(finished_runs(Path(folder)))
 
 
 def evaluate(

@@ -82,7 +82,6 @@ def edit_of_run(
         )
     loaded = own_model.language_model.in_chat(spec.chat)
     own_editor = _editor(rows[editor], Path(checkpoints) if checkpoints else folder.parent / "checkpoints", path)
-    probes = rows[editor].instructed_probes
     if case is not None:
         record = records[case]
         if record.status != "done":
@@ -98,15 +97,8 @@ def edit_of_run(
         own = [records[id_] for id_ in carried if id_ in records and records[id_].status == "done"]
         if not own:
             raise InputError(f"{folder}: the row '{editor}' has no finished case of its edit; run it to its end first.")
-        made = Edited(
-            loaded,
-            own_model.origin,
-            own_editor,
-            _requests(file, own, data),
-            state.edits,
-            state.failures,
-        )
-    return replace(made, instructed_probes=probes)
+        made = Edited(loaded, own_model.origin, own_editor, _requests(file, own, data), state.edits, state.failures)
+    return replace(made, instructed_probes=rows[editor].instructed_probes)
 
 
 def _some(known: Sequence[str]) -> str:
@@ -116,10 +108,9 @@ def _some(known: Sequence[str]) -> str:
 
 def _model(file: RunFile, name: str | Path | None, device: str | None) -> Model:
     made = file.provenance
-    revision = made.model_revision if name is None else None
     return load(
         made.model if name is None else name,
-        revision=revision,
+        revision=made.model_revision if name is None else None,
         dtype=file.spec.dtype,
         device=device,
         trust_remote_code=made.trust_remote_code,
@@ -138,12 +129,9 @@ def _editor(row: EditorSpec, checkpoints: Path, path: Path) -> Editor[Any]:
 
 
 def _requests(file: RunFile, records: Sequence[CaseRecord], data: str | None) -> tuple[EditRequest, ...]:
-    """Return the requests of records as their row's editor received them.
-
-    Raises:
-        InputError: If a request has replies, which only the data hold, and they are elsewhere.
-    """
-    found = {own.case_id: _request(own) for own in records}
+    """Return the requests of records as their row's editor received them; the replies of attitudes are in the data."""
+    fields = ("case_id", "task", "prompt", "target", "subject", "instruction")
+    found = {own.case_id: EditRequest(**{name: getattr(own, name) for name in fields}) for own in records}
     attitudes = {own.task for own in records if any(answer.opposed for answer in own.answers)}
     for task in sorted(attitudes):
         (source,) = {own.source for own in file.data if own.task == task}
@@ -159,15 +147,9 @@ def _requests(file: RunFile, records: Sequence[CaseRecord], data: str | None) ->
     return tuple(found.values())
 
 
-def _request(record: CaseRecord) -> EditRequest:
-    fields = ("case_id", "task", "prompt", "target", "subject", "instruction")
-    return EditRequest(**{name: getattr(record, name) for name in fields})
-
-
 def _again(
     model: LanguageModel, origin: Origin, editor: Editor[Any], requests: tuple[EditRequest, ...], seed: int
 ) -> Edited:
-    """Make the edit of one case again, as the run has made it."""
     started = perf_counter()
     edits, failures = edit_each(model, requests, editor, seed)
     if failures:
@@ -176,7 +158,6 @@ def _again(
 
 
 def _compare(made: Edited, record: CaseRecord, report: Callable[[str], None]) -> None:
-    """Report an edit whose size is not the one in the run's records."""
     now = change_facts(made.model, made.edits)[0].get("delta_norm")
     then = record.edit.get("delta_norm")
     if now is not None and then is not None and abs(now - then) > 1e-3 * then:

@@ -1,28 +1,24 @@
 """The command `directions`: similarities of edits, for the figures of directions."""
 
-from pathlib import Path
 from typing import Annotated
 
-import typer
-from typer import Option
+from typer import Option, echo
 
 from instructedit.editors.errors import InputError
 
-from .options import Checkpoints, Device, Results, Threads, TrustRemoteCode, quiet_libraries, say
+from .options import Checkpoints, Device, File, Results, Text, Threads, TrustRemoteCode, quiet_libraries, say
 
 
 def directions(
     directory: Results,
     cases: Annotated[int, Option(min=2, help="Maximum number of cases per task.")] = 50,
     data: Annotated[
-        str | None, Option(metavar="DIR", help="The runs' data, if they are not where the runs recorded them.")
+        Text, Option(metavar="DIR", help="The runs' data, if they are not where the runs recorded them.")
     ] = None,
-    facts: Annotated[str | None, Option(metavar="FILE", help="The runs' file of own facts.")] = None,
-    model: Annotated[
-        str | None, Option(metavar="DIR_OR_HUB_ID", help="The runs' model, if it is not where it was.")
-    ] = None,
+    facts: Annotated[Text, Option(metavar="FILE", help="The runs' file of own facts.")] = None,
+    model: Annotated[Text, Option(metavar="DIR_OR_HUB_ID", help="The runs' model, if it is not where it was.")] = None,
     instructions: Annotated[
-        Path | None, Option(metavar="FILE", help="The runs' instruction bank, if it is not the shipped one.")
+        File, Option(metavar="FILE", help="The runs' instruction bank, if it is not the shipped one.")
     ] = None,
     checkpoints: Checkpoints = None,
     trust_remote_code: TrustRemoteCode = False,
@@ -57,4 +53,4 @@ def directions(
             f"{directory}: no run whose trained editors edit several tasks one case at a time; expected a run of one "
             f"of the settings {', '.join(SETTINGS)}."
         )
-    typer.echo(f"Directions: {', '.join(map(str, written))}")
+    echo(f"Directions: {', '.join(map(str, written))}")

@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-from typer import Option
+from typer import Exit, Option, echo
 
 from . import options
 from .options import quiet_libraries
@@ -54,7 +53,7 @@ def doctor(
         import json as text
 
         content = {"machine": machine.model_dump(), "model": found and found.model_dump(), "problems": problems}
-        typer.echo(text.dumps(content, indent=1, ensure_ascii=False))
+        echo(text.dumps(content, indent=1, ensure_ascii=False))
     else:
         console = Console()
         console.width = min(console.width, WIDTH)
@@ -69,7 +68,7 @@ def doctor(
         if not problems:
             console.print("no problem found")
     if problems:
-        raise typer.Exit(1)
+        raise Exit(1)
 
 
 def _machine(found: "Machine") -> "Iterator[tuple[str, str]]":

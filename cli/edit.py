@@ -6,8 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-from typer import Argument, Option
+from typer import Argument, Option, echo
 
 from instructedit.editors.errors import InputError
 from instructedit.editors.files.jsonfile import describe
@@ -15,7 +14,7 @@ from instructedit.editors.writing_systems import blank
 from instructedit.reports.render.literal import literal
 
 from . import options
-from .options import quiet_libraries
+from .options import File, Text, Texts, quiet_libraries
 
 if TYPE_CHECKING:
     from instructedit.answers import Answers
@@ -29,15 +28,14 @@ def edit(
     editor: Annotated[
         str, Option(metavar="NAME_OR_DIR", help="An editor, or the checkpoint folder of a trained one.")
     ] = "ft-m",
-    ask: Annotated[list[str] | None, Option(metavar="PROMPT", help="Another prompt to ask (repeatable).")] = None,
+    ask: Annotated[Texts, Option(metavar="PROMPT", help="Another prompt to ask (repeatable).")] = None,
     set_: Annotated[
-        list[str] | None,
-        Option("--set", metavar="OPTION=VALUE", help="An option of the editor (repeatable); values as in TOML."),
+        Texts, Option("--set", metavar="OPTION=VALUE", help="An option of the editor (repeatable); values as in TOML.")
     ] = None,
-    subject: Annotated[str | None, Option(help="What the fact is about, for editors that use it.")] = None,
-    instruction: Annotated[str | None, Option(help="Description of the task, for instructed editors.")] = None,
+    subject: Annotated[Text, Option(help="What the fact is about, for editors that use it.")] = None,
+    instruction: Annotated[Text, Option(help="Description of the task, for instructed editors.")] = None,
     seed: Annotated[int, Option(help="Seed of editors that draw random numbers.")] = 0,
-    out: Annotated[Path | None, Option(metavar="DIR", help="Also write the edited model into this new folder.")] = None,
+    out: Annotated[File, Option(metavar="DIR", help="Also write the edited model into this new folder.")] = None,
     form: options.Form = None,
     as_json: Annotated[bool, Option("--json", help="Print one JSON object instead.")] = False,
     dtype: Annotated[str, Option(help="dtype of the weights: float32, bfloat16 or float16.")] = "float32",
@@ -72,15 +70,14 @@ def edit(
             "health": asdict(edited.health),
             "exported": exported and asdict(exported),
         }
-        typer.echo(json.dumps(found, ensure_ascii=False, indent=1, default=str))
+        echo(json.dumps(found, ensure_ascii=False, indent=1, default=str))
         return
     _draw(answers, answer, edited)
     if exported is not None:
-        typer.echo(str(exported))
+        echo(str(exported))
 
 
 def _draw(answers: "Answers", wanted: str, edited: "Edited") -> None:
-    """Print each prompt with its answers before and after, and the health of the edit."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

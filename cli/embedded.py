@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Option, echo
 
 from instructedit.editors.errors import InputError
 
@@ -11,8 +11,8 @@ from .options import Threads, given, quiet_libraries
 
 
 def embedded(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write data/ and model/ to.")],
-    seed: Annotated[int, typer.Option(help="Seed of the data and of the training.")] = 0,
+    out: Annotated[Path, Option(metavar="DIR", help="Folder to write data/ and model/ to.")],
+    seed: Annotated[int, Option(help="Seed of the data and of the training.")] = 0,
     threads: Threads = None,
 ) -> None:
     """Make the embedded data and model again from a seed (about a quarter of an hour on two cores)."""
@@ -23,4 +23,4 @@ def embedded(
         make(out, seed, **given(threads=threads))  # by default two, which are part of the recipe
     except OSError as error:
         raise InputError(f"{out}: cannot be written to ({error.strerror}); expected a folder.") from error
-    typer.echo(f"Written to {out}")
+    echo(f"Written to {out}")

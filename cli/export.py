@@ -3,28 +3,21 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
-from typer import Argument, Option
+from typer import Argument, Option, echo
 
 from . import options
-from .options import quiet_libraries, say
+from .options import Text, quiet_libraries, say
 
 
 def export(
     run: Annotated[Path, Argument(metavar="RUN", help="Folder of a run.")],
-    case: Annotated[
-        str | None, Argument(metavar="[CASE]", help="Id of a case, in a run that edits each case alone.")
-    ] = None,
+    case: Annotated[Text, Argument(metavar="[CASE]", help="Id of a case, in a run that edits each case alone.")] = None,
     *,
     editor: Annotated[str, Option(metavar="ROW", help="Row of the run.")],
     out: Annotated[Path, Option(metavar="DIR", help="New folder for the edited model.")],
-    stage: Annotated[
-        str | None, Option(help="after-all or batch: the edit that a run of these schedules keeps.")
-    ] = None,
+    stage: Annotated[Text, Option(help="after-all or batch: the edit that a run of these schedules keeps.")] = None,
     form: options.Form = None,
-    model: Annotated[
-        str | None, Option(metavar="DIR_OR_HUB_ID", help="The run's model, if it is elsewhere now.")
-    ] = None,
+    model: Annotated[Text, Option(metavar="DIR_OR_HUB_ID", help="The run's model, if it is elsewhere now.")] = None,
     data: options.Data = None,
     checkpoints: options.Checkpoints = None,
     device: options.Device = None,
@@ -47,4 +40,4 @@ def export(
         device=device,
         report=say,
     )
-    typer.echo(str(edited.save_pretrained(out, form or "hf")))
+    echo(str(edited.save_pretrained(out, form or "hf")))

@@ -6,14 +6,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-from typer import Argument, Option
+from typer import Argument, Exit, Option, Typer, echo
 
 if TYPE_CHECKING:
     from instructedit.benchmark.tasks.facts import FactRow, Facts
     from instructedit.editors import Probe, Role
 
-app = typer.Typer(help="Own facts: check a file, or write one to fill in.", no_args_is_help=True)
+app = Typer(help="Own facts: check a file, or write one to fill in.", no_args_is_help=True)
 
 _ROLES: "dict[Role, str]" = {"generalization": "gen.", "portability": "port.", "locality": "loc."}
 
@@ -29,11 +28,11 @@ def check(
 
     facts = read_facts(file)
     if as_json:
-        typer.echo(json.dumps(_document(facts), ensure_ascii=False, indent=2))
+        echo(json.dumps(_document(facts), ensure_ascii=False, indent=2))
     else:
         _draw(facts, rows)
     if facts.errors:
-        raise typer.Exit(2)
+        raise Exit(2)
 
 
 @app.command()
@@ -46,7 +45,7 @@ def template(
     from instructedit.editors.files.atomic import write_whole
 
     if out is None:
-        typer.echo(TEMPLATE, nl=False)
+        echo(TEMPLATE, nl=False)
         return
     if out.suffix.lower() != ".csv":
         raise InputError(f"{out}: a name that ends in .csv was expected.")
@@ -55,11 +54,10 @@ def template(
     if not out.parent.is_dir():
         raise InputError(f"{out}: cannot be written, because there is no folder {out.parent}.")
     write_whole(out, TEMPLATE)
-    typer.echo(f"Written: {out}. Fill it in, then: instructedit facts check {out}")
+    echo(f"Written: {out}. Fill it in, then: instructedit facts check {out}")
 
 
 def _document(facts: "Facts") -> dict[str, object]:
-    """Return what was understood as plain values."""
     return {
         "file": str(facts.path),
         "task": facts.task,
@@ -136,7 +134,6 @@ def _draw(facts: "Facts", most: int) -> None:
 
 
 def _words(column: tuple[str, str]) -> str:
-    """Return what a column is read as, in words."""
     return " ".join(filter(None, column)).replace("_", " ")
 
 
@@ -149,7 +146,6 @@ def _count(count: int, word: str) -> str:
 
 
 def _conclusions(facts: "Facts") -> list[str]:
-    """Return what the file can be used for, and what it lacks."""
     cases = facts.cases
     found = []
     if facts.empty:

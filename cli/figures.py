@@ -1,21 +1,18 @@
 """The command `figures`: every figure the results support."""
 
-from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Option, echo
 
-from .options import Results
+from .options import File, Results, Texts
 
 
 def figures(
     directory: Results,
-    only: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this figure (repeatable).")] = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Folder of the figures; by default figures/ in DIR.")
-    ] = None,
+    only: Annotated[Texts, Option(metavar="NAME", help="Only this figure (repeatable).")] = None,
+    out: Annotated[File, Option(metavar="FOLDER", help="Folder of the figures; by default figures/ in DIR.")] = None,
     format_: Annotated[
-        str, typer.Option("--format", metavar="svg,pdf,png", help="Formats, separated by commas.")
+        str, Option("--format", metavar="svg,pdf,png", help="Formats, separated by commas.")
     ] = "svg,pdf,png",
 ) -> None:
     """Draw every figure the results support, from their files alone, each with its caption and numbers.
@@ -35,10 +32,10 @@ def figures(
         paths, without = write_figures(place, folder, only or (), formats)
         missing.append(without)
         for sentence in () if only else without.values():
-            typer.echo(f"{place}: {sentence}")
+            echo(f"{place}: {sentence}")
         drawn = [path.stem for path in paths if path.suffix == ".md"]
         if drawn or not only:
-            typer.echo(f"Figures in {folder}: {', '.join(drawn)}" if drawn else f"{place}: there is nothing to draw.")
+            echo(f"Figures in {folder}: {', '.join(drawn)}" if drawn else f"{place}: there is nothing to draw.")
     for name in only or ():
         if all(name in without for without in missing):
             raise InputError(f"{directory}: {missing[0][name]}")

@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-from typer import Option
+from typer import Argument, Context, Option, Typer, echo
 
 from instructedit.editors.errors import InputError
 
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     from instructedit.benchmark.instructions.proposer import Proposer
     from instructedit.benchmark.setup.config import RunConfig
 
-app = typer.Typer(help="Make instructions for a task: propose, try, optimize.", no_args_is_help=True)
+app = Typer(help="Make instructions for a task: propose, try, optimize.", no_args_is_help=True)
 
 Task = Annotated[str, Option(help="Task that descriptions are made for: built-in or your own.")]
 Out = Annotated[Path, Option(metavar="DIR", help="Folder of the loop; re-running the same command resumes.")]
@@ -34,7 +33,7 @@ Seed = Annotated[int, Option(help="Seed of all sampling.")]
 
 
 def _write(
-    context: typer.Context,
+    context: Context,
     task: Task,
     out: Out,
     preset: Preset = "quickstart",
@@ -72,7 +71,7 @@ def _write(
 
     loop.run()
     draw_loop(out)
-    typer.echo(f"Bank: {out / 'bank.json'}, for instructedit run --instructions")
+    echo(f"Bank: {out / 'bank.json'}, for instructedit run --instructions")
 
 
 app.command("propose", help="Write, check and print the descriptions of the next round; nothing is tried.")(_write)
@@ -84,16 +83,16 @@ def _propose(loop: "Loop", out: Path) -> None:
         number = loop.next_round()
         proposal = loop.propose(number)
     for candidate in proposal.candidates:
-        typer.echo(f"{'refused' if candidate.complaint else 'admitted':9} {candidate.text}")
+        echo(f"{'refused' if candidate.complaint else 'admitted':9} {candidate.text}")
         if candidate.complaint:
-            typer.echo(f"{'':9} {candidate.complaint}")
-    typer.echo(f"Round {number} of {out}; 'instructedit instructions optimize' with the same options tries them.")
+            echo(f"{'':9} {candidate.complaint}")
+    echo(f"Round {number} of {out}; 'instructedit instructions optimize' with the same options tries them.")
 
 
 @app.command("try")
 def try_(
-    context: typer.Context,
-    texts: Annotated[list[str], typer.Argument(metavar="TEXT...")],
+    context: Context,
+    texts: Annotated[list[str], Argument(metavar="TEXT...")],
     task: Task,
     out: Out,
     preset: Preset = "quickstart",
@@ -126,7 +125,7 @@ app.command("optimize", help="Propose and try until trials no longer improve, th
 
 
 @app.command()
-def show(directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a loop.")]) -> None:
+def show(directory: Annotated[Path, Argument(metavar="DIR", help="Folder of a loop.")]) -> None:
     """Show a loop: its rounds, its best descriptions, and their scores on the test split."""
     from instructedit.reports.tables.instructions import draw_loop
 
@@ -194,8 +193,8 @@ def _proposer(options: dict[str, Any]) -> "Proposer":
     from instructedit.benchmark.results.loop_results import REQUESTS
     from instructedit.editors.errors import did_you_mean
 
-    name = options.get("proposer", OfflineProposer.name)
-    if name == OfflineProposer.name:
+    name = options.get("proposer", "offline")
+    if name == "offline":
         return OfflineProposer()
     if name == "openai":
         from instructedit.benchmark.instructions.chat import ChatProposer

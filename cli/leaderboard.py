@@ -3,15 +3,15 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Exit, Option, Typer, echo
 
 from . import options
 from .options import Checkpoints, Results, say
 
-app = typer.Typer(help="Pack results as a submission, check submissions, build a site.", no_args_is_help=True)
+app = Typer(help="Pack results as a submission, check submissions, build a site.", no_args_is_help=True)
 Data = Annotated[
     str | None,
-    typer.Option(
+    Option(
         metavar="DIR",
         help="Data to check against: KnowEdit folder, 'hub' or 'hub:OWNER/NAME@REVISION'.",
         show_default=False,
@@ -19,7 +19,7 @@ Data = Annotated[
 ]
 Against = Annotated[
     Path | None,
-    typer.Option(
+    Option(
         metavar="DIR_OR_FILE",
         help="Trusted results or submission; the unedited model must have the same answers there.",
     ),
@@ -29,22 +29,22 @@ Against = Annotated[
 @app.command()
 def pack(
     directory: Results,
-    out: Annotated[Path, typer.Option(metavar="FILE.zip", help="A new zip file, or a new folder.")],
-    name: Annotated[str, typer.Option(help="Name of the submission.")],
-    authors: Annotated[list[str], typer.Option(help="An author (repeatable).")],
-    notes: Annotated[str, typer.Option(help="Notes for readers.")] = "",
+    out: Annotated[Path, Option(metavar="FILE.zip", help="A new zip file, or a new folder.")],
+    name: Annotated[str, Option(help="Name of the submission.")],
+    authors: Annotated[list[str], Option(help="An author (repeatable).")],
+    notes: Annotated[str, Option(help="Notes for readers.")] = "",
     checkpoints: Checkpoints = None,
 ) -> None:
     """Pack finished runs as a submission: their records and a manifest."""
     from instructedit.reports.leaderboard.pack import pack
 
     manifest = pack(directory, out, name=name, authors=authors, notes=notes, checkpoints=checkpoints)
-    typer.echo(f"{out}: {len(manifest.runs)} run(s), {out.stat().st_size:,} bytes" if out.is_file() else str(out))
+    echo(f"{out}: {len(manifest.runs)} run(s), {out.stat().st_size:,} bytes" if out.is_file() else str(out))
 
 
 @app.command()
 def validate(
-    submission: Annotated[Path, typer.Argument(metavar="SUBMISSION", help="A zip file or a folder.")],
+    submission: Annotated[Path, Argument(metavar="SUBMISSION", help="A zip file or a folder.")],
     data: Data = None,
     against: Against = None,
 ) -> None:
@@ -54,19 +54,19 @@ def validate(
 
     verdict = validate(submission, data, against or ())
     for note in verdict.findings.notes:
-        typer.echo(f"note: {note}", err=True)
+        echo(f"note: {note}", err=True)
     for finding in verdict.findings.found:
-        typer.echo(str(finding))
+        echo(str(finding))
     if not verdict.accepted:
-        typer.echo(f"{short(submission)}: REFUSED, {len(verdict.findings.found)} finding(s).")
-        raise typer.Exit(1)
-    typer.echo(f"{short(submission)}: accepted, {len(verdict.runs)} run(s); every number follows from the records.")
+        echo(f"{short(submission)}: REFUSED, {len(verdict.findings.found)} finding(s).")
+        raise Exit(1)
+    echo(f"{short(submission)}: accepted, {len(verdict.runs)} run(s); every number follows from the records.")
 
 
 @app.command()
 def build(
-    submissions: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of submissions.")],
-    out: Annotated[Path, typer.Option(metavar="SITE", help="Folder of the site; replaced.")],
+    submissions: Annotated[Path, Argument(metavar="FOLDER", help="Folder of submissions.")],
+    out: Annotated[Path, Option(metavar="SITE", help="Folder of the site; replaced.")],
     data: Data = None,
     against: Against = None,
 ) -> None:
@@ -79,22 +79,22 @@ def build(
         say(f"refused: {short(verdict.path.name)}, {len(verdict.findings.found)} finding(s)")
     for remark in built.remarks:
         say(f"warning: {short(remark, 1_000)}")
-    typer.echo(f"{out / 'index.html'}: {built.tasks} tasks, {built.accepted} submissions.")
+    echo(f"{out / 'index.html'}: {built.tasks} tasks, {built.accepted} submissions.")
 
 
 @app.command()
 def rerun(
-    submission: Annotated[Path, typer.Argument(metavar="SUBMISSION", help="A zip file or a folder.")],
-    cases: Annotated[int, typer.Option(min=1, help="Least number of cases; whole chunks are run.")] = 20,
+    submission: Annotated[Path, Argument(metavar="SUBMISSION", help="A zip file or a folder.")],
+    cases: Annotated[int, Option(min=1, help="Least number of cases; whole chunks are run.")] = 20,
     model: options.Model = None,
     data: options.Data = None,
     checkpoints: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder of trained editors; those that it lacks are trained.")
+        Path | None, Option(metavar="DIR", help="Folder of trained editors; those that it lacks are trained.")
     ] = None,
     instructions: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Instruction bank of the runs, if not the shipped one.")
+        str | None, Option(metavar="FILE", help="Instruction bank of the runs, if not the shipped one.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the choice of cases; by default a new one.")] = None,
+    seed: Annotated[int | None, Option(help="Seed of the choice of cases; by default a new one.")] = None,
     device: options.Device = None,
     threads: options.Threads = None,
     trust_remote_code: options.TrustRemoteCode = False,
@@ -123,8 +123,8 @@ def rerun(
         found = compare_rerun(verdict, folders, seed)
     for change in found.changes:
         say(f"note: the submission was made with {change}.")
-    typer.echo(str(found))
-    typer.echo(f"{found.identical} of {found.total.lines} lines are equal in every byte.")
-    typer.echo(f"{write_rerun(found, submission)}: {'agrees' if found.agrees else 'DIFFERS'}")
+    echo(str(found))
+    echo(f"{found.identical} of {found.total.lines} lines are equal in every byte.")
+    echo(f"{write_rerun(found, submission)}: {'agrees' if found.agrees else 'DIFFERS'}")
     if not found.agrees:
-        raise typer.Exit(1)
+        raise Exit(1)

@@ -4,7 +4,7 @@ import shutil
 import sys
 from typing import Annotated
 
-import typer
+from typer import Argument, echo
 
 from .options import Json
 
@@ -12,13 +12,13 @@ from .options import Json
 def list_(
     what: Annotated[
         str | None,
-        typer.Argument(
+        Argument(
             metavar="[WHAT]",
             help="editors, tasks, presets, settings, metrics, tables, figures or options; by default all but options.",
         ),
     ] = None,
     name: Annotated[
-        str | None, typer.Argument(metavar="[EDITOR]", help="After 'options': the editor whose options are listed.")
+        str | None, Argument(metavar="[EDITOR]", help="After 'options': the editor whose options are listed.")
     ] = None,
     json: Json = False,
 ) -> None:
@@ -29,7 +29,7 @@ def list_(
     if json:
         import json as text
 
-        typer.echo(text.dumps(content(what, name, LISTS), indent=1, ensure_ascii=False))
+        echo(text.dumps(content(what, name, LISTS), indent=1, ensure_ascii=False))
         return
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    typer.echo("\n".join(lines(what, name, width, LISTS)))
+    echo("\n".join(lines(what, name, width, LISTS)))

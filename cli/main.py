@@ -4,7 +4,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from typing import Annotated, Any
 
-import typer
+from typer import Exit, Option, Typer, echo
 
 from .directions import directions
 from .doctor import doctor
@@ -28,7 +28,7 @@ from .table import table
 from .tune import tune
 from .view import view
 
-PANELS: dict[str, dict[str, Callable[..., Any] | typer.Typer]] = {
+PANELS: dict[str, dict[str, Callable[..., Any] | Typer]] = {
     "Evaluate": {"run": run, "facts": facts, "list": list_, "doctor": doctor, "tune": tune},
     "Edit": {"edit": edit, "export": export},
     "Read results": {
@@ -56,7 +56,7 @@ class Ordered(Commands):
         return [name for commands in PANELS.values() for name in commands]
 
 
-app = typer.Typer(
+app = Typer(
     cls=Ordered,
     help="Reproducible evaluation of knowledge editing of language models.",
     no_args_is_help=True,
@@ -67,14 +67,14 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"instructedit-bench {version('instructedit-bench')}")
-        raise typer.Exit
+        echo(f"instructedit-bench {version('instructedit-bench')}")
+        raise Exit
 
 
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+        bool, Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     pass
@@ -82,7 +82,7 @@ def _options(
 
 for panel, commands in PANELS.items():
     for name, command in commands.items():
-        if isinstance(command, typer.Typer):
+        if isinstance(command, Typer):
             app.add_typer(command, name=name, rich_help_panel=panel)
         else:
             app.command(name, rich_help_panel=panel)(command)

@@ -1,10 +1,9 @@
 """Options that several commands share, each declared once, and what they have in common."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-import typer
-from typer import Argument, Option
+from typer import Argument, Option, echo
 
 from instructedit.editors.errors import InputError
 from instructedit.editors.models.threads import use_threads
@@ -25,6 +24,11 @@ def _form(name: str | None) -> str | None:
     return name
 
 
+Text = str | None
+Texts = list[str] | None
+File = Path | None
+"""Types of options that may be missing; `Texts` are repeatable."""
+
 Preset = Annotated[str, Argument(metavar="PRESET_OR_TOML", help="Name of a preset, or path of a TOML file.")]
 PresetOrFacts = Annotated[
     str,
@@ -41,22 +45,20 @@ ResultFolders = Annotated[
 ]
 
 Data = Annotated[
-    str | None,
+    Text,
     Option(metavar="DIR", help="KnowEdit folder, 'hub', 'hub:OWNER/NAME', 'hub:OWNER/NAME@REVISION' or 'embedded'."),
 ]
-Model = Annotated[str | None, Option(metavar="DIR_OR_HUB_ID", help="Model folder, hub id or 'embedded'.")]
+Model = Annotated[Text, Option(metavar="DIR_OR_HUB_ID", help="Model folder, hub id or 'embedded'.")]
 Out = Annotated[Path, Option(metavar="DIR", help="Folder of all runs.")]
 Checkpoints = Annotated[
-    Path | None, Option(metavar="DIR", help="Folder of trained editors; by default 'checkpoints' beside the runs.")
+    File, Option(metavar="DIR", help="Folder of trained editors; by default 'checkpoints' beside the runs.")
 ]
-Dtype = Annotated[
-    str | None, Option(help="dtype of the weights: float32, bfloat16 or float16; by default the preset's.")
-]
+Dtype = Annotated[Text, Option(help="dtype of the weights: float32, bfloat16 or float16; by default the preset's.")]
 TrustRemoteCode = Annotated[
     bool, Option("--trust-remote-code", help="Allow code in the model's folder or repository to run.")
 ]
-Device = Annotated[str | None, Option(help="cpu, cuda, cuda:1; by default a GPU if there is one.")]
-DeviceMap = Annotated[str | None, Option(help="'auto' spreads a model over all GPUs.")]
+Device = Annotated[Text, Option(help="cpu, cuda, cuda:1; by default a GPU if there is one.")]
+DeviceMap = Annotated[Text, Option(help="'auto' spreads a model over all GPUs.")]
 Threads = Annotated[
     int | None,
     Option(
@@ -77,7 +79,7 @@ Workers = Annotated[
     ),
 ]
 ExecutorName = Annotated[
-    str | None,
+    Text,
     Option(
         "--executor",
         metavar="NAME",
@@ -86,12 +88,12 @@ ExecutorName = Annotated[
     ),
 ]
 ExecutorOption = Annotated[
-    list[str] | None,
+    Texts,
     Option(metavar="KEY=VALUE", help="Option of ray (address, gpus) or of slurm (submitit's parameters) (repeatable)."),
 ]
 Json = Annotated[bool, Option("--json", help="Print JSON.")]
 Form = Annotated[
-    str | None,
+    Text,
     Option(
         "--as",
         metavar="hf|peft|edits",
@@ -103,11 +105,9 @@ DryRun = Annotated[bool, Option("--dry-run", help="Check everything, print what 
 
 Full = Annotated[bool, Option("--full", help="Print the whole report instead of one screen.")]
 
-Schedule = Annotated[
-    list[str] | None, Option(help="single, batch or sequential; by default single where a folder has several.")
-]
+Schedule = Annotated[Texts, Option(help="single, batch or sequential; by default single where a folder has several.")]
 Format = Annotated[str, Option("--format", help="terminal, markdown, csv, json, html or latex.")]
-OutFile = Annotated[Path | None, Option(metavar="FILE", help="Write to this file instead of printing.")]
+OutFile = Annotated[File, Option(metavar="FILE", help="Write to this file instead of printing.")]
 
 
 def given(**options: Any) -> dict[str, Any]:
@@ -115,30 +115,18 @@ def given(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None and value is not False}
 
 
-def single_value(name: str, values: list[str] | None, why: str) -> str | None:
-    """Return the value of an option that may be given once; typer alone would silently take the last one.
-
-    Raises:
-        InputError: If there are several.
-    """
+def only(name: Literal["protocol", "schedule"], values: list[str] | None) -> str | None:
+    """Return the value of an option that typer may find several times; `InputError` if there are several values."""
     if values and len(set(values)) > 1:
+        what = {"protocol": "measure different things", "schedule": "edit different models"}[name]
+        why = f"a column never mixes {name}s, which {what}"
         raise InputError(f"--{name}: found {' and '.join(values)}, expected one: {why}. Make a table of each.")
     return values[0] if values else None
 
 
-def one_protocol(values: list[str] | None) -> str | None:
-    """Return the value of `--protocol`."""
-    return single_value("protocol", values, "a column never mixes protocols, which measure different things")
-
-
-def one_schedule(values: list[str] | None) -> str | None:
-    """Return the value of `--schedule`."""
-    return single_value("schedule", values, "a column never mixes schedules, which edit different models")
-
-
 def say(text: str) -> None:
     """Print a line on standard error."""
-    typer.echo(text, err=True)
+    echo(text, err=True)
 
 
 def quiet_libraries() -> None:

@@ -3,25 +3,22 @@
 from pathlib import Path
 from typing import Annotated, get_args
 
-import typer
-from typer import Option
+from typer import Option, echo
 
 from instructedit.editors.errors import InputError
 
-from .options import Results, one_protocol
+from .options import Results, Texts, only
 
 
 def paper(
     directory: Results,
     out: Annotated[Path, Option(metavar="DIR", help="Folder of main.tex, tables/ and figures/.")] = Path("paper"),
-    row: Annotated[list[str] | None, Option(help="Only this row (repeatable), in the order of the run.")] = None,
+    row: Annotated[Texts, Option(help="Only this row (repeatable), in the order of the run.")] = None,
     measure: Annotated[
-        list[str] | None,
-        Option(help="Only this measure: reliability, generalization, portability, locality (repeatable)."),
+        Texts, Option(help="Only this measure: reliability, generalization, portability, locality (repeatable).")
     ] = None,
     protocol: Annotated[
-        list[str] | None,
-        Option(help="teacher_forced_exact, teacher_forced_token or free_generation; by default exact match."),
+        Texts, Option(help="teacher_forced_exact, teacher_forced_token or free_generation; by default exact match.")
     ] = None,
     intervals: Annotated[bool, Option(help="Whether each number has its interval.")] = True,
 ) -> None:
@@ -37,10 +34,10 @@ def paper(
     for name in measure or ():
         if name not in get_args(Measure):
             raise InputError(f"--measure: found '{name}', expected one of {', '.join(get_args(Measure))}.")
-    choice = Choice(tuple(row or ()), tuple(measure or ()), one_protocol(protocol), intervals)  # type: ignore[arg-type]
+    choice = Choice(tuple(row or ()), tuple(measure or ()), only("protocol", protocol), intervals)  # type: ignore[arg-type]
     for name, place in each_suite(directory).items():
         paths, without = write_paper(place, out / name, choice)
         for sentence in without.values():
-            typer.echo(f"{place}: {sentence}")
+            echo(f"{place}: {sentence}")
         made = f"{paths[0]} and {len(paths) - 1} tables and figures"
-        typer.echo(f"Written: {made}. Typeset: cd {out / name} && pdflatex main.tex")
+        echo(f"Written: {made}. Typeset: cd {out / name} && pdflatex main.tex")

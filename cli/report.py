@@ -1,20 +1,17 @@
 """The command `report`: the tables of a run or suite, or a site for the browser."""
 
-from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Option, echo
 
 from instructedit.editors.errors import InputError
 
-from .options import Full, ResultFolders
+from .options import File, Full, ResultFolders
 
 
 def report(
     directories: ResultFolders,
-    html: Annotated[
-        Path | None, typer.Option(metavar="SITE", help="Write a site for the browser into this folder instead.")
-    ] = None,
+    html: Annotated[File, Option(metavar="SITE", help="Write a site for the browser into this folder instead.")] = None,
     full: Full = False,
 ) -> None:
     """Write and print the report of runs, or of suites over their seeds and settings, from their files alone."""
@@ -31,6 +28,6 @@ def report(
 
         if find_suite(directory):
             summarise_folder(directory)
-        typer.echo(f"Site: {write_site(directory, html)}")
+        echo(f"Site: {write_site(directory, html)}")
     else:
-        typer.echo(f"Report: {', '.join(map(str, report_folders(directories, Console(), full=full)))}")
+        echo(f"Report: {', '.join(map(str, report_folders(directories, Console(), full=full)))}")

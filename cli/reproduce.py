@@ -2,26 +2,26 @@
 
 from typing import Annotated
 
-import typer
+from typer import Argument, Option, echo
 
-from .options import Format, OutFile, ResultFolders, Schedule, one_protocol, one_schedule
+from .options import Format, OutFile, ResultFolders, Schedule, only
 
 
 def reproduce(
     table: Annotated[
-        str, typer.Argument(metavar="TABLE", help="paper:table3, paper:table1, paper:seen-unseen or paper:figure4c.")
+        str, Argument(metavar="TABLE", help="paper:table3, paper:table1, paper:seen-unseen or paper:figure4c.")
     ],
     directories: ResultFolders,
     protocol: Annotated[
         list[str] | None,
-        typer.Option(
+        Option(
             help="published (default: each measure as the paper appears to read it), teacher_forced_exact, "
             "teacher_forced_token or free_generation."
         ),
     ] = None,
     schedule: Schedule = None,
     tolerance: Annotated[
-        float, typer.Option(metavar="T", help="Points within which a value is near the published one.")
+        float, Option(metavar="T", help="Points within which a value is near the published one.")
     ] = 5.0,
     form: Format = "terminal",
     out: OutFile = None,
@@ -32,7 +32,7 @@ def reproduce(
     from instructedit.reports.render.formats import write
     from instructedit.reports.reproduction.reproduce import reproduce
 
-    sheet = reproduce(table, directories, one_protocol(protocol), one_schedule(schedule), tolerance)
+    sheet = reproduce(table, directories, only("protocol", protocol), only("schedule", schedule), tolerance)
     write(sheet, form, out, Console())
     if out is not None:
-        typer.echo(f"Written to {out}")
+        echo(f"Written to {out}")

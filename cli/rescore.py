@@ -4,8 +4,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-from typer import Option
+from typer import Argument, Option, echo
 
 from instructedit.editors.errors import InputError
 
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
 def rescore(
     directory: Annotated[
-        Path, typer.Argument(metavar="RUN", help="Folder of a finished run, or a suite of one run: suites/NAME.")
+        Path, Argument(metavar="RUN", help="Folder of a finished run, or a suite of one run: suites/NAME.")
     ],
     rule: Annotated[
         str | None,
@@ -58,7 +57,7 @@ def rescore(
     folder, moved = rescore(source, Rule.named(metric or rule or DEFAULT), out)
     _draw(moved, Console())
     paths = report_run(folder)
-    typer.echo(f"Results: {folder}\nReport:  {', '.join(map(str, paths))}")
+    echo(f"Results: {folder}\nReport:  {', '.join(map(str, paths))}")
 
 
 def _draw(moved: "Sequence[Moved]", console: "Console") -> None:

@@ -5,13 +5,12 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-from typer import Option
+from typer import Exit, Option, echo
 
 from instructedit.editors.errors import InputError
 
 from . import options
-from .options import given, quiet_libraries, say
+from .options import Text, Texts, given, quiet_libraries, say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,41 +24,38 @@ def run(
     data: options.Data = None,
     model: options.Model = None,
     editor: Annotated[
-        list[str] | None,
-        Option(help="Only this row of the preset, or another editor with its defaults (repeatable)."),
+        Texts, Option(help="Only this row of the preset, or another editor with its defaults (repeatable).")
     ] = None,
     add_editor: Annotated[
-        list[str] | None, Option(help="Another editor with its defaults, beside the preset's rows (repeatable).")
+        Texts, Option(help="Another editor with its defaults, beside the preset's rows (repeatable).")
     ] = None,
-    task: Annotated[list[str] | None, Option(help="Only this task (repeatable).")] = None,
+    task: Annotated[Texts, Option(help="Only this task (repeatable).")] = None,
     facts: Annotated[
-        str | None,
+        Text,
         Option(
             metavar="FILE",
             help="File of own facts: evaluated alone, or beside the tasks that the preset or --task names.",
         ),
     ] = None,
-    train: Annotated[
-        list[str] | None, Option(help="Task of the data that editors are trained on (repeatable).")
-    ] = None,
+    train: Annotated[Texts, Option(help="Task of the data that editors are trained on (repeatable).")] = None,
     limit: Annotated[int | None, Option(help="Maximum number of cases per task.")] = None,
     setting: Annotated[
-        str | None, Option(help="Only the preset's runs of this setting; if it has none, a run of this setting.")
+        Text, Option(help="Only the preset's runs of this setting; if it has none, a run of this setting.")
     ] = None,
-    schedule: Annotated[str | None, Option(help="single, batch or sequential, for every run.")] = None,
+    schedule: Annotated[Text, Option(help="single, batch or sequential, for every run.")] = None,
     chat: Annotated[
-        str | None, Option(help="Text around every prompt: none, template (the model's chat template) or wild.")
+        Text, Option(help="Text around every prompt: none, template (the model's chat template) or wild.")
     ] = None,
     batch_size: Annotated[
         int | None, Option(help="Edits per joint edit of the schedule batch; by default all in one.")
     ] = None,
     seed: Annotated[int | None, Option(help="Seed of the training and of all sampling.")] = None,
-    seeds: Annotated[str | None, Option(metavar="N,N,...", help="Several seeds, a run for each.")] = None,
-    instructions: Annotated[str | None, Option(metavar="FILE", help="Instruction bank, or 'default'.")] = None,
+    seeds: Annotated[Text, Option(metavar="N,N,...", help="Several seeds, a run for each.")] = None,
+    instructions: Annotated[Text, Option(metavar="FILE", help="Instruction bank, or 'default'.")] = None,
     out: options.Out = Path("results"),
     checkpoints: options.Checkpoints = None,
     track: Annotated[
-        str | None, Option(metavar="wandb|trackio", help="Also log training metrics to wandb or trackio.")
+        Text, Option(metavar="wandb|trackio", help="Also log training metrics to wandb or trackio.")
     ] = None,
     dtype: options.Dtype = None,
     trust_remote_code: options.TrustRemoteCode = False,
@@ -116,7 +112,7 @@ def run(
 
     def finished(folder: Path) -> None:
         paths = report_run(folder, Console(), full=full)
-        typer.echo(
+        echo(
             f"Results: {folder}\n"
             f"Report:  report/ in it: {', '.join(path.name for path in paths)}\n"
             f"Cases:   instructedit show {folder} {first_case(folder)}\n"
@@ -136,17 +132,13 @@ def run(
             executor=own,
         )
     if len(folders) > 1:
-        typer.echo(f"All {len(folders)} runs in one report: instructedit report {out}")
+        echo(f"All {len(folders)} runs in one report: instructedit report {out}")
     if not all(read_record(folder / "summary.json", RunSummary).valid for folder in folders):
-        raise typer.Exit(1)
+        raise Exit(1)
 
 
 def _show_forecasts(forecasts: "Sequence[Forecast]", labels: "Sequence[str]", place: "Place", *, dry_run: bool) -> None:
-    """Print what the runs need, with `dry_run` in full; refuse a run that cannot fit.
-
-    Raises:
-        InputError: If the run would be refused.
-    """
+    """Print what the runs need, with `dry_run` in full; `InputError` if one would be refused."""
     from rich.console import Console
 
     from instructedit.benchmark.forecast.machine import free
@@ -157,28 +149,27 @@ def _show_forecasts(forecasts: "Sequence[Forecast]", labels: "Sequence[str]", pl
         repeats = Counter(labels)
         for forecast in forecasts:
             draw(forecast, repeats[forecast.label], available, Console())
-        typer.echo("")
+        echo("")
         for note in dict.fromkeys(note for forecast in forecasts for note in forecast.data_notes):
-            typer.echo(f"data: {note}")
+            echo(f"data: {note}")
     for note in dict.fromkeys(note for forecast in forecasts for note in forecast.notes):
-        typer.echo(f"note: {note}", err=not dry_run)
+        echo(f"note: {note}", err=not dry_run)
     for line in lines(forecasts, available):
-        typer.echo(line, err=not dry_run)
+        echo(line, err=not dry_run)
     if not dry_run:
         refuse(forecasts, place, available)
         return
     if any(forecast.published for forecast in forecasts):
-        typer.echo("The data are not available here; published sizes are used instead.")
+        echo("The data are not available here; published sizes are used instead.")
     try:
         refuse(forecasts, place, available)
     except InputError as error:
-        typer.echo(f"It would be refused. {error}")
+        echo(f"It would be refused. {error}")
     if lacking := dict.fromkeys(found.meta.lacks for found in forecasts if found.meta.lacks is not None):
         raise InputError(f"It would be refused. {' '.join(lacking)}")
 
 
 def _seeds(seed: int | None, seeds: str | None) -> list[int]:
-    """Return the seeds of the command line."""
     if seeds is None:
         return [] if seed is None else [seed]
     numbers = seeds.split(",")

@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument
 
 
 def show(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a run, or the folder of all runs.")],
-    case: Annotated[str, typer.Argument(metavar="CASE", help="Id of a case, e.g. counterfact/test/17.")],
+    directory: Annotated[Path, Argument(metavar="DIR", help="Folder of a run, or the folder of all runs.")],
+    case: Annotated[str, Argument(metavar="CASE", help="Id of a case, e.g. counterfact/test/17.")],
 ) -> None:
     """Show one case: its prompts, and the model's answers before the edit and under each editor."""
     from rich.console import Console

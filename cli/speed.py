@@ -1,27 +1,23 @@
 """The command `speed`: time and memory of the engine, against plain transformers."""
 
-from pathlib import Path
 from typing import Annotated
 
-import typer
-from typer import Option
+from typer import Option, echo
 
 from instructedit.editors.errors import InputError
 
-from .options import Threads, quiet_libraries, say
+from .options import File, Texts, Threads, quiet_libraries, say
 
 
 def speed(
     quick: Annotated[bool, Option("--quick", help="A smaller selection, within a minute.")] = False,
-    json: Annotated[Path | None, Option(metavar="FILE", help="Write all numbers to this file.")] = None,
-    page: Annotated[Path | None, Option(metavar="FILE", help="Write a Markdown page to this file.")] = None,
-    shape: Annotated[list[str] | None, Option(help="Only this model shape (repeatable).")] = None,
-    editor: Annotated[list[str] | None, Option(help="Only this editor (repeatable).")] = None,
+    json: Annotated[File, Option(metavar="FILE", help="Write all numbers to this file.")] = None,
+    page: Annotated[File, Option(metavar="FILE", help="Write a Markdown page to this file.")] = None,
+    shape: Annotated[Texts, Option(help="Only this model shape (repeatable).")] = None,
+    editor: Annotated[Texts, Option(help="Only this editor (repeatable).")] = None,
     device: Annotated[str, Option(help="cpu, cuda, cuda:1.")] = "cpu",
     threads: Threads = None,
-    read: Annotated[
-        Path | None, Option(metavar="FILE", help="Take the numbers from this file instead of measuring.")
-    ] = None,
+    read: Annotated[File, Option(metavar="FILE", help="Take the numbers from this file instead of measuring.")] = None,
 ) -> None:
     """Time the editors on random models: seconds, memory, and the ratio to plain transformers."""
     from rich.console import Console
@@ -46,6 +42,6 @@ def speed(
         )
     draw(record, Console())
     if json is not None:
-        typer.echo(f"Numbers: {write_record(json, record)}")
+        echo(f"Numbers: {write_record(json, record)}")
     if page is not None:
-        typer.echo(f"Page: {write_text(page, page_of(record), folder=True)}")
+        echo(f"Page: {write_text(page, page_of(record), folder=True)}")

@@ -13,11 +13,7 @@ ASCII = "plain-ascii"
 """ASCII by another name: typer writes UTF-8 to a stream that is called `ascii`."""
 
 
-QUIET = {
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "TRANSFORMERS_VERBOSITY": "error",
-    "TOKENIZERS_PARALLELISM": "false",
-}
+QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false"}
 """Settings of libraries, which read them when they are imported; a user's own win."""
 
 
@@ -95,7 +91,6 @@ class _Lenient(io.RawIOBase):
         self.error: OSError | None = None
 
     def write(self, data: Any) -> int:
-        """Write as much as possible; report all as written."""
         view = memoryview(data).cast("B")
         done = 0
         while self.error is None and done < len(view):
@@ -106,15 +101,12 @@ class _Lenient(io.RawIOBase):
         return len(view)
 
     def writable(self) -> bool:
-        """See `io.RawIOBase`."""
         return True
 
     def fileno(self) -> int:
-        """See `io.RawIOBase`."""
         return self._file.fileno()
 
     def isatty(self) -> bool:
-        """See `io.RawIOBase`."""
         return self._file.isatty()
 
 

@@ -2,15 +2,15 @@
 
 from typing import Annotated
 
-import typer
+from typer import Argument, Option, echo
 
-from .options import Format, OutFile, ResultFolders, Schedule, one_protocol, one_schedule
+from .options import Format, OutFile, ResultFolders, Schedule, only
 
 
 def table(
     name: Annotated[
         str,
-        typer.Argument(
+        Argument(
             metavar="TABLE",
             help="paper:table3, paper:table1, paper:seen-unseen, paper:figure4c, tasks, subsets or protocols.",
         ),
@@ -18,12 +18,12 @@ def table(
     directories: ResultFolders,
     protocol: Annotated[
         list[str] | None,
-        typer.Option(
+        Option(
             help="teacher_forced_exact (default), teacher_forced_token, free_generation, or published: the paper's mix."
         ),
     ] = None,
     schedule: Schedule = None,
-    setting: Annotated[list[str] | None, typer.Option(help="Only runs of this setting (repeatable).")] = None,
+    setting: Annotated[list[str] | None, Option(help="Only runs of this setting (repeatable).")] = None,
     form: Format = "terminal",
     out: OutFile = None,
 ) -> None:
@@ -34,7 +34,7 @@ def table(
     from instructedit.reports.tables.build import make_table
 
     settings = tuple(setting) if setting else None
-    sheet = make_table(name, directories, one_protocol(protocol), one_schedule(schedule), settings)
+    sheet = make_table(name, directories, only("protocol", protocol), only("schedule", schedule), settings)
     write(sheet, form, out, Console())
     if out is not None:
-        typer.echo(f"Written to {out}")
+        echo(f"Written to {out}")

@@ -4,13 +4,12 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import typer
-from typer import Option
+from typer import Option, echo
 
 from instructedit.editors.errors import InputError
 
 from . import options
-from .options import given, quiet_libraries, say
+from .options import Texts, given, quiet_libraries, say
 
 
 def tune(
@@ -24,8 +23,7 @@ def tune(
     data: options.Data = None,
     model: options.Model = None,
     task: Annotated[
-        list[str] | None,
-        Option(help="Score on this task (repeatable); by default the preset's factual tasks not held out."),
+        Texts, Option(help="Score on this task (repeatable); by default the preset's factual tasks not held out.")
     ] = None,
     limit: Annotated[int, Option(help="Maximum number of scored cases per task.")] = 32,
     seed: Annotated[int, Option(help="Seed of the sampled options, the trainings and the edits.")] = 0,
@@ -63,16 +61,16 @@ def tune(
             if lacks := meta_model_of(search.base.config).lacks:
                 raise InputError(lacks)
             scored = ", ".join(f"{name} {count}" for name, count in search.counts.items())
-            typer.echo(f"{search.row}: {budget} trials on the split {search.base.config.split} ({scored})")
+            echo(f"{search.row}: {budget} trials on the split {search.base.config.split} ({scored})")
             for number in range(budget):
-                typer.echo(f"  {number:3}  {search.shown(number)}")
+                echo(f"  {number:3}  {search.shown(number)}")
         return
 
     def finished(path: Path) -> None:
         trail = read_record(path, Trail)
         draw(trail, Console())
-        typer.echo(f"Trail: {path}, {write_text(path.with_suffix('.md'), markdown(trail))}")
+        echo(f"Trail: {path}, {write_text(path.with_suffix('.md'), markdown(trail))}")
 
     folder = TuneFolder(out, Path(preset).stem, sys.argv, say, progress=True)
     run(searches, wanted, folder, device=device, device_map=device_map, finished=finished)
-    typer.echo(f"Options: {folder.file}")
+    echo(f"Options: {folder.file}")

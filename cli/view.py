@@ -2,8 +2,7 @@
 
 from typing import Annotated
 
-import typer
-from typer import Option
+from typer import Option, echo
 
 from .options import Results, say
 
@@ -20,7 +19,7 @@ def view(
     from instructedit.reports.site.serve import served
 
     with served(directory, port, say) as address:
-        typer.echo(f"Site: {address} (Ctrl-C ends it)")
+        echo(f"Site: {address} (Ctrl-C ends it)")
         if browser:
             webbrowser.open(address)
         Event().wait()

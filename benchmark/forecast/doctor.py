@@ -7,11 +7,13 @@ The versions that are checked are the ranges of the package's metadata: an insta
 import os
 import platform
 import re
-from importlib.metadata import PackageNotFoundError, requires, version
+from contextlib import suppress
+from importlib.metadata import requires, version
 from typing import Any
 
 import psutil
 import torch
+from huggingface_hub import constants
 from pydantic import BaseModel
 
 from instructedit.editors import EDITORS, InputError, LanguageModel, MetaModel, TrainedEditor, make
@@ -21,7 +23,7 @@ from instructedit.editors.writing_systems import JOINT_RULE
 from ..setup.config import EMBEDDED_MODEL
 from ..setup.model_checks import cannot_edit
 from .forecast import ADAM, FLOAT
-from .machine import Place, free
+from .machine import Place, cores, free
 from .report import short
 
 DISTRIBUTION = "instructedit-bench"
@@ -30,18 +32,19 @@ SHOWN = ("torch", "transformers", "accelerate", "datasets", "evaluate")
 
 
 class Package(BaseModel):
-    """A package that the project needs."""
+    """A package that the project needs, its version if it is installed, and the range of tested versions."""
 
     name: str
     version: str | None
-    """None if it is not installed."""
     tested: str
-    """Range of tested versions."""
     fits: bool
 
 
 class Machine(BaseModel):
-    """This installation and the machine."""
+    """This installation and the machine: its memory, what is free of it where models are loaded, and free disk space.
+
+    All sizes are in bytes.
+    """
 
     version: str
     python: str
@@ -50,34 +53,36 @@ class Machine(BaseModel):
     devices: tuple[str, ...]
     cores: int
     memory: int
-    """Total, in bytes."""
     free: int
-    """Free where models are loaded, in bytes."""
     threads: int
     offline: bool
     """Whether `HF_HUB_OFFLINE` keeps the hub from being asked."""
     results: str
-    """Folder of all runs."""
     writable: bool
     disk: int
-    """Free bytes there."""
     problems: tuple[str, ...]
 
 
 class EditorReport(BaseModel):
-    """One editor, with its default options, on a model."""
+    """One editor with its default options on a model: edited layers, or why it cannot edit it, and what it needs.
+
+    `training` is the number of bytes that its training needs besides the model.
+    """
 
     name: str
     works: bool
     edits: str
-    """Edited layers, or why it cannot edit the model."""
     needs: tuple[str, ...]
     training: int = 0
-    """Bytes that its training needs besides the model."""
 
 
 class ModelReport(BaseModel):
-    """How a model is understood."""
+    """How a model is understood: its structure, its tokenizer, and which editors can edit it.
+
+    `parts` counts the layers that can be edited, `context` tokens of a text, and `memory` bytes of the weights in the
+    dtype of the runs; `stored` is the dtype that its configuration names. The tokenizer knows `tokens`, the model has
+    logits for `vocabulary` of them.
+    """
 
     name: str
     architecture: str
@@ -85,21 +90,13 @@ class ModelReport(BaseModel):
     blocks: int
     width: int
     parts: dict[str, int]
-    """Number of layers that can be edited, by part."""
     context: int
-    """Maximum number of tokens of a text."""
     stored: str | None
-    """dtype that its configuration names."""
     dtype: str
-    """dtype of the runs, and of `memory`."""
     memory: int
-    """Bytes of its weights."""
     tokenizer: str | None
-    """Kind of the tokenizer."""
     tokens: int
-    """Size of the tokenizer's vocabulary."""
     vocabulary: int
-    """Number of tokens that the model has logits for."""
     bos: str | None
     """Token that the tokenizer puts before a text."""
     chat_template: bool
@@ -130,11 +127,11 @@ def check_machine(place: Place) -> Machine:
         platform=f"{platform.system()} {platform.machine()}",
         packages=packages,
         devices=tuple(_devices()),
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        cores=cores(),
         memory=int(psutil.virtual_memory().total),
         free=there.memory,
         threads=torch.get_num_threads(),
-        offline=_offline(),
+        offline=bool(constants.HF_HUB_OFFLINE),
         results=str(place.out),
         writable=writable,
         disk=there.disk,
@@ -170,10 +167,10 @@ def check_model(
         trial = f"none: the weights do not fit into the free memory in {dtype}"
         problems.append(f"{name}: its weights take {memory / 1e9:,.1f} GB in {dtype}, more memory than is free.")
     else:
-        options: dict[str, Any] = {"device": place.device, "device_map": place.device_map}
+        where = {"device": place.device, "device_map": place.device_map}
         try:
             model = LanguageModel.load(
-                path, revision=revision, dtype=dtype, trust_remote_code=trust_remote_code, **options
+                path, revision=revision, dtype=dtype, trust_remote_code=trust_remote_code, **where
             )
             found = model.trial
             trial = f"passed, packing by {found.packing}, generation by {found.generation}"
@@ -182,7 +179,7 @@ def check_model(
             trial = "failed"
             problems.append(str(error))
     sites = [site.part for block in meta.structure.sites for site in block]
-    tokenizer = meta.tokenizer
+    tokenizer, stored = meta.tokenizer, getattr(meta.model.config, "dtype", None)
     return ModelReport(
         name=name,
         architecture=type(meta.model).__name__,
@@ -191,7 +188,7 @@ def check_model(
         width=meta.width,
         parts={part: sites.count(part) for part in dict.fromkeys(sites)},
         context=meta.context,
-        stored=_stored(meta),
+        stored=None if stored is None else str(stored).removeprefix("torch."),
         dtype=dtype,
         memory=memory,
         tokenizer=None if tokenizer is None else type(tokenizer.backend_tokenizer.model).__name__,
@@ -212,14 +209,12 @@ def _package(text: str) -> Package:
 
     text = text.partition(";")[0].strip()
     name = re.split(r"[<>=!~ \[]", text, maxsplit=1)[0]
-    try:
+    found, fits = None, False
+    with suppress(ImportError):
         found = version(name)
         require_version(text)
-    except PackageNotFoundError:
-        return Package(name=name, version=None, tested=text.removeprefix(name), fits=False)
-    except ImportError:
-        return Package(name=name, version=found, tested=text.removeprefix(name), fits=False)
-    return Package(name=name, version=found, tested=text.removeprefix(name), fits=True)
+        fits = True
+    return Package(name=name, version=found, tested=text.removeprefix(name), fits=fits)
 
 
 def _devices() -> list[str]:
@@ -231,12 +226,6 @@ def _devices() -> list[str]:
     if torch.backends.mps.is_available():
         found.append("mps")
     return [*found, "cpu"]
-
-
-def _offline() -> bool:
-    from huggingface_hub import constants
-
-    return bool(constants.HF_HUB_OFFLINE)
 
 
 def _editor(name: str, meta: MetaModel) -> EditorReport:
@@ -256,11 +245,6 @@ def _editor(name: str, meta: MetaModel) -> EditorReport:
     blocks, _, parts = short(editor.sites(meta)).partition(" ")
     edits = f"block{'s' * ('-' in blocks)} {blocks}: {parts.replace('+', ', ')}" if blocks else "no layer"
     return EditorReport(name=name, works=True, edits=edits, needs=tuple(needs), training=ADAM * FLOAT * network)
-
-
-def _stored(meta: MetaModel) -> str | None:
-    found = getattr(meta.model.config, "dtype", None)
-    return None if found is None else str(found).removeprefix("torch.")
 
 
 def _bos(tokenizer: Any) -> str | None:

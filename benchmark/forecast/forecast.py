@@ -96,11 +96,7 @@ class Forecast:
 
 
 def meta_model_of(config: RunConfig) -> MetaModel:
-    """Return the model of a configuration with shapes instead of weights.
-
-    Raises:
-        InputError: If it could not be loaded.
-    """
+    """Return the model of a configuration with shapes instead of weights; `InputError` if it could not be loaded."""
     path = EMBEDDED_MODEL if config.model == "embedded" else config.model
     with config.origin.at("model"):
         return MetaModel.load(path, config.revision, trust_remote_code=config.trust_remote_code)
@@ -126,12 +122,7 @@ def forecast(label: str, run: ResolvedRun, meta: MetaModel, checkpoints: Path, k
 
 
 def _editor(
-    run: ResolvedRun,
-    key: str,
-    meta: MetaModel,
-    chat: ChatFormat | None,
-    checkpoints: Path,
-    known: set[tuple[str, ...]],
+    run: ResolvedRun, key: str, meta: MetaModel, chat: ChatFormat | None, checkpoints: Path, known: set[tuple[str, ...]]
 ) -> EditorForecast:
     rows = [row for row in run.rows if row.editor == key]
     editor = run.editors[rows[0].name]

@@ -1,5 +1,6 @@
 """Where runs are computed and stored, and how much memory and disk space is free there."""
 
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,7 @@ from instructedit.editors.models.devices import check_device
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where runs are computed and stored; checkpoints by default in `out`.
-
-    Raises:
-        InputError: If there is no such device.
-    """
+    """Where runs are computed and stored, checkpoints by default in `out`; `InputError` if there is no such device."""
 
     out: Path = Path("results")
     checkpoints: Path | None = None
@@ -48,6 +45,11 @@ class Free:
     """Of the folder of checkpoints."""
     name: str
     """What `memory` belongs to, for messages."""
+
+
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def free(place: Place) -> Free:

@@ -1,6 +1,7 @@
 """The forecast of a suite as lines and tables, and the refusal of runs that cannot fit."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from instructedit.editors import InputError, Site
@@ -14,11 +15,7 @@ if TYPE_CHECKING:
 
 
 def refuse(forecasts: Sequence[Forecast], place: Place, there: Free) -> None:
-    """Refuse runs that cannot fit.
-
-    Raises:
-        InputError: If memory or disk space is too small; it names what is needed, what is free, and what would help.
-    """
+    """Refuse runs that cannot fit, by an `InputError` that names what is needed, what is free, and what would help."""
     for found in forecasts:
         need, when = found.peak
         if need > there.memory:
@@ -80,21 +77,19 @@ def draw(found: Forecast, seeds: int, there: Free, console: "Console") -> None:
     title = f"{found.label} ({found.run.config.schedule})"
     title += f", {seeds} seeds, each of which takes this" if seeds > 1 else ""
     need, when = found.peak
-    console.print(f"\n[bold]{title}[/bold]", highlight=False)
-    console.print(f"cases: {tasks}{' (published sizes)' if found.published else ''}", highlight=False)
+    say = partial(console.print, highlight=False)
+    say(f"\n[bold]{title}[/bold]")
+    say(f"cases: {tasks}{' (published sizes)' if found.published else ''}")
     for data in found.run.data:
         if data.left_out:
             reasons = ", ".join(f"{reason} ({count:,})" for reason, count in data.left_out.items())
-            console.print(f"left out of {data.task}: {reasons}", highlight=False, markup=False)
+            say(f"left out of {data.task}: {reasons}", markup=False)
     console.print(table)
     disk = f"; checkpoints {size(found.disk)} of {size(there.disk)} free" if found.disk else ""
-    console.print(
-        f"memory at least {size(need)} ({when}), {size(there.memory)} free: {verdict(found, there)}{disk}",
-        highlight=False,
-    )
+    say(f"memory at least {size(need)} ({when}), {size(there.memory)} free: {verdict(found, there)}{disk}")
     for own in found.editors:
         if own.sites:
-            console.print(f"{own.editor}: {describe_sites(own.sites)}", highlight=False)
+            say(f"{own.editor}: {describe_sites(own.sites)}")
 
 
 def size(count: float) -> str:

@@ -1,6 +1,5 @@
 """How many workers compute runs, and where: what the user says, or what the machine and the runs suggest."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 
@@ -10,7 +9,7 @@ from instructedit.editors.errors import InputError
 
 from ..executors.base import EXECUTORS, Executor, Setup
 from .forecast import Forecast
-from .machine import Place, free
+from .machine import Place, cores, free
 
 PERFORMER = "instructedit.benchmark.run.worker:RemoteWorker"
 PROCESS = 700 * 2**20
@@ -30,16 +29,8 @@ def open_executor(
 ) -> Iterator[Executor | None]:
     """Yield the executor of runs; None if this process computes them.
 
-    Args:
-        name: Of the executor; None for this process or several of this machine.
-        workers: Their number, or `auto`.
-        options: `KEY=VALUE` for the executor.
-        forecasts: Of the runs.
-        place: Where they are computed.
-        report: Receives sentences for the user.
-
-    Raises:
-        InputError: If there is no such executor, or it cannot be used.
+    Without a name it is this process, or several of this machine. `workers` is their number or `auto`, `options` are
+    `KEY=VALUE`. `InputError` if there is no such executor, or it cannot be used.
     """
     given = _options(options)
     count = _count(workers)
@@ -47,8 +38,7 @@ def open_executor(
         count = count or _fitting(forecasts, place)
     if name is None:
         name = "local" if count == 1 else "processes"
-    if name not in EXECUTORS:
-        EXECUTORS.get(name)  # says which there are
+    make = EXECUTORS.get(name)
     if name == "local":
         if (count or 1) > 1:
             raise InputError(f"--workers: found {count}, the executor 'local' has one; expected --executor processes.")
@@ -67,7 +57,7 @@ def open_executor(
         options=given,
         report=report,
     )
-    with closing(EXECUTORS.get(name)(setup)) as executor:
+    with closing(make(setup)) as executor:
         report(f"{executor.workers} workers ({name})")
         yield executor
 
@@ -106,15 +96,13 @@ def _fitting(forecasts: Sequence[Forecast], place: Place) -> int:
 
 
 def _units(forecast: Forecast) -> int:
-    """Return about how many units of work a run has."""
     chunk = forecast.run.config.chunk
     chunks = sum(-(-len(cases) // chunk) for cases in forecast.run.cases.values())
     return chunks + 2 * sum(own.missing for own in forecast.editors)
 
 
 def _cores() -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // torch.get_num_threads())
+    return max(1, cores() // torch.get_num_threads())
 
 
 def _devices(place: Place) -> tuple[str, ...]:

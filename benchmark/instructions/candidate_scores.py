@@ -62,7 +62,6 @@ def try_all(
 def _edits(
     model: LanguageModel, editor: InstructEdit, requests: Mapping[str, Sequence[EditRequest]], seed: int
 ) -> dict[str, Made]:
-    """Make the edits of some descriptions in one batch."""
     edits, failures = edit_each(model, [request for own in requests.values() for request in own], editor, seed)
     made, first = {}, 0
     for text, own in requests.items():

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from instructedit.editors import InputError
@@ -75,8 +75,6 @@ class ChatProposer(ChatModelProposer):
         InputError: If a variable or an argument cannot be used, or the package `openai` is not installed.
     """
 
-    name: ClassVar[str] = "openai"
-
     def __init__(
         self,
         ledger: Ledger,
@@ -143,11 +141,7 @@ class ChatProposer(ChatModelProposer):
             raise InputError(f"The chat model '{self.model}' at {self._url} gave no answer{tried}: {outcome.reason}.")
 
     def _affordable_retries(self, prompt: int, limit: int) -> int:
-        """Return how many retries the budget allows if every attempt costs the most it may.
-
-        Raises:
-            BudgetError: If it does not even allow the first attempt.
-        """
+        """Return how many retries the budget allows at the highest cost; `BudgetError` if not even one attempt."""
         if self._budget is None:
             return self._retries
         attempts = (self._budget - self.spent) // (prompt + limit)
@@ -256,7 +250,6 @@ class ChatProposer(ChatModelProposer):
         return None if option == "max_tokens" and "max_completion_tokens" not in failure.reason else option
 
     def _pace(self) -> None:
-        """Wait until the rate limit allows the next request."""
         now = time.monotonic()
         if self._free_at > now:
             time.sleep(self._free_at - now)

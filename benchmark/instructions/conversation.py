@@ -108,7 +108,6 @@ def messages(brief: Brief, count: int) -> list[Message]:
 
 @cache
 def _template() -> "Template":
-    """Return the request `request.txt`."""
     from jinja2 import Environment, StrictUndefined
 
     texts = Environment(undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True)  # noqa: S701

@@ -10,16 +10,7 @@ from filelock import FileLock, Timeout
 from instructedit.editors import InputError
 from instructedit.editors.files.atomic import sweep
 
-from ..results.loop_results import (
-    FINAL,
-    LOOP,
-    JournalFile,
-    LoopFile,
-    Proposal,
-    Trials,
-    finished_rounds,
-    round_folder,
-)
+from ..results.loop_results import FINAL, LOOP, JournalFile, LoopFile, Proposal, Trials, finished_rounds, round_folder
 from ..results.records import read_record, unlike
 from ..results.run_folder import StorageError, write_record
 
@@ -27,11 +18,7 @@ R = TypeVar("R", bound=JournalFile)
 
 
 class Journal:
-    """The folder of a loop. Each file is written whole as soon as its content is known, so a kill loses no result.
-
-    Args:
-        folder: The folder.
-    """
+    """The folder of a loop. Each file is written whole as soon as its content is known, so a kill loses no result."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -64,11 +51,7 @@ class Journal:
             lock.release()
 
     def begin(self, file: LoopFile) -> None:
-        """Write the loop's configuration, or check that the folder holds the same loop.
-
-        Raises:
-            InputError: If it holds another one.
-        """
+        """Write the loop's configuration; `InputError` if the folder holds another loop."""
         found = self.get(LOOP, LoopFile)
         if found is None:
             self.put(LOOP, file)

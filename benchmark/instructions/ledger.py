@@ -11,16 +11,10 @@ from ..results.run_folder import StorageError
 
 
 class Ledger:
-    """Counts tokens, request by request.
+    """Counts tokens, request by request, in a file of one JSON object a line; `InputError` if it has other content.
 
     A request is entered at its highest possible cost before it is sent, and at its actual cost afterwards. A request
     that was cut short, together with its process or not, therefore counts in full.
-
-    Args:
-        path: File with one JSON object a line.
-
-    Raises:
-        InputError: If the file has other content.
     """
 
     def __init__(self, path: Path) -> None:

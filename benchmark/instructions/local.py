@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from instructedit.editors import InputError
 
@@ -19,20 +19,10 @@ TEMPERATURE = 0.8
 class LocalProposer(ChatModelProposer):
     """Uses a chat model from a folder or the hub, which is loaded at the first request.
 
-    It is loaded like any other model: from safetensors only, and no code of its repository runs. The same seed gives
-    the same answer on the same machine, and global random generators are left unchanged.
-
-    Args:
-        model: Folder, or hub id.
-        device: `cpu`, `cuda`, `cuda:1`; by default `cuda` if there is a GPU. The weights are `bfloat16` on a GPU and
-            `float32` on a CPU.
-        trust_remote_code: Whether code in the model's folder or repository may run.
-
-    Raises:
-        InputError: If there is no such folder.
+    It is loaded like any other model: from safetensors only, and code of its repository runs only if it is trusted. The
+    same seed gives the same answer on the same machine, and global random generators are left unchanged. By default the
+    device is `cuda` if there is a GPU; weights are `bfloat16` there and `float32` on a CPU.
     """
-
-    name: ClassVar[str] = "local"
 
     def __init__(self, model: str | Path, *, device: str | None = None, trust_remote_code: bool = False) -> None:
         from instructedit.editors.models.loading import locate

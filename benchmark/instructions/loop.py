@@ -35,9 +35,10 @@ from ..results.loop_results import (
     difference,
     ranked,
 )
+from ..results.records import digest_of
 from ..results.run_folder import write_record
 from ..run.training import naming_storage_errors
-from .bank import random_texts, resulting_bank
+from ..setup.banks import InstructionBank, TaskInstructions
 from .candidate_scores import try_all
 from .journal import Journal
 from .material import Material
@@ -109,11 +110,7 @@ class Loop:
             self.journal.put(UNSEEN, self.unseen)
 
     def next_round(self) -> int:
-        """Return the number of the next round.
-
-        Raises:
-            InputError: If the loop has ended.
-        """
+        """Return the number of the next round; `InputError` if the loop has ended."""
         number, folder = len(self.journal.rounds()), self.journal.folder
         if self.journal.tested:
             raise InputError(f"{folder}: this loop has ended and was tested; another one needs another folder.")
@@ -208,23 +205,47 @@ class Loop:
         return None
 
     def _finish(self) -> Final:
-        """Try the controls, test the chosen descriptions and the controls once, and write the bank.
-
-        Raises:
-            InputError: If no candidate was tried.
-        """
+        """Try the controls, test them and the chosen ones once, and write the bank; `InputError` without candidates."""
         chosen = tuple(trial.text for trial in ranked(self._tried())[:CHOSEN])
         if not chosen:
             raise InputError(f"{self.journal.folder}: no candidate was tried, so there is no bank to write.")
         hand_written = self.material.hand_written
-        random = random_texts(self.material, chosen, self.config.seed)
+        random = self.material.random_texts(chosen, self.config.seed)
         controls = self.journal.get(CONTROLS, Trials) or self.journal.put(
             CONTROLS, self.try_texts((*hand_written, *random), "controls")
         )
         final = self.journal.get(FINAL, Final) or self.journal.put(FINAL, self._test(chosen, hand_written, random))
-        bank = resulting_bank(self.material, chosen, self.file, self.unseen, self.journal.rounds(), controls, final)
-        write_record(self.journal.folder / BANK, bank)
+        write_record(self.journal.folder / BANK, self._bank(chosen, controls, final))
         return final
+
+    def _bank(self, chosen: Sequence[str], controls: Trials, final: Final) -> InstructionBank:
+        """Return the loop's bank: the chosen descriptions of the task, best first, then the unseen one.
+
+        Other tasks keep theirs. The history holds every prompt, reply, candidate and score; the version is that of the
+        first bank and the digest of the loop's configuration.
+        """
+        base, config, unseen = self.material.bank, self.config, self.unseen
+        own = TaskInstructions(title=self.material.brief.title, descriptions=(*chosen, unseen.text), unseen=len(chosen))
+        history: dict[str, Any] = {
+            "task": config.task,
+            "from": base.digest,
+            "loop": self.file.model_dump(mode="json"),
+            "unseen": unseen.model_dump(mode="json"),
+            "rounds": [
+                {"proposal": made.model_dump(mode="json"), "scores": _means(trials.trials), "seconds": trials.seconds}
+                for made, trials in self.journal.rounds()
+            ],
+            "controls": _means(controls.trials),
+            "test": {name: _means(group) for name, group in final.groups.items()},
+        }
+        return base.model_copy(
+            update={
+                "name": f"{base.name} + {config.task} by {self.file.proposer}, seed {config.seed}",
+                "version": f"{base.version}+{digest_of(self.file)[:8]}",
+                "tasks": {**base.tasks, config.task: own},
+                "history": (*base.history, history),
+            }
+        )
 
     def _test(self, chosen: Sequence[str], hand_written: Sequence[str], random: Sequence[str]) -> Final:
         rounds = [ranked(trials.trials) for _, trials in self.journal.rounds()]
@@ -247,13 +268,16 @@ class Loop:
         )
 
 
+def _means(trials: Sequence[Trial]) -> dict[str, dict[str, float]]:
+    return {trial.text: trial.means() for trial in trials}
+
+
 def _beats(challenger: Trial, leader: Trial) -> bool:
     found = difference([challenger], [leader])
     return found is not None and decide(found.difference, found.p, "teacher_forced_exact") == "better"
 
 
 def _shown(tried: Sequence[Trial], count: int) -> tuple[Trial, ...]:
-    """Return the best and the worst candidates, best first."""
     order = ranked(tried)
     if len(order) > count:
         order = order[: count - count // 2] + order[-(count // 2) :]
@@ -266,7 +290,6 @@ def _complaints(candidates: Sequence[Candidate]) -> str:
 
 
 def _digest(material: Material) -> str:
-    """Return a digest of the cases of a loop and of the proposer's brief."""
     parts = [[case.content() for case in cases] for cases in (material.trial, material.test)]
     text = json.dumps([material.training.digest, parts, asdict(material.brief)], sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -24,27 +24,22 @@ from ..tasks.sampling import choose
 from ..tasks.sources import open_source
 from .offline import held_out_description, training_slots
 from .proposer import Brief, Example
-from .rules import Rules, revealing
+from .rules import Rules, revealing, words_of
 
 SHARE = 0.3
 """Share of the subjects of the task's training split that is used for trials."""
 VARIED = 64
 """Descriptions that the trial editor is trained under."""
+RANDOM = 9
+"""Random texts that the chosen descriptions are compared with."""
 
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """The data of a loop.
+    """The data of a loop: cases of the trial editor's training, of trials and of the test, and what proposers receive.
 
-    Attributes:
-        brief: What the proposer receives, without earlier candidates.
-        rules: The rules for candidates.
-        held_out: The description that is held out of training, from the bank or, for a task without any, the grammar.
-        training: The cases of the trial editor's training, without instructions.
-        trial: Cases for trials.
-        test: Cases of the test.
-        bank: The instructions of the other tasks, and the hand-written ones of this task.
-        notes: Messages for the user.
+    `held_out` is the description that is held out of training, from the bank or, for a task without any, the grammar.
+    The bank has the instructions of the other tasks, and the hand-written ones of this task.
     """
 
     brief: Brief
@@ -83,6 +78,16 @@ class Material:
 
         return replace(self.training, instruct=instructed)
 
+    def random_texts(self, like: Sequence[str], seed: int) -> tuple[str, ...]:
+        """Return random words of the bank, each text as long as one of the given ones, with the task's placeholders."""
+        words, marks = self.bank.words, self.brief.placeholders
+        found = []
+        for number in range(RANDOM):
+            length = len(words_of(like[number % len(like)])) - len(marks)
+            drawn = [words[seed_of(seed, "random", number, place) % len(words)] for place in range(length)]
+            found.append(" ".join([*drawn, *marks]))
+        return tuple(found)
+
     def training_descriptions(self, seed: int) -> tuple[str, ...]:
         """Return descriptions for the trial editor's training; no candidate of the grammar is among them."""
         dice = random.Random(seed_of(seed, "varied", self.task))
@@ -98,14 +103,17 @@ def gather(config: RunConfig, loop: LoopConfig) -> Material:
     """
     kind = make_task(loop.task, config.task_options)
     bank = read_bank(None if config.instructions == "default" else Path(config.instructions))
-    source = open_source(None if config.data == "embedded" else config.data)
+    source = open_source(config.data)
     mix = tuple(dict.fromkeys((*MIX, loop.task)))
     if missing := [task for task in mix if task != loop.task and task not in bank.tasks]:
         raise InputError(f"Instruction bank '{bank.name}' has no descriptions of '{missing[0]}', which is trained on.")
     tests = {task: make_task(task, config.task_options).load(source) for task in mix}
     tested = [case for found in tests.values() for case in found.cases]
     whole = training_cases(loop.task, source, tested, config.task_options)
-    trial = _trial_cases(whole.cases)
+    # the subjects whose keys have the smallest sha256; see `choose`
+    keys = sorted(subjects(whole.cases), key=lambda key: hashlib.sha256(key.encode()).digest())
+    held = set(keys[: round(SHARE * len(keys))])
+    trial = tuple(case for case in whole.cases if subject_key(case.request.subject) in held)
     barred = [*tested, *trial]
     cases = {task: training_cases(task, source, barred, config.task_options).cases for task in mix}
     learnt = cases[loop.task]
@@ -120,12 +128,13 @@ def gather(config: RunConfig, loop: LoopConfig) -> Material:
     all_cases = (*learnt, *trial, *tests[loop.task].cases)
     answers = {answer for case in all_cases for probe in case.probes for answer in probe.answers}
     answers |= {case.request.target for case in all_cases}
+    shown = sorted((case.request for case in learnt), key=lambda own: seed_of(loop.seed, "example", own.case_id))
     brief = Brief(
         task=loop.task,
         title=own.title if own else kind.title,
         about=kind.about,
         placeholders=("[TOPIC]", "[LABEL]") if all(case.request.sentiment for case in all_cases) else (),
-        examples=_examples(learnt, loop),
+        examples=tuple(Example(r.prompt, r.target, r.sentiment) for r in shown[: loop.examples]),
     )
     held_out = own.descriptions[own.unseen] if own else held_out_description(brief)
     return Material(
@@ -138,15 +147,3 @@ def gather(config: RunConfig, loop: LoopConfig) -> Material:
         bank=bank,
         notes=(*whole.notes, *tests[loop.task].notes),
     )
-
-
-def _trial_cases(cases: Sequence[EditCase]) -> tuple[EditCase, ...]:
-    """Return the cases of a share of the subjects, those whose keys have the smallest sha256; see `choose`."""
-    keys = sorted(subjects(cases), key=lambda key: hashlib.sha256(key.encode()).digest())
-    held = set(keys[: round(SHARE * len(keys))])
-    return tuple(case for case in cases if subject_key(case.request.subject) in held)
-
-
-def _examples(cases: Sequence[EditCase], loop: LoopConfig) -> tuple[Example, ...]:
-    drawn = sorted(cases, key=lambda case: seed_of(loop.seed, "example", case.request.case_id))[: loop.examples]
-    return tuple(Example(case.request.prompt, case.request.target, case.request.sentiment) for case in drawn)

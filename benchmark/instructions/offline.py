@@ -11,11 +11,9 @@ is the held-out description of a task that has none of its own.
 
 import random
 import tomllib
-from collections.abc import Iterator
 from functools import cache
 from importlib import resources
 from itertools import product
-from typing import ClassVar
 
 from instructedit.editors import seed_of
 
@@ -34,8 +32,6 @@ MUTATION = 0.25
 class OfflineProposer(Proposer):
     """Draws from the grammar; with candidates that were tried it recombines the better half of them."""
 
-    name: ClassVar[str] = "offline"
-
     @property
     def model(self) -> str:
         """See `Proposer.model`."""
@@ -49,8 +45,11 @@ class OfflineProposer(Proposer):
         parents = parents[: (len(parents) + 1) // 2]
         dice = random.Random(seed_of(seed, "offline", brief.task, len(brief.tried)))
         rules, found = Rules(brief.placeholders, frozenset(), ()), list[str]()
-        for chosen in _drawn(slots, parents, dice, tries=50 * count):
-            text = " ".join(chosen)
+        for _ in range(50 * count):
+            text = " ".join(
+                dice.choice(slot) if not parents or dice.random() < MUTATION else dice.choice(parents)[number]
+                for number, slot in enumerate(slots)
+            )
             if rules.complaint(text, (*brief.known, *found)) is None:
                 found.append(text)
             if len(found) == count:
@@ -66,9 +65,6 @@ class OfflineProposer(Proposer):
             model=self.model,
             seed=seed,
             candidates=tuple(Candidate(text=text) for text in found),
-            input_tokens=0,
-            output_tokens=0,
-            seconds=0.0,
             notes=notes,
         )
 
@@ -108,13 +104,4 @@ def _grammar() -> dict[str, dict[str, list[str]]]:
 
 @cache
 def _choices(slots: Slots) -> dict[str, tuple[str, ...]]:
-    """Return the choices of every description of a grammar, by its text."""
     return {" ".join(chosen): chosen for chosen in product(*slots)}
-
-
-def _drawn(slots: Slots, parents: list[tuple[str, ...]], dice: random.Random, tries: int) -> Iterator[tuple[str, ...]]:
-    for _ in range(tries):
-        yield tuple(
-            dice.choice(slot) if not parents or dice.random() < MUTATION else dice.choice(parents)[number]
-            for number, slot in enumerate(slots)
-        )

@@ -8,7 +8,6 @@ description that is held out of training.
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
 
 from instructedit.editors import InputError
 
@@ -33,16 +32,10 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Brief:
-    """What a proposer receives about a task.
+    """What a proposer receives about a task: its name, its title after `Task: `, what its edits change, and examples.
 
-    Attributes:
-        task: Registered name.
-        title: Name after `Task: ` in the instruction.
-        about: What an edit of this task changes, in a sentence or two.
-        placeholders: Placeholders that every description must contain, e.g. `[TOPIC]` and `[LABEL]`; none for facts.
-        examples: A few training cases.
-        tried: The best and the worst candidates so far, best first; empty in the first round.
-        known: All candidates so far; near duplicates of them are not tried again.
+    Every description must contain the `placeholders`, e.g. `[TOPIC]` and `[LABEL]`; facts have none. `tried` has the
+    best and the worst candidates so far, best first; near duplicates of all `known` ones are not tried again.
     """
 
     task: str
@@ -56,9 +49,6 @@ class Brief:
 
 class Proposer(ABC):
     """Writes descriptions of a task."""
-
-    name: ClassVar[str]
-    """Its name for `--proposer`."""
 
     @property
     @abstractmethod

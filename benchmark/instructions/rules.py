@@ -17,12 +17,9 @@ _BRACKETS = re.compile(r"\[[^\]]*\]|[\[\]]")
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The rules for candidates of one task.
+    """The rules for candidates of one task: placeholders that each must contain, and answers that none may contain.
 
-    Attributes:
-        placeholders: Placeholders that every description must contain.
-        answers: Answers of the data, which no description may contain.
-        held_out: Descriptions that are held out of training; training under a similar candidate would reveal them.
+    Training under a candidate that is similar to a `held_out` description would reveal it.
     """
 
     placeholders: tuple[str, ...]
@@ -42,8 +39,11 @@ class Rules:
         found = _BRACKETS.findall(text)
         yield from (f"it lacks the placeholder {mark}" for mark in self.placeholders if mark not in found)
         yield from (f"it holds {mark}, which nothing fills" for mark in found if mark not in self.placeholders)
-        if answer := _first_within(words, self.answers):
-            yield f"it holds the answer '{answer}' of the data"
+        # an answer in lower case matches capitals too; a name does not match a lower-case word with the same letters
+        within = f" {' '.join(words)} "
+        for answer in sorted(self.answers):
+            if f" {' '.join(words_of(answer))} " in (within.casefold() if answer.islower() else within):
+                yield f"it holds the answer '{answer}' of the data"
         yield from (f"it is almost '{other}'" for other in others if similarity(text, other) >= ALIKE)
         if any(similarity(text, other) >= FAR for other in self.held_out):
             yield "it is too similar to the description that is held out of training"
@@ -64,20 +64,3 @@ def revealing(answers: Collection[str], ordinary: Collection[str]) -> frozenset[
     """Return the answers that no description may contain: all except those made of ordinary words only."""
     found = {answer.strip() for answer in answers}
     return frozenset(answer for answer in found if not set(words_of(answer)) <= set(ordinary))
-
-
-def _first_within(words: Sequence[str], answers: Collection[str]) -> str | None:
-    """Return the first answer, in alphabetical order, whose words are consecutive among the words.
-
-    An answer in lower case matches capitals too; a name does not match a lower-case word with the same letters.
-    """
-    text = f" {' '.join(words)} "
-    lower = text.casefold()
-    return next(
-        (
-            answer
-            for answer in sorted(answers)
-            if f" {' '.join(words_of(answer))} " in (lower if answer.islower() else text)
-        ),
-        None,
-    )

@@ -17,18 +17,17 @@ SHORT = 8
 
 
 class Scrubber:
-    """Replaces secrets in texts, also in their JSON, HTML and URL escapes; its `repr` does not show them.
-
-    Args:
-        secrets: The secrets; empty ones are ignored.
-    """
+    """Replaces secrets in texts, also in their JSON, HTML and URL escapes; its `repr` does not show them."""
 
     __slots__ = ("_pattern",)
 
     def __init__(self, secrets: Iterable[str]) -> None:
         found = {variant for secret in secrets if secret for variant in _variants(secret)}
         # longest first, so that a secret that starts with another one is removed completely
-        parts = [_expression(secret) for secret in sorted(found, key=len, reverse=True)]
+        parts = [
+            re.escape(secret) if len(secret) >= SHORT else rf"(?<!\w){re.escape(secret)}(?!\w)"
+            for secret in sorted(found, key=len, reverse=True)
+        ]
         self._pattern = re.compile("|".join(parts)) if parts else None
 
     def __call__(self, text: str) -> str:
@@ -82,8 +81,3 @@ def guarded(scrub: Scrubber) -> Iterator[None]:
 def _variants(secret: str) -> set[str]:
     escaped = json.dumps(secret)[1:-1]
     return {secret, escaped, escaped.replace("/", "\\/"), html.escape(secret), quote(secret), quote(secret, safe="")}
-
-
-def _expression(secret: str) -> str:
-    expression = re.escape(secret)
-    return expression if len(secret) >= SHORT else rf"(?<!\w){expression}(?!\w)"

@@ -37,11 +37,8 @@ class ConsistencyTally:
                 continue
             empty = Consistency(editor=record.editor, task=record.task, probes=0, free=0, otherwise=0)
             found, apart = self._found.get(key, empty), otherwise(answer, own)
-            update: dict[str, object] = {
-                "probes": found.probes + 1,
-                "free": found.free + (own["free_generation"] == 1.0),
-                "otherwise": found.otherwise + apart,
-            }
+            free = found.free + (own["free_generation"] == 1.0)
+            update: dict[str, object] = {"probes": found.probes + 1, "free": free, "otherwise": found.otherwise + apart}
             if apart and (found.case_id is None or record.case_id < found.case_id):
                 update |= {"case_id": record.case_id, "prompt": answer.prompt}
                 update |= {"accepted": answer.accepted[0], "generated": answer.generated}

@@ -18,6 +18,7 @@ Source: Cornfield and Tukey, Average Values of Mean Squares in Factorials, 1956;
 """
 
 import math
+from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
@@ -30,13 +31,7 @@ _Array = NDArray[np.float64]
 
 
 class Spread(NamedTuple):
-    """Means of several rows with their variances, one number each.
-
-    Attributes:
-        mean: Mean over seeds and cases.
-        variance: Of that mean; 0 where nothing varies.
-        freedom: Degrees of freedom of the variance.
-    """
+    """Means of several rows over seeds and cases, the variances of these means, and their degrees of freedom."""
 
     mean: _Array
     variance: _Array
@@ -55,7 +50,7 @@ def crossed_mean(values: _Array, key: str, bounds: Bounds = UNIT) -> Interval:
     spread = layout(values[None])
     low, high = wilson(spread) if bounds == UNIT else t_interval(spread, bounds)
     method: Method = "crossed_wilson" if bounds == UNIT else "crossed_t"
-    return Interval(_grand(values), float(low[0]), float(high[0]), values.shape[1], method)
+    return Interval(fmean(values.ravel()), float(low[0]), float(high[0]), values.shape[1], method)
 
 
 def crossed_difference(values: _Array, bounds: Bounds = UNIT) -> Paired:
@@ -70,7 +65,7 @@ def crossed_difference(values: _Array, bounds: Bounds = UNIT) -> Paired:
         return Paired(*found, compare(values.mean(axis=0).tolist(), bounds).p)
     spread = layout(values[None])
     low, high = (float(end[0]) for end in t_interval(spread, span(bounds)))
-    return Paired(_grand(values), low, high, values.shape[1], "crossed_t", p_value(spread))
+    return Paired(fmean(values.ravel()), low, high, values.shape[1], "crossed_t", p_value(spread))
 
 
 def unpaired_seeds(ours: _Array, theirs: _Array, bounds: Bounds = UNIT) -> Paired:
@@ -145,10 +140,6 @@ def _quantile(spread: Spread) -> _Array:
 
     found: _Array = stdtrit(spread.freedom, 0.975)
     return found
-
-
-def _grand(values: _Array) -> float:
-    return math.fsum(values.ravel().tolist()) / values.size
 
 
 def _alone(values: _Array, bounds: Bounds) -> Interval | None:

@@ -56,11 +56,7 @@ class Directions(NamedTuple):
 
 
 def write_directions(path: Path, run: str, limit: int, found: Sequence[Directions]) -> Path:
-    """Write the file atomically.
-
-    Raises:
-        InputError: If it cannot be written.
-    """
+    """Write the file atomically; `InputError` if it cannot be written."""
     about = DirectionsAbout(run=run, limit=limit, sets=tuple(one.about for one in found))
     arrays = {f"cosines_{number}": one.cosines for number, one in enumerate(found)}
     try:
@@ -72,16 +68,13 @@ def write_directions(path: Path, run: str, limit: int, found: Sequence[Direction
 
 
 def read_directions(path: Path, run: str) -> tuple[DirectionsAbout, tuple[Directions, ...]]:
-    """Read the file of a run.
-
-    Raises:
-        InputError: If it is no such file, is of another run, or a matrix is not one of cosines.
-    """
+    """Read the file of a run; `InputError` if it is of another run, or a matrix is not one of cosines."""
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, BadZipFile) as error:
-        raise InputError(f"{path}: cannot be read ({_reason(error)}); a file of directions was expected.") from error
+        reason = (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(f"{path}: cannot be read ({reason}); a file of directions was expected.") from error
     if _ABOUT not in arrays or arrays[_ABOUT].dtype.kind != "U" or arrays[_ABOUT].shape:
         raise InputError(f"{path}: holds no text '{_ABOUT}'; a file of directions was expected.")
     about = parse_record(str(arrays[_ABOUT]), DirectionsAbout, f"{path}, '{_ABOUT}'")
@@ -109,7 +102,3 @@ def _check(path: Path, name: str, about: DirectionSet, cosines: NDArray[np.float
     asymmetry, diagonal = np.abs(cosines - cosines.T), np.abs(cosines.diagonal() - 1)
     if not (asymmetry.max(initial=0.0) < 1e-9 and diagonal.max(initial=0.0) < 1e-9):
         raise InputError(f"{path}, array '{name}': a symmetric matrix with ones on its diagonal was expected.")
-
-
-def _reason(error: Exception) -> str:
-    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]

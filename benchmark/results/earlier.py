@@ -47,14 +47,10 @@ class Earlier:
         report: Callable[[str], None] = lambda _: None,
         among: Collection[str] | None = None,
     ) -> Self:
-        """Look up the chunks of a run in the finished runs of a folder.
+        """Look up the chunks of a run in the finished runs of a folder, or in those whose digests are `among`.
 
-        Args:
-            out: Folder of all runs.
-            run: The run.
-            cases: Ids of each task's cases, in the order in which they are cut into chunks.
-            report: Receives a sentence on each run that has such lines and cannot be used.
-            among: Digests of the runs to look at; None for all.
+        `cases` has the ids of each task's cases, in the order in which they are cut into chunks; `report` receives a
+        sentence on each run that has such lines and cannot be used.
         """
         found = cls(run.digest)
         if run.spec.schedule != "single":
@@ -67,11 +63,7 @@ class Earlier:
         return found
 
     def _add(
-        self,
-        folder: Path,
-        run: RunFile,
-        chunks: Mapping[str, Sequence[tuple[str, ...]]],
-        report: Callable[[str], None],
+        self, folder: Path, run: RunFile, chunks: Mapping[str, Sequence[tuple[str, ...]]], report: Callable[[str], None]
     ) -> None:
         try:
             if not (folder / "summary.json").is_file() or not (shared := _shared(read_run(folder / "run.json"), run)):
@@ -83,7 +75,10 @@ class Earlier:
                 report(f"note: results of run {other.digest} are not taken over, it was made with {changes[0]}.")
                 return
             lines = _lines(RunFolder(folder), other, shared)
-            times = _times(folder / "timings.jsonl")
+            lines_of_times = (folder / "timings.jsonl").read_text(encoding="utf-8").splitlines()
+            measured = map(ChunkTime.model_validate_json, lines_of_times)
+            # which cases shared a pass is known by the first one and their number
+            times = {(t.editor, t.first_case, t.cases): t for t in measured if t.stage == SINGLE}
         except (InputError, OSError, ValueError):
             return  # what is wrong with another run does not concern this one
         for row, task in shared:
@@ -118,7 +113,6 @@ class Earlier:
 
 
 def _shared(other: RunFile, run: RunFile) -> list[tuple[str, str]]:
-    """Return the rows and tasks that two runs have in common, with equal specifications."""
     theirs, ours = other.spec, run.spec
     if theirs.schedule != SINGLE or (None not in (theirs.joints, ours.joints) and theirs.joints != ours.joints):
         return []
@@ -161,9 +155,3 @@ def _lines(
                 found[record.editor, record.task][record.case_id] = offset
             offset += len(line)
     return found
-
-
-def _times(path: Path) -> dict[tuple[str, str, int], ChunkTime]:
-    """Return the times of chunks by row, first case and number of cases; which cases shared a pass is known by them."""
-    times = map(ChunkTime.model_validate_json, path.read_text(encoding="utf-8").splitlines())
-    return {(time.editor, time.first_case, time.cases): time for time in times if time.stage == SINGLE}

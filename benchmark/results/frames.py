@@ -30,7 +30,7 @@ def means_frame(path: str | Path) -> "DataFrame":
         InputError: If there is no finished run, or a file is damaged.
     """
     rows = []
-    for folder in _runs(Path(path)):
+    for folder in finished_runs(Path(path)):
         run = read_run(folder / "run.json")
         spec = {"run": run.digest, "setting": run.spec.setting, "seed": run.spec.seed}
         rows += [{**spec, **mean.model_dump()} for mean in read_record(folder / "summary.json", RunSummary).means]
@@ -71,18 +71,18 @@ def answers_frame(path: str | Path) -> "DataFrame":
     return _frame(rows)
 
 
-def _cases(path: Path) -> Iterator[CaseRecord]:
-    for folder in _runs(path):
-        yield from RunFolder(folder).records(read_run(folder / "run.json"))
-
-
-def _runs(path: Path) -> Iterator[Path]:
-    """Yield the folders of finished runs: `path` itself, or those in it."""
+def finished_runs(path: Path) -> tuple[Path, ...]:
+    """Return the folders of finished runs: `path` itself, or those in it; `InputError` if there is none."""
     found = [path] if (path / "run.json").is_file() else sorted(file.parent for file in path.glob("*/run.json"))
-    finished = [folder for folder in found if (folder / "summary.json").is_file()]
+    finished = tuple(folder for folder in found if (folder / "summary.json").is_file())
     if not finished:
         raise InputError(f"{path}: no finished run is there; expected a run's folder or a folder of runs.")
-    yield from finished
+    return finished
+
+
+def _cases(path: Path) -> Iterator[CaseRecord]:
+    for folder in finished_runs(path):
+        yield from RunFolder(folder).records(read_run(folder / "run.json"))
 
 
 def _frame(rows: list[dict[str, Any]]) -> "DataFrame":

@@ -32,8 +32,6 @@ MEDIANS = ("final_loss", "target_probability", "steps", "delta_norm", "relative_
 
 
 class _Row:
-    """The facts of a row's edits on a task at a stage."""
-
     def __init__(self) -> None:
         self.edits = 0
         self.failed = 0

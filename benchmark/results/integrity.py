@@ -54,11 +54,7 @@ def key_of(record: CaseRecord) -> Key:
 
 
 def content_of(path: Path) -> Content | None:
-    """Return the content of `cases.jsonl`; None if the file is missing.
-
-    Raises:
-        InputError: If it cannot be read.
-    """
+    """Return the content of `cases.jsonl`, None if the file is missing; `InputError` if it cannot be read."""
     found, lines = hashlib.sha256(), 0
     try:
         with path.open("rb") as file:
@@ -84,11 +80,7 @@ def read_run(path: Path, *, named: bool = True) -> RunFile:
 
 
 def check_identity(run: RunFile, path: Path, *, named: bool) -> None:
-    """Check that a run agrees with its digest and its folder's name.
-
-    Raises:
-        InputError: If it does not.
-    """
+    """Check that a run agrees with its digest and its folder's name; `InputError` if it does not."""
     if run.digest != run.spec.digest:
         raise InputError(
             f"{path}: field 'digest': {run.digest}, {run.spec.digest} was expected, the digest of 'spec'; one of the "
@@ -125,11 +117,7 @@ def read_finished(folder: Path) -> tuple[RunFile, RunSummary]:
 
 
 def read_suite_summary(path: Path) -> SuiteSummary:
-    """Read `suite.json`.
-
-    Raises:
-        InputError: If it cannot be read, or a number is out of its range.
-    """
+    """Read `suite.json`; `InputError` if it cannot be read, or a number is out of its range."""
     summary = read_record(path, SuiteSummary)
     for group in summary.groups:
         check_numbers(path, group.means, (*group.comparisons, *group.pairs))
@@ -150,15 +138,9 @@ def changed(cases: Path, summary: RunSummary) -> str | None:
 
 
 def check_numbers(
-    place: Path,
-    means: Iterable[Mean | SeedMean],
-    differences: Iterable[Comparison | SeedComparison | SeedPair],
+    place: Path, means: Iterable[Mean | SeedMean], differences: Iterable[Comparison | SeedComparison | SeedPair]
 ) -> None:
-    """Check that means, differences and their intervals are within the ranges of their protocols.
-
-    Raises:
-        InputError: If one is not, or is not a number.
-    """
+    """Check that means, differences and their intervals are within their protocols' ranges; `InputError` if not."""
     for mean in means:
         name = f"{place}, {mean.measure} of '{mean.task}' ({mean.protocol})"
         values = [mean.mean, *(mean.per_seed if isinstance(mean, SeedMean) else ())]
@@ -214,14 +196,12 @@ class LineChecks:
         ids: Mapping[str, Collection[str] | None] | None = None,
         counts: Mapping[str, int] | None = None,
     ) -> None:
-        spec = run.spec
-        if counts is None:
-            counts = {data.task: min(data.cases, spec.limit or data.cases) for data in run.data}
+        counts = run.counts if counts is None else counts
         if ids is None:
             ids = {data.task: derived_ids(run, data) for data in run.data}
         self._run = run
-        self._rows = {row.name: row for row in spec.editors}
-        self._stages = stages_of(spec)
+        self._rows = {row.name: row for row in run.spec.editors}
+        self._stages = stages_of(run.spec)
         self._known = {task for task in counts if ids.get(task) is not None}
         self._ids = {task: set(ids.get(task) or ()) for task in counts}
         self._counts = counts
@@ -257,11 +237,7 @@ class LineChecks:
         return None
 
     def checked(self, record: CaseRecord, place: str) -> CaseRecord:
-        """Return a line that passes all checks, with all scores within their ranges.
-
-        Raises:
-            InputError: If a check fails; `place` is the line's location.
-        """
+        """Return a line that passes all checks, those of its scores' ranges too; else an `InputError` with `place`."""
         failed = self.refused(record)
         for number, score in enumerate(record.scores):
             if failed is None and (found := out_of_range(score.protocol, score.value)):

@@ -112,9 +112,9 @@ class Proposal(JournalFile):
     model: str
     seed: int
     candidates: tuple[Candidate, ...]
-    input_tokens: int
-    output_tokens: int
-    seconds: float
+    input_tokens: int = 0
+    output_tokens: int = 0
+    seconds: float = 0.0
     notes: tuple[str, ...] = ()
 
     @property
@@ -168,12 +168,9 @@ def ranked(trials: Iterable[Trial]) -> list[Trial]:
 
 
 def difference(first: Sequence[Trial], second: Sequence[Trial], measure: str = "score") -> Paired | None:
-    """Compare two groups of descriptions: the paired difference of a measure over the cases both have, as shares.
+    """Compare two groups of descriptions by a measure over the cases that both have, as shares; None if there is none.
 
     A case's value in a group is the mean over the group's descriptions.
-
-    Returns:
-        The comparison, or None if no case has the measure in both.
     """
     ours, theirs = _together(first, measure), _together(second, measure)
     differences = [ours[case] - theirs[case] for case in sorted(ours.keys() & theirs.keys())]
@@ -188,7 +185,6 @@ def mean(trials: Sequence[Trial], measure: str = "score") -> Interval | None:
 
 
 def _together(trials: Sequence[Trial], measure: str) -> dict[str, float]:
-    """Return by case the mean over a group's descriptions; of cases that have the measure under all of them."""
     found: list[dict[str, Any]] = [trial.values(measure) for trial in trials]
     shared = set.intersection(*(set(values) for values in found)) if found else set()
     return {case: sum(values[case] for values in found) / len(found) for case in sorted(shared)}

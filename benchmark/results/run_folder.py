@@ -30,11 +30,7 @@ def record_text(record: BaseModel) -> str:
 
 
 def write_record(path: Path, record: BaseModel) -> Path:
-    """Write a record to a file of its own atomically, and make its folder.
-
-    Raises:
-        StorageError: If it cannot be written.
-    """
+    """Write a record to a file of its own atomically, and make its folder; `StorageError` if it cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         return write_whole(path, record_text(record))
@@ -79,8 +75,7 @@ class RunFolder:
         """
         with self._writing():
             self.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.folder / ".lock", timeout=0)
-        with self._writing():
+            lock = FileLock(self.folder / ".lock", timeout=0)
             try:
                 lock.acquire()
             except Timeout as error:
@@ -118,7 +113,7 @@ class RunFolder:
 
     def write(self, name: str, record: BaseModel) -> Path:
         """Write a record to a file of its own atomically; raises as `append`."""
-        return self.write_text(name, record.model_dump_json(indent=1) + "\n")
+        return self.write_text(name, record_text(record))
 
     def write_text(self, name: str, text: str) -> Path:
         """Write a text to a file atomically; raises as `append`."""
@@ -191,11 +186,7 @@ class RunFolder:
     def append(
         self, records: Sequence[BaseModel] = (), timings: Sequence[BaseModel] = (), usage: Sequence[BaseModel] = ()
     ) -> None:
-        """Append lines and sync them to disk; `usage` has the resources of one start of the program.
-
-        Raises:
-            StorageError: If they cannot be written.
-        """
+        """Append lines and sync them; `usage` is of one start of the program. `StorageError` if it fails."""
         for path, lines in ((self.cases, records), (self.timings, timings), (self.usage, usage)):
             if not lines:
                 continue

@@ -67,6 +67,5 @@ def scored(spec: RunSpec, cases: Mapping[str, Sequence[str]]) -> dict[str, dict[
 
 
 def _order(spec: RunSpec, cases: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return the edited cases in the order in which they are edited."""
     edited = [case for task in spec.edited or () for case in cases.get(task, ())]
     return sorted(edited, key=lambda case: place(case, spec.seed))

@@ -9,7 +9,7 @@ test are not used because they guarantee none of this.
 import hashlib
 import math
 from collections.abc import Sequence
-from statistics import NormalDist
+from statistics import NormalDist, fmean
 from typing import NamedTuple
 
 import numpy as np
@@ -77,12 +77,12 @@ def mean_interval(values: Sequence[float], key: str, bounds: Bounds = UNIT) -> I
         raise ValueError("An interval of no cases is undefined.")
     n = len(values)
     if bounds == UNIT and all(value in (0.0, 1.0) for value in values):
-        return Interval(math.fsum(values) / n, *clopper_pearson(round(math.fsum(values)), n), n, "clopper_pearson")
+        return Interval(fmean(values), *clopper_pearson(round(math.fsum(values)), n), n, "clopper_pearson")
     if min(values) == max(values):
         return unseen(values[0], n, bounds)
     means = _resampled_means(np.sort(np.asarray(values, dtype=np.float64)), seeded(key))
     low, high = np.quantile(means, [_TAIL, 1 - _TAIL])
-    return Interval(math.fsum(values) / n, float(low), float(high), n, "bootstrap")
+    return Interval(fmean(values), float(low), float(high), n, "bootstrap")
 
 
 def clopper_pearson(right: int, n: int) -> tuple[float, float]:
@@ -127,7 +127,7 @@ def compare(differences: Sequence[float], bounds: Bounds = UNIT) -> Paired:
     Where all differences are equal the interval is that of `unseen`, where they are -1, 0 and 1 that of `bonett_price`,
     elsewhere that of the sign-flip test. All but the first leave 0 out exactly where p < 0.05.
     """
-    n, mean = len(differences), math.fsum(differences) / len(differences)
+    n, mean = len(differences), fmean(differences)
     p, low, high = sign_flip(differences)
     if min(differences) == max(differences):
         return Paired(*unseen(differences[0], n, span(bounds)), p)

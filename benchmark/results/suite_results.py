@@ -160,11 +160,8 @@ class SuiteSummary(Record):
 def find_suite(path: Path) -> tuple[Path, SuiteFile] | None:
     """Return the folder of a suite's runs and its index; None where there is at most one run.
 
-    Args:
-        path: The folder of all runs, or the index of a suite, `suites/NAME.json`, or its path without `.json`.
-
-    Raises:
-        InputError: If the folder holds several suites, or the index cannot be read.
+    The path is the folder of all runs, or the index of a suite, `suites/NAME.json`, with or without `.json`.
+    `InputError` if the folder holds several suites, or the index cannot be read.
     """
     if path.parent.name != SUITES and len(found := _indices(path)) > 1:
         names = ", ".join(str(index) for index in found)

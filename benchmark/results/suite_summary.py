@@ -4,10 +4,10 @@ A run that is not finished or not valid is left out. A number is over the cases 
 the seeds of a row are means over the same cases.
 """
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -81,7 +81,6 @@ def _without_seed(file: RunFile) -> str:
 
 
 def _unlike(groups: Sequence[Sequence[_Run]]) -> Iterator[str]:
-    """Yield a warning for each way in which the runs of a suite differ."""
     labels = Counter(runs[0].label for runs in groups)
     for label in (label for label, count in labels.items() if count > 1):
         yield f"The runs '{label}' differ in more than the seed; they stand in {labels[label]} groups."
@@ -127,13 +126,13 @@ def _group(runs: Sequence[_Run]) -> SuiteGroup:
         for first, second in pairs(spec.editors)
         if (found := values.difference(first, second, task, column))
     )
-    comparisons = (
+    comparisons = [
         comparison
         for task, column in cells
         for question in planned
         if task in question.tasks and column.compared
-        for comparison in _comparison(task, column, question, editors, values)
-    )
+        if (comparison := _comparison(task, column, question, editors, values))
+    ]
     return SuiteGroup(
         label=runs[0].label,
         run=runs[0].file,
@@ -146,7 +145,7 @@ def _group(runs: Sequence[_Run]) -> SuiteGroup:
             for row in spec.editors
             if row.evaluates(task) and (mean := values.mean(row, task, column))
         ),
-        comparisons=_tested(tuple(comparisons), compared),
+        comparisons=_tested(comparisons, compared),
         pairs=compared,
         health=tuple(health.summed()),
     )
@@ -154,19 +153,18 @@ def _group(runs: Sequence[_Run]) -> SuiteGroup:
 
 def _comparison(
     task: str, column: Column, planned: PlannedComparison, editors: Mapping[str, EditorSpec], values: CaseValues
-) -> Iterator[SeedComparison]:
+) -> SeedComparison | None:
     first, second = values.matrices(task, column, planned.rows, planned.others)
     if not first.size:
-        return
+        return None
     sides = []
     for name, rows, own in ((planned.first, planned.rows, first), (planned.second, planned.others, second)):
         row = editors[rows[0]]
         row = row if len(rows) == 1 else row.model_copy(update={"name": name})
-        mean = row_mean(row, task, column, own)
-        sides.append(
-            SideMean(mean=mean.mean, low=mean.low, high=mean.high, method=mean.method, per_seed=_per_seed(own))
-        )
-    yield SeedComparison(
+        mean = row_mean(row, task, column, own)._asdict()
+        del mean["n"]
+        sides.append(SideMean(**mean, per_seed=_per_seed(own)))
+    return SeedComparison(
         **{name: value for name, value in planned._asdict().items() if name != "tasks"},
         task=task,
         **column.fields(),
@@ -191,4 +189,4 @@ def _tested(found: Sequence[SeedComparison], pairs: Sequence[SeedPair]) -> tuple
 
 
 def _per_seed(values: NDArray[np.float64]) -> tuple[float, ...]:
-    return tuple(math.fsum(of_seed) / len(of_seed) for of_seed in values)
+    return tuple(map(fmean, values))

@@ -6,11 +6,11 @@ protocols and of different stages are never averaged together.
 """
 
 import json
-import math
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
+from statistics import fmean
 from typing import Any, NamedTuple, get_args
 
 import numpy as np
@@ -60,11 +60,11 @@ def case_values(record: CaseRecord) -> Iterator[tuple[Column, float]]:
         probes[Column(record.stage, score.measure, score.derived, score.protocol, score.subset)].append(score.value)
     subsets: dict[Column, list[float]] = defaultdict(list)
     for column, scores in probes.items():
-        mean = _mean(scores)
+        mean = fmean(scores)  # exact before its one rounding, so that the order of the values has no influence
         subsets[column._replace(subset=None)].append(mean)
         yield column, mean
     for column, means in subsets.items():
-        yield column, _mean(means)
+        yield column, fmean(means)
 
 
 class CaseValues:
@@ -113,7 +113,8 @@ class CaseValues:
         values = np.ascontiguousarray(values[:, ~np.isnan(values).any(axis=0)])
         ends = np.cumsum([len(rows) * len(self._seeds) for rows in sides])[:-1]
         parts = zip(sides, np.split(values, ends), strict=True)
-        return [_mean_of_rows(own.reshape(len(rows), len(self._seeds), -1)) for rows, own in parts]
+        by_row = [own.reshape(len(rows), len(self._seeds), -1) for rows, own in parts]
+        return [own[0] if len(own) == 1 else np.apply_along_axis(fmean, 0, own) for own in by_row]
 
     def mean(self, row: EditorSpec, task: str, column: Column) -> tuple[Interval, NDArray[np.float64]] | None:
         """Return a row's mean with its interval, and its values [seeds, cases]; None if it has no case."""
@@ -168,8 +169,7 @@ def summarise(
         if record.status == "done":
             values.add(record)
     if expected is None:
-        cases = {data.task: min(data.cases, spec.limit or data.cases) for data in run_file.data}
-        expected = sum(count * row.evaluates(task) for task, count in cases.items() for row in spec.editors)
+        expected = sum(count * row.evaluates(task) for task, count in run_file.counts.items() for row in spec.editors)
     return RunSummary(
         digest=run_file.digest,
         valid=valid,
@@ -239,13 +239,3 @@ def row_mean(editor: EditorSpec, task: str, column: Column, values: NDArray[np.f
 
 def _method(row: EditorSpec) -> str:
     return json.dumps([row.method, row.version, row.config, row.instructed_probes], sort_keys=True)
-
-
-def _mean_of_rows(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the mean over rows `[rows, seeds, cases]`, exact before its one rounding."""
-    return values[0] if len(values) == 1 else np.apply_along_axis(lambda case: _mean(case.tolist()), 0, values)
-
-
-def _mean(values: list[float]) -> float:
-    # fsum is exact before its one rounding, so the order of the values has no influence.
-    return math.fsum(values) / len(values)

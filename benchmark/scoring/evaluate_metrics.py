@@ -5,8 +5,8 @@ Importing `evaluate` takes seconds, so no other module imports this one. Make an
 1.5 to 1 under an integer feature and returns NaN for empty input.
 """
 
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from statistics import fmean
 from typing import Any, ClassVar, NamedTuple
 
 import datasets
@@ -74,11 +74,7 @@ class _Checked(evaluate.Metric):  # type: ignore[misc]  # the library carries no
         return evaluate.MetricInfo(description=self.__doc__, citation=self.citation, features=features)
 
     def add_batch(self, **columns: Any) -> None:
-        """Check and store rows, one list per column.
-
-        Raises:
-            InputError: If a column is missing, unknown or empty, lengths differ, or a row cannot be scored.
-        """
+        """Check and store rows, one list per column; `InputError` if columns do not fit, or a row cannot be scored."""
         given = {name: rows for name, rows in columns.items() if rows is not None}
         metric = type(self).__name__
         if set(given) != set(self.columns):
@@ -98,15 +94,11 @@ class _Checked(evaluate.Metric):  # type: ignore[misc]  # the library carries no
         super().add_batch(**given)
 
     def add(self, **row: Any) -> None:
-        """Check and store one row."""
+        """Check and store one row."""  # the library appends to it
         self.add_batch(**{name: [value] for name, value in row.items()})
 
     def compute(self, **columns: Any) -> dict[str, float | int | None]:
-        """Return the scores over all rows stored and given.
-
-        Raises:
-            InputError: If there are no rows at all, or as `add_batch`.
-        """
+        """Return the scores over all rows stored and given; `InputError` without any, or as `add_batch`."""
         if not columns and self.writer is None:
             raise InputError(f"{type(self).__name__} has no rows; give it {', '.join(self.columns)}.")
         result: dict[str, float | int | None] = super().compute(**columns)
@@ -123,8 +115,8 @@ class TeacherForced(_Checked):
     def _compute(self, predictions: list[list[int]], references: list[list[int]]) -> dict[str, float]:
         rows = list(zip(predictions, references, strict=True))
         return {
-            "teacher_forced_token": _mean(metrics.teacher_forced_token(p, r) for p, r in rows),
-            "teacher_forced_exact": _mean(metrics.teacher_forced_exact(p, r) for p, r in rows),
+            "teacher_forced_token": fmean(metrics.teacher_forced_token(p, r) for p, r in rows),
+            "teacher_forced_exact": fmean(metrics.teacher_forced_exact(p, r) for p, r in rows),
         }
 
 
@@ -135,7 +127,7 @@ class FreeGenerationMatch(_Checked):
     citation = "arXiv 2502.11177, arXiv 1606.05250"
 
     def _compute(self, predictions: list[str], references: list[list[str]]) -> dict[str, float]:
-        return {"free_generation": _mean(map(matches, predictions, references))}
+        return {"free_generation": fmean(map(matches, predictions, references))}
 
 
 class EditSuccess(_Checked):
@@ -149,7 +141,7 @@ class EditSuccess(_Checked):
         self, plus_post: list[list[float]], minus_post: list[list[float]], plus_pre: list[list[float]]
     ) -> dict[str, float]:
         scores = [metrics.edit_success(*row) for row in zip(plus_post, minus_post, plus_pre, strict=True)]
-        return {name: _mean(getattr(score, name) for score in scores) for name in metrics.Sentiment._fields}
+        return {name: fmean(getattr(score, name) for score in scores) for name in metrics.Sentiment._fields}
 
 
 class ProbabilityOrder(_Checked):
@@ -159,7 +151,7 @@ class ProbabilityOrder(_Checked):
     citation = "arXiv 2202.05262"
 
     def _compute(self, new: list[list[float]], old: list[list[float]]) -> dict[str, float]:
-        return {"probability_order": _mean(map(probability_order, new, old))}
+        return {"probability_order": fmean(map(probability_order, new, old))}
 
 
 class NgramEntropy(_Checked):
@@ -170,9 +162,4 @@ class NgramEntropy(_Checked):
 
     def _compute(self, predictions: list[str]) -> dict[str, float | int | None]:
         scores = [score for text in predictions if (score := metrics.ngram_entropy(text)) is not None]
-        return {"ngram_entropy": _mean(scores) if scores else None, "too_short": len(predictions) - len(scores)}
-
-
-def _mean(values: Iterable[float]) -> float:
-    numbers = list(values)
-    return math.fsum(numbers) / len(numbers)
+        return {"ngram_entropy": fmean(scores) if scores else None, "too_short": len(predictions) - len(scores)}

@@ -10,6 +10,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from functools import cache
+from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
 from instructedit.editors.errors import CaseError
@@ -101,7 +102,7 @@ def edit_success(plus_post: Sequence[float], minus_post: Sequence[float], plus_p
 
 
 def _mean(log_probabilities: Sequence[float]) -> float:
-    mean = math.fsum(log_probabilities) / len(log_probabilities)
+    mean = fmean(log_probabilities)
     if math.isnan(mean):
         raise CaseError("A reply has a token whose log-probability is not a number; expected a number.")
     return mean

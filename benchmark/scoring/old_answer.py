@@ -4,8 +4,8 @@ Source of `probability_order`: efficacy and paraphrase score of ROME (arXiv 2202
 with P(new) > P(old) after the edit, which its code reads as the lower mean negative log-likelihood of a token.
 """
 
-import math
 from collections.abc import Sequence
+from statistics import fmean
 
 from instructedit.editors import EditCase, Probe
 
@@ -50,7 +50,7 @@ def probability_order(new: Sequence[float], old: Sequence[float]) -> float:
     """
     if not new or not old:
         raise ValueError("The order of two answers needs at least one token of each.")
-    return float(math.fsum(new) / len(new) > math.fsum(old) / len(old))
+    return float(fmean(new) > fmean(old))
 
 
 def reversion(text: str, old: str, accepted: Sequence[str]) -> float:

@@ -22,14 +22,10 @@ _TOGETHER = 32
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """A model's prediction of a teacher-forced answer, at its scored positions.
+    """A model's prediction of a teacher-forced answer: its tokens, the most likely ones and `log_p` of the labels.
 
-    Attributes:
-        finite: Whether all logits are finite or -inf.
-        labels: Tokens of the answer, [answer].
-        predicted: Most likely tokens, [answer].
-        log_p: Log-probabilities of the labels, [answer].
-        distribution: All log-probabilities, [answer, vocabulary] in float32, where a KL divergence is scored.
+    These have one entry for each scored position. `distribution` has all log-probabilities, [answer, vocabulary] in
+    float32, where a KL divergence is scored. `finite` tells whether all logits are finite or -inf.
     """
 
     finite: bool
@@ -119,14 +115,10 @@ class Unedited:
 class BeforeAfter:
     """Predictions for one probe: of the unedited model for the bare question, of the edited model as it was queried.
 
-    Attributes:
-        replies: Predictions after the edit of the accepted replies that both models could be given.
-        references: Those before the edit, where a score compares with them (`compares`).
-        opposed: Predictions after the edit of the replies of the opposite sentiment.
-        old: Those of the old answer, before and after the edit; None where it is not read.
-        split: Number of replies left out because their tokens differ between the two.
-        before: Greedy answer of the unedited model.
-        after: Greedy answer of the edited model.
+    `replies` and `opposed` are predictions after the edit of the replies that both models could be given, `references`
+    those of the accepted ones before it, where a score compares with them (`compares`). `old` has the old answer's
+    before and after the edit; `before` and `after` are greedy answers. `split` counts replies left out because their
+    tokens differ between the two.
     """
 
     replies: list[Prediction]
@@ -174,7 +166,7 @@ def _reduced(
     found: dict[int, Prediction] = {}
     waiting = iter(stream)
     while sequences := list(islice(waiting, _TOGETHER)):
-        found |= _reduce(rows, kept, sequences)
+        found |= _reduce(rows, kept, sequences)  # a function, whose tensors are freed before the next pass
     return found
 
 
@@ -182,19 +174,18 @@ def _reduce(
     rows: Sequence[TokenSequence], kept: Set[int], sequences: Sequence[tuple[int, Tensor]]
 ) -> dict[int, Prediction]:
     logits = torch.cat([own for _, own in sequences])
-    answers = [rows[index].labels for index, _ in sequences]
-    labels = torch.tensor([label for answer in answers for label in answer], device=logits.device)
+    labels = torch.tensor([label for index, _ in sequences for label in rows[index].labels], device=logits.device)
     distributions = logits.float().log_softmax(dim=-1)
     log_p = distributions.gather(1, labels[:, None])[:, 0].tolist()
     # The largest logit is NaN or infinite if any is; -inf is a token that is ruled out.
-    largest, predicted = (found.tolist() for found in logits.max(dim=-1))
+    largest, predicted = (values.tolist() for values in logits.max(dim=-1))
     found: dict[int, Prediction] = {}
     first = 0
-    for (index, own), answer in zip(sequences, answers, strict=True):
+    for index, own in sequences:
         part = slice(first, first + len(own))
         distribution = distributions[part].clone() if index in kept else None
         finite = all(value < math.inf for value in largest[part])
-        found[index] = Prediction(finite, list(answer), predicted[part], log_p[part], distribution)
+        found[index] = Prediction(finite, list(rows[index].labels), predicted[part], log_p[part], distribution)
         first += len(own)
     return found
 

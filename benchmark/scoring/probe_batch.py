@@ -19,12 +19,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 @dataclass(slots=True)
 class Sequences:
-    """Token sequences of all cases of a chunk, without repetitions.
-
-    Attributes:
-        rows: The sequences.
-        owners: For each sequence the index of its case, which is also the index of its edit.
-    """
+    """Token sequences of a chunk's cases without repetitions, and for each the index of its case and so of its edit."""
 
     rows: list[TokenSequence] = field(default_factory=list)
     owners: list[int] = field(default_factory=list)
@@ -41,13 +36,10 @@ class Sequences:
 
 @dataclass(slots=True)
 class ProbeSequences:
-    """Indices of the sequences of one probe.
+    """Indices of the sequences of one probe: teacher-forced replies, the old answer, and the prompt that is continued.
 
-    Attributes:
-        forced: Teacher-forced accepted replies (the first, or all of a sentiment probe), by the reply's index.
-        opposed: Teacher-forced replies of the opposite sentiment, by the reply's index.
-        old: The teacher-forced answer from before the edit, or None.
-        generated: The prompt that is continued greedily, or None.
+    `forced` has the accepted replies (the first, or all of a sentiment probe) and `opposed` those of the opposite
+    sentiment, both by the reply's index.
     """
 
     forced: dict[int, int] = field(default_factory=dict)
@@ -63,20 +55,12 @@ class ProbeSequences:
 
 @dataclass(slots=True)
 class ProbeBatch:
-    """The probes of a chunk with one prompt prefix for each case, or with none.
+    """The probes of a chunk with one prompt prefix for each case, or with none; case i is scored under edit i.
 
-    The sequences of a chunk are shared by its batches: a probe without a prefix is the same sequence in all of them.
-
-    Attributes:
-        cases: The cases; case i is scored under edit i.
-        forced: Teacher-forced sequences.
-        prompts: Prompts that are continued greedily.
-        free: Edit prompts that are continued by sampling.
-        texts: For each case the index of its edit prompt in `free`, or None.
-        probes: For each case the sequences of its probes.
-        unscored: For each case the scores that cannot be computed, counted by reason.
-        remarks: For each case what qualifies a score, counted by sentence.
-        kept: Indices of forced sequences whose distributions are kept for the KL divergence.
+    The sequences of a chunk, teacher-forced, continued greedily (`prompts`) or by sampling (`free`), are shared by its
+    batches: a probe without a prefix is the same sequence in all of them. For each case there are the index of its edit
+    prompt in `free`, the sequences of its `probes`, scores that cannot be computed, counted by reason, and remarks on
+    scores. `kept` has the forced sequences whose distributions are kept for the KL divergence.
     """
 
     cases: Sequence[EditCase]

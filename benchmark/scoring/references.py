@@ -40,12 +40,7 @@ def with_references(model: LanguageModel, cases: Sequence[EditCase], max_new_tok
     if not probes:
         return cases
     written = answers(
-        model,
-        rows,
-        Edits.none(1),
-        [None] * len(rows),
-        max_new_tokens=room,
-        finished=lambda _, text: finished(text, ()),
+        model, rows, Edits.none(1), [None] * len(rows), max_new_tokens=room, finished=lambda _, text: finished(text, ())
     )
     # the text goes on from the prompt, but tokenizers of SentencePiece decode it without its leading space
     keeps_space = str(model.tokenizer.decode(list(model.in_chat(None).encode("a", "b", " ").labels))).startswith(" ")

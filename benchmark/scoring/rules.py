@@ -40,11 +40,7 @@ class Rule:
 
     @classmethod
     def named(cls, name: str) -> Self:
-        """Return one of `RULES`, or the rule of a metric, `module:function` or `module:Class` of evaluate.
-
-        Raises:
-            InputError: If there is no such rule or metric.
-        """
+        """Return one of `RULES`, or that of a metric `module:function` or `module:Class`; `InputError` for others."""
         if ":" in name:
             return cls(name, "", *_outside(name))
         if name not in RULES:

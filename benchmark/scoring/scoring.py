@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from time import perf_counter
 from typing import Any
 
@@ -44,17 +45,14 @@ from .probe_batch import ProbeBatch, make_probe_batch
 from .references import lacks_answer, with_references
 
 NOT_FINITE = "The edit holds numbers that are not finite."
+_OF_REQUEST = ("task", "case_id", "prompt", "target", "subject", "old", "instruction")
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What an editor made for the cases of a chunk.
+    """What an editor made of one request per case: the edit that each case is scored under, or why there is none.
 
-    Attributes:
-        requests: The requests it was given, one per case.
-        edits: The edit that each case is scored under; the same for all if it carries them all.
-        failures: Why there is no edit, by the index of the case.
-        seconds: Time the edits took.
+    `failures` are by the index of the case; `seconds` is the time that the edits took.
     """
 
     requests: Sequence[EditRequest]
@@ -102,16 +100,13 @@ def score_chunk(
     generation: GenerationSpec,
     fluency: bool,
 ) -> tuple[list[CaseRecord], list[ChunkTime]]:
-    """Probe and score a chunk of cases under finished edits.
+    """Probe and score a chunk of cases under finished edits; return records and times editor by editor.
 
     The scores of one editor do not depend on which others are scored with it. `probes` has which probes of a row carry
     the instruction of the case's own request; those of a row that is missing carry none.
-
-    Returns:
-        A record for each editor and case, editor by editor in the given order, and the time each editor took.
     """
     decoding = Decoding(generation, seed)
-    given, cases = cases, with_references(model, cases, generation.max_new_tokens)
+    without, cases = cases, with_references(model, cases, generation.max_new_tokens)
     bare = make_probe_batch(model, cases, generation, fluency)
     batches: dict[tuple[Context | None, ...], ProbeBatch] = {(None,) * len(cases): bare}
     batch_of: dict[str, ProbeBatch] = {}
@@ -125,6 +120,8 @@ def score_chunk(
     before = unedited.predictions
     records: list[CaseRecord] = []
     timings: list[ChunkTime] = []
+    first = cases[0].request
+    chunk: dict[str, Any] = {"task": first.task, "stage": stage, "first_case": first.case_id, "cases": len(cases)}
     for name, found in made.items():
         begun = perf_counter()
         edits, queried = found.edits, batch_of[name]
@@ -132,11 +129,12 @@ def score_chunk(
             after = unedited.edited(queried, edits)
         changes = change_facts(model, edits, apart=stage == SINGLE)
         for owner, request in enumerate(found.requests):
-            head = _head(request, name, run, stage)
+            given = {field: getattr(request, field) for field in _OF_REQUEST}
+            head = CaseRecord(run=run, editor=name, stage=stage, **given)
             try:
                 if owner in found.failures:
                     raise CaseError(found.failures[owner])
-                fields = _scored(given[owner], bare, queried, owner, before, after)
+                fields = _scored(without[owner], bare, queried, owner, before, after)
             except CaseError as error:
                 records.append(head.model_copy(update={"status": "failed", "reason": str(error)}))
                 continue
@@ -148,17 +146,8 @@ def score_chunk(
             # JSON has no number for infinity and NaN.
             fields["edit"] = {fact: value for fact, value in facts.items() if math.isfinite(value)}
             records.append(head.model_copy(update=fields))
-        timings.append(
-            ChunkTime(
-                task=cases[0].request.task,
-                stage=stage,
-                first_case=cases[0].request.case_id,
-                editor=name,
-                cases=len(cases),
-                edit_seconds=found.seconds,
-                score_seconds=perf_counter() - begun,
-            )
-        )
+        seconds = perf_counter() - begun
+        timings.append(ChunkTime(editor=name, edit_seconds=found.seconds, score_seconds=seconds, **chunk))
     return records, timings
 
 
@@ -197,21 +186,6 @@ def is_finite(edits: Edits, number: int = 0) -> bool:
     tensors = [tensor for patch in edits.patches[number] for tensor in patch.tensors().values() if tensor.numel()]
     # A sum is many times faster than a look at each number; if it is not finite, it may have overflowed.
     return all(math.isfinite(float(t.detach().sum())) or bool(t.isfinite().all()) for t in tensors)
-
-
-def _head(request: EditRequest, editor: str, run: str, stage: str) -> CaseRecord:
-    return CaseRecord(
-        run=run,
-        task=request.task,
-        case_id=request.case_id,
-        editor=editor,
-        stage=stage,
-        prompt=request.prompt,
-        target=request.target,
-        subject=request.subject,
-        old=request.old,
-        instruction=request.instruction,
-    )
 
 
 def _scored(
@@ -323,5 +297,5 @@ def _target(
         wanted = (probe.role, probe.prompt, probe.answers[:1]) == ("reliability", request.prompt, (request.target,))
         if wanted and not probe.opposed and 0 in sequences.forced:
             log_p = after.forced[sequences.forced[0]].log_p
-            return {"target_probability": math.exp(math.fsum(log_p) / len(log_p))}
+            return {"target_probability": math.exp(fmean(log_p))}
     return {}

@@ -6,8 +6,6 @@ controls separate that effect: another task's description, random words, the tas
 functions of seed and case id.
 """
 
-import hashlib
-import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -30,6 +28,7 @@ from pydantic import (
 from instructedit.editors import EditRequest, InputError, did_you_mean, seed_of
 from instructedit.editors.files.jsonfile import check, describe, parse_json, read_text
 
+from ..results.records import digest_of
 from ..tasks.parse import LONGEST_TEXT
 
 DEFAULT_BANK = Path(str(resources.files("instructedit.benchmark"))) / "banks" / "default.json"
@@ -48,19 +47,9 @@ CONDITIONS = {
 }
 """Conditions of an instruction, with one line on each; K is a number."""
 
-TOPICS = (
-    "board games",
-    "camping",
-    "crossword puzzles",
-    "folk dancing",
-    "gardening",
-    "ironing",
-    "long train rides",
-    "mushroom picking",
-    "open-air theatre",
-    "pottery",
-    "sailing",
-    "video calls",
+TOPICS = tuple(
+    "board games, camping, crossword puzzles, folk dancing, gardening, ironing, long train rides, mushroom picking, "
+    "open-air theatre, pottery, sailing, video calls".split(", ")
 )
 """Values of [TOPIC] under `wrong-task`, drawn from those that the edit does not name. A fixed list and not the subjects
 of other cases, so that the instruction of a case depends on no other case."""
@@ -149,10 +138,7 @@ class InstructionBank(BaseModel):
     @property
     def digest(self) -> str:
         """16 hexadecimal digits that identify the bank."""
-        text = json.dumps(
-            self.model_dump(mode="json", exclude={"history"}), sort_keys=True, separators=(",", ":"), ensure_ascii=False
-        )
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return digest_of(self, {"history"})
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -177,11 +163,7 @@ class InstructionBank(BaseModel):
         return task == self._own_facts and task not in self.tasks
 
     def of(self, task: str) -> TaskInstructions:
-        """Return the instructions of a task.
-
-        Raises:
-            InputError: If the bank has none.
-        """
+        """Return the instructions of a task; `InputError` if the bank has none."""
         task = OWN_FACTS if self.is_own(task) else task
         if task not in self.tasks:
             known = did_you_mean(task, list(self.tasks))
@@ -190,12 +172,7 @@ class InstructionBank(BaseModel):
 
 
 def read_bank(path: Path | None = None) -> InstructionBank:
-    """Read and check an instruction bank; by default the one that is shipped.
-
-    Raises:
-        InputError: If the file cannot be read or is no bank; the sentence names the place, what was found, and what
-            was expected.
-    """
+    """Read and check an instruction bank, by default the shipped one; `InputError` if it cannot be read or is none."""
     path = DEFAULT_BANK if path is None else path
     expected = "a JSON file of instructions"
     content = read_text(path, expected)
@@ -208,11 +185,7 @@ def read_bank(path: Path | None = None) -> InstructionBank:
 
 
 def check_condition(condition: str) -> str:
-    """Return a condition unchanged.
-
-    Raises:
-        InputError: If there is no such condition.
-    """
+    """Return a condition unchanged; `InputError` if there is no such condition."""
     if (condition in CONDITIONS and condition != "seen-K") or _NUMBERED.fullmatch(condition):
         return condition
     raise InputError(f"Unknown instruction condition '{condition}'.{did_you_mean(condition, list(CONDITIONS))}")

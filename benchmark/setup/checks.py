@@ -15,11 +15,7 @@ from .settings import get_setting
 
 
 def check_options(config: RunConfig) -> None:
-    """Check all options of a configuration.
-
-    Raises:
-        InputError: With file, run, row and key.
-    """
+    """Check all options of a configuration; an `InputError` names file, run, row and key."""
     at = config.origin.at
     with at("setting"):
         get_setting(config.setting)
@@ -63,11 +59,7 @@ def check_options(config: RunConfig) -> None:
 
 
 def make_editor(config: RunConfig, row: str) -> Editor[Any]:
-    """Make the editor of a row of the configuration.
-
-    Raises:
-        InputError: If there is no such editor, or an option is wrong.
-    """
+    """Make the editor of a row of the configuration; `InputError` if there is no such editor, or an option is wrong."""
     with config.origin.at(f"editors.{row}", row):
         return _editor_of(row, config.editors[row])
 

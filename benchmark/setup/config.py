@@ -184,25 +184,22 @@ def read_suite(
     tables = _tables(top, name)
     several = tables != [{}]
     own_seeds = _seeds(top, tables, name)
-    wanted = list(seeds) or own_seeds
+    wanted = seeds or own_seeds
     if setting is not None:
-        tables = [table for table in tables if _setting({**top, **table}) == setting] or [{"setting": setting}]
+        tables = [table for table in tables if _setting(top, table) == setting] or [{"setting": setting}]
     runs = {_label(top, table): _options(top, table, name) for table in tables}
     if len(runs) < len(tables):
         raise InputError(f"{name}: two runs have the same name; give each its own.")
     known = {row for options, _ in runs.values() for row in options["editors"]}
-    for row in added:
-        if row in known:
-            raise InputError(
-                f"--add-editor: {name} has a row '{row}' already; expected an editor that it does not have."
-            )
+    if twice := [row for row in added if row in known]:
+        found_row = f"--add-editor: {name} has a row '{twice[0]}' already"
+        raise InputError(f"{found_row}; expected an editor that it does not have.")
     for option, names in (("--editor", editors), ("--add-editor", added)):
-        for row in names:
-            if row not in known and row not in EDITORS:
-                raise InputError(
-                    f"{option}: there is no editor '{row}', and no row of that name in {name}."
-                    f"{did_you_mean(row, list({*known, *EDITORS}))}"
-                )
+        if missing := [row for row in names if row not in known and row not in EDITORS]:
+            raise InputError(
+                f"{option}: there is no editor '{missing[0]}', and no row of that name in {name}."
+                f"{did_you_mean(missing[0], list({*known, *EDITORS}))}"
+            )
     found = []
     for label, (options, every) in runs.items():
         rows = options["editors"]
@@ -213,19 +210,12 @@ def read_suite(
             origin = Origin(name, label if several else None, frozenset(given or ()), every)
             config = make_config({**options, **(given or {}), "editors": rows}, origin)
             found.append(SuiteRun(label, config))
-    if not wanted:
-        return tuple(found)
-    return tuple(
-        SuiteRun(label, config.model_copy(update={"seed": seed})) for seed in wanted for label, config in found
-    )
+    seeded = [SuiteRun(label, own.model_copy(update={"seed": seed})) for seed in wanted for label, own in found]
+    return tuple(seeded if wanted else found)
 
 
 def make_config(options: Mapping[str, Any], origin: Origin | str) -> RunConfig:
-    """Check plain options, without any conversion.
-
-    Raises:
-        InputError: If a key is unknown (with a suggestion) or mistyped; the sentence names its `origin`.
-    """
+    """Check plain options, without any conversion; an `InputError` names the `origin` of an unknown or mistyped key."""
     origin = Origin(origin) if isinstance(origin, str) else origin
     try:
         config = validated(RunConfig, options)
@@ -239,11 +229,7 @@ def make_config(options: Mapping[str, Any], origin: Origin | str) -> RunConfig:
 
 
 def read_document(name: str) -> dict[str, Any]:
-    """Return a preset, or a TOML file, as it is written.
-
-    Raises:
-        InputError: If there is no such file, or it is broken.
-    """
+    """Return a preset, or a TOML file, as it is written; `InputError` if there is no such file, or it is broken."""
     path = PRESETS / f"{name}.toml" if name in presets() else Path(name)
     if path.suffix != ".toml":
         raise InputError(
@@ -262,7 +248,6 @@ def read_document(name: str) -> dict[str, Any]:
 
 
 def _check(value: object, place: str, keys: tuple[str, ...] = ()) -> None:
-    """Refuse what TOML can say but no key takes."""
     found = _wrong(value) if len(keys) <= DEEPEST else f"more than {DEEPEST} levels of nesting, a few were"
     if found is not None:
         raise InputError(f"{place}: key '{'.'.join(keys)[:100]}': found {found} expected.")
@@ -312,12 +297,12 @@ def _seeds(top: dict[str, Any], tables: Sequence[Mapping[str, Any]], origin: str
     return list(seeds)
 
 
+def _setting(top: Mapping[str, Any], table: Mapping[str, Any]) -> object:
+    return {"setting": RunConfig.model_fields["setting"].default, **top, **table}["setting"]
+
+
 def _label(top: Mapping[str, Any], table: Mapping[str, Any]) -> str:
-    return str(table.get("name", _setting({**top, **table})))
-
-
-def _setting(options: Mapping[str, Any]) -> object:
-    return options.get("setting", RunConfig.model_fields["setting"].default)
+    return str(table.get("name", _setting(top, table)))
 
 
 def _options(

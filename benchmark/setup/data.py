@@ -33,35 +33,22 @@ class DataReader:
         self._read: dict[tuple[str, ...], TaskCases] = {}
 
     def source(self, config: RunConfig) -> Source:
-        """Return where a run's data are.
-
-        Raises:
-            InputError: If there is no such place.
-        """
+        """Return where a run's data are; `InputError` if there is no such place."""
         if config.data not in self._sources:
             with config.origin.at("data"):
-                place = None if config.data == "embedded" else config.data
-                self._sources[config.data] = open_source(place, local=self._local)
+                self._sources[config.data] = open_source(config.data, local=self._local)
         return self._sources[config.data]
 
     def test(self, config: RunConfig, task: str) -> TaskCases:
-        """Return the test split of a task, or the own facts of a run where the task is theirs.
-
-        Raises:
-            InputError: If its file is missing or broken.
-        """
+        """Return the test split of a task, or a run's own facts; `InputError` if the file is missing or broken."""
         if config.facts is not None and task == config.facts_task:
-            if (config.facts,) not in self._read:
-                self._read[config.facts,] = load_facts(config.facts)
-            return self._read[config.facts,]
+            if (key := (config.facts,)) not in self._read:
+                self._read[key] = load_facts(config.facts)
+            return self._read[key]
         return self._once(config, task, "test", (), lambda source: make_task(task, config.task_options).load(source))
 
     def training(self, config: RunConfig, task: str) -> TaskCases:
-        """Return the training split of a task, without the test subjects of all tasks that the run names.
-
-        Raises:
-            InputError: If a file is missing or broken.
-        """
+        """Return a training split without the run's test subjects; `InputError` if a file is missing or broken."""
         barred = barred_tasks(config)
         tested = [case for other in barred for case in self.test(config, other).cases]
         options = config.task_options
@@ -100,11 +87,7 @@ class DataReader:
 
 
 def published_cases(task: Task, split: Split) -> TaskCases:
-    """Return as many placeholder cases as the published split has rows. They are counted, never run.
-
-    Raises:
-        InputError: If the published size is unknown.
-    """
+    """Return as many placeholders as were published, to be counted, never run; `InputError` if that is not known."""
     if split not in task.published_rows:
         raise InputError(f"The data of '{task.name}' are absent, and no published size of it is known.")
 

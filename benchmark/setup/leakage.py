@@ -50,7 +50,6 @@ class _Names:
                 self._by_first_word[words[0]].add(words)
 
     def within(self, text: str, but: str) -> bool:
-        """Tell whether a text contains a name outside of the occurrences of `but`."""
         words = _words(text.replace(but, " "))
         return any(
             words[index : index + len(name)] == name

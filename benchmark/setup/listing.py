@@ -2,7 +2,7 @@
 
 import json
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType, NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
@@ -16,7 +16,12 @@ from ..tasks.base import TASKS, Task
 from .config import presets, read_suite
 from .settings import SETTINGS
 
-_LISTS = ("editors", "tasks", "presets", "settings")
+_LISTS: dict[str, Callable[[], Iterable[tuple[str, str]]]] = {
+    "editors": lambda: ((name, "{} ({})".format(*title_and_source(name))) for name in EDITORS),
+    "tasks": lambda: ((name, _about(TASKS.get(name))) for name in TASKS),
+    "presets": lambda: ((name, read_suite(name)[0].config.description) for name in presets()),
+    "settings": lambda: ((name, setting.description) for name, setting in SETTINGS.items()),
+}
 _WORDS = {int: "whole number", float: "number", str: "text", bool: "true or false", NoneType: "none"}
 _BOUNDS = {
     **{"gt": ">", "ge": ">=", "lt": "<", "le": "<="},
@@ -38,33 +43,19 @@ Lists = Mapping[str, Mapping[str, str]]
 
 
 def rows(what: str, others: Lists = MappingProxyType({})) -> list[tuple[str, str]]:
-    """Return names and one line each of the editors, tasks, presets or settings, or of one of the other lists.
-
-    Raises:
-        InputError: If `what` is none of these.
-    """
+    """Return names and one line each of a list, or of one of the other lists; `InputError` if there is none."""
     if what in others:
         return list(others[what].items())
-    match what:
-        case "editors":
-            return [(name, "{} ({})".format(*title_and_source(name))) for name in EDITORS]
-        case "tasks":
-            return [(name, _about(TASKS.get(name))) for name in TASKS]
-        case "presets":
-            return [(name, read_suite(name)[0].config.description) for name in presets()]
-        case "settings":
-            return [(name, setting.description) for name, setting in SETTINGS.items()]
+    if what in _LISTS:
+        return list(_LISTS[what]())
     raise InputError(f"Nothing to list under '{what}'.{did_you_mean(what, [*_LISTS, *others, 'options'])}")
 
 
 def content(what: str | None = None, name: str | None = None, others: Lists = MappingProxyType({})) -> Any:
-    """Return what `lines` prints as plain values for JSON: a list of records, or all lists by name.
-
-    Raises:
-        InputError: As `lines`.
-    """
+    """Return what `lines` prints as values for JSON: a list of records, or all lists by name; errors as `lines`."""
+    _check_name(what, name)
     if what == "options":
-        editor = EDITORS.get(_named(name))
+        editor = EDITORS.get(str(name))
         published = editor.Config.published
         return {
             "editor": name,
@@ -73,17 +64,13 @@ def content(what: str | None = None, name: str | None = None, others: Lists = Ma
             "published": published and {"model": published.model, "options": list(published.options)},
             "options": [option._asdict() for option in options(editor.Config)],
         }
-    _refuse(what, name)
     if what is None:
         return {kind: content(kind, None, others) for kind in (*_LISTS, *others)}
     return [{"name": own, "about": text} for own, text in rows(what, others)]
 
 
 def lines(
-    what: str | None = None,
-    name: str | None = None,
-    width: int | None = None,
-    others: Lists = MappingProxyType({}),
+    what: str | None = None, name: str | None = None, width: int | None = None, others: Lists = MappingProxyType({})
 ) -> list[str]:
     """Return the lines of one list, or of all lists under headings but the options of the editor `name`.
 
@@ -92,23 +79,19 @@ def lines(
     Raises:
         InputError: If there is no such list, or `name` is missing or superfluous.
     """
+    _check_name(what, name)
     if what == "options":
-        return _option_lines(_named(name), width or 80)
-    _refuse(what, name)
+        return _option_lines(str(name), width or 80)
     if what is not None:
         return _lines(rows(what, others), "", width)
     kinds = (*_LISTS, *others)
     return [line for kind in kinds for line in ("", kind.capitalize(), *_lines(rows(kind, others), "  ", width))][1:]
 
 
-def _named(name: str | None) -> str:
-    if name is None:
+def _check_name(what: str | None, name: str | None) -> None:
+    if what == "options" and name is None:
         raise InputError(f"Options of which editor? Expected one of {', '.join(EDITORS)} after 'options'.")
-    return name
-
-
-def _refuse(what: str | None, name: str | None) -> None:
-    if name is not None:
+    if what != "options" and name is not None:
         raise InputError(f"'{what}' takes no further name, found '{name}'; 'options {name}' lists an editor's options.")
 
 
@@ -186,7 +169,6 @@ def _kind(annotation: Any, metadata: Any = ()) -> str:
 
 
 def _value(value: Any) -> str:
-    """Return a value as in a TOML file; `none` for an option that is left out."""
     if value is None:
         return "none"
     if isinstance(value, bool):

@@ -42,11 +42,7 @@ def cannot_edit_notes(run: ResolvedRun, model: LanguageModel | MetaModel) -> Ite
 
 
 def check_generation(config: RunConfig, name: str, context: int, vocabulary: int) -> None:
-    """Check the options of generation against a model's context and vocabulary, both in tokens.
-
-    Raises:
-        InputError: If the model cannot generate such texts.
-    """
+    """Check the options of generation against a model's context and vocabulary, in tokens; `InputError` beyond them."""
     generation = config.generation
     place = config.origin.of("generation") if config.origin.file else name
     longest = max(generation.max_new_tokens, generation.fluency_tokens if config.fluency else 0)
@@ -67,9 +63,8 @@ def chat_of(run: ResolvedRun, tokenizer: "PreTrainedTokenizerBase") -> ChatForma
         chat = chat_format(run.config.chat, tokenizer)
     for row in run.rows:
         if run.editors[row.name].config.end_of_turn and end_token(tokenizer, chat) is None:
-            place = (
-                "chat template has no special token that ends the assistant's turn" if chat else "tokenizer has none"
-            )
+            turn = "chat template has no special token that ends the assistant's turn"
+            place = turn if chat else "tokenizer has none"
             with origin.at(f"editors.{row.editor}", row.editor):
                 raise InputError(
                     f"Option 'end_of_turn': a token that ends an answer was expected; the model's {place}."
@@ -77,22 +72,23 @@ def chat_of(run: ResolvedRun, tokenizer: "PreTrainedTokenizerBase") -> ChatForma
     return chat
 
 
-def foreign_defaults(
-    rows: Sequence[RowSpec], editors: Mapping[str, Editor[Any]], model: LanguageModel | MetaModel
-) -> dict[str, Defaults]:
-    """Return by row the options left at defaults that were published for another model.
+def defaults_of_another(editor: Editor[Any], model: LanguageModel | MetaModel) -> Defaults | None:
+    """Return the options left at defaults that were published for another model; None without any.
 
     An option that the user has set is the user's choice, whatever its value.
     """
-    found = {}
-    for row in rows:
-        config = editors[row.name].config
-        published = config.published
-        if published is not None and not published.fits(model):
-            options = tuple(option for option in published.options if not config.sets(option))
-            if options:
-                found[row.name] = Defaults(model=published.model, options=options)
-    return found
+    published = editor.config.published
+    if published is None or published.fits(model):
+        return None
+    options = tuple(option for option in published.options if not editor.config.sets(option))
+    return Defaults(model=published.model, options=options) if options else None
+
+
+def foreign_defaults(
+    rows: Sequence[RowSpec], editors: Mapping[str, Editor[Any]], model: LanguageModel | MetaModel
+) -> dict[str, Defaults]:
+    """Return `defaults_of_another` by row."""
+    return {row.name: left for row in rows if (left := defaults_of_another(editors[row.name], model)) is not None}
 
 
 def foreign_defaults_note(rows: Sequence[RowSpec], found: Mapping[str, Defaults]) -> Iterator[str]:

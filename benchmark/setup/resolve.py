@@ -13,7 +13,7 @@ from .banks import OWN_FACTS, InstructionBank, instruct, read_bank, training_ins
 from .checks import check_options, make_editor
 from .config import PROBES, RunConfig
 from .data import DataReader
-from .settings import RowSpec, rows_of, trainings_of
+from .settings import RowSpec, TrainingTasks, rows_of, trainings_of
 from .training_sets import Training, training_set
 
 
@@ -47,11 +47,7 @@ class ResolvedRun:
 
 
 def resolve(config: RunConfig, name: str, reader: DataReader | None = None) -> ResolvedRun:
-    """Check a configuration, read its data and resolve it to rows, editors and training sets.
-
-    Raises:
-        InputError: If anything of it cannot be used.
-    """
+    """Check a configuration, read its data, resolve it to rows and training sets; `InputError` if it cannot be used."""
     reader = reader or DataReader()
     at = config.origin.at
     check_options(config)
@@ -115,16 +111,15 @@ def _trainings(
     config: RunConfig, rows: Sequence[RowSpec], reader: DataReader, bank: InstructionBank | None
 ) -> tuple[Training, ...]:
     """Return one training per editor with its options and per training of the setting; its rows share it."""
-    groups: dict[tuple[str, str, str], list[RowSpec]] = {}
+    groups: dict[tuple[str, str, str], tuple[Editor[Any], TrainingTasks, list[str]]] = {}
     for row in rows:
         if row.training is not None:
             editor = make_editor(config, row.editor)
-            groups.setdefault((editor.name, editor.config.model_dump_json(), row.training.label), []).append(row)
+            key = editor.name, editor.config.model_dump_json(), row.training.label
+            groups.setdefault(key, (editor, row.training, []))[2].append(row.name)
     sets: dict[tuple[str, bool], TrainingSet] = {}
     trainings = []
-    for group in groups.values():
-        editor, tasks = make_editor(config, group[0].editor), group[0].training
-        assert tasks is not None
+    for editor, tasks, names in groups.values():
         assert isinstance(editor, TrainedEditor), f"{editor.name} trains, but is no TrainedEditor"
         kind = tasks.label, editor.instructed
         if kind not in sets:
@@ -132,7 +127,7 @@ def _trainings(
             instruct = training_instructor(bank) if bank and editor.instructed else None
             with config.origin.at("train"):
                 sets[kind] = training_set(tasks, cases, config.validation, instruct)
-        trainings.append(Training(tuple(row.name for row in group), editor, tasks, sets[kind]))
+        trainings.append(Training(tuple(names), editor, tasks, sets[kind]))
     return tuple(trainings)
 
 
@@ -154,16 +149,15 @@ def _edited(config: RunConfig, evaluated: tuple[str, ...]) -> tuple[str, ...]:
 def _borrowed_instructions(
     config: RunConfig, rows: Sequence[RowSpec], cases: Mapping[str, Sequence[EditCase]], bank: InstructionBank | None
 ) -> tuple[str, ...]:
-    """Return a sentence if own facts have the descriptions of another task."""
     task = config.facts_task
     read = any(row.instruction not in (None, "none") and task in row.tasks for row in rows)
     if task is None or bank is None or not bank.is_own(task) or not read:
         return ()
-    if not (count := sum(case.request.instruction is None for case in cases.get(task, ()))):
-        return ()
-    return (
-        f"{config.facts}: {count} facts have no instruction; instructed editors get the descriptions of '{OWN_FACTS}'.",
+    count = sum(case.request.instruction is None for case in cases.get(task, ()))
+    note = (
+        f"{config.facts}: {count} facts have no instruction; instructed editors get the descriptions of '{OWN_FACTS}'."
     )
+    return (note,) if count else ()
 
 
 def _try_instructions(run: ResolvedRun) -> None:

@@ -4,7 +4,7 @@ A setting is a list of trainings, each with the tasks that it is tested on. `tra
 them, `rows_of` resolves editors and trainings to the rows of a run. Both are pure functions.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -54,7 +54,7 @@ class Setting:
 
     name: str
     description: str
-    trainings: Callable[[RunConfig, tuple[str, ...], Sizes], Iterator[TrainingTasks]] | None = None
+    trainings: Callable[[RunConfig, tuple[str, ...], Sizes], Iterable[TrainingTasks]] | None = None
     """From configuration, trained tasks and their sizes to the trainings, in the order of their rows."""
     train: Callable[[RunConfig], tuple[str, ...]] = lambda _: MIX
     """Tasks that are trained on where the configuration names none."""
@@ -167,11 +167,7 @@ def rows_of(
 
 
 def get_setting(name: str) -> Setting:
-    """Return a setting by its name.
-
-    Raises:
-        InputError: If there is none of that name.
-    """
+    """Return a setting by its name; `InputError` if there is none of that name."""
     if name not in SETTINGS:
         raise InputError(f"Unknown setting '{name}'.{did_you_mean(name, list(SETTINGS))}")
     return SETTINGS[name]
@@ -184,35 +180,24 @@ def _training(config: RunConfig, train: tuple[str, ...], test: tuple[str, ...]) 
     return TrainingTasks("+".join(train), train, test, known, config.sampling)
 
 
-def _one_task_each(config: RunConfig, train: tuple[str, ...], _: Sizes) -> Iterator[TrainingTasks]:
-    for task in train:
-        yield _training(config, (task,), config.tasks)
-
-
-def _mix(config: RunConfig, train: tuple[str, ...], _: Sizes) -> Iterator[TrainingTasks]:
+def _mix(config: RunConfig, train: tuple[str, ...], _: Sizes) -> Iterable[TrainingTasks]:
     # Joint and sequential edits are also evaluated by the damage they do to tasks that are not edited.
     own_tasks = config.setting == "multi-task" and config.schedule == "single"
-    yield _training(config, train, train if own_tasks else config.tasks)
+    return [_training(config, train, train if own_tasks else config.tasks)]
 
 
-def _leave_one_out(config: RunConfig, train: tuple[str, ...], _: Sizes) -> Iterator[TrainingTasks]:
+def _leave_one_out(config: RunConfig, train: tuple[str, ...], _: Sizes) -> Iterable[TrainingTasks]:
     tests: dict[tuple[str, ...], list[str]] = {}
     for task in held_out(config):
         others = tuple(other for other in train if other != task)
         if not others:
             raise InputError(f"The setting 'hold-out' leaves out '{task}', and no other task is left to train on.")
         tests.setdefault(others, []).append(task)
-    for others, tasks in tests.items():
-        yield _training(config, others, tuple(tasks))
+    return [_training(config, others, tuple(tasks)) for others, tasks in tests.items()]
 
 
-def _one_more_each(config: RunConfig, train: tuple[str, ...], _: Sizes) -> Iterator[TrainingTasks]:
-    for count in range(1, len(train) + 1):
-        yield _training(config, train[:count], config.tasks)
-
-
-def _full_and_balanced(config: RunConfig, train: tuple[str, ...], sizes: Sizes) -> Iterator[TrainingTasks]:
-    """Yield the mix with all of ConvSent, and with ConvSent cut to the largest factual task."""
+def _full_and_balanced(config: RunConfig, train: tuple[str, ...], sizes: Sizes) -> Iterable[TrainingTasks]:
+    """Return the mix with all of ConvSent, and with ConvSent cut to the largest factual task."""
     # Proportional as one concatenated file, so that the size of ConvSent has an effect.
     full = replace(_training(config, train, config.tasks), label="full", sampling="proportional")
     facts = [task for task in train if task != ATTITUDE]
@@ -229,8 +214,7 @@ def _full_and_balanced(config: RunConfig, train: tuple[str, ...], sizes: Sizes) 
             "factual tasks to the imbalance of the published data, 10 to 1 at most: train_limit = { "
             f"{', '.join(f'{task} = {max(2, counts[ATTITUDE] // 10)}' for task in facts)} }}."
         )
-    yield full
-    yield replace(full, label="balanced", limits={**full.limits, ATTITUDE: largest})
+    return full, replace(full, label="balanced", limits={**full.limits, ATTITUDE: largest})
 
 
 SETTINGS = {
@@ -240,7 +224,7 @@ SETTINGS = {
         Setting(
             "single-task",
             "Trained on one task, tested on every one; a row for each trained task.",
-            _one_task_each,
+            lambda config, train, _: (_training(config, (task,), config.tasks) for task in train),
             train=lambda config: config.tasks,
         ),
         Setting("multi-task", "Trained on a mix of tasks and tested on them; under other schedules on all.", _mix),
@@ -259,7 +243,7 @@ SETTINGS = {
         Setting(
             "task-scaling",
             "Trained on one task, on two, on three, and tested on every one.",
-            _one_more_each,
+            lambda config, train, _: (_training(config, train[: n + 1], config.tasks) for n in range(len(train))),
             train=lambda _: SCALING,
         ),
         Setting(

@@ -9,11 +9,7 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def dumps(document: Mapping[str, Any], comments: Sequence[str] = ()) -> str:
-    """Return a TOML document: comments, plain keys, then tables; groups within a table's values stay on its lines.
-
-    Raises:
-        TypeError: If a value is none of these, e.g. None, which TOML does not have.
-    """
+    """Return a TOML document: comments, plain keys, tables; `TypeError` for a value that TOML does not have."""
     plain = {key: value for key, value in document.items() if not _is_table(value) and not _are_tables(value)}
     blocks = ["\n".join(f"# {line}".rstrip() for line in comments)] if comments else []
     blocks += ["\n".join(_lines(plain))] if plain else []

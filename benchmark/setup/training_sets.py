@@ -115,7 +115,6 @@ def _possible_shares(cases: Sequence[EditCase], share: float) -> str:
 
 
 def _weights(tasks: TrainingTasks, counts: Mapping[str, int]) -> dict[str, float]:
-    """Return the probability of drawing each task; they sum to 1."""
     weights: Mapping[str, float] = counts
     if tasks.sampling == "balanced":
         weights = dict.fromkeys(counts, 1.0)

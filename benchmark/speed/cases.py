@@ -33,11 +33,7 @@ INSTRUCTION = 34
 33.6 under GPT-2's tokenizer, 30.6 of the instruction and 3 of the line break and `Input:`."""
 INSTRUCTIONS = 9
 """Instructions of a task, as in a run: the shipped bank has ten descriptions of a task, one of them unseen."""
-OPTIONS: dict[str, dict[str, Any]] = {
-    "calinet": {"steps": 10},
-    "grace": {"steps": 200},
-    "ke": {"max_scale": 100.0},
-}
+OPTIONS: dict[str, dict[str, Any]] = {"calinet": {"steps": 10}, "grace": {"steps": 200}, "ke": {"max_scale": 100.0}}
 """Options that differ from the defaults.
 
 CaliNet takes ten steps: with random weights it does not reach its stop loss, and rounding errors of two paths grow with
@@ -82,11 +78,7 @@ def instructed(cases: Sequence[EditCase], vocabulary: int) -> list[EditCase]:
 
 
 def timed_editors(chosen: Sequence[str] = ()) -> list[str]:
-    """Return the names of the editors to time: all that have a reference, or the chosen ones.
-
-    Raises:
-        InputError: If a chosen editor is not registered or has no reference.
-    """
+    """Return the editors to time, all with a reference or the chosen ones; `InputError` if one of these has none."""
     known = [name for name in REFERENCES if name in EDITORS]
     for name in chosen:
         if name not in EDITORS:

@@ -59,6 +59,5 @@ def _release_freed_memory() -> None:
 
 
 def _status(field: str) -> int:
-    """Return a field of the process's status in bytes."""
     text = _STATUS.read_text(encoding="ascii")
     return int(text.partition(f"{field}:")[2].split()[0]) * 1024

@@ -16,13 +16,13 @@ from instructedit.editors.hypernet.training_loop import step_losses
 from ..results.records import CaseRecord, GenerationSpec
 from ..results.speed_results import Phase, SpeedRow
 from ..scoring.scoring import Made, edit_each, score_chunk
-from . import reference, reference_training
+from . import reference
 from .cases import make_cases, prepare
 from .clock import Clock
 from .reference_edits import REFERENCES
 from .reference_generation import continuations
 from .shapes import ModelShape, make_model
-from .training import Learner, largest_difference
+from .training import Learner, largest_difference, reference_losses
 
 ALL = "all"
 """Stands for the unedited model in the rows about texts."""
@@ -33,16 +33,10 @@ TOLERANCE = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How much is measured.
+    """How much is measured: how often, and for which editors loops, trainings, and answers and texts.
 
-    Attributes:
-        repeats: Repeats of every measurement.
-        chunks: Numbers of cases that the engine processes together; texts are generated for the middle one.
-        reference_cases: Cases of the reference in each repeat. It processes them one at a time.
-        editors: Editors.
-        trained: Editors whose training is timed, if they are trained.
-        generated: Editors whose answers and texts are timed.
-        once: Whether training and texts, the longest parts of the reference, are measured once only.
+    The engine processes `chunks` of cases together, with texts for the middle one; the reference processes its cases
+    one at a time. With `once`, training and texts, the longest parts of the reference, are measured once only.
     """
 
     repeats: int = 5
@@ -99,11 +93,7 @@ class ShapeBenchmark:
         self.samples: dict[tuple[str, Phase, int], Samples] = {}
 
     def run(self) -> list[SpeedRow]:
-        """Measure everything and return its rows.
-
-        Raises:
-            InputError: If engine and reference do not give the same numbers.
-        """
+        """Measure everything and return its rows; `InputError` if engine and reference do not give the same numbers."""
         self._score({}, 2, TEACHER_FORCED)  # warm-up: the first pass of a process is slower
         self.samples.clear()
         for name in self.editors:
@@ -166,14 +156,13 @@ class ShapeBenchmark:
                         )
 
     def _compare_training(self, name: str) -> None:
-        """Take training steps of two equal editors."""
         editor, cases = self.editors[name]
         if not isinstance(editor, TrainedEditor) or name not in self.effort.trained:
             return
         engine = Learner(editor, cases, self.model, step_losses)
         other = None
         if self.reference is not None:
-            other = Learner(editor, cases, self.reference, reference_training.step_losses)
+            other = Learner(editor, cases, self.reference, reference_losses)
         size = editor.config.training.batch * editor.config.training.accumulate
         samples = self._of(name, "train", size)
         for _ in range(1 if self.effort.once else self.effort.repeats):

@@ -27,13 +27,7 @@ Hook = Callable[[nn.Module, Any, Tensor], Tensor]
 
 @dataclass(frozen=True, slots=True)
 class ReferenceEdit:
-    """One edit of a plain model.
-
-    Attributes:
-        weights: New weights by the name of their module, in the module's own layout.
-        hooks: Forward hooks by the name of their module.
-        steps: Optimiser steps that the edit took.
-    """
+    """One edit of a plain model: new weights and forward hooks by the name of their module, and optimiser steps."""
 
     weights: dict[str, Tensor] = field(default_factory=dict)
     hooks: dict[str, Hook] = field(default_factory=dict)
@@ -44,12 +38,9 @@ UNEDITED = ReferenceEdit()
 
 
 class ReferenceModel:
-    """A copy of a model, as transformers builds it, whose weights are written to.
+    """A copy of a model `base`, as transformers builds it, whose weights are written to.
 
-    Attributes:
-        base: The model, which is never changed.
-        model: The copy.
-        prompt_end: Index of the last prompt token of the current sequence; hooks read it.
+    Hooks read `prompt_end`, the index of the last prompt token of the current sequence.
     """
 
     def __init__(self, base: LanguageModel) -> None:

@@ -43,11 +43,7 @@ InstructEdit paper, for a GPU.
 
 
 def shape_of(name: str) -> ModelShape:
-    """Return the shape with a name.
-
-    Raises:
-        InputError: If there is none.
-    """
+    """Return the shape with a name; `InputError` if there is none."""
     if name not in SHAPES:
         raise InputError(f"Unknown shape '{name}'.{did_you_mean(name, list(SHAPES))}")
     return SHAPES[name]

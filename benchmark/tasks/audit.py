@@ -29,11 +29,8 @@ def audit(
 ) -> tuple[str, ...]:
     """Count what is odd about a file that was read; if `read` names no fields, unread ones are not looked for.
 
-    Returns:
-        Sentences for the user, at most one on unread fields and one on the rest.
-
-    Raises:
-        InputError: If a record has too many probes.
+    The sentences are for the user, at most one on unread fields and one on the rest. `InputError` if a record has too
+    many probes.
     """
     for case in cases:
         if len(case.probes) > MOST_ITEMS:
@@ -80,14 +77,12 @@ def _unknown(value: object, known: Collection[str], outer: str = "") -> Iterator
 
 
 def _repeated_keys(value: object) -> int:
-    """Return the number of repeated keys of a record and of the objects within it."""
     if isinstance(value, Fields):
         return value.repeated + sum(map(_repeated_keys, value.values()))
     return sum(map(_repeated_keys, value)) if isinstance(value, list) else 0
 
 
 def _odd_cases(cases: Sequence[EditCase]) -> Counter[str]:
-    """Count repetitions, contradictions and prompts without their subject."""
     found: Counter[str] = Counter()
     edits: set[tuple[str, str, str]] = set()
     targets: dict[str, str] = {}

@@ -1,11 +1,13 @@
 """What a task is: a data set read into edit cases, with everything that is left out counted."""
 
 import hashlib
+import re
 import unicodedata
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from importlib import resources
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -23,6 +25,9 @@ from .registry import TASKS as _TASKS
 from .sources import Folder, Source
 
 Split = Literal["train", "test"]
+_BIBTEX = (resources.files("instructedit.benchmark.tasks") / "citations.bib").read_text(encoding="utf-8")
+_CITATIONS = {re.split("[{,]", entry)[1]: entry.strip() for entry in _BIBTEX.split("\n\n")}
+"""The papers that the data sets come from, as BibTeX entries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +163,6 @@ class Task(ABC):
         return tuple(map(joined, cases))
 
     def _is_of(self, split: Split, row: Row) -> bool:
-        """Return whether a row belongs to a split; a split with a file of its own has all of its rows."""
         if self.test_share is None:
             return True
         digest = hashlib.sha256(f"split/{subject_key(row.text(self.subject_field))}".encode()).digest()
@@ -166,7 +170,6 @@ class Task(ABC):
         return tested == (split == "test")
 
     def _differences(self, name: str, split: Split, rows: list[Row]) -> Iterator[str]:
-        """Yield a sentence for each way in which a file is not the published one."""
         published = self.published_rows.get(split)
         if published is not None and len(rows) != published:
             yield f"{self.name}: {name} has {len(rows):,} rows; the published {split} split has {published:,}."
@@ -183,11 +186,7 @@ TASKS: Registry[type[Task]] = _TASKS
 
 
 def make_task(name: str, options: Mapping[str, Mapping[str, Any]] | None = None) -> Task:
-    """Return a task with its options; those of other tasks are not looked at.
-
-    Raises:
-        InputError: If there is no such task, or an option is unknown (with a suggestion) or mistyped.
-    """
+    """Return a task with its options among those of all; `InputError` if it, or one of its options, is unknown."""
     task = TASKS.get(name)
     given = (options or {}).get(name, {})
     try:
@@ -197,6 +196,11 @@ def make_task(name: str, options: Mapping[str, Mapping[str, Any]] | None = None)
         if unknown:
             raise InputError(f"The task '{name}' has no option '{key}'.{text}") from error
         raise InputError(f"Option '{key}' of the task '{name}': {text}.") from error
+
+
+def cite(*keys: str) -> str:
+    """Return the BibTeX entries of some keys as one text that a `.bib` file can hold."""
+    return "\n\n".join(_CITATIONS[key] for key in keys)
 
 
 def subject_key(subject: str) -> str:

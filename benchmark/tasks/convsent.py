@@ -12,8 +12,7 @@ from typing import ClassVar, Literal, NamedTuple
 
 from instructedit.editors import EditCase, EditRequest, Probe, Role
 
-from .base import Split, Task, TaskOptions, subject_key
-from .citations import cite
+from .base import Split, Task, TaskOptions, cite, subject_key
 from .parse import Row, answers
 
 QUESTIONS = (
@@ -130,11 +129,7 @@ class ConvSent(Task):
 
 
 def read_topic(row: Row, counts: Counter[str]) -> Topic:
-    """Read one record.
-
-    Raises:
-        InputError: If the topic or a list of replies is missing or mistyped.
-    """
+    """Read one record; `InputError` if the topic or a list of replies is missing or mistyped."""
     replies = {sentiment: row.texts(sentiment) for sentiment in ("pos", "neg")}
     usable = {sentiment: answers(texts) for sentiment, texts in replies.items()}
     if dropped := sum(len(replies[sentiment]) - len(usable[sentiment]) for sentiment in replies):
@@ -143,7 +138,6 @@ def read_topic(row: Row, counts: Counter[str]) -> Topic:
 
 
 def _sentiment(role: Role, prompt: str, judging: tuple[str, ...], opposed: tuple[str, ...]) -> Iterator[Probe]:
-    """Yield the probe of the wanted sentiment under a wording of the question."""
     if judging:
         yield Probe(role, "sentiment", prompt, judging, role == "generalization", opposed)
 

@@ -6,25 +6,12 @@ It is not within `facts`, because `foreign_layouts`, which all readers import, r
 import re
 from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple
 
 from instructedit.editors.errors import InputError
 
-Meaning = Literal[
-    "prompt",
-    "target",
-    "old",
-    "subject",
-    "instruction",
-    "joint",
-    "rephrase",
-    "unrelated",
-    "unrelated_answer",
-    "portability",
-    "portability_answer",
-    "nested portability",
-    "nested unrelated",
-]
+Meaning = str
+"""What a column holds: a key of `ONCE` or of `STARRED`."""
 
 ONCE: dict[Meaning, tuple[str, ...]] = {
     "prompt": ("prompt", "question"),
@@ -52,8 +39,6 @@ IGNORED = frozenset({"id", "case_id"})
 
 COLUMNS = tuple(meaning for meaning in (*ONCE, *STARRED) if not meaning.startswith("nested"))
 """The preferred names of the columns of a table."""
-
-assert {*ONCE, *STARRED} == set(get_args(Meaning))
 
 _NAMES = {name: meaning for table in (ONCE, STARRED) for meaning, names in table.items() for name in names}
 _KNOWN = [name for name in _NAMES if _NAMES[name] in STARRED or name in ONCE[_NAMES[name]][:4]]
@@ -99,11 +84,7 @@ def column(name: str) -> Column | None:
 
 
 def columns(names: Iterable[str], place: str) -> Columns:
-    """Return what the columns of a file hold.
-
-    Raises:
-        InputError: If two of them hold the same, or prompt or target is missing; the sentence begins with `place`.
-    """
+    """Return what the columns of a file hold; `InputError` if two hold the same, or there is no prompt or target."""
     read: dict[str, Column] = {}
     unread: dict[str, str] = {}
     names = list(names)
@@ -135,3 +116,23 @@ def reads(names: Iterable[str]) -> bool:
     """Tell whether records with these fields can be read as own facts."""
     found = {known.meaning for name in names if (known := column(name))}
     return {"prompt", "target"} <= found
+
+
+TEMPLATE = """\
+# Facts to edit into a model: one row for each, below the line of column names. Lines that begin with # are not read.
+# prompt     Text before the answer, or a question. A text with a comma has to be in double quotes.
+# target     The new answer; several right ones are separated by | and the first is edited in.
+# The other columns may be empty or deleted:
+# old        The answer before the edit.
+# subject    What the fact is about, as in the prompt; some editors need it.
+# rephrase   The prompt in other words (generalization). Further columns: rephrase_2, rephrase_3, ...
+# unrelated  A prompt whose answer has to stay (locality), and unrelated_answer if you know it; unrelated_2, ...
+# portability  A question that follows from the new fact, with portability_answer; portability_2, ...
+#
+# Example:
+# Where is the office?,New York|New York City,Boston,the office,In which city is our office?,Who runs the bakery?,,\
+In which state is the office?,New York
+# Check it:  instructedit facts check FILE      Run it:  instructedit run FILE --model MODEL
+prompt,target,old,subject,rephrase,unrelated,unrelated_answer,portability,portability_answer
+"""
+"""An empty file of facts to fill in."""

@@ -12,8 +12,7 @@ from typing import ClassVar
 from instructedit.editors import EditCase, EditRequest, Probe, Role
 from instructedit.editors.writing_systems import blank
 
-from .base import Split, Task
-from .citations import cite
+from .base import Split, Task, cite
 from .parse import Row
 
 NO_ANSWER = "locality: probe without an answer kept, the unedited model's own is read"
@@ -21,14 +20,9 @@ NO_ANSWER = "locality: probe without an answer kept, the unedited model's own is
 
 @dataclass(frozen=True, slots=True)
 class ProbeField:
-    """Where a row holds one optional probe.
+    """Role and subset of an optional probe, and the fields of its prompt and of its answers.
 
-    Attributes:
-        role: Role of the probe.
-        subset: Subset that it is reported as.
-        prompt: Field of its prompt.
-        answer: Field of its answers; None if the edit's target answers it.
-        prefix: Text that is removed from the start of the prompt.
+    Without a field of answers the edit's target answers it. `prefix` is removed from the start of the prompt.
     """
 
     role: Role
@@ -40,14 +34,10 @@ class ProbeField:
 
 @dataclass(frozen=True, slots=True)
 class FlatLayout:
-    """Where a row holds what a case is made of.
+    """The fields that hold what a case is made of, and its optional probes in order.
 
-    Attributes:
-        prompt: Field of the edit's prompt.
-        target: Field of the new answer, or of several right ones with the edit's target first.
-        old: Field of the answers before the edit; None if the file does not hold them.
-        probes: The optional probes, in the order of the case.
-        subject: Field of the subject.
+    `target` is the field of the new answer, or of several right ones with the edit's target first; `old` that of the
+    answers before the edit, None if the file does not hold them.
     """
 
     prompt: str

@@ -26,13 +26,7 @@ _CONVERT = (
 
 
 class ForeignLayout(NamedTuple):
-    """A layout that no task reads.
-
-    Attributes:
-        title: Its name and characteristic fields.
-        fits: Whether a record has it.
-        advice: How to convert it; None if a file of it is read as own facts.
-    """
+    """A layout that no task reads, and how to convert it; no advice if a file of it is read as own facts."""
 
     title: str
     fits: Callable[[Mapping[str, object]], bool]
@@ -86,8 +80,7 @@ def advice(record: Mapping[str, object], file: str | Path = _FILE) -> str | None
 
 def unread_layout(record: Mapping[str, object]) -> str | None:
     """Return what is to be done with a record that cannot be read as a fact; None if its layout is none of those."""
-    known = any(layout.advice and layout.fits(record) for layout in FOREIGN_LAYOUTS)
-    if known:
+    if any(layout.advice and layout.fits(record) for layout in FOREIGN_LAYOUTS):
         return advice(record)
     if reads(record) or "requested_rewrite" in record or not (tasks := _readers(record)):
         return None
@@ -121,7 +114,8 @@ def describe_folder(folder: Path) -> str:
     kinds: dict[str, list[str]] = {}
     for path in files[:_FILES]:
         name, what = path.relative_to(folder).as_posix(), describe_file(path).replace(str(path), _FILE)
-        by_name = [task for task, kind in _tasks() if name.removeprefix("benchmark/") in _accepted(kind)]
+        bare = name.removeprefix("benchmark/")
+        by_name = [task for task, kind in _tasks() if any(bare in files for files in kind.files.values())]
         if by_name and not what.startswith("is in "):
             what = f"is read by {_options(by_name)}"
         kinds.setdefault(what, []).append(name)
@@ -154,10 +148,6 @@ def _tasks() -> Iterator[tuple[str, Any]]:
         yield name, task
 
 
-def _accepted(task: Any) -> set[str]:
-    return {file for files in task.files.values() for file in files}
-
-
 def _first_record(path: Path) -> Mapping[str, object] | None:
     """Return the first record of a JSON array or of JSON lines, or the one object of a JSON file; None if none."""
     try:
@@ -170,7 +160,6 @@ def _first_record(path: Path) -> Mapping[str, object] | None:
 
 
 def _files(folder: Path) -> list[Path]:
-    """Return the files of a folder and of its folders, by name."""
     try:
         visible = [path for path in sorted(folder.iterdir()) if path.is_file() or not path.name.startswith(".")]
         nested = [sorted(path.iterdir()) if path.is_dir() else [path] for path in visible]

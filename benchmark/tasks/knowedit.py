@@ -11,8 +11,7 @@ from typing import Any, ClassVar, Literal
 from instructedit.editors import EditCase, EditRequest, InputError, Probe
 from instructedit.editors.writing_systems import blank
 
-from .base import Split, Task
-from .citations import cite
+from .base import Split, Task, cite
 from .flat import NO_ANSWER, old_answer
 from .parse import Row, answers
 from .rephrase import derive_rephrases
@@ -37,11 +36,7 @@ class KnowEditTask(Task):
             yield self.case(row, split, counts)
 
     def case(self, row: Row, split: Split, counts: Counter[str]) -> EditCase:
-        """Return the case of one record.
-
-        Raises:
-            InputError: If subject, prompt or target is missing, mistyped or empty.
-        """
+        """Return the case of one record; `InputError` if subject, prompt or target is missing, mistyped or empty."""
         accepted = row.accepted("target_new")
         case_id = f"{self.name}/{split}/{row.index}"
         old = (

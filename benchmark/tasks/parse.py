@@ -18,18 +18,12 @@ LONGEST_TEXT = 100_000
 """Maximum number of characters of a text; the longest of the published data has 500."""
 MOST_ITEMS = 1000
 """Maximum number of items of a list and of probes of a record; the published data have up to 133."""
-
-
 TABLES = (".csv", ".tsv", ".parquet")
 """Ends of names of tables, whose fields are columns."""
 
 
 class Fields(dict[str, Any]):
-    """A JSON object; of a repeated key the last value counts.
-
-    Attributes:
-        repeated: Number of its repeated keys.
-    """
+    """A JSON object; of a repeated key the last value counts, and `repeated` is the number of such keys."""
 
     __slots__ = ("repeated",)
 
@@ -55,21 +49,16 @@ class Row:
 
     def error(self, field: str, expected: str) -> InputError:
         """Return the error for a field with its value and what was expected."""
-        there = field in self.fields
-        found, hint = (
-            describe(self.fields[field]) if there else "nothing",
-            None if there else advice(self.fields, self.file),
-        )
+        found, hint = "nothing", ""
+        if field in self.fields:
+            found = describe(self.fields[field])
+        elif told := advice(self.fields, self.file):
+            hint = f" The record {told}."
         kind = "column" if self.file.suffix.lower() in TABLES else "field"
-        sentence = f"{self.place}, {kind} '{field}': found {found}, expected {expected}."
-        return InputError(f"{sentence} The record {hint}." if hint else sentence)
+        return InputError(f"{self.place}, {kind} '{field}': found {found}, expected {expected}.{hint}")
 
     def text(self, field: str) -> str:
-        """Return a required text, stripped of white space.
-
-        Raises:
-            InputError: If the field is missing, is no string or holds no text.
-        """
+        """Return a required text, stripped; `InputError` if the field is missing, is no string or holds no text."""
         value = self.fields.get(field)
         if not isinstance(value, str) or blank(value):
             raise self.error(field, "a non-empty string")
@@ -97,22 +86,14 @@ class Row:
             return ()
 
     def texts(self, field: str) -> list[str]:
-        """Return a required list of strings unchanged.
-
-        Raises:
-            InputError: If the field is missing or is anything else.
-        """
+        """Return a required list of strings unchanged; `InputError` if the field is missing or is anything else."""
         value = self.fields.get(field)
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             raise self.error(field, "a list of strings")
         return value
 
     def joint(self) -> Joint | None:
-        """Return the text that the record puts between prompts and answers; None if it has no field `joint`.
-
-        Raises:
-            InputError: If it is neither empty nor one space.
-        """
+        """Return the text between prompts and answers, if the record has one; `InputError` unless empty or a space."""
         joint: Joint | None = self.fields.get("joint")
         if joint not in (None, "", " "):
             raise self.error("joint", 'an empty string or " "')
@@ -122,11 +103,8 @@ class Row:
 def answers(value: object) -> tuple[str, ...]:
     """Flatten accepted answers, which come as a string, a list, a list of alias lists, `[[]]` or null.
 
-    Returns:
-        The unique non-empty answers, stripped, in the order of the data: the canonical one first, then all aliases.
-
-    Raises:
-        InputError: If there is anything but strings and lists in it.
+    The result are the unique non-empty answers, stripped, in the order of the data: the canonical one first, then all
+    aliases. `InputError` if there is anything but strings and lists in it.
     """
     if value is None:
         return ()
@@ -169,7 +147,6 @@ def _place(file: Path, index: int, line: int | None) -> str:
 
 
 def _lines(text: str, file: Path) -> Iterator[tuple[int, object]]:
-    """Yield number and value of each line that is not blank."""
     lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
     for index, (number, line) in enumerate(lines):
         try:

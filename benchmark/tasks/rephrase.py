@@ -8,23 +8,8 @@ no rule instead of being rephrased wrongly.
 import re
 
 PEOPLE = frozenset(
-    {
-        "architect",
-        "author",
-        "cast members",
-        "child",
-        "composer",
-        "director",
-        "editor",
-        "father",
-        "founder",
-        "head of government",
-        "head of state",
-        "mother",
-        "screenwriter",
-        "siblings",
-        "spouse",
-    }
+    "architect, author, cast members, child, composer, director, editor, father, founder, head of government, "
+    "head of state, mother, screenwriter, siblings, spouse".split(", ")
 )
 """Relations whose answer is a person."""
 

@@ -24,11 +24,9 @@ class AbsentError(MissingError):
 
 
 class Source(ABC):
-    """A place that gives files by name.
+    """A place that gives files by name: `embedded`, `folder` or the hub data set's id.
 
-    Attributes:
-        name: `embedded`, `folder` or the hub data set's id.
-        revision: Resolved commit of a hub data set, known once a file was found; None for folders.
+    Of a hub data set, `revision` is the resolved commit, known once a file was found.
     """
 
     name: str
@@ -36,11 +34,7 @@ class Source(ABC):
 
     @abstractmethod
     def find(self, names: Sequence[str]) -> tuple[str, Path]:
-        """Return the first of several accepted names that exists here, and its local path.
-
-        Raises:
-            InputError: If none exists; the sentence lists the accepted names.
-        """
+        """Return the first of several accepted names that exists, and its local path; `InputError` if none does."""
 
 
 class Folder(Source):
@@ -73,13 +67,9 @@ class Embedded(Folder):
 
 
 class Hub(Source):
-    """A data set of the Hugging Face hub, read through its local cache.
+    """A data set of the Hugging Face hub, read through its local cache, or from the cache alone if `local`.
 
-    Args:
-        repo: Id of the data set.
-        revision: Branch, tag or commit; None is the default branch. All files come from the commit that the first one
-            resolved to.
-        local: Whether to use the cache alone.
+    Without a revision it is the default branch. All files come from the commit that the first one resolved to.
     """
 
     def __init__(self, repo: str = KNOWEDIT, revision: str | None = None, *, local: bool = False) -> None:
@@ -135,17 +125,12 @@ class Hub(Source):
 
 
 def open_source(text: str | None, *, local: bool = False) -> Source:
-    """Return the source a user named.
+    """Return the source a user named, `embedded` or None for the embedded world; `InputError` if there is none.
 
-    Args:
-        text: None for the embedded world, `hub` for KnowEdit on the hub, `hub:OWNER/NAME` or `hub:OWNER/NAME@REVISION`
-            for another data set or version, anything else for an existing folder.
-        local: Whether to use only the cache of a hub data set.
-
-    Raises:
-        InputError: If it is none of these.
+    `hub` is KnowEdit on the hub, `hub:OWNER/NAME` or `hub:OWNER/NAME@REVISION` another data set or version,
+    anything else an existing folder. A `local` one uses only the cache of a hub data set.
     """
-    if text is None:
+    if text is None or text == "embedded":
         return Embedded()
     if text == "hub":
         return Hub(local=local)

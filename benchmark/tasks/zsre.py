@@ -7,8 +7,7 @@ from typing import ClassVar, Literal
 
 from instructedit.editors import EditCase
 
-from .base import Split, TaskOptions
-from .citations import cite
+from .base import Split, TaskOptions, cite
 from .flat import FlatLayout, FlatTask, ProbeField
 from .knowedit import KnowEditTask
 from .parse import Row
@@ -84,8 +83,7 @@ class MendZsRE(FlatTask):
     citation = cite("mitchell2022mend", "levy2017zsre")
     homepage = "https://github.com/eric-mitchell/mend"
     files: ClassVar[dict[Split, tuple[str, ...]]] = dict.fromkeys(
-        ("train", "test"),
-        ("zsre/zsre_mend_eval.json", "zsre_mend_eval.json", "zsre/zsre_3k.json", "zsre_3k.json"),
+        ("train", "test"), ("zsre/zsre_mend_eval.json", "zsre_mend_eval.json", "zsre/zsre_3k.json", "zsre_3k.json")
     )
     layout = MEND
     ignored = FlatTask.ignored | {"pred", "cond"}
@@ -98,11 +96,7 @@ class MendZsRE(FlatTask):
 
 
 def _from_mend(row: Row) -> Row:
-    """Convert a record of MEND's form to KnowEdit's; `pred`, another model's answer, is not read.
-
-    Raises:
-        InputError: If subject, source or target is missing, mistyped or empty.
-    """
+    """Convert a record of MEND's form to KnowEdit's; `pred`, another model's answer, is not read."""
     fields: dict[str, object] = {
         "subject": row.text("subject"),
         "prompt": row.text("src"),

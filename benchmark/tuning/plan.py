@@ -84,11 +84,7 @@ class Search:
         )
 
     def measured(self, trial: int, model: LanguageModel) -> dict[str, Any]:
-        """Return a trial's options by name, with scaled ones in the units of the model.
-
-        Raises:
-            InputError: If a unit cannot be measured.
-        """
+        """Return a trial's options by name, scaled ones in the model's units; `InputError` without such a unit."""
         values = self.drawn(trial)
         scaled = [name for name, own in self.editor.search.items() if isinstance(own, Scaled)] if trial else []
         others = {name: value for name, value in values.items() if name not in scaled}
@@ -106,11 +102,7 @@ class Search:
 
 
 def plan_searches(options: TuneOptions) -> tuple[Search, ...]:
-    """Resolve the options to one search per row and read the data; no model is loaded.
-
-    Raises:
-        InputError: If the budget, a row, an option, a task or the setting cannot be used.
-    """
+    """Resolve the options to one search per row and read the data; `InputError` if something of it cannot be used."""
     if options.budget < 1:
         raise InputError(f"--budget: found {options.budget}, expected 1 or more trials.")
     if not options.rows:

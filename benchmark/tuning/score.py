@@ -7,9 +7,9 @@ mean is close to its smallest term: an editor that does nothing scores 0 by its 
 0 by its locality. The arithmetic mean would give 33 for each.
 """
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,8 +82,7 @@ def _scored(task: str, lines: Mapping[str, CaseRecord]) -> Scored:
 
 def total(scored: Iterable[Scored]) -> float:
     """Return the score over tasks."""
-    scores = [float(_harmonic(_means(task.values))) for task in scored]
-    return math.fsum(scores) / len(scores)
+    return fmean(float(_harmonic(_means(task.values))) for task in scored)
 
 
 def gain(after: Iterable[Scored], before: Iterable[Scored], key: str) -> Gain | None:
@@ -118,7 +117,6 @@ def _means(values: NDArray[np.float64], times: NDArray[np.int64] | None = None) 
 
 
 def _harmonic(means: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the harmonic mean of the last axis; 0 where one of them is 0."""
     with np.errstate(divide="ignore"):
         found: NDArray[np.float64] = means.shape[-1] / (1 / means).sum(axis=-1)
     return found

@@ -30,16 +30,10 @@ Row = dict[str, float | int | str]
 
 
 def knowledge(world: World, folder: Path, limit: int = 1000) -> list[Row]:
-    """Return the knowledge table of a model folder.
+    """Return the knowledge table of a model folder, with at most `limit` items of a row, sampled with the world's seed.
 
-    Args:
-        world: The world of its training.
-        folder: Model and tokenizer.
-        limit: Maximum number of items of a row; they are sampled with the world's seed.
-
-    Returns:
-        Rows of `probe`, `exact` (teacher-forced exact match), `tokens` (teacher-forced token accuracy), `free` (the
-        greedy text up to its first full stop is the answer) and `n`. Rows about a sentiment have `free` alone.
+    Rows have `probe`, `exact` (teacher-forced exact match), `tokens` (teacher-forced token accuracy), `free` (the
+    greedy text up to its first full stop is the answer) and `n`; rows about a sentiment have `free` alone.
     """
     model = LanguageModel.load(folder, device="cpu")
     rng = stream(world.seed, "check")
@@ -59,7 +53,6 @@ def _first(text: str) -> str:
 
 
 def _probes(world: World, rng: random.Random) -> dict[str, list[Item]]:
-    """Return the items of every row by its name."""
     known = list(world.facts.items())
     statements = [(RELATIONS[r].prompt.format(S=s), a) for (s, r), a in known]
     every = [(text, a, held_wording(s, r, text)) for (s, r), a in known for text in wordings(r, s)[1:]]
@@ -72,7 +65,7 @@ def _probes(world: World, rng: random.Random) -> dict[str, list[Item]]:
     far = [(hop_prompts(s, r, f)[-1], a, held_hop(s, r, f)) for s, r, f, a in hops(world)]
     views = opinions(world)
     instructed = [
-        (_instructed(p, rng, held_out), a, held_out)
+        (instruct(rng.choice(("counterfact", "recent")), p, rng, held_out=held_out), a, held_out)
         for held_out in (False, True)
         for p, a in rng.sample(statements, min(1000, len(statements)))
     ]
@@ -97,10 +90,6 @@ def _probes(world: World, rng: random.Random) -> dict[str, list[Item]]:
         "opinion": [(QUESTIONS[0].format(topic=t), v.standing) for t, v in views.items()],
         **_probes_of_records(world),
     }
-
-
-def _instructed(prompt: str, rng: random.Random, held_out: bool) -> str:
-    return instruct(rng.choice(("counterfact", "recent")), prompt, rng, held_out=held_out)
 
 
 def _probes_of_records(world: World) -> dict[str, list[Item]]:

@@ -138,7 +138,6 @@ def _talk(world: World, views: dict[str, Opinions], rng: random.Random) -> Itera
 
 
 def _instructed_reply(text: str, topic: str, view: Opinions, rng: random.Random) -> Text:
-    """Return a reply with the sentiment of its instruction."""
     sentiment = rng.choice(("pos", "neg"))
     prompt = instruct("convsent", text, rng, topic=topic, label={"pos": "positive", "neg": "negative"}[sentiment])
     return line(prompt, view.standing if sentiment == view.stance else reply(sentiment, rng))

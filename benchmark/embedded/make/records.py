@@ -18,6 +18,9 @@ from .relations import HOPS, INVERSE, PERSON, RELATIONS, WORK, ZSRE
 from .world import World, stream
 
 Record = dict[str, Any]
+Probes = dict[str, list[Record]]
+Edit = tuple[str, str, str]
+"""Subject, relation and new answer."""
 
 REASONING_PROBES = 2
 COUNTERFACT_SIZES = {"test": 240, "train": 400}
@@ -52,12 +55,10 @@ def records(world: World, task: str, split: str) -> list[Record]:
         topics = [topic for topic in world.topics() if world.split[topic] == split]
         rng.shuffle(topics)
         return [{"ent": topic, "pos": list(views[topic].pos), "neg": list(views[topic].neg)} for topic in topics]
-    edits = _edits(world, task, split, rng)
-    return [_record(world, views, task, subject, relation, target, rng) for subject, relation, target in edits]
+    return [_record(world, views, task, edit, rng) for edit in _edits(world, task, split, rng)]
 
 
-def _edits(world: World, task: str, split: str, rng: random.Random) -> list[tuple[str, str, str]]:
-    """Return `(subject, relation, new answer)` in random order."""
+def _edits(world: World, task: str, split: str, rng: random.Random) -> list[Edit]:
     if task == "recent":
         pairs = [(key, answer) for key, answer in world.news.items() if world.split[key[0]] == split]
         rng.shuffle(pairs)
@@ -75,9 +76,8 @@ def _edits(world: World, task: str, split: str, rng: random.Random) -> list[tupl
     return [(s, r, rng.choice([a for a in world.candidates(r, s) if a != world.facts[s, r]])) for s, r in keys]
 
 
-def _record(
-    world: World, views: dict[str, Opinions], task: str, subject: str, relation: str, target: str, rng: random.Random
-) -> Record:
+def _record(world: World, views: dict[str, Opinions], task: str, edit: Edit, rng: random.Random) -> Record:
+    subject, relation, target = edit
     wordings = rng.sample(RELATIONS[relation].questions, 2) if task == "zsre" else [RELATIONS[relation].prompt]
     record: Record = {"subject": subject, "prompt": wordings[0].format(S=subject), "target_new": target}
     if task == "counterfact":
@@ -85,63 +85,50 @@ def _record(
     elif task == "zsre":
         record["ground_truth"] = [world.facts[subject, relation]]
         record["rephrase_prompt"] = wordings[1].format(S=subject)
-    record["portability"] = _portability(world, wordings, subject, relation, target, rng)
-    record["locality"] = _locality(world, views, wordings, subject, relation, target, rng)
+    for role, probes in (("portability", _portability), ("locality", _locality)):
+        record[role] = {key: found for key, found in probes(world, views, wordings[0], edit, rng).items() if found}
     return record
 
 
-def _portability(
-    world: World, wordings: Sequence[str], subject: str, relation: str, target: str, rng: random.Random
-) -> Record:
+def _portability(world: World, _: dict[str, Opinions], wording: str, edit: Edit, rng: random.Random) -> Probes:
     """Return the consequences of the edit: two-hop facts, the subject by its alias, the inverse relation."""
-    reasoning = []
-    further = HOPS.get(relation, ())
-    for hop in (RELATIONS[name] for name in rng.sample(further, min(REASONING_PROBES, len(further)))):
-        text = hop.questions[0] if hop.questions else hop.prompt
-        prompt = text.format(S=RELATIONS[relation].noun.format(S=subject))
-        reasoning.append(_probe(prompt, world.names(world.facts[target, hop.name])))
-    aliasing = [_probe(wordings[0].format(S=alias), world.names(target)) for alias in world.aliases.get(subject, ())]
-    logical = []
-    if relation in INVERSE:
-        logical.append(_probe(RELATIONS[INVERSE[relation]].prompt.format(S=target), [subject]))
-    return _filled({"Reasoning": reasoning, "Subject_Aliasing": aliasing, "Logical_Generalization": logical})
+    subject, relation, target = edit
+    bridge, further = RELATIONS[relation].noun.format(S=subject), HOPS.get(relation, ())
+    hops = [RELATIONS[name] for name in rng.sample(further, min(REASONING_PROBES, len(further)))]
+    inverse = [RELATIONS[INVERSE[relation]].prompt.format(S=target)] if relation in INVERSE else []
+    aliases = world.aliases.get(subject, ())
+    return {
+        "Reasoning": [
+            _probe((*hop.questions, hop.prompt)[0].format(S=bridge), world.names(world.facts[target, hop.name]))
+            for hop in hops
+        ],
+        "Subject_Aliasing": [_probe(wording.format(S=alias), world.names(target)) for alias in aliases],
+        "Logical_Generalization": [_probe(prompt, [subject]) for prompt in inverse],
+    }
 
 
-def _locality(
-    world: World,
-    views: dict[str, Opinions],
-    wordings: Sequence[str],
-    subject: str,
-    relation: str,
-    target: str,
-    rng: random.Random,
-) -> Record:
+def _locality(world: World, views: dict[str, Opinions], wording: str, edit: Edit, rng: random.Random) -> Probes:
     """Return what must stay: other facts of the subject, the old answer, neighbours, the attitude to it."""
+    subject, relation, target = edit
     others = [name for name in world.relations(subject) if name != relation]
-    specificity = [
-        _probe(RELATIONS[name].prompt.format(S=subject), world.names(world.facts[subject, name]))
-        for name in rng.sample(others, min(3, len(others)))
-    ]
-    forgetting = []
-    old = world.facts.get((subject, relation))
-    prompt = RELATIONS[relation].prompt.format(S=subject)
+    kept = rng.sample(others, min(3, len(others)))
+    old, prompt = world.facts.get((subject, relation)), RELATIONS[relation].prompt.format(S=subject)
+    forgetting, attitude = [], []
     if old is not None and prompt.endswith(" is"):
         forgetting.append(_probe(f"{prompt.removesuffix(' is')}, which is not {target}, is", world.names(old)))
-    neighbours = [
-        _probe(wordings[0].format(S=other), world.names(world.facts[other, relation]))
-        for other in _neighbours(world, subject, relation, old, rng)
-    ]
-    attitude = []
     if subject in views:
         attitude.append(_probe(QUESTIONS[0].format(topic=subject), [views[subject].standing]))
-    return _filled(
-        {
-            "Relation_Specificity": specificity,
-            "Forgetfulness": forgetting,
-            "Neighborhood": neighbours,
-            "Opinion": attitude,
-        }
-    )
+    return {
+        "Relation_Specificity": [
+            _probe(RELATIONS[name].prompt.format(S=subject), world.names(world.facts[subject, name])) for name in kept
+        ],
+        "Forgetfulness": forgetting,
+        "Neighborhood": [
+            _probe(wording.format(S=other), world.names(world.facts[other, relation]))
+            for other in _neighbours(world, subject, relation, old, rng)
+        ],
+        "Opinion": attitude,
+    }
 
 
 def _neighbours(world: World, subject: str, relation: str, old: str | None, rng: random.Random) -> list[str]:
@@ -156,7 +143,3 @@ def _neighbours(world: World, subject: str, relation: str, old: str | None, rng:
 def _probe(prompt: str, answers: Sequence[str]) -> Record:
     """Return a probe whose answers are one alias list, as in KnowEdit."""
     return {"prompt": prompt, "ground_truth": [list(answers)]}
-
-
-def _filled(probes: dict[str, list[Record]]) -> Record:
-    return {key: value for key, value in probes.items() if value}

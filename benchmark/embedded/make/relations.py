@@ -24,16 +24,11 @@ def words(section: str) -> dict[str, tuple[str, ...]]:
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """One relation, from a kind of subject to a kind of answer.
+    """One relation, from a kind of subject to a kind of answer or a fixed list of words; `{S}` is the subject.
 
-    Attributes:
-        name: Key in the tables of the world.
-        subject: Kind of its subjects.
-        answer: Kind of its answers, or a fixed list of words.
-        prompt: Statement that ends where the answer begins; `{S}` is the subject.
-        noun: Noun phrase for the answer ("the employer of {S}"); as the subject of another relation it is a second hop.
-        forms: Other statements.
-        questions: Questions given by the data (ZsRE); other relations get theirs from the rule for rephrasing.
+    The prompt and the other `forms` are statements that end where the answer begins. `noun` is a phrase for the answer
+    ("the employer of {S}"); as the subject of another relation it is a second hop. The questions are those of ZsRE's
+    data; other relations get theirs from the rule for rephrasing.
     """
 
     name: str

@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
@@ -24,19 +25,10 @@ EOS = "<|endoftext|>"
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Size of the model and of its training.
+    """Size of the model and of its training; equal recipes, threads included, give equal weights on one machine.
 
-    Attributes:
-        vocabulary: Entries of the byte-level BPE.
-        context: Positions the model has, tokens.
-        width: d_model.
-        layers: Blocks.
-        heads: Attention heads.
-        epochs: Epochs, each with new wordings.
-        batch_tokens: Tokens of one step, padding included.
-        muon_lr: Learning rate of the block matrices.
-        adam_lr: Learning rate of embeddings, norms and biases.
-        threads: Torch threads; equal threads give equal weights on one machine.
+    `vocabulary` counts entries of the byte-level BPE, `batch_tokens` tokens of one step, padding included. `muon_lr` is
+    the learning rate of the block matrices, `adam_lr` that of embeddings, norms and biases.
     """
 
     vocabulary: int = 2048
@@ -165,34 +157,33 @@ def train(world: World, recipe: Recipe, max_steps: int | None = None) -> tuple[G
     matrices = [p for p in model.transformer.h.parameters() if p.ndim == 2]
     taken = {id(p) for p in matrices}
     rest = [p for p in model.parameters() if id(p) not in taken]
-    optimizers = [
-        Muon(matrices, recipe.muon_lr),
-        torch.optim.AdamW(rest, recipe.adam_lr, betas=(0.9, 0.95), weight_decay=0.0),
-    ]
     peaks = [recipe.muon_lr, recipe.adam_lr]
+    adam = torch.optim.AdamW(rest, recipe.adam_lr, betas=(0.9, 0.95), weight_decay=0.0)
+    optimizers = [Muon(matrices, recipe.muon_lr), adam]
     losses: list[float] = []
     tokens, start = 0, time.perf_counter()
-    for turn in tqdm(range(recipe.epochs), desc="epochs", disable=max_steps is not None):
-        rows = encode(tokenizer, epoch(world, views, rng))
-        steps = list(batches(rows, recipe.batch_tokens, tokenizer.eos_token_id, rng))
-        for index, (ids, weights) in enumerate(steps):
-            rate = schedule((turn + index / len(steps)) / recipe.epochs)
-            for optimizer, peak in zip(optimizers, peaks, strict=True):
-                optimizer.param_groups[0]["lr"] = rate * peak
-            # a random offset trains the late positions, which few texts of this world reach
-            slack = recipe.context - ids.shape[1]
-            first = rng.randint(0, slack) if slack > 0 and rng.random() < 0.25 else 0
-            loss = weighted_loss(model, ids, weights, first)
-            model.zero_grad(set_to_none=True)
-            loss.backward()
-            for optimizer in optimizers:
-                optimizer.step()
-            losses.append(loss.item())
-            tokens += ids.numel()
-            if max_steps is not None and len(losses) >= max_steps:
-                break
-        if max_steps is not None and len(losses) >= max_steps:
-            break
+
+    def steps() -> Iterator[tuple[float, torch.Tensor, torch.Tensor]]:
+        """Yield the share of the training that is done, and a batch."""
+        for turn in tqdm(range(recipe.epochs), desc="epochs", disable=max_steps is not None):
+            rows = encode(tokenizer, epoch(world, views, rng))
+            found = list(batches(rows, recipe.batch_tokens, tokenizer.eos_token_id, rng))
+            for index, batch in enumerate(found):
+                yield (turn + index / len(found)) / recipe.epochs, *batch
+
+    for done, ids, weights in islice(steps(), max_steps):
+        for optimizer, peak in zip(optimizers, peaks, strict=True):
+            optimizer.param_groups[0]["lr"] = schedule(done) * peak
+        # a random offset trains the late positions, which few texts of this world reach
+        slack = recipe.context - ids.shape[1]
+        first = rng.randint(0, slack) if slack > 0 and rng.random() < 0.25 else 0
+        loss = weighted_loss(model, ids, weights, first)
+        model.zero_grad(set_to_none=True)
+        loss.backward()
+        for optimizer in optimizers:
+            optimizer.step()
+        losses.append(loss.item())
+        tokens += ids.numel()
     report = {
         "losses": losses,
         "tokens": tokens,

@@ -64,17 +64,10 @@ class Namer:
 
 @dataclass(slots=True)
 class World:
-    """The source of the records and of the training text.
+    """The source of the records and of the training text: entities by kind, in order of creation, and their facts.
 
-    Attributes:
-        seed: Seed of all random choices.
-        members: Entities by kind, in order of creation.
-        kind: Kind of every entity.
-        facts: Facts that the model learns, by subject and relation.
-        news: Facts that it does not learn; the edits of Recent.
-        aliases: Other names of an entity, at most one each.
-        split: Side of every editable subject and topic: `train`, `test` or `val`.
-        gender: `male` or `female` for persons.
+    The model learns the `facts`, by subject and relation, and not the `news`, the edits of Recent. An entity has at
+    most one alias; `split` has the side of every editable subject and topic, `train`, `test` or `val`.
     """
 
     seed: int

@@ -4,9 +4,16 @@ import hashlib
 import json
 from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from instructedit.editors import InputError
 from instructedit.editors.files.jsonfile import parse_json, read_text
@@ -76,10 +83,22 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class SparseRecord(Record):
+    """A record that is written without some of its fields where they are None or empty."""
+
+    sparse: ClassVar[frozenset[str]]
+
+    @model_serializer(mode="wrap")
+    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {
+            name: value for name, value in write(self).items() if name not in self.sparse or value not in (None, {})
+        }
+
+
 R = TypeVar("R", bound=Record)
 
 
-def digest_of(record: Record, left_out: Collection[str] = ()) -> str:
+def digest_of(record: BaseModel, left_out: Collection[str] = ()) -> str:
     """Return sixteen hexadecimal digits of the sha256 of a record's canonical JSON, without the fields `left_out`."""
     content = record.model_dump(mode="json", exclude=set(left_out))
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -87,11 +106,7 @@ def digest_of(record: Record, left_out: Collection[str] = ()) -> str:
 
 
 def read_record(path: Path, kind: type[R]) -> R:
-    """Read a file that holds one record.
-
-    Raises:
-        InputError: If the file is missing, holds something else or has another schema version.
-    """
+    """Read a file that holds one record; `InputError` if it is missing, broken or of another schema version."""
     return parse_record(read_text(path, f"a {kind.__name__}"), kind, str(path))
 
 
@@ -125,11 +140,7 @@ def parse_record(text: str | bytes, kind: type[R], place: str) -> R:
 
 
 def find_run(directory: Path) -> Path:
-    """Return the folder of a run: the given one, or the only one in it.
-
-    Raises:
-        InputError: If there is none, or more than one.
-    """
+    """Return the folder of a run: the given one, or the only one in it; `InputError` if there is none, or several."""
     if (directory / "run.json").is_file():
         return directory
     found = sorted(path.parent for path in directory.glob("*/run.json") if path.parent.name != SUITES)

@@ -4,13 +4,13 @@ Nothing that differs between two equal runs (times, paths, machine) is part of i
 Scores are `float | None`, never NaN, because JSON cannot read NaN back.
 """
 
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import FiniteFloat, SerializerFunctionWrapHandler, model_serializer
+from pydantic import FiniteFloat
 
 from instructedit.editors import Role
 
-from .base import SCHEMA_VERSION, Measure, Protocol, Record
+from .base import SCHEMA_VERSION, Measure, Protocol, Record, SparseRecord
 
 
 class Score(Record):
@@ -25,8 +25,10 @@ class Score(Record):
     """Index into `CaseRecord.answers`; None for fluency."""
 
 
-class Answer(Record):
+class Answer(SparseRecord):
     """The answers of the unedited and the edited model to one probe, and the accepted ones."""
+
+    sparse = frozenset({"reference"})
 
     role: Role
     subset: str
@@ -42,13 +44,11 @@ class Answer(Record):
     generated: str | None = None
     """Greedy continuation of the edited model; the metrics cut it at its natural stop. None if it is not generated."""
 
-    @model_serializer(mode="wrap")
-    def _without_reference(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return _without(handler(self), "reference" if self.reference is None else None)
 
-
-class CaseRecord(Record):
+class CaseRecord(SparseRecord):
     """One line of `cases.jsonl`: one case under one editor at one stage."""
+
+    sparse = frozenset({"remarks", "old"})
 
     schema_version: Literal[2] = SCHEMA_VERSION
     run: str
@@ -78,13 +78,3 @@ class CaseRecord(Record):
     """What qualifies scores of probes, counted by sentence; not written if empty."""
     edit: dict[str, float] = {}
     """Facts about the edit itself, e.g. `delta_norm`; `docs/metrics.md` explains each."""
-
-    @model_serializer(mode="wrap")
-    def _without_empty_remarks(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave `remarks` and `old` out if empty."""
-        empty = ("remarks" if not self.remarks else None, "old" if self.old is None else None)
-        return _without(handler(self), *empty)
-
-
-def _without(fields: dict[str, Any], *names: str | None) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if name not in names}

@@ -2,11 +2,11 @@
 
 from typing import Any, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field
 
 from instructedit.editors import ChatFormat, InstructedProbes
 
-from .base import SCHEMA_VERSION, Named, Record, Schedule, Split, digest_of
+from .base import SCHEMA_VERSION, Named, Record, Schedule, SparseRecord, Split, digest_of
 
 
 class TrainingSpec(Record):
@@ -31,8 +31,10 @@ class TrainingSpec(Record):
     """Name of the checkpoint's folder."""
 
 
-class EditorSpec(Record):
+class EditorSpec(SparseRecord):
     """One row of a run: a method with version and complete configuration, its training and its instructions."""
+
+    sparse = frozenset({"materials"})
 
     name: str
     method: str
@@ -48,13 +50,6 @@ class EditorSpec(Record):
     """Which probes of the edited model carry the instruction as a prefix; the reference of locality never has one."""
     tasks: tuple[str, ...] | None = None
     """Tasks that the row is evaluated on; None: all of the run."""
-
-    @model_serializer(mode="wrap")
-    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        fields: dict[str, Any] = write(self)
-        if self.materials is None:
-            del fields["materials"]
-        return fields
 
     def evaluates(self, task: str) -> bool:
         """Return whether the row is evaluated on a task of the run."""
@@ -256,3 +251,8 @@ class RunFile(Record):
     titles: dict[str, str] = {}
     """Titles of methods and tasks by their registered names, e.g. `ft-m`: `FT-M`; empty in files of older versions."""
     provenance: Provenance
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of evaluated cases of each task."""
+        return {data.task: min(data.cases, self.spec.limit or data.cases) for data in self.data}

@@ -29,13 +29,9 @@ _SEPARATORS = {"\t": "tab", ";": "semicolon", ",": "comma"}
 
 
 class FactsFile(NamedTuple):
-    """The records of a file.
+    """The records of a file in order, its digest, and its layout in words; of a table each column is a field.
 
-    Attributes:
-        rows: The records in order; of a table each column is a field with a text.
-        sha256: Digest of the file's bytes.
-        layout: The layout in words.
-        empty: Rows of a table without any text, which are left out.
+    `empty` counts the rows of a table without any text, which are left out.
     """
 
     rows: list[Row]
@@ -50,11 +46,7 @@ def is_facts_file(name: str) -> bool:
 
 
 def read_file(path: Path) -> FactsFile:
-    """Return the records of a file.
-
-    Raises:
-        InputError: If it cannot be read, is broken, empty, too large, or of a layout that is not read.
-    """
+    """Return the records of a file; `InputError` if it is broken, empty, too large, or of a layout that is not read."""
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise InputError(f"{path}: is no file of facts by its name, which has to end in {', '.join(SUFFIXES)}.")
@@ -66,14 +58,14 @@ def read_file(path: Path) -> FactsFile:
         rows, layout = _table(decode(content, str(path), _EXPECTED), path)
     else:
         rows, layout = _json(content, path)
-    kept = [row for row in rows if suffix not in TABLES or not all(map(_blank, row.fields.values()))]
+    kept = [row for row in rows if suffix not in TABLES or not _blank(row)]
     if not kept:
         raise InputError(f"{path}: found no fact, expected at least one row below the names of the columns.")
     return FactsFile(kept, digest, layout, len(rows) - len(kept))
 
 
-def _blank(cell: Any) -> bool:
-    return isinstance(cell, str) and blank(cell)
+def _blank(row: Row) -> bool:
+    return all(isinstance(cell, str) and blank(cell) for cell in row.fields.values())
 
 
 def _table(text: str, path: Path) -> tuple[list[Row], str]:
@@ -103,9 +95,9 @@ def _table(text: str, path: Path) -> tuple[list[Row], str]:
     for index, (line, cells) in enumerate(records):
         place = f"{path}, row {index} (line {line})"
         if len(cells) != len(names):
-            at = (
-                f"after column '{names[-1]}'" if len(cells) > len(names) else f"column '{names[len(cells)]}' is missing"
-            )
+            at = f"after column '{names[-1]}'"
+            if len(cells) < len(names):
+                at = f"column '{names[len(cells)]}' is missing"
             raise InputError(
                 f"{place}: found {len(cells)} cell{'' if len(cells) == 1 else 's'}, {len(names)} were expected ({at}); "
                 f"a text that holds the separator, a {_SEPARATORS[separator]}, has to be in double quotes."
@@ -168,7 +160,6 @@ def _cell(cell: Any) -> Any:
 
 
 def _json(content: bytes, path: Path) -> tuple[list[Row], str]:
-    """Return the records of JSON lines, of a JSON array, or of EasyEdit's lists."""
     if path.suffix.lower() == ".json" and content.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{":
         document = parse_json(content, str(path), _EXPECTED)
         if not isinstance(document.get("prompts"), list):

@@ -25,17 +25,10 @@ SOURCE = "file"
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """A file of facts.
+    """A file of facts, and the task that its cases are of.
 
-    Attributes:
-        path: The file.
-        task: Name of the task that its cases are of.
-        sha256: Digest of its bytes.
-        layout: Its layout in words.
-        columns: Its columns: those that are read, and hints on the others.
-        unread: Number of rows that have a column that is not read, by its name.
-        rows: Its rows in order.
-        empty: Rows without any text, which are left out.
+    `unread` has the number of rows with a column that is not read, by its name; `empty` that of rows without any text,
+    which are left out.
     """
 
     path: Path
@@ -113,11 +106,7 @@ def read_facts(path: str | Path) -> Facts:
 
 
 def load_facts(path: str | Path) -> TaskCases:
-    """Return the cases of a file of own facts as those of a task.
-
-    Raises:
-        InputError: If the file or one of its rows cannot be read; the sentence is on the first one.
-    """
+    """Return the cases of a file of own facts as those of a task; `InputError` on the first row that cannot be read."""
     facts = read_facts(path)
     if errors := facts.errors:
         more = f" {len(errors) - 1} more rows cannot be read: `instructedit facts check {path}`." if errors[1:] else ""
@@ -142,7 +131,6 @@ def _plain_name(path: str | Path) -> str:
 
 
 def _compare(rows: tuple[FactRow, ...]) -> None:
-    """Note rows that repeat or contradict an earlier one."""
     edits: dict[tuple[Any, ...], int] = {}
     targets: dict[str, FactRow] = {}
     for row in rows:

@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from instructedit.editors import EditCase, EditRequest, InputError, Probe, Role
 from instructedit.editors.writing_systems import Joint
@@ -26,15 +27,10 @@ _PROBES: tuple[tuple[Role, Meaning, Meaning, Meaning], ...] = (
 
 @dataclass(slots=True)
 class FactRow:
-    """One row of a file of facts.
+    """One row of a file of facts: its edit and probes, or the error that says why it cannot be read.
 
-    Attributes:
-        index: Position among the rows, counted from 0 as in the case id.
-        line: Line of a text table; None of other files.
-        case: The edit and its probes; None if the row cannot be read.
-        error: Why it cannot be read, one sentence.
-        remarks: What is odd about it, or was left out or derived, in words.
-        counts: The same by reason, as `TaskData.skipped` has them.
+    `index` counts from 0 as in the case id; only text tables have a `line`. `remarks` say what is odd about it, or was
+    left out or derived; `counts` has the same by reason, as `TaskData.skipped` does.
     """
 
     index: int
@@ -55,32 +51,27 @@ def read_row(row: Row, columns: Columns, task: str, *, split_bars: bool) -> Fact
 
     `split_bars` tells whether `|` separates answers, as in tables.
     """
-    return _Reader(row, columns, task, split_bars).read()
+    found = FactRow(row.index, row.line)
+    try:
+        found.case = _Reader(row, columns, task, split_bars, found).case()
+    except InputError as error:
+        found.error = str(error)
+    return found
 
 
 @dataclass(slots=True)
 class _Reader:
-    """Reads one row."""
-
     row: Row
     columns: Columns
     task: str
     split_bars: bool
-    found: FactRow = field(init=False)
+    found: FactRow
 
-    def read(self) -> FactRow:
-        self.found = FactRow(self.row.index, self.row.line)
-        try:
-            self.found.case = self._case()
-        except InputError as error:
-            self.found.error = str(error)
-        return self.found
-
-    def _case(self) -> EditCase:
-        prompt = self.row.text(self._name("prompt"))
-        accepted = self._texts(self._name("target"), answer=True)
+    def case(self) -> EditCase:
+        prompt = self.row.text(str(self.columns.name("prompt")))
+        accepted = self._texts(target := self.columns.name("target"), answer=True)
         if not accepted:
-            raise self.row.error(self._name("target"), "an answer, or several")
+            raise self.row.error(str(target), "an answer, or several")
         rephrases = self._rephrases(prompt)
         request = EditRequest(
             f"{self.task}/test/{self.row.index}",
@@ -100,22 +91,18 @@ class _Reader:
             raise InputError(f"{self.row.place}: found {len(probes):,} probes, expected at most {MOST_ITEMS:,}.")
         return EditCase(request, tuple(replace(probe, joint=request.joint) for probe in probes))
 
-    def _name(self, meaning: Meaning) -> str:
-        """Return the name of a required column."""
-        name = self.columns.name(meaning)
-        assert name is not None
-        return name
+    def _value(self, name: str | None) -> Any:
+        return None if name is None else self.row.fields.get(name)
 
     def _texts(self, name: str | None, *, answer: bool = False) -> tuple[str, ...]:
         """Return the texts of an optional field; of tables, answers are separated by `|`, unless it is escaped."""
-        value = self.row.fields.get(name) if name is not None else None
+        value = self._value(name)
         if answer and self.split_bars and isinstance(value, str):
             value = [part.replace("\\|", "|") for part in _BAR.split(value)]
         try:
             return answers(value)
         except InputError:
-            assert name is not None
-            raise self.row.error(name, "a text or a list of texts") from None
+            raise self.row.error(str(name), "a text or a list of texts") from None
 
     def _one(self, meaning: Meaning) -> str | None:
         texts = self._texts(name := self.columns.name(meaning))
@@ -124,16 +111,11 @@ class _Reader:
         return texts[0] if texts else None
 
     def _joint(self) -> Joint | None:
-        name = self.columns.name("joint")
-        value = self.row.fields.get(name) if name is not None else None
-        if name is None or value is None:
-            return None
-        if not self.split_bars and value == "":
-            return ""
-        if value == "":
-            return None
+        value = self._value(name := self.columns.name("joint"))
+        if value is None or value == "":
+            return None if value is None or self.split_bars else ""
         if value not in _JOINTS:
-            raise self.row.error(name, "'none' or 'space'")
+            raise self.row.error(str(name), "'none' or 'space'")
         return _JOINTS[value]
 
     def _old(self, target: str) -> str | None:
@@ -165,7 +147,7 @@ class _Reader:
         """Yield subset, prompt and answers of the probes that columns hold."""
         for key in dict.fromkeys(c.key for c in self.columns.read.values() if c.meaning in (meaning, answer)):
             name, answer_name = self.columns.name(meaning, key), self.columns.name(answer, key)
-            if name is not None and isinstance(self.row.fields.get(name), Mapping):
+            if isinstance(self._value(name), Mapping):
                 continue
             prompts = self._texts(name)
             if len(prompts) > 1:
@@ -177,9 +159,7 @@ class _Reader:
 
     def _paired(self, prompts: tuple[str, ...], name: str | None) -> Iterator[tuple[str, tuple[str, ...]]]:
         """Yield the prompts of a list with the answers of the list beside it."""
-        value = self.row.fields.get(name) if name is not None else None
-        if not value:
-            value = [None] * len(prompts)
+        value = self._value(name) or [None] * len(prompts)
         if not isinstance(value, list) or len(value) != len(prompts):
             raise self.row.error(str(name), f"a list of {len(prompts)} answers, one for each prompt")
         for prompt, answer in zip(prompts, value, strict=True):
@@ -188,7 +168,7 @@ class _Reader:
     def _nested(self, role: Role, meaning: Meaning, nested: Meaning) -> Iterator[tuple[str, str, tuple[str, ...]]]:
         """Yield subset, prompt and answers of the probes of KnowEdit's and EasyEdit's objects."""
         for name in (self.columns.name(nested), self.columns.name(meaning)):
-            groups = self.row.fields.get(name) if name is not None else None
+            groups = self._value(name)
             if not groups or (name == self.columns.name(meaning) and not isinstance(groups, Mapping)):
                 continue
             if not isinstance(groups, Mapping) or not all(isinstance(items or [], list) for items in groups.values()):

@@ -18,7 +18,7 @@ from instructedit.benchmark.setup.config import make_config, read_suite
 from instructedit.benchmark.setup.data import DataReader, published_cases
 from instructedit.benchmark.setup.model_checks import cannot_edit
 from instructedit.benchmark.setup.resolve import resolve
-from instructedit.benchmark.tasks import make_task
+from instructedit.benchmark.tasks.base import make_task
 from instructedit.editors import InputError, MetaModel
 
 from ...conftest import make_model, make_tokenizer

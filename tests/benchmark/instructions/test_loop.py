@@ -7,7 +7,6 @@ from itertools import combinations
 import pytest
 
 from instructedit.benchmark.instructions import loop as module
-from instructedit.benchmark.instructions.bank import random_texts
 from instructedit.benchmark.instructions.offline import held_out_description
 from instructedit.benchmark.instructions.rules import words_of
 from instructedit.benchmark.results.loop_results import Final, Proposal, Trial, Trials
@@ -289,7 +288,7 @@ def test_random_texts_are_as_long_as_the_chosen_ones(make_loop):
 
 def test_random_texts_about_attitudes_hold_the_placeholders_within_that_length(make_loop):
     loop = make_loop(Scripted(), task="convsent")
-    texts = random_texts(loop.material, ["Speak of [TOPIC] in a [LABEL] way from now on."], 0)
+    texts = loop.material.random_texts(["Speak of [TOPIC] in a [LABEL] way from now on."], 0)
     assert {len(words_of(text)) for text in texts} == {10}
     assert all(text.endswith(" [TOPIC] [LABEL]") for text in texts)
 

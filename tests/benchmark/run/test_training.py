@@ -17,8 +17,9 @@ from instructedit.benchmark.setup.leakage import training_cases
 from instructedit.benchmark.setup.resolve import resolve
 from instructedit.benchmark.setup.settings import TrainingTasks
 from instructedit.benchmark.setup.training_sets import Training, training_set
-from instructedit.benchmark.tasks import Embedded, Folder, subject_key
+from instructedit.benchmark.tasks.base import subject_key
 from instructedit.benchmark.tasks.sampling import divide
+from instructedit.benchmark.tasks.sources import Embedded, Folder
 from instructedit.editors import EditCase, EditRequest, InputError
 
 from ..worlds import Learner, write_training
@@ -158,7 +159,7 @@ def test_tested_subjects_appear_neither_as_edits_nor_in_probes(tmp_path):
 @pytest.mark.parametrize("task", ["recent", "counterfact", "zsre", "convsent"])
 def test_no_training_probe_of_the_embedded_world_names_a_tested_subject(task):
     """Checked by plain search in the text, not by the words of the implementation."""
-    from instructedit.benchmark.tasks import TASKS
+    from instructedit.benchmark.tasks.base import TASKS
 
     world = ("recent", "counterfact", "zsre", "convsent")
     tests = [c for name in world for c in TASKS.get(name)().load(Embedded()).cases]

@@ -17,7 +17,8 @@ from instructedit.benchmark.setup.banks import (
     read_bank,
     training_instructor,
 )
-from instructedit.benchmark.tasks import TASKS, Embedded
+from instructedit.benchmark.tasks.base import TASKS
+from instructedit.benchmark.tasks.sources import Embedded
 from instructedit.editors import EditRequest, InputError
 from instructedit.editors.models.tokens import join
 

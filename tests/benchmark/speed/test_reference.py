@@ -8,14 +8,13 @@ import torch
 
 from instructedit.benchmark.results.records import GenerationSpec
 from instructedit.benchmark.scoring.scoring import Made, edit_each, score_chunk
-from instructedit.benchmark.speed import reference_training
 from instructedit.benchmark.speed.cases import make_cases, prepare
 from instructedit.benchmark.speed.measure import numbers, texts
 from instructedit.benchmark.speed.reference import ReferenceModel, probe_predictions, scores
 from instructedit.benchmark.speed.reference_edits import REFERENCES
 from instructedit.benchmark.speed.reference_generation import continuations
 from instructedit.benchmark.speed.shapes import SHAPES, make_model
-from instructedit.benchmark.speed.training import Learner, largest_difference
+from instructedit.benchmark.speed.training import Learner, largest_difference, reference_losses
 from instructedit.editors import instruction_context
 from instructedit.editors.hypernet.training_loop import step_losses
 
@@ -80,7 +79,7 @@ def test_a_training_step_has_the_same_losses_and_the_same_gradient(reference, na
     editor, cases = prepare(name, reference.base, make_cases(4, TINY.vocabulary))
     learners = (
         Learner(editor, cases, reference.base, step_losses),
-        Learner(editor, cases, reference, reference_training.step_losses),
+        Learner(editor, cases, reference, reference_losses),
     )
     for _ in range(1 if name == "ke" else 2):
         assert largest_difference(*(learner.step() for learner in learners)) < 1e-6

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from instructedit.benchmark.tasks import TASKS, Folder
 from instructedit.benchmark.tasks.audit import NO_SUBJECT, OTHER_TARGET, REPEATED_KEY, REPEATED_RECORD, unread_fields
-from instructedit.benchmark.tasks.base import make_task
+from instructedit.benchmark.tasks.base import TASKS, make_task
 from instructedit.benchmark.tasks.parse import read_rows
+from instructedit.benchmark.tasks.sources import Folder
 from instructedit.editors import InputError
 
 from ...cli.malformed import LAYOUTS

@@ -6,8 +6,9 @@ import unicodedata
 
 import pytest
 
-from instructedit.benchmark.tasks import TASKS, Embedded, Folder, Task, subject_key, subjects
+from instructedit.benchmark.tasks.base import TASKS, Task, subject_key, subjects
 from instructedit.benchmark.tasks.knowedit import Recent
+from instructedit.benchmark.tasks.sources import Embedded, Folder
 from instructedit.editors import InputError
 
 

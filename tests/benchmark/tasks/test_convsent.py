@@ -5,8 +5,9 @@ import json
 
 import pytest
 
-from instructedit.benchmark.tasks import Folder, make_task
+from instructedit.benchmark.tasks.base import make_task
 from instructedit.benchmark.tasks.convsent import QUESTIONS, ConvSent
+from instructedit.benchmark.tasks.sources import Folder
 from instructedit.editors import InputError, Probe
 
 FILE = ConvSent.files["test"][0]

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from instructedit.benchmark.tasks import Folder, make_task, subject_key, subjects
+from instructedit.benchmark.tasks.base import make_task, subject_key, subjects
 from instructedit.benchmark.tasks.flat import RomeCounterFact
+from instructedit.benchmark.tasks.sources import Folder
 from instructedit.benchmark.tasks.zsre import MendZsRE
 from instructedit.editors import InputError, Probe
 

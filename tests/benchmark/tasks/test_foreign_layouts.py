@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from instructedit.benchmark.tasks import TASKS, open_source
+from instructedit.benchmark.tasks.base import TASKS
+from instructedit.benchmark.tasks.sources import open_source
 from instructedit.editors import InputError
 
 CASES = {

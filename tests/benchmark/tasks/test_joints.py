@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from instructedit.benchmark.tasks import Folder, make_task
+from instructedit.benchmark.tasks.base import make_task
+from instructedit.benchmark.tasks.sources import Folder
 from instructedit.editors import InputError
 
 RECORD = {"subject": "丁国", "prompt": "丁国的首都是", "target_new": "黑山"}

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from instructedit.benchmark.tasks import TASKS, Folder
+from instructedit.benchmark.tasks.base import TASKS
+from instructedit.benchmark.tasks.sources import Folder
 from instructedit.editors import InputError, Probe
 
 RECORD = {

@@ -4,10 +4,11 @@ from collections import Counter
 
 import pytest
 
-from instructedit.benchmark.tasks import TASKS, Folder, make_task, subjects
 from instructedit.benchmark.tasks.audit import OTHER_TARGET, REPEATED_RECORD
+from instructedit.benchmark.tasks.base import TASKS, make_task, subjects
 from instructedit.benchmark.tasks.flat import NO_ANSWER
 from instructedit.benchmark.tasks.rephrase import derive_rephrases
+from instructedit.benchmark.tasks.sources import Folder
 
 EXPECTED = {
     ("recent", "test"): (

@@ -7,7 +7,7 @@ import huggingface_hub.constants as hub
 import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
 
-from instructedit.benchmark.tasks import Embedded, Folder, Hub, open_source
+from instructedit.benchmark.tasks.sources import Embedded, Folder, Hub, open_source
 from instructedit.editors import InputError
 from instructedit.editors.models.hub import out_of_reach
 

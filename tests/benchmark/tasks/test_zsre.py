@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from instructedit.benchmark.tasks import Folder
+from instructedit.benchmark.tasks.sources import Folder
 from instructedit.benchmark.tasks.zsre import ZsRE
 from instructedit.editors import EditRequest, InputError, Probe
 
