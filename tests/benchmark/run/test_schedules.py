@@ -9,25 +9,20 @@ import pytest
 import torch
 
 from instructedit.baselines.ftl import FTM
-from instructedit.benchmark.results.records import CaseRecord, RunSummary, read_record
+from instructedit.benchmark.results.records import RunSummary, read_record
 from instructedit.benchmark.results.run_folder import RunFolder
 from instructedit.benchmark.run import accumulated, worker
-from instructedit.benchmark.run.prepare import prepare
 from instructedit.benchmark.run.runner import run
 from instructedit.benchmark.scoring.scoring import Made, score_chunk
-from instructedit.benchmark.setup.config import make_config
-from instructedit.benchmark.setup.resolve import resolve
 from instructedit.editors import CaseError, Dense, Edits, InputError, LanguageModel
 
-from ..worlds import write_data, write_world
+from ..worlds import prepared_run, records_of, write_data, write_world
 
 FT_M = {"block": 1, "lr": 0.02, "clamp": 0.2, "steps": 3}
 OPTIONS = {
     "tasks": ("recent", "zsre"),
     "editors": {"none": {}, "ft-m": FT_M, "grace": {"block": 2, "steps": 3, "radius": 5.0}},
     "limit": 3,
-    "chunk": 2,
-    "generation": {"max_new_tokens": 6, "fluency_tokens": 8},
 }
 
 
@@ -37,8 +32,7 @@ def place(tmp_path_factory):
 
 
 def prepared_for(place, schedule, **changes):
-    options = {**OPTIONS, "data": str(place / "data"), "model": str(place / "model"), "schedule": schedule, **changes}
-    return prepare(resolve(make_config(options, "test"), "test"), device="cpu")
+    return prepared_run(place, **{**OPTIONS, "schedule": schedule, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -58,10 +52,6 @@ def batches(place, tmp_path_factory):
 def sequence(place, tmp_path_factory):
     prepared = prepared_for(place, "sequential", edited=("recent",), limit=5, at=(3, 100))
     return prepared, run(prepared, tmp_path_factory.mktemp("sequence"))
-
-
-def lines(folder):
-    return [CaseRecord.model_validate_json(line) for line in (folder / "cases.jsonl").read_text().splitlines()]
 
 
 def values(record):
@@ -88,7 +78,7 @@ def scored(prepared, cases, edits, stage="x"):
 
 def test_a_batch_is_one_edit_and_every_case_is_scored_under_it(batch):
     prepared, folder = batch
-    records = {(r.editor, r.case_id): r for r in lines(folder)}
+    records = {(r.editor, r.case_id): r for r in records_of(folder)}
     assert len(records) == prepared.total == 3 * 2 * 3
     assert {r.stage for r in records.values()} == {"batch"}
     requests = [case.request for case in stream(prepared)]
@@ -108,8 +98,8 @@ def test_a_batch_is_one_edit_and_every_case_is_scored_under_it(batch):
 
 def test_each_batch_is_a_joint_edit_of_the_clean_model_for_its_own_cases(batches):
     prepared, folder = batches
-    records = {(r.editor, r.case_id): r for r in lines(folder)}
-    assert len(records) == len(lines(folder)) == prepared.total == 3 * (5 + 5)
+    records = {(r.editor, r.case_id): r for r in records_of(folder)}
+    assert len(records) == len(records_of(folder)) == prepared.total == 3 * (5 + 5)
     assert {r.stage for r in records.values()} == {"batch"}
     order, others = stream(prepared), prepared.resolved.cases["zsre"]
     assert (len(order), len(others)) == (5, 5)
@@ -175,7 +165,7 @@ def test_what_fails_in_one_batch_fails_there_alone(place, tmp_path, monkeypatch)
 
     monkeypatch.setattr(editor, "edit_together", edit_together)
     said: list[str] = []
-    records = lines(run(prepared, tmp_path, report=said.append))
+    records = records_of(run(prepared, tmp_path, report=said.append))
     assert {r.case_id for r in records if r.status == "failed"} == set(order[2:4])
     assert "ft-m: 2 of 5 requests could not be edited in; the first: no" in said
 
@@ -193,7 +183,7 @@ def test_a_sequence_equals_a_model_that_is_written_to_again_and_again(sequence):
     """FT-M on real weights: edit, write, score, and the next edit on what was written."""
     prepared, folder = sequence
     base = prepared.model
-    records = {(r.stage, r.case_id): r for r in lines(folder) if r.editor == "ft-m"}
+    records = {(r.stage, r.case_id): r for r in records_of(folder) if r.editor == "ft-m"}
     editor = FTM(prepared.resolved.editors["ft-m"].config)
     written = base
     seen = []
@@ -225,13 +215,13 @@ def test_a_sequence_equals_a_model_that_is_written_to_again_and_again(sequence):
 def test_stages_of_a_sequence(sequence):
     prepared, folder = sequence
     order = [case.request.case_id for case in stream(prepared)]
-    records = [r for r in lines(folder) if r.editor == "grace"]
+    records = [r for r in records_of(folder) if r.editor == "grace"]
     by_stage = {stage: [r.case_id for r in records if r.stage == stage] for stage in {r.stage for r in records}}
     assert by_stage.keys() == {"after-edit", "after-3", "after-all"}, "100 edits are never reached"
     assert by_stage["after-edit"] == order
     assert sorted(by_stage["after-3"]) == sorted(order[:3])
     assert len(by_stage["after-all"]) == 10
-    assert prepared.total == len(lines(folder)) == 3 * (5 + 3 + 10)
+    assert prepared.total == len(records_of(folder)) == 3 * (5 + 3 + 10)
     summary = read_record(folder / "summary.json", RunSummary)
     assert summary.complete
     assert summary.valid
@@ -239,7 +229,7 @@ def test_stages_of_a_sequence(sequence):
 
 
 def test_the_control_row_stays_as_it_is_at_every_stage(sequence, batch):
-    for record in (*lines(sequence[1]), *lines(batch[1])):
+    for record in (*records_of(sequence[1]), *records_of(batch[1])):
         if record.editor == "none":
             local = [s for s in record.scores if s.measure == "locality"]
             assert local
@@ -370,7 +360,7 @@ def test_an_editor_without_a_joint_form_fails_every_case_with_a_sentence(place, 
     monkeypatch.setattr(editor, "edit_together", refuse)
     said: list[str] = []
     folder = run(prepared, tmp_path, report=said.append)
-    mine = [r for r in lines(folder) if r.editor == "ft-m"]
+    mine = [r for r in records_of(folder) if r.editor == "ft-m"]
     assert len(mine) == 6
     assert {(r.status, r.reason) for r in mine} == {("failed", "The editor 'ft-m' makes one edit at a time.")}
     assert any("6 of 6 requests could not be edited in; the first: The editor 'ft-m' makes" in text for text in said)
@@ -380,12 +370,12 @@ def test_an_editor_without_a_joint_form_fails_every_case_with_a_sentence(place, 
 def test_facts_that_do_not_fit_in_front_of_a_question_are_refused(place, tmp_path):
     """Ten facts are longer than the tiny model's context; nothing else is lost."""
     editors = {"none": {}, "in-context": {}}
-    records = lines(run(prepared_for(place, "batch", editors=editors, limit=5), tmp_path))
+    records = records_of(run(prepared_for(place, "batch", editors=editors, limit=5), tmp_path))
     mine = [r for r in records if r.editor == "in-context"]
     assert {r.status for r in mine} == {"failed"}
     assert all("all 10 facts before a prompt" in r.reason for r in mine)
     assert {r.status for r in records if r.editor == "none"} == {"done"}
-    records = lines(run(prepared_for(place, "sequential", editors=editors, limit=5), tmp_path))
+    records = records_of(run(prepared_for(place, "sequential", editors=editors, limit=5), tmp_path))
     mine = [r for r in records if r.editor == "in-context" and r.stage == "after-edit"]
     assert mine[0].status == "done"
     assert mine[-1].status == "failed"
@@ -403,7 +393,7 @@ def test_a_request_that_does_not_fit_costs_itself_only(place, tmp_path, schedule
     path.write_text(json.dumps(rows))
     given = {"data": str(tmp_path / "data"), "tasks": ("recent",), "limit": None}
     prepared = prepared_for(place, schedule, **given)
-    records = lines(run(prepared, tmp_path / "out"))
+    records = records_of(run(prepared, tmp_path / "out"))
     for name in ("ft-m", "grace"):
         mine = [r for r in records if r.editor == name]
         bad = [r for r in mine if r.case_id == "recent/test/1"]
@@ -439,7 +429,7 @@ def test_a_sequence_goes_on_from_the_last_finite_edit(place, tmp_path, monkeypat
         return after
 
     monkeypatch.setattr(editor, "edit_next", edit_next)
-    records = lines(run(prepared, tmp_path))
+    records = records_of(run(prepared, tmp_path))
     assert {r.case_id for r in records if r.status == "failed"} == {second}
     assert {r.reason for r in records if r.status == "failed"} == {"The edit holds numbers that are not finite."}
     assert Counter(r.stage for r in records if r.status == "failed") == {"after-edit": 1, "after-all": 1}
@@ -448,7 +438,7 @@ def test_a_sequence_goes_on_from_the_last_finite_edit(place, tmp_path, monkeypat
 
 def test_a_joint_edit_that_is_not_finite_fails_all(place, tmp_path):
     given = {"tasks": ("recent",), "editors": {"ft-m": {"lr": 1e30, "clamp": False}}}
-    records = lines(run(prepared_for(place, "batch", **given), tmp_path))
+    records = records_of(run(prepared_for(place, "batch", **given), tmp_path))
     assert {r.status for r in records} == {"failed"}
     assert all("not finite" in r.reason or "not all numbers" in r.reason for r in records)
 
@@ -475,7 +465,7 @@ def test_a_request_an_editor_refuses_alone_is_left_out_of_the_joint_edit(place, 
 def test_facts_of_one_edit_stand_at_its_own_stage_only(sequence):
     _, folder = sequence
     by_stage = {}
-    for record in lines(folder):
+    for record in records_of(folder):
         if record.editor == "ft-m" and record.status == "done":
             by_stage.setdefault(record.stage, []).append(record.edit)
     assert all("steps" in facts for facts in by_stage.pop("after-edit"))
