@@ -72,13 +72,6 @@ def without(*files: str) -> Make:
     return make
 
 
-def renamed(old: str, new: str) -> Make:
-    def make(folder: Path) -> None:
-        (folder / old).rename(folder / new)
-
-    return make
-
-
 def keys(file: str = "config.json", drop: tuple[str, ...] = (), **changed: object) -> Make:
     """Change keys of a JSON file."""
 
@@ -287,7 +280,11 @@ def _kinds() -> list[Broken]:
             ("other names", weights(lambda w: [w.update({"x." + k: w.pop(k)}) for k in list(w)]), "lacks"),
             ("another shape", keys(intermediate_size=40), r"shape|size|mismatch"),
             ("another vocabulary", keys(vocab_size=500), "size|shape|mismatch"),
-            ("misnamed", renamed(WEIGHTS, "weights.safetensors"), "weights.safetensors"),
+            (
+                "misnamed",
+                lambda folder: (folder / WEIGHTS).rename(folder / "weights.safetensors") and None,
+                "weights.safetensors",
+            ),
             ("a shard is missing", also(sharded, without("model-00002-of-00002.safetensors")), "model-00002-of-00002"),
             ("a shard is cut off", also(sharded, cut("model-00002-of-00002.safetensors")), "model-00002-of-00002"),
             ("index no JSON", also(sharded, cut(INDEX)), "index.json"),

@@ -302,15 +302,15 @@ def _options() -> Iterator[Input]:
 def _tomls() -> Iterator[Input]:
     for name, content in TOMLS.items():
         yield Input("toml: files", name, _toml(content), ("mine.toml",))
-    yield Input(
-        "toml: files",
-        "folder",
-        lambda folder: (folder / "mine.toml").mkdir() or [str(folder / "mine.toml")],
-        ("mine.toml", "folder"),
-    )
+    yield Input("toml: files", "folder", _folder, ("mine.toml", "folder"))
     yield Input("toml: files", "missing", lambda folder: [str(folder / "none.toml")], ("none.toml", "expected"))
     yield Input("toml: files", "nul in the name", lambda _: ["a\0b.toml"], ("expected",))
     yield Input("toml: files", "long name", lambda _: ["x" * 5000 + ".toml"], ("expected",))
+
+
+def _folder(folder: Path) -> list[str]:
+    (folder / "mine.toml").mkdir()
+    return [str(folder / "mine.toml")]
 
 
 def _banks() -> Iterator[Input]:
