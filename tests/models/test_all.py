@@ -78,7 +78,7 @@ def test_the_page_names_every_architecture():
 @pytest.mark.skipif(not os.environ.get("INSTRUCTEDIT_MODELS"), reason="every architecture: tox -e models")
 def test_no_architecture_is_wrong_in_silence(tmp_path):
     file = tmp_path / "models.json"
-    subprocess.run([sys.executable, "-m", "tests.models.check", "--json", str(file)], cwd=ROOT, check=True)
+    subprocess.run([sys.executable, "-m", "tests.models.campaign", "--json", str(file)], cwd=ROOT, check=True)
     results = read(file)
     (ROOT / "docs" / "models.md").write_text(page(results), encoding="utf-8")
     assert [found.line() for found in results if found.verdict in ("wrong", "traceback")] == []
