@@ -86,15 +86,19 @@ method = "learner"
 """
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def outsiders():
     EDITORS.register("dial")(Dial)
     EDITORS.register("learner")(Learner)
-    for seen in (Dial.told, Dial.measured, Learner.told, Learner.fits):
-        seen.clear()
     yield
     EDITORS.unregister("dial")
     EDITORS.unregister("learner")
+
+
+@pytest.fixture(autouse=True)
+def forget():
+    for seen in (Dial.told, Dial.measured, Learner.told, Learner.fits):
+        seen.clear()
 
 
 @pytest.fixture(scope="module")
@@ -127,12 +131,8 @@ def trail_of(out, row="tuned"):
 
 @pytest.fixture(scope="module")
 def finished(place, tmp_path_factory):
-    EDITORS.register("dial")(Dial)
-    EDITORS.register("learner")(Learner)
     out = tmp_path_factory.mktemp("finished")
     code, text, _ = tune(place, out, budget=6)
-    EDITORS.unregister("dial")
-    EDITORS.unregister("learner")
     assert code == 0, text
     return out
 
