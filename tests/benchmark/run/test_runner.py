@@ -1,6 +1,5 @@
 """A run from files to files: resumed, killed, on a full disk, twice at once."""
 
-import errno
 import json
 import shutil
 
@@ -15,7 +14,7 @@ from instructedit.benchmark.run.runner import run
 from instructedit.benchmark.tasks.sampling import choose
 from instructedit.editors import EditRequest, InputError
 
-from ..worlds import prepared_run, records_of, write_data, write_world
+from ..worlds import prepared_run, records_of, write_world
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +58,7 @@ def test_the_same_run_gives_the_same_bytes(finished, prepared, tmp_path):
         assert (again / name).read_bytes() == (finished / name).read_bytes()
 
 
-@pytest.mark.parametrize("cut", [0, 1, 5, 200, 2_000, 20_000])
+@pytest.mark.parametrize("cut", [0, 5, 20_000])
 def test_a_killed_run_goes_on_and_gives_the_same_bytes(finished, prepared, tmp_path, cut):
     """Whatever a kill left of the file, half a line included."""
     folder = tmp_path / finished.name
@@ -79,52 +78,6 @@ def test_a_finished_run_computes_nothing(finished, prepared, monkeypatch, tmp_pa
     shutil.copytree(finished, tmp_path / finished.name)
     monkeypatch.setattr(worker, "run_chunk", lambda *_a, **_k: pytest.fail("nothing is missing"))
     run(prepared, tmp_path)
-
-
-def test_a_full_disk_keeps_what_is_finished(finished, prepared, tmp_path, monkeypatch):
-    """The disk fills up in the middle of a line; after room was made the run ends as if nothing had happened."""
-    room = [12_345]
-    inner = type((tmp_path / "x").open("a")).write
-
-    class Full:
-        def __init__(self, file):
-            self.file = file
-
-        def write(self, text):
-            if len(text) > room[0]:
-                inner(self.file, text[: room[0]])
-                self.file.flush()
-                raise OSError(errno.ENOSPC, "No space left on device")
-            room[0] -= len(text)
-            return inner(self.file, text)
-
-        def __getattr__(self, name):
-            return getattr(self.file, name)
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            self.file.close()
-
-    path_type = type(tmp_path)
-    opened = path_type.open
-
-    def open_(self, mode="r", **options):
-        file = opened(self, mode, **options)
-        return Full(file) if self.name == "cases.jsonl" and mode == "a" else file
-
-    monkeypatch.setattr(path_type, "open", open_)
-    with pytest.raises(
-        StorageError, match=r"cannot be written \(No space left on device\); all finished cases are safe"
-    ):
-        run(prepared, tmp_path)
-    monkeypatch.undo()
-    left = (tmp_path / finished.name / "cases.jsonl").read_bytes()
-    assert 12_345 <= len(left) < 13_000  # characters of more than one byte
-    assert not left.endswith(b"\n")
-    folder = run(prepared, tmp_path)
-    assert (folder / "cases.jsonl").read_bytes() == (finished / "cases.jsonl").read_bytes()
 
 
 def test_two_processes_do_not_write_one_run(prepared, tmp_path):
@@ -200,31 +153,6 @@ def test_the_digest_follows_content_and_not_place(place, tmp_path, prepared):
     path = tmp_path / "elsewhere" / "ZsRE" / "ZsRE-test-all.json"
     path.write_text(path.read_text().replace("Oslo", "Lima"))
     assert prepared_run(place, **moved).file.digest != prepared.file.digest
-
-
-def test_a_case_that_does_not_fit_costs_itself_only(place, tmp_path):
-    write_data(tmp_path / "data")
-    path = tmp_path / "data" / "wiki_recent" / "recent_test.json"
-    rows = json.loads(path.read_text())
-    rows[2]["target_new"] = "word " * 120
-    path.write_text(json.dumps(rows))
-    records = records_of(run(prepared_run(place, data=str(tmp_path / "data"), tasks=("recent",)), tmp_path / "out"))
-    by_status = {(r.case_id, r.editor): r for r in records}
-    for name in ("ft-m", "grace"):
-        broken = by_status["recent/test/2", name]
-        assert broken.status == "failed"
-        assert "tokens, but the model's context is 96" in broken.reason
-    assert all(r.status == "done" for r in records if r.case_id != "recent/test/2")
-    untouched = by_status["recent/test/2", "none"]
-    assert untouched.status == "done"
-    assert untouched.unscored["reliability: prompt and answer are longer than the model's context"] == 1
-
-
-def test_an_edit_that_is_not_finite_fails_its_case(place, tmp_path):
-    editors = {"none": {}, "ft-m": {"lr": 1e30, "clamp": False}}
-    records = records_of(run(prepared_run(place, tasks=("recent",), editors=editors), tmp_path))
-    assert {r.status for r in records if r.editor == "ft-m"} == {"failed"}
-    assert all("not finite" in r.reason or "not all numbers" in r.reason for r in records if r.editor == "ft-m")
 
 
 def test_strange_lines_are_refused(finished, prepared, tmp_path):

@@ -208,7 +208,7 @@ def test_facts_that_do_not_fit_in_front_of_a_question_are_refused(scheduled, tmp
     assert after_all == {r.case_id: r.status for r in mine}
 
 
-@pytest.mark.parametrize("schedule", ["batch", "sequential"])
+@pytest.mark.parametrize("schedule", ["single", "batch", "sequential"])
 def test_a_request_that_does_not_fit_costs_itself_only(scheduled, tmp_path, schedule):
     write_data(tmp_path / "data")
     path = tmp_path / "data" / "wiki_recent" / "recent_test.json"
@@ -224,7 +224,12 @@ def test_a_request_that_does_not_fit_costs_itself_only(scheduled, tmp_path, sche
         assert {r.status for r in bad} == {"failed"}
         assert all("but the model's context is 96" in r.reason for r in bad)
         assert {r.status for r in mine if r not in bad} == {"done"}
-    assert {r.status for r in records if r.editor == "none"} == {"done"}
+    none = {r.case_id: r for r in records if r.editor == "none"}
+    assert {r.status for r in none.values()} == {"done"}
+    too_long = "reliability: prompt and answer are longer than the model's context"
+    assert none["recent/test/1"].unscored[too_long] == 1
+    if schedule == "single":
+        return
     clean = [case for case in stream(prepared) if case.request.case_id != "recent/test/1"]
     edits = Edits.none(1)
     editor, seed = prepared.resolved.editors["ft-m"], prepared.file.spec.seed
@@ -260,9 +265,10 @@ def test_a_sequence_goes_on_from_the_last_finite_edit(scheduled, tmp_path, monke
     assert torch.equal(given[1].patches[0][0].d, given[2].patches[0][0].d)
 
 
-def test_a_joint_edit_that_is_not_finite_fails_all(scheduled, tmp_path):
+@pytest.mark.parametrize("schedule", ["single", "batch"])
+def test_an_edit_that_is_not_finite_fails_its_cases(scheduled, tmp_path, schedule):
     given = {"tasks": ("recent",), "editors": {"ft-m": {"lr": 1e30, "clamp": False}}}
-    records = records_of(run(scheduled("batch", **given), tmp_path))
+    records = records_of(run(scheduled(schedule, **given), tmp_path))
     assert {r.status for r in records} == {"failed"}
     assert all("not finite" in r.reason or "not all numbers" in r.reason for r in records)
 
