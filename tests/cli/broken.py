@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from itertools import cycle
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -186,7 +187,7 @@ def _kinds() -> list[Broken]:
         *("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size"),
         *("vocab_size", "max_position_embeddings", "rms_norm_eps"),
     )
-    odd: dict[str, object] = {"negative": -1, "text": "many", "list": ["a"], "object": {}}
+    odd: tuple[object, ...] = (-1, "many", None, ["a"], 0, {})  # of every number: test_loading.py
     return [
         *of(
             "folder",
@@ -224,13 +225,7 @@ def _kinds() -> list[Broken]:
         *of(
             "odd numbers",
             "expected|check",
-            *((f"{key} {what}", keys(**{key: value}), key) for key in numbers for what, value in odd.items()),
-            *(
-                (f"{key} {value}", keys(**{key: value}), key)
-                for key in numbers
-                for value in (None, 0)
-                if (key, value) not in {("num_key_value_heads", None), ("rms_norm_eps", 0)}
-            ),
+            *((f"{key} {value!r}", keys(**{key: value}), key) for key, value in zip(numbers, cycle(odd), strict=False)),
             ("heads do not divide", keys(num_attention_heads=5, head_dim=None), "head"),
         ),
         *of(

@@ -59,11 +59,11 @@ class Wrong(AssertionError):
     """Numbers or texts differ from the reference."""
 
 
-def check(name: str) -> Result:
-    """Check one architecture."""
+def check(name: str, editors: Sequence[str] = tuple(OPTIONS)) -> Result:
+    """Check one architecture under some editors."""
     begun, result = time.monotonic(), Result(name)
     try:
-        _check(name, result)
+        _check(name, editors, result)
     except Exception as error:
         result.parts["check"] = f"traceback: {_first(error)}"
     result.verdict = result.verdict or _verdict(result)
@@ -79,7 +79,7 @@ def _verdict(result: Result) -> str:
     return "in part" if "refused" in kinds else "right"
 
 
-def _check(name: str, result: Result) -> None:
+def _check(name: str, editors: Sequence[str], result: Result) -> None:
     torch.set_num_threads(1)
     try:
         plain = Plain(name)
@@ -95,7 +95,7 @@ def _check(name: str, result: Result) -> None:
     except InputError as error:
         result.verdict, result.note = "refused", str(error)
         return
-    Check(plain, model, result).all()
+    Check(plain, model, result).all(editors)
 
 
 class Check:
@@ -115,7 +115,7 @@ class Check:
             for part in dict.fromkeys(str(site.part) for site in own):
                 result.sites[part] = result.sites.get(part, 0) + 1
 
-    def all(self) -> None:
+    def all(self, editors: Sequence[str]) -> None:
         """Run all checks; one that fails does not keep the others from running."""
         self.part("causal", self.causal)
         self.part("packed", self.packed)
@@ -123,7 +123,7 @@ class Check:
         self.part("late", self.late)
         self.part("gradients", self.gradients)
         self.part("texts", self.texts)
-        for editor in OPTIONS:
+        for editor in editors:
             self.part(editor, partial(self.editor, editor))
 
     def part(self, name: str, run: Callable[[], None]) -> None:
