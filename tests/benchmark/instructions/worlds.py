@@ -75,7 +75,8 @@ def budget() -> BudgetError:
 @pytest.fixture(scope="session")
 def loop_in(place, loaded):
     def make(folder, proposer, told=None, data=None, **options):
-        config = LoopConfig(**{"task": "counterfact", "proposer": "scripted", "candidates": 3, "rounds": 2, **options})
+        small = {"candidates": 3, "rounds": 2, "cases": 2, "test_cases": 2}
+        config = LoopConfig(**{"task": "counterfact", "proposer": "scripted", **small, **options})
         given = make_config({"data": str(data or place / "data"), "model": str(place / "model")}, "test")
         return Loop(
             config=config,

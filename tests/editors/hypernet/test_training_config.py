@@ -87,11 +87,11 @@ def test_the_sampler_goes_on_from_what_it_has_drawn():
     ("kind", "options"),
     [
         *((kind, {}) for kind in (MEND, KE, InstructEdit)),
-        *((MEND, {"joint": joint, "together": 3}) for joint in ("mean loss", "sum")),
-        (InstructEdit, {"together": 3}),
+        *((MEND, {"joint": joint, "together": 3, "steps": 6}) for joint in ("mean loss", "sum")),
+        (InstructEdit, {"together": 3, "steps": 6}),
     ],
 )
-def test_a_training_killed_ten_times_ends_with_the_same_weights(kind, options, model, tmp_path, monkeypatch):
+def test_a_training_killed_several_times_ends_with_the_same_weights(kind, options, model, tmp_path, monkeypatch):
     instruct = told if kind is InstructEdit else None
     whole = editor_of(kind, **options)
     whole.fit(model, training_set(instruct), tmp_path / "whole", seed=5)
@@ -100,7 +100,8 @@ def test_a_training_killed_ten_times_ends_with_the_same_weights(kind, options, m
         pass
 
     dice = random.Random(3)
-    left = {"kills": 10}
+    most = 10 if options == {} else 5
+    left = {"kills": most}
     step = Trainer._step
     save = Trainer._save
 
@@ -128,7 +129,7 @@ def test_a_training_killed_ten_times_ends_with_the_same_weights(kind, options, m
             break
         except KilledError:
             kills += 1
-    assert kills == 10
+    assert kills == most
     ours, theirs = (load_file(tmp_path / name / "state.safetensors") for name in ("whole", "parts"))
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
