@@ -1,6 +1,7 @@
 """Kinds of tampering with a submission: numbers, cases, answers and probes."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -21,15 +22,16 @@ def AS_IT_IS(files: Files) -> None:
     """Nothing is made right."""
 
 
-def tamper(name: str, then: Tamper, *words: str) -> Callable[[Tamper], None]:
+def tamper(name: str, then: Tamper, *words: str) -> Callable[[Tamper], Tamper]:
     """Register a kind of tampering: its name, what is made right, the words that its reason has to hold; its change."""
 
-    def add(change: Tamper) -> None:
+    def add(change: Tamper) -> Tamper:
         def tampered(files: Files) -> None:
             change(files)
             then(files)
 
         CASES.append(pytest.param(tampered, words, id=name))
+        return tampered
 
     return add
 
@@ -49,6 +51,12 @@ def _method(name: str) -> Callable[..., Tamper]:
 
 
 change, each, one = _method("change"), _method("each"), _method("one")
+of_run = partial(change, "run.json")
+
+
+def tampers(how: Callable[..., Tamper], then: Tamper, *words: str) -> Callable[[Callable[[Any], None]], Tamper]:
+    """Register a function that changes `run.json` (`of_run`), each line (`each`) or the first one of a row (`one`)."""
+    return lambda function: tamper(function.__name__, then, *words)(how(function))
 
 
 def score(line: Any, measure: str, protocol: str) -> Any:
@@ -206,14 +214,12 @@ tamper("an edited edit success", CONSISTENT, "edit_success: 0.375, z_sent times 
 )
 
 
-@tampering("teacher_forced_token: 1.0, the row edits nothing was expected, found 0.5")
-def locality_below_one_without_edit(files: Files) -> None:
-    def lower(line: Any) -> None:
-        score(line, "locality", "teacher_forced_token").update(value=0.5)
-        score(line, "locality", "teacher_forced_exact").update(value=0.0)
-
-    files.one(lower, row="none")
-    files.consistent()
+@tampers(
+    partial(one, row="none"), CONSISTENT, "teacher_forced_token: 1.0, the row edits nothing was expected, found 0.5"
+)
+def locality_below_one_without_edit(line: Any) -> None:
+    score(line, "locality", "teacher_forced_token").update(value=0.5)
+    score(line, "locality", "teacher_forced_exact").update(value=0.0)
 
 
 tamper(
@@ -236,14 +242,10 @@ tamper("a score changed without its answer", CONSISTENT, "free_generation: 0.0, 
 )
 
 
-@tampering("the text to begin with the answer, exact match under teacher forcing being 1 was expected")
-def exact_matches_that_nobody_wrote(files: Files) -> None:
-    def raise_(line: Any) -> None:
-        score(line, "portability", "teacher_forced_token").update(value=1.0)
-        score(line, "portability", "teacher_forced_exact").update(value=1.0)
-
-    files.one(raise_)
-    files.consistent()
+@tampers(one, CONSISTENT, "the text to begin with the answer, exact match under teacher forcing being 1 was expected")
+def exact_matches_that_nobody_wrote(line: Any) -> None:
+    score(line, "portability", "teacher_forced_token").update(value=1.0)
+    score(line, "portability", "teacher_forced_exact").update(value=1.0)
 
 
 @tampering("the text to begin with the answer", "row 'ft-l', probe 0", "found another text")
@@ -259,14 +261,10 @@ tamper("an edited fluency", CONSISTENT, "fluency: 2", "from the text was expecte
 )
 
 
-@tampering("unscored: a reason for each of 2 scores that are not there was expected, found 0 reasons")
-def a_hard_probe_without_scores(files: Files) -> None:
-    def drop(line: Any) -> None:
-        number = score(line, "portability", "free_generation")["probe"]
-        line["scores"] = [s for s in line["scores"] if s["probe"] != number]
-
-    files.one(drop)
-    files.consistent()
+@tampers(one, CONSISTENT, "unscored: a reason for each of 2 scores that are not there was expected, found 0 reasons")
+def a_hard_probe_without_scores(line: Any) -> None:
+    number = score(line, "portability", "free_generation")["probe"]
+    line["scores"] = [s for s in line["scores"] if s["probe"] != number]
 
 
 tamper(
@@ -282,15 +280,11 @@ tamper("a score moved to another measure", CONSISTENT, "measure: that of its ans
 )
 
 
-@tampering("value: at most 1,000,000 was expected, found 1.7e+308")
-def divergences_whose_sum_is_beyond_any_number(files: Files) -> None:
-    def raise_(line: Any) -> None:
-        for own in line["scores"]:
-            if own["protocol"] == "kl_divergence":
-                own.update(value=1.7e308)
-
-    files.each(raise_)
-    files.seal()
+@tampers(each, SEALED, "value: at most 1,000,000 was expected, found 1.7e+308")
+def divergences_whose_sum_is_beyond_any_number(line: Any) -> None:
+    for own in line["scores"]:
+        if own["protocol"] == "kl_divergence":
+            own.update(value=1.7e308)
 
 
 # Probes.
@@ -303,38 +297,26 @@ def a_target_edited_to_what_the_model_said(files: Files) -> None:
     files.consistent()
 
 
-@tampering("answers.0.accepted: (", "(in the data) was expected", "'blue'")
-def accepted_answers_widened(files: Files) -> None:
-    def widen(line: Any) -> None:
-        if line["task"] == "counterfact":
-            answer(line, "reliability")["accepted"] += ["red", "green", "blue"]
-            score(line, "reliability", "free_generation").update(value=1.0)
-
-    files.each(widen)
-    files.consistent()
+@tampers(each, CONSISTENT, "answers.0.accepted: (", "(in the data) was expected", "'blue'")
+def accepted_answers_widened(line: Any) -> None:
+    if line["task"] == "counterfact":
+        answer(line, "reliability")["accepted"] += ["red", "green", "blue"]
+        score(line, "reliability", "free_generation").update(value=1.0)
 
 
-@tampering(".prompt: '", "(in the data) was expected, found 'An easier question is'")
-def an_easier_question(files: Files) -> None:
-    def ease(line: Any) -> None:
-        if line["task"] == "counterfact":
-            answer(line, "portability").update(prompt="An easier question is")
-
-    files.each(ease)
-    files.consistent()
+@tampers(each, CONSISTENT, ".prompt: '", "(in the data) was expected, found 'An easier question is'")
+def an_easier_question(line: Any) -> None:
+    if line["task"] == "counterfact":
+        answer(line, "portability").update(prompt="An easier question is")
 
 
-@tampering(".derived: False (in the data) was expected, found True")
-def a_given_prompt_called_derived(files: Files) -> None:
-    def move(line: Any) -> None:
-        if line["task"] == "counterfact":
-            number = score(line, "portability", "free_generation")["probe"]
-            line["answers"][number].update(derived=True)
-            for own in line["scores"]:
-                own.update(derived=own["derived"] or own["probe"] == number)
-
-    files.each(move)
-    files.consistent()
+@tampers(each, CONSISTENT, ".derived: False (in the data) was expected, found True")
+def a_given_prompt_called_derived(line: Any) -> None:
+    if line["task"] == "counterfact":
+        number = score(line, "portability", "free_generation")["probe"]
+        line["answers"][number].update(derived=True)
+        for own in line["scores"]:
+            own.update(derived=own["derived"] or own["probe"] == number)
 
 
 tamper(

@@ -7,20 +7,18 @@ from typing import Any
 from instructedit.reports.leaderboard.archive import MANIFEST, compress
 
 from .conftest import Files
-from .tampers import AS_IT_IS, CONSISTENT, SEALED, change, each, one, tamper, tampering
+from .tampers import AS_IT_IS, CONSISTENT, SEALED, change, each, of_run, one, tamper, tampering, tampers
 from .tampers import CASES as CASES
 
 # Digests, models, data, training.
 
 
-@tampering("data of 'counterfact', sha256: a sha256 of each file that was read was expected, found {}")
-def data_without_a_digest(files: Files) -> None:
-    def drop(run: Any) -> None:
-        run["spec"]["data"]["counterfact"] = {}
-        run["data"][0].update(source="folder", sha256={})
-
-    files.change("run.json", drop)
-    files.consistent()
+@tampers(
+    of_run, CONSISTENT, "data of 'counterfact', sha256: a sha256 of each file that was read was expected, found {}"
+)
+def data_without_a_digest(run: Any) -> None:
+    run["spec"]["data"]["counterfact"] = {}
+    run["data"][0].update(source="folder", sha256={})
 
 
 tamper(
@@ -37,24 +35,16 @@ def a_swapped_data_digest(files: Files) -> None:
     files.seal()
 
 
-@tampering("data of 'counterfact', sha256: {", "of the data here was expected", "0000")
-def a_swapped_data_digest_all_else_made_to_fit(files: Files) -> None:
-    def swap(run: Any) -> None:
-        digests = {"wiki_counterfact/test_cf.json": "0" * 64}
-        run["spec"]["data"]["counterfact"] = digests
-        run["data"][0]["sha256"] = digests
-
-    files.change("run.json", swap)
-    files.consistent()
+@tampers(of_run, CONSISTENT, "data of 'counterfact', sha256: {", "of the data here was expected", "0000")
+def a_swapped_data_digest_all_else_made_to_fit(run: Any) -> None:
+    digests = {"wiki_counterfact/test_cf.json": "0" * 64}
+    run["spec"]["data"]["counterfact"] = digests
+    run["data"][0]["sha256"] = digests
 
 
-@tampering("data of 'counterfact', version: 1, of the data here was expected, found 7")
-def another_reader(files: Files) -> None:
-    def swap(run: Any) -> None:
-        run["spec"]["readers"]["counterfact"] = run["data"][0]["version"] = "7"
-
-    files.change("run.json", swap)
-    files.consistent()
+@tampers(of_run, CONSISTENT, "data of 'counterfact', version: 1, of the data here was expected, found 7")
+def another_reader(run: Any) -> None:
+    run["spec"]["readers"]["counterfact"] = run["data"][0]["version"] = "7"
 
 
 tamper("a swapped model", SEALED, "digest of its specification was expected")(
@@ -94,22 +84,16 @@ tamper("a removed checkpoint", CONSISTENT, "training.checkpoint: mend-", "found 
 )
 
 
-@tampering("training: none, 'ft-l' is not trained was expected")
-def a_trained_editor_under_an_untrained_name(files: Files) -> None:
-    def train(run: Any) -> None:
-        run["spec"]["editors"][1]["training"] = run["spec"]["editors"][2]["training"]
-
-    files.change("run.json", train)
-    files.consistent()
+@tampers(of_run, CONSISTENT, "training: none, 'ft-l' is not trained was expected")
+def a_trained_editor_under_an_untrained_name(run: Any) -> None:
+    run["spec"]["editors"][1]["training"] = run["spec"]["editors"][2]["training"]
 
 
-@tampering("another file than a tested one was expected, found the file that 'counterfact' is tested on")
-def training_on_the_test_cases(files: Files) -> None:
-    def leak(run: Any) -> None:
-        run["training"][0]["sha256"] = run["data"][0]["sha256"]
-
-    files.change("run.json", leak)
-    files.consistent()
+@tampers(
+    of_run, CONSISTENT, "another file than a tested one was expected, found the file that 'counterfact' is tested on"
+)
+def training_on_the_test_cases(run: Any) -> None:
+    run["training"][0]["sha256"] = run["data"][0]["sha256"]
 
 
 tamper("more training cases than there are", CONSISTENT, "training.cases of 'recent': 333 was expected, found 400")(
