@@ -33,12 +33,12 @@ OPTIONS = {
 }
 COMMON = {"tasks": ("recent", "zsre"), "limit": 4, "chunk": 2, "fluency": False, "generation": {"max_new_tokens": 4}}
 FAULTS_OF = {
-    "single": {"call1": "kill", "call3": "raise"},
-    "sequential": {"call1": "raise", "call3": "kill"},
-    "batch": {"call1": "raise", "call3": "hang"},
+    "single": {"call1": "raise", "call3": "kill"},
+    "sequential": {"call1": "kill", "call3": "raise"},
+    "batch": {"call1": "hang", "call3": "raise"},
 }
 """A worker that hangs costs the whole patience, one that is killed the start of a process."""
-KINDS = {"processes": ({}, 10.0), "ray": ({}, 30.0), "slurm": ({"cluster": "local"}, 30.0)}
+KINDS = {"processes": ({}, 15.0), "ray": ({}, 30.0), "slurm": ({"cluster": "local"}, 30.0)}
 """Options of each executor, and seconds without a reply after which a worker hangs; Ray's include its start."""
 
 
@@ -91,9 +91,10 @@ def executor(request, tmp_path_factory, tests_importable):
             yield made, faults, Patience(seconds, 1.0, seconds)
 
 
-def script(faults, **what):
+def script(faults, out, **what):
     for path in faults.iterdir():
         path.unlink()
+    (faults / "within").write_text(str(out))
     for number, fault in what.items():
         (faults / number.removeprefix("call")).write_text(fault)
 
@@ -101,12 +102,13 @@ def script(faults, **what):
 @pytest.mark.parametrize("name", OPTIONS)
 def test_lost_workers_and_unruly_replies_change_no_byte(executor, place, expected, tmp_path, name):
     made, faults, patience = executor
-    script(faults, **FAULTS_OF[name])
+    script(faults, tmp_path, **FAULTS_OF[name])
     unruly = Unruly(made, seed=len(name))
     folder, said = start(unruly, resolved_for(place, name), tmp_path, patience)
     assert content(folder) == content(expected[name])
     assert len(unruly.delivered) > len(set(unruly.delivered)), "some were computed again"
-    assert sum("computed again" in sentence for sentence in said) >= len(FAULTS_OF[name])
+    assert any("computed again" in sentence for sentence in said)
+    assert all((faults / number.replace("call", "call-")).exists() for number in FAULTS_OF[name]), "each has struck"
 
 
 def test_a_unit_that_always_fails_is_given_up_and_all_others_are_finished(executor, place, expected, tmp_path):
@@ -114,16 +116,16 @@ def test_a_unit_that_always_fails_is_given_up_and_all_others_are_finished(execut
     resolved, whole = resolved_for(place, "sequential"), tmp_path / "whole" / expected["sequential"].name
     shutil.copytree(expected["sequential"], whole)
     lines = (whole / "cases.jsonl").read_bytes().splitlines(keepends=True)
-    script(faults, always="raise")
+    script(faults, tmp_path, always="raise")
     (whole / "summary.json").unlink()
     (whole / "cases.jsonl").write_bytes(b"".join(lines[:-1]))
     job = job_of(resolved, Place(tmp_path / "whole", device="cpu"), None)
     with pytest.raises(InputError, match="RuntimeError: a cosmic ray"):
         prepare_elsewhere(made, job, resolved, ())
-    script(faults, **{f"call{number}": "raise" for number in range(1, 8)})
+    script(faults, tmp_path, **{f"call{number}": "raise" for number in range(1, 8)})
     with pytest.raises(UnfinishedError, match=r"2 cases \(zsre.* under ft-m \(RuntimeError: a cosmic ray"):
         start(made, resolved, tmp_path / "whole")
-    script(faults)
+    script(faults, tmp_path)
     _, said = start(made, resolved, tmp_path / "whole")
     assert content(whole) == content(expected["sequential"])
     assert f"{len(lines) - 1} of {len(lines)} results are there already." in said
@@ -132,7 +134,7 @@ def test_a_unit_that_always_fails_is_given_up_and_all_others_are_finished(execut
 @pytest.mark.parametrize("what", ["code", "data"])
 def test_a_worker_with_other_code_or_data_is_refused(executor, place, tmp_path, what):
     made, faults, _ = executor
-    script(faults)
+    script(faults, tmp_path)
     config = resolved_for(place, "batch").config
     # another seed each: replies to the run before may still come
     resolved = resolve(config.model_copy(update={"seed": ["code", "data"].index(what) + 1}), "test")

@@ -34,17 +34,17 @@ def test_a_run_stopped_at_a_call_goes_on_from_what_is_saved(
     prepared, finished = request.getfixturevalue(schedule)
     inner, made = getattr(owner, method), []
 
-    def stopping(*arguments):
+    def stopping(*arguments, **options):
         if len(made) == calls:
             raise KeyboardInterrupt
         made.append(method)
-        return inner(*arguments)
+        return inner(*arguments, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(owner, method, stopping)
         with pytest.raises(KeyboardInterrupt):
             run(prepared, tmp_path)
-    monkeypatch.setattr(owner, method, lambda *arguments: made.append(method) or inner(*arguments))
+    monkeypatch.setattr(owner, method, lambda *a, **k: made.append(method) or inner(*a, **k))
     assert_same(run(prepared, tmp_path), finished)
     if method == "add":
         assert len(made) <= 3 * 5 + 6, "at most what was done since the edits were last saved is done again"
