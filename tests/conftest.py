@@ -117,7 +117,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--executors", default="processes", help="executors that the conformance test covers, with commas between"
     )
-    parser.addoption("--kills", type=int, default=50, help="processes that tests/kills ends at random")
+    parser.addoption("--kills", type=int, default=36, help="processes that tests/kills ends at random")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

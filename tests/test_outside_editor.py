@@ -20,16 +20,12 @@ def run(tmp_path_factory):
     return install(source, site)
 
 
-def test_it_is_listed_beside_ours(run, tmp_path):
-    lines = run("-c", COMMAND, "list", "editors", folder=tmp_path).splitlines()
-    names = [line.split()[0] for line in lines]
-    assert {"one-step", "grace"} <= set(names)
-    assert lines[names.index("one-step")].endswith("One step (example)")
-
-
-def test_its_options_are_listed(run, tmp_path):
-    said = run("-c", COMMAND, "list", "options", "one-step", folder=tmp_path).splitlines()
-    assert said[0] == "one-step: One step (example)"
+def test_it_and_its_options_are_listed_beside_ours(run, tmp_path):
+    code = "from instructedit.cli.main import app; app(['list', 'editors'], standalone_mode=False);"
+    said = run("-c", f"{code} app(['list', 'options', 'one-step'])", folder=tmp_path).splitlines()
+    listed = {line.split()[0]: line for line in said[: said.index("one-step: One step (example)")]}
+    assert {"one-step", "grace"} <= listed.keys()
+    assert listed["one-step"].endswith("One step (example)")
     assert "blocks = [-1]  (list of whole number or number)" in said
     assert "rate = 0.1  (number)" in said
 

@@ -1,15 +1,27 @@
 """A data folder in KnowEdit's layout and a saved tiny model, small enough to run in a second."""
 
 import json
+import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
 from torch.nn import Linear
 
+from instructedit.baselines.mend import MEND
+from instructedit.benchmark.results.checkpoint import Checkpoint
+from instructedit.benchmark.results.records import CaseRecord
+from instructedit.benchmark.run.prepare import Prepared, prepare
+from instructedit.benchmark.run.training import trained
+from instructedit.benchmark.setup.config import make_config
+from instructedit.benchmark.setup.resolve import resolve
+from instructedit.benchmark.setup.settings import TrainingTasks
+from instructedit.benchmark.setup.training_sets import Training
 from instructedit.benchmark.tasks.sampling import rank
-from instructedit.editors import EditRequest, Edits, TrainedConfig, TrainedEditor, TrainingSet
+from instructedit.editors import Editor, EditRequest, Edits, LanguageModel, TrainedConfig, TrainedEditor, TrainingSet
 
 from ..conftest import make_model, make_tokenizer
+from ..editors.cases import facts
 
 
 def write_data(folder: Path, records: int = 5) -> Path:
@@ -144,11 +156,44 @@ steps = 3
 block = 2
 steps = 3
 """
+OPTIONS = tomllib.loads(CONFIG)
+TINY_SEQUENCE = {
+    "tasks": ("recent",),
+    "schedule": "sequential",
+    "limit": 2,
+    "fluency": False,
+    "generation": {"max_new_tokens": 2},
+    "editors": {"none": {}, "ft-m": {"block": 1, "steps": 1, "lr": 0.01}},
+}
+"""Options of the smallest run that saves edits."""
 
 
-def write_world(folder: Path) -> Path:
+def write_world(folder: Path, records: int = 5) -> Path:
     """Write data, a model and a configuration, `run.toml`."""
-    write_data(folder / "data")
+    write_data(folder / "data", records)
     write_model(folder / "model")
     (folder / "run.toml").write_text(CONFIG)
     return folder
+
+
+def prepared_run(place: Path, loaded: LanguageModel | None = None, **options: object) -> Prepared:
+    """Prepare a run of the data and the model at a place; options not given are those of `CONFIG`."""
+    places = {"data": str(place / "data"), "model": str(place / "model")}
+    config = make_config({**OPTIONS, **places, **options}, "test")
+    return prepare(resolve(config, "test"), model=loaded, device="cpu")
+
+
+def train_tiny(model: LanguageModel, out: Path, report: Callable[[str], None]) -> Editor:
+    """Train MEND for two steps with a save after each, or read what is trained."""
+    config = MEND.Config(training={"steps": 2, "validate_every": 1, "save_every": 1, "accumulate": 1}, rank=4)
+    cases = TrainingSet(facts(4), facts(2, "other"), {"facts": 1.0, "other": 1.0})
+    training = Training(("mend",), MEND(config), TrainingTasks("facts", ("facts",), ("facts",), {}, "balanced"), cases)
+    checkpoint = Checkpoint(
+        editor="mend", version="1", config={}, base="b", tokenizer="t", training="c", instructions=None, seed=0
+    )
+    return trained(training, model, checkpoint, out, report=report)
+
+
+def records_of(folder: Path) -> list[CaseRecord]:
+    """Return the lines of a run."""
+    return [CaseRecord.model_validate_json(line) for line in (folder / "cases.jsonl").read_text().splitlines()]

@@ -1,15 +1,12 @@
-"""Model folders that cannot be loaded, one for each kind of fault, made on the fly from a tiny model that can.
-
-`python -m tests.benchmark.broken` counts what is said of them: clear, vague, a traceback, or nothing.
-"""
+"""Model folders that cannot be loaded, one for each kind of fault, made on the fly from a tiny model that can."""
 
 import json
 import re
 import shutil
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from itertools import cycle
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -23,16 +20,10 @@ Make = Callable[[Path], Path | None]
 
 @dataclass(frozen=True)
 class Broken:
-    """A fault.
+    """A fault, and patterns of what the sentence on it has to name as its cause and to advise as its remedy.
 
-    Attributes:
-        name: What is wrong.
-        group: Its group, for counting.
-        make: Spoils a good folder; may return what the user names instead of it.
-        cause: Pattern of what the sentence has to name.
-        remedy: Pattern of what it has to advise.
-        words: Further words of the command line.
-        dry: Whether it can be seen without reading the weights.
+    `make` spoils a good folder, and may return what the user names instead of it; `words` are further ones of the
+    command line; `dry` faults can be seen without reading the weights.
     """
 
     name: str
@@ -78,13 +69,6 @@ def without(*files: str) -> Make:
     def make(folder: Path) -> None:
         for file in files:
             (folder / file).unlink()
-
-    return make
-
-
-def renamed(old: str, new: str) -> Make:
-    def make(folder: Path) -> None:
-        (folder / old).rename(folder / new)
 
     return make
 
@@ -184,11 +168,8 @@ def quantised(**options: object) -> Make:
     return keys(quantization_config=options)
 
 
-def embedded_zero(value: float) -> Make:
-    def change(found: dict[str, torch.Tensor]) -> None:
-        found["model.layers.1.mlp.down_proj.weight"][0, 0] = value
-
-    return weights(change)
+def one_weight(value: float) -> Make:
+    return weights(lambda found: found["model.layers.1.mlp.down_proj.weight"][0, 0].fill_(value))
 
 
 SPM = b"\n\x0e\n\x05<unk>\x15\x00\x00\x00\x00\x18\x02"
@@ -202,17 +183,11 @@ def _kinds() -> list[Broken]:
     def of(group: str, remedy: str, *rows: tuple[str, Make, str], **more: object) -> list[Broken]:
         return [Broken(name, group, make, cause, remedy, **more) for name, make, cause in rows]
 
-    numbers = [
-        ("hidden_size", "hidden_size"),
-        ("num_hidden_layers", "num_hidden_layers"),
-        ("num_attention_heads", "num_attention_heads"),
-        ("num_key_value_heads", "num_key_value_heads"),
-        ("intermediate_size", "intermediate_size"),
-        ("vocab_size", "vocab_size"),
-        ("max_position_embeddings", "max_position_embeddings"),
-        ("rms_norm_eps", "rms_norm_eps"),
-    ]
-    odd: dict[str, object] = {"negative": -1, "text": "many", "list": ["a"], "object": {}}
+    numbers = (
+        *("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size"),
+        *("vocab_size", "max_position_embeddings", "rms_norm_eps"),
+    )
+    odd: tuple[object, ...] = (-1, "many", None, ["a"], 0, {})  # of every number: test_loading.py
     return [
         *of(
             "folder",
@@ -250,13 +225,7 @@ def _kinds() -> list[Broken]:
         *of(
             "odd numbers",
             "expected|check",
-            *((f"{key} {what}", keys(**{key: value}), cause) for key, cause in numbers for what, value in odd.items()),
-            *(
-                (f"{key} {value}", keys(**{key: value}), cause)
-                for key, cause in numbers
-                for value in (None, 0)
-                if (key, value) not in {("num_key_value_heads", None), ("rms_norm_eps", 0)}
-            ),
+            *((f"{key} {value!r}", keys(**{key: value}), key) for key, value in zip(numbers, cycle(odd), strict=False)),
             ("heads do not divide", keys(num_attention_heads=5, head_dim=None), "head"),
         ),
         *of(
@@ -306,7 +275,11 @@ def _kinds() -> list[Broken]:
             ("other names", weights(lambda w: [w.update({"x." + k: w.pop(k)}) for k in list(w)]), "lacks"),
             ("another shape", keys(intermediate_size=40), r"shape|size|mismatch"),
             ("another vocabulary", keys(vocab_size=500), "size|shape|mismatch"),
-            ("misnamed", renamed(WEIGHTS, "weights.safetensors"), "weights.safetensors"),
+            (
+                "misnamed",
+                lambda folder: (folder / WEIGHTS).rename(folder / "weights.safetensors") and None,
+                "weights.safetensors",
+            ),
             ("a shard is missing", also(sharded, without("model-00002-of-00002.safetensors")), "model-00002-of-00002"),
             ("a shard is cut off", also(sharded, cut("model-00002-of-00002.safetensors")), "model-00002-of-00002"),
             ("index no JSON", also(sharded, cut(INDEX)), "index.json"),
@@ -321,8 +294,8 @@ def _kinds() -> list[Broken]:
         *of(
             "weights' numbers",
             "not a number|NaN|finite|nan|inf",
-            ("NaN", embedded_zero(float("nan")), "down_proj|weights|logits"),
-            ("infinite", embedded_zero(float("inf")), "down_proj|weights|logits"),
+            ("NaN", one_weight(float("nan")), "down_proj|weights|logits"),
+            ("infinite", one_weight(float("inf")), "down_proj|weights|logits"),
             dry=False,
         ),
         *of(
@@ -420,34 +393,3 @@ def call(place: str, out: Path, *words: str) -> tuple[int, str, bool]:
     found = CliRunner().invoke(app, [*fixed, "--model", place, "--out", str(out), *words])
     crashed = found.exception is not None and not isinstance(found.exception, SystemExit)
     return found.exit_code, f"{found.stderr}\n{found.exception!r}" if crashed else found.stderr, crashed
-
-
-def count(show: bool = True) -> None:
-    """Print how many kinds are clear, vague, silent or end in a traceback, by group, for a run and for a dry one."""
-    import sys
-
-    groups: dict[str, dict[str, Counter[str]]] = {}
-    for number, broken in enumerate(KINDS):
-        folder = Path(mkdtemp(prefix="broken-")) / "model"
-        place = spoilt(broken, folder)
-        for way, words in (("run", ()), ("dry", ("--dry-run",))):
-            if way == "dry" and not broken.dry:
-                continue
-            given = [word for word in broken.words]
-            code, said, crashed = call(place, folder.parent / "out", *given, *words)
-            verdict = judged(broken, code, said, crashed)
-            groups.setdefault(broken.group, {}).setdefault(way, Counter())[verdict] += 1
-            if show and verdict != "clear":
-                last = said.strip().splitlines()[-1][:300] if said.strip() else ""
-                sys.stdout.write(f"{number} {broken.group}: {broken.name} ({way}): {verdict} {code}: {last}\n")
-        shutil.rmtree(folder.parent)
-    for way in ("run", "dry"):
-        whole: Counter[str] = Counter()
-        for group, found in groups.items():
-            whole += found.get(way, Counter())
-            sys.stdout.write(f"{way} {group}: {dict(found.get(way, {}))}\n")
-        sys.stdout.write(f"{way} ALL: {dict(whole)}\n")
-
-
-if __name__ == "__main__":
-    count()

@@ -4,14 +4,13 @@ An answer is *clear* if it is exit code 2 and one line that names all it should 
 was expected), or, of what is read all the same, exit code 0 and a line that names it. Else it is *vague*, *silent*
 (exit code 0 and no word), or a *traceback*.
 
-    python -m tests.benchmark.malformed    # counts by group, and what is not clear
+    python -m tests.cli.malformed    # what is not clear
 """
 
 import json
-import sys
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -55,12 +54,11 @@ class Layout(NamedTuple):
     optional: tuple[str, ...] = ()
 
 
+NESTED = ("portability", "locality")
 LAYOUTS = (
-    Layout(
-        "recent", "wiki_recent/recent_test.json", KNOWEDIT, tuple(FACT), ("rephrase_prompt", "portability", "locality")
-    ),
-    Layout("counterfact", "wiki_counterfact/test_cf.json", KNOWEDIT, tuple(FACT), ("portability", "locality")),
-    Layout("zsre", "ZsRE/ZsRE-test-all.json", KNOWEDIT, tuple(FACT), ("portability", "locality")),
+    Layout("recent", "wiki_recent/recent_test.json", KNOWEDIT, tuple(FACT), ("rephrase_prompt", *NESTED)),
+    Layout("counterfact", "wiki_counterfact/test_cf.json", KNOWEDIT, tuple(FACT), NESTED),
+    Layout("zsre", "ZsRE/ZsRE-test-all.json", KNOWEDIT, tuple(FACT), NESTED),
     Layout("convsent", "Convsent/blender_test.json", MOOD, ("ent", "pos", "neg")),
     Layout("rome-counterfact", "counterfact_3k.json", FLAT, tuple(FACT), ("rephrase_prompt", "locality_prompt")),
     Layout("mend-zsre", "zsre_3k.json", MEND, ("subject", "src", "alt"), ("rephrase", "loc")),
@@ -129,28 +127,14 @@ VALUES = {
     "digits": "9" * 200,
     "unknown name": '["recnt"]',
 }
-GOOD = {  # what a key takes of the values above
-    "description": {"text"},
-    "fluency": {"true"},
-    "seed": {"negative"},
-    "model": {"text"},
-    "data": {"text"},
-    "revision": {"text"},
-    "instructions": {"text"},
-}
+GOOD = {"description": "text", "fluency": "true", "seed": "negative"}  # what a key takes of the values above
 KEYS = (
     *("setting", "schedule", "edited", "batch_size", "at", "dtype", "tasks", "split", "editors", "train", "held_out"),
     *("train_limit", "sampling", "validation", "instruction", "limit", "chunk", "task_options", "generation", "only"),
     *("description", "fluency", "seed", "seeds"),
 )
 OPTIONS = {"ft-m": ("lr", "steps", "block", "clamp", "batch", "objective"), "grace": ("radius", "part", "replace")}
-OPTIONS_GOOD = {
-    ("lr", "fraction"),
-    ("clamp", "fraction"),
-    ("radius", "fraction"),
-    ("block", "negative"),
-    ("block", "fraction"),
-}
+OPTIONS_GOOD = {*((option, "fraction") for option in ("lr", "clamp", "radius", "block")), ("block", "negative")}
 
 
 class Input(NamedTuple):
@@ -192,16 +176,6 @@ def answer(given: Input, folder: Path) -> tuple[str, str]:
     return ("clear" if result.exit_code == 2 and one and named else "vague"), text[:300]
 
 
-def campaign(folder: Path) -> dict[str, list[tuple[Input, str, str]]]:
-    """Return the answers to all inputs by group."""
-    found: dict[str, list[tuple[Input, str, str]]] = {}
-    for number, given in enumerate(inputs()):
-        own = folder / str(number)
-        own.mkdir()
-        found.setdefault(given.group, []).append((given, *answer(given, own)))
-    return found
-
-
 def _data(layout: Layout, content: bytes) -> Callable[[Path], list[str]]:
     def make(folder: Path) -> list[str]:
         path = folder / layout.file
@@ -217,6 +191,11 @@ def _words(folder: Path, text: str | bytes) -> list[str]:
     plain = "limit = 2\n" if isinstance(text, str) and "limit" not in text else ""
     path.write_bytes(text if isinstance(text, bytes) else (plain + text + "\n").encode())
     return [str(path)]
+
+
+def _toml(text: str | bytes) -> Callable[[Path], list[str]]:
+    """Return what writes a preset, with the folder's path for FOLDER."""
+    return lambda folder: _words(folder, text if isinstance(text, bytes) else text.replace("FOLDER", str(folder)))
 
 
 def _records(layout: Layout, **changed: object) -> bytes:
@@ -237,10 +216,8 @@ def _values() -> Iterator[Input]:
         for field in layout.optional:
             for name in ("number", "true", "list of numbers"):
                 value = WRONG[name]
-                if field == "rephrase_prompt" and layout.task == "recent":
-                    words: tuple[str, ...] = ("malformed rephrase left out",)
-                else:
-                    words = ("malformed",)
+                rephrase = (layout.task, field) == ("recent", "rephrase_prompt")
+                words = ("malformed rephrase left out" if rephrase else "malformed",)
                 # a file that is split by its subjects may have the record in the other split: all are changed
                 rows = [{**row, field: value} for row in json.loads(_records(layout))]
                 made = _data(layout, json.dumps(rows).encode())
@@ -280,7 +257,7 @@ def _odd() -> Iterator[Input]:
 def _keys() -> Iterator[Input]:
     for key in KEYS:
         for name, value in VALUES.items():
-            if name in GOOD.get(key, ()):
+            if name == GOOD.get(key):
                 continue
             for run in ("", "[[runs]]\nname = 'first'\n"):
                 if (key == "seeds" and run) or (key == "only" and not run):
@@ -291,7 +268,7 @@ def _keys() -> Iterator[Input]:
                 else:
                     text = f"{run}{key} = {value}\n" + ("" if key == "editors" else "[editors.none]\n")
                 title = f"{key} {name} {bool(run)}"
-                yield Input("toml: keys", title, lambda folder, text=text: _words(folder, text), needs)
+                yield Input("toml: keys", title, _toml(text), needs)
 
 
 def _options() -> Iterator[Input]:
@@ -303,8 +280,7 @@ def _options() -> Iterator[Input]:
                 for row, head in ((editor, ""), ("mine", f'method = "{editor}"\n')):
                     text = f"[editors.{row}]\n{head}{option} = {value}"
                     needs = ("mine.toml", row, option)
-                    made = lambda folder, text=text: _words(folder, text)  # noqa: E731
-                    yield Input("toml: options of editors", f"{row} {option} {name}", made, needs)
+                    yield Input("toml: options of editors", f"{row} {option} {name}", _toml(text), needs)
     for text, needs in (
         ("[editors.mine]\nmethod = 'ftm'", ("mine.toml", "'mine'", "ftm")),
         ("[editors.mine]\nmethod = 'ft-m'\nblock = 99", ("mine.toml", "'mine'", "99")),
@@ -320,16 +296,21 @@ def _options() -> Iterator[Input]:
         ("[generation]\nmax_new_tokens = true", ("mine.toml", "generation", "max_new_tokens", "true")),
         ("[generation]\nmax_new = 3", ("mine.toml", "generation", "max_new", "max_new_tokens")),
     ):
-        yield Input("toml: options of editors", text, lambda folder, text=text: _words(folder, text), needs)
+        yield Input("toml: options of editors", text, _toml(text), needs)
 
 
 def _tomls() -> Iterator[Input]:
     for name, content in TOMLS.items():
-        yield Input("toml: files", name, lambda folder, content=content: _words(folder, content), ("mine.toml",))
-    yield Input("toml: files", "folder", lambda folder: _folder(folder / "mine.toml"), ("mine.toml", "folder"))
+        yield Input("toml: files", name, _toml(content), ("mine.toml",))
+    yield Input("toml: files", "folder", _folder, ("mine.toml", "folder"))
     yield Input("toml: files", "missing", lambda folder: [str(folder / "none.toml")], ("none.toml", "expected"))
     yield Input("toml: files", "nul in the name", lambda _: ["a\0b.toml"], ("expected",))
     yield Input("toml: files", "long name", lambda _: ["x" * 5000 + ".toml"], ("expected",))
+
+
+def _folder(folder: Path) -> list[str]:
+    (folder / "mine.toml").mkdir()
+    return [str(folder / "mine.toml")]
 
 
 def _banks() -> Iterator[Input]:
@@ -339,13 +320,12 @@ def _banks() -> Iterator[Input]:
 
     for name, content in FILES.items():
         needs = ("mine.toml", "'instructions'", "bank.json")
-        made = lambda folder, content=content: make(folder, content)  # noqa: E731
+        made = partial(make, content=content)
         if name != "no record":
             yield Input("banks", name, made, needs)
     twice = b'{"schema_version": 1, "schema_version": 1}'
-    yield Input("banks", "twice", lambda folder: make(folder, twice), ("mine.toml", "bank.json", "twice"))
-    words = "[editors.none]\n"
-    missing = lambda folder: _words(folder, f'instructions = "{folder}/none.json"\n{words}')  # noqa: E731
+    yield Input("banks", "twice", partial(make, content=twice), ("mine.toml", "bank.json", "twice"))
+    missing = _toml('instructions = "FOLDER/none.json"\n[editors.none]\n')
     yield Input("banks", "missing", missing, ("mine.toml", "instructions", "none.json", "expected"))
 
 
@@ -364,7 +344,7 @@ def _unused() -> Iterator[Input]:
         ("[editors.none]\n[editors.ft-m]\nlr = 'x'\n[[runs]]\nonly = ['none']", "'ft-m'"),
         ("[editors.none]\n[editors.ftm]\n[[runs]]\nonly = ['none']", "'ftm'"),
     ):
-        yield Input("toml: unused options", text, lambda folder, text=text: _words(folder, text), ("mine.toml", need))
+        yield Input("toml: unused options", text, _toml(text), ("mine.toml", need))
 
 
 def _places() -> Iterator[Input]:
@@ -391,16 +371,14 @@ def _places() -> Iterator[Input]:
         (f"{two}setting = 'single-task'\nheld_out = ['zsre']", ("mine.toml", "'held_out'", "zsre")),
         ("tasks = ['zsre']\nsetting = 'single-task'", ("mine.toml", "'tasks'", "zsre")),
     ):
-        yield Input("data: missing files", text, lambda folder, text=text: only(folder, text), needs)
+        yield Input("data: missing files", text, partial(only, text=text), needs)
     for name in ("file.json", "none"):
         need = "is a file" if name == "file.json" else "is not there"
-        made = lambda folder, name=name: _source(folder, name)  # noqa: E731
-        yield Input("data: missing files", name, made, ("mine.toml", "'data'", need))
+        yield Input("data: missing files", name, partial(_source, name=name), ("mine.toml", "'data'", need))
         command = lambda folder, name=name: [*_source(folder, "folder"), "--data", str(folder / name)]  # noqa: E731
         yield Input("data: missing files", f"--data {name}", command, ("--data", need))
     for name, text in (("nul", "a\\u0000b"), ("long", "x" * 5000)):
-        made = lambda folder, text=text: _words(folder, f'data = "{text}"')  # noqa: E731
-        yield Input("data: missing files", name, made, ("mine.toml", "'data'", "expected"))
+        yield Input("data: missing files", name, _toml(f'data = "{text}"'), ("mine.toml", "'data'", "expected"))
 
 
 def _source(folder: Path, name: str) -> list[str]:
@@ -408,24 +386,13 @@ def _source(folder: Path, name: str) -> list[str]:
     return _words(folder, f'data = "{folder / name}"')
 
 
-def _folder(path: Path) -> list[str]:
-    path.mkdir()
-    return [str(path)]
-
-
 def main() -> None:
-    """Print the counts by group, and every answer that is not clear."""
-    with tempfile.TemporaryDirectory() as name:
-        found = campaign(Path(name))
-    total: Counter[str] = Counter()
-    for group, answers in found.items():
-        counts = Counter(kind for _, kind, _ in answers)
-        total += counts
-        typer.echo(f"{group}: {len(answers)}: {dict(counts)}")
-        for given, kind, text in answers:
-            if kind != "clear" and "-v" in sys.argv:
-                typer.echo(f"    {kind}: {given.name!r}: {text}")
-    typer.echo(f"all: {sum(total.values())}: {dict(total)}")
+    """Print every answer that is not clear."""
+    for given in inputs():
+        with tempfile.TemporaryDirectory() as folder:
+            kind, text = answer(given, Path(folder))
+        if kind != "clear":
+            typer.echo(f"{given.group}: {given.name!r}: {kind}: {text}")
 
 
 if __name__ == "__main__":

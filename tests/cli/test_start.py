@@ -89,8 +89,11 @@ main()
 """
 
 
-@pytest.mark.parametrize("number", [5, 150, 1200, 2500])
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM], ids=["INT", "TERM"])
+@pytest.mark.parametrize(
+    ("number", "sent"),
+    [(5, signal.SIGINT), (150, signal.SIGTERM), (1200, signal.SIGTERM), (2500, signal.SIGINT)],
+    ids=str,
+)
 def test_a_signal_during_imports_is_one_sentence(number, sent, tmp_path):
     code = SIGNALLED.replace("NUMBER", str(number)).replace("SIGNAL", str(int(sent)))
     found = child(code, "run", "quickstart", "--dry-run", folder=tmp_path, HF_HUB_OFFLINE="1")

@@ -1,4 +1,4 @@
-"""Fifty kills of everything that writes; `tox -e kills` makes it a thousand."""
+"""Some kills of everything that writes; `tox -e kills` makes it a thousand."""
 
 import json
 import sys

@@ -2,21 +2,12 @@
 
 The reference is a second copy of the model that the engine never touches, run on one sequence at a time without padding
 or cache, with the edit added to its weights (or, if the edit is no update of weights, through a plain forward hook).
-`python -m tests.models.check NAME ...` prints one line for each architecture; without names it checks all.
 """
 
-import argparse
-import contextlib
-import io
-import json
-import multiprocessing
-import sys
+import tempfile
 import time
 import traceback
-import warnings
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,9 +16,6 @@ from . import zoo  # first: it sets the environment  # isort: skip
 
 import torch
 from torch import Tensor, nn
-from transformers import logging as transformers_logging
-from transformers.activations import ACT2FN
-from transformers.pytorch_utils import Conv1D
 
 from instructedit.editors import (
     EDITORS,
@@ -38,9 +26,7 @@ from instructedit.editors import (
     InputError,
     LanguageModel,
     LowRank,
-    Patch,
     ReplayStart,
-    Slots,
     TokenSequence,
     TrainingSet,
     make,
@@ -50,12 +36,13 @@ from instructedit.editors.engine.generation import answers
 
 from ..conftest import make_tokenizer
 from ..editors.cases import facts
+from .options import OPTIONS, options
+from .page import Result
+from .plain import Plain, see
 
 CLOSE = 1e-4
 """Largest difference that is rounding, relative to the largest logit (or gradient, by ten)."""
 NEW_TOKENS = 6
-LIMIT = 240
-"""Seconds for one architecture."""
 TEXTS = [
     ("The name of the spouse of Ada Lovelace is", "Grace Hopper"),
     ("What is the place of birth of Alan Turing?", "Katherine, King of Maida Vale"),
@@ -66,166 +53,17 @@ REQUESTS = [
     EditRequest(f"t/test/{number}", "t", prompt, answer, prompt.split()[0])
     for number, (prompt, answer) in enumerate(TEXTS[:2])
 ]
-OPTIONS: dict[str, dict[str, Any]] = {
-    "ft-l": {"block": 1, "steps": 4, "lr": 0.02, "clamp": False},
-    "ft-m": {"block": 1, "steps": 4, "lr": 0.02, "clamp": False},
-    "calinet": {"blocks": [1], "steps": 4, "slots": 4, "lr": 0.05, "zero_init": False},
-    "grace": {"block": 1, "steps": 4, "radius": 0.01},
-    "ke": {"max_scale": 300.0, "hidden": 32, "condition": 32},
-    "mend": {"edit_lr": 0.3, "rank": 4},
-    "instructedit": {"edit_lr": 0.3, "rank": 4},
-}
-"""The seven editors, with options that make an edit of visible size in a short time."""
-
-
-@dataclass
-class Result:
-    """Result for one architecture.
-
-    Attributes:
-        name: Model type.
-        verdict: `right`, `in part`, `refused`, `wrong`, `traceback`, `not built`.
-        parts: Result of each check: `right`, `refused: ...`, `wrong: ...`, `traceback: ...`.
-        note: The message of a refusal, or why it is not built.
-        packing: How sequences share a pass.
-        blocks: Number of blocks.
-        sites: Number of blocks with each part.
-        edited: The parts that each editor edited.
-        generation: How texts are generated.
-        worst: Largest difference of logits, relative to the largest logit.
-        seconds: Duration.
-    """
-
-    name: str
-    verdict: str = ""
-    parts: dict[str, str] = field(default_factory=dict)
-    note: str = ""
-    packing: str = ""
-    blocks: int = 0
-    sites: dict[str, int] = field(default_factory=dict)
-    edited: dict[str, list[str]] = field(default_factory=dict)
-    generation: str = ""
-    worst: float = 0.0
-    seconds: float = 0.0
-
-    def line(self) -> str:
-        """Return the result in one line."""
-        bad = [f"{part} {said}" for part, said in self.parts.items() if said != "right"]
-        about = " | ".join(bad)[:400] if bad else self.note[:200]
-        return f"{self.verdict:9} {self.name:26} {self.packing:7} {self.seconds:5.1f}s {self.worst:.0e} {about}"
-
-
-PAIRS = ("up", "down"), ("shared up", "shared down"), ("expert up", "expert down")
-LEADING = *(pair[0] for pair in PAIRS), "query", "query key value", "key value", "input", "output"
-CLOSING = *(pair[1] for pair in PAIRS), "output", "query key value", "key value", "input"
-"""Parts for editors whose default parts a block lacks; the first that it has is taken."""
 
 
 class Wrong(AssertionError):
     """Numbers or texts differ from the reference."""
 
 
-class Plain:
-    """A copy of a model that the engine never touches; everything is a forward pass over one whole sequence."""
-
-    def __init__(self, name: str) -> None:
-        self.model = zoo.build(name).requires_grad_(False)
-
-    def logits(self, ids: Sequence[int]) -> Tensor:
-        """Return [tokens, vocabulary]."""
-        with torch.no_grad():
-            return self.differentiated(ids)
-
-    def differentiated(self, ids: Sequence[int]) -> Tensor:
-        """Return [tokens, vocabulary], differentiable."""
-        return self.model(input_ids=torch.tensor([list(ids)]), use_cache=False).logits[0]
-
-    def scored(self, rows: Sequence[TokenSequence]) -> list[Tensor]:
-        """Return the logits at the scored positions of each row."""
-        return [self.logits(row.ids)[list(row.scored)] for row in rows]
-
-    def greedy(self, row: TokenSequence, steps: int, end: Sequence[int]) -> list[int]:
-        """Return the new tokens, each from a pass over the whole text so far."""
-        new: list[int] = []
-        for _ in range(steps):
-            token = int(self.logits([*row.ids, *new])[-1].argmax())
-            if token in end:
-                break
-            new.append(token)
-        return new
-
-    @contextlib.contextmanager
-    def under(self, patches: Sequence[Patch], row: TokenSequence) -> Iterator[None]:
-        """Apply an edit to the copy: to its weights if possible, else through hooks for one sequence."""
-        kept: list[tuple[Tensor, Tensor]] = []
-        hooks = []
-        try:
-            for patch in patches:
-                delta = patch.delta()
-                if delta is not None:
-                    place, straight = self.place(patch.site, len(delta))
-                    kept.append((place, place.clone()))
-                    place += delta if straight else delta.T
-                elif isinstance(patch, Codebook):
-                    hooks.append(self._hooked(patch.site, partial(_look_up, patch, row)))
-                else:
-                    assert isinstance(patch, Slots), f"no reference for {type(patch).__name__}"
-                    seen: list[Tensor] = []
-                    source = self.model.get_submodule(patch.source)
-                    hooks.append(source.register_forward_pre_hook(partial(_see, seen)))
-                    hooks.append(self._hooked(patch.site, partial(_add_slots, patch, seen)))
-            yield
-        finally:
-            for hook in hooks:
-                hook.remove()
-            for place, before in reversed(kept):
-                place.copy_(before)
-
-    def _hooked(self, site: str, change: Callable[..., Tensor]) -> Any:
-        return self.model.get_submodule(site).register_forward_hook(change)
-
-    def place(self, site: str, d_in: int) -> tuple[Tensor, bool]:
-        """Return the weight of a site as a matrix, and whether it is [d_in, d_out].
-
-        A site that is no module is one expert's matrix in a 3-D parameter, named `...PARAMETER.EXPERT`.
-        """
-        try:
-            module = self.model.get_submodule(site)
-        except AttributeError:
-            path, name, expert = site.rsplit(".", 2)
-            weight = getattr(self.model.get_submodule(path), name)[int(expert)]
-            return weight, weight.shape[0] == d_in  # no expert of the zoo is square
-        return module.weight, isinstance(module, Conv1D)  # type: ignore[return-value]
-
-
-def _look_up(book: Codebook, row: TokenSequence, _: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> Tensor:
-    """Apply GRACE's codebook: the query is the input at the prompt's last token."""
-    x, y = args[0].reshape(-1, args[0].shape[-1]), out.reshape(-1, out.shape[-1]).clone()
-    gaps = (x[row.prompt_end] - book.keys).norm(dim=-1)
-    entry = int(gaps.argmin())
-    if gaps[entry] <= book.radii[entry]:
-        first, stop = {"last": (row.prompt_end, row.prompt_end + 1), "prompt": (0, row.prompt_end), "all": (0, len(x))}[
-            book.replace
-        ]
-        y[first:stop] = book.values[entry]
-    return y.reshape(out.shape)
-
-
-def _see(seen: list[Tensor], _: nn.Module, args: tuple[Tensor, ...]) -> None:
-    seen[:] = [args[0]]
-
-
-def _add_slots(slots: Slots, seen: list[Tensor], _: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> Tensor:
-    x, act = seen[0].reshape(-1, seen[0].shape[-1]), ACT2FN[slots.activation]
-    inner = act(x @ slots.k) if slots.g is None else act(x @ slots.g) * (x @ slots.k)
-    return out + (inner @ slots.v).reshape(out.shape)
-
-
-def check(name: str) -> Result:
-    """Check one architecture."""
+def check(name: str, editors: Sequence[str] = tuple(OPTIONS)) -> Result:
+    """Check one architecture under some editors."""
     begun, result = time.monotonic(), Result(name)
     try:
-        _check(name, result)
+        _check(name, editors, result)
     except Exception as error:
         result.parts["check"] = f"traceback: {_first(error)}"
     result.verdict = result.verdict or _verdict(result)
@@ -241,7 +79,7 @@ def _verdict(result: Result) -> str:
     return "in part" if "refused" in kinds else "right"
 
 
-def _check(name: str, result: Result) -> None:
+def _check(name: str, editors: Sequence[str], result: Result) -> None:
     torch.set_num_threads(1)
     try:
         plain = Plain(name)
@@ -257,7 +95,7 @@ def _check(name: str, result: Result) -> None:
     except InputError as error:
         result.verdict, result.note = "refused", str(error)
         return
-    Check(plain, model, result).all()
+    Check(plain, model, result).all(editors)
 
 
 class Check:
@@ -277,7 +115,7 @@ class Check:
             for part in dict.fromkeys(str(site.part) for site in own):
                 result.sites[part] = result.sites.get(part, 0) + 1
 
-    def all(self) -> None:
+    def all(self, editors: Sequence[str]) -> None:
         """Run all checks; one that fails does not keep the others from running."""
         self.part("causal", self.causal)
         self.part("packed", self.packed)
@@ -285,7 +123,7 @@ class Check:
         self.part("late", self.late)
         self.part("gradients", self.gradients)
         self.part("texts", self.texts)
-        for editor in OPTIONS:
+        for editor in editors:
             self.part(editor, partial(self.editor, editor))
 
     def part(self, name: str, run: Callable[[], None]) -> None:
@@ -428,7 +266,7 @@ class Check:
             return None
         found: list[Tensor] = []
         seen: list[Tensor] = []
-        hook = module.register_forward_pre_hook(partial(_see, seen))
+        hook = module.register_forward_pre_hook(partial(see, seen))
         for row in self.rows[:2]:
             seen.clear()
             self.plain.logits(row.ids)
@@ -507,37 +345,10 @@ class Check:
         """Return the site of a name."""
         return [site for own in self.blocks for site in own if site.name == name]
 
-    def options(self, name: str) -> dict[str, Any]:
-        """Return an editor's options for this model, with other parts where its blocks lack the default ones."""
-        have = [{str(site.part) for site in own} for own in self.blocks]
-        block = next((index for index in (1, *range(len(have))) if have[index]), 1)
-        options = {**OPTIONS[name], **({"block": block} if "block" in OPTIONS[name] else {})}
-        if name == "calinet":
-            dense, shared = ([index for index, own in enumerate(have) if pair <= own] for pair in map(set, PAIRS[:2]))
-            if not dense and shared:
-                return {**options, "blocks": shared[:1], "network": "shared"}
-            return {**options, "blocks": dense[:2][-1:] or [block]}
-        if name in ("ft-l", "ft-m", "grace"):
-            order = [
-                part for part in (LEADING if name == "grace" else CLOSING) if name != "grace" or "expert" not in part
-            ]
-            part = next((part for part in order if part in have[block]), order[0])
-            return {**options, **({} if part == order[0] else {"part": part})}
-        last = range(max(0, len(have) - 3), len(have))
-        fits = {pair: [index for index in last if set(pair) <= have[index]] for pair in (*PAIRS, ("query", "output"))}
-        parts = max(fits, key=lambda pair: len(fits[pair]))
-        if not fits[parts]:  # a mixer of another kind
-            parts = next(((part,) for part in LEADING if any(part in have[index] for index in last)), PAIRS[0])
-            fits[parts] = [index for index in last if parts[0] in have[index]]
-        changed = {"blocks": fits[parts]} if len(fits[parts]) < len(last) or len(last) < 3 else {}
-        return {**options, **changed, **({} if parts == PAIRS[0] else {"parts": list(parts)})}
-
     def editor(self, name: str) -> None:
         """An editor edits, and its scores and texts are those of a plain copy under the same edit."""
-        editor = make(EDITORS.get(name), self.options(name))
+        editor = make(EDITORS.get(name), options(name, self.blocks))
         if editor.trains:
-            import tempfile
-
             with tempfile.TemporaryDirectory() as folder:
                 editor.fit(self.model, TrainingSet(facts(4), facts(2), {"facts": 1.0}), Path(folder), seed=0, steps=1)
         edits = editor.edit(self.model, REQUESTS, seed=0)
@@ -559,52 +370,3 @@ def _first(error: BaseException) -> str:
     place = traceback.extract_tb(error.__traceback__)[-1]
     words = " ".join(str(error).split())
     return f"{type(error).__name__}: {words[:240]} ({Path(place.filename).name}:{place.lineno})"
-
-
-def _child(name: str, pipe: Any) -> None:
-    warnings.simplefilter("ignore")
-    transformers_logging.set_verbosity(transformers_logging.CRITICAL)
-    with contextlib.redirect_stdout(io.StringIO()):  # some models print
-        result = check(name)
-    pipe.send(asdict(result))
-    pipe.close()
-
-
-def campaign(names: Sequence[str], limit: float = LIMIT) -> Iterator[Result]:
-    """Check architectures one after another, each in a process of its own with a time limit."""
-    context = multiprocessing.get_context("fork")
-    for name in names:
-        receive, send = context.Pipe(duplex=False)
-        process = context.Process(target=_child, args=(name, send))
-        process.start()
-        send.close()
-        result = Result(name, "traceback", {"check": "traceback: the process ended by itself"})
-        if receive.poll(limit):
-            with contextlib.suppress(EOFError):
-                result = Result(**receive.recv())
-        else:
-            process.kill()
-            result = Result(name, "traceback", {"check": f"traceback: not done after {limit} s"}, seconds=limit)
-        process.join()
-        yield result
-
-
-def main(arguments: Sequence[str]) -> None:
-    """Check the named architectures, or all; `--json FILE` writes the results."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("names", nargs="*")
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args(arguments)
-    results = []
-    for result in campaign(options.names or zoo.names()):
-        results.append(result)
-        sys.stdout.write(f"{result.line()}\n")
-        sys.stdout.flush()
-        if options.json:
-            options.json.write_text(json.dumps([asdict(found) for found in results], indent=1), encoding="utf-8")
-    counts = Counter(found.verdict for found in results)
-    sys.stdout.write(", ".join(f"{count} {kind}" for kind, count in counts.items()) + "\n")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -4,12 +4,50 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import transformers
 
 from . import zoo
-from .check import Result
+
+
+@dataclass
+class Result:
+    """Result for one architecture.
+
+    Attributes:
+        name: Model type.
+        verdict: `right`, `in part`, `refused`, `wrong`, `traceback`, `not built`.
+        parts: Result of each check: `right`, `refused: ...`, `wrong: ...`, `traceback: ...`.
+        note: The message of a refusal, or why it is not built.
+        packing: How sequences share a pass.
+        blocks: Number of blocks.
+        sites: Number of blocks with each part.
+        edited: The parts that each editor edited.
+        generation: How texts are generated.
+        worst: Largest difference of logits, relative to the largest logit.
+        seconds: Duration.
+    """
+
+    name: str
+    verdict: str = ""
+    parts: dict[str, str] = field(default_factory=dict)
+    note: str = ""
+    packing: str = ""
+    blocks: int = 0
+    sites: dict[str, int] = field(default_factory=dict)
+    edited: dict[str, list[str]] = field(default_factory=dict)
+    generation: str = ""
+    worst: float = 0.0
+    seconds: float = 0.0
+
+    def line(self) -> str:
+        """Return the result in one line."""
+        bad = [f"{part} {said}" for part, said in self.parts.items() if said != "right"]
+        about = " | ".join(bad)[:400] if bad else self.note[:200]
+        return f"{self.verdict:9} {self.name:26} {self.packing:7} {self.seconds:5.1f}s {self.worst:.0e} {about}"
+
 
 VERDICTS = "right", "in part", "refused", "wrong", "traceback", "not built"
 PARAGRAPHS = """# Models

@@ -1,5 +1,6 @@
 """A small finished run, made from records as the runner would leave them."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,13 @@ def run_file() -> RunFile:
     )
 
 
+def line(run: RunFile, task: str, index: int, editor: str, scores: Iterable[Score], **fields: Any) -> CaseRecord:
+    """A line of a run; fields that are not given are of no matter."""
+    fact = {"prompt": "The capital of A is", "target": "B", "subject": "A"}
+    place = {"run": run.digest, "task": task, "case_id": f"{task}/test/{index}", "editor": editor}
+    return CaseRecord(**{**place, **fact, "scores": tuple(scores), **fields})
+
+
 def records(run: RunFile) -> list[CaseRecord]:
     """Twenty cases of two tasks under three editors; one GRACE line of counterfact failed.
 
@@ -97,42 +105,19 @@ def records(run: RunFile) -> list[CaseRecord]:
                 Score(measure="fluency", subset="text", protocol="ngram_entropy", value=560.0 + index),
             ]
             failed = editor == "grace" and index == CASES - 1
-            lines.append(
-                CaseRecord(
-                    run=run.digest,
-                    task="counterfact",
-                    case_id=f"counterfact/test/{index}",
-                    editor=editor,
-                    prompt="The capital of A is",
-                    target="B",
-                    subject="A",
-                    status="failed" if failed else "done",
-                    reason="The loss is not a number." if failed else None,
-                    scores=() if failed else tuple(scores),
-                )
-            )
+            status = {"status": "failed", "reason": "The loss is not a number."} if failed else {}
+            lines.append(line(run, "counterfact", index, editor, () if failed else scores, **status))
             z_topic = {"none": 1.0, "ft-l": 0.5, "grace": 0.75}[editor]
             feelings: dict[Any, float] = {"edit_success": 0.5 * z_topic, "z_sent": 0.5, "z_topic": z_topic}
-            lines.append(
-                CaseRecord(
-                    run=run.digest,
-                    task="convsent",
-                    case_id=f"convsent/test/{index}",
-                    editor=editor,
-                    prompt="Topic: A",
-                    target="Positive",
-                    subject="A",
-                    scores=(
-                        *(
-                            Score(measure="reliability", subset="sentiment", protocol=p, value=v)
-                            for p, v in feelings.items()
-                        ),
-                        Score(measure="locality", subset="Other_Topic", protocol="teacher_forced_token", value=z_topic),
-                        Score(measure="locality", subset="Other_Topic", protocol="kl_divergence", value=1 - z_topic),
-                    ),
-                    unscored={"no opposite reply": 1} if index == 0 else {},
-                )
-            )
+            other: dict[str, Any] = {"measure": "locality", "subset": "Other_Topic"}
+            scores = [
+                *(Score(measure="reliability", subset="sentiment", protocol=p, value=v) for p, v in feelings.items()),
+                Score(protocol="teacher_forced_token", value=z_topic, **other),
+                Score(protocol="kl_divergence", value=1 - z_topic, **other),
+            ]
+            fields = {"prompt": "Topic: A", "target": "Positive"}
+            unscored = {"no opposite reply": 1} if index == 0 else {}
+            lines.append(line(run, "convsent", index, editor, scores, unscored=unscored, **fields))
     return lines
 
 

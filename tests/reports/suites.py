@@ -8,7 +8,7 @@ from instructedit.benchmark.results.records import CaseRecord, EditorSpec, RunFi
 from instructedit.benchmark.results.suite_results import SuiteEntry, SuiteFile
 from instructedit.benchmark.results.summary import summarise
 
-from .conftest import run_file
+from .conftest import line, run_file
 
 Value = Callable[[str, str, int, int], float | None]
 """From row, task, seed and number of the case to the value; None fails the case."""
@@ -109,16 +109,5 @@ def write_index(out: Path, *entries: SuiteEntry, name: str = "full") -> SuiteFil
 
 def _record(run: RunFile, task: str, row: str, index: int, value: float | None, reads: Sequence[Reads]) -> CaseRecord:
     scores = () if value is None else tuple(Score(subset="edit", value=value, **names) for names in reads)
-    return CaseRecord(
-        run=run.digest,
-        task=task,
-        case_id=f"{task}/test/{index}",
-        stage="single" if run.spec.schedule == "single" else run.spec.schedule,
-        editor=row,
-        prompt="The capital of A is",
-        target="B",
-        subject="A",
-        status="failed" if value is None else "done",
-        reason="The loss is not a number." if value is None else None,
-        scores=scores,
-    )
+    status = {"status": "failed", "reason": "The loss is not a number."} if value is None else {}
+    return line(run, task, index, row, scores, stage=run.spec.schedule, **status)

@@ -3,6 +3,7 @@ import pytest
 from instructedit.editors import LanguageModel
 
 from ..worlds import write_data, write_model, write_training
+from .worlds import loop_in as loop_in
 from .worlds import make_loop as make_loop
 
 

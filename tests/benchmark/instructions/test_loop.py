@@ -34,6 +34,14 @@ def strip(content):
     return [strip(entry) for entry in content] if isinstance(content, list) else content
 
 
+@pytest.fixture(scope="module")
+def ended(loop_in, tmp_path_factory):
+    """Folder, loop and final record of a loop of two rounds."""
+    folder = tmp_path_factory.mktemp("ended") / "loop"
+    loop = loop_in(folder, Scripted(FIRST, SECOND))
+    return folder, loop, loop.run()
+
+
 def test_a_loop_from_proposals_to_a_bank(make_loop, tmp_path):
     proposer = Scripted(FIRST, [*SECOND[:2], SECOND[0]])
     loop = make_loop(proposer)
@@ -72,10 +80,9 @@ def test_a_loop_from_proposals_to_a_bank(make_loop, tmp_path):
     assert bank.model_copy(update={"history": ()}).digest == bank.digest != shipped.digest
 
 
-def test_the_unseen_description_and_the_test_cases_reach_no_proposer(make_loop):
-    proposer = Scripted(FIRST, SECOND)
-    loop = make_loop(proposer)
-    loop.run()
+def test_the_unseen_description_and_the_test_cases_reach_no_proposer(ended):
+    _, loop, _ = ended
+    proposer = loop.proposer
     shipped = read_bank().tasks["counterfact"]
     assert loop.unseen.text == shipped.descriptions[shipped.unseen]
     asked = str(proposer.briefs)
@@ -133,12 +140,10 @@ KILLS = ["first proposal", "first trial", "second proposal", "second trial", "co
 
 
 @pytest.mark.parametrize("place_of_kill", KILLS)
-def test_a_killed_loop_goes_on_and_gives_the_same_files(make_loop, tmp_path, monkeypatch, place_of_kill):
+def test_a_killed_loop_goes_on_and_gives_the_same_files(ended, make_loop, tmp_path, monkeypatch, place_of_kill):
     class KilledError(Exception):
         pass
 
-    whole = tmp_path / "whole"
-    make_loop(Scripted(FIRST, SECOND), whole).run()
     cut = tmp_path / "cut"
     dies = {"first trial": "round 0", "second trial": "round 1"}.get(place_of_kill, place_of_kill)
     real, write = module.Loop.try_texts, module.write_record
@@ -166,7 +171,7 @@ def test_a_killed_loop_goes_on_and_gives_the_same_files(make_loop, tmp_path, mon
     again = Scripted(*[FIRST, SECOND][paid:])
     make_loop(again, cut).run()
     assert not again.replies, "what was answered is not asked again"
-    assert files(cut) == files(whole)
+    assert files(cut) == files(ended[0])
 
 
 def steps(monkeypatch, make_loop, *rounds, **options):
@@ -280,8 +285,8 @@ def test_a_task_without_descriptions_keeps_one_of_the_grammar(make_loop, monkeyp
     assert not any(loop.unseen.text in str(brief) for brief in proposer.briefs)
 
 
-def test_random_texts_are_as_long_as_the_chosen_ones(make_loop):
-    final = make_loop(Scripted(FIRST, SECOND)).run()
+def test_random_texts_are_as_long_as_the_chosen_ones(ended):
+    _, _, final = ended
     lengths = [[len(words_of(trial.text)) for trial in final.groups[name]] for name in ("chosen", "random")]
     assert lengths[1] == [lengths[0][number % len(lengths[0])] for number in range(9)]
 

@@ -72,10 +72,11 @@ def budget() -> BudgetError:
     return BudgetError("The budget of 100 tokens is spent.")
 
 
-@pytest.fixture
-def make_loop(place, tmp_path, loaded):
-    def make(proposer, folder=None, told=None, data=None, **options):
-        config = LoopConfig(**{"task": "counterfact", "proposer": "scripted", "candidates": 3, "rounds": 2, **options})
+@pytest.fixture(scope="session")
+def loop_in(place, loaded):
+    def make(folder, proposer, told=None, data=None, **options):
+        small = {"candidates": 3, "rounds": 2, "cases": 2, "test_cases": 2}
+        config = LoopConfig(**{"task": "counterfact", "proposer": "scripted", **small, **options})
         given = make_config({"data": str(data or place / "data"), "model": str(place / "model")}, "test")
         return Loop(
             config=config,
@@ -83,9 +84,14 @@ def make_loop(place, tmp_path, loaded):
             model=loaded,
             options=EDITOR,
             proposer=proposer,
-            journal=Journal(folder or tmp_path / "loop"),
+            journal=Journal(folder),
             chunk=2,
             report=(told if told is not None else []).append,
         )
 
     return make
+
+
+@pytest.fixture
+def make_loop(loop_in, tmp_path):
+    return lambda proposer, folder=None, **options: loop_in(folder or tmp_path / "loop", proposer, **options)

@@ -9,25 +9,16 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from instructedit.baselines.mend import MEND
-from instructedit.benchmark.results.checkpoint import Checkpoint
 from instructedit.benchmark.results.integrity import read_finished
-from instructedit.benchmark.run.prepare import prepare
 from instructedit.benchmark.run.runner import run
-from instructedit.benchmark.run.training import trained
 from instructedit.benchmark.run.worker import Worker
-from instructedit.benchmark.setup.config import make_config
-from instructedit.benchmark.setup.resolve import resolve
-from instructedit.benchmark.setup.settings import TrainingTasks
-from instructedit.benchmark.setup.training_sets import Training
-from instructedit.editors import InputError, TrainingSet
+from instructedit.editors import InputError
 from instructedit.editors.hypernet.training_loop import Trainer
 from instructedit.reports.leaderboard.pack import pack
 from instructedit.reports.site.write import write_site
 from instructedit.reports.tables.build import report_run
 
-from ...editors.cases import facts
-from ..worlds import write_data, write_model
+from ..worlds import TINY_SEQUENCE, prepared_run, train_tiny, write_world
 
 
 class StopError(BaseException):
@@ -40,31 +31,12 @@ def stop(*_, **__):
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    place = tmp_path_factory.mktemp("place")
-    write_data(place / "data")
-    write_model(place / "model")
-    options = {
-        "data": str(place / "data"),
-        "model": str(place / "model"),
-        "tasks": ("recent",),
-        "schedule": "sequential",
-        "limit": 2,
-        "fluency": False,
-        "generation": {"max_new_tokens": 2},
-        "editors": {"none": {}, "ft-m": {"block": 1, "steps": 1, "lr": 0.01}},
-    }
-    return prepare(resolve(make_config(options, "made"), "made"), device="cpu")
+    return prepared_run(write_world(tmp_path_factory.mktemp("place")), **TINY_SEQUENCE)
 
 
 def train(model, out, say=lambda _: None):
     """Return the weights of a tiny training, made or read."""
-    config = MEND.Config(training={"steps": 2, "validate_every": 1, "save_every": 1, "accumulate": 1}, rank=4)
-    cases = TrainingSet(facts(4), facts(2, "other"), {"facts": 1.0, "other": 1.0})
-    training = Training(("mend",), MEND(config), TrainingTasks("facts", ("facts",), ("facts",), {}, "balanced"), cases)
-    checkpoint = Checkpoint(
-        editor="mend", version="1", config={}, base="b", tokenizer="t", training="c", instructions=None, seed=0
-    )
-    return dict(trained(training, model, checkpoint, out, report=say).network.state_dict())
+    return dict(train_tiny(model, out, say).network.state_dict())
 
 
 @pytest.fixture(scope="module")

@@ -4,23 +4,17 @@ import pandas as pd
 import pytest
 
 from instructedit.benchmark.results.frames import means_frame, scores_frame
-from instructedit.benchmark.run.prepare import prepare
 from instructedit.benchmark.run.runner import run
-from instructedit.benchmark.setup.config import read_suite
-from instructedit.benchmark.setup.resolve import resolve
 from instructedit.editors import InputError
 
-from ..worlds import CONFIG, write_data, write_model
+from ..worlds import prepared_run, write_world
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     """The folder of all runs of one finished run."""
-    folder = tmp_path_factory.mktemp("frames")
-    (folder / "run.toml").write_text(CONFIG)
-    data, model = write_data(folder / "data"), write_model(folder / "model")
-    ((_, config),) = read_suite(str(folder / "run.toml"), {"data": str(data), "model": str(model), "limit": 2})
-    run(prepare(resolve(config, "test"), device="cpu"), folder / "results")
+    folder = write_world(tmp_path_factory.mktemp("frames"))
+    run(prepared_run(folder, limit=2), folder / "results")
     return folder / "results"
 
 

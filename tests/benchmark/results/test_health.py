@@ -30,18 +30,9 @@ def line(editor: str, case: int, value: float = 0.0, run: str = "r", status: str
         Score(measure="reliability", subset="edit", protocol="teacher_forced_token", value=value, probe=0),
         Score(measure="locality", subset="x", protocol="teacher_forced_token", value=case / 10, probe=1),
     )
-    return CaseRecord(
-        run=run,
-        task="t",
-        case_id=f"t/test/{case:03}",
-        editor=editor,
-        prompt="p",
-        target="t",
-        subject="s",
-        status=status,
-        scores=scores if status == "done" else (),
-        edit=edit,
-    )
+    fact = {"prompt": "p", "target": "t", "subject": "s", "scores": scores if status == "done" else ()}
+    place = {"run": run, "task": "t", "case_id": f"t/test/{case:03}", "editor": editor}
+    return CaseRecord(**place, **fact, status=status, edit=edit)
 
 
 def tally(lines, of=None):

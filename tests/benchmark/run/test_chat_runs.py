@@ -6,7 +6,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from instructedit.benchmark.results.records import CaseRecord, GenerationSpec
+from instructedit.benchmark.results.records import GenerationSpec
 from instructedit.benchmark.run.prepare import prepare
 from instructedit.benchmark.run.runner import run
 from instructedit.benchmark.setup.config import make_config
@@ -18,7 +18,7 @@ from instructedit.reports.tables.run_facts import header
 from ...conftest import make_model
 from ...editors.test_chat import TEMPLATE as CHATML
 from ...editors.test_chat import chat_tokenizer
-from ..worlds import write_data, write_model, write_training
+from ..worlds import records_of, write_data, write_model, write_training
 
 FT_M = {"method": "ft-m", "block": 1, "lr": 0.02, "clamp": 0.2, "steps": 2}
 
@@ -61,7 +61,7 @@ def test_a_run_in_a_template(place, tmp_path):
     folder = run(made := prepared(place, chat="template"), tmp_path)
     spec = made.file.spec
     assert spec.chat.prefix == "<s><|turn|>user\n"
-    records = [CaseRecord.model_validate_json(line) for line in (folder / "cases.jsonl").read_text().splitlines()]
+    records = records_of(folder)
     assert {record.status for record in records} == {"done"}
     assert {record.prompt for record in records} == {case.request.prompt for case in made.resolved.cases["counterfact"]}
     assert {r.old for r in records} == {"London"} and spec.old_answers == "mean-nll-1" and spec.references is None

@@ -6,29 +6,20 @@ from pathlib import Path
 import pytest
 
 from instructedit.benchmark.results.records import RunFile, read_record
-from instructedit.benchmark.run.prepare import prepare
 from instructedit.benchmark.run.runner import run
-from instructedit.benchmark.setup.config import make_config, read_suite
-from instructedit.benchmark.setup.resolve import resolve
 
-from ..worlds import CONFIG, write_data, write_model
+from ..worlds import OPTIONS, prepared_run, write_world
 
 
 @pytest.fixture(scope="module")
 def make(tmp_path_factory):
     """Return a function that prepares a run of a task with six cases; a chunk has two cases."""
-    place = tmp_path_factory.mktemp("place")
-    write_data(place / "data", records=6)
-    write_model(place / "model")
-    (place / "run.toml").write_text(CONFIG)
-    ((_, config),) = read_suite(str(place / "run.toml"))
-    places = {"data": str(place / "data"), "model": str(place / "model"), "tasks": ("zsre",), "fluency": False}
-    plain = {**config.model_dump(), **places}
-    loaded = prepare(resolve(make_config(plain, "test"), "test"), device="cpu").model
+    place = write_world(tmp_path_factory.mktemp("place"), records=6)
+    loaded = prepared_run(place).model
 
     def prepared(rows=("none", "ft-m", "grace"), **options):
-        editors = {row: plain["editors"][row] for row in rows}
-        return prepare(resolve(make_config({**plain, **options, "editors": editors}, "test"), "test"), model=loaded)
+        editors = {row: OPTIONS["editors"][row] for row in rows}
+        return prepared_run(place, loaded, **{"tasks": ("zsre",), "fluency": False, **options}, editors=editors)
 
     return prepared
 

@@ -7,17 +7,13 @@ import torch
 import typer
 from typer.testing import CliRunner
 
-from instructedit.benchmark.results.records import CaseRecord
 from instructedit.benchmark.run import worker
 from instructedit.benchmark.run.out_of_memory import in_halves, is_exhausted
-from instructedit.benchmark.run.prepare import prepare
 from instructedit.benchmark.run.runner import run
-from instructedit.benchmark.setup.config import make_config, read_suite
-from instructedit.benchmark.setup.resolve import resolve
 from instructedit.cli.errors import Commands
 from instructedit.editors import InputError
 
-from ..worlds import CONFIG, write_data, write_model
+from ..worlds import prepared_run, records_of, write_world
 
 CARD = "CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 79.11 GiB"
 
@@ -74,13 +70,7 @@ def test_halves_are_tried_once():
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("place")
-    write_data(folder / "data", records=4)
-    write_model(folder / "model")
-    (folder / "run.toml").write_text(CONFIG)
-    ((_, config),) = read_suite(str(folder / "run.toml"))
-    options = {"data": str(folder / "data"), "model": str(folder / "model"), "chunk": 4, "tasks": ("recent",)}
-    return prepare(resolve(make_config({**config.model_dump(), **options}, "test"), "test"), device="cpu")
+    return prepared_run(write_world(tmp_path_factory.mktemp("place"), records=4), chunk=4, tasks=("recent",))
 
 
 def limited(monkeypatch, most):
@@ -96,8 +86,7 @@ def limited(monkeypatch, most):
 
 
 def lines(folder):
-    records = (CaseRecord.model_validate_json(line) for line in (folder / "cases.jsonl").read_text().splitlines())
-    return {(record.case_id, record.editor): record for record in records}
+    return {(record.case_id, record.editor): record for record in records_of(folder)}
 
 
 def test_a_chunk_that_does_not_fit_is_halved_and_its_cases_score_the_same(prepared, tmp_path, monkeypatch):

@@ -7,35 +7,23 @@ import pytest
 
 from instructedit.benchmark.results.integrity import read_finished
 from instructedit.benchmark.results.records import CaseRecord
-from instructedit.benchmark.run.prepare import prepare
 from instructedit.benchmark.run.rescore import rescore
 from instructedit.benchmark.run.runner import run
 from instructedit.benchmark.scoring.metrics import ngram_entropy
 from instructedit.benchmark.scoring.rules import RULES, Rule
-from instructedit.benchmark.setup.config import make_config, read_suite
-from instructedit.benchmark.setup.resolve import resolve
 from instructedit.editors import InputError
 from instructedit.reports.leaderboard.pack import pack
 from instructedit.reports.tables.build import make_table
 
 from ...cli.command import call
-from ..worlds import CONFIG, write_data, write_model
+from ..worlds import OPTIONS, prepared_run, records_of, write_world
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
-    place = tmp_path_factory.mktemp("place")
-    write_data(place / "data")
-    write_model(place / "model")
-    (place / "run.toml").write_text(CONFIG)
-    ((_, config),) = read_suite(str(place / "run.toml"))
-    options = {**config.model_dump(), "data": str(place / "data"), "model": str(place / "model"), "tasks": ("recent",)}
-    options["editors"] = {name: options["editors"][name] for name in ("none", "ft-m")}
-    return run(prepare(resolve(make_config(options, "test"), "test"), device="cpu"), place / "out")
-
-
-def lines(folder) -> list[CaseRecord]:
-    return [CaseRecord.model_validate_json(line) for line in (folder / "cases.jsonl").read_text().splitlines()]
+    place = write_world(tmp_path_factory.mktemp("place"))
+    editors = {name: OPTIONS["editors"][name] for name in ("none", "ft-m")}
+    return run(prepared_run(place, tasks=("recent",), editors=editors), place / "out")
 
 
 def free(record: CaseRecord) -> list[float]:
@@ -71,7 +59,7 @@ def test_the_rule_of_runs_gives_the_same_scores(source, tmp_path):
     assert (file.spec.rescored.run, file.spec.rescored.rule) == (origin.digest, "normalised (word-ends-1)")
     assert file.provenance.taken_from == (origin.digest,)
     assert summary.means == was.means and summary.comparisons == was.comparisons and summary.complete
-    for ours, theirs in zip(lines(folder), lines(source), strict=True):
+    for ours, theirs in zip(records_of(folder), records_of(source), strict=True):
         assert ours == theirs.model_copy(update={"run": file.digest})
 
 
@@ -81,7 +69,7 @@ def test_another_rule_moves_what_it_decides_and_nothing_else(source, tmp_path):
     shutil.copytree(source, copy)
     (copy / "summary.json").unlink()
     changed = []
-    for record in lines(copy):
+    for record in records_of(copy):
         answers = [
             own if own.role == "locality" else own.model_copy(update={"generated": f"It is {own.accepted[0]}"})
             for own in record.answers
@@ -94,7 +82,7 @@ def test_another_rule_moves_what_it_decides_and_nothing_else(source, tmp_path):
     _resummarise(copy)
     folder, moved = rescore(copy, RULES["contains"])
     assert folder.parent == tmp_path
-    for record, was in zip(lines(folder), changed, strict=True):
+    for record, was in zip(records_of(folder), changed, strict=True):
         for score, old in zip(record.scores, was.scores, strict=True):
             if score.protocol == "free_generation" and score.measure != "locality":
                 assert score.value == 1.0
@@ -129,7 +117,7 @@ def _resummarise(folder):
 
     file = read_record(folder / "run.json", RunFile)
     content = (folder / "cases.jsonl").read_bytes()
-    summary = summarise(file, lines(folder)).model_copy(
+    summary = summarise(file, records_of(folder)).model_copy(
         update={"cases_sha256": hashlib.sha256(content).hexdigest(), "lines": content.count(b"\n")}
     )
     summary = summary.model_copy(update={"content": digest_of(summary, {"content"})})
@@ -151,7 +139,7 @@ def test_a_metric_of_ones_own(source, tmp_path, monkeypatch):
     code, out, _ = call("rescore", source, "--metric", "own_metrics:length", "--out", tmp_path / "out")
     assert code == 0 and "scores moved" in out
     (folder,) = (path.parent for path in tmp_path.glob("out/*/summary.json"))
-    for record in lines(folder):
+    for record in records_of(folder):
         wanted = [len(a.generated) / 100 for a in record.answers if a.generated is not None]
         assert free(record) == pytest.approx(wanted)
     spec = json.loads((folder / "run.json").read_text())["spec"]["rescored"]

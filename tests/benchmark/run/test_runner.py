@@ -1,24 +1,20 @@
 """A run from files to files: resumed, killed, on a full disk, twice at once."""
 
-import errno
 import json
 import shutil
 
 import pytest
 import torch
 
-from instructedit.benchmark.results.records import CaseRecord, RunFile, RunSummary, read_record
+from instructedit.benchmark.results.records import RunFile, RunSummary, read_record
 from instructedit.benchmark.results.resources import Usage
 from instructedit.benchmark.results.run_folder import StorageError
 from instructedit.benchmark.run import worker
-from instructedit.benchmark.run.prepare import prepare
 from instructedit.benchmark.run.runner import run
-from instructedit.benchmark.setup.config import make_config, read_suite
-from instructedit.benchmark.setup.resolve import resolve
 from instructedit.benchmark.tasks.sampling import choose
 from instructedit.editors import EditRequest, InputError
 
-from ..worlds import write_data, write_world
+from ..worlds import prepared_run, records_of, write_world
 
 
 @pytest.fixture(scope="module")
@@ -27,15 +23,8 @@ def place(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def config(place):
-    ((_, config),) = read_suite(str(place / "run.toml"))
-    options = config.model_dump()
-    return make_config({**options, "data": str(place / "data"), "model": str(place / "model")}, "test")
-
-
-@pytest.fixture(scope="module")
-def prepared(config):
-    return prepare(resolve(config, "test"), device="cpu")
+def prepared(place):
+    return prepared_run(place)
 
 
 @pytest.fixture(scope="module")
@@ -43,12 +32,8 @@ def finished(prepared, tmp_path_factory):
     return run(prepared, tmp_path_factory.mktemp("finished"))
 
 
-def lines(folder):
-    return [CaseRecord.model_validate_json(line) for line in (folder / "cases.jsonl").read_text().splitlines()]
-
-
 def test_a_line_for_each_case_and_editor(finished, prepared):
-    records = lines(finished)
+    records = records_of(finished)
     assert len(records) == 4 * 5 * 3
     assert len({(r.case_id, r.editor) for r in records}) == len(records)
     assert {r.status for r in records} == {"done"}
@@ -73,7 +58,7 @@ def test_the_same_run_gives_the_same_bytes(finished, prepared, tmp_path):
         assert (again / name).read_bytes() == (finished / name).read_bytes()
 
 
-@pytest.mark.parametrize("cut", [0, 1, 5, 200, 2_000, 20_000])
+@pytest.mark.parametrize("cut", [0, 5, 20_000])
 def test_a_killed_run_goes_on_and_gives_the_same_bytes(finished, prepared, tmp_path, cut):
     """Whatever a kill left of the file, half a line included."""
     folder = tmp_path / finished.name
@@ -95,52 +80,6 @@ def test_a_finished_run_computes_nothing(finished, prepared, monkeypatch, tmp_pa
     run(prepared, tmp_path)
 
 
-def test_a_full_disk_keeps_what_is_finished(finished, prepared, tmp_path, monkeypatch):
-    """The disk fills up in the middle of a line; after room was made the run ends as if nothing had happened."""
-    room = [12_345]
-    inner = type((tmp_path / "x").open("a")).write
-
-    class Full:
-        def __init__(self, file):
-            self.file = file
-
-        def write(self, text):
-            if len(text) > room[0]:
-                inner(self.file, text[: room[0]])
-                self.file.flush()
-                raise OSError(errno.ENOSPC, "No space left on device")
-            room[0] -= len(text)
-            return inner(self.file, text)
-
-        def __getattr__(self, name):
-            return getattr(self.file, name)
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            self.file.close()
-
-    path_type = type(tmp_path)
-    opened = path_type.open
-
-    def open_(self, mode="r", **options):
-        file = opened(self, mode, **options)
-        return Full(file) if self.name == "cases.jsonl" and mode == "a" else file
-
-    monkeypatch.setattr(path_type, "open", open_)
-    with pytest.raises(
-        StorageError, match=r"cannot be written \(No space left on device\); all finished cases are safe"
-    ):
-        run(prepared, tmp_path)
-    monkeypatch.undo()
-    left = (tmp_path / finished.name / "cases.jsonl").read_bytes()
-    assert 12_345 <= len(left) < 13_000  # characters of more than one byte
-    assert not left.endswith(b"\n")
-    folder = run(prepared, tmp_path)
-    assert (folder / "cases.jsonl").read_bytes() == (finished / "cases.jsonl").read_bytes()
-
-
 def test_two_processes_do_not_write_one_run(prepared, tmp_path):
     from filelock import FileLock
 
@@ -150,8 +89,8 @@ def test_two_processes_do_not_write_one_run(prepared, tmp_path):
         run(prepared, tmp_path)
 
 
-def test_a_base_model_that_changed_makes_the_run_invalid(config, tmp_path, monkeypatch):
-    prepared = prepare(resolve(config, "test"), device="cpu")
+def test_a_base_model_that_changed_makes_the_run_invalid(place, tmp_path, monkeypatch):
+    prepared = prepared_run(place, tasks=("recent",), limit=2)
     inner = worker.run_chunk
 
     def leak(model, *arguments, **options):
@@ -166,11 +105,10 @@ def test_a_base_model_that_changed_makes_the_run_invalid(config, tmp_path, monke
     assert any(text.startswith("INVALID RUN") for text in said)
 
 
-def test_a_cases_result_does_not_depend_on_the_cases_before_it(config, finished, tmp_path):
+def test_a_cases_result_does_not_depend_on_the_cases_before_it(place, finished, tmp_path):
     """Another limit, other chunks: the same answers; numbers equal up to rounding of another packing."""
-    options = {**config.model_dump(), "limit": 3, "chunk": 3}
-    other = lines(run(prepare(resolve(make_config(options, "test"), "test"), device="cpu"), tmp_path))
-    known = {(r.case_id, r.editor): r for r in lines(finished)}
+    other = records_of(run(prepared_run(place, limit=3, chunk=3), tmp_path))
+    known = {(r.case_id, r.editor): r for r in records_of(finished)}
     assert len(other) == 4 * 3 * 3
     for record in other:
         twin = known[record.case_id, record.editor]
@@ -206,51 +144,15 @@ def test_a_smaller_limit_takes_a_part_of_a_larger_ones(prepared):
     assert [c.request.case_id for c in three] == sorted(c.request.case_id for c in three)
 
 
-def test_the_digest_follows_content_and_not_place(config, place, tmp_path, prepared):
+def test_the_digest_follows_content_and_not_place(place, tmp_path, prepared):
     shutil.copytree(place / "data", tmp_path / "elsewhere")
-    moved = prepare(
-        resolve(make_config({**config.model_dump(), "data": str(tmp_path / "elsewhere")}, "t"), "t"), device="cpu"
-    )
-    assert moved.file.digest == prepared.file.digest
+    moved = {"data": str(tmp_path / "elsewhere")}
+    assert prepared_run(place, **moved).file.digest == prepared.file.digest
     for change in ({"seed": 1}, {"limit": 4}, {"chunk": 3}, {"editors": {"none": {}}}, {"tasks": ("recent",)}):
-        other = prepare(resolve(make_config({**config.model_dump(), **change}, "t"), "t"), device="cpu")
-        assert other.file.digest != prepared.file.digest
+        assert prepared_run(place, **change).file.digest != prepared.file.digest
     path = tmp_path / "elsewhere" / "ZsRE" / "ZsRE-test-all.json"
     path.write_text(path.read_text().replace("Oslo", "Lima"))
-    changed = prepare(
-        resolve(make_config({**config.model_dump(), "data": str(tmp_path / "elsewhere")}, "t"), "t"), device="cpu"
-    )
-    assert changed.file.digest != prepared.file.digest
-
-
-def test_a_case_that_does_not_fit_costs_itself_only(place, config, tmp_path):
-    write_data(tmp_path / "data")
-    path = tmp_path / "data" / "wiki_recent" / "recent_test.json"
-    rows = json.loads(path.read_text())
-    rows[2]["target_new"] = "word " * 120
-    path.write_text(json.dumps(rows))
-    options = {**config.model_dump(), "data": str(tmp_path / "data"), "tasks": ("recent",)}
-    records = lines(run(prepare(resolve(make_config(options, "t"), "t"), device="cpu"), tmp_path / "out"))
-    by_status = {(r.case_id, r.editor): r for r in records}
-    for name in ("ft-m", "grace"):
-        broken = by_status["recent/test/2", name]
-        assert broken.status == "failed"
-        assert "tokens, but the model's context is 96" in broken.reason
-    assert all(r.status == "done" for r in records if r.case_id != "recent/test/2")
-    untouched = by_status["recent/test/2", "none"]
-    assert untouched.status == "done"
-    assert untouched.unscored["reliability: prompt and answer are longer than the model's context"] == 1
-
-
-def test_an_edit_that_is_not_finite_fails_its_case(config, tmp_path, monkeypatch):
-    options = {
-        **config.model_dump(),
-        "tasks": ("recent",),
-        "editors": {"none": {}, "ft-m": {"lr": 1e30, "clamp": False}},
-    }
-    records = lines(run(prepare(resolve(make_config(options, "t"), "t"), device="cpu"), tmp_path))
-    assert {r.status for r in records if r.editor == "ft-m"} == {"failed"}
-    assert all("not finite" in r.reason or "not all numbers" in r.reason for r in records if r.editor == "ft-m")
+    assert prepared_run(place, **moved).file.digest != prepared.file.digest
 
 
 def test_strange_lines_are_refused(finished, prepared, tmp_path):
@@ -274,13 +176,12 @@ def test_a_folder_that_cannot_be_made_is_a_sentence(prepared, tmp_path):
         run(prepared, tmp_path / "file")
 
 
-def test_a_run_on_the_training_split_records_the_training_file(config, place, tmp_path):
+def test_a_run_on_the_training_split_records_the_training_file(place, tmp_path):
     shutil.copytree(place / "data", tmp_path / "data")
     rows = json.loads((tmp_path / "data" / "wiki_recent" / "recent_test.json").read_text())
     rows[0] = {**rows[0], "subject": "Mary Ward", "prompt": "The place of birth of Mary Ward is"}
     (tmp_path / "data" / "wiki_recent" / "recent_train.json").write_text(json.dumps(rows))
-    options = {**config.model_dump(), "data": str(tmp_path / "data"), "tasks": ("recent",), "split": "train"}
-    prepared = prepare(resolve(make_config(options, "t"), "t"), device="cpu")
+    prepared = prepared_run(place, data=str(tmp_path / "data"), tasks=("recent",), split="train")
     (data,) = prepared.file.data
     assert set(data.sha256) == {"wiki_recent/recent_train.json"}
     assert data.cases == 1
@@ -310,7 +211,7 @@ def test_half_written_timings_are_cut_too(finished, prepared, tmp_path):
 
 
 def test_answers_before_the_edit_are_kept(finished):
-    records = {(r.case_id, r.editor): r for r in lines(finished)}
+    records = {(r.case_id, r.editor): r for r in records_of(finished)}
     for (case, _), record in records.items():
         for answer, control in zip(record.answers, records[case, "none"].answers, strict=True):
             assert answer.before == control.generated

@@ -2,93 +2,24 @@
 
 import hashlib
 import json
-import shutil
 from collections import Counter
 
 import pytest
 import torch
 
 from instructedit.baselines.ftl import FTM
-from instructedit.benchmark.results.records import CaseRecord, RunSummary, read_record
-from instructedit.benchmark.results.run_folder import RunFolder
-from instructedit.benchmark.run import accumulated, worker
-from instructedit.benchmark.run.prepare import prepare
+from instructedit.benchmark.results.records import RunSummary, read_record
+from instructedit.benchmark.run.accumulated import AccumulatedEdit
 from instructedit.benchmark.run.runner import run
-from instructedit.benchmark.scoring.scoring import Made, score_chunk
-from instructedit.benchmark.setup.config import make_config
-from instructedit.benchmark.setup.resolve import resolve
 from instructedit.editors import CaseError, Dense, Edits, InputError, LanguageModel
 
-from ..worlds import write_data, write_world
-
-FT_M = {"block": 1, "lr": 0.02, "clamp": 0.2, "steps": 3}
-OPTIONS = {
-    "tasks": ("recent", "zsre"),
-    "editors": {"none": {}, "ft-m": FT_M, "grace": {"block": 2, "steps": 3, "radius": 5.0}},
-    "limit": 3,
-    "chunk": 2,
-    "generation": {"max_new_tokens": 6, "fluency_tokens": 8},
-}
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    return write_world(tmp_path_factory.mktemp("place"))
-
-
-def prepared_for(place, schedule, **changes):
-    options = {**OPTIONS, "data": str(place / "data"), "model": str(place / "model"), "schedule": schedule, **changes}
-    return prepare(resolve(make_config(options, "test"), "test"), device="cpu")
-
-
-@pytest.fixture(scope="module")
-def batch(place, tmp_path_factory):
-    prepared = prepared_for(place, "batch", edited=("recent",))
-    return prepared, run(prepared, tmp_path_factory.mktemp("batch"))
-
-
-@pytest.fixture(scope="module")
-def batches(place, tmp_path_factory):
-    """Five edits in batches of 2, 2 and 1; the five cases of the other task are dealt to them in turn."""
-    prepared = prepared_for(place, "batch", edited=("recent",), limit=5, batch_size=2)
-    return prepared, run(prepared, tmp_path_factory.mktemp("batches"))
-
-
-@pytest.fixture(scope="module")
-def sequence(place, tmp_path_factory):
-    prepared = prepared_for(place, "sequential", edited=("recent",), limit=5, at=(3, 100))
-    return prepared, run(prepared, tmp_path_factory.mktemp("sequence"))
-
-
-def lines(folder):
-    return [CaseRecord.model_validate_json(line) for line in (folder / "cases.jsonl").read_text().splitlines()]
-
-
-def values(record):
-    return [score.value for score in record.scores]
-
-
-def stream(prepared):
-    """The order of the edits, by its definition."""
-    cases = [case for task in prepared.resolved.edited for case in prepared.resolved.cases[task]]
-    seed = prepared.file.spec.seed
-    return sorted(cases, key=lambda case: hashlib.sha256(f"{seed} {case.request.case_id}".encode()).hexdigest())
-
-
-def scored(prepared, cases, edits, stage="x"):
-    """Score cases one after another under one edit."""
-    spec = prepared.file.spec
-    found = []
-    for case in cases:
-        made = {"row": Made([case.request], edits, {}, 0.0)}
-        common = {"run": "r", "seed": spec.seed, "generation": spec.generation, "fluency": spec.fluency}
-        found += score_chunk(prepared.model, [case], made, stage=stage, **common)[0]
-    return found
+from ..worlds import records_of, write_data
+from .schedules import FT_M, scored, stream, values
 
 
 def test_a_batch_is_one_edit_and_every_case_is_scored_under_it(batch):
     prepared, folder = batch
-    records = {(r.editor, r.case_id): r for r in lines(folder)}
+    records = {(r.editor, r.case_id): r for r in records_of(folder)}
     assert len(records) == prepared.total == 3 * 2 * 3
     assert {r.stage for r in records.values()} == {"batch"}
     requests = [case.request for case in stream(prepared)]
@@ -108,8 +39,8 @@ def test_a_batch_is_one_edit_and_every_case_is_scored_under_it(batch):
 
 def test_each_batch_is_a_joint_edit_of_the_clean_model_for_its_own_cases(batches):
     prepared, folder = batches
-    records = {(r.editor, r.case_id): r for r in lines(folder)}
-    assert len(records) == len(lines(folder)) == prepared.total == 3 * (5 + 5)
+    records = {(r.editor, r.case_id): r for r in records_of(folder)}
+    assert len(records) == len(records_of(folder)) == prepared.total == 3 * (5 + 5)
     assert {r.stage for r in records.values()} == {"batch"}
     order, others = stream(prepared), prepared.resolved.cases["zsre"]
     assert (len(order), len(others)) == (5, 5)
@@ -123,10 +54,11 @@ def test_each_batch_is_a_joint_edit_of_the_clean_model_for_its_own_cases(batches
                 assert values(record) == pytest.approx(values(wanted), abs=1e-4)
                 assert record.edit.items() >= dict(edits.facts[0]).items()
     assert read_record(folder / "summary.json", RunSummary).complete
+    assert len(list((folder / "edits").glob("*.safetensors"))) == 3, "one edit a row is kept, that of its last batch"
 
 
-def test_the_batch_size_is_of_the_run_and_of_batches_alone(place, batch):
-    sized = prepared_for(place, "batch", edited=("recent",), batch_size=2).file
+def test_the_batch_size_is_of_the_run_and_of_batches_alone(scheduled, batch):
+    sized = scheduled("batch", edited=("recent",), batch_size=2).file
     assert (batch[0].file.spec.batch_size, sized.spec.batch_size) == (None, 2)
     assert sized.digest != batch[0].file.digest
     fields = batch[0].file.spec.model_dump(mode="json")
@@ -134,37 +66,13 @@ def test_the_batch_size_is_of_the_run_and_of_batches_alone(place, batch):
         assert fields.pop(added) is None
     text = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     assert batch[0].file.digest == hashlib.sha256(text.encode()).hexdigest()[:16], "the name that it always had"
-    assert prepared_for(place, "sequential", batch_size=2).file.spec.batch_size is None
+    assert scheduled("sequential", batch_size=2).file.spec.batch_size is None
     with pytest.raises(InputError, match="key 'batch_size': Input should be greater than or equal to 1, found 0"):
-        prepared_for(place, "batch", batch_size=0)
+        scheduled("batch", batch_size=0)
 
 
-@pytest.mark.parametrize("after", [0, 3, 7, 11, 17])
-def test_a_run_killed_within_a_batch_gives_the_same_bytes(batches, tmp_path, monkeypatch, after):
-    """Killed after some lines, or between an edit that is kept and its first line."""
-    prepared, finished = batches
-    inner = RunFolder.append
-    left = [after]
-
-    def append(self, records=(), timings=(), usage=()):
-        if left[0] <= 0:
-            raise KeyboardInterrupt
-        left[0] -= len(records)
-        inner(self, records, timings, usage)
-
-    monkeypatch.setattr(RunFolder, "append", append)
-    with pytest.raises(KeyboardInterrupt):
-        run(prepared, tmp_path)
-    left[0] = 1000
-    run(prepared, tmp_path)
-    folder = tmp_path / finished.name
-    assert (folder / "cases.jsonl").read_bytes() == (finished / "cases.jsonl").read_bytes()
-    assert files(folder) == files(finished)
-    assert len(list((folder / "edits").glob("*.safetensors"))) == 3, "one edit a row is kept, that of its last batch"
-
-
-def test_what_fails_in_one_batch_fails_there_alone(place, tmp_path, monkeypatch):
-    prepared = prepared_for(place, "batch", editors={"ft-m": FT_M}, tasks=("recent",), limit=5, batch_size=2)
+def test_what_fails_in_one_batch_fails_there_alone(scheduled, tmp_path, monkeypatch):
+    prepared = scheduled("batch", editors={"ft-m": FT_M}, tasks=("recent",), limit=5, batch_size=2)
     editor, order = prepared.resolved.editors["ft-m"], [case.request.case_id for case in stream(prepared)]
     inner = editor.edit_together
 
@@ -175,17 +83,17 @@ def test_what_fails_in_one_batch_fails_there_alone(place, tmp_path, monkeypatch)
 
     monkeypatch.setattr(editor, "edit_together", edit_together)
     said: list[str] = []
-    records = lines(run(prepared, tmp_path, report=said.append))
+    records = records_of(run(prepared, tmp_path, report=said.append))
     assert {r.case_id for r in records if r.status == "failed"} == set(order[2:4])
     assert "ft-m: 2 of 5 requests could not be edited in; the first: no" in said
 
 
-def test_the_run_says_what_was_edited(batch, sequence, place):
+def test_the_run_says_what_was_edited(batch, sequence, scheduled):
     assert batch[0].file.spec.edited == sequence[0].file.spec.edited == ("recent",)
-    assert prepared_for(place, "batch").file.spec.edited == ("recent", "zsre")
-    assert prepared_for(place, "batch", held_out=("zsre",)).file.spec.edited == ("recent",)
-    assert prepared_for(place, "batch", held_out=("recent", "zsre")).file.spec.edited == ("recent", "zsre")
-    one = prepared_for(place, "single", edited=("recent",), at=(2,)).file.spec
+    assert scheduled("batch").file.spec.edited == ("recent", "zsre")
+    assert scheduled("batch", held_out=("zsre",)).file.spec.edited == ("recent",)
+    assert scheduled("batch", held_out=("recent", "zsre")).file.spec.edited == ("recent", "zsre")
+    one = scheduled("single", edited=("recent",), at=(2,)).file.spec
     assert (one.edited, one.at) == (None, ())
 
 
@@ -193,7 +101,7 @@ def test_a_sequence_equals_a_model_that_is_written_to_again_and_again(sequence):
     """FT-M on real weights: edit, write, score, and the next edit on what was written."""
     prepared, folder = sequence
     base = prepared.model
-    records = {(r.stage, r.case_id): r for r in lines(folder) if r.editor == "ft-m"}
+    records = {(r.stage, r.case_id): r for r in records_of(folder) if r.editor == "ft-m"}
     editor = FTM(prepared.resolved.editors["ft-m"].config)
     written = base
     seen = []
@@ -225,13 +133,13 @@ def test_a_sequence_equals_a_model_that_is_written_to_again_and_again(sequence):
 def test_stages_of_a_sequence(sequence):
     prepared, folder = sequence
     order = [case.request.case_id for case in stream(prepared)]
-    records = [r for r in lines(folder) if r.editor == "grace"]
+    records = [r for r in records_of(folder) if r.editor == "grace"]
     by_stage = {stage: [r.case_id for r in records if r.stage == stage] for stage in {r.stage for r in records}}
     assert by_stage.keys() == {"after-edit", "after-3", "after-all"}, "100 edits are never reached"
     assert by_stage["after-edit"] == order
     assert sorted(by_stage["after-3"]) == sorted(order[:3])
     assert len(by_stage["after-all"]) == 10
-    assert prepared.total == len(lines(folder)) == 3 * (5 + 3 + 10)
+    assert prepared.total == len(records_of(folder)) == 3 * (5 + 3 + 10)
     summary = read_record(folder / "summary.json", RunSummary)
     assert summary.complete
     assert summary.valid
@@ -239,16 +147,16 @@ def test_stages_of_a_sequence(sequence):
 
 
 def test_the_control_row_stays_as_it_is_at_every_stage(sequence, batch):
-    for record in (*lines(sequence[1]), *lines(batch[1])):
+    for record in (*records_of(sequence[1]), *records_of(batch[1])):
         if record.editor == "none":
             local = [s for s in record.scores if s.measure == "locality"]
             assert local
             assert all(s.value == (0.0 if s.protocol == "kl_divergence" else 1.0) for s in local)
 
 
-def test_every_row_gets_the_same_requests_in_the_same_order(place, tmp_path, monkeypatch):
+def test_every_row_gets_the_same_requests_in_the_same_order(scheduled, tmp_path, monkeypatch):
     seen = {}
-    prepared = prepared_for(place, "sequential", seed=3)
+    prepared = scheduled("sequential", seed=3)
     for name, editor in prepared.resolved.editors.items():
         inner = editor.edit_next
 
@@ -261,107 +169,13 @@ def test_every_row_gets_the_same_requests_in_the_same_order(place, tmp_path, mon
     assert seen["none"] == seen["ft-m"] == seen["grace"] == [case.request.case_id for case in stream(prepared)]
     tasks = [case_id.split("/")[0] for case_id in seen["none"]]
     assert tasks != sorted(tasks), "tasks are mixed"
-    other = [case.request.case_id for case in stream(prepared_for(place, "sequential", seed=4))]
+    other = [case.request.case_id for case in stream(scheduled("sequential", seed=4))]
     assert other != seen["none"]
     assert sorted(other) == sorted(seen["none"])
 
 
-@pytest.mark.parametrize("cut", [0, 1, 700, 20_000, 60_000, 10**9])
-@pytest.mark.parametrize("schedule", ["batch", "batches", "sequence"])
-def test_a_killed_run_goes_on_and_gives_the_same_bytes(request, schedule, tmp_path, cut):
-    prepared, finished = request.getfixturevalue(schedule)
-    folder = tmp_path / finished.name
-    shutil.copytree(finished, folder)
-    (folder / "summary.json").unlink()
-    whole = (finished / "cases.jsonl").read_bytes()
-    (folder / "cases.jsonl").write_bytes(whole[: max(0, len(whole) - cut)])
-    run(prepared, tmp_path)
-    assert (folder / "cases.jsonl").read_bytes() == whole
-    assert (folder / "summary.json").read_bytes() == (finished / "summary.json").read_bytes()
-    assert files(folder) == files(finished)
-
-
-def files(folder):
-    """What is kept of the edits; the order of a safetensors file's metadata is left to chance."""
-    found = {path.name: path.read_bytes() for path in (folder / "edits").glob("*.json")}
-    for path in (folder / "edits").glob("*.safetensors"):
-        edits = Edits.load(path)
-        tensors = [(patch.site, *sorted(patch.tensors().items())) for patch in edits.patches[0]]
-        found[path.name] = str([(site, [(n, x.dtype, x.tolist()) for n, x in own]) for site, *own in tensors])
-    assert len(found) == len(list((folder / "edits").iterdir()))
-    return found
-
-
-@pytest.mark.parametrize("steps", range(1, 15, 2))
-def test_a_sequence_stopped_between_two_edits_goes_on_from_what_is_kept(sequence, tmp_path, monkeypatch, steps):
-    prepared, finished = sequence
-    inner = accumulated.AccumulatedEdit.add
-    left = [steps]
-
-    def take(*arguments):
-        if not left[0]:
-            raise KeyboardInterrupt
-        left[0] -= 1
-        return inner(*arguments)
-
-    monkeypatch.setattr(accumulated.AccumulatedEdit, "add", take)
-    with pytest.raises(KeyboardInterrupt):
-        run(prepared, tmp_path)
-    left[0] = 15 - steps + 6  # at most what was done since the state was last kept
-    run(prepared, tmp_path)
-    folder = tmp_path / finished.name
-    assert (folder / "cases.jsonl").read_bytes() == (finished / "cases.jsonl").read_bytes()
-    assert files(folder) == files(finished)
-
-
-def test_a_kill_between_the_rows_states_loses_nothing(sequence, tmp_path, monkeypatch):
-    prepared, finished = sequence
-    inner = accumulated.AccumulatedEdit.save
-    left = [4]
-
-    def save(self, folder, row):
-        if not left[0]:
-            raise KeyboardInterrupt
-        left[0] -= 1
-        inner(self, folder, row)
-
-    monkeypatch.setattr(accumulated.AccumulatedEdit, "save", save)
-    with pytest.raises(KeyboardInterrupt):
-        run(prepared, tmp_path)
-    left[0] = 100
-    run(prepared, tmp_path)
-    assert (tmp_path / finished.name / "cases.jsonl").read_bytes() == (finished / "cases.jsonl").read_bytes()
-
-
-def test_a_kill_before_the_old_state_was_removed_leaves_it_no_longer_than_the_next_start(sequence, tmp_path):
-    prepared, finished = sequence
-    edits = tmp_path / finished.name / "edits"
-    shutil.copytree(finished, tmp_path / finished.name)
-    kept = {path.name for path in edits.iterdir()}
-    (edits / "none-1.safetensors").write_bytes(b"of an earlier state")
-    run(prepared, tmp_path)
-    assert {path.name for path in edits.iterdir()} == kept
-
-
-def test_a_joint_edit_is_made_once(batch, tmp_path, monkeypatch):
-    prepared, finished = batch
-    shutil.copytree(finished, tmp_path / finished.name)
-    (tmp_path / finished.name / "cases.jsonl").write_text("")
-    for editor in prepared.resolved.editors.values():
-        monkeypatch.setattr(editor, "edit_together", lambda *_: pytest.fail("it is on disk"))
-    run(prepared, tmp_path)
-    assert (tmp_path / finished.name / "cases.jsonl").read_bytes() == (finished / "cases.jsonl").read_bytes()
-
-
-def test_a_finished_run_computes_nothing(sequence, tmp_path, monkeypatch):
-    prepared, finished = sequence
-    shutil.copytree(finished, tmp_path / finished.name)
-    monkeypatch.setattr(worker, "score_chunk", lambda *_a, **_k: pytest.fail("nothing is missing"))
-    run(prepared, tmp_path)
-
-
-def test_an_editor_without_a_joint_form_fails_every_case_with_a_sentence(place, tmp_path, monkeypatch):
-    prepared = prepared_for(place, "batch", editors={"none": {}, "ft-m": FT_M})
+def test_an_editor_without_a_joint_form_fails_every_case_with_a_sentence(scheduled, tmp_path, monkeypatch):
+    prepared = scheduled("batch", editors={"none": {}, "ft-m": FT_M})
     editor = prepared.resolved.editors["ft-m"]
 
     def refuse(*_):
@@ -370,22 +184,22 @@ def test_an_editor_without_a_joint_form_fails_every_case_with_a_sentence(place, 
     monkeypatch.setattr(editor, "edit_together", refuse)
     said: list[str] = []
     folder = run(prepared, tmp_path, report=said.append)
-    mine = [r for r in lines(folder) if r.editor == "ft-m"]
+    mine = [r for r in records_of(folder) if r.editor == "ft-m"]
     assert len(mine) == 6
     assert {(r.status, r.reason) for r in mine} == {("failed", "The editor 'ft-m' makes one edit at a time.")}
     assert any("6 of 6 requests could not be edited in; the first: The editor 'ft-m' makes" in text for text in said)
     assert read_record(folder / "summary.json", RunSummary).complete
 
 
-def test_facts_that_do_not_fit_in_front_of_a_question_are_refused(place, tmp_path):
+def test_facts_that_do_not_fit_in_front_of_a_question_are_refused(scheduled, tmp_path):
     """Ten facts are longer than the tiny model's context; nothing else is lost."""
     editors = {"none": {}, "in-context": {}}
-    records = lines(run(prepared_for(place, "batch", editors=editors, limit=5), tmp_path))
+    records = records_of(run(scheduled("batch", editors=editors, limit=5), tmp_path))
     mine = [r for r in records if r.editor == "in-context"]
     assert {r.status for r in mine} == {"failed"}
     assert all("all 10 facts before a prompt" in r.reason for r in mine)
     assert {r.status for r in records if r.editor == "none"} == {"done"}
-    records = lines(run(prepared_for(place, "sequential", editors=editors, limit=5), tmp_path))
+    records = records_of(run(scheduled("sequential", editors=editors, limit=5), tmp_path))
     mine = [r for r in records if r.editor == "in-context" and r.stage == "after-edit"]
     assert mine[0].status == "done"
     assert mine[-1].status == "failed"
@@ -394,23 +208,28 @@ def test_facts_that_do_not_fit_in_front_of_a_question_are_refused(place, tmp_pat
     assert after_all == {r.case_id: r.status for r in mine}
 
 
-@pytest.mark.parametrize("schedule", ["batch", "sequential"])
-def test_a_request_that_does_not_fit_costs_itself_only(place, tmp_path, schedule):
+@pytest.mark.parametrize("schedule", ["single", "batch", "sequential"])
+def test_a_request_that_does_not_fit_costs_itself_only(scheduled, tmp_path, schedule):
     write_data(tmp_path / "data")
     path = tmp_path / "data" / "wiki_recent" / "recent_test.json"
     rows = json.loads(path.read_text())
     rows[1]["target_new"] = "word " * 120
     path.write_text(json.dumps(rows))
     given = {"data": str(tmp_path / "data"), "tasks": ("recent",), "limit": None}
-    prepared = prepared_for(place, schedule, **given)
-    records = lines(run(prepared, tmp_path / "out"))
+    prepared = scheduled(schedule, **given)
+    records = records_of(run(prepared, tmp_path / "out"))
     for name in ("ft-m", "grace"):
         mine = [r for r in records if r.editor == name]
         bad = [r for r in mine if r.case_id == "recent/test/1"]
         assert {r.status for r in bad} == {"failed"}
         assert all("but the model's context is 96" in r.reason for r in bad)
         assert {r.status for r in mine if r not in bad} == {"done"}
-    assert {r.status for r in records if r.editor == "none"} == {"done"}
+    none = {r.case_id: r for r in records if r.editor == "none"}
+    assert {r.status for r in none.values()} == {"done"}
+    too_long = "reliability: prompt and answer are longer than the model's context"
+    assert none["recent/test/1"].unscored[too_long] == 1
+    if schedule == "single":
+        return
     clean = [case for case in stream(prepared) if case.request.case_id != "recent/test/1"]
     edits = Edits.none(1)
     editor, seed = prepared.resolved.editors["ft-m"], prepared.file.spec.seed
@@ -424,8 +243,8 @@ def test_a_request_that_does_not_fit_costs_itself_only(place, tmp_path, schedule
         assert values(last[wanted.case_id]) == pytest.approx(values(wanted), abs=1e-4)
 
 
-def test_a_sequence_goes_on_from_the_last_finite_edit(place, tmp_path, monkeypatch):
-    prepared = prepared_for(place, "sequential", editors={"ft-m": FT_M}, tasks=("recent",))
+def test_a_sequence_goes_on_from_the_last_finite_edit(scheduled, tmp_path, monkeypatch):
+    prepared = scheduled("sequential", editors={"ft-m": FT_M}, tasks=("recent",))
     editor = prepared.resolved.editors["ft-m"]
     second = stream(prepared)[1].request.case_id
     inner, given = editor.edit_next, []
@@ -439,22 +258,23 @@ def test_a_sequence_goes_on_from_the_last_finite_edit(place, tmp_path, monkeypat
         return after
 
     monkeypatch.setattr(editor, "edit_next", edit_next)
-    records = lines(run(prepared, tmp_path))
+    records = records_of(run(prepared, tmp_path))
     assert {r.case_id for r in records if r.status == "failed"} == {second}
     assert {r.reason for r in records if r.status == "failed"} == {"The edit holds numbers that are not finite."}
     assert Counter(r.stage for r in records if r.status == "failed") == {"after-edit": 1, "after-all": 1}
     assert torch.equal(given[1].patches[0][0].d, given[2].patches[0][0].d)
 
 
-def test_a_joint_edit_that_is_not_finite_fails_all(place, tmp_path):
+@pytest.mark.parametrize("schedule", ["single", "batch"])
+def test_an_edit_that_is_not_finite_fails_its_cases(scheduled, tmp_path, schedule):
     given = {"tasks": ("recent",), "editors": {"ft-m": {"lr": 1e30, "clamp": False}}}
-    records = lines(run(prepared_for(place, "batch", **given), tmp_path))
+    records = records_of(run(scheduled(schedule, **given), tmp_path))
     assert {r.status for r in records} == {"failed"}
     assert all("not finite" in r.reason or "not all numbers" in r.reason for r in records)
 
 
-def test_a_request_an_editor_refuses_alone_is_left_out_of_the_joint_edit(place, monkeypatch):
-    prepared = prepared_for(place, "batch")
+def test_a_request_an_editor_refuses_alone_is_left_out_of_the_joint_edit(scheduled, monkeypatch):
+    prepared = scheduled("batch")
     editor = prepared.resolved.editors["ft-m"]
     requests = [case.request for case in stream(prepared)]
     asked = []
@@ -467,7 +287,7 @@ def test_a_request_an_editor_refuses_alone_is_left_out_of_the_joint_edit(place, 
 
     monkeypatch.setattr(editor, "edit_together", refuse)
     monkeypatch.setattr(editor, "edit", refuse)
-    found = accumulated.AccumulatedEdit.together(prepared.model, editor, requests, 0)
+    found = AccumulatedEdit.together(prepared.model, editor, requests, 0)
     assert found.failures == {requests[2].case_id: "too long"}
     assert asked[-1] == [request.case_id for request in requests if request != requests[2]]
 
@@ -475,7 +295,7 @@ def test_a_request_an_editor_refuses_alone_is_left_out_of_the_joint_edit(place, 
 def test_facts_of_one_edit_stand_at_its_own_stage_only(sequence):
     _, folder = sequence
     by_stage = {}
-    for record in lines(folder):
+    for record in records_of(folder):
         if record.editor == "ft-m" and record.status == "done":
             by_stage.setdefault(record.stage, []).append(record.edit)
     assert all("steps" in facts for facts in by_stage.pop("after-edit"))
@@ -485,22 +305,3 @@ def test_facts_of_one_edit_stand_at_its_own_stage_only(sequence):
         "no facts of the last edit"
     )
     assert all(len({facts["delta_norm"] for facts in stage}) == 1 for stage in by_stage.values()), "of one edit"
-
-
-def test_a_damaged_edit_of_a_finished_row_is_made_again(sequence, tmp_path):
-    prepared, finished = sequence
-    folder = tmp_path / finished.name
-    shutil.copytree(finished, folder)
-    (folder / "summary.json").unlink()
-    whole = (finished / "cases.jsonl").read_bytes().splitlines(keepends=True)
-    last = json.loads(whole[-1])["editor"]
-    (folder / "cases.jsonl").write_bytes(b"".join(whole[:-1]))
-    others = [path for path in (folder / "edits").glob("*.safetensors") if not path.name.startswith(f"{last}-")]
-    assert others
-    for path in others:
-        path.write_bytes(b"")
-    said = []
-    run(prepared, tmp_path, report=said.append)
-    assert (folder / "cases.jsonl").read_bytes() == b"".join(whole)
-    assert files(folder) == files(finished)
-    assert all(any(f"{path}: damaged" in line for line in said) for path in others)

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from instructedit.benchmark.forecast.machine import Place
-from instructedit.benchmark.results.records import CaseRecord, RunFile, RunSummary, read_record
+from instructedit.benchmark.results.records import RunFile, RunSummary, read_record
 from instructedit.benchmark.results.suite_results import SuiteFile
 from instructedit.benchmark.run import worker
 from instructedit.benchmark.run.prepare import prepare
@@ -15,7 +15,7 @@ from instructedit.benchmark.setup.config import read_suite
 from instructedit.benchmark.setup.resolve import resolve
 from instructedit.editors import EDITORS, InputError
 
-from ..worlds import Learner, people_of, write_data, write_model, write_training
+from ..worlds import Learner, people_of, records_of, write_data, write_model, write_training
 
 SUITE = """
 limit = 2
@@ -70,10 +70,6 @@ def run_all(suite, out, report=lambda _: None):
 def one(place, setting, editors=(), **given):
     ((_, config),) = suite_of(place, setting=setting, editors=editors, given=given)
     return prepare(resolve(config, "mine.toml"), device="cpu")
-
-
-def lines(folder):
-    return [CaseRecord.model_validate_json(line) for line in (folder / "cases.jsonl").read_text().splitlines()]
 
 
 def test_runs_of_a_suite_share_their_training(place, tmp_path):
@@ -165,7 +161,7 @@ def test_rows_of_unseen_instruction_are_told_what_they_are_called(place, tmp_pat
     prepared = one(place, "unseen-instruction", tasks=("recent",))
     folder = run(prepared, tmp_path)
     assert len(Learner.fits) == 1, "one training for all instructions"
-    records = lines(folder)
+    records = records_of(folder)
     bank = prepared.resolved.bank.of("recent")
     told = {(r.editor, r.case_id): r.instruction for r in records}
     names = ["unseen" if index == bank.unseen else f"seen-{bank.seen.index(index)}" for index in range(10)]
@@ -191,7 +187,7 @@ def test_rows_are_evaluated_on_their_own_tasks_only(place, tmp_path):
         "learner@counterfact+convsent+zsre": ("recent",),
         "learner@counterfact+recent+convsent": ("zsre",),
     }
-    seen = {(record.editor, record.task) for record in lines(folder)}
+    seen = {(record.editor, record.task) for record in records_of(folder)}
     assert seen == {
         ("none", "recent"),
         ("none", "zsre"),
@@ -200,7 +196,7 @@ def test_rows_are_evaluated_on_their_own_tasks_only(place, tmp_path):
     }
     summary = read_record(folder / "summary.json", RunSummary)
     assert summary.complete
-    assert prepared.total == len(lines(folder)) == 8
+    assert prepared.total == len(records_of(folder)) == 8
 
 
 def test_a_killed_run_of_several_trainings_goes_on_without_training_again(place, tmp_path):

@@ -8,7 +8,7 @@ import torch
 
 from instructedit.baselines.ftl import FTM, FTMConfig
 from instructedit.baselines.noedit import NoEdit
-from instructedit.benchmark.results.records import CaseRecord, GenerationSpec
+from instructedit.benchmark.results.records import GenerationSpec
 from instructedit.benchmark.results.summary import pairs
 from instructedit.benchmark.run.prepare import prepare
 from instructedit.benchmark.run.runner import run
@@ -19,7 +19,7 @@ from instructedit.benchmark.setup.resolve import resolve
 from instructedit.editors import EDITORS, Context, Edits, InputError, LanguageModel, make
 from instructedit.editors.instructedit import InstructEdit
 
-from ..worlds import write_data, write_model, write_training
+from ..worlds import records_of, write_data, write_model, write_training
 from .loops import CASES, read, say
 
 GENERATION = GenerationSpec(max_new_tokens=4, fluency_tokens=4, fluency_top_k=3)
@@ -163,17 +163,13 @@ def prepared_for(place, editors, **changes):
     return prepare(resolve(config_of(place, editors, **changes), "test"), device="cpu")
 
 
-def lines(folder):
-    return [CaseRecord.model_validate_json(line) for line in (folder / "cases.jsonl").read_text().splitlines()]
-
-
 @pytest.mark.parametrize("schedule", ["batch", "sequential"])
 def test_each_case_of_many_edits_has_the_instruction_of_its_own_request(place, tmp_path, schedule):
     """The published form in every schedule: the scores are those of the one edit, each case with its prefix by hand."""
     editors = {"none": {}, **CONTROLS, "ft-m": {**FT_M, "instructed_probes": "all but locality"}}
     prepared = prepared_for(place, editors, schedule=schedule, held_out=("zsre",))
     folder = run(prepared, tmp_path)
-    records = {(r.editor, r.case_id): r for r in lines(folder) if r.stage in ("batch", "after-all")}
+    records = {(r.editor, r.case_id): r for r in records_of(folder) if r.stage in ("batch", "after-all")}
     assert {r.status for r in records.values()} == {"done"}
     bank, cases = read_bank(place / "bank.json"), [c for own in prepared.resolved.cases.values() for c in own]
     for row in ("mend", "mend-instructed", "instructedit", "instructedit-edit-only", "ft-m"):
@@ -219,9 +215,8 @@ def test_rows_that_differ_in_their_probes_share_the_training_and_the_edits(place
     folder = run(prepared, tmp_path, report=said.append)
     assert sum(text.startswith("training ") for text in said) == 3
     # the target's probability is that behind what the probe carries
-    edits = {
-        (r.editor, r.case_id): {k: v for k, v in r.edit.items() if k != "target_probability"} for r in lines(folder)
-    }
+    records = records_of(folder)
+    edits = {(r.editor, r.case_id): {k: v for k, v in r.edit.items() if k != "target_probability"} for r in records}
     for row, case in edits:
         if row == "mend":
             assert edits[row, case] == edits["mend-instructed", case]

@@ -86,15 +86,19 @@ method = "learner"
 """
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def outsiders():
     EDITORS.register("dial")(Dial)
     EDITORS.register("learner")(Learner)
-    for seen in (Dial.told, Dial.measured, Learner.told, Learner.fits):
-        seen.clear()
     yield
     EDITORS.unregister("dial")
     EDITORS.unregister("learner")
+
+
+@pytest.fixture(autouse=True)
+def forget():
+    for seen in (Dial.told, Dial.measured, Learner.told, Learner.fits):
+        seen.clear()
 
 
 @pytest.fixture(scope="module")
@@ -127,12 +131,8 @@ def trail_of(out, row="tuned"):
 
 @pytest.fixture(scope="module")
 def finished(place, tmp_path_factory):
-    EDITORS.register("dial")(Dial)
-    EDITORS.register("learner")(Learner)
     out = tmp_path_factory.mktemp("finished")
     code, text, _ = tune(place, out, budget=6)
-    EDITORS.unregister("dial")
-    EDITORS.unregister("learner")
     assert code == 0, text
     return out
 
@@ -232,12 +232,9 @@ def test_a_row_that_extends_another_keeps_what_its_trial_had(tmp_path):
     }
 
 
-def test_the_same_seed_leaves_the_same_bytes_and_another_seed_other_trials(place, finished, tmp_path):
-    tune(place, tmp_path, budget=6)
-    for name in ("own.toml", "own/tuned/trail.json", "own/tuned/trail.md"):
-        assert (tmp_path / "tune" / name).read_bytes() == (finished / "tune" / name).read_bytes()
-    tune(place, tmp_path / "other", "--seed", 1, budget=3)
-    ours, theirs = trail_of(finished), trail_of(tmp_path / "other")
+def test_another_seed_makes_other_trials(place, finished, tmp_path):
+    tune(place, tmp_path, "--seed", 1, budget=3)
+    ours, theirs = trail_of(finished), trail_of(tmp_path)
     assert ours.trials[0].options == theirs.trials[0].options
     assert all(ours.trials[k].options != theirs.trials[k].options for k in (1, 2))
 
@@ -262,6 +259,10 @@ def test_a_stopped_search_resumes_and_a_larger_budget_extends_it(place, finished
     monkeypatch.setattr(worker, "run_chunk", lambda *_a, **_k: pytest.fail("nothing is missing"))
     assert tune(place, tmp_path, budget=4)[0] == 0
     monkeypatch.undo()
+    assert tune(place, tmp_path, budget=6)[0] == 0
+    assert len(Dial.told) == 2 * 10
+    for name in ("own.toml", "own/tuned/trail.json", "own/tuned/trail.md"):
+        assert (tmp_path / "tune" / name).read_bytes() == (finished / "tune" / name).read_bytes()
 
 
 def test_no_test_case_is_seen(place, tmp_path):

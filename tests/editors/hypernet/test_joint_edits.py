@@ -16,7 +16,6 @@ from instructedit.editors.engine.hooks import Factors
 from instructedit.editors.hypernet.gradient_editor import gradient_factors
 from instructedit.editors.hypernet.objective import Losses, outer_loss, outer_rows
 from instructedit.editors.hypernet.training_loop import Trainer, case_losses, step_losses
-from instructedit.editors.instructedit import InstructEdit
 from instructedit.editors.models.tokens import TokenSequence
 from instructedit.editors.seeds import seed_of
 from instructedit.editors.texts import EPSILON, EditTexts
@@ -155,11 +154,11 @@ def written_out(model, editor, cases, seeds, joint, together):
     return total / len(cases)
 
 
-@pytest.mark.parametrize("joint", JOINTS)
-def test_the_gradient_of_a_step_is_that_of_the_written_out_objective(joint, make_language_model):
-    """Two joint edits of three, facts and attitudes of different numbers of texts; the passes run in several parts."""
+@pytest.mark.parametrize(("joint", "together"), [*((joint, 3) for joint in JOINTS), ("mean loss", 1)])
+def test_the_gradient_of_a_step_is_that_of_the_written_out_objective(joint, together, make_language_model):
+    """Two joint edits of three, or six of one, of facts and attitudes; the passes run in several parts."""
     model = make_language_model("gpt2", torch.float64, pack_tokens=64)
-    training = {"together": 3, "accumulate": 2}
+    training = {"together": together, "accumulate": 6 // together}
     editor = built(model, joint=joint, training=training, groups=[2, 2], objective={"c_edit": 0.7, "c_loc": 1.3})
     editor.network.eval()  # the statistics stay: their order is another test's
     cases = [fact(0), attitude(1), fact(2), fact(3), attitude(2), fact(5)]
@@ -168,7 +167,7 @@ def test_the_gradient_of_a_step_is_that_of_the_written_out_objective(joint, make
     sums = step_losses(editor, model, cases, TrainingSet((), (), {}), seeds)
     got = {name: p.grad.clone() for name, p in editor.network.named_parameters()}
     editor.network.zero_grad()
-    loss = written_out(model, editor, cases, seeds, joint, 3)
+    loss = written_out(model, editor, cases, seeds, joint, together)
     loss.backward()
     assert sums.mean(0.7, 1.3)["loss"] == pytest.approx(float(loss.detach()), rel=1e-6)
     assert (sums.cases, sums.local) == (6, 6)
@@ -247,57 +246,6 @@ def test_validation_edits_in_as_many_as_training_and_counts_every_case(model, tm
             outers = outer_rows(model, case, case.request, 0, None, editor.config.objective, dice)
             sums.add(outer_loss(model, edits, outers, 0.1, 1.0))
     assert lines(tmp_path)[-1]["validation"] == pytest.approx(sums.mean(0.1, 1.0), rel=1e-4)
-
-
-@pytest.mark.parametrize(("kind", "joint"), [(MEND, "mean loss"), (MEND, "sum"), (InstructEdit, "mean loss")])
-def test_a_killed_joint_training_ends_with_the_same_weights(kind, joint, model, tmp_path, monkeypatch):
-    options = {"rank": 8, "joint": joint, "training": {**TRAINING, "together": 3, "batch": 2}}
-    make(kind, options).fit(model, training_set(), tmp_path / "whole", seed=5)
-    left = [2, 1, 4]
-    inner = Trainer._step
-
-    def dying(self):
-        if left and self.state.step >= left[0]:
-            left.pop(0)
-            raise KeyboardInterrupt
-        return inner(self)
-
-    monkeypatch.setattr(Trainer, "_step", dying)
-    kills = 0
-    while not make(kind, options).saved(tmp_path / "parts"):
-        try:
-            make(kind, options).fit(model, training_set(), tmp_path / "parts", seed=5)
-        except KeyboardInterrupt:
-            kills += 1
-    assert kills == 3
-    for name in ("state.safetensors",):
-        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes()
-    assert lines(tmp_path / "whole") == lines(tmp_path / "parts")
-
-
-@pytest.mark.parametrize("kind", [MEND, InstructEdit, KE])
-def test_trained_for_one_request_the_bytes_are_those_of_edits_one_by_one(kind, model, tmp_path, monkeypatch):
-    """Against the loop as it was before there were joint edits: one edit for each case, each case its own owner."""
-    small = {"hidden": 8, "condition": 6} if kind is KE else {"rank": 8}
-    options = {**small, "training": {**TRAINING, "batch": 2, "accumulate": 3}}
-    make(kind, options).fit(model, training_set(), tmp_path / "now", seed=5)
-
-    def losses(editor, model, cases, training, seeds, share, batch=None):
-        requests, outers, batch = [case.request for case in cases], [], batch or len(cases)
-        for number, (case, seed) in enumerate(zip(cases, seeds, strict=True)):
-            dice = random.Random(seed_of(seed, "outer"))
-            outers += outer_rows(model, case, case.request, number, None, editor.config.objective, dice)
-        with torch.set_grad_enabled(share != 0):
-            sizes = [len(cases[first : first + batch]) for first in range(0, len(cases), batch)]
-            edits = editor.patches(model, requests, None, sizes)
-        return outer_loss(model, edits, outers, *editor.loss_weights(), share=share)
-
-    monkeypatch.setattr("instructedit.editors.hypernet.training_loop.case_losses", losses)
-    make(kind, options).fit(model, training_set(), tmp_path / "before", seed=5)
-    now, before = (load_file(tmp_path / name / "state.safetensors") for name in ("now", "before"))
-    assert now.keys() == before.keys()
-    assert all(torch.equal(now[name], before[name]) for name in now)
-    assert lines(tmp_path / "now") == lines(tmp_path / "before")
 
 
 @pytest.mark.parametrize("changed", [{"joint": "sum"}, {"training": {**TRAINING, "together": 2}}])

@@ -36,8 +36,9 @@ TRAINING = {
 SMALL = {"mend": {"rank": 8}, "instructedit": {"rank": 8}, "ke": {"hidden": 8, "condition": 6}}
 
 
-def editor_of(kind, **training):
-    return make(kind, {**SMALL[kind.name], "training": {**TRAINING, **training}})
+def editor_of(kind, joint=None, **training):
+    options = {**SMALL[kind.name], **({} if joint is None else {"joint": joint})}
+    return make(kind, {**options, "training": {**TRAINING, **training}})
 
 
 def told(request, seed):
@@ -82,17 +83,25 @@ def test_the_sampler_goes_on_from_what_it_has_drawn():
         assert head + [second.draw().request.case_id for _ in range(30 - stop)] == expected
 
 
-@pytest.mark.parametrize("kind", [MEND, KE, InstructEdit])
-def test_a_training_killed_ten_times_ends_with_the_same_weights(kind, model, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        *((kind, {}) for kind in (MEND, KE, InstructEdit)),
+        *((MEND, {"joint": joint, "together": 3, "steps": 6}) for joint in ("mean loss", "sum")),
+        (InstructEdit, {"together": 3, "steps": 6}),
+    ],
+)
+def test_a_training_killed_several_times_ends_with_the_same_weights(kind, options, model, tmp_path, monkeypatch):
     instruct = told if kind is InstructEdit else None
-    whole = editor_of(kind)
+    whole = editor_of(kind, **options)
     whole.fit(model, training_set(instruct), tmp_path / "whole", seed=5)
 
     class KilledError(Exception):
         pass
 
     dice = random.Random(3)
-    left = {"kills": 10}
+    most = 10 if options == {} else 5
+    left = {"kills": most}
     step = Trainer._step
     save = Trainer._save
 
@@ -113,14 +122,14 @@ def test_a_training_killed_ten_times_ends_with_the_same_weights(kind, model, tmp
     monkeypatch.setattr(Trainer, "_save", dying_save)
     kills = 0
     while True:
-        parts = editor_of(kind)
+        parts = editor_of(kind, **options)
         torch.manual_seed(kills)  # a new process has another global stream
         try:
             parts.fit(model, training_set(instruct), tmp_path / "parts", seed=5)
             break
         except KilledError:
             kills += 1
-    assert kills == 10
+    assert kills == most
     ours, theirs = (load_file(tmp_path / name / "state.safetensors") for name in ("whole", "parts"))
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)

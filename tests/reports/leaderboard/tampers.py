@@ -1,6 +1,7 @@
 """Kinds of tampering with a submission: numbers, cases, answers and probes."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,14 +14,49 @@ Tamper = Callable[[Files], None]
 CASES: list[Any] = []
 
 
-def tampering(*words: str) -> Callable[[Tamper], Tamper]:
-    """Register a kind of tampering with the words that its reason has to hold."""
+SEALED, CONSISTENT = Files.seal, Files.consistent
+"""What is made right after a change: the digests of files, or all that follows from `run.json` and the lines."""
 
-    def add(tamper: Tamper) -> Tamper:
-        CASES.append(pytest.param(tamper, words, id=tamper.__name__))
-        return tamper
+
+def AS_IT_IS(files: Files) -> None:
+    """Nothing is made right."""
+
+
+def tamper(name: str, then: Tamper, *words: str) -> Callable[[Tamper], Tamper]:
+    """Register a kind of tampering: its name, what is made right, the words that its reason has to hold; its change."""
+
+    def add(change: Tamper) -> Tamper:
+        def tampered(files: Files) -> None:
+            change(files)
+            then(files)
+
+        CASES.append(pytest.param(tampered, words, id=name))
+        return tampered
 
     return add
+
+
+def tampering(*words: str) -> Callable[[Tamper], Tamper]:
+    """Register a function that makes right itself what it does."""
+
+    def add(tampered: Tamper) -> Tamper:
+        CASES.append(pytest.param(tampered, words, id=tampered.__name__))
+        return tampered
+
+    return add
+
+
+def _method(name: str) -> Callable[..., Tamper]:
+    return lambda *arguments, **options: lambda files: getattr(files, name)(*arguments, **options)
+
+
+change, each, one = _method("change"), _method("each"), _method("one")
+of_run = partial(change, "run.json")
+
+
+def tampers(how: Callable[..., Tamper], then: Tamper, *words: str) -> Callable[[Callable[[Any], None]], Tamper]:
+    """Register a function that changes `run.json` (`of_run`), each line (`each`) or the first one of a row (`one`)."""
+    return lambda function: tamper(function.__name__, then, *words)(how(function))
 
 
 def score(line: Any, measure: str, protocol: str) -> Any:
@@ -34,47 +70,27 @@ def answer(line: Any, role: str) -> Any:
 # Numbers of the summary.
 
 
-@tampering("summary.json, mean of editor ft-l", "mean: 1.0 was expected", "found 0.99")
-def an_edited_mean(files: Files) -> None:
-    files.change("summary.json", lambda s: next(m for m in s["means"] if m["editor"] == "ft-l").update(mean=0.99))
-    files.seal()
-
-
-@tampering("summary.json", "low:", "found -0.5")
-def an_edited_interval(files: Files) -> None:
-    files.change("summary.json", lambda s: s["means"][0].update(low=-0.5))
-    files.seal()
-
-
-@tampering("comparison of editor none, other ft-l", "p: ", "found 1e-06")
-def an_edited_comparison(files: Files) -> None:
-    files.change("summary.json", lambda s: s["comparisons"][0].update(p=1e-6))
-    files.seal()
-
-
-@tampering("one, the records give it was expected, found none")
-def a_removed_mean(files: Files) -> None:
-    files.change("summary.json", lambda s: s["means"].pop())
-    files.seal()
-
-
-@tampering("content: a RunSummary was expected", "found NaN")
-def a_mean_that_is_no_number(files: Files) -> None:
-    files.change("summary.json", lambda s: s["means"][0].update(mean=float("nan")))
-    files.seal()
-
-
-@tampering("summary.json: valid: True was expected, found False")
-def an_invalid_run(files: Files) -> None:
-    files.change("summary.json", lambda s: s.update(valid=False, invalid_reason="The weights changed."))
-    files.seal()
-
-
-@tampering("summary.json: counts:", "failed")
-def edited_counts(files: Files) -> None:
-    files.change("summary.json", lambda s: s["counts"]["counterfact"].update(failed=2))
-    files.seal()
-
+tamper("an edited mean", SEALED, "summary.json, mean of editor ft-l", "mean: 1.0 was expected", "found 0.99")(
+    change("summary.json", lambda s: next(m for m in s["means"] if m["editor"] == "ft-l").update(mean=0.99))
+)
+tamper("an edited interval", SEALED, "summary.json", "low:", "found -0.5")(
+    change("summary.json", lambda s: s["means"][0].update(low=-0.5))
+)
+tamper("an edited comparison", SEALED, "comparison of editor none, other ft-l", "p: ", "found 1e-06")(
+    change("summary.json", lambda s: s["comparisons"][0].update(p=1e-6))
+)
+tamper("a removed mean", SEALED, "one, the records give it was expected, found none")(
+    change("summary.json", lambda s: s["means"].pop())
+)
+tamper("a mean that is no number", SEALED, "content: a RunSummary was expected", "found NaN")(
+    change("summary.json", lambda s: s["means"][0].update(mean=float("nan")))
+)
+tamper("an invalid run", SEALED, "summary.json: valid: True was expected, found False")(
+    change("summary.json", lambda s: s.update(valid=False, invalid_reason="The weights changed."))
+)
+tamper("edited counts", SEALED, "summary.json: counts:", "failed")(
+    change("summary.json", lambda s: s["counts"]["counterfact"].update(failed=2))
+)
 
 # Cases.
 
@@ -120,96 +136,61 @@ def a_duplicated_case(files: Files) -> None:
     files.seal()
 
 
-@tampering("stage: one that schedule 'single' has was expected, found 'after-all'", "none of 3")
-def a_renamed_stage(files: Files) -> None:
-    files.each(lambda line: line.update(stage="after-all") if line["editor"] == "ft-l" else None)
-    files.consistent()
-
-
-@tampering("status: done, the row edits nothing was expected, found failed")
-def a_hard_case_failed_without_edit(files: Files) -> None:
-    files.one(lambda x: x.update(status="failed", reason="Hard.", scores=[], answers=[], text=None), row="none")
-    files.consistent()
-
-
-@tampering("scores: none of a case that is failed")
-def a_failed_case_with_scores(files: Files) -> None:
-    files.one(lambda line: line.update(status="failed", reason="Hard."))
-    files.consistent()
-
-
-@tampering("limit: 3 was expected, found 2")
-def a_lower_limit_in_the_manifest(files: Files) -> None:
-    files.change(MANIFEST, lambda manifest: manifest["runs"][0].update(limit=2))
-
-
-@tampering("the digest of its specification was expected")
-def a_changed_limit(files: Files) -> None:
-    files.change("run.json", lambda run: run["spec"].update(limit=2))
-    files.seal()
-
-
-@tampering("case_id: one of the 2 cases of the run was expected, found 'counterfact/test/")
-def a_changed_limit_all_else_made_to_fit(files: Files) -> None:
-    files.change("run.json", lambda run: run["spec"].update(limit=2))
-    files.consistent()
-
+tamper(
+    "a renamed stage", CONSISTENT, "stage: one that schedule 'single' has was expected, found 'after-all'", "none of 3"
+)(each(lambda line: line.update(stage="after-all") if line["editor"] == "ft-l" else None))
+tamper("a hard case failed without edit", CONSISTENT, "status: done, the row edits nothing was expected, found failed")(
+    one(lambda x: x.update(status="failed", reason="Hard.", scores=[], answers=[], text=None), row="none")
+)
+tamper("a failed case with scores", CONSISTENT, "scores: none of a case that is failed")(
+    one(lambda line: line.update(status="failed", reason="Hard."))
+)
+tamper("a lower limit in the manifest", AS_IT_IS, "limit: 3 was expected, found 2")(
+    change(MANIFEST, lambda manifest: manifest["runs"][0].update(limit=2))
+)
+tamper("a changed limit", SEALED, "the digest of its specification was expected")(
+    change("run.json", lambda run: run["spec"].update(limit=2))
+)
+tamper(
+    "a changed limit all else made to fit",
+    CONSISTENT,
+    "case_id: one of the 2 cases of the run was expected, found 'counterfact/test/",
+)(change("run.json", lambda run: run["spec"].update(limit=2)))
 
 # Scores and answers.
 
 
-@tampering("teacher_forced_exact: 0.0, the share of tokens being 0.5 was expected, found 1.0")
-def another_protocol_under_a_name(files: Files) -> None:
-    files.one(lambda line: score(line, "portability", "teacher_forced_exact").update(value=1.0))
-    files.consistent()
-
-
-@tampering("teacher_forced_exact of 0 or 1 was expected, found 0.5")
-def token_shares_as_exact_matches(files: Files) -> None:
-    files.one(lambda line: score(line, "portability", "teacher_forced_exact").update(value=0.5))
-    files.consistent()
-
-
-@tampering("protocol: one that a probe of reliability edit is read by was expected, found z_sent")
-def a_protocol_that_does_not_read_the_probe(files: Files) -> None:
-    files.one(lambda line: score(line, "reliability", "teacher_forced_token").update(protocol="z_sent"))
-    files.consistent()
-
-
-@tampering("field 'scores.0.protocol'", "Input should be 'teacher_forced_token'")
-def an_unknown_protocol(files: Files) -> None:
-    files.one(lambda line: line["scores"][0].update(protocol="judge"))
-    files.seal()
-
-
-@tampering("value: teacher_forced_token within 0 and 1 was expected, found 1.5")
-def a_score_above_one(files: Files) -> None:
-    files.one(lambda line: score(line, "portability", "teacher_forced_token").update(value=1.5))
-    files.consistent()
-
-
-@tampering("value: kl_divergence of at least 0 was expected, found -1.0")
-def a_negative_divergence(files: Files) -> None:
-    files.one(lambda line: score(line, "locality", "kl_divergence").update(value=-1.0))
-    files.consistent()
-
-
-@tampering("content: a CaseRecord was expected", "found NaN")
-def a_score_that_is_no_number(files: Files) -> None:
-    files.one(lambda line: line["scores"][0].update(value=float("nan")))
-    files.seal()
-
-
-@tampering("content: a CaseRecord was expected", "found Infinity")
-def an_infinite_fact_of_the_edit(files: Files) -> None:
-    files.one(lambda line: line["edit"].update(delta_norm=float("inf")))
-    files.seal()
-
-
-@tampering("edit.target_probability: a number within 0 and 1 was expected", "1.5")
-def a_probability_above_one(files: Files) -> None:
-    files.one(lambda line: line["edit"].update(target_probability=1.5))
-    files.seal()
+tamper(
+    "another protocol under a name",
+    CONSISTENT,
+    "teacher_forced_exact: 0.0, the share of tokens being 0.5 was expected, found 1.0",
+)(one(lambda line: score(line, "portability", "teacher_forced_exact").update(value=1.0)))
+tamper("token shares as exact matches", CONSISTENT, "teacher_forced_exact of 0 or 1 was expected, found 0.5")(
+    one(lambda line: score(line, "portability", "teacher_forced_exact").update(value=0.5))
+)
+tamper(
+    "a protocol that does not read the probe",
+    CONSISTENT,
+    "protocol: one that a probe of reliability edit is read by was expected, found z_sent",
+)(one(lambda line: score(line, "reliability", "teacher_forced_token").update(protocol="z_sent")))
+tamper("an unknown protocol", SEALED, "field 'scores.0.protocol'", "Input should be 'teacher_forced_token'")(
+    one(lambda line: line["scores"][0].update(protocol="judge"))
+)
+tamper("a score above one", CONSISTENT, "value: teacher_forced_token within 0 and 1 was expected, found 1.5")(
+    one(lambda line: score(line, "portability", "teacher_forced_token").update(value=1.5))
+)
+tamper("a negative divergence", CONSISTENT, "value: kl_divergence of at least 0 was expected, found -1.0")(
+    one(lambda line: score(line, "locality", "kl_divergence").update(value=-1.0))
+)
+tamper("a score that is no number", SEALED, "content: a CaseRecord was expected", "found NaN")(
+    one(lambda line: line["scores"][0].update(value=float("nan")))
+)
+tamper("an infinite fact of the edit", SEALED, "content: a CaseRecord was expected", "found Infinity")(
+    one(lambda line: line["edit"].update(delta_norm=float("inf")))
+)
+tamper("a probability above one", SEALED, "edit.target_probability: a number within 0 and 1 was expected", "1.5")(
+    one(lambda line: line["edit"].update(target_probability=1.5))
+)
 
 
 @tampering("missed", "health of editor mend, task counterfact")
@@ -225,60 +206,46 @@ def a_summary_that_hides_what_edits_missed(files: Files) -> None:
     files.seal()
 
 
-@tampering("medians", "health of editor mend, task counterfact")
-def a_median_that_does_not_follow(files: Files) -> None:
-    files.change("summary.json", lambda s: [h["medians"].update(steps=3.0) for h in s["health"]])
-    files.seal()
+tamper("a median that does not follow", SEALED, "medians", "health of editor mend, task counterfact")(
+    change("summary.json", lambda s: [h["medians"].update(steps=3.0) for h in s["health"]])
+)
+tamper("an edited edit success", CONSISTENT, "edit_success: 0.375, z_sent times z_topic was expected, found 0.9")(
+    one(lambda line: score(line, "reliability", "edit_success").update(value=0.9), task="convsent")
+)
 
 
-@tampering("edit_success: 0.375, z_sent times z_topic was expected, found 0.9")
-def an_edited_edit_success(files: Files) -> None:
-    files.one(lambda line: score(line, "reliability", "edit_success").update(value=0.9), task="convsent")
-    files.consistent()
+@tampers(
+    partial(one, row="none"), CONSISTENT, "teacher_forced_token: 1.0, the row edits nothing was expected, found 0.5"
+)
+def locality_below_one_without_edit(line: Any) -> None:
+    score(line, "locality", "teacher_forced_token").update(value=0.5)
+    score(line, "locality", "teacher_forced_exact").update(value=0.0)
 
 
-@tampering("teacher_forced_token: 1.0, the row edits nothing was expected, found 0.5")
-def locality_below_one_without_edit(files: Files) -> None:
-    def lower(line: Any) -> None:
-        score(line, "locality", "teacher_forced_token").update(value=0.5)
-        score(line, "locality", "teacher_forced_exact").update(value=0.0)
-
-    files.one(lower, row="none")
-    files.consistent()
-
-
-@tampering("generated: ' ", "as before, the row edits nothing was expected, found ' London.'")
-def another_answer_without_edit(files: Files) -> None:
-    files.one(lambda line: answer(line, "portability").update(generated=" London."), row="none")
-    files.consistent()
-
-
-@tampering("answers.0.before: ' ", "(as under row 'none') was expected, found ' London.'")
-def another_answer_before_the_edit(files: Files) -> None:
-    files.one(lambda line: answer(line, "reliability").update(before=" London."))
-    files.consistent()
+tamper(
+    "another answer without edit",
+    CONSISTENT,
+    "generated: ' ",
+    "as before, the row edits nothing was expected, found ' London.'",
+)(one(lambda line: answer(line, "portability").update(generated=" London."), row="none"))
+tamper(
+    "another answer before the edit",
+    CONSISTENT,
+    "answers.0.before: ' ",
+    "(as under row 'none') was expected, found ' London.'",
+)(one(lambda line: answer(line, "reliability").update(before=" London.")))
+tamper(
+    "an answer changed without its score", CONSISTENT, "free_generation: 0.0, ' London.' compared with [", "found 1.0"
+)(one(lambda line: answer(line, "reliability").update(generated=" London.")))
+tamper("a score changed without its answer", CONSISTENT, "free_generation: 0.0, ' ", "compared with [", "found 1.0")(
+    one(lambda line: score(line, "portability", "free_generation").update(value=1.0))
+)
 
 
-@tampering("free_generation: 0.0, ' London.' compared with [", "found 1.0")
-def an_answer_changed_without_its_score(files: Files) -> None:
-    files.one(lambda line: answer(line, "reliability").update(generated=" London."))
-    files.consistent()
-
-
-@tampering("free_generation: 0.0, ' ", "compared with [", "found 1.0")
-def a_score_changed_without_its_answer(files: Files) -> None:
-    files.one(lambda line: score(line, "portability", "free_generation").update(value=1.0))
-    files.consistent()
-
-
-@tampering("the text to begin with the answer, exact match under teacher forcing being 1 was expected")
-def exact_matches_that_nobody_wrote(files: Files) -> None:
-    def raise_(line: Any) -> None:
-        score(line, "portability", "teacher_forced_token").update(value=1.0)
-        score(line, "portability", "teacher_forced_exact").update(value=1.0)
-
-    files.one(raise_)
-    files.consistent()
+@tampers(one, CONSISTENT, "the text to begin with the answer, exact match under teacher forcing being 1 was expected")
+def exact_matches_that_nobody_wrote(line: Any) -> None:
+    score(line, "portability", "teacher_forced_token").update(value=1.0)
+    score(line, "portability", "teacher_forced_exact").update(value=1.0)
 
 
 @tampering("the text to begin with the answer", "row 'ft-l', probe 0", "found another text")
@@ -289,49 +256,35 @@ def an_exact_match_whose_text_was_cut_short(files: Files) -> None:
     files.consistent()
 
 
-@tampering("fluency: 2", "from the text was expected, found 600.0")
-def an_edited_fluency(files: Files) -> None:
-    files.one(lambda line: score(line, "fluency", "ngram_entropy").update(value=600.0))
-    files.consistent()
+tamper("an edited fluency", CONSISTENT, "fluency: 2", "from the text was expected, found 600.0")(
+    one(lambda line: score(line, "fluency", "ngram_entropy").update(value=600.0))
+)
 
 
-@tampering("unscored: a reason for each of 2 scores that are not there was expected, found 0 reasons")
-def a_hard_probe_without_scores(files: Files) -> None:
-    def drop(line: Any) -> None:
-        number = score(line, "portability", "free_generation")["probe"]
-        line["scores"] = [s for s in line["scores"] if s["probe"] != number]
-
-    files.one(drop)
-    files.consistent()
+@tampers(one, CONSISTENT, "unscored: a reason for each of 2 scores that are not there was expected, found 0 reasons")
+def a_hard_probe_without_scores(line: Any) -> None:
+    number = score(line, "portability", "free_generation")["probe"]
+    line["scores"] = [s for s in line["scores"] if s["probe"] != number]
 
 
-@tampering("one score of a probe and protocol was expected, found a second one of teacher_forced_token")
-def a_score_counted_twice(files: Files) -> None:
-    files.one(lambda line: line["scores"].append(line["scores"][0]))
-    files.consistent()
+tamper(
+    "a score counted twice",
+    CONSISTENT,
+    "one score of a probe and protocol was expected, found a second one of teacher_forced_token",
+)(one(lambda line: line["scores"].append(line["scores"][0])))
+tamper("a score of no answer", CONSISTENT, "probe: one of ", "answers was expected, found 99")(
+    one(lambda line: line["scores"][0].update(probe=99))
+)
+tamper("a score moved to another measure", CONSISTENT, "measure: that of its answer, portability", "found reliability")(
+    one(lambda line: score(line, "portability", "free_generation").update(measure="reliability"))
+)
 
 
-@tampering("probe: one of ", "answers was expected, found 99")
-def a_score_of_no_answer(files: Files) -> None:
-    files.one(lambda line: line["scores"][0].update(probe=99))
-    files.consistent()
-
-
-@tampering("measure: that of its answer, portability", "found reliability")
-def a_score_moved_to_another_measure(files: Files) -> None:
-    files.one(lambda line: score(line, "portability", "free_generation").update(measure="reliability"))
-    files.consistent()
-
-
-@tampering("value: at most 1,000,000 was expected, found 1.7e+308")
-def divergences_whose_sum_is_beyond_any_number(files: Files) -> None:
-    def raise_(line: Any) -> None:
-        for own in line["scores"]:
-            if own["protocol"] == "kl_divergence":
-                own.update(value=1.7e308)
-
-    files.each(raise_)
-    files.seal()
+@tampers(each, SEALED, "value: at most 1,000,000 was expected, found 1.7e+308")
+def divergences_whose_sum_is_beyond_any_number(line: Any) -> None:
+    for own in line["scores"]:
+        if own["protocol"] == "kl_divergence":
+            own.update(value=1.7e308)
 
 
 # Probes.
@@ -344,44 +297,31 @@ def a_target_edited_to_what_the_model_said(files: Files) -> None:
     files.consistent()
 
 
-@tampering("answers.0.accepted: (", "(in the data) was expected", "'blue'")
-def accepted_answers_widened(files: Files) -> None:
-    def widen(line: Any) -> None:
-        if line["task"] == "counterfact":
-            answer(line, "reliability")["accepted"] += ["red", "green", "blue"]
-            score(line, "reliability", "free_generation").update(value=1.0)
-
-    files.each(widen)
-    files.consistent()
+@tampers(each, CONSISTENT, "answers.0.accepted: (", "(in the data) was expected", "'blue'")
+def accepted_answers_widened(line: Any) -> None:
+    if line["task"] == "counterfact":
+        answer(line, "reliability")["accepted"] += ["red", "green", "blue"]
+        score(line, "reliability", "free_generation").update(value=1.0)
 
 
-@tampering(".prompt: '", "(in the data) was expected, found 'An easier question is'")
-def an_easier_question(files: Files) -> None:
-    def ease(line: Any) -> None:
-        if line["task"] == "counterfact":
-            answer(line, "portability").update(prompt="An easier question is")
-
-    files.each(ease)
-    files.consistent()
+@tampers(each, CONSISTENT, ".prompt: '", "(in the data) was expected, found 'An easier question is'")
+def an_easier_question(line: Any) -> None:
+    if line["task"] == "counterfact":
+        answer(line, "portability").update(prompt="An easier question is")
 
 
-@tampering(".derived: False (in the data) was expected, found True")
-def a_given_prompt_called_derived(files: Files) -> None:
-    def move(line: Any) -> None:
-        if line["task"] == "counterfact":
-            number = score(line, "portability", "free_generation")["probe"]
-            line["answers"][number].update(derived=True)
-            for own in line["scores"]:
-                own.update(derived=own["derived"] or own["probe"] == number)
-
-    files.each(move)
-    files.consistent()
+@tampers(each, CONSISTENT, ".derived: False (in the data) was expected, found True")
+def a_given_prompt_called_derived(line: Any) -> None:
+    if line["task"] == "counterfact":
+        number = score(line, "portability", "free_generation")["probe"]
+        line["answers"][number].update(derived=True)
+        for own in line["scores"]:
+            own.update(derived=own["derived"] or own["probe"] == number)
 
 
-@tampering("instruction: none, the row reads none was expected, found 'Say it.'")
-def an_instruction_nobody_asked_for(files: Files) -> None:
-    files.one(lambda line: line.update(instruction="Say it."))
-    files.consistent()
+tamper(
+    "an instruction nobody asked for", CONSISTENT, "instruction: none, the row reads none was expected, found 'Say it.'"
+)(one(lambda line: line.update(instruction="Say it.")))
 
 
 def _elsewhere(files: Files) -> None:

@@ -7,26 +7,25 @@ from typing import Any
 from instructedit.reports.leaderboard.archive import MANIFEST, compress
 
 from .conftest import Files
+from .tampers import AS_IT_IS, CONSISTENT, SEALED, change, each, of_run, one, tamper, tampering, tampers
 from .tampers import CASES as CASES
-from .tampers import tampering
 
 # Digests, models, data, training.
 
 
-@tampering("data of 'counterfact', sha256: a sha256 of each file that was read was expected, found {}")
-def data_without_a_digest(files: Files) -> None:
-    def drop(run: Any) -> None:
-        run["spec"]["data"]["counterfact"] = {}
-        run["data"][0].update(source="folder", sha256={})
-
-    files.change("run.json", drop)
-    files.consistent()
+@tampers(
+    of_run, CONSISTENT, "data of 'counterfact', sha256: a sha256 of each file that was read was expected, found {}"
+)
+def data_without_a_digest(run: Any) -> None:
+    run["spec"]["data"]["counterfact"] = {}
+    run["data"][0].update(source="folder", sha256={})
 
 
-@tampering("training data of 'recent', sha256: a sha256 of each file that was read was expected, found {}")
-def training_data_without_a_digest(files: Files) -> None:
-    files.change("run.json", lambda run: run["training"][0].update(source="folder", sha256={}))
-    files.consistent()
+tamper(
+    "training data without a digest",
+    CONSISTENT,
+    "training data of 'recent', sha256: a sha256 of each file that was read was expected, found {}",
+)(change("run.json", lambda run: run["training"][0].update(source="folder", sha256={})))
 
 
 @tampering("digest of its specification was expected")
@@ -36,100 +35,70 @@ def a_swapped_data_digest(files: Files) -> None:
     files.seal()
 
 
-@tampering("data of 'counterfact', sha256: {", "of the data here was expected", "0000")
-def a_swapped_data_digest_all_else_made_to_fit(files: Files) -> None:
-    def swap(run: Any) -> None:
-        digests = {"wiki_counterfact/test_cf.json": "0" * 64}
-        run["spec"]["data"]["counterfact"] = digests
-        run["data"][0]["sha256"] = digests
-
-    files.change("run.json", swap)
-    files.consistent()
+@tampers(of_run, CONSISTENT, "data of 'counterfact', sha256: {", "of the data here was expected", "0000")
+def a_swapped_data_digest_all_else_made_to_fit(run: Any) -> None:
+    digests = {"wiki_counterfact/test_cf.json": "0" * 64}
+    run["spec"]["data"]["counterfact"] = digests
+    run["data"][0]["sha256"] = digests
 
 
-@tampering("data of 'counterfact', version: 1, of the data here was expected, found 7")
-def another_reader(files: Files) -> None:
-    def swap(run: Any) -> None:
-        run["spec"]["readers"]["counterfact"] = run["data"][0]["version"] = "7"
-
-    files.change("run.json", swap)
-    files.consistent()
+@tampers(of_run, CONSISTENT, "data of 'counterfact', version: 1, of the data here was expected, found 7")
+def another_reader(run: Any) -> None:
+    run["spec"]["readers"]["counterfact"] = run["data"][0]["version"] = "7"
 
 
-@tampering("digest of its specification was expected")
-def a_swapped_model(files: Files) -> None:
-    files.change("run.json", lambda run: run["spec"].update(model_fingerprint="0" * 64))
-    files.seal()
+tamper("a swapped model", SEALED, "digest of its specification was expected")(
+    change("run.json", lambda run: run["spec"].update(model_fingerprint="0" * 64))
+)
+tamper(
+    "a swapped model all else made to fit",
+    CONSISTENT,
+    "row 'mend': training.checkpoint: mend-00000000-",
+    "found 'mend-cdcdcdcd-",
+)(change("run.json", lambda run: run["spec"].update(model_fingerprint="0" * 64)))
+tamper("another model in the manifest", AS_IT_IS, "model_fingerprint: cdcd", "found 0000")(
+    change(MANIFEST, lambda manifest: manifest["runs"][0].update(model_fingerprint="0" * 64))
+)
+tamper("a changed configuration", SEALED, "digest of its specification was expected")(
+    change("run.json", lambda run: run["spec"]["editors"][1]["config"].update(lr=0.5))
+)
+tamper(
+    "a changed configuration all else made to fit",
+    CONSISTENT,
+    "row 'mend': training.checkpoint: mend-cdcdcdcd-01234567-",
+    "was expected, found 'mend-cdcdcdcd-01234567-",
+)(change("run.json", lambda run: run["spec"]["editors"][2]["config"].update(edit_lr=0.5)))
+tamper("a changed seed all else made to fit", CONSISTENT, "row 'mend': training.checkpoint")(
+    change("run.json", lambda run: run["spec"].update(seed=5))
+)
+tamper("another seed in the manifest", AS_IT_IS, "seed: 0 was expected, found 5")(
+    change(MANIFEST, lambda manifest: manifest["runs"][0].update(seed=5))
+)
+tamper(
+    "a removed training",
+    CONSISTENT,
+    "row 'mend': training: what 'mend' was trained on, with its digests was expected, found none",
+)(change("run.json", lambda run: run["spec"]["editors"][2].update(training=None)))
+tamper("a removed checkpoint", CONSISTENT, "training.checkpoint: mend-", "found ''")(
+    change("run.json", lambda run: run["spec"]["editors"][2]["training"].update(checkpoint=""))
+)
 
 
-@tampering("row 'mend': training.checkpoint: mend-00000000-", "found 'mend-cdcdcdcd-")
-def a_swapped_model_all_else_made_to_fit(files: Files) -> None:
-    files.change("run.json", lambda run: run["spec"].update(model_fingerprint="0" * 64))
-    files.consistent()
+@tampers(of_run, CONSISTENT, "training: none, 'ft-l' is not trained was expected")
+def a_trained_editor_under_an_untrained_name(run: Any) -> None:
+    run["spec"]["editors"][1]["training"] = run["spec"]["editors"][2]["training"]
 
 
-@tampering("model_fingerprint: cdcd", "found 0000")
-def another_model_in_the_manifest(files: Files) -> None:
-    files.change(MANIFEST, lambda manifest: manifest["runs"][0].update(model_fingerprint="0" * 64))
+@tampers(
+    of_run, CONSISTENT, "another file than a tested one was expected, found the file that 'counterfact' is tested on"
+)
+def training_on_the_test_cases(run: Any) -> None:
+    run["training"][0]["sha256"] = run["data"][0]["sha256"]
 
 
-@tampering("digest of its specification was expected")
-def a_changed_configuration(files: Files) -> None:
-    files.change("run.json", lambda run: run["spec"]["editors"][1]["config"].update(lr=0.5))
-    files.seal()
-
-
-@tampering("row 'mend': training.checkpoint: mend-cdcdcdcd-01234567-", "was expected, found 'mend-cdcdcdcd-01234567-")
-def a_changed_configuration_all_else_made_to_fit(files: Files) -> None:
-    files.change("run.json", lambda run: run["spec"]["editors"][2]["config"].update(edit_lr=0.5))
-    files.consistent()
-
-
-@tampering("row 'mend': training.checkpoint")
-def a_changed_seed_all_else_made_to_fit(files: Files) -> None:
-    files.change("run.json", lambda run: run["spec"].update(seed=5))
-    files.consistent()
-
-
-@tampering("seed: 0 was expected, found 5")
-def another_seed_in_the_manifest(files: Files) -> None:
-    files.change(MANIFEST, lambda manifest: manifest["runs"][0].update(seed=5))
-
-
-@tampering("row 'mend': training: what 'mend' was trained on, with its digests was expected, found none")
-def a_removed_training(files: Files) -> None:
-    files.change("run.json", lambda run: run["spec"]["editors"][2].update(training=None))
-    files.consistent()
-
-
-@tampering("training.checkpoint: mend-", "found ''")
-def a_removed_checkpoint(files: Files) -> None:
-    files.change("run.json", lambda run: run["spec"]["editors"][2]["training"].update(checkpoint=""))
-    files.consistent()
-
-
-@tampering("training: none, 'ft-l' is not trained was expected")
-def a_trained_editor_under_an_untrained_name(files: Files) -> None:
-    def train(run: Any) -> None:
-        run["spec"]["editors"][1]["training"] = run["spec"]["editors"][2]["training"]
-
-    files.change("run.json", train)
-    files.consistent()
-
-
-@tampering("another file than a tested one was expected, found the file that 'counterfact' is tested on")
-def training_on_the_test_cases(files: Files) -> None:
-    def leak(run: Any) -> None:
-        run["training"][0]["sha256"] = run["data"][0]["sha256"]
-
-    files.change("run.json", leak)
-    files.consistent()
-
-
-@tampering("training.cases of 'recent': 333 was expected, found 400")
-def more_training_cases_than_there_are(files: Files) -> None:
-    files.change("run.json", lambda run: run["spec"]["editors"][2]["training"]["cases"].update(recent=367))
-    files.consistent()
+tamper("more training cases than there are", CONSISTENT, "training.cases of 'recent': 333 was expected, found 400")(
+    change("run.json", lambda run: run["spec"]["editors"][2]["training"]["cases"].update(recent=367))
+)
 
 
 @tampering("row 'mend': training.tasks: one task or more, each once was expected, found none")
@@ -173,10 +142,9 @@ def memory_of_400_digits(files: Files) -> None:
     _put_lines(files, "usage.jsonl.gz", memory=10**400)
 
 
-@tampering("content: a RunFile was expected", "found the lone surrogate")
-def half_a_pair_in_a_configuration(files: Files) -> None:
-    files.change("run.json", lambda run: run["spec"]["editors"][1]["config"].update(lr="\ud800"))
-    files.seal()
+tamper("half a pair in a configuration", SEALED, "content: a RunFile was expected", "found the lone surrogate")(
+    change("run.json", lambda run: run["spec"]["editors"][1]["config"].update(lr="\ud800"))
+)
 
 
 @tampering("content: what can be checked was expected, found")  # the rest is pydantic's, by its version
@@ -188,71 +156,43 @@ def a_deep_configuration(files: Files) -> None:
     files.seal()
 
 
-@tampering("memory: 1073741824 was expected, found 1")
-def less_memory_in_the_manifest(files: Files) -> None:
-    files.change(MANIFEST, lambda manifest: manifest["runs"][0].update(memory=1))
-
-
-@tampering("base.counterfact.answers: ", "found")
-def another_base_pass_in_the_manifest(files: Files) -> None:
-    files.change(MANIFEST, lambda manifest: manifest["runs"][0]["base"]["counterfact"].update(answers="0" * 64))
-
-
-@tampering("provenance.started: a date and time of ISO 8601 was expected, found 'yesterday'")
-def a_date_that_is_none(files: Files) -> None:
-    files.change("run.json", lambda run: run["provenance"].update(started="yesterday"))
-    files.consistent()
-
-
-@tampering("spec.limit: at least 1 was expected, found -1")
-def a_negative_limit(files: Files) -> None:
-    files.change("run.json", lambda run: run["spec"].update(limit=-1))
-    files.seal()
-
-
-@tampering("data of 'counterfact', rows: at most 1,000,000 was expected, found 1000000000000")
-def rows_without_end(files: Files) -> None:
-    files.change("run.json", lambda run: run["data"][0].update(rows=10**12, cases=10**12, source="folder"))
-    files.seal()
-
-
-@tampering("spec.editors: at most 200 rows was expected, found 300")
-def rows_of_editors_without_end(files: Files) -> None:
-    files.change("run.json", lambda run: run["spec"].update(editors=run["spec"]["editors"] * 100))
-    files.seal()
-
-
+tamper("less memory in the manifest", AS_IT_IS, "memory: 1073741824 was expected, found 1")(
+    change(MANIFEST, lambda manifest: manifest["runs"][0].update(memory=1))
+)
+tamper("another base pass in the manifest", AS_IT_IS, "base.counterfact.answers: ", "found")(
+    change(MANIFEST, lambda manifest: manifest["runs"][0]["base"]["counterfact"].update(answers="0" * 64))
+)
+tamper(
+    "a date that is none", CONSISTENT, "provenance.started: a date and time of ISO 8601 was expected, found 'yesterday'"
+)(change("run.json", lambda run: run["provenance"].update(started="yesterday")))
+tamper("a negative limit", SEALED, "spec.limit: at least 1 was expected, found -1")(
+    change("run.json", lambda run: run["spec"].update(limit=-1))
+)
+tamper("rows without end", SEALED, "data of 'counterfact', rows: at most 1,000,000 was expected, found 1000000000000")(
+    change("run.json", lambda run: run["data"][0].update(rows=10**12, cases=10**12, source="folder"))
+)
+tamper("rows of editors without end", SEALED, "spec.editors: at most 200 rows was expected, found 300")(
+    change("run.json", lambda run: run["spec"].update(editors=run["spec"]["editors"] * 100))
+)
 # Files.
 
 
-@tampering("sha256", f"from {MANIFEST} was expected")
-def a_file_without_its_digest(files: Files) -> None:
-    files.one(lambda line: line.update(subject="Another"))
-
-
-@tampering(
-    "manifest.json: runs, ffffffffffffffff: the files of runs/ffffffffffffffff was expected", "one entry was expected"
+tamper("a file without its digest", AS_IT_IS, "sha256", f"from {MANIFEST} was expected")(
+    one(lambda line: line.update(subject="Another"))
 )
-def a_manifest_of_another_run(files: Files) -> None:
-    files.change(MANIFEST, lambda manifest: manifest["runs"][0].update(digest="f" * 16))
-
-
-@tampering("run: ", "was expected, found ffffffffffffffff")
-def records_of_another_run(files: Files) -> None:
-    files.each(lambda line: line.update(run="f" * 16))
-    files.seal()
-
-
-@tampering("content: a CaseRecord was expected", "field 'winner': Extra inputs are not permitted")
-def an_unknown_field(files: Files) -> None:
-    files.one(lambda line: line.update(winner=True))
-    files.seal()
-
-
-@tampering("schema version 99")
-def another_schema(files: Files) -> None:
-    files.change("run.json", lambda run: run.update(schema_version=99))
-    files.seal()
+tamper(
+    "a manifest of another run",
+    AS_IT_IS,
+    "manifest.json: runs, ffffffffffffffff: the files of runs/ffffffffffffffff was expected",
+    "one entry was expected",
+)(change(MANIFEST, lambda manifest: manifest["runs"][0].update(digest="f" * 16)))
+tamper("records of another run", SEALED, "run: ", "was expected, found ffffffffffffffff")(
+    each(lambda line: line.update(run="f" * 16))
+)
+tamper(
+    "an unknown field", SEALED, "content: a CaseRecord was expected", "field 'winner': Extra inputs are not permitted"
+)(one(lambda line: line.update(winner=True)))
+tamper("another schema", SEALED, "schema version 99")(change("run.json", lambda run: run.update(schema_version=99)))
 
 
 @tampering("content: a whole file of lines was expected, found Compressed file ended")
@@ -293,19 +233,18 @@ def a_removed_summary(files: Files) -> None:
     del files.files[files.name("summary.json")]
 
 
-@tampering("content: a Manifest was expected", "field 'name': String should match pattern")
-def a_manifest_without_names(files: Files) -> None:
-    files.change(MANIFEST, lambda manifest: manifest.update(name=" ", authors=[]))
-
-
-@tampering("content: a Manifest was expected", "field 'authors.1': String should match pattern")
-def a_blank_author(files: Files) -> None:
-    files.change(MANIFEST, lambda manifest: manifest.update(authors=["Ada", ""]))
-
-
-@tampering("field 'runs.0.trained.0.weights': String should match pattern")
-def weights_that_are_no_digest(files: Files) -> None:
-    files.change(MANIFEST, lambda manifest: manifest["runs"][0]["trained"][0].update(weights="yes, verified"))
+tamper(
+    "a manifest without names",
+    AS_IT_IS,
+    "content: a Manifest was expected",
+    "field 'name': String should match pattern",
+)(change(MANIFEST, lambda manifest: manifest.update(name=" ", authors=[])))
+tamper(
+    "a blank author", AS_IT_IS, "content: a Manifest was expected", "field 'authors.1': String should match pattern"
+)(change(MANIFEST, lambda manifest: manifest.update(authors=["Ada", ""])))
+tamper("weights that are no digest", AS_IT_IS, "field 'runs.0.trained.0.weights': String should match pattern")(
+    change(MANIFEST, lambda manifest: manifest["runs"][0]["trained"][0].update(weights="yes, verified"))
+)
 
 
 @tampering("timings.jsonl.gz: file: the times of the run was expected, found no such file")
@@ -325,6 +264,8 @@ def memory_below_zero(files: Files) -> None:
     _put_lines(files, "usage.jsonl.gz", memory=-5)
 
 
-@tampering("manifest.json: content: a Manifest was expected, found manifest.json: field 'authors'")
-def a_manifest_without_authors(files: Files) -> None:
-    files.change(MANIFEST, lambda manifest: manifest.pop("authors"))
+tamper(
+    "a manifest without authors",
+    AS_IT_IS,
+    "manifest.json: content: a Manifest was expected, found manifest.json: field 'authors'",
+)(change(MANIFEST, lambda manifest: manifest.pop("authors")))

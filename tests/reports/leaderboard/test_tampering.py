@@ -10,7 +10,7 @@ from instructedit.reports.leaderboard.archive import MANIFEST
 from instructedit.reports.leaderboard.validate import Verdict, validate
 
 from .conftest import Files
-from .tampers import Tamper, an_edited_mean, answer, score
+from .tampers import Tamper, answer, score
 from .tampers_files import CASES
 
 
@@ -47,7 +47,8 @@ def test_the_order_of_lines_is_free_once_the_file_has_its_digest(files: Files, t
 
 
 def test_all_findings_are_listed_and_not_the_first_one(files: Files, tmp_path: Path):
-    an_edited_mean(files)
+    files.change("summary.json", lambda s: next(m for m in s["means"] if m["editor"] == "ft-l").update(mean=0.99))
+    files.seal()
     a_score_above_one_at = score(files.lines[4], "reliability", "teacher_forced_token")
     assert a_score_above_one_at
     files.one(lambda line: line["scores"][0].update(value=1.5))

@@ -50,9 +50,13 @@ class Browser:
         return [entry["message"] for entry in self.driver.get_log("browser")]
 
     def resize(self, width: int, height: int = 900) -> None:
-        """Set the size of the window's content."""
+        """Set the size of the window's content, and wait until the page is drawn in it.
+
+        Listeners of media queries run before the callbacks of the next frame.
+        """
         sizes = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", sizes)
+        self.driver.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
 
     def prefer(self, scheme: str) -> None:
         """Set the preferred colour scheme: light or dark."""

@@ -15,7 +15,7 @@ from instructedit.benchmark.results.records import (
 )
 from instructedit.benchmark.results.summary import summarise
 
-from ..conftest import run_file
+from ..conftest import line, run_file
 
 HOSTILE = (
     "<script>window.__hit = 1</script>",
@@ -67,37 +67,14 @@ def make_case(run: RunFile, case: str, editor: str, *, right: bool, kept: bool, 
         for probe, (measure, subset, value) in enumerate((("reliability", "edit", right), ("locality", "other", kept)))
         for protocol in ("teacher_forced_exact", "free_generation")
     ]
+    told = {"role": "reliability", "subset": "edit", "prompt": "The capital of A is", "accepted": ("Paris",)}
+    asked = {"role": "locality", "subset": "other", "prompt": "The oldest part of B is its", "accepted": ("Old town",)}
     answers = (
-        Answer(
-            role="reliability",
-            subset="edit",
-            prompt="The capital of A is",
-            accepted=("Paris",),
-            before=" Rome.",
-            generated=" Paris." if right else " Rome.",
-        ),
-        Answer(
-            role="locality",
-            subset="other",
-            derived=True,
-            prompt="The oldest part of B is its",
-            accepted=("Old town",),
-            before=" Old town.",
-            generated=" Old town." if kept else " New town.",
-        ),
+        Answer(**told, before=" Rome.", generated=" Paris." if right else " Rome."),
+        Answer(**asked, derived=True, before=" Old town.", generated=" Old town." if kept else " New town."),
     )
-    line = CaseRecord(
-        run=run.digest,
-        task=run.spec.tasks[0],
-        case_id=case,
-        editor=editor,
-        prompt="The capital of A is",
-        target="Paris",
-        subject="A",
-        scores=tuple(scores),
-        answers=answers,
-    )
-    return line.model_copy(update=changes)
+    made = line(run, run.spec.tasks[0], 0, editor, scores, case_id=case, target="Paris", answers=answers)
+    return made.model_copy(update=changes)
 
 
 def write_run(folder: Path, run: RunFile, lines: Sequence[CaseRecord], summary: RunSummary | None = None) -> Path:

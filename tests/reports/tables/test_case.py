@@ -10,7 +10,7 @@ from instructedit.benchmark.results.records import Answer, CaseRecord, RunFile
 from instructedit.editors import InputError
 from instructedit.reports.tables.case import Case, draw_case, load_case
 
-from ..conftest import records
+from ..conftest import line, records, run_file
 
 
 def write(folder: Path, lines: list[bytes]) -> None:
@@ -65,20 +65,7 @@ def test_what_is_not_utf8_names_its_line(folder: Path, lines: list[bytes]) -> No
 
 def test_rows_name_their_stage_where_a_case_has_several() -> None:
     said = Answer(role="locality", subset="other", prompt="B is", accepted=("x",), generated="far")
-    case = [
-        CaseRecord(
-            run="r",
-            task="t",
-            case_id="t/0",
-            editor="mend",
-            stage=stage,
-            prompt="A",
-            target="T",
-            subject="S",
-            answers=(said,),
-        )
-        for stage in ("after-edit", "after-all")
-    ]
+    case = [line(run_file(), "t", 0, "mend", (), stage=stage, answers=(said,)) for stage in ("after-edit", "after-all")]
     console = Console(width=100, file=io.StringIO(), record=True)
     draw_case(Case(tuple(case), frozenset()), console)
     text = console.export_text()

@@ -7,13 +7,15 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from instructedit.benchmark.results.records import CaseRecord, RunFile, Score
+from instructedit.benchmark.results.records import RunFile, Score
 from instructedit.benchmark.results.summary import summarise
 from instructedit.editors import InputError
 from instructedit.reports.render.formats import write
 from instructedit.reports.render.html import render
 from instructedit.reports.render.report import Block, Cell, Report, Table
 from instructedit.reports.tables.build import make_table
+
+from ..conftest import line
 
 GOLDEN = Path(__file__).with_name("golden")
 
@@ -65,18 +67,12 @@ def test_protocols_of_one_measure_stand_in_columns_of_their_own(folder: Path) ->
 def test_subsets_are_columns(tmp_path: Path, run: RunFile) -> None:
     fact = {"measure": "portability", "protocol": "teacher_forced_exact"}
     lines = [
-        CaseRecord(
-            run=run.digest,
-            task="counterfact",
-            case_id=f"counterfact/test/{index}",
-            editor=editor,
-            prompt="The capital of A is",
-            target="B",
-            subject="A",
-            scores=(
+        line(
+            *(run, "counterfact", index, editor),
+            [
                 Score(subset="Reasoning", value=float(index < 5), **fact),
                 *([Score(subset="Subject_Aliasing", value=1.0, **fact)] if index < 4 else []),
-            ),
+            ],
         )
         for editor in ("ft-l", "grace")
         for index in range(20)
