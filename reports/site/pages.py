@@ -94,7 +94,7 @@ def _once(facts: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
 
 def _main_facts(run: SiteRun) -> Iterator[tuple[str, str]]:
     """Yield model, data, setting and date; what failed is in the table of runs."""
-    yield from (fact for fact in main_facts(run.file, run.summary) if fact[0] not in ("Left out", "Failed"))
+    yield from (fact for fact in main_facts(run.file) if fact[0] != "Left out")
     yield "Date", run.file.provenance.started.partition("T")[0]
 
 
