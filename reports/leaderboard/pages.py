@@ -13,7 +13,7 @@ from instructedit.benchmark.results.records import RunSpec, digest_of
 
 from .. import site
 from ..catalogue import MEASURES as QUESTIONS
-from ..site.escape import environment
+from ..render.html import environment
 from ..tables.captions import DAGGER, PROTOCOLS, intervals
 from ..tables.columns import SECTIONS, deviation, interval
 from .archive import MANIFEST, document

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from ..render.html import environment
 from ..render.report import Report, Table
 from ..tables.captions import AGGREGATION, PROTOCOLS
 from ..tables.columns import SECTIONS
@@ -14,7 +15,6 @@ from ..tables.run_facts import header
 from ..tables.run_tables import run_report
 from ..tables.suite_report import suite_report
 from .collect import Collected, SiteRun
-from .escape import environment
 from .figures import Figure
 from .matrix import NOTE, squares
 from .means import NAMES

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from rich.console import Console
 
-from instructedit.benchmark.results.integrity import read_suite_summary
+from instructedit.benchmark.results.integrity import read_finished, read_suite_summary
 from instructedit.benchmark.results.records import find_run
 from instructedit.benchmark.results.run_folder import write_record
 from instructedit.benchmark.results.suite_results import SuiteSummary, find_suite
@@ -24,7 +24,7 @@ from .paper_numbers import SETTINGS
 from .paper_tables import paper_table
 from .protocol_choice import protocol_for
 from .run_tables import TABLES, run_report, run_table
-from .sources import load, read_groups, read_runs, read_suites
+from .sources import read_groups, read_runs, read_suites
 from .suite_report import suite_report
 
 
@@ -120,7 +120,7 @@ def report_run(directory: Path, console: Console | None = None, *, full: bool = 
     Raises:
         InputError: If the folder holds no readable results, or its `report/` cannot be written.
     """
-    run, summary = load(directory)
+    run, summary = read_finished(directory)
     report = run_report(run, summary)
     if console is not None:
         terminal.draw(report if full else run_overview(run, summary), console)

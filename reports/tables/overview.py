@@ -16,7 +16,7 @@ from .captions import DAGGER
 from .columns import Column, stages
 from .health import health_lines, warned
 from .run_facts import left_out, warnings
-from .scores import Scores, score_table, scores_of
+from .scores import Scores, scores_of
 from .suite_comparisons import VERDICTS, verdict
 
 _MAIN: tuple[Protocol, ...] = ("edit_success", "teacher_forced_exact")
@@ -176,7 +176,7 @@ def _table(scores: Scores, title: str, *, short: bool = False) -> Table:
     heads = {column: column.head for column in columns}
     if short:
         heads = {c: head.replace(c.measure.capitalize(), _SHORT[c.measure]) for c, head in heads.items()}
-    table = score_table(title, heads, scores.rows, scores.means, scores.marks())
+    table = scores.table(title, heads)
     control = next(iter(scores.controls), None)
 
     def cell(found: Cell, column: Column, row: str) -> Cell:

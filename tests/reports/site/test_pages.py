@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from instructedit.cli.main import app
 from instructedit.editors.errors import InputError
-from instructedit.reports.site.escape import shown
+from instructedit.reports.render.html import shown
 from instructedit.reports.site.write import write_site
 
 from ..suites import trained, write_index
