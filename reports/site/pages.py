@@ -20,7 +20,7 @@ from .matrix import NOTE, squares
 from .means import NAMES
 
 HERE = Path(__file__).parent
-ASSETS = ("style.css", "table.js", "data.js", "means.js", "cases.js", "case.js")
+ASSETS = ("style.css", "fold.js", "table.js", "data.js", "means.js", "cases.js", "case.js")
 OVER_SEEDS = (
     "With several seeds it is the mean over seeds and cases with an interval over both; sd is the "
     "standard deviation of the means of the seeds, and n counts the cases scored under all of them."
