@@ -35,7 +35,7 @@ def draw(report: Report, console: Console) -> None:
     console.print(header)
     for block in (block for block in report.blocks if block.notes or not block.detail):
         console.print()
-        console.print(Rule(plain(block.heading, "bold"), align="left", characters="="))
+        console.print(Rule(plain(block.heading, "bold"), align="left", characters="=", style="dim"))
         for sentence in block.text:
             console.print(plain(sentence))
         for tables, sentences in ((block.tables, block.notes), (block.comparisons, ())):
