@@ -1,5 +1,8 @@
 """The command `report`: the tables of a run or suite, or a site for the browser."""
 
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 from typer import Option, echo
@@ -30,4 +33,19 @@ def report(
             summarise_folder(directory)
         echo(f"Site: {write_site(directory, html)}")
     else:
-        echo(f"Report: {', '.join(map(str, report_folders(directories, Console(), full=full)))}")
+        written = report_folders(directories, Console(), full=full)
+        show_pointers(directories, written.runs, written.files, full=full)
+
+
+def show_pointers(directories: Sequence[Path], runs: Sequence[Path], files: Sequence[Path], *, full: bool) -> None:
+    """Print what shows the rest of a report: commands, and its files."""
+    from instructedit.reports.tables.build import first_case
+
+    places, run = shlex.join(map(str, directories)), shlex.quote(str(runs[0]))
+    if not full:
+        echo(f"Whole report: instructedit report {places} --full")
+    if len(runs) > 1:
+        echo(f"One run:      instructedit report {run}")
+    echo(f"One case:     instructedit show {run} {first_case(runs[0])}")
+    echo(f"In a browser: instructedit view {shlex.quote(str(directories[0]))}")
+    echo(f"Files:        {files[0].parent}: {', '.join(path.name for path in files)}")

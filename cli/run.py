@@ -11,6 +11,7 @@ from instructedit.editors.errors import InputError
 
 from . import options
 from .options import Text, Texts, given, quiet_libraries, say
+from .report import show_pointers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,11 +74,11 @@ def run(
 
     from instructedit.benchmark.forecast.machine import Place
     from instructedit.benchmark.forecast.workers import open_executor
-    from instructedit.benchmark.results.records import RunSummary, read_record
+    from instructedit.benchmark.results.records import SUITES, RunSummary, read_record
     from instructedit.benchmark.run.suite import plan_suite, run_suite
     from instructedit.benchmark.setup.config import read_suite
     from instructedit.benchmark.tasks.facts import is_facts_file
-    from instructedit.reports.tables.build import first_case, report_run
+    from instructedit.reports.tables.build import report_folders, report_run
 
     quiet_libraries()
     if is_facts_file(preset):
@@ -110,14 +111,13 @@ def run(
     if dry_run:
         return
 
+    several = sum(run.label in forecasts for run in suite) > 1
+
     def finished(folder: Path) -> None:
-        paths = report_run(folder, Console(), full=full)
-        echo(
-            f"Results: {folder}\n"
-            f"Report:  report/ in it: {', '.join(path.name for path in paths)}\n"
-            f"Cases:   instructedit show {folder} {first_case(folder)}\n"
-            f"Site:    instructedit view {folder}"
-        )
+        files = report_run(folder, None if several else Console(), full=full)
+        echo(f"Results:      {folder}")
+        if not several:
+            show_pointers([folder], [folder], files, full=full)
 
     with open_executor(executor, workers, executor_option or (), tuple(forecasts.values()), place, say) as own:
         folders = run_suite(
@@ -131,9 +131,12 @@ def run(
             track=track,
             executor=own,
         )
-    if len(folders) > 1:
-        echo(f"All {len(folders)} runs in one report: instructedit report {out}")
-    if not all(read_record(folder / "summary.json", RunSummary).valid for folder in folders):
+    valid = [read_record(folder / "summary.json", RunSummary).valid for folder in folders]
+    if several and any(valid):
+        index = out / SUITES / Path(preset).stem
+        written = report_folders([index], Console(), full=full)
+        show_pointers([index], written.runs, written.files, full=full)
+    if not all(valid):
         raise Exit(1)
 
 

@@ -26,8 +26,9 @@ def speed(
     from instructedit.benchmark.results.run_folder import write_record
     from instructedit.benchmark.results.speed_results import SpeedRecord
     from instructedit.reports.render.formats import write_text
-    from instructedit.reports.tables.performance import draw
+    from instructedit.reports.render.terminal import draw
     from instructedit.reports.tables.performance import page as page_of
+    from instructedit.reports.tables.performance import report
 
     if read is not None:
         if quick or json or shape or editor or device != "cpu" or threads:
@@ -40,7 +41,7 @@ def speed(
         record = run(
             quick=quick, shapes=shape or (), editors=editor or (), device=device, threads=threads or 1, tell=say
         )
-    draw(record, Console())
+    draw(report(record), Console())
     if json is not None:
         echo(f"Numbers: {write_record(json, record)}")
     if page is not None:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from matplotlib.figure import Figure
 
 from instructedit.benchmark.results.crossed import crossed_difference, crossed_mean
-from instructedit.benchmark.results.integrity import read_run, read_suite_summary
+from instructedit.benchmark.results.integrity import read_finished, read_run, read_suite_summary
 from instructedit.benchmark.results.records import Measure, Protocol, find_run
 from instructedit.benchmark.results.run_folder import RunFolder
 from instructedit.benchmark.results.statistics import Paired
@@ -20,13 +20,11 @@ from instructedit.benchmark.results.summary import Column as CaseColumn
 from instructedit.editors.errors import InputError
 
 from ..tables.captions import DAGGER
-from ..tables.columns import Column, column_of, minus
+from ..tables.columns import Column, column_of
+from ..tables.overview import main_columns
 from ..tables.run_facts import model, warnings
-from ..tables.sources import load
-from ..titles import model_title, task_title
+from ..titles import model_title
 
-MAIN: tuple[Protocol, ...] = ("edit_success", "teacher_forced_exact")
-"""Protocol shown for a measure: SERAC's edit success where a task has it, else exact match under teacher forcing."""
 FEW = 10
 """Cases below which a mean has a hollow mark and no line."""
 _WORDS: Mapping[Protocol, str] = {"edit_success": "edit success", "teacher_forced_exact": "exact match"}
@@ -102,7 +100,7 @@ def read_results(directory: Path) -> Results:
         summary = read_suite_summary(out / "suite.json")
         return Results(summary.groups, {run.digest: out / run.digest for run in index.runs}, summary.warnings)
     folder = find_run(directory)
-    run, of_run = load(folder)
+    run, of_run = read_finished(folder)
     if not of_run.valid:
         raise InputError(f"{folder}: the run is INVALID ({of_run.invalid_reason}); no figure is made of it.")
     means = tuple(
@@ -123,13 +121,9 @@ def read_results(directory: Path) -> Results:
 
 
 def main_column(group: SuiteGroup, task: str, measure: Measure) -> Column | None:
-    """Return the column shown for a measure on a task: by `MAIN`, dataset prompts before rule-generated ones."""
-    found = {column_of(mean) for mean in group.means if mean.task == task and mean.measure == measure}
-    for protocol in MAIN:
-        for derived in (False, True):
-            if Column(measure, derived, protocol) in found:
-                return Column(measure, derived, protocol)
-    return None
+    """Return the column shown for a measure on a task, by edit success or exact match, dataset prompts first."""
+    columns = main_columns(list({column_of(mean) for mean in group.means if mean.task == task}))
+    return next((column for column in columns if column.measure == measure), None)
 
 
 def words(column: Column) -> str:
@@ -149,26 +143,18 @@ def tasks_of(group: SuiteGroup) -> list[str]:
     return [task for task in group.run.spec.tasks if task in scored]
 
 
-def csv_rows(numbers: Iterable[Number]) -> tuple[dict[str, Any], ...]:
-    """Return numbers as rows of the CSV file, in the units of the records (shares, not percent)."""
-    return tuple(
-        {
-            "series": one.series,
-            "x": one.x,
-            **one.mean.model_dump(exclude={"per_seed"}),
-            "seeds": " ".join(map(str, one.group.seeds)),
-            "setting": one.group.run.spec.setting,
-            "schedule": one.group.run.spec.schedule,
-            "runs": " ".join(one.group.digests),
-        }
-        for one in numbers
-    )
+def drawing(
+    results: Results,
+    groups: Iterable[SuiteGroup],
+    name: str,
+    figure: Figure,
+    numbers: Sequence[Number],
+    *sentences: str,
+    notes: Sequence[str] = (),
+) -> Drawing:
+    """Return a figure of some groups with its caption, notes and numbers, in the units of the records (shares).
 
-
-def caption(results: Results, numbers: Sequence[Number], *sentences: str) -> tuple[str, ...]:
-    """Return the paragraphs of a caption: its sentences, how the numbers are read and of which models, and warnings.
-
-    Empty sentences are left out.
+    The caption is the sentences that are not empty, then how the numbers are read, of which models, and warnings.
     """
     means = [one.mean for one in numbers]
     seeds = " and over seeds" if any(len(mean.per_seed) > 1 for mean in means) else ""
@@ -180,7 +166,20 @@ def caption(results: Results, numbers: Sequence[Number], *sentences: str) -> tup
         *([f"{DAGGER} Prompts made by a rule."] if any(mean.derived for mean in means) else []),
         f"Model: {', '.join(models)}.",
     ]
-    return " ".join(filter(None, (*sentences, *closing))), *warned(results)
+    caption = " ".join(filter(None, (*sentences, *closing)))
+    rows = tuple(
+        {
+            "series": one.series,
+            "x": one.x,
+            **one.mean.model_dump(exclude={"per_seed"}),
+            "seeds": " ".join(map(str, one.group.seeds)),
+            "setting": one.group.run.spec.setting,
+            "schedule": one.group.run.spec.schedule,
+            "runs": " ".join(one.group.digests),
+        }
+        for one in numbers
+    )
+    return Drawing(name, figure, (caption, *warned(results)), (*notes, *sources(groups)), rows)
 
 
 def warned(results: Results) -> tuple[str, ...]:
@@ -198,11 +197,6 @@ def sources(groups: Iterable[SuiteGroup]) -> Iterator[str]:
     for group in {group.digests: group for group in groups}.values():
         runs = ", ".join(f"{digest} (seed {seed})" for seed, digest in zip(group.seeds, group.digests, strict=True))
         yield f"Run, {group.label}: {runs}. Model: {model(group.run)}."
-
-
-def task_titles(group: SuiteGroup, tasks: Iterable[str]) -> str:
-    """Return tasks in words."""
-    return ", ".join(task_title(group.run, task) for task in tasks)
 
 
 class PooledMeans:
@@ -239,9 +233,3 @@ class PooledMeans:
         """Return the mean of the differences, `first` minus `second`, paired by case and seed."""
         ours, theirs = self._values.matrices(task, CaseColumn("single", *column, None), first, second)
         return crossed_difference(ours - theirs) if ours.size else None
-
-
-def points(found: Paired) -> str:
-    """Return a difference in points with its interval."""
-    value, low, high = (round(100 * (part or 0.0), 1) + 0.0 for part in found[:3])
-    return minus(f"{value:+.1f} [{low:+.1f}, {high:+.1f}]")

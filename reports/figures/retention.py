@@ -1,6 +1,6 @@
 """Retention of earlier edits: scores right after each edit, after K edits, and after all of a sequence."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 from matplotlib.axes import Axes
 
@@ -8,23 +8,11 @@ from instructedit.benchmark.results.records import Measure
 from instructedit.benchmark.results.suite_results import SeedMean, SuiteGroup
 
 from ..tables.columns import Column, stages
+from ..tables.run_facts import edited_cases
 from ..tables.suite_comparisons import seeds_of
 from ..titles import row_title, task_title
 from .panels import grid, key, legend, mark, percent
-from .results import (
-    FEW,
-    Drawing,
-    Number,
-    Results,
-    caption,
-    csv_rows,
-    few,
-    main_column,
-    number,
-    sources,
-    task_titles,
-    words,
-)
+from .results import FEW, Drawing, Number, Results, drawing, few, main_column, number, words
 from .style import Look, editor_looks
 
 MEASURES: tuple[Measure, ...] = ("reliability", "locality")
@@ -43,7 +31,7 @@ def retention(results: Results) -> Iterator[Drawing]:
 def _draw(results: Results, group: SuiteGroup) -> Drawing:
     spec = group.run.spec
     edited = [task for task in spec.tasks if task in (spec.edited or spec.tasks)]
-    total = sum(min(data.cases, spec.limit or data.cases) for data in group.run.data if data.task in edited)
+    total = edited_cases(group.run)
     looks = editor_looks((row.name, row.method) for row in spec.editors)
     figure, panels = grid(len(edited), len(MEASURES), 1.75)
     numbers: list[Number] = []
@@ -77,16 +65,25 @@ def _draw(results: Results, group: SuiteGroup) -> Drawing:
     )
     for axes in panels[-1]:
         axes.set_xlabel("Edits made when scored (K)")
-    several = len([other for other in results.groups if other.run.spec.schedule == "sequential"]) > 1
+    several = sum(other.run.spec.schedule == "sequential" for other in results.groups) > 1
     name = f"retention-{group.label}" if several else "retention"
+    titles = ", ".join(task_title(group.run, task) for task in edited)
     opening = (
-        f"Sequential edits of {task_titles(group, edited)} ({total} in all). Left of the strong line: each case right "
-        "after its own edit; right of it: all cases edited so far after K edits, and all of them at the end. The "
-        "stages are over different numbers of cases n; only 'own edit' and the last stage are over the same ones."
+        f"Sequential edits of {titles} ({total} in all). Left of the strong line: each case right after its own edit; "
+        "right of it: all cases edited so far after K edits, and all of them at the end. The stages are over different "
+        "numbers of cases n; only 'own edit' and the last stage are over the same ones."
     )
-    described = caption(results, numbers, opening, few(numbers))
-    notes = _notes([row_title(group.run, row) for row in dict.fromkeys(left_out)])
-    return Drawing(name, figure, described, (*notes, *sources([group])), csv_rows(numbers))
+    notes = [
+        "K counts the edits of all tasks together; n is the maximum of any row. A line joins the stages of at least "
+        f"{FEW} cases."
+    ]
+    if left_out:
+        notes.append(
+            "Not drawn where fewer than half of the cases of a stage could be scored: "
+            f"{', '.join(row_title(group.run, row) for row in dict.fromkeys(left_out))} (the others failed; the tables "
+            "have the numbers)."
+        )
+    return drawing(results, [group], name, figure, numbers, opening, few(numbers), notes=notes)
 
 
 def _means(group: SuiteGroup, task: str, column: Column) -> dict[str, dict[str, SeedMean]]:
@@ -118,18 +115,6 @@ def _draw_rows(
             if stage != FIRST and mean.n >= FEW:
                 line.append((at + shift, 100 * mean.mean))
         axes.plot([x for x, _ in line], [y for _, y in line], look.line, color=look.colour, linewidth=0.7)
-
-
-def _notes(left_out: Sequence[str]) -> Iterator[str]:
-    yield (
-        "K counts the edits of all tasks together; n is the maximum of any row. A line joins the stages of at least "
-        f"{FEW} cases."
-    )
-    if left_out:
-        yield (
-            f"Not drawn where fewer than half of the cases of a stage could be scored: {', '.join(left_out)} (the "
-            "others failed; the tables have the numbers)."
-        )
 
 
 def _words(stage: str, total: int) -> str:

@@ -5,19 +5,7 @@ from collections.abc import Iterator
 from ..tables.suite_comparisons import seeds_of
 from ..titles import row_title, task_title
 from .panels import apart, counts, cross, grid, key, legend, percent
-from .results import (
-    Drawing,
-    NoDataError,
-    Number,
-    Results,
-    caption,
-    csv_rows,
-    main_column,
-    number,
-    sources,
-    tasks_of,
-    words,
-)
+from .results import Drawing, NoDataError, Number, Results, drawing, main_column, number, tasks_of, words
 from .style import editor_looks
 
 SETTINGS = ("multi-task", "hold-out", "direct")
@@ -79,5 +67,4 @@ def tradeoff(results: Results) -> Iterator[Drawing]:
         "Up and to the right is better on both; 'no edit' is the unedited model. To compare two editors, use the "
         "paired differences of the tables, not the overlap of bars. The CSV file has the values of moved marks."
     )
-    described = caption(results, numbers, opening, moved)
-    yield Drawing("tradeoff", figure, described, (note, *sources(groups)), csv_rows(numbers))
+    yield drawing(results, groups, "tradeoff", figure, numbers, opening, moved, notes=[note])

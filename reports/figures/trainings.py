@@ -13,7 +13,7 @@ from instructedit.benchmark.results.comparisons import base_name
 from instructedit.benchmark.results.records import EditorSpec, Measure
 from instructedit.benchmark.results.suite_results import SuiteGroup
 
-from ..tables.columns import Column
+from ..tables.columns import Column, minus
 from ..tables.suite_comparisons import seeds_of
 from ..titles import row_title, task_title
 from .panels import bar, grid, heading, key, legend, level, mark, percent, swatch
@@ -24,14 +24,10 @@ from .results import (
     Number,
     PooledMeans,
     Results,
-    caption,
-    csv_rows,
+    drawing,
     few,
     main_column,
     number,
-    points,
-    sources,
-    task_titles,
     tasks_of,
 )
 from .style import Look, editor_looks
@@ -128,7 +124,8 @@ def _draw_scaling(results: Results, group: SuiteGroup) -> Drawing:
     trained_keys = [key(row_title(group.run, name), looks[name], line=True) for name, _ in series]
     legend(figure, [*trained_keys, *_level_keys(group, plain, looks)], 6)
     order = "; ".join(
-        f"{number}: {task_titles(group, label.split('+'))}" for number, label in enumerate(labels, start=1)
+        f"{count}: {', '.join(task_title(group.run, task) for task in label.split('+'))}"
+        for count, label in enumerate(labels, start=1)
     )
     opening = (
         "Reliability and generalization against the number of training tasks of an editor, for each tested task. "
@@ -136,8 +133,8 @@ def _draw_scaling(results: Results, group: SuiteGroup) -> Drawing:
         "training, with their interval as a band."
     )
     note = "Points of the same number of tasks are drawn side by side. Lines join points only for orientation."
-    described = caption(results, numbers, opening, few(numbers))
-    return Drawing(_name("task-scaling", group), figure, described, (note, *sources([group])), csv_rows(numbers))
+    name = _name("task-scaling", group)
+    return drawing(results, [group], name, figure, numbers, opening, few(numbers), notes=[note])
 
 
 def _draw_bars(
@@ -154,9 +151,10 @@ def _draw_bars(
                 if mean := means.mean(rows.get(series, ()), task, column):
                     bar(axes, place + width * (index - (len(looks) - 1) / 2), width, mean, look)
                     drawn.append(Number(series, label, group, mean))
-            difference = means.difference(rows[UNSEEN], rows[SEEN], task, column) if UNSEEN in rows else None
-            title = row_title(group.run, label)
-            labels.append(title if difference is None else f"{title}\n{points(difference)}")
+            labels.append(row_title(group.run, label))
+            if UNSEEN in rows and (gap := means.difference(rows[UNSEEN], rows[SEEN], task, column)):
+                value, low, high = (round(100 * (part or 0.0), 1) + 0.0 for part in gap[:3])
+                labels[-1] += "\n" + minus(f"{value:+.1f} [{low:+.1f}, {high:+.1f}]")
         axes.set_xticks(range(len(bars)), labels)
         axes.set_xlim(-0.6, len(bars) - 0.4)
         axes.set_ylim(0, 104)
@@ -171,8 +169,7 @@ def _draw_bars(
     swatches = [swatch(row_title(group.run, series), look) for series, look in looks.items()]
     legend(figure, [*swatches, *_level_keys(group, plain, plain_looks)], 6)
     lines = "Lines with a band: rows without training." if plain else ""
-    described = caption(results, numbers, opening, lines)
-    return Drawing(_name(name, group), figure, described, tuple(sources([group])), csv_rows(numbers))
+    return drawing(results, [group], _name(name, group), figure, numbers, opening, lines)
 
 
 def _draw_grid(

@@ -1,15 +1,13 @@
 """Write the figures of a results folder: pictures, captions, and their numbers."""
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from instructedit.editors.errors import InputError, did_you_mean
-from instructedit.editors.files.atomic import write_whole
 
+from ..render.formats import csv_text, write_text
 from . import directions, retention, tradeoff, trainings
 from .results import Drawing, NoDataError, Results, read_results
 from .style import FORMATS, save, styled
@@ -87,18 +85,9 @@ def draw_figures(
 
 
 def _write(drawing: Drawing, out: Path, formats: Sequence[str]) -> list[Path]:
-    table = io.StringIO()
-    writer = csv.DictWriter(table, list(drawing.numbers[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(drawing.numbers)
     texts = {
-        out / f"{drawing.name}.md": "\n\n".join((f"# {drawing.name}", *drawing.caption, NOTES, *drawing.notes)) + "\n",
-        out / f"{drawing.name}.csv": table.getvalue(),
+        "md": "\n\n".join((f"# {drawing.name}", *drawing.caption, NOTES, *drawing.notes)) + "\n",
+        "csv": csv_text(drawing.numbers, list(drawing.numbers[0])),
     }
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        for path, text in texts.items():
-            write_whole(path, text)
-    except OSError as error:
-        raise InputError(f"{error.filename}: the figure cannot be written ({error.strerror}).") from error
-    return [*save(drawing.figure, out, drawing.name, formats), *texts]
+    paths = [write_text(out / f"{drawing.name}.{kind}", text, folder=True) for kind, text in texts.items()]
+    return [*save(drawing.figure, out, drawing.name, formats), *paths]

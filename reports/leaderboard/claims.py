@@ -49,8 +49,6 @@ def compare_summary(claimed: RunSummary, computed: RunSummary, file: str, findin
         findings.equal(file, field, getattr(computed, field), getattr(claimed, field))
     for part, (what, key) in _PARTS.items():
         numbers = getattr(claimed, part)
-        if not numbers and part in ("health", "consistency"):  # older versions did not write them
-            continue
         theirs, ours = ({_place(what, key, one): one for one in of} for of in (numbers, getattr(computed, part)))
         if len(theirs) < len(numbers):
             findings.add(file, part, "each number once", "a second one")

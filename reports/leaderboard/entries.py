@@ -6,21 +6,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from instructedit.benchmark.results.records import (
-    CaseRecord,
-    EditorSpec,
-    Measure,
-    Protocol,
-    RunFile,
-    digest_of,
-    parse_record,
-)
+from instructedit.benchmark.results.records import EditorSpec, Measure, Protocol, RunFile, digest_of
 from instructedit.benchmark.results.statistics import Interval
 from instructedit.benchmark.results.summary import case_values
 
 from ..tables.columns import Column
 from ..tables.health import Finding, findings, is_attitude
-from .archive import lines
 from .training import Exposure, exposure
 from .validate import Verdict
 
@@ -163,9 +154,7 @@ def _results(submission: Verdict, run: RunFile) -> Iterator[tuple[Board, EditorS
     rows = {row.name: row for row in run.spec.editors}
     values: dict[tuple[Board, str], dict[str, float]] = defaultdict(dict)
     failed: dict[tuple[str, str, str], int] = defaultdict(int)
-    assert submission.archive is not None
-    for _, line in lines(submission.archive, f"runs/{run.digest}/cases.jsonl.gz"):
-        record = parse_record(line, CaseRecord, run.digest)
+    for record in submission.records(run.digest):
         if record.status != "done":
             failed[record.editor, record.task, record.stage] += 1
             continue

@@ -8,13 +8,13 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from instructedit.benchmark.results.checkpoint import RECORD
+from instructedit.benchmark.results.integrity import read_finished
 from instructedit.benchmark.results.records import RunFile, find_run
 from instructedit.benchmark.results.resources import ChunkTime, Usage
 from instructedit.benchmark.results.run_folder import RunFolder, record_text
 from instructedit.benchmark.results.suite_results import find_suite
 from instructedit.editors.errors import InputError
 
-from ..tables.sources import load
 from .archive import MANIFEST, compress, write
 from .base_pass import BaseReader
 from .manifest import Manifest, PackedFile, RunEntry, entry_of
@@ -71,13 +71,17 @@ def pack(
 
 
 def _pack_run(folder: Path, checkpoints: Path) -> tuple[RunEntry, dict[str, bytes]]:
-    run, _ = load(folder)
+    run, _ = read_finished(folder)
     if run.spec.rescored is not None:
         raise InputError(f"{folder}: holds rescored answers; expected the run they are from, {run.spec.rescored.run}.")
-    names = ["run.json", "summary.json", "cases.jsonl", "timings.jsonl"]
-    if (folder / "usage.jsonl").is_file():  # older runs have none
-        names.append("usage.jsonl")
-    contents = {name: _read(folder / name) for name in names}
+    contents = {}
+    for name in ("run.json", "summary.json", "cases.jsonl", "timings.jsonl", "usage.jsonl"):
+        try:
+            contents[name] = (folder / name).read_bytes()
+        except OSError as error:
+            raise InputError(
+                f"{folder / name}: cannot be read ({error.strerror}); a finished run has this file."
+            ) from error
     program, *words = run.provenance.command or [""]
     if PurePath(program).is_absolute():
         # Where the program lies on this machine is nobody's business.
@@ -87,18 +91,12 @@ def _pack_run(folder: Path, checkpoints: Path) -> tuple[RunEntry, dict[str, byte
         run,
         BaseReader(run, RunFolder(folder).records(run)).passes(),
         parse_lines(enumerate(contents["timings.jsonl"].splitlines(), 1), ChunkTime, f"{folder / 'timings.jsonl'}, "),
-        parse_lines(enumerate(contents.get("usage.jsonl", b"").splitlines(), 1), Usage, f"{folder / 'usage.jsonl'}, "),
+        parse_lines(enumerate(contents["usage.jsonl"].splitlines(), 1), Usage, f"{folder / 'usage.jsonl'}, "),
         _weights(run, checkpoints),
     )
-    packed = {f"{name}.gz": compress(contents.pop(name)) for name in names if name.endswith(".jsonl")}
-    return entry, {f"runs/{run.digest}/{name}": content for name, content in {**contents, **packed}.items()}
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); a finished run has this file.") from error
+    home = f"runs/{run.digest}"
+    lines = {f"{home}/{name}.gz": compress(text) for name, text in contents.items() if name.endswith(".jsonl")}
+    return entry, lines | {f"{home}/{name}": text for name, text in contents.items() if name.endswith(".json")}
 
 
 def parse_lines(numbered: Iterable[tuple[int, bytes]], kind: type[L], place: str = "") -> list[L]:

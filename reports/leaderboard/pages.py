@@ -13,7 +13,7 @@ from instructedit.benchmark.results.records import RunSpec, digest_of
 
 from .. import site
 from ..catalogue import MEASURES as QUESTIONS
-from ..site.escape import environment
+from ..render.html import environment
 from ..tables.captions import DAGGER, PROTOCOLS, intervals
 from ..tables.columns import SECTIONS, deviation, interval
 from .archive import MANIFEST, document
@@ -35,7 +35,7 @@ def pages(
     tables: Mapping[Board, Sequence[Line]], accepted: Sequence[Verdict], refused: Sequence[Verdict]
 ) -> Iterator[tuple[str, bytes]]:
     """Yield name and bytes of each file of the site."""
-    for asset in ("style.css", "table.js"):
+    for asset in ("style.css", "fold.js", "table.js"):
         yield f"assets/{asset}", (_SITE / "assets" / asset).read_bytes()
     # In titles and attributes, which hold no elements, a control character is shown as its escape.
     templates = environment(

@@ -65,8 +65,7 @@ class CaseText(NamedTuple):
 def check_text(record: CaseRecord, expected: CaseText) -> Iterator[FailedCheck]:
     """Yield where a line differs from the texts of its case."""
     own = CaseText.of_record(record)
-    # older files have no old answers
-    found = [*differences(own.edit, expected.edit if record.old else {**expected.edit, "old": None})]
+    found = [*differences(own.edit, expected.edit)]
     if own.probes is not None and expected.probes is not None:
         if len(own.probes) != len(expected.probes):
             yield FailedCheck("answers", f"{len(expected.probes)} probes ({expected.source})", str(len(own.probes)))

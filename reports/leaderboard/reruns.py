@@ -11,20 +11,12 @@ from pathlib import Path
 from typing import Literal
 
 from instructedit.benchmark.results.integrity import key_of
-from instructedit.benchmark.results.records import (
-    SCHEMA_VERSION,
-    CaseRecord,
-    Record,
-    RunFile,
-    digest_of,
-    parse_record,
-    read_record,
-)
+from instructedit.benchmark.results.records import SCHEMA_VERSION, Record, RunFile, digest_of, read_record
 from instructedit.benchmark.results.run_folder import RunFolder, differences, write_record
 from instructedit.editors.errors import InputError
 
 from .agreement import Agreement, agreement
-from .archive import MANIFEST, digest, lines
+from .archive import MANIFEST, digest
 from .findings import listed
 from .validate import Verdict
 
@@ -93,11 +85,7 @@ def compare_rerun(verdict: Verdict, folders: Mapping[str, Path], seed: int) -> R
         changes |= dict.fromkeys(differences(verdict.runs[run].provenance, origin))
         ours = {key_of(line): line for line in RunFolder(folder).records(file)}
         cases[run] = tuple(sorted({key.case for key in ours}))
-        theirs = [
-            record
-            for _, line in lines(verdict.archive, f"runs/{run}/cases.jsonl.gz")
-            if key_of(record := parse_record(line, CaseRecord, run)) in ours
-        ]
+        theirs = [line for line in verdict.records(run) if key_of(line) in ours]
         identical += sum(ours[key_of(line)] == line for line in theirs)
         for name, row in agreement(ours, theirs).items():
             rows[name] = rows.get(name, Agreement()) + row
@@ -141,14 +129,13 @@ def read_rerun(verdict: Verdict) -> tuple[Rerun | None, str | None]:
             why = "it was changed after it was written, its content has another digest than recorded"
         elif found.submission != ours:
             why = f"it is of a submission with the manifest {found.submission[:12]}, this one has {ours[:12]}"
-        elif not found.rows or not all(_possible(row) for row in found.rows.values()):
+        elif not found.rows or any(
+            row.lines == 0 or row.equal_answers > row.answers or row.equal_scores > row.scores
+            for row in found.rows.values()
+        ):
             why = "it compares no line, or has more equal answers or scores than it compared"
         elif unknown := found.cases.keys() - verdict.runs.keys():
             why = f"it is of runs that the submission does not have, {listed(unknown)}"
         else:
             return found, None
     return None, f"{path.name} is ignored: {why}."
-
-
-def _possible(row: Agreement) -> bool:
-    return row.lines > 0 and row.equal_answers <= row.answers and row.equal_scores <= row.scores

@@ -8,10 +8,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from instructedit.benchmark.results.integrity import key_of
-from instructedit.benchmark.results.records import CaseRecord, parse_record
 
 from .agreement import agreement
-from .archive import lines
 from .findings import short
 from .validate import Verdict
 
@@ -34,11 +32,11 @@ def find_contradictions(submissions: Sequence[Verdict]) -> None:
 
 def _compare(run: str, submissions: Sequence[Verdict]) -> None:
     reference, *others = submissions
-    ours = {key_of(line): line for line in _lines(reference, run)}
+    ours = {key_of(line): line for line in reference.records(run)}
     wrong = {}
     for other in others:
         if _content(other, run) != _content(reference, run):
-            rows = agreement(ours, _lines(other, run))
+            rows = agreement(ours, other.records(run))
             if differing := [f"{short(name)}: {row}" for name, row in rows.items() if not row.agrees]:
                 wrong[other.id] = "; ".join(differing)
     if not wrong:
@@ -59,11 +57,6 @@ def _compare(run: str, submissions: Sequence[Verdict]) -> None:
         )
         sentence = f"Run {run} has other answers in the submission {names} ({what}); {end}."
         submission.contradictions += (sentence,)
-
-
-def _lines(submission: Verdict, run: str) -> list[CaseRecord]:
-    assert submission.archive is not None
-    return [parse_record(line, CaseRecord, run) for _, line in lines(submission.archive, f"runs/{run}/cases.jsonl.gz")]
 
 
 def _content(submission: Verdict, run: str) -> str:

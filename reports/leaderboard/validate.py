@@ -76,6 +76,12 @@ class Verdict:
         assert self.archive is not None
         return digest(self.archive, MANIFEST)[:12]
 
+    def records(self, run: str) -> Iterator[CaseRecord]:
+        """Yield the lines of a run of an accepted submission."""
+        assert self.archive is not None
+        for _, line in lines(self.archive, f"runs/{run}/cases.jsonl.gz"):
+            yield parse_record(line, CaseRecord, run)
+
     @property
     def author(self) -> tuple[str, tuple[str, ...]]:
         """What versions of a submission have in common: name and authors."""
@@ -242,8 +248,6 @@ def _check_results(
         if entry.digest != name:
             continue
         weights = {row.checkpoint: row.weights for row in entry.trained if row.weights is not None}
-        if f"{folder}/timings.jsonl.gz" not in archive.sizes:
-            findings.add(f"{folder}/timings.jsonl.gz", "file", "the times of the run", "no such file")
         times = _parse(archive, f"{folder}/timings.jsonl.gz", ChunkTime, findings)
         usage = _parse(archive, f"{folder}/usage.jsonl.gz", Usage, findings)
         computed_entry = entry_of(run, reader.base.passes(), times, usage, weights)
@@ -253,10 +257,12 @@ def _check_results(
 
 
 def _parse(archive: Archive, name: str, kind: type[L], findings: Findings) -> list[L]:
-    """Parse a file of lines beside the records; older runs lack `usage`."""
-    if name in archive.sizes:
-        with findings.reading(name, f"lines of a {kind.__name__}"):
-            return parse_lines(lines(archive, name), kind)
+    """Parse a file of lines beside the records."""
+    if name not in archive.sizes:
+        findings.add(name, "file", f"lines of a {kind.__name__}", "no such file")
+        return []
+    with findings.reading(name, f"lines of a {kind.__name__}"):
+        return parse_lines(lines(archive, name), kind)
     return []
 
 
@@ -356,7 +362,7 @@ class _Lines:
                 )
 
     def check_content(self, claimed: RunSummary, file: str) -> None:
-        """Check that the summary was made of these records; older versions did not record of which."""
+        """Check that the summary was made of these records, if it names any."""
         if (claimed.cases_sha256, claimed.lines) == (None, None):
             self.findings.note(f"{file}: sha256 and lines of cases.jsonl not recorded, an older version wrote it.")
         elif self._content is not None and (claimed.cases_sha256, claimed.lines) != self._content:

@@ -4,14 +4,13 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from instructedit.benchmark.results.integrity import read_suite_summary
+from instructedit.benchmark.results.integrity import read_finished, read_suite_summary
 from instructedit.editors.errors import InputError
 
 from ..figures.write import NOTES, write_figures
 from ..render.formats import write_text
 from ..render.latex import escape
 from ..tables.build import summarise_folder
-from ..tables.sources import load
 from .table import Choice, PaperTable, paper_tables
 
 _FIGURE = r"""\begin{{figure}}[tp]
@@ -73,7 +72,7 @@ def write_paper(directory: Path, out: Path, choice: Choice | None = None) -> tup
 
 def _tables(folder: Path, choice: Choice) -> list[PaperTable]:
     if (folder / "run.json").is_file():
-        run, summary = load(folder)
+        run, summary = read_finished(folder)
         if not summary.valid:
             raise InputError(f"{folder}: the run is INVALID ({summary.invalid_reason}); no paper is made of it.")
         known, found = [run], paper_tables(run, summary, choice)

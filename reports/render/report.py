@@ -88,6 +88,8 @@ class Block:
     """Sentences below the tables: edits that failed, columns that separate no row from the unedited model."""
     detail: bool = False
     """Whether only files show its tables; the terminal shows another view of the same numbers."""
+    beside: bool = False
+    """Whether the terminal draws its tables, which have the same rows, side by side."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Tables for the terminal. A table that is too wide is stacked, then split in halves; nothing is cut off."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich import box
 from rich.console import Console
@@ -27,16 +27,22 @@ def plain(text: str, style: str = "") -> Text:
 def draw(report: Report, console: Console) -> None:
     """Print a report, without the tables of blocks that are details."""
     _warn(report, console)
-    width = max((len(word) + 1 for word, _ in report.header), default=0)
+    header = Grid.grid(padding=(0, 2, 0, 0))
+    header.add_column(min_width=10, no_wrap=True)
+    header.add_column(overflow="fold")
     for word, value in report.header:
-        console.print(Text.assemble((word.ljust(max(width, 12)), "bold"), literal(value)))
+        header.add_row(plain(word, "bold"), plain(value))
+    console.print(header)
     for block in (block for block in report.blocks if block.notes or not block.detail):
         console.print()
-        console.print(Rule(plain(block.heading, "bold"), align="left", characters="="))
+        console.print(Rule(plain(block.heading, "bold"), align="left", characters="=", style="dim"))
         for sentence in block.text:
             console.print(plain(sentence))
         for tables, sentences in ((block.tables, block.notes), (block.comparisons, ())):
-            for table in () if block.detail else tables:
+            for grid in _beside(tables, console) if block.beside else ():
+                console.print()
+                console.print(grid)
+            for table in () if block.detail or block.beside else tables:
                 for grid in _fitting(table, console):
                     console.print()
                     console.print(grid)
@@ -57,11 +63,38 @@ def _warn(report: Report, console: Console) -> None:
         console.print(plain(f"!!! {warning}", "bold red"))
 
 
+def _beside(tables: Sequence[Table], console: Console) -> Iterator[Grid]:
+    """Yield lines of as many tables as the console is wide; the names of the rows are in the first of a line."""
+    lines: list[list[Table]] = []
+    for table in tables:
+        if lines and _width(_line([*lines[-1], table]), console) <= console.width:
+            lines[-1].append(table)
+        else:
+            lines.append([table])
+    for line in lines:
+        yield from [_line(line)] if _width(_line(line), console) <= console.width else _fitting(line[0], console)
+
+
+def _line(tables: Sequence[Table]) -> Grid:
+    line = Grid.grid(padding=(0, 4, 0, 0))
+    for _ in tables:
+        line.add_column(vertical="bottom", no_wrap=True)
+    grids = [_grid(table, " ", None, stub=number == 0) for number, table in enumerate(tables)]
+    for grid, table in zip(grids, tables, strict=True):
+        grid.min_width = len(table.title)  # so that no title is folded
+    line.add_row(*grids)
+    return line
+
+
+def _width(grid: Grid, console: Console) -> int:
+    return console.measure(grid, options=console.options.update(width=10_000)).maximum
+
+
 def _fitting(table: Table, console: Console) -> Iterator[Grid]:
     """Yield the table as it fits the console: intervals beside the numbers, else below them, else in two halves."""
     for fold, between in ((None, " "), (_NARROW, " "), (None, "\n"), (_STUB, "\n")):
         grid = _grid(table, between, fold)
-        if console.measure(grid, options=console.options.update(width=10_000)).maximum <= console.width:
+        if _width(grid, console) <= console.width:
             yield grid
             return
     half = len(table.heads) // 2
@@ -72,16 +105,17 @@ def _fitting(table: Table, console: Console) -> Iterator[Grid]:
         yield from _fitting(table.part(columns=columns), console)
 
 
-def _grid(table: Table, between: str, fold: int | None) -> Grid:
+def _grid(table: Table, between: str, fold: int | None, *, stub: bool = True) -> Grid:
     grid = Grid(
-        title=plain(table.title, "italic"),
+        title=plain(table.title, "italic") if table.title else None,
         title_justify="left",
         box=box.SIMPLE_HEAD,
         show_edge=False,
         pad_edge=False,
         collapse_padding=True,
     )
-    grid.add_column(plain(table.stub), no_wrap=fold is None, max_width=fold)
+    if stub:
+        grid.add_column(plain(table.stub), no_wrap=fold is None, max_width=fold)
     for head in table.heads:
         grid.add_column(plain(head), justify="right", overflow="fold")
     for number, (row, cells) in enumerate(zip(table.rows, table.cells, strict=True)):
@@ -89,7 +123,7 @@ def _grid(table: Table, between: str, fold: int | None) -> Grid:
             if number:
                 grid.add_section()
             grid.add_row(plain(table.groups[number], "italic"))
-        grid.add_row(plain(row), *(_text(cell, between) for cell in cells))
+        grid.add_row(*[plain(row)] * stub, *(_text(cell, between) for cell in cells))
     return grid
 
 

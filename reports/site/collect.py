@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from instructedit.benchmark.results.integrity import read_suite_summary
+from instructedit.benchmark.results.integrity import read_finished, read_suite_summary
 from instructedit.benchmark.results.records import RunFile, RunSummary
 from instructedit.benchmark.results.suite_results import SuiteEntry, SuiteSummary, find_suite
 from instructedit.editors.errors import InputError
 
 from ..tables.run_facts import warnings
-from ..tables.sources import load
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,5 +94,5 @@ def collect(directory: Path) -> Collected:
 
 
 def _run(folder: Path, entry: SuiteEntry | None = None) -> SiteRun:
-    file, summary = load(folder)
+    file, summary = read_finished(folder)
     return SiteRun(folder, entry.label if entry else file.spec.setting, file, summary)

@@ -9,20 +9,14 @@ from instructedit.benchmark.results.suite_results import SeedMean
 
 from ..tables.captions import DAGGER, PROTOCOLS
 from ..tables.columns import column_of, interval, seed_sd
+from ..tables.protocol_choice import PROTOCOL_WORDS
 from .collect import Collected
 
 NAMES: dict[Protocol, str] = {
-    "teacher_forced_exact": "exact match, teacher forced",
-    "teacher_forced_token": "token share, teacher forced",
-    "free_generation": "free generation",
+    **PROTOCOL_WORDS,
     "edit_success": "edit success (ES)",
-    "z_sent": "z_sent",
-    "z_topic": "z_topic",
     "kl_divergence": "KL divergence",
     "ngram_entropy": "fluency, n-gram entropy",
-    "probability_order": "P(new) > P(old)",
-    "reversion": "reversion to the old answer",
-    "known_before": "old answer known before the edit",
 }
 """Protocols as the site calls them, in the order in which it offers them."""
 UNITS: dict[Protocol, str] = {
@@ -34,18 +28,8 @@ UNITS: dict[Protocol, str] = {
 OVER = "over subsets"
 """The subset of means over the subsets of a case."""
 TEXTS = (
-    "runs",
-    "label",
-    "model",
-    "split",
-    "seeds",
-    "stage",
-    "task",
-    "measure",
-    "subset",
-    "protocol",
-    "editor",
-    "interval",
+    *("runs", "label", "model", "split", "seeds", "stage"),
+    *("task", "measure", "subset", "protocol", "editor", "interval"),
 )
 """`interval` is the reason why there is none; empty if there is one."""
 NUMBERS = ("mean", "low", "high", "sd", "n")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from ..render.html import environment
 from ..render.report import Report, Table
 from ..tables.captions import AGGREGATION, PROTOCOLS
 from ..tables.columns import SECTIONS
@@ -14,13 +15,12 @@ from ..tables.run_facts import header
 from ..tables.run_tables import run_report
 from ..tables.suite_report import suite_report
 from .collect import Collected, SiteRun
-from .escape import environment
 from .figures import Figure
 from .matrix import NOTE, squares
 from .means import NAMES
 
 HERE = Path(__file__).parent
-ASSETS = ("style.css", "table.js", "data.js", "means.js", "cases.js", "case.js")
+ASSETS = ("style.css", "fold.js", "table.js", "data.js", "means.js", "cases.js", "case.js")
 OVER_SEEDS = (
     "With several seeds it is the mean over seeds and cases with an interval over both; sd is the "
     "standard deviation of the means of the seeds, and n counts the cases scored under all of them."
@@ -94,7 +94,7 @@ def _once(facts: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
 
 def _main_facts(run: SiteRun) -> Iterator[tuple[str, str]]:
     """Yield model, data, setting and date; what failed is in the table of runs."""
-    yield from (fact for fact in main_facts(run.file, run.summary) if fact[0] not in ("Left out", "Failed"))
+    yield from (fact for fact in main_facts(run.file) if fact[0] != "Left out")
     yield "Date", run.file.provenance.started.partition("T")[0]
 
 

@@ -4,10 +4,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.console import Console
 
-from instructedit.benchmark.results.integrity import read_suite_summary
+from instructedit.benchmark.results.integrity import read_finished, read_suite_summary
 from instructedit.benchmark.results.records import find_run
 from instructedit.benchmark.results.run_folder import write_record
 from instructedit.benchmark.results.suite_results import SuiteSummary, find_suite
@@ -23,7 +24,7 @@ from .paper_numbers import SETTINGS
 from .paper_tables import paper_table
 from .protocol_choice import protocol_for
 from .run_tables import TABLES, run_report, run_table
-from .sources import load, read_groups, read_runs, read_suites
+from .sources import read_groups, read_runs, read_suites
 from .suite_report import suite_report
 
 
@@ -57,8 +58,16 @@ def make_table(
     return paper_table(name, groups, protocol or "teacher_forced_exact", warnings)
 
 
-def report_folders(directories: Sequence[Path], console: Console, *, full: bool = False) -> list[Path]:
-    """Write and print one report of all runs of some folders; return the written files.
+class Written(NamedTuple):
+    """What `report_folders` wrote."""
+
+    files: list[Path]
+    runs: list[Path]
+    """The folders of the runs, in the order of the report."""
+
+
+def report_folders(directories: Sequence[Path], console: Console, *, full: bool = False) -> Written:
+    """Write and print one report of all runs of some folders.
 
     It is that of a run if there is one alone. That of a suite is over its seeds and settings; several suites are one
     below the other, `report.md`, `report.csv` and `report.tex` beside the runs of the first.
@@ -69,12 +78,13 @@ def report_folders(directories: Sequence[Path], console: Console, *, full: bool 
         InputError: If a folder holds no readable results, or the files cannot be written.
     """
     suites = read_suites(directories)
+    runs = [out / entry.digest for out, suite in suites for entry in suite.runs]
+    if len(runs) == 1:
+        return Written(report_run(runs[0], console, full=full), runs)
     if len(suites) == 1:
         ((out, suite),) = suites
-        if len(suite.runs) == 1:
-            return report_run(out / suite.runs[0].digest, console, full=full)
         path = write_record(out / "suite.json", summarise_suite(out, suite))
-        return report_suite(path, console, full=full)
+        return Written(report_suite(path, console, full=full), runs)
     names = [Path(suite.name).stem for _, suite in suites]
     if len(set(names)) < len(names):
         names = [f"{out.name}/{name}" for (out, _), name in zip(suites, names, strict=True)]
@@ -86,7 +96,7 @@ def report_folders(directories: Sequence[Path], console: Console, *, full: bool 
     merged = SuiteSummary(name=" and ".join(names), warnings=tuple(warnings), groups=tuple(groups))
     report = replace(suite_report(merged), title=f"Suites {merged.name}")
     terminal.draw(report if full else suite_overview(merged), console)
-    return _write(suites[0][0], "report", report, suite_csv(merged))
+    return Written(_write(suites[0][0], "report", report, suite_csv(merged)), runs)
 
 
 def summarise_folder(directory: Path) -> Path:
@@ -110,7 +120,7 @@ def report_run(directory: Path, console: Console | None = None, *, full: bool = 
     Raises:
         InputError: If the folder holds no readable results, or its `report/` cannot be written.
     """
-    run, summary = load(directory)
+    run, summary = read_finished(directory)
     report = run_report(run, summary)
     if console is not None:
         terminal.draw(report if full else run_overview(run, summary), console)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from instructedit.benchmark.results.health import ALIKE, BOUND, LARGE, MANY, REACHED
 from instructedit.benchmark.results.records import Defaults, EditorSpec, Health, Mean, RunFile
-from instructedit.benchmark.results.suite_results import SeedMean
+from instructedit.benchmark.results.suite_results import SeedMean, SuiteGroup
 
 from .columns import stages
 
@@ -86,6 +86,16 @@ def health_lines(
                 if words:
                     said.setdefault("; ".join(words), []).append(name(row.name))
         yield from (f"{', '.join(names)}{mark}: {sentence}." for sentence, names in said.items())
+
+
+def warned(group: SuiteGroup) -> Iterator[tuple[str, str]]:
+    """Yield the rows of a setting whose edits have a warning, each with its flag, task by task."""
+    rows = {row.name: row for row in group.run.spec.editors}
+    for health in group.health:
+        attitude = is_attitude(group.means, health.task)
+        for found in findings(rows[health.editor], health, group.run.defaults.get(health.editor), attitude=attitude):
+            if found.flag:
+                yield health.editor, found.flag
 
 
 def is_attitude(means: Iterable[Mean | SeedMean], task: str) -> bool:

@@ -1,27 +1,78 @@
-"""The report of a run or suite on one screen: a table for each task and stage, by its main protocol, and nothing else.
+"""The report of a run or suite on one screen; the whole report (`run_report`, `suite_report`) has all else.
 
-The numbers, marks and lines on health are those of the whole report (`run_report`, `suite_report`).
+Of a run: a table for each task and stage, by its main protocol. Of a suite: a row for each setting and schedule, then
+the numbers of those that fit. Numbers, marks and warnings are those of the whole report.
 """
 
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from instructedit.benchmark.results.records import Protocol, RunFile, RunSummary
+from instructedit.benchmark.results.records import Measure, Protocol, RunFile, RunSummary
 from instructedit.benchmark.results.suite_results import SuiteGroup, SuiteSummary
 
-from ..render.report import Block, Report, Table
+from ..render.report import Block, Cell, Report, Table
 from .captions import DAGGER
 from .columns import Column, stages
-from .health import health_lines
+from .health import health_lines, warned
 from .run_facts import left_out, warnings
-from .scores import Scores, score_table, scores_of
-from .suite_comparisons import against_mend, seeds_of
-from .suite_report import suite_report
+from .scores import Scores, scores_of
+from .suite_comparisons import VERDICTS, verdict
 
 _MAIN: tuple[Protocol, ...] = ("edit_success", "teacher_forced_exact")
 """Protocols of a task's one table, for each measure the first one that it has."""
 SAME = "°"
 """Follows a number that is not shown to differ from the unedited model's."""
+_SHORT: dict[Measure, str] = {
+    "reliability": "Rel.",
+    "generalization": "Gen.",
+    "portability": "Port.",
+    "locality": "Loc.",
+    "fluency": "Flu.",
+}
+"""Heads of the tables of a suite, two of which fit 120 columns side by side."""
+_ABREAST = 2
+_SCREEN = 38
+"""Lines of the facts, runs and numbers of a suite at 120 columns; heads, legend and pointers add some 15."""
+
+
+def run_overview(run: RunFile, summary: RunSummary) -> Report:
+    """Return a run on one screen."""
+    blocks = []
+    for task in run.spec.tasks:
+        staged = stages([mean for mean in summary.means if mean.task == task])
+        found = ((scores_of(run, summary, task, stage), suffix) for stage, suffix in staged)
+        tables = tuple(_table(scores, suffix.removeprefix(", ")) for scores, suffix in found if _main(scores))
+        if tables:
+            blocks.append(Block(task, tables, notes=tuple(health_lines(run, summary.health, summary.means, task))))
+    legend = f"Percent with 95 % intervals: {_legend(blocks)} Pairs, other protocols and how to read them: --full."
+    header = (*facts(run), *_failed(summary))
+    return Report(f"Run {run.digest}", warnings(run, summary), header, tuple(blocks), (legend,))
+
+
+def suite_overview(summary: SuiteSummary) -> Report:
+    """Return a suite on one screen: its runs, and the numbers of as many settings as fit, of the last stage."""
+    groups = summary.groups
+    header = tuple(_shared(groups))
+    room = _SCREEN - len(header) - len(groups)
+    tables: list[Table] = []
+    for group in groups:
+        own = [
+            _table(scores, f"{group.label}: {task}{suffix}", short=True)
+            for task in group.run.spec.tasks
+            for scores, suffix in _last(group, task)
+        ]
+        lines = -(-(len(tables) + len(own)) // _ABREAST) * (4 + len(group.run.spec.editors))
+        if lines > room or any(table.rows != (tables or own)[0].rows for table in own):
+            break
+        tables += own
+    blocks = [Block("Runs", (_runs(groups),)), *([Block("Numbers", tuple(tables), beside=True)] if tables else [])]
+    legend = "Best: the rows that are best, or not shown to be worse, in most columns (measures of all tasks)."
+    if "Against MEND" in str(blocks[0].tables[0].heads):
+        legend += " Against MEND: comparisons in which InstructEdit is shown to be better, worse, neither."
+    if tables:
+        legend += f" Numbers: percent, {_legend(blocks)} Intervals, pairs, other protocols and stages: --full."
+    return Report(f"Suite {summary.name}", summary.warnings, header, tuple(blocks), (legend,))
 
 
 def _legend(blocks: Sequence[Block]) -> str:
@@ -30,67 +81,80 @@ def _legend(blocks: Sequence[Block]) -> str:
     success = ", ES: SERAC's edit success" if " ES" in heads else ""
     derived = f"; {DAGGER} prompts by a rule" if DAGGER in heads else ""
     return (
-        f"Percent with 95 % intervals: exact match under teacher forcing{success}. * best, or not shown to be worse "
-        f"than the best (=: tied); _ second; {SAME} not shown to differ from the unedited model{derived}. "
-        "Pairs, other protocols and how to read them: --full, or the files below."
+        f"exact match under teacher forcing{success}. * best, or not shown to be worse than the best (=: tied); "
+        f"_ second; {SAME} not shown to differ from the unedited model{derived}."
     )
 
 
-def run_overview(run: RunFile, summary: RunSummary) -> Report:
-    """Return a run on one screen."""
-    blocks = tuple(_blocks(run, summary))
-    return Report(
-        f"Run {run.digest}",
-        warnings(run, summary),
-        tuple(facts(run, summary)),
-        blocks,
-        (_legend(blocks),),
-    )
-
-
-def suite_overview(summary: SuiteSummary) -> Report:
-    """Return a suite on one screen: its verdicts in words, then a table for each setting, task and stage.
-
-    Tables of many trainings or descriptions of one editor, which the whole report compares, are left to it.
-    """
-    verdicts = [Block(block.heading, (), text=block.text) for block in against_mend(summary.groups) if block.text]
-    details = {block.heading for block in suite_report(summary).blocks if block.detail}
-    found = (block for group in summary.groups for block in _blocks(group.run, group))
-    blocks = [block for block in found if block.heading not in details]
-    shared = dict.fromkeys(fact for group in summary.groups for fact in facts(group.run, group))
-    return Report(f"Suite {summary.name}", summary.warnings, tuple(shared), (*verdicts, *blocks), (_legend(blocks),))
-
-
-def facts(run: RunFile, numbers: RunSummary | SuiteGroup) -> Iterator[tuple[str, str]]:
-    """Yield the model, the data, the setting, and what is left out or failed, a line each."""
-    group = numbers if isinstance(numbers, SuiteGroup) else None
+def facts(run: RunFile) -> Iterator[tuple[str, str]]:
+    """Yield the model, the data, the setting, and what is left out, a line each."""
     spec, origin = run.spec, run.provenance
     yield "Model", f"{origin.model}, {origin.model_type}, {origin.parameters / 1e6:,.1f} M parameters, {spec.dtype}"
     counts = (f"{data.task} {min(data.cases, spec.limit or data.cases):,} of {data.cases:,}" for data in run.data)
     yield "Cases", f"{', '.join(counts)} ({', '.join(dict.fromkeys(data.source for data in run.data))})"
-    seeds = f"seed {spec.seed}" if group is None else seeds_of(group)
-    label = spec.setting if group is None or group.label == spec.setting else f"{group.label} ({spec.setting})"
-    yield "Setting", f"{label}, {spec.schedule} edits, split {spec.split}, {seeds}"
+    yield "Setting", f"{spec.setting}, {spec.schedule} edits, split {spec.split}, seed {spec.seed}"
     if spec.chat:
         yield "Context", spec.chat.name
     yield from left_out(run)
-    under = "failed under " if group is None else ""
-    by_task = numbers.counts if isinstance(numbers, RunSummary) else numbers.failed
-    for task, found in by_task.items():
+
+
+def _failed(summary: RunSummary) -> Iterator[tuple[str, str]]:
+    under = "failed under "
+    for task, found in summary.counts.items():
         if failed := [f"{words.removeprefix(under)} {found[words]}" for words in found if words.startswith(under)]:
             yield "Failed", f"{task}: {', '.join(failed)}"
 
 
-def _blocks(run: RunFile, numbers: RunSummary | SuiteGroup) -> Iterator[Block]:
-    for task in run.spec.tasks:
-        tables: list[Table] = []
-        for stage, suffix in stages([mean for mean in numbers.means if mean.task == task]):
-            if table := _table(scores_of(run, numbers, task, stage), suffix.removeprefix(", ")):
-                tables.append(table)
-        heading = task if isinstance(numbers, RunSummary) else f"{numbers.label}: {task}"
-        if tables:
-            notes = tuple(health_lines(run, numbers.health, numbers.means, task))
-            yield Block(heading, tuple(tables), notes=notes)
+def _shared(groups: Sequence[SuiteGroup]) -> Iterator[tuple[str, str]]:
+    """Yield the facts of a suite but its settings, each once, and the rows whose edits have a warning."""
+    found = dict.fromkeys(fact for group in groups for fact in facts(group.run) if fact[0] != "Setting")
+    for word in ("Model", "Cases", "Context", "Left out"):
+        yield from (fact for fact in found if fact[0] == word)
+    flags: dict[str, dict[str, None]] = defaultdict(dict)
+    for row, flag in (warning for group in groups for warning in warned(group)):
+        flags[flag][row] = None
+    yield "Health", "; ".join(f"{flag}: {', '.join(rows)}" for flag, rows in flags.items()) or "no warning"
+
+
+def _runs(groups: Sequence[SuiteGroup]) -> Table:
+    """Return a row for each setting and schedule: cases, best editors, InstructEdit against MEND, warnings, run."""
+    lines = [dict(_about(group)) for group in groups]
+    heads = list(dict.fromkeys(head for line in lines for head in line))
+    cells = tuple(tuple(Cell(line[head]) if head in line else None for head in heads) for line in lines)
+    return Table("", "Setting", tuple(heads), tuple(group.label for group in groups), cells)
+
+
+def _about(group: SuiteGroup) -> Iterator[tuple[str, str]]:
+    spec = group.run.spec
+    found = [scores for task in spec.tasks for scores, _ in _last(group, task)]
+    counts = {mean.n for scores in found for (column, _), mean in scores.means.items() if column in _main(scores)}
+    low, high = min(counts, default=0), max(counts, default=0)
+    yield "Schedule", spec.schedule
+    yield "Seeds", ", ".join(map(str, group.seeds))
+    yield "n", f"{low}" if low == high else f"{low} to {high}"
+    columns = [scores.marks()[column].of for scores in found for column in _main(scores)]
+    first = Counter(row for of in columns for row, mark in of.items() if mark.rank == 1)
+    best = [row for row, count in first.items() if count == max(first.values())]
+    yield "Best in most columns", f"{', '.join(best)} ({first[best[0]]} of {len(columns)})" if best else "none shown"
+    asked = [verdict(one) for one in group.comparisons if one.question == "mend" and one.protocol in _MAIN]
+    if asked:
+        yield "Against MEND\n> / < / =", " / ".join(str(asked.count(word)) for word in VERDICTS.values())
+    if failed := sum(count for of_task in group.failed.values() for count in of_task.values()):
+        yield "Failed", f"{failed:,}"
+    yield "Warnings", f"{len({row for row, _ in warned(group)})} of {len(spec.editors)} rows"
+    yield "Run", group.digests[0] if len(group.digests) == 1 else f"{len(group.digests)} runs"
+
+
+def _last(group: SuiteGroup, task: str) -> Iterator[tuple[Scores, str]]:
+    """Yield the numbers of the last stage of a task, if it has main columns, with what the stage adds to titles."""
+    for stage, suffix in stages([mean for mean in group.means if mean.task == task])[-1:]:
+        scores = scores_of(group.run, group, task, stage)
+        if _main(scores):
+            yield scores, suffix
+
+
+def _main(scores: Scores) -> list[Column]:
+    return main_columns(scores.columns())
 
 
 def main_columns(columns: Sequence[Column]) -> list[Column]:
@@ -103,32 +167,33 @@ def main_columns(columns: Sequence[Column]) -> list[Column]:
     return sorted(found, key=Column.order)
 
 
-def _table(scores: Scores, title: str) -> Table | None:
-    """Return the table of the main protocol; rows that are not shown to differ from the first control are marked."""
-    columns = main_columns(scores.columns())
-    if not columns:
-        return None
+def _table(scores: Scores, title: str, *, short: bool = False) -> Table:
+    """Return the table of the main protocol, with numbers that are not shown to differ from the first control marked.
+
+    A short one has no intervals, short heads, and no line on columns in which too many rows tie.
+    """
+    columns = _main(scores)
     heads = {column: column.head for column in columns}
-    table = score_table(title, heads, scores.rows, scores.means, scores.marks())
+    if short:
+        heads = {c: head.replace(c.measure.capitalize(), _SHORT[c.measure]) for c, head in heads.items()}
+    table = scores.table(title, heads)
     control = next(iter(scores.controls), None)
+
+    def cell(found: Cell, column: Column, row: str) -> Cell:
+        same = control and scores.decision(column, row, control) == "tie"
+        shown = replace(found, value=found.value + (SAME if same else ""), interval=_whole(found.interval))
+        return replace(shown, interval="", note="") if short else shown
+
     lines = tuple(
-        tuple(
-            cell
-            and replace(
-                cell,
-                value=cell.value + (SAME if control and scores.decision(column, row, control) == "tie" else ""),
-                interval="" if cell.interval == "by definition" else _whole(cell.interval),
-            )
-            for column, cell in zip(columns, line, strict=True)
-        )
+        tuple(found and cell(found, column, row) for column, found in zip(columns, line, strict=True))
         for row, line in zip(scores.rows, table.cells, strict=True)
     )
-    return replace(table, cells=lines)
+    return replace(table, cells=lines, note="" if short else table.note)
 
 
 def _whole(interval: str) -> str:
-    """Return an interval in whole percent, outwards, so that it is never narrower than it is."""
+    """Return an interval in whole percent, outwards, so that it is never narrower than it is; else its words."""
     if not interval.startswith("["):
-        return interval
+        return "" if interval == "by definition" else interval
     low, high = (float(end) for end in interval.strip("[]").split(","))
     return f"[{low // 1:.0f}, {-(-high // 1):.0f}]"

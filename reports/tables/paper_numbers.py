@@ -4,7 +4,7 @@ A cell has the same address in the paper and in our results (`Address`), so a pu
 its address alone.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -144,16 +144,10 @@ def entries(table: str, groups: Sequence[SuiteGroup], choice: str) -> list[Entry
     Raises:
         InputError: If there is none, or two runs have a number for the same cell.
     """
-    make: dict[str, Callable[[SuiteGroup], Iterator[Entry]]] = {
-        TABLE3: _main,
-        TABLE1: _single_task,
-        SEEN_UNSEEN: _descriptions,
-        FIGURE4C: _scaling,
-    }
     found: dict[tuple[Address, str, Column], Entry] = {}
     for group in groups:
         sentiment = {(mean.task, mean.measure) for mean in group.means if mean.protocol == "edit_success"}
-        for entry in make[table](group):
+        for entry in _descriptions(group) if table == SEEN_UNSEEN else _of_means(table, group):
             address = entry.address
             attitude = (address.task, address.measure) in sentiment
             if entry.column.protocol != protocol_for(choice, address.measure, attitude=attitude):
@@ -171,24 +165,22 @@ def entries(table: str, groups: Sequence[SuiteGroup], choice: str) -> list[Entry
     return list(found.values())
 
 
-def _main(group: SuiteGroup) -> Iterator[Entry]:
-    """Yield Table 3: multi-task for tasks that were trained on, or whose cases were edited; hold-out for others."""
+def _of_means(table: str, group: SuiteGroup) -> Iterator[Entry]:
+    """Yield the entries of the tables that are made of means.
+
+    Table 3 is multi-task for tasks that were trained on, or whose cases were edited, hold-out for others.
+    """
     spec = group.run.spec
+    rows = {row.name: row for row in spec.editors}
     learnt = {task for row in spec.editors if row.training for task in row.training.tasks}
-    for row, mean in _means(group):
-        outside = (spec.edited is not None and mean.task not in spec.edited) or (learnt and mean.task not in learnt)
-        yield _entry(group, row, mean, "hold-out" if spec.setting == "hold-out" or outside else "multi-task")
-
-
-def _single_task(group: SuiteGroup) -> Iterator[Entry]:
-    for row, mean in _means(group):
-        if row.training and mean.measure != "fluency":
+    for mean in group.means:
+        row = rows[mean.row]
+        if table == TABLE3:
+            outside = (spec.edited is not None and mean.task not in spec.edited) or (learnt and mean.task not in learnt)
+            yield _entry(group, row, mean, "hold-out" if spec.setting == "hold-out" or outside else "multi-task")
+        elif row.training and table == TABLE1 and mean.measure != "fluency":
             yield _entry(group, row, mean, "single-task", row.training.label)
-
-
-def _scaling(group: SuiteGroup) -> Iterator[Entry]:
-    for row, mean in _means(group):
-        if row.training and mean.measure in ("reliability", "generalization"):
+        elif row.training and table == FIGURE4C and mean.measure in ("reliability", "generalization"):
             yield _entry(group, row, mean, "task-scaling", str(len(row.training.tasks)))
 
 
@@ -202,11 +194,6 @@ def _descriptions(group: SuiteGroup) -> Iterator[Entry]:
                 shared = found.model_dump(include={"task", "stage", "measure", "derived", "protocol", "n"})
                 mean = SeedMean(row=name, **shared, **side.model_dump())
                 yield _entry(group, row, mean, "unseen-instruction", variant)
-
-
-def _means(group: SuiteGroup) -> Iterator[tuple[EditorSpec, SeedMean]]:
-    rows = {row.name: row for row in group.run.spec.editors}
-    return ((rows[mean.row], mean) for mean in group.means)
 
 
 def _entry(group: SuiteGroup, row: EditorSpec, mean: SeedMean, setting: str, variant: str = "") -> Entry:

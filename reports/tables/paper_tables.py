@@ -198,7 +198,15 @@ def _seen_unseen(source: _Source) -> Iterator[Table]:
                 shown = [replace(cell, n=None) for cell in cells]
                 words = f"{label(column, source.choice)}, n = {seen.number.n}"
                 lines.append((task, words, (*shown, *[None] * (3 - len(shown)))))
-        count = len({row for entry in part for row in _seen_rows(entry)})
+        count = len(
+            {
+                row
+                for entry in part
+                for one in entry.group.comparisons
+                if one.question == "unseen" and entry.number.row == one.second
+                for row in one.others
+            }
+        )
         title = f"{editor}, {WORDS[source.choice]} {source.title}; seen is the mean of {count} descriptions"
         yield _table(title, "Measure", ("Seen", "Unseen", "Unseen minus seen"), lines)
 
@@ -246,10 +254,3 @@ def _measures(of_task: Collection[Entry]) -> tuple[Measure, ...]:
 def _difference(table: str, entry: Entry, other: Entry, gap: Difference) -> dict[str, Any]:
     numbers = {"value": gap.difference, "low": gap.low, "high": gap.high, "n": gap.n, "p": gap.p_holm, "seed_sd": None}
     return entry.record(table) | numbers | {"interval_method": gap.method, "minus": other.address.variant}
-
-
-def _seen_rows(entry: Entry) -> Iterator[str]:
-    """Yield the rows of the seen descriptions that an entry is the mean of."""
-    for comparison in entry.group.comparisons:
-        if comparison.question == "unseen" and entry.number.row == comparison.second:
-            yield from comparison.others

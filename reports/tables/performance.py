@@ -2,11 +2,9 @@
 
 from collections.abc import Sequence
 
-from rich.console import Console
-
 from instructedit.benchmark.results.speed_results import Phase, SpeedRecord, SpeedRow
 
-from ..render import markdown, terminal
+from ..render import markdown
 from ..render.report import Block, Cell, Report, Table
 from .scores import cell_table
 
@@ -62,11 +60,6 @@ def report(record: SpeedRecord) -> Report:
     ]
     blocks = [_block(record, shape) for shape in dict.fromkeys(row.shape for row in record.rows)]
     return Report("Performance", (), tuple(header), tuple(blocks), TEXT)
-
-
-def draw(record: SpeedRecord, console: Console) -> None:
-    """Print the tables."""
-    terminal.draw(report(record), console)
 
 
 def page(record: SpeedRecord) -> str:

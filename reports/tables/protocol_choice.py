@@ -1,6 +1,6 @@
 """Which protocol each measure of a table is read by, from the choice `--protocol`."""
 
-from instructedit.benchmark.results.records import Measure
+from instructedit.benchmark.results.records import Measure, Protocol
 from instructedit.editors.errors import InputError
 
 from .columns import Column
@@ -9,7 +9,7 @@ PUBLISHED = "published"
 """The mix of protocols that the paper's main table appears to use: see `protocol_for`."""
 CHOICES = ("teacher_forced_exact", "teacher_forced_token", "free_generation", PUBLISHED)
 """Values of `--protocol`."""
-WORDS: dict[str, str] = {
+PROTOCOL_WORDS: dict[Protocol, str] = {
     "teacher_forced_exact": "exact match, teacher forced",
     "teacher_forced_token": "token share, teacher forced",
     "free_generation": "free generation",
@@ -21,6 +21,9 @@ WORDS: dict[str, str] = {
     "probability_order": "P(new) > P(old)",
     "reversion": "reversion to the old answer",
     "known_before": "old answer known before the edit",
+}
+WORDS: dict[str, str] = {
+    **PROTOCOL_WORDS,
     PUBLISHED: "each measure read as the published table appears to read it",
 }
 """Protocols and choices in words."""

@@ -12,8 +12,8 @@ from .captions import DAGGER, footer, runs_footer
 from .columns import Column, column_of, stages
 from .health import explained, health_lines
 from .protocol_choice import CHOICES, PUBLISHED, WORDS, label, protocol_for
-from .run_facts import header, runs_header, unscored, warnings
-from .scores import Scores, cell_table, mean_cell, merged, score_table, scores_of, task_block
+from .run_facts import header, unscored, warnings
+from .scores import Scores, cell_table, mean_cell, merged, scores_of, task_block
 
 TABLES = ("tasks", "subsets", "protocols")
 """`tasks`: every measure by one protocol; `subsets`: every subset of the probes; `protocols`: every protocol of a
@@ -64,7 +64,7 @@ def run_table(name: str, runs: Sequence[Run], protocol: str | None) -> Sheet:
     report = Report(
         title=f"{name.capitalize()} of {'runs' if several else 'run'} {digests}",
         warnings=tuple(f"{run.digest}: {text}" for run, summary in runs for text in warnings(run, summary)),
-        header=runs_header(files),
+        header=tuple(dict.fromkeys(fact for run in files for fact in header(run))),
         blocks=tuple(blocks),
         footer=(
             *runs_footer(summaries, used, derived=derived, ranked=name != "subsets"),
@@ -103,7 +103,7 @@ def _block(name: str, runs: Sequence[Run], task: str, choice: str, records: list
             continue
         marks = scores.marks()
         for title, heads in _sections(scores, choice) if name == "tasks" else _by_protocol(scores):
-            tables.append(score_table(f"{title}{suffix}", heads, scores.rows, scores.means, marks, scores.known))
+            tables.append(scores.table(f"{title}{suffix}", heads))
             records += (
                 _record(run_of[row], mean, marks[column].get(row))
                 for (column, row), mean in scores.means.items()

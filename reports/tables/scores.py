@@ -106,22 +106,23 @@ class Scores:
 
     def tables(self, suffix: str) -> Iterator[Table]:
         """Yield a table for each section; the suffix is added to each title."""
-        marks = self.marks()
         for title, columns in self.sections():
-            heads = {column: column.head for column in columns}
-            table = score_table(f"{title}{suffix}", heads, self.rows, self.means, marks, self.known)
-            yield self._linked(table, columns) if self.address else table
+            yield self.table(f"{title}{suffix}", {column: column.head for column in columns})
 
-    def _linked(self, table: Table, columns: Sequence[Column]) -> Table:
-        """Return a table in which each number leads to its cases."""
-        lines = (
-            tuple(
-                cell and replace(cell, link=case_link(self.address, column, row))
-                for column, cell in zip(columns, line, strict=True)
-            )
-            for row, line in zip(self.rows, table.cells, strict=True)
-        )
-        return replace(table, cells=tuple(lines))
+    def table(self, title: str, heads: Mapping[Column, str]) -> Table:
+        """Return the table of some columns, with marks, and below it what is to be said of a column.
+
+        That are columns in which too many rows tie, and which old answers the unedited model knows.
+        """
+        marks = {column: self._marks(column) for column in heads}
+        cells = {}
+        for (column, row), mean in self.means.items():
+            if column in heads:
+                link = case_link(self.address, column, row) if self.address else ""
+                cells[column, row] = replace(mean_cell(mean, marks[column].get(row)), link=link)
+        known = self.known if any(column.protocol in OLD_ANSWER for column in heads) else ""
+        note = " ".join(filter(None, (crowded(heads, marks), known)))
+        return cell_table(title, "Editor", heads, self.rows, cells, note=note)
 
     def differences(self, suffix: str) -> Iterator[Table]:
         """Yield the table of the paired differences of all rows that edit, in exact match."""
@@ -290,26 +291,6 @@ def merged(parts: Sequence[Scores]) -> Scores:
         {key: pair for part in parts for key, pair in part.pairs.items()},
         known=" ".join(dict.fromkeys(part.known for part in parts if part.known)),
     )
-
-
-def score_table(
-    title: str,
-    heads: Mapping[Column, str],
-    rows: Sequence[str],
-    means: Mapping[tuple[Column, str], Mean | SeedMean],
-    marks: Mapping[Column, Marks],
-    known: str = "",
-) -> Table:
-    """Return the table of some columns, with marks and the line on columns in which too many rows tie.
-
-    `known` is written below a table of old answers.
-    """
-    cells = {
-        (column, row): mean_cell(mean, marks.get(column, NO_MARKS).get(row)) for (column, row), mean in means.items()
-    }
-    of_old = any(column.protocol in OLD_ANSWER for column in heads)
-    note = " ".join(filter(None, (crowded(heads, marks), known if of_old else "")))
-    return cell_table(title, "Editor", heads, rows, cells, note=note)
 
 
 def case_link(address: str, column: Column, row: str, other: str = "", outcome: str = "") -> str:

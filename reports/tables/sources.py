@@ -4,25 +4,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from instructedit.benchmark.results.decision import adjust
 from instructedit.benchmark.results.integrity import read_finished, read_run
 from instructedit.benchmark.results.records import RunFile, RunSummary, find_run
 from instructedit.benchmark.results.suite_results import SuiteEntry, SuiteFile, SuiteGroup, find_suite, find_suites
 from instructedit.benchmark.results.suite_summary import summarise_suite
 from instructedit.benchmark.scoring.rules import DEFAULT, RULES
 from instructedit.editors.errors import InputError
-
-
-def load(directory: Path) -> tuple[RunFile, RunSummary]:
-    """Read `run.json` and `summary.json` of a run.
-
-    Raises:
-        InputError: As `integrity.read_finished`.
-    """
-    run, summary = read_finished(directory)
-    if any(pair.p_holm is None for pair in summary.comparisons):  # a file of an older version
-        summary = summary.model_copy(update={"comparisons": adjust(summary.comparisons)})
-    return run, summary
 
 
 def read_groups(
@@ -52,7 +39,7 @@ def read_runs(
 ) -> list[tuple[RunFile, RunSummary]]:
     """Read the chosen runs, each separately, from their summaries; arguments and errors as `read_groups`."""
     chosen = _chosen(directories, settings, schedule)
-    runs = [load(out / entry.digest) for out, suite in chosen for entry in suite.runs]
+    runs = [read_finished(out / entry.digest) for out, suite in chosen for entry in suite.runs]
     check_comparable([run for run, _ in runs])
     return runs
 

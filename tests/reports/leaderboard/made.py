@@ -162,6 +162,7 @@ def record_of(run: RunFile, row: EditorSpec, case: EditCase, stage: str, right: 
         prompt=case.request.prompt,
         target=case.request.target,
         subject=case.request.subject,
+        old=case.request.old,
         scores=tuple(scores),
         answers=tuple(answers),
         text=TEXT,

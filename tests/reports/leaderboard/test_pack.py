@@ -133,13 +133,6 @@ def test_a_suite_is_packed_whole_with_the_weights_that_lie_beside_it(tmp_path: P
     assert reasons(tmp_path / "s.zip") == ""
 
 
-def test_memory_is_unknown_where_the_run_did_not_write_it_down(tmp_path: Path):
-    folder = write(tmp_path, spec_of(("counterfact",)))
-    (folder / "usage.jsonl").unlink()
-    assert pack(folder, tmp_path / "s.zip", name="Old", authors=["Ada"]).runs[0].memory is None
-    assert reasons(tmp_path / "s.zip") == ""
-
-
 @pytest.mark.parametrize("schedule", ["batch", "sequential"])
 def test_stages_of_other_schedules_are_known(schedule: str, tmp_path: Path):
     fields = {"schedule": schedule, "edited": ("counterfact",), "at": (2,) if schedule == "sequential" else ()}

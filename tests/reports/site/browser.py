@@ -29,7 +29,8 @@ class Browser:
         """Open a new page and wait until it has drawn what it loads."""
         self.driver.get("about:blank")
         self.driver.get(f"{site.as_uri()}/{address}")
-        self.wait("document.querySelector('script[src]') === null || document.querySelector('[data-drawn], .failed')")
+        drawn = "document.querySelector('[data-drawn], .failed, details.part')"
+        self.wait(f"{drawn} || document.querySelector('script[src]') === null")
 
     def wait(self, condition: str, seconds: float = 10) -> None:
         """Wait until an expression of JavaScript is true."""

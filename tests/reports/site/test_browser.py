@@ -147,3 +147,16 @@ def test_focus_stays_where_it_can_be_used(browser, many):
     browser.run("document.querySelectorAll('.ways a')[2].click()")
     browser.wait("document.activeElement.id === 'main'")
     assert browser.run("return window.scrollY") < 200
+
+
+def test_the_page_of_a_run_begins_with_one_part_and_a_link_opens_the_others(browser, site):
+    page = f"run-{RUN}.html"
+    opened = "return [...document.querySelectorAll('details.part')].map((part) => part.open)"
+    browser.open(site, page)
+    first, *rest = browser.run(opened)
+    assert first and rest and not any(rest)
+    browser.run("[...document.querySelectorAll('.contents a')].at(-1).click()")
+    wanted = browser.run("return document.querySelector(location.hash).closest('details').open")
+    assert wanted and sum(browser.run(opened)) == 2
+    browser.open(site, f"{page}#notes")
+    assert browser.run("return document.getElementById('notes').closest('details').open")

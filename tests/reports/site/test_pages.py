@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from instructedit.cli.main import app
 from instructedit.editors.errors import InputError
-from instructedit.reports.site.escape import shown
+from instructedit.reports.render.html import shown
 from instructedit.reports.site.write import write_site
 
 from ..suites import trained, write_index
@@ -36,7 +36,8 @@ def test_files_of_a_site(site):
     files = {str(path.relative_to(site)) for path in site.rglob("*") if path.is_file()}
     assert files == {
         *("index.html", "run-0123456789abcdef.html", "means.html", "cases.html", "case.html"),
-        *(f"assets/{name}" for name in ("style.css", "table.js", "data.js", "means.js", "cases.js", "case.js")),
+        *(f"assets/{name}" for name in ("style.css", "fold.js", "table.js", "data.js")),
+        *(f"assets/{name}" for name in ("means.js", "cases.js", "case.js")),
         *("data/site.js", "data/means.js", "data/0123456789abcdef/index.js", "data/0123456789abcdef/0.js"),
     }
 

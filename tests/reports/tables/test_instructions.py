@@ -64,8 +64,9 @@ def test_a_loop_in_full(tmp_path):
     write(tmp_path, finished=True)
     text = drawn(draw_loop, tmp_path)
     rows = [line.split() for line in text.splitlines()]
-    assert ["0", "2", "75.0", "100.0", "75.0", "1,234", "5"] in rows
-    assert ["[50.0,", "100.0]", "[15.8,", "100.0]", "[50.0,", "100.0]"] in rows
+    intervals = ["[50.0,", "100.0]", "[15.8,", "100.0]", "[50.0,", "100.0]"]
+    scores = ["75.0", *intervals[:2], "100.0", *intervals[2:4], "75.0", *intervals[4:]]
+    assert ["0", "2", *scores, "1,234", "5"] in rows
     assert ["1", "0", "-", "-", "-", "1,234", "5"] in rows
     assert "1. two" in text and "2. one [x]" in text and "1. by hand" in text
     assert "Test: chosen against hand-written: no difference shown, +75.0 points [-100.0, +100.0], n = 2 cases" in text

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from instructedit.benchmark.results.decision import Decision
+from instructedit.benchmark.results.integrity import read_finished
 from instructedit.benchmark.results.records import EditorSpec
 from instructedit.benchmark.results.run_folder import RunFolder
 from instructedit.benchmark.results.suite_results import SuiteFile
@@ -22,7 +23,6 @@ from instructedit.reports.tables.build import make_table
 from instructedit.reports.tables.columns import Column, column_of
 from instructedit.reports.tables.run_tables import run_report
 from instructedit.reports.tables.scores import Scores
-from instructedit.reports.tables.sources import load
 from instructedit.reports.tables.suite_comparisons import verdict
 from instructedit.reports.tables.suite_report import suite_report
 
@@ -72,7 +72,7 @@ def both_ways(found: dict[tuple[Any, ...], Decision]) -> Shown:
 
 def by_run(out: Path, suite: SuiteFile) -> Shown:
     """Run tables: the pairs of `summary.json`."""
-    _, summary = load(out / suite.runs[0].digest)
+    _, summary = read_finished(out / suite.runs[0].digest)
     found = {}
     for pair in summary.comparisons:
         lead = Scores((), (), {}, {(column_of(pair), pair.editor, pair.other): pair}).decision
@@ -113,7 +113,7 @@ def by_leaderboard(out: Path, suite: SuiteFile) -> Shown:
     """Every pair of the tables of a leaderboard that has these runs alone."""
     boards: dict[Any, dict[str, Entry]] = {}
     for run in suite.runs:
-        file, _ = load(out / run.digest)
+        file, _ = read_finished(out / run.digest)
         rows = {row.name: row for row in file.spec.editors}
         for record in RunFolder(out / run.digest).records(file):
             for key, number in case_values(record):
@@ -167,7 +167,7 @@ def marked(report: Report) -> Iterator[tuple[str, ...]]:
 def test_one_seed_is_its_run_on_every_page(tmp_path: Path) -> None:
     """Numbers, intervals and marks of the suite's page are those of the run's page, and of `table tasks`."""
     suite = write(tmp_path, 1)
-    run, summary = load(tmp_path / suite.runs[0].digest)
+    run, summary = read_finished(tmp_path / suite.runs[0].digest)
     of_run = set(marked(run_report(run, summary)))
     assert of_run == set(marked(suite_report(summarise_suite(tmp_path, suite))))
     assert set(marked(make_table("tasks", [tmp_path]).report)) <= of_run
@@ -180,20 +180,3 @@ def test_one_seed_is_its_run_on_every_page(tmp_path: Path) -> None:
     for pair in group.pairs:
         numbers = (pair.difference, pair.low, pair.high, pair.p, pair.p_holm, pair.method)
         assert numbers == own[pair.task, column_of(pair), pair.row, pair.other]
-
-
-def test_a_summary_of_an_older_version_is_adjusted_when_it_is_read(tmp_path: Path) -> None:
-    suite = write(tmp_path, 1)
-    folder = tmp_path / suite.runs[0].digest
-    run, summary = load(folder)
-    fields = summary.model_dump(mode="json")
-    for number in (*fields["means"], *fields["comparisons"]):
-        del number["method"]
-        number.pop("p_holm", None)
-    for number in fields["means"]:
-        number["low"], number["high"] = number["mean"], number["mean"]
-    (folder / "summary.json").write_text(type(summary).model_validate(fields).model_dump_json())
-    _, older = load(folder)
-    assert [pair.p_holm for pair in older.comparisons] == [pair.p_holm for pair in summary.comparisons]
-    assert {mean.method for mean in older.means} == {"bootstrap"}
-    assert run_report(run, older).blocks

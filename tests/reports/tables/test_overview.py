@@ -8,13 +8,18 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from instructedit.benchmark.results.records import Comparison, Mean, RunFile, RunSummary
+from instructedit.benchmark.results.records import Comparison, EditorSpec, Mean, RunFile, RunSummary
+from instructedit.benchmark.results.suite_results import SuiteSummary
+from instructedit.benchmark.results.suite_summary import summarise_suite
 from instructedit.reports.render import terminal
 from instructedit.reports.render.literal import literal
 from instructedit.reports.render.report import Block, Report
 from instructedit.reports.tables.build import first_case, report_run
-from instructedit.reports.tables.overview import run_overview
+from instructedit.reports.tables.overview import run_overview, suite_overview
 from instructedit.reports.tables.run_tables import run_report
+from instructedit.reports.tables.suite_report import suite_report
+
+from ..suites import write_index, write_run
 
 
 def drawn(report: Report, width: int) -> list[str]:
@@ -81,6 +86,52 @@ def test_a_number_that_is_not_shown_to_differ_from_the_unedited_model_is_marked(
     cell = table.cells[other][0]
     assert cell is not None and cell.value.endswith("°") == marked
     assert all(cell is None or "°" not in cell.value for cell in table.cells[table.rows.index(control)])
+
+
+NAMES = ("none", "in-context", "ft-l", "ft-m", "calinet", "grace", "ke", "a", "b", "c", "d")
+TASKS = {"multi-task": ("recent", "counterfact", "convsent"), "hold-out": ("zsre",)}
+READS = tuple({"measure": measure, "protocol": "teacher_forced_exact"} for measure in ("reliability", "portability"))
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory: pytest.TempPathFactory) -> SuiteSummary:
+    """Two settings: FT-M is right in all cases, the other editors in one of two, the unedited model in none."""
+    rows = [EditorSpec(name=name, method=name) for name in NAMES]
+
+    def value(row: str, _task: str, _seed: int, case: int) -> float:
+        return {"none": 0.0, "ft-m": 1.0}.get(row, float(case % 2))
+
+    out = tmp_path_factory.mktemp("suite")
+    entries = [
+        write_run(out, setting, rows, 0, value, cases=40, tasks=tasks, reads=dict.fromkeys(tasks, READS))
+        for setting, tasks in TASKS.items()
+    ]
+    return summarise_suite(out, write_index(out, *entries))
+
+
+@pytest.mark.parametrize("width", [80, 120, 200])
+def test_a_suite_is_one_screen_with_its_runs_and_the_numbers_of_the_report(suite: SuiteSummary, width: int) -> None:
+    screen = suite_overview(suite)
+    lines = drawn(screen, width)
+    assert max(map(len, lines)) <= width and (len(lines) <= 46 or width < 120)
+    runs = [line for line in lines if suite.groups[0].digests[0] in line]
+    assert len(runs) == 1 and "ft-m (6 of 6)" in runs[0] and "0 of 11 rows" in runs[0]
+    assert sum(line.count("100.0*") for line in lines) == 2 * 4
+    tables = {table.title: table for table in screen.blocks[1].tables}
+    whole = {block.heading: block.tables[0] for block in suite_report(suite).blocks}
+    assert list(tables) == [f"{setting}: {task}" for setting, tasks in TASKS.items() for task in tasks]
+    for title, table in tables.items():
+        for ours, theirs in zip(table.cells, whole[title].cells, strict=True):
+            assert [cell and cell.value.strip("°") for cell in ours] == [cell and cell.value for cell in theirs]
+            assert [cell and cell.mark for cell in ours] == [cell and cell.mark for cell in theirs]
+
+
+def test_a_suite_of_many_settings_shows_a_row_for_each_of_them_alone(suite: SuiteSummary) -> None:
+    names = [f"setting-{number}" for number in range(16)]
+    groups = tuple(suite.groups[0].model_copy(update={"label": name}) for name in names)
+    lines = drawn(suite_overview(suite.model_copy(update={"groups": groups})), 120)
+    assert len(lines) <= 30
+    assert [line.split()[0] for line in lines if line.startswith("setting-")] == names
 
 
 @pytest.mark.parametrize("width", [80, 120, 200])
