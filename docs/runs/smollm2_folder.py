@@ -16,12 +16,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 source, folder = sys.argv[1:]
-model = AutoModelForCausalLM.from_pretrained(source, gguf_file=FILE).float()
+model = AutoModelForCausalLM.from_pretrained(source, gguf_file=FILE)
 tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=FILE)
 model.hf_quantizer = None
 model.is_quantized = False
 if hasattr(model.config, "quantization_config"):
     del model.config.quantization_config
+model = model.float()  # only without the marks
 model.save_pretrained(folder)
 tokenizer.save_pretrained(folder)
 question = tokenizer("The capital of France is", return_tensors="pt")
