@@ -72,9 +72,10 @@ class LanguageModel:
         self.context = context_length(model.config)
         special = model.generation_config or GenerationConfig()
         end = special.eos_token_id if special.eos_token_id is not None else tokenizer.eos_token_id
-        self.end_ids: tuple[int, ...] = (
-            tuple(end) if isinstance(end, list | tuple) else () if end is None else (int(end),)
-        )
+        ids = end if isinstance(end, list | tuple) else () if end is None else (int(end),)
+        size = int(model.get_input_embeddings().weight.shape[0])
+        # one that has no embedding can never be generated
+        self.end_ids: tuple[int, ...] = tuple(id_ for id_ in ids if id_ < size)
         self.chat: ChatFormat | None = None
         # a model's own file may set sampling or a repetition penalty; all editors are evaluated with plain decoding
         model.generation_config = GenerationConfig(
