@@ -14,7 +14,8 @@ from instructedit.benchmark.run.worker import RemoteWorker
 FAULTS = "INSTRUCTEDIT_TEST_FAULTS"
 """Variable with a folder; a file of it named by a number holds what happens at the call of that number.
 
-Only calls that hold the text of the file `within` are counted: those of an earlier run may still be under way.
+Only calls that hold the text of the file `within` are counted, since those of an earlier run may still be under way,
+and no preparation, which may take a day. `always` happens at all others, preparations too.
 """
 
 
@@ -26,7 +27,7 @@ class FaultyWorker:
         self._folder = Path(os.environ[FAULTS])
 
     def perform(self, call: str) -> str:
-        fault = self._next() if (self._folder / "within").read_text() in call else ""
+        fault = self._fault(call) if (self._folder / "within").read_text() in call else ""
         if fault == "raise":
             raise RuntimeError("a cosmic ray")
         if fault == "hang":
@@ -36,15 +37,18 @@ class FaultyWorker:
             os.kill(os.getpid(), signal.SIGKILL)
         return reply
 
-    def _next(self) -> str:
+    def _fault(self, call: str) -> str:
+        always = self._folder / "always"
+        fault = self._folder / str(self._number()) if '"unit":null' not in call else always
+        return fault.read_text() if fault.exists() else always.read_text() if always.exists() else ""
+
+    def _number(self) -> int:
         for number in count():
             try:
                 (self._folder / f"call-{number}").touch(exist_ok=False)
             except FileExistsError:
                 continue
-            fault = self._folder / str(number)
-            always = self._folder / "always"
-            return fault.read_text() if fault.exists() else always.read_text() if always.exists() else ""
+            return number
         raise AssertionError
 
 

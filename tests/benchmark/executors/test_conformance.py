@@ -33,9 +33,9 @@ OPTIONS = {
 }
 COMMON = {"tasks": ("recent", "zsre"), "limit": 4, "chunk": 2, "fluency": False, "generation": {"max_new_tokens": 4}}
 FAULTS_OF = {
-    "single": {"call1": "raise", "call3": "kill"},
-    "sequential": {"call1": "kill", "call3": "raise"},
-    "batch": {"call1": "hang", "call3": "raise"},
+    "single": {"call0": "raise", "call2": "kill"},
+    "sequential": {"call0": "kill", "call2": "raise"},
+    "batch": {"call0": "hang", "call2": "raise"},
 }
 """A worker that hangs costs the whole patience, one that is killed the start of a process."""
 KINDS = {"processes": ({}, 15.0), "ray": ({}, 30.0), "slurm": ({"cluster": "local"}, 30.0)}
@@ -122,7 +122,7 @@ def test_a_unit_that_always_fails_is_given_up_and_all_others_are_finished(execut
     job = job_of(resolved, Place(tmp_path / "whole", device="cpu"), None)
     with pytest.raises(InputError, match="RuntimeError: a cosmic ray"):
         prepare_elsewhere(made, job, resolved, ())
-    script(faults, tmp_path, **{f"call{number}": "raise" for number in range(1, 8)})
+    script(faults, tmp_path, **{f"call{number}": "raise" for number in range(7)})
     with pytest.raises(UnfinishedError, match=r"2 cases \(zsre.* under ft-m \(RuntimeError: a cosmic ray"):
         start(made, resolved, tmp_path / "whole")
     script(faults, tmp_path)
