@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from .literal import literal
 from .report import Sheet
 
 
-def csv_text(records: Sequence[dict[str, Any]], fields: Sequence[str]) -> str:
+def csv_text(records: Sequence[Mapping[str, Any]], fields: Sequence[str]) -> str:
     """Return records as CSV with the given columns; numbers keep all digits, tuples are joined by spaces."""
     text = io.StringIO()
     writer = csv.DictWriter(text, fields, extrasaction="ignore", lineterminator="\n")
@@ -25,7 +25,7 @@ def csv_text(records: Sequence[dict[str, Any]], fields: Sequence[str]) -> str:
     for record in records:
         joined = {key: " ".join(map(str, value)) for key, value in record.items() if isinstance(value, tuple)}
         texts = {key: literal(value) for key, value in record.items() if isinstance(value, str)}
-        writer.writerow(record | joined | texts)
+        writer.writerow({**record, **joined, **texts})
     return text.getvalue()
 
 

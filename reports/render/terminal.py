@@ -27,8 +27,8 @@ def plain(text: str, style: str = "") -> Text:
 def draw(report: Report, console: Console) -> None:
     """Print a report, without the tables of blocks that are details."""
     _warn(report, console)
-    header = Grid.grid(padding=(0, 2, 0, 0))
-    header.add_column(min_width=10, no_wrap=True)
+    header = Grid.grid(padding=(0, 1, 0, 0))
+    header.add_column(min_width=11, no_wrap=True)
     header.add_column(overflow="fold")
     for word, value in report.header:
         header.add_row(plain(word, "bold"), plain(value))

@@ -23,7 +23,7 @@ PROTOCOL_WORDS: dict[Protocol, str] = {
     "known_before": "old answer known before the edit",
 }
 WORDS: dict[str, str] = {
-    **PROTOCOL_WORDS,
+    **{str(protocol): words for protocol, words in PROTOCOL_WORDS.items()},
     PUBLISHED: "each measure read as the published table appears to read it",
 }
 """Protocols and choices in words."""

@@ -92,6 +92,11 @@ def counted(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{reason} ({count:,})" for reason, count in counts.items())
 
 
+def runs_header(runs: Sequence[RunFile]) -> tuple[tuple[str, str], ...]:
+    """Return the facts of several runs; shared facts once."""
+    return tuple(dict.fromkeys(fact for run in runs for fact in header(run)))
+
+
 def suite_header(groups: Sequence[SuiteGroup]) -> tuple[tuple[str, str], ...]:
     """Return the facts of the settings of a suite; shared facts once."""
     return tuple(dict.fromkeys(fact for group in groups for fact in header(group.run, group)))

@@ -12,7 +12,7 @@ from .captions import DAGGER, footer, runs_footer
 from .columns import Column, column_of, stages
 from .health import explained, health_lines
 from .protocol_choice import CHOICES, PUBLISHED, WORDS, label, protocol_for
-from .run_facts import header, unscored, warnings
+from .run_facts import header, runs_header, unscored, warnings
 from .scores import Scores, cell_table, mean_cell, merged, scores_of, task_block
 
 TABLES = ("tasks", "subsets", "protocols")
@@ -64,7 +64,7 @@ def run_table(name: str, runs: Sequence[Run], protocol: str | None) -> Sheet:
     report = Report(
         title=f"{name.capitalize()} of {'runs' if several else 'run'} {digests}",
         warnings=tuple(f"{run.digest}: {text}" for run, summary in runs for text in warnings(run, summary)),
-        header=tuple(dict.fromkeys(fact for run in files for fact in header(run))),
+        header=runs_header(files),
         blocks=tuple(blocks),
         footer=(
             *runs_footer(summaries, used, derived=derived, ranked=name != "subsets"),

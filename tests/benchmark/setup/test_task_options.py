@@ -12,7 +12,7 @@ from instructedit.benchmark.setup.resolve import resolve
 from instructedit.editors import InputError
 from instructedit.reports.leaderboard.findings import Findings
 from instructedit.reports.leaderboard.training import check_training_data
-from instructedit.reports.tables.run_facts import header
+from instructedit.reports.tables.run_facts import header, runs_header
 
 from ..worlds import write_data, write_model, write_training
 
@@ -139,7 +139,7 @@ def test_a_row_says_what_its_schedule_makes_of_the_method(ready):
     assert note.startswith(
         "calinet, small, schedule single: a set of slots for each edit; the published CaliNet trains"
     )
-    assert [text for word, text in header(single) if word == "Note"] == [note]
+    assert [text for word, text in runs_header([single, single]) if word == "Note"] == [note]
     batch = ready(tasks=("recent",), editors=rows, schedule="batch").file
     assert batch.notes == {}
     assert not [text for word, text in header(batch) if word == "Note"]
