@@ -49,6 +49,14 @@ Out = Annotated[Path, Option(metavar="DIR", help="Folder of all runs.")]
 Checkpoints = Annotated[
     Path | None, Option(metavar="DIR", help="Folder of trained editors; by default 'checkpoints' beside the runs.")
 ]
+BasePasses = Annotated[
+    Path | None,
+    Option(
+        metavar="DIR",
+        envvar="INSTRUCTEDIT_BASE_PASSES",
+        help="Keep what the unedited model computes here, and read it in later runs of this model and data.",
+    ),
+]
 Dtype = Annotated[
     str | None, Option(help="dtype of the weights: float32, bfloat16 or float16; by default the preset's.")
 ]

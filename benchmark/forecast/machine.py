@@ -12,7 +12,7 @@ from instructedit.editors.models.devices import check_device
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where runs are computed and stored; checkpoints by default in `out`.
+    """Where runs are computed and stored; checkpoints by default in `out`, base passes only in a folder for them.
 
     Raises:
         InputError: If there is no such device.
@@ -22,6 +22,7 @@ class Place:
     checkpoints: Path | None = None
     device: str | None = None
     device_map: str | None = None
+    base_passes: Path | None = None
 
     def __post_init__(self) -> None:
         check_device(self.device, self.device_map)

@@ -4,7 +4,7 @@ Prompts that the unedited model has read are run again from the first patched bl
 blocks before are the same under every edit. A step runs one token of every sequence that has not ended.
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from ..edits import Edits
 from ..models.structure import ReplayStart
 from ..models.tokens import TokenSequence
 from .attention import Keys, Scale, round_up, scores
-from .engine import BasePass, Engine
+from .engine import BasePass, Engine, Group
 from .packed_batch import by_row
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def read_prompts(
     model: "LanguageModel",
     rows: Sequence[TokenSequence],
     cuts: Sequence[ReplayStart],
-    read: Collection[int] | None = None,
+    groups: Sequence[Group] | None = None,
 ) -> Prompts | None:
     """Let the unedited model read prompts once for all editors.
 
@@ -55,7 +55,7 @@ def read_prompts(
         model: The model.
         rows: Prompts, as `LanguageModel.encode_prompt` gives them.
         cuts: Those of the edits under which they will be continued.
-        read: Indices of the prompts that the unedited model continues too; all by default.
+        groups: As in `Engine.base`; those that are read the unedited model continues too.
 
     Returns:
         The prompts; None if this model's texts are not generated with our cache, and prompts are read each time.
@@ -63,7 +63,7 @@ def read_prompts(
     ways = model.engine.runner.ways
     if ways.generation != "cache" or not ways.late or not rows:
         return None
-    base, run = model.base(rows, cuts, 0, read)
+    base, run = model.base(rows, cuts, 0, groups)
     return Prompts(base, {index: found[-1].clone() for index, found in run})
 
 

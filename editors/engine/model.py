@@ -3,7 +3,7 @@
 import copy
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from ..models.tokens import TokenSequence, encode, encode_prompt, require_offset
 from ..writing_systems import Joint
 from . import capture
 from .capture import Factors
-from .engine import BasePass, Engine
+from .engine import BasePass, Engine, Group, HiddenStates
 from .forward_pass import Runner
 from .packed_batch import PackedBatch
 from .trial import Trial, try_out
@@ -209,11 +209,11 @@ class LanguageModel:
         rows: Sequence[TokenSequence],
         cuts: Sequence[ReplayStart],
         late: int | None = None,
-        read: Collection[int] | None = None,
-        among: Iterable[int] | None = None,
+        groups: Sequence[Group] | None = None,
+        known: HiddenStates | None = None,
     ) -> tuple[BasePass, Iterator[tuple[int, Tensor]]]:
         """See `Engine.base`."""
-        return self.engine.base(rows, cuts, late, read, among)
+        return self.engine.base(rows, cuts, late, groups, known)
 
     def base_pass(
         self, rows: Sequence[TokenSequence], cuts: Sequence[ReplayStart], late: int | None = None

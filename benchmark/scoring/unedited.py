@@ -1,0 +1,144 @@
+"""The unedited model on the probes of a chunk: its predictions, and the cached passes from which edits are replayed."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+from instructedit.editors import BasePass, Edits, LanguageModel
+from instructedit.editors.engine.decoding import read_prompts
+from instructedit.editors.engine.engine import Group
+
+from .base_passes import NOT_KEPT, BasePasses, sequences
+from .predictions import Decoding, Prediction, Predictions, accepted_answers, continued, reduced
+from .probe_batch import KINDS, Kind, ProbeBatch
+
+
+class Unedited:
+    """The unedited model's `predictions`, and the cached passes from which edits are replayed.
+
+    Args:
+        model: The model.
+        batches: The batches of a chunk, each with the edits it is scored under; the first, without, has the bare
+            questions. The unedited model predicts what scores compare with (`ProbeBatch.references`) and what edits may
+            leave as it is: batches under edits without patches or late edits. Of all other sequences it runs only the
+            blocks that no edit changes.
+        decoding: How texts are generated.
+        passes: Base passes of earlier runs, to which those of this chunk are added.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        batches: Sequence[tuple[ProbeBatch, Edits | None]],
+        decoding: Decoding,
+        passes: BasePasses = NOT_KEPT,
+    ) -> None:
+        self._model, self._decoding, self._passes = model, decoding, passes
+        edited = [(batch, edits) for batch, edits in batches if edits is not None]
+        cuts = [cut for _, edits in edited if (cut := edits.cut) is not None]
+        late = min((cut.block for cut in cuts if cut.late), default=None)
+        bare = batches[0][0]
+        self._left = [bare, *(batch for batch, edits in edited if edits.cut is None or edits.cut.late)]
+        self._compared = {row for batch in self._left for row in batch.kept}
+        wanted = {kind: {row for batch in self._left for row in batch.rows(kind)} for kind in KINDS}
+        wanted["forced"] = bare.references().union(*(batch.rows("forced") for batch in self._left[1:]))
+        scored = [batch for batch, _ in sorted(edited, key=lambda pair: pair[0] is not bare)]
+        known: dict[Kind, dict[int, Any]] = {kind: {} for kind in KINDS}
+        groups: dict[Kind, list[Group]] = {}
+        for kind in KINDS:
+            rows = [batch.rows(kind) for batch in scored]
+            # what is kept must not depend on a run's other rows; without, passes are as few as possible
+            first = bare.references() if kind == "forced" else ()
+            sets = _disjoint([first, *rows, wanted[kind]] if passes else [wanted[kind], chain.from_iterable(rows)])
+            for own in sets:
+                known[kind] |= {} if wanted[kind].isdisjoint(own) else self._known(kind, own)
+            lacking = wanted[kind] - known[kind].keys()
+            groups[kind] = [(own, not lacking.isdisjoint(own)) for own in sets]
+        self._base: BasePass
+        self._base, logits = model.base(bare.forced.rows, cuts, late, groups["forced"], passes or None)
+        known["forced"] |= reduced(bare.forced.rows, self._compared, logits)
+        self._prompts = (
+            read_prompts(model, bare.prompts.rows, cuts, groups["prompts"]),
+            read_prompts(model, bare.free.rows, cuts, groups["free"]),
+        )
+        greedy, sampled = (sorted(row for own, read in groups[kind] if read for row in own) for kind in KINDS[1:])
+        none = Edits.none(len(bare.cases))
+        texts = continued(model, self._left, none, decoding, self._prompts, (greedy, sampled))
+        known["prompts"] |= texts[0]
+        known["free"] |= texts[1]
+        for kind in KINDS:
+            for own in (own for own, read in groups[kind] if read):
+                self._keep(kind, own, known[kind])
+        self.predictions = Predictions(known["forced"], known["prompts"], known["free"])
+
+    def edited(self, batch: ProbeBatch, edits: Edits) -> Predictions:
+        """Return the predictions for a batch under edits; sequences that no edit reaches keep the unedited ones."""
+        before = self.predictions
+        if edits.first_block is None:
+            return before
+        passes = (self._base, *(None if prompts is None else prompts.base for prompts in self._prompts))
+        forced, greedy, sampled = (
+            self._reached(base, batch, kind, edits) for kind, base in zip(KINDS, passes, strict=True)
+        )
+        logits = self._model.replay(self._base, edits, batch.forced.owners, forced)
+        # a sequence that edits reach is never taken from the unedited model
+        predicted = {row: before.forced[row] for row in set(batch.rows("forced")) - set(forced)}
+        predicted |= reduced(batch.forced.rows, batch.kept, logits)
+        answers, free = continued(self._model, [batch], edits, self._decoding, self._prompts, (greedy, sampled))
+        return Predictions(predicted, before.generated | answers, before.free | free)
+
+    def _reached(self, base: BasePass | None, batch: ProbeBatch, kind: Kind, edits: Edits) -> list[int]:
+        """Return those of a batch's sequences that edits may change, case by case; all of them without a base pass."""
+        rows = batch.rows(kind)
+        if base is None:
+            return rows
+        own = set(rows)
+        owners = [owner if row in own else None for row, owner in enumerate(batch.sequences(kind).owners)]
+        found = set(self._model.reached(base, edits, owners))
+        return [row for row in rows if row in found]
+
+    def _known(self, kind: Kind, rows: Sequence[int]) -> dict[int, Any]:
+        """Return what was kept of a group of sequences: predictions or texts, by their index."""
+        if (found := self._passes.find(kind, self._content(kind, rows))) is None:
+            return {}
+        values, tensors = found
+        if kind != "forced":
+            return dict(zip(rows, values, strict=True))
+        distributions = [tensors.get(str(number)) for number in range(len(rows))]
+        return {
+            row: Prediction(**value, distribution=None if own is None else own.to(self._model.device))
+            for row, value, own in zip(rows, values, distributions, strict=True)
+        }
+
+    def _keep(self, kind: Kind, rows: Sequence[int], found: Mapping[int, Any]) -> None:
+        """Keep what was found for a group of sequences."""
+        values, tensors = [found[row] for row in rows], {}
+        if kind == "forced":
+            own = {str(number): value.distribution for number, value in enumerate(values)}
+            tensors = {number: distribution for number, distribution in own.items() if distribution is not None}
+            fields = ("finite", "labels", "predicted", "log_p")
+            values = [{field: getattr(value, field) for field in fields} for value in values]
+        self._passes.keep(kind, self._content(kind, rows), values, tensors)
+
+    def _content(self, kind: Kind, rows: Sequence[int]) -> object:
+        """Return what decides the predictions or texts of a group of sequences."""
+        bare, spec = self._left[0], self._decoding.spec
+        own = sequences([bare.sequences(kind).rows[row] for row in rows])
+        if kind == "forced":
+            return own, [row in self._compared for row in rows]
+        if kind == "prompts":
+            accepted = accepted_answers(self._left)
+            return own, [accepted[row] for row in rows], spec.max_new_tokens
+        case_ids = [bare.cases[bare.free.owners[row]].request.case_id for row in rows]
+        return own, case_ids, self._decoding.seed, spec.fluency_tokens, spec.fluency_top_k
+
+
+def _disjoint(sets: Iterable[Iterable[int]]) -> list[list[int]]:
+    """Return sets of indices without those that an earlier one has, in ascending order, and none that is empty."""
+    found: list[list[int]] = []
+    seen: set[int] = set()
+    for rows in sets:
+        if new := sorted(set(rows) - seen):
+            found.append(new)
+            seen.update(new)
+    return found
