@@ -1,4 +1,4 @@
-"""The numbers of a case do not depend on which other cases share its passes, bit by bit, on a CPU."""
+"""The numbers of a case do not depend on what shares its passes, nor on base passes on disk, bit by bit, on a CPU."""
 
 from dataclasses import replace
 
@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from instructedit.benchmark.results.records import GenerationSpec
+from instructedit.benchmark.scoring.base_passes import NOT_KEPT, BasePasses
 from instructedit.benchmark.scoring.scoring import run_chunk
 from instructedit.benchmark.setup.config import EMBEDDED_MODEL
 from instructedit.benchmark.tasks.base import TASKS
@@ -43,14 +44,15 @@ def cases():
     return [replace(case, request=request) for case, request in zip(found, told, strict=True)]
 
 
-def numbers(cases, chunk: int):
-    """Return the lines of all editors without the fact that compares the edits of a chunk."""
+def numbers(cases, chunk: int, names=tuple(EDITORS_AND_OPTIONS), passes=NOT_KEPT):
+    """Return the lines of some editors without the fact that compares the edits of a chunk."""
     model = LanguageModel.load(EMBEDDED_MODEL, device="cpu")
-    editors = {name: make(EDITORS.get(name), options) for name, options in EDITORS_AND_OPTIONS.items()}
-    for name in ("mend", "instructedit"):
+    editors = {name: make(EDITORS.get(name), EDITORS_AND_OPTIONS[name]) for name in names}
+    for name in {"mend", "instructedit"} & editors.keys():
         editors[name].build(model)
         editors[name].observe(model, [case.request for case in cases])
     spec = {"run": "r", "seed": 0, "generation": GenerationSpec(max_new_tokens=4, fluency_tokens=4), "fluency": True}
+    spec["passes"] = passes
     lines = {}
     for first in range(0, len(cases), chunk):
         for record in run_chunk(model, cases[first : first + chunk], editors, **spec)[0]:
@@ -64,3 +66,12 @@ def test_lines_are_the_same_bytes_in_any_chunk(cases):
     assert len(together) == len(EDITORS_AND_OPTIONS) * len(cases)
     for chunk in (1, 4):
         assert numbers(cases, chunk) == together
+
+
+def test_lines_are_the_same_bytes_with_base_passes_of_any_other_rows(cases, tmp_path):
+    together = numbers(cases, len(cases))
+    passes = BasePasses(tmp_path, "identity")
+    for names in (["instructedit"], ["mend", "grace"], list(EDITORS_AND_OPTIONS), ["instructedit", "ft-l"], ["none"]):
+        found = numbers(cases, len(cases), names, passes)
+        assert found == {key: line for key, line in together.items() if key[0] in names}
+        assert found == numbers(cases, len(cases), names, passes)
