@@ -174,15 +174,17 @@ def continued(
             among=among[0],
         )
     case_ids = [batch.cases[owner].request.case_id for owner in batch.free.owners]
-    free = texts(
-        model,
-        batch.free.rows,
-        edits,
-        batch.free.owners,
-        new_tokens=decoding.spec.fluency_tokens,
-        top_k=decoding.spec.fluency_top_k,
-        seeds=[seed_of(decoding.seed, "fluency", case_id) for case_id in case_ids],
-        prompts=prompts[1],
-        among=among[1],
-    )
+    free: list[str] = []
+    if among[1]:
+        free = texts(
+            model,
+            batch.free.rows,
+            edits,
+            batch.free.owners,
+            new_tokens=decoding.spec.fluency_tokens,
+            top_k=decoding.spec.fluency_top_k,
+            seeds=[seed_of(decoding.seed, "fluency", case_id) for case_id in case_ids],
+            prompts=prompts[1],
+            among=among[1],
+        )
     return {row: greedy[row] for row in among[0]}, {row: free[row] for row in among[1]}

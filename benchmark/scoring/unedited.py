@@ -1,7 +1,7 @@
 """The unedited model on the probes of a chunk: its predictions, and the cached passes from which edits are replayed."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain
+from itertools import zip_longest
 from typing import Any
 
 from instructedit.editors import BasePass, Edits, LanguageModel
@@ -38,21 +38,20 @@ class Unedited:
         cuts = [cut for _, edits in edited if (cut := edits.cut) is not None]
         late = min((cut.block for cut in cuts if cut.late), default=None)
         bare = batches[0][0]
-        self._left = [bare, *(batch for batch, edits in edited if edits.cut is None or edits.cut.late)]
-        self._compared = {row for batch in self._left for row in batch.kept}
-        wanted = {kind: {row for batch in self._left for row in batch.rows(kind)} for kind in KINDS}
-        wanted["forced"] = bare.references().union(*(batch.rows("forced") for batch in self._left[1:]))
+        left = [batch for batch, edits in edited if edits.cut is None or edits.cut.late]
+        self._predicted = [bare, *left]
+        self._compared = {row for batch in self._predicted for row in batch.kept}
         scored = [batch for batch, _ in sorted(edited, key=lambda pair: pair[0] is not bare)]
         known: dict[Kind, dict[int, Any]] = {kind: {} for kind in KINDS}
         groups: dict[Kind, list[Group]] = {}
         for kind in KINDS:
-            rows = [batch.rows(kind) for batch in scored]
-            # what is kept must not depend on a run's other rows; without, passes are as few as possible
-            first = bare.references() if kind == "forced" else ()
-            sets = _disjoint([first, *rows, wanted[kind]] if passes else [wanted[kind], chain.from_iterable(rows)])
+            first = bare.references() if kind == "forced" else set(bare.rows(kind))
+            wanted = first.union(*(batch.rows(kind) for batch in left))
+            # which sequences share a pass does not depend on a run's other rows, so neither does what is kept
+            sets = _disjoint([first, *(batch.rows(kind) for batch in scored)])
             for own in sets:
-                known[kind] |= {} if wanted[kind].isdisjoint(own) else self._known(kind, own)
-            lacking = wanted[kind] - known[kind].keys()
+                known[kind] |= {} if wanted.isdisjoint(own) else self._known(kind, own)
+            lacking = wanted - known[kind].keys()
             groups[kind] = [(own, not lacking.isdisjoint(own)) for own in sets]
         self._base: BasePass
         self._base, logits = model.base(bare.forced.rows, cuts, late, groups["forced"], passes or None)
@@ -61,13 +60,14 @@ class Unedited:
             read_prompts(model, bare.prompts.rows, cuts, groups["prompts"]),
             read_prompts(model, bare.free.rows, cuts, groups["free"]),
         )
-        greedy, sampled = (sorted(row for own, read in groups[kind] if read for row in own) for kind in KINDS[1:])
         none = Edits.none(len(bare.cases))
-        texts = continued(model, self._left, none, decoding, self._prompts, (greedy, sampled))
-        known["prompts"] |= texts[0]
-        known["free"] |= texts[1]
+        read = {kind: [own for own, reads in groups[kind] if reads] for kind in KINDS}
+        for among in zip_longest(read["prompts"], read["free"], fillvalue=()):
+            answers, texts = continued(model, self._predicted, none, decoding, self._prompts, among)
+            known["prompts"] |= answers
+            known["free"] |= texts
         for kind in KINDS:
-            for own in (own for own, read in groups[kind] if read):
+            for own in read[kind]:
                 self._keep(kind, own, known[kind])
         self.predictions = Predictions(known["forced"], known["prompts"], known["free"])
 
@@ -122,12 +122,12 @@ class Unedited:
 
     def _content(self, kind: Kind, rows: Sequence[int]) -> object:
         """Return what decides the predictions or texts of a group of sequences."""
-        bare, spec = self._left[0], self._decoding.spec
+        bare, spec = self._predicted[0], self._decoding.spec
         own = sequences([bare.sequences(kind).rows[row] for row in rows])
         if kind == "forced":
             return own, [row in self._compared for row in rows]
         if kind == "prompts":
-            accepted = accepted_answers(self._left)
+            accepted = accepted_answers(self._predicted)
             return own, [accepted[row] for row in rows], spec.max_new_tokens
         case_ids = [bare.cases[bare.free.owners[row]].request.case_id for row in rows]
         return own, case_ids, self._decoding.seed, spec.fluency_tokens, spec.fluency_top_k
