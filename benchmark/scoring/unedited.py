@@ -1,6 +1,6 @@
 """The unedited model on the probes of a chunk: its predictions, and the cached passes from which edits are replayed."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 from typing import Any
 
@@ -38,38 +38,44 @@ class Unedited:
         cuts = [cut for _, edits in edited if (cut := edits.cut) is not None]
         late = min((cut.block for cut in cuts if cut.late), default=None)
         bare = batches[0][0]
-        left = [batch for batch, edits in edited if edits.cut is None or edits.cut.late]
-        self._predicted = [bare, *left]
+        self._predicted = [bare, *(batch for batch, edits in edited if edits.cut is None or edits.cut.late)]
         self._compared = {row for batch in self._predicted for row in batch.kept}
-        scored = [batch for batch, _ in sorted(edited, key=lambda pair: pair[0] is not bare)]
-        known: dict[Kind, dict[int, Any]] = {kind: {} for kind in KINDS}
-        groups: dict[Kind, list[Group]] = {}
-        for kind in KINDS:
-            first = bare.references() if kind == "forced" else set(bare.rows(kind))
-            wanted = first.union(*(batch.rows(kind) for batch in left))
-            # which sequences share a pass does not depend on a run's other rows, so neither does what is kept
-            sets = _disjoint([first, *(batch.rows(kind) for batch in scored)])
-            for own in sets:
-                known[kind] |= {} if wanted.isdisjoint(own) else self._known(kind, own)
-            lacking = wanted - known[kind].keys()
-            groups[kind] = [(own, not lacking.isdisjoint(own)) for own in sets]
+        self._found: dict[Kind, dict[int, Any]] = {}
+        groups = {kind: self._groups(kind, [batch for batch, _ in edited]) for kind in KINDS}
         self._base: BasePass
         self._base, logits = model.base(bare.forced.rows, cuts, late, groups["forced"], passes or None)
-        known["forced"] |= reduced(bare.forced.rows, self._compared, logits)
+        self._found["forced"] |= reduced(bare.forced.rows, self._compared, logits)
         self._prompts = (
             read_prompts(model, bare.prompts.rows, cuts, groups["prompts"]),
             read_prompts(model, bare.free.rows, cuts, groups["free"]),
         )
         none = Edits.none(len(bare.cases))
-        read = {kind: [own for own, reads in groups[kind] if reads] for kind in KINDS}
-        for among in zip_longest(read["prompts"], read["free"], fillvalue=()):
+        lacking = {kind: [rows for rows, read in groups[kind] if read] for kind in KINDS}
+        for among in zip_longest(lacking["prompts"], lacking["free"], fillvalue=()):
             answers, texts = continued(model, self._predicted, none, decoding, self._prompts, among)
-            known["prompts"] |= answers
-            known["free"] |= texts
+            self._found["prompts"] |= answers
+            self._found["free"] |= texts
         for kind in KINDS:
-            for own in read[kind]:
-                self._keep(kind, own, known[kind])
-        self.predictions = Predictions(known["forced"], known["prompts"], known["free"])
+            for rows in lacking[kind]:
+                self._keep(kind, rows)
+        self.predictions = Predictions(self._found["forced"], self._found["prompts"], self._found["free"])
+
+    def _groups(self, kind: Kind, scored: Sequence[ProbeBatch]) -> list[Group]:
+        """Return the sequences that share passes; those that have to be predicted and are not found in a file are read.
+
+        Those of the bare questions do not depend on the rows of a run, so neither do their numbers, nor what is kept.
+        """
+        bare, *left = self._predicted
+        first = bare.references() if kind == "forced" else set(bare.rows(kind))
+        wanted = first.union(*(batch.rows(kind) for batch in left))
+        order = sorted(scored, key=lambda batch: batch is not bare)
+        groups = _disjoint([first, *(batch.rows(kind) for batch in order)])
+        self._found[kind] = {}
+        for rows in groups:
+            if not wanted.isdisjoint(rows):
+                self._found[kind] |= self._find(kind, rows)
+        lacking = wanted - self._found[kind].keys()
+        return [(rows, not lacking.isdisjoint(rows)) for rows in groups]
 
     def edited(self, batch: ProbeBatch, edits: Edits) -> Predictions:
         """Return the predictions for a batch under edits; sequences that no edit reaches keep the unedited ones."""
@@ -97,25 +103,23 @@ class Unedited:
         found = set(self._model.reached(base, edits, owners))
         return [row for row in rows if row in found]
 
-    def _known(self, kind: Kind, rows: Sequence[int]) -> dict[int, Any]:
+    def _find(self, kind: Kind, rows: Sequence[int]) -> dict[int, Any]:
         """Return what was kept of a group of sequences: predictions or texts, by their index."""
         if (found := self._passes.find(kind, self._content(kind, rows))) is None:
             return {}
         values, tensors = found
         if kind != "forced":
             return dict(zip(rows, values, strict=True))
-        distributions = [tensors.get(str(number)) for number in range(len(rows))]
-        return {
-            row: Prediction(**value, distribution=None if own is None else own.to(self._model.device))
-            for row, value, own in zip(rows, values, distributions, strict=True)
-        }
+        own = {number: tensor.to(self._model.device) for number, tensor in tensors.items()}
+        predictions = [Prediction(**value, distribution=own.get(str(n))) for n, value in enumerate(values)]
+        return dict(zip(rows, predictions, strict=True))
 
-    def _keep(self, kind: Kind, rows: Sequence[int], found: Mapping[int, Any]) -> None:
+    def _keep(self, kind: Kind, rows: Sequence[int]) -> None:
         """Keep what was found for a group of sequences."""
-        values, tensors = [found[row] for row in rows], {}
+        values, tensors = [self._found[kind][row] for row in rows], {}
         if kind == "forced":
-            own = {str(number): value.distribution for number, value in enumerate(values)}
-            tensors = {number: distribution for number, distribution in own.items() if distribution is not None}
+            own = ((str(number), value.distribution) for number, value in enumerate(values))
+            tensors = {number: distribution for number, distribution in own if distribution is not None}
             fields = ("finite", "labels", "predicted", "log_p")
             values = [{field: getattr(value, field) for field in fields} for value in values]
         self._passes.keep(kind, self._content(kind, rows), values, tensors)
