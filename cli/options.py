@@ -53,6 +53,14 @@ Out = Annotated[Path, Option(metavar="DIR", help="Folder of all runs.")]
 Checkpoints = Annotated[
     File, Option(metavar="DIR", help="Folder of trained editors; by default 'checkpoints' beside the runs.")
 ]
+BasePasses = Annotated[
+    File,
+    Option(
+        metavar="DIR",
+        envvar="INSTRUCTEDIT_BASE_PASSES",
+        help="Keep what the unedited model computes here, and read it in later runs of this model and data.",
+    ),
+]
 Dtype = Annotated[Text, Option(help="dtype of the weights: float32, bfloat16 or float16; by default the preset's.")]
 TrustRemoteCode = Annotated[
     bool, Option("--trust-remote-code", help="Allow code in the model's folder or repository to run.")

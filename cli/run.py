@@ -55,6 +55,7 @@ def run(
     instructions: Annotated[Text, Option(metavar="FILE", help="Instruction bank, or 'default'.")] = None,
     out: options.Out = Path("results"),
     checkpoints: options.Checkpoints = None,
+    base_passes: options.BasePasses = None,
     track: Annotated[
         Text, Option(metavar="wandb|trackio", help="Also log training metrics to wandb or trackio.")
     ] = None,
@@ -103,7 +104,7 @@ def run(
     )
     if model is not None:
         changes["revision"] = None
-    place = Place(out, checkpoints, device, device_map)
+    place = Place(out, checkpoints, device, device_map, base_passes)
     rows = {"editors": editor or (), "added": add_editor or ()}
     suite = read_suite(preset, changes, setting=setting, seeds=_seeds(seed, seeds), **rows)
     forecasts = plan_suite(suite, preset, say, place=place, local=dry_run)

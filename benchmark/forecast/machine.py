@@ -13,12 +13,16 @@ from instructedit.editors.models.devices import check_device
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where runs are computed and stored, checkpoints by default in `out`; `InputError` if there is no such device."""
+    """Where runs are computed and stored; `InputError` if there is no such device.
+
+    Checkpoints are by default in `out`, base passes only in a folder for them.
+    """
 
     out: Path = Path("results")
     checkpoints: Path | None = None
     device: str | None = None
     device_map: str | None = None
+    base_passes: Path | None = None
 
     def __post_init__(self) -> None:
         check_device(self.device, self.device_map)

@@ -5,16 +5,19 @@ import subprocess
 import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
+from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
 
+from instructedit import editors
 from instructedit.editors import LanguageModel
 from instructedit.editors.models.loading import code_of
 from instructedit.editors.writing_systems import JOINT_RULE
 
-from ..results.records import ModelTrial, Provenance
+from .. import scoring
+from ..results.records import ModelTrial, Provenance, RunFile
 from ..scoring.matching import NORMALISATION
 from ..scoring.metrics import WORDS
 from ..setup.config import RunConfig
@@ -53,6 +56,33 @@ def provenance(model: LanguageModel, config: RunConfig, command: list[str]) -> P
         trial=ModelTrial.model_validate(asdict(model.trial) | {"sites": dict(model.trial.sites)}),
         rules={"joint": JOINT_RULE, "normalisation": NORMALISATION, "words": WORDS},
     )
+
+
+def base_identity(file: RunFile) -> str:
+    """Return a digest of what decides the unedited model's numbers on given sequences: model, machine and code.
+
+    The code is that of the engine and of scoring, not the commit: an editor that is being written changes neither.
+    """
+    spec, made = file.spec, file.provenance
+    folders = (Path(editors.__file__).parent, Path(scoring.__file__).parent)
+    sources = sorted(path for folder in folders for path in folder.rglob("*.py"))
+    what = (
+        spec.model_dump_json(include={"model_fingerprint", "tokenizer_fingerprint", "dtype", "chat"}),
+        made.model_dump_json(include={"python", "device", "threads", "packages", "rules", "trial"}),
+        processor(),
+        *(sha256(path.read_bytes()).hexdigest() for path in sources),
+    )
+    return sha256("\n".join(what).encode()).hexdigest()
+
+
+def processor() -> str:
+    """Return the processor's name as Linux reports it; elsewhere the one Python knows."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
 
 
 def _version(package: str) -> str | None:

@@ -46,6 +46,7 @@ def run(
     report: Callable[[str], None] = lambda _: None,
     progress: bool = False,
     track: str | None = None,
+    base_passes: Path | None = None,
     executor: Executor | None = None,
     job: Job | None = None,
     patience: Patience = USUAL,
@@ -59,6 +60,7 @@ def run(
         report: Receives sentences for the user.
         progress: Whether to show progress with the remaining time.
         track: `wandb` or `trackio` to log the metrics of trainings there too.
+        base_passes: Folder of the unedited model's passes, to read those of earlier runs and to keep new ones.
         executor: Who computes it, by default this process. It is not closed.
         job: The run as workers in other processes need it.
         patience: How long a unit of the executor may take.
@@ -94,7 +96,7 @@ def run(
             meter = Meter()
             _take_over(prepared, blocks, store, done, earlier)
             trained = checkpoints or out / "checkpoints"
-            own = executor or _local(prepared, store, trained, report, progress, track)
+            own = executor or _local(prepared, store, trained, report, progress, track, base_passes)
             outcome = _compute(prepared, blocks, store, done, own, job, trained, report, progress, patience)
             used = meter.read()
             store.append(usage=[used.model_copy(update={"memory": used.memory + sum(outcome.memory.values())})])
@@ -121,10 +123,11 @@ def _local(
     report: Callable[[str], None],
     progress: bool,
     track: str | None,
+    base_passes: Path | None,
 ) -> Executor:
     for note in cannot_edit_notes(prepared.resolved, prepared.loaded):
         report(f"note: {note}")
-    worker = Worker(prepared, store.folder, checkpoints, report, progress, track)
+    worker = Worker(prepared, store.folder, checkpoints, report, progress, track, base_passes)
 
     def perform(call: str) -> str:
         unit = Call.model_validate_json(call).unit

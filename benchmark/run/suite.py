@@ -123,6 +123,7 @@ def run_suite(
             report=report,
             progress=progress,
             track=track,
+            base_passes=place.base_passes,
             executor=executor,
             job=job,
         )
@@ -179,6 +180,7 @@ def job_of(resolved: ResolvedRun, place: Place, track: str | None) -> Job:
         device=place.device,
         device_map=place.device_map,
         track=track,
+        base_passes=str(place.base_passes.absolute()) if place.base_passes else None,
     )
 
 

@@ -94,6 +94,8 @@ class Job(BaseModel):
     device: str | None = None
     device_map: str | None = None
     track: str | None = None
+    base_passes: str | None = None
+    """Folder of base passes."""
     digest: str | None = None
     """Of the run; None as long as it is not known."""
     provenance: Provenance | None = None

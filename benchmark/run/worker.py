@@ -17,6 +17,7 @@ from ..results.records import CaseRecord, RunFile
 from ..results.resources import ChunkTime
 from ..results.run_folder import differences
 from ..results.stages import BATCH
+from ..scoring.base_passes import BasePasses
 from ..scoring.scoring import run_chunk, score_chunk
 from ..setup.config import RunConfig
 from ..setup.data import DataReader
@@ -25,6 +26,7 @@ from ..setup.resolve import requests_of, resolve
 from .accumulated import AccumulatedEdit
 from .out_of_memory import in_halves, is_exhausted, reason
 from .prepare import CannotEdit, ModelLoader, Prepared, prepare
+from .provenance import base_identity
 from .training import trained
 from .units import Call, Job, Reply, Result, Unit
 
@@ -41,6 +43,7 @@ class Worker:
         report: Receives sentences for the user.
         progress: Whether trainings show their progress.
         track: `wandb` or `trackio` to log the metrics of trainings there too.
+        base_passes: Folder of base passes; None to keep none.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class Worker:
         report: Callable[[str], None] = lambda _: None,
         progress: bool = False,
         track: str | None = None,
+        base_passes: Path | None = None,
     ) -> None:
         self._prepared, self._folder, self._checkpoints = prepared, folder, checkpoints
         self._report, self._progress, self._track = report, progress, track
@@ -67,6 +71,8 @@ class Worker:
             "generation": self._file.spec.generation,
             "fluency": self._file.spec.fluency,
         }
+        if base_passes is not None:
+            self._scoring["passes"] = BasePasses(base_passes, base_identity(self._file), report)
 
     def perform(self, unit: Unit) -> Result:
         """Compute a unit.
@@ -260,7 +266,10 @@ class RemoteWorker:
         check_same(self._prepared.file, call.job)
         if self._worker is None:
             folder = Path(job.folder) / self._prepared.file.digest
-            self._worker = Worker(self._prepared, folder, Path(job.checkpoints), _say, track=job.track)
+            passes = Path(job.base_passes) if job.base_passes else None
+            self._worker = Worker(
+                self._prepared, folder, Path(job.checkpoints), _say, track=job.track, base_passes=passes
+            )
         result = self._worker.perform(call.unit)
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
         worker = f"{platform.node()}, process {os.getpid()}"

@@ -1,4 +1,4 @@
-"""Predictions of the unedited and the edited model for a batch of probes, and their pairs probe by probe."""
+"""Predictions of a model for a batch of probes, and pairs of them probe by probe."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence, Set
@@ -8,13 +8,13 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from instructedit.editors import BasePass, Edits, LanguageModel, Probe, TokenSequence, seed_of
-from instructedit.editors.engine.decoding import Prompts, read_prompts
+from instructedit.editors import Edits, LanguageModel, Probe, TokenSequence, seed_of
+from instructedit.editors.engine.decoding import Prompts
 from instructedit.editors.engine.generation import answers, texts
 
 from ..results.records import GenerationSpec
 from .matching import finished
-from .probe_batch import KINDS, Kind, ProbeBatch, ProbeSequences, compares
+from .probe_batch import ProbeBatch, ProbeSequences, compares
 
 _TOGETHER = 32
 """Sequences whose logits are reduced at once."""
@@ -50,65 +50,6 @@ class Decoding:
 
     spec: GenerationSpec
     seed: int
-
-
-class Unedited:
-    """The unedited model's `predictions`, and the cached passes from which edits are replayed.
-
-    Args:
-        model: The model.
-        batches: The batches of a chunk, each with the edits it is scored under; the first, without, has the bare
-            questions. The unedited model predicts what scores compare with (`ProbeBatch.references`) and what edits may
-            leave as it is: batches under edits without patches or late edits. Of all other sequences it runs only the
-            blocks that no edit changes.
-        decoding: How texts are generated.
-    """
-
-    def __init__(
-        self, model: LanguageModel, batches: Sequence[tuple[ProbeBatch, Edits | None]], decoding: Decoding
-    ) -> None:
-        cuts = [cut for _, edits in batches if edits is not None and (cut := edits.cut) is not None]
-        self._model, self._decoding, bare = model, decoding, batches[0][0]
-        left = [batch for batch, edits in batches if edits is not None and (edits.cut is None or edits.cut.late)]
-        forced = {row for batch in left for row in batch.rows("forced")} | bare.references()
-        greedy, sampled = ({row for batch in (bare, *left) for row in batch.rows(kind)} for kind in KINDS[1:])
-        self._base: BasePass
-        among = {row for batch, edits in batches if edits is not None for row in batch.rows("forced")} | forced
-        self._base, logits = model.base(bare.forced.rows, cuts, read=forced, among=among)
-        predicted = _reduced(bare.forced.rows, {row for batch in (bare, *left) for row in batch.kept}, logits)
-        self._prompts = (
-            read_prompts(model, bare.prompts.rows, cuts, greedy),
-            read_prompts(model, bare.free.rows, cuts, sampled),
-        )
-        none = Edits.none(len(bare.cases))
-        texts = _continued(model, [bare, *left], none, decoding, self._prompts, (sorted(greedy), sorted(sampled)))
-        self.predictions = Predictions(predicted, *texts)
-
-    def edited(self, batch: ProbeBatch, edits: Edits) -> Predictions:
-        """Return the predictions for a batch under edits; sequences that no edit reaches keep the unedited ones."""
-        before = self.predictions
-        if edits.first_block is None:
-            return before
-        passes = (self._base, *(None if prompts is None else prompts.base for prompts in self._prompts))
-        forced, greedy, sampled = (
-            self._reached(base, batch, kind, edits) for kind, base in zip(KINDS, passes, strict=True)
-        )
-        logits = self._model.replay(self._base, edits, batch.forced.owners, forced)
-        # a sequence that edits reach is never taken from the unedited model
-        predicted = {row: before.forced[row] for row in set(batch.rows("forced")) - set(forced)}
-        predicted |= _reduced(batch.forced.rows, batch.kept, logits)
-        answers, free = _continued(self._model, [batch], edits, self._decoding, self._prompts, (greedy, sampled))
-        return Predictions(predicted, before.generated | answers, before.free | free)
-
-    def _reached(self, base: BasePass | None, batch: ProbeBatch, kind: Kind, edits: Edits) -> list[int]:
-        """Return those of a batch's sequences that edits may change, case by case; all of them without a base pass."""
-        rows = batch.rows(kind)
-        if base is None:
-            return rows
-        own = set(rows)
-        owners = [owner if row in own else None for row, owner in enumerate(batch.sequences(kind).owners)]
-        found = set(self._model.reached(base, edits, owners))
-        return [row for row in rows if row in found]
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +100,7 @@ def before_after(
     )
 
 
-def _reduced(
+def reduced(
     rows: Sequence[TokenSequence], kept: Set[int], stream: Iterable[tuple[int, Tensor]]
 ) -> dict[int, Prediction]:
     """Reduce a stream of (index, logits) of teacher-forced sequences to predictions; `kept` keep distributions."""
@@ -190,7 +131,18 @@ def _reduce(
     return found
 
 
-def _continued(
+def accepted_answers(batches: Sequence[ProbeBatch]) -> list[list[str]]:
+    """Return for each prompt of a chunk that is continued greedily the answers that its probes accept, each once."""
+    accepted: list[dict[str, None]] = [{} for _ in batches[0].prompts.rows]
+    for batch in batches:
+        for case, sequences in zip(batch.cases, batch.probes, strict=True):
+            for probe, found in zip(case.probes, sequences, strict=True):
+                if found.generated is not None:
+                    accepted[found.generated] |= dict.fromkeys(probe.answers)
+    return [list(answers) for answers in accepted]
+
+
+def continued(
     model: LanguageModel,
     batches: Sequence[ProbeBatch],
     edits: Edits,
@@ -199,13 +151,7 @@ def _continued(
     among: tuple[Sequence[int], Sequence[int]],
 ) -> tuple[dict[int, str], dict[int, str]]:
     """Return the greedy answers and the sampled texts at the indices that `among` has of both."""
-    batch = batches[0]
-    accepted: list[list[str]] = [[] for _ in batch.prompts.rows]
-    for own in batches:
-        for case, sequences in zip(own.cases, own.probes, strict=True):
-            for probe, found in zip(case.probes, sequences, strict=True):
-                if found.generated is not None:
-                    accepted[found.generated] += probe.answers
+    batch, accepted = batches[0], accepted_answers(batches)
     greedy: list[str] = []
     if among[0]:
         greedy = answers(
@@ -219,15 +165,17 @@ def _continued(
             among=among[0],
         )
     case_ids = [batch.cases[owner].request.case_id for owner in batch.free.owners]
-    free = texts(
-        model,
-        batch.free.rows,
-        edits,
-        batch.free.owners,
-        new_tokens=decoding.spec.fluency_tokens,
-        top_k=decoding.spec.fluency_top_k,
-        seeds=[seed_of(decoding.seed, "fluency", case_id) for case_id in case_ids],
-        prompts=prompts[1],
-        among=among[1],
-    )
+    free: list[str] = []
+    if among[1]:
+        free = texts(
+            model,
+            batch.free.rows,
+            edits,
+            batch.free.owners,
+            new_tokens=decoding.spec.fluency_tokens,
+            top_k=decoding.spec.fluency_top_k,
+            seeds=[seed_of(decoding.seed, "fluency", case_id) for case_id in case_ids],
+            prompts=prompts[1],
+            among=among[1],
+        )
     return {row: greedy[row] for row in among[0]}, {row: free[row] for row in among[1]}

@@ -37,12 +37,14 @@ from ..results.consistency import OTHER_TOKENS, SAME_TOKENS, otherwise, values_b
 from ..results.records import Answer, CaseRecord, GenerationSpec, Protocol, Score
 from ..results.resources import ChunkTime
 from ..results.stages import SINGLE
+from .base_passes import NOT_KEPT, BasePasses
 from .matching import generation_agreement, matches
 from .metrics import divergence, edit_success, ngram_entropy, teacher_forced_exact, teacher_forced_token
 from .old_answer import probability_order, reversion, scored_old
-from .predictions import BeforeAfter, Decoding, Predictions, Unedited, before_after
+from .predictions import BeforeAfter, Decoding, Predictions, before_after
 from .probe_batch import ProbeBatch, make_probe_batch
 from .references import lacks_answer, with_references
+from .unedited import Unedited
 
 NOT_FINITE = "The edit holds numbers that are not finite."
 _OF_REQUEST = ("task", "case_id", "prompt", "target", "subject", "old", "instruction")
@@ -72,6 +74,7 @@ def run_chunk(
     seed: int,
     generation: GenerationSpec,
     fluency: bool,
+    passes: BasePasses = NOT_KEPT,
 ) -> tuple[list[CaseRecord], list[ChunkTime]]:
     """Edit, probe and score a chunk of cases one by one under every editor.
 
@@ -85,7 +88,8 @@ def run_chunk(
         edits, failures = edit_each(model, own, editor, seed)
         made[name] = Made(own, edits, failures, perf_counter() - begun)
     carry = {name: editor.instructed_probes for name, editor in editors.items()} | dict(probes or {})
-    return score_chunk(model, cases, made, probes=carry, run=run, seed=seed, generation=generation, fluency=fluency)
+    options: dict[str, Any] = {"generation": generation, "fluency": fluency, "passes": passes}
+    return score_chunk(model, cases, made, probes=carry, run=run, seed=seed, **options)
 
 
 def score_chunk(
@@ -99,11 +103,13 @@ def score_chunk(
     seed: int,
     generation: GenerationSpec,
     fluency: bool,
+    passes: BasePasses = NOT_KEPT,
 ) -> tuple[list[CaseRecord], list[ChunkTime]]:
     """Probe and score a chunk of cases under finished edits; return records and times editor by editor.
 
     The scores of one editor do not depend on which others are scored with it. `probes` has which probes of a row carry
-    the instruction of the case's own request; those of a row that is missing carry none.
+    the instruction of the case's own request; those of a row that is missing carry none. `passes` are base passes of
+    earlier runs.
     """
     decoding = Decoding(generation, seed)
     without, cases = cases, with_references(model, cases, generation.max_new_tokens)
@@ -116,7 +122,7 @@ def score_chunk(
             batches[contexts] = make_probe_batch(model, cases, generation, fluency, contexts, bare)
         batch_of[name] = batches[contexts]
     pairs = [(batch_of[name], found.edits) for name, found in made.items()]
-    unedited = Unedited(model, [(bare, None), *pairs], decoding)
+    unedited = Unedited(model, [(bare, None), *pairs], decoding, passes)
     before = unedited.predictions
     records: list[CaseRecord] = []
     timings: list[ChunkTime] = []

@@ -4,7 +4,6 @@ import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 import transformers
@@ -13,6 +12,7 @@ from instructedit.editors import EDITORS, InputError
 from instructedit.editors.models.devices import check_device
 
 from ..results.speed_results import Machine, SpeedRecord, SpeedRow
+from ..run.provenance import processor
 from .cases import timed_editors
 from .measure import Effort, ShapeBenchmark
 from .reference_edits import REFERENCES
@@ -71,7 +71,7 @@ def run(
         torch.set_num_threads(before)
     return SpeedRecord(
         machine=Machine(
-            processor=_processor(),
+            processor=processor(),
             device=torch.cuda.get_device_name(device) if kind == "cuda" else "cpu",
             threads=used,
             python=platform.python_version(),
@@ -83,13 +83,3 @@ def run(
         untimed=tuple(name for name in EDITORS if name not in REFERENCES),
         rows=tuple(rows),
     )
-
-
-def _processor() -> str:
-    """Return the processor's name as Linux reports it; elsewhere the one Python knows."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())

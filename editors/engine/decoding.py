@@ -7,7 +7,7 @@ batches or one sequence at a time. Edits of whole sequences, and models whose ca
 at each step. The trial of a model (`trial.py`) finds what it needs (`Ways.generation`).
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ from ..models.structure import ReplayStart
 from ..models.tokens import TokenSequence
 from ..patches import Span
 from .attention import Keys, Scale, round_up, scores
-from .engine import BasePass
+from .engine import BasePass, Group
 from .hooks import patched
 from .packed_batch import Segment, by_row, step_segments
 
@@ -49,17 +49,17 @@ def read_prompts(
     model: "LanguageModel",
     rows: Sequence[TokenSequence],
     cuts: Sequence[ReplayStart],
-    read: Collection[int] | None = None,
+    groups: Sequence[Group] | None = None,
 ) -> Prompts | None:
     """Let the unedited model read prompts once for all editors.
 
-    `cuts` are those of the edits under which they will be continued; `read` are the prompts that the unedited model
-    continues too, all by default. None if this model's texts are not generated with our cache.
+    `cuts` are those of the edits under which they will be continued, `groups` as in `Engine.base`: those that are read
+    the unedited model continues too. None if this model's texts are not generated with our cache.
     """
     ways = model.engine.runner.ways
     if ways.generation != "cache" or not ways.late or not rows:
         return None
-    base, run = model.base(rows, cuts, 0, read)
+    base, run = model.base(rows, cuts, 0, groups)
     return Prompts(base, {index: found[-1].clone() for index, found in run})
 
 

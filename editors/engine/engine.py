@@ -5,9 +5,9 @@ replay runs the same sequences under edits from the first patched block on. Late
 token of its prompt on only; with cached keys and values their replay runs the tokens from there on.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -19,6 +19,19 @@ from .attention import Attention, Keys
 from .forward_pass import Output, Pass, Runner
 from .hooks import patched
 from .packed_batch import PackedBatch, by_row, integers, step_segments
+
+Group = tuple[Sequence[int], bool]
+"""Indices of sequences that share passes, and whether their logits are read."""
+
+
+class HiddenStates(Protocol):
+    """Hidden states of earlier base passes, [tokens, width], by a group's sequences in their order, and the block."""
+
+    def get(self, key: tuple[tuple[TokenSequence, ...], int], /) -> Tensor | None:
+        """Return those that enter a block; None if they are not known."""
+
+    def __setitem__(self, key: tuple[tuple[TokenSequence, ...], int], hidden: Tensor, /) -> None:
+        """Keep those that enter a block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +125,8 @@ class Engine:
         rows: Sequence[TokenSequence],
         cuts: Sequence[ReplayStart],
         keys_from: int | None = None,
-        read: Collection[int] | None = None,
-        among: Iterable[int] | None = None,
+        groups: Sequence[Group] | None = None,
+        known: HiddenStates | None = None,
     ) -> tuple[BasePass, Iterator[tuple[int, Tensor]]]:
         """Run sequences through the unedited model and cache what replays need.
 
@@ -122,9 +135,10 @@ class Engine:
             cuts: Where replays will start.
             keys_from: First block whose keys and values are cached; by default the first cut of late edits, whose
                 replays need them.
-            read: Indices of the sequences whose logits are read; all by default. The others run up to the last block
-                that a replay starts from, where no edit is late.
-            among: Indices of the sequences that are run and may be replayed; all by default.
+            groups: The sequences that are run and may be replayed, each in one group; by default all in one that is
+                read. A group that is not read runs up to the last block that a replay starts from, where no edit is
+                late.
+            known: Hidden states of earlier base passes: a group is run from there, or not at all; new ones are added.
 
         Returns:
             The base pass, which is complete once the iterator is exhausted, and an iterator as `forward` gives.
@@ -135,57 +149,91 @@ class Engine:
         if ways.packing != "rows" or not ways.late:
             keys_from = None
         base = BasePass(tuple(rows), bool(late), tuple(sorted(starts)), keys_from)
-        every = range(len(rows))
-        return base, self._filled(base, every if read is None else read, every if among is None else among)
+        return base, self._filled(base, [(range(len(rows)), True)] if groups is None else groups, known)
 
     def base_pass(self, rows: Sequence[TokenSequence], cuts: Sequence[ReplayStart]) -> BasePass:
         """Return a finished base pass whose logits are not read; see `base`."""
-        base, run = self.base(rows, cuts, read=())
+        base, run = self.base(rows, cuts, groups=[(range(len(rows)), False)])
         for _ in run:
             pass
         return base
 
-    def _filled(self, base: BasePass, read: Collection[int], among: Iterable[int]) -> Iterator[tuple[int, Tensor]]:
+    def _filled(
+        self, base: BasePass, groups: Sequence[Group], known: HiddenStates | None
+    ) -> Iterator[tuple[int, Tensor]]:
         """Run a base pass and fill it; yield the logits of the sequences that are read."""
-        early = None if base.late else max(base.starts, default=0)
-        # rows with a common beginning, such as an instruction, next to each other: passes compute it once
-        order = sorted(among, key=lambda index: (index not in read, base.rows[index].ids))
-        count = sum(index in read for index in order)
-        batches: list[tuple[PackedBatch, int | None]] = []
-        for some, stop in ((order[:count], None), (order[count:], early)):
-            for batch in self.runner.batches(
-                [base.rows[index] for index in some], [0] * len(some), whole_prompts=self.whole_prompts()
-            ):
-                batch.rows = [some[index] for index in batch.rows]
-                batches.append((batch, stop))
-        total, first = sum(len(batch) for batch, _ in batches), 0
+        packed = [self._packed(base, rows) for rows, _ in groups]
+        total, first = sum(len(batch) for batches in packed for batch in batches), 0
         base.paths.extend([] for _ in base.rows)
-        for batch, stop in batches:
+        for (_, read), batches in zip(groups, packed, strict=True):
+            yield from self._run_group(base, batches, read, known, first, total)
+            first += sum(map(len, batches))
+
+    def _run_group(
+        self,
+        base: BasePass,
+        batches: Sequence[PackedBatch],
+        read: bool,
+        known: HiddenStates | None,
+        first: int,
+        total: int,
+    ) -> Iterator[tuple[int, Tensor]]:
+        """Run what is not known of a group, whose tokens are those from `first` on of the base pass."""
+        rows, begun = tuple(base.rows[index] for batch in batches for index in batch.rows), first
+        looked_up = {} if known is None else {block: known.get((rows, block)) for block in base.starts}
+        found = {block: own.to(self.runner.device) for block, own in looked_up.items() if own is not None}
+        lacking = tuple(block for block in base.starts if block not in found)
+        stop = None if read or base.late else max(lacking, default=0)
+        end = len(self.runner.structure) if stop is None else stop
+        needed = [*lacking, *([end] if read else ())]
+        if base.keys_from is not None and base.keys_from < end:
+            needed.append(base.keys_from)
+        start = max((block for block in found if needed and block <= min(needed)), default=None)
+        for batch in batches:
             for index, path in zip(batch.rows, batch.paths, strict=True):
                 base.paths[index] = [first + token for token in path]
-            if base.starts or stop is None:
-                keep = base.keys_from is not None
+            if needed:
+                options: dict[str, Any] = {
+                    "stop_at_layer": stop,
+                    "cache_hidden": lacking,
+                    "cache_keys": base.keys_from is not None,
+                }
+                hidden = None if start is None else found[start][first - begun :][: len(batch)]
                 with torch.no_grad():
-                    output = self.run(Pass(batch, stop_at_layer=stop, cache_hidden=base.starts, cache_keys=keep))
-                self._cache(base, output, first, total)
-                if stop is None:
+                    output = self.run(Pass(batch, start or 0, hidden, **options))
+                self._cache(base, output.hidden, output.keys, first, total)
+                if read:
                     yield from by_row(batch, output.logits)
             first += len(batch)
+        self._cache(base, found, {}, begun, total)
+        if known is not None and rows:
+            for block in lacking:
+                known[rows, block] = base.hidden[block][begun:first]
 
-    def _cache(self, base: BasePass, output: Output, first: int, total: int) -> None:
-        """Copy what a pass left into tensors of all tokens, which are never in memory twice."""
+    def _packed(self, base: BasePass, rows: Sequence[int]) -> list[PackedBatch]:
+        """Pack a group of a base pass's sequences."""
+        # those with a common beginning, such as an instruction, next to each other: passes compute it once
+        order = sorted(rows, key=lambda index: base.rows[index].ids)
+        found = [base.rows[index] for index in order]
+        batches = list(self.runner.batches(found, [0] * len(order), whole_prompts=self.whole_prompts()))
+        for batch in batches:
+            batch.rows = [order[index] for index in batch.rows]
+        return batches
+
+    def _cache(self, base: BasePass, hidden: Mapping[int, Tensor], keys: Keys, first: int, total: int) -> None:
+        """Copy what a pass left into tensors of all tokens."""
 
         def written(whole: Tensor | None, part: Tensor) -> Tensor:
             whole = part.new_empty(total, *part.shape[1:]) if whole is None else whole
             whole[first : first + len(part)] = part
             return whole
 
-        for block, hidden in output.hidden.items():
-            base.hidden[block] = written(base.hidden.get(block), hidden)
-        for module, (keys, values) in output.keys.items():
+        for block, entering in hidden.items():
+            base.hidden[block] = written(base.hidden.get(block), entering)
+        for module, (own, values) in keys.items():
             if base.keys_from is not None and self.runner.block_of[module] >= base.keys_from:
                 before = base.keys.get(module, (None, None))
-                base.keys[module] = written(before[0], keys), written(before[1], values)
+                base.keys[module] = written(before[0], own), written(before[1], values)
 
     def replay(
         self, base: BasePass, edits: Edits, owners: Sequence[int | None], among: Sequence[int] | None = None

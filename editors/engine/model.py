@@ -3,7 +3,7 @@
 import copy
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from ..models.threads import settle_threads
 from ..models.tokens import TokenSequence, encode, encode_prompt, require_offsets
 from ..writing_systems import Joint
 from . import capture
-from .engine import BasePass, Engine
+from .engine import BasePass, Engine, Group, HiddenStates
 from .forward_pass import Runner
 from .hooks import Factors
 from .trial import Trial, try_out
@@ -73,7 +73,8 @@ class LanguageModel:
         special = model.generation_config or GenerationConfig()
         end = special.eos_token_id if special.eos_token_id is not None else tokenizer.eos_token_id
         ids = end if isinstance(end, list | tuple) else () if end is None else (int(end),)
-        size = int(model.get_input_embeddings().weight.shape[0])
+        embedding: Any = model.get_input_embeddings()
+        size = len(embedding.weight)
         # one that has no embedding can never be generated
         self.end_ids: tuple[int, ...] = tuple(id_ for id_ in ids if id_ < size)
         self.chat: ChatFormat | None = None
@@ -206,11 +207,11 @@ class LanguageModel:
         rows: Sequence[TokenSequence],
         cuts: Sequence[ReplayStart],
         keys_from: int | None = None,
-        read: Collection[int] | None = None,
-        among: Iterable[int] | None = None,
+        groups: Sequence[Group] | None = None,
+        known: HiddenStates | None = None,
     ) -> tuple[BasePass, Iterator[tuple[int, Tensor]]]:
         """See `Engine.base`."""
-        return self.engine.base(rows, cuts, keys_from, read, among)
+        return self.engine.base(rows, cuts, keys_from, groups, known)
 
     def base_pass(self, rows: Sequence[TokenSequence], cuts: Sequence[ReplayStart]) -> BasePass:
         """See `Engine.base_pass`."""

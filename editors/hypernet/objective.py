@@ -264,8 +264,12 @@ def outer_loss(
 
 def _unedited(model: LanguageModel, outers: Sequence[Outer], cut: ReplayStart) -> tuple[BasePass, dict[int, Tensor]]:
     """Return a base pass of the texts, and the unedited model's log-probabilities on the locality texts."""
-    local = {index for index, outer in enumerate(outers) if outer.kind == "locality" and outer.bare is None}
-    base, stream = model.base([outer.row for outer in outers], [cut], read=local)
+    local: dict[bool, list[int]] = {True: [], False: []}
+    for index, outer in enumerate(outers):
+        local[outer.kind == "locality" and outer.bare is None].append(index)
+    base, stream = model.base(
+        [outer.row for outer in outers], [cut], groups=[(rows, read) for read, rows in local.items()]
+    )
     found = {index: logits.to(model.edit_dtype).log_softmax(-1) for index, logits in stream}
     bare = {index: outer.bare for index, outer in enumerate(outers) if outer.bare is not None}
     with torch.no_grad():

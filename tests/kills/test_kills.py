@@ -108,7 +108,7 @@ def job(kind, world, request):
         case "sequential":
             return Job(kind, [command(world, "run", *one, "--schedule", "sequential")])
         case "suite":
-            suite = command(world, "run", *one, "--seeds", "0,1")
+            suite = command(world, "run", *one, "--seeds", "0,1", "--base-passes", "{out}/passes")
             return Job(
                 kind, [suite, ["report", "{out}/suites/run"], ["figures", "{out}/suites/run", "--format", "svg"]]
             )

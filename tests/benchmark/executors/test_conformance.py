@@ -56,8 +56,8 @@ def resolved_for(place, name):
     return resolve(make_config(options, "test"), "test")
 
 
-def start(executor, resolved, out, patience=USUAL):
-    job = job_of(resolved, Place(out, device="cpu"), None)
+def start(executor, resolved, out, patience=USUAL, base_passes=None):
+    job = job_of(resolved, Place(out, device="cpu", base_passes=base_passes), None)
     prepared, _ = prepare_elsewhere(executor, job, resolved, ())
     job = of_run(job, prepared.file)
     said: list[str] = []
@@ -104,11 +104,13 @@ def test_lost_workers_and_unruly_replies_change_no_byte(executor, place, expecte
     made, faults, patience = executor
     script(faults, tmp_path, **FAULTS_OF[name])
     unruly = Unruly(made, seed=len(name))
-    folder, said = start(unruly, resolved_for(place, name), tmp_path, patience)
+    resolved, passes = resolved_for(place, name), tmp_path / "passes"
+    folder, said = start(unruly, resolved, tmp_path, patience, passes)
     assert content(folder) == content(expected[name])
     assert len(unruly.delivered) > len(set(unruly.delivered)), "some were computed again"
     assert any("computed again" in sentence for sentence in said)
     assert all((faults / number.replace("call", "call-")).exists() for number in FAULTS_OF[name]), "each has struck"
+    assert {path.name.split("-")[0] for path in passes.glob("*/*.safetensors")} == {"forced", "prompts", "hidden"}
 
 
 def test_a_unit_that_always_fails_is_given_up_and_all_others_are_finished(executor, place, expected, tmp_path):
