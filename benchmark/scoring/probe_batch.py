@@ -19,11 +19,21 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 @dataclass(slots=True)
 class Sequences:
-    """Token sequences of a chunk's cases without repetitions, and for each the index of its case and so of its edit."""
+    """Token sequences of a chunk's cases, and for each the index of its case and so of its edit.
+
+    Batches share those of the first, the bare questions, and no others: so what shares a pass with a batch's sequences
+    does not depend on which other batches there are.
+    """
 
     rows: list[TokenSequence] = field(default_factory=list)
     owners: list[int] = field(default_factory=list)
     _index: dict[tuple[int, TokenSequence], int] = field(default_factory=dict)
+    _first: dict[tuple[int, TokenSequence], int] | None = None
+
+    def begin_batch(self) -> None:
+        """Begin with the sequences of another batch."""
+        self._first = self._index if self._first is None else self._first
+        self._index = dict(self._first)
 
     def add(self, owner: int, row: TokenSequence) -> int:
         """Return the index of a case's sequence, adding it if it is new."""
@@ -110,6 +120,8 @@ def make_probe_batch(
     `bare`.
     """
     batch = ProbeBatch(cases, bare.forced, bare.prompts, bare.free) if bare else ProbeBatch(cases)
+    for kind in KINDS if bare else ():
+        batch.sequences(kind).begin_batch()
     for owner, (case, context) in enumerate(zip(cases, contexts or [None] * len(cases), strict=True)):
         encoder = _CaseEncoder(model, batch, owner, context, generation)
         batch.probes.append([encoder.probe(probe) for probe in case.probes])

@@ -27,6 +27,7 @@ ROWS = {
     "mend": ("mend", {"rank": 8, "edit_lr": 1e-2}),
     "mend-instructed": ("mend", {"rank": 8, "edit_lr": 1e-2}),
     "instructedit": ("instructedit", {"rank": 8, "edit_lr": 1e-2}),
+    "told-otherwise": ("instructedit", {"rank": 8, "edit_lr": 1e-2}),
 }
 PARTS = (
     ["none"],
@@ -36,6 +37,7 @@ PARTS = (
     ["mend-instructed", "grace"],
     ["instructedit"],
     ["instructedit", "ft-m", "none"],
+    ["told-otherwise"],
 )
 
 
@@ -67,7 +69,9 @@ def lines(model, cases, names):
             editor.observe(model, [case.request for case in cases])
     generation = GenerationSpec(max_new_tokens=4, fluency_tokens=4)
     probes = {"mend-instructed": "all but locality"} if "mend-instructed" in names else {}
-    options = {"run": "r", "seed": 0, "generation": generation, "fluency": True, "probes": probes}
+    told = [replace(case.request, instruction="Task: 0") for case in cases]  # some as for the other rows
+    requests = {"told-otherwise": told} if "told-otherwise" in names else {}
+    options = {"run": "r", "seed": 0, "generation": generation, "fluency": True, "probes": probes, "requests": requests}
     found = run_chunk(model, cases, editors, **options)[0]
     return {(record.editor, record.case_id): record.model_dump_json() for record in found}
 
