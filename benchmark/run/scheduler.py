@@ -103,7 +103,7 @@ class Scheduler:
         self._waiting = {f"{self._store.folder.name}-{unit.name}": unit for unit in units}
         missing = {name for unit in units for name in unit.gives}
         self._readers = Counter(name for unit in units for name in unit.needs)
-        self._remove({edit_file(*saved) for saved in saved_edits(self._store.folder)})
+        self._remove_saved()
         while self._waiting or self._running:
             for name, unit in list(self._waiting.items()):
                 if len(self._running) >= self._executor.capacity:
@@ -115,6 +115,7 @@ class Scheduler:
             for done in self._executor.completed():
                 if (finished := self._finish(done)) is not None:
                     missing -= set(finished.gives)
+        self._remove_saved()  # a worker that was taken to be lost may have written one again
         return self._outcome
 
     def _submit(self, name: str, unit: Unit) -> None:
@@ -162,6 +163,9 @@ class Scheduler:
             self._waiting = {name: unit, **self._waiting}
         else:
             self._outcome.given_up[str(unit)] = why
+
+    def _remove_saved(self) -> None:
+        self._remove({edit_file(*saved) for saved in saved_edits(self._store.folder)})
 
     def _remove(self, names: Collection[str]) -> None:
         """Remove those saved edits that no unit needs any more, except the last ones."""

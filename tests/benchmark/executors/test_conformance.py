@@ -113,6 +113,27 @@ def test_lost_workers_and_unruly_replies_change_no_byte(executor, place, expecte
     assert {path.name.split("-")[0] for path in passes.glob("*/*.safetensors")} == {"forced", "prompts", "hidden"}
 
 
+class Ghosts(Local):
+    """Writes every saved edit again that is gone, as a worker may that was taken to be lost."""
+
+    def __init__(self, out):
+        super().__init__(RemoteWorker("cpu").perform)
+        self._out, self._seen = out, {}
+
+    def completed(self):
+        for done in super().completed():
+            self._seen |= {path: path.read_bytes() for path in self._out.glob("*/edits/*")}
+            for path, written in self._seen.items():
+                path.write_bytes(written)
+            yield done
+
+
+@pytest.mark.parametrize("name", ["sequential", "batch"])
+def test_saved_edits_that_a_lost_worker_writes_again_are_not_left_over(place, expected, tmp_path, name):
+    folder, _ = start(Ghosts(tmp_path), resolved_for(place, name), tmp_path)
+    assert content(folder) == content(expected[name])
+
+
 def test_a_unit_that_always_fails_is_given_up_and_all_others_are_finished(executor, place, expected, tmp_path):
     made, faults, _ = executor
     resolved, whole = resolved_for(place, "sequential"), tmp_path / "whole" / expected["sequential"].name
