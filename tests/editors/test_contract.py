@@ -51,15 +51,14 @@ def exact_model(request, make_language_model) -> LanguageModel:
     return make_language_model(request.param, torch.float64)
 
 
-@pytest.fixture(scope="session")
-def ready(tmp_path_factory):
-    """Train an editor that has to be trained, for one step and with its defaults; once for each model."""
-    out = tmp_path_factory.mktemp("trainings")
+@pytest.fixture
+def ready(tmp_path):
+    """Train an editor that has to be trained, for one step and with its defaults."""
 
     def train(editor, model):
         if editor.trains:
             training = TrainingSet(facts(4), facts(2), {"facts": 1.0})
-            editor.fit(model, training, out / f"{editor.name}-{model.fingerprint()}", seed=0, steps=1)
+            editor.fit(model, training, tmp_path / "training", seed=0, steps=1)
 
     return train
 
