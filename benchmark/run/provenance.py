@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from instructedit import editors
+import instructedit.editors
 from instructedit.editors import LanguageModel
 from instructedit.editors.models.loading import code_of
 from instructedit.editors.writing_systems import JOINT_RULE
@@ -64,7 +64,7 @@ def base_identity(file: RunFile) -> str:
     The code is that of the engine and of scoring, not the commit: an editor that is being written changes neither.
     """
     spec, made = file.spec, file.provenance
-    folders = (Path(editors.__file__).parent, Path(scoring.__file__).parent)
+    folders = (Path(instructedit.editors.__file__).parent, Path(scoring.__file__).parent)
     sources = sorted(path for folder in folders for path in folder.rglob("*.py"))
     what = (
         spec.model_dump_json(include={"model_fingerprint", "tokenizer_fingerprint", "dtype", "chat"}),

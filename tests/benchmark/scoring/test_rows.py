@@ -29,16 +29,7 @@ ROWS = {
     "instructedit": ("instructedit", {"rank": 8, "edit_lr": 1e-2}),
     "told-otherwise": ("instructedit", {"rank": 8, "edit_lr": 1e-2}),
 }
-PARTS = (
-    ["none"],
-    ["ft-l", "grace"],
-    ["ft-m", "in-context"],
-    ["mend"],
-    ["mend-instructed", "grace"],
-    ["instructedit"],
-    ["instructedit", "ft-m", "none"],
-    ["told-otherwise"],
-)
+PARTS = (["none"], ["ft-l", "grace"], ["mend-instructed", "ft-m"], ["instructedit"], ["told-otherwise", "in-context"])
 
 
 @pytest.fixture(scope="module")
