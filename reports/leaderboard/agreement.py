@@ -63,7 +63,10 @@ def _of_line(one: CaseRecord, two: CaseRecord) -> Agreement:
         answers=len(answers[0].keys() | answers[1].keys()),
         equal_answers=sum(answers[1].get(name) == text for name, text in answers[0].items()),
         scores=len(scores[0].keys() | scores[1].keys()),
-        equal_scores=sum(_close(value, scores[1].get(name)) for name, value in scores[0].items()),
+        equal_scores=sum(
+            name in scores[1] and abs(value - scores[1][name]) <= TOLERANCE * max(1.0, abs(value))
+            for name, value in scores[0].items()
+        ),
     )
 
 
@@ -75,7 +78,3 @@ def _answers(line: CaseRecord) -> dict[object, str]:
 
 def _scores(line: CaseRecord) -> dict[object, float]:
     return {(s.probe, s.measure, s.subset, s.derived, s.protocol): s.value for s in line.scores}
-
-
-def _close(one: float, two: float | None) -> bool:
-    return two is not None and abs(one - two) <= TOLERANCE * max(1.0, abs(one))

@@ -95,13 +95,10 @@ def _over(cases: Mapping[str, str]) -> str:
     return hashlib.sha256("".join(f"{case} {cases[case]}\n" for case in sorted(cases)).encode()).hexdigest()
 
 
-def _comparable(ours: RunFile, theirs: RunFile, task: str) -> bool:
-    """Tell whether the base passes of two runs on a task are equal by right, but for the length of the texts."""
-    one, two = (
-        (*(getattr(run.spec, field) for field in _SAME), run.spec.data.get(task), run.spec.readers.get(task))
-        for run in (ours, theirs)
-    )
-    return one == two
+def _conditions(run: RunFile, task: str) -> tuple[Any, ...]:
+    """Return what runs agree in whose base passes on a task are equal by right, but for the length of the texts."""
+    spec = run.spec
+    return *(getattr(spec, field) for field in _SAME), spec.data.get(task), spec.readers.get(task)
 
 
 def _differ(one: Any, two: Any) -> bool:
@@ -115,7 +112,9 @@ def compare_base(base: BaseReader, references: Iterable[BaseReader], file: str, 
     run, tokens = base.run, base.run.spec.generation.max_new_tokens
     for task in run.spec.tasks:
         compared = False
-        for other in (reference for reference in references if _comparable(run, reference.run, task)):
+        for other in (
+            reference for reference in references if _conditions(run, task) == _conditions(reference.run, task)
+        ):
             others, kinds = other.run.spec.generation.max_new_tokens, ["discrete", "z_sent"]
             if tokens != others:
                 kinds = ["forced", "z_sent"]

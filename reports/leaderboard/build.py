@@ -29,16 +29,10 @@ class Built(NamedTuple):
 def build(folder: Path, out: Path, data: str | None = None, against: Path | None = None) -> Built:
     """Build a site from the zip files and folders of a folder, except those whose names begin with a dot.
 
-    The same submissions give the same bytes.
-
-    Args:
-        folder: The submissions.
-        out: Folder of the site; must not exist.
-        data: See `validate`.
-        against: See `validate`.
+    The same submissions give the same bytes. `data` and `against` are as `validate` takes them.
 
     Raises:
-        InputError: If there is no submission, or the site cannot be written.
+        InputError: If there is no submission, `out` exists, or the site cannot be written.
     """
     if out.exists():
         raise InputError(f"{out}: is there already; a site is written to a new folder.")

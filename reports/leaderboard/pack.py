@@ -35,13 +35,8 @@ def pack(
 ) -> Manifest:
     """Pack a run, or all runs of a suite, as a submission. The same files give the same bytes.
 
-    Args:
-        directory: A run's folder, the folder of all runs, or a suite in it.
-        out: A new file, if its name ends in `.zip`, or a new folder.
-        name: Name of the submission.
-        authors: Its authors.
-        notes: Free text for its readers.
-        checkpoints: Folder of trained editors; by default `checkpoints` beside the runs.
+    `directory` is a run's folder, the folder of all runs, or a suite in it; `out` a new zip file, or a new folder;
+    `checkpoints` the folder of trained editors, by default `checkpoints` beside the runs.
 
     Raises:
         InputError: If a run is not finished or a file of it cannot be read, or the submission cannot be written.

@@ -1,7 +1,7 @@
 """Checks of one line of `cases.jsonl`: its scores against its texts, its prompts against those of its case."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from instructedit.benchmark.results.integrity import FailedCheck, out_of_range
@@ -107,7 +107,7 @@ def _check_scored(record: CaseRecord, row: EditorSpec, spec: RunSpec) -> Iterato
                 f"scores.{number}", "one score of a probe and protocol", f"a second one of {score.protocol}"
             )
         own[score.protocol] = score.value
-        yield from _prefixed(f"scores.{number}.", _check_score(score, record))
+        yield from (broken._replace(what=f"scores.{number}.{broken.what}") for broken in _check_score(score, record))
     yield from _check_missing(record, by_probe, spec)
     for number, answer in enumerate(record.answers):
         if row.is_base and answer.before != answer.generated:
@@ -121,10 +121,6 @@ def _check_scored(record: CaseRecord, row: EditorSpec, spec: RunSpec) -> Iterato
     found = by_probe.get(None, {}).get("ngram_entropy")
     if entropy != found and (entropy is None or found is None or abs(entropy - found) > 1e-9):
         yield FailedCheck("fluency", f"{entropy}, from the text", str(found))
-
-
-def _prefixed(prefix: str, breaks: Iterable[FailedCheck]) -> Iterator[FailedCheck]:
-    return (found._replace(what=prefix + found.what) for found in breaks)
 
 
 def _check_score(score: Score, record: CaseRecord) -> Iterator[FailedCheck]:

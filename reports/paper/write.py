@@ -25,12 +25,7 @@ _FIGURE = r"""\begin{{figure}}[tp]
 def write_paper(directory: Path, out: Path, choice: Choice | None = None) -> tuple[list[Path], dict[str, str]]:
     """Write `tables/NAME.tex`, `figures/NAME.pdf` and `.tex`, and `main.tex`.
 
-    The same results give the same bytes.
-
-    Args:
-        directory: As `instructedit report` takes it.
-        out: Folder of the files.
-        choice: What the tables show.
+    The same results give the same bytes. `directory` is as `instructedit report` takes it.
 
     Returns:
         The `.tex` files, `main.tex` first, and by name a sentence for each figure that lacks data.

@@ -38,12 +38,8 @@ def reproduce(
 ) -> Sheet:
     """Compare results with one of the paper's tables.
 
-    Args:
-        table: `paper:table3`, `paper:table1`, `paper:seen-unseen` or `paper:figure4c`.
-        directories: Folders of runs, folders of one run, or indices of suites.
-        protocol: How answers are read; None for `published`, each measure as the paper's table appears to read it.
-        schedule: Which schedule; None for `single` of a folder of several runs.
-        tolerance: Points within which a value is `near`.
+    Arguments are as those of `tables.build.make_table`. A `protocol` of None is `published`, each measure as the paper
+    appears to read it. A value is `near` within `tolerance` points.
 
     Raises:
         InputError: If there is no such table, or the results have no cell in common with it, or may not share a table.

@@ -29,11 +29,6 @@ def write_site_figures(site: Collected, directory: Path, out: Path) -> list[Figu
     Figures of edit directions that lie beside the runs are copied, because a t-SNE takes seconds; all others are drawn
     from the results. Runs that are not of a suite have figures of their own, and an invalid one has none.
 
-    Args:
-        site: What the site is made from.
-        directory: As `collect` takes it.
-        out: Folder of the figures.
-
     Raises:
         InputError: If the results or a figure beside them cannot be read, or a figure cannot be written.
     """

@@ -30,10 +30,7 @@ def write_site(directory: Path, out: Path) -> Path:
     """Write the report site of a run, of all runs of a folder, or of a suite, and return its first page.
 
     The same results give the same bytes. An existing site is replaced as a whole, once the new one is complete.
-
-    Args:
-        directory: A run's folder, a folder of runs, or the index of a suite; see `collect`.
-        out: The site's folder; made if it is not there.
+    `directory` is as `collect` takes it.
 
     Raises:
         InputError: If the results cannot be read, `out` is a folder of something else, or it cannot be written.
@@ -82,12 +79,8 @@ def _files(site: Collected, figures: Sequence[Figure]) -> Iterator[tuple[str, by
 def data_script(name: str, value: Any) -> str:
     """Return a script that hands a value to the page as `siteData[name]`; `assets/data.js` loads it.
 
-    Keys of objects in the value have to be the program's own: a key `__proto__` from the data would not be a key. Texts
-    from the data are put into lists.
-
-    Args:
-        name: The file's path under `data/`, without `.js`.
-        value: Anything that JSON can say; NaN is an error.
+    `name` is the file's path under `data/`, without `.js`. Keys of objects in the value have to be the program's own: a
+    key `__proto__` from the data would not be a key. Texts from the data are put into lists. NaN is an error.
     """
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for character, escape in _ESCAPES.items():

@@ -1,6 +1,5 @@
 """What `instructedit speed` measured: on the terminal, and as the page docs/performance.md."""
 
-from collections.abc import Sequence
 
 from instructedit.benchmark.results.speed_results import Phase, SpeedRecord, SpeedRow
 
@@ -69,8 +68,12 @@ def page(record: SpeedRecord) -> str:
 
 def _block(record: SpeedRecord, shape: str) -> Block:
     rows = [row for row in record.rows if row.shape == shape]
-    best = [_best(rows, editor, phase) for phase in PHASES for editor in dict.fromkeys(row.editor for row in rows)]
-    shown = [row for row in best if row is not None]
+    shown = [
+        min(own, key=lambda row: row.cpu_seconds)  # at the number of cases at once that takes least
+        for phase in PHASES
+        for editor in dict.fromkeys(row.editor for row in rows)
+        if (own := [row for row in rows if (row.editor, row.phase) == (editor, phase)])
+    ]
     table = Table(
         f"{shape}: one case",
         "Editor",
@@ -90,12 +93,6 @@ def _block(record: SpeedRecord, shape: str) -> Block:
     return Block(f"Shape {shape}", tuple(tables), text=tuple(without))
 
 
-def _best(rows: Sequence[SpeedRow], editor: str, phase: Phase) -> SpeedRow | None:
-    """Return an editor's row of the number of cases at once that takes least."""
-    found = [row for row in rows if (row.editor, row.phase) == (editor, phase)]
-    return min(found, key=lambda row: row.cpu_seconds, default=None)
-
-
 def _cells(row: SpeedRow) -> tuple[Cell | None, ...]:
     ratio = difference = None
     if row.ratio is not None and row.ratio_low is not None and row.ratio_high is not None:
@@ -109,7 +106,9 @@ def _cells(row: SpeedRow) -> tuple[Cell | None, ...]:
         _time(row),
         None if row.slow_seconds is None else Cell(_milli(row.slow_seconds)),
         ratio,
-        None if row.peak_bytes is None else Cell(_mega(row.peak_bytes)),
+        None
+        if (peak := row.peak_bytes) is None
+        else Cell(f"{peak / 1e6:,.0f}" if peak >= 1e7 else f"{peak / 1e6:.2g}"),
         difference,
     )
 
@@ -122,7 +121,3 @@ def _milli(seconds: float) -> str:
     """Return seconds as milliseconds of three digits."""
     value = 1000 * seconds
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def _mega(size: int) -> str:
-    return f"{size / 1e6:,.0f}" if size >= 1e7 else f"{size / 1e6:.2g}"
