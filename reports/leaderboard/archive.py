@@ -59,6 +59,10 @@ class Archive(NamedTuple):
         return sorted({name.split("/")[1] for name in self.sizes if name.startswith("runs/")})
 
 
+NOTHING = Archive({}, lambda _: io.BytesIO())
+"""Of a submission that could not be opened."""
+
+
 def open_archive(path: Path, findings: Findings) -> Archive | None:
     """Open a submission; None if it is neither a zip file nor a folder, which is a finding.
 

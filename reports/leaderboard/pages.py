@@ -70,7 +70,6 @@ def pages(
         yield f"{name}.html", page("task.html", "../", **values, intervals=" ".join(methods))
         yield f"{name}.json", _data(of_task)
     for submission in accepted:
-        assert submission.archive is not None
         assert submission.manifest is not None
         home = f"submissions/{submission.id}"
         versions = [other for other in newest if other.author == submission.author]
@@ -200,8 +199,8 @@ def _apart(entries: Iterable[Entry]) -> dict[tuple[str, ...], str]:
     found: dict[tuple[str, ...], str] = {}
     for group in alike.values():
         specs = [entry.run.spec for entry in group]
-        fields = set(RunSpec.model_fields) - {"seed", "editors"}
-        differ = [f for f in RunSpec.model_fields if f in fields and len({repr(getattr(s, f)) for s in specs}) > 1]
+        fields = (name for name in RunSpec.model_fields if name not in ("seed", "editors"))
+        differ = [name for name in fields if len({repr(getattr(spec, name)) for spec in specs}) > 1]
         for entry, spec in zip(group, specs, strict=True):
             words = ", ".join(f"{name} {getattr(spec, name)}" for name in differ)
             found[entry.key] = "" if len(group) == 1 else words or f"options {digest_of(entry.row)}"

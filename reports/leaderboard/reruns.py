@@ -76,7 +76,6 @@ def compare_rerun(verdict: Verdict, folders: Mapping[str, Path], seed: int) -> R
     Raises:
         InputError: If a new run cannot be read.
     """
-    assert verdict.archive is not None
     rows: dict[str, Agreement] = {}
     cases, changes, identical, origin = {}, dict[str, None](), 0, None
     for run, folder in folders.items():
@@ -115,7 +114,6 @@ def write_rerun(found: Rerun, submission: Path) -> Path:
 
 def read_rerun(verdict: Verdict) -> tuple[Rerun | None, str | None]:
     """Return the record beside an accepted submission, or a sentence why it is ignored; neither if there is none."""
-    assert verdict.archive is not None
     path = place_of(verdict.path)
     if not path.exists():
         return None, None

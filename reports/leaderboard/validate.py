@@ -17,7 +17,7 @@ from instructedit.benchmark.results.summary import summarise
 from instructedit.benchmark.tasks.sources import Source, open_source
 from instructedit.editors.errors import InputError
 
-from .archive import MANIFEST, Archive, UnreadableError, digest, document, lines, open_archive
+from .archive import MANIFEST, NOTHING, Archive, UnreadableError, digest, document, lines, open_archive
 from .base_pass import BaseReader, compare_base
 from .claims import compare, compare_summary
 from .data_checks import Expected, check_coverage, expected_cases
@@ -51,7 +51,7 @@ class Verdict:
     """A submission, and the result of its validation."""
 
     path: Path
-    archive: Archive | None = None
+    archive: Archive = NOTHING
     manifest: Manifest | None = None
     findings: Findings = field(default_factory=Findings)
     runs: dict[str, RunFile] = field(default_factory=dict)
@@ -73,12 +73,10 @@ class Verdict:
     @cached_property
     def id(self) -> str:
         """Twelve hexadecimal digits of the sha256 of the manifest."""
-        assert self.archive is not None
         return digest(self.archive, MANIFEST)[:12]
 
     def records(self, run: str) -> Iterator[CaseRecord]:
         """Yield the lines of a run of an accepted submission."""
-        assert self.archive is not None
         for _, line in lines(self.archive, f"runs/{run}/cases.jsonl.gz"):
             yield parse_record(line, CaseRecord, run)
 
@@ -115,9 +113,9 @@ def validate(path: Path, data: str | None = None, against: Path | Sequence[BaseR
     verdict = Verdict(path)
     findings = verdict.findings
     try:
-        verdict.archive = archive = open_archive(path, findings)
-        if archive is None:
+        if (archive := open_archive(path, findings)) is None:
             return verdict
+        verdict.archive = archive
         with findings.reading(MANIFEST, "what can be checked"):
             verdict.manifest = _read_record(archive, MANIFEST, Manifest, findings)
             if verdict.manifest is not None:
@@ -128,7 +126,7 @@ def validate(path: Path, data: str | None = None, against: Path | Sequence[BaseR
                 if run is not None:
                     verdict.runs[name] = run
                     if _check_run(run, name, findings):
-                        _check_results(verdict, run, name, archive, source, references)
+                        _check_results(verdict, run, name, source, references)
     except TooManyError:
         findings.note(f"Nothing was checked after the first {len(findings.found):,} findings.")
     return verdict
@@ -220,15 +218,10 @@ def _check_run(run: RunFile, name: str, findings: Findings) -> bool:
 
 
 def _check_results(
-    verdict: Verdict,
-    run: RunFile,
-    name: str,
-    archive: Archive,
-    source: Source | None,
-    references: Sequence[BaseReader],
+    verdict: Verdict, run: RunFile, name: str, source: Source | None, references: Sequence[BaseReader]
 ) -> None:
     """Check the results of a run: its trainings and data, each line, the summary, and its entry in the manifest."""
-    folder, findings = f"runs/{name}", verdict.findings
+    folder, archive, findings = f"runs/{name}", verdict.archive, verdict.findings
     check_training(run, f"{folder}/run.json", findings)
     expected = expected_cases(run, f"{folder}/run.json", source, findings)
     reader = _Lines(run, archive, f"{folder}/cases.jsonl.gz", expected, findings)

@@ -1,6 +1,5 @@
 """What `instructedit speed` measured: on the terminal, and as the page docs/performance.md."""
 
-
 from instructedit.benchmark.results.speed_results import Phase, SpeedRecord, SpeedRow
 
 from ..render import markdown

@@ -57,9 +57,6 @@ class Marks(NamedTuple):
         return self.of.get(row, UNMARKED)
 
 
-NO_MARKS = Marks({})
-
-
 def turned(pair: Difference) -> Difference:
     """Return a difference from the other side; its rows stay as they are."""
     low, high = (None if end is None else -end for end in (pair.high, pair.low))
@@ -166,12 +163,12 @@ class Scores:
         means = {row: self.means[column, row].mean for row in self.rivals if (column, row) in self.means}
         candidates = self._candidates(column, list(means))
         if column.protocol == "ngram_entropy" or len(means) < 2 or not candidates:
-            return NO_MARKS
+            return Marks({})
         sign = -1 if column.protocol in LOWER_IS_BETTER else 1
         leader = max(candidates, key=lambda row: sign * means[row])
         shown = {row: self.decision(column, leader, row) for row in means if row != leader}
         if None in shown.values():
-            return NO_MARKS
+            return Marks({})
         ties = [leader, *(row for row, decision in shown.items() if decision != "better")]
         if 2 * len(ties) > len(means):
             return Marks({}, len(ties), len(means))

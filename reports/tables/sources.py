@@ -108,7 +108,8 @@ def _chosen(
     seen: set[str] = set()
     refused: dict[str, None] = {}
     for directory in directories:
-        out, suite, named = _runs(directory)
+        found = find_suite(directory)
+        (out, suite), named = found or _alone(directory), found is None
         # A folder of several runs is searched; a run that is named itself is never skipped silently.
         wanted = schedule or (None if named else "single")
         taken = []
@@ -135,13 +136,6 @@ def _chosen(
 def _wanted(settings: Sequence[str] | None, schedule: str | None) -> str:
     words = [f"setting {' or '.join(settings)}"] if settings else []
     return ", ".join([*words, f"schedule {schedule}"] if schedule else words)
-
-
-def _runs(directory: Path) -> tuple[Path, SuiteFile, bool]:
-    """Return the folder of runs, the runs in it, and whether a single run was named."""
-    if suite := find_suite(directory):
-        return *suite, False
-    return *_alone(directory), True
 
 
 def _alone(directory: Path) -> tuple[Path, SuiteFile]:

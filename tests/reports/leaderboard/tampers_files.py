@@ -247,7 +247,7 @@ tamper("weights that are no digest", AS_IT_IS, "field 'runs.0.trained.0.weights'
 )
 
 
-@tampering("timings.jsonl.gz: file: the times of the run was expected, found no such file")
+@tampering("timings.jsonl.gz: file: lines of a ChunkTime was expected, found no such file")
 def removed_times(files: Files) -> None:
     del files.files[files.name("timings.jsonl.gz")]
     files.change(MANIFEST, lambda manifest: manifest["runs"][0].update(edit_seconds=0.0, score_seconds=0.0))

@@ -9,7 +9,7 @@ from instructedit.benchmark.results.decision import Decision
 from instructedit.benchmark.results.records import Protocol
 from instructedit.benchmark.results.suite_results import SeedPair
 from instructedit.reports.tables.columns import Column
-from instructedit.reports.tables.scores import NO_MARKS, Scores, crowded
+from instructedit.reports.tables.scores import Marks, Scores, crowded
 
 EXACT = Column("reliability", False, "teacher_forced_exact")
 LOCALITY = Column("locality", False, "teacher_forced_exact")
@@ -127,7 +127,7 @@ def test_locality_that_is_read_otherwise_asks_the_reliability_that_there_is(prot
     found = mark_columns(means, "abc", ["none"], lead)[column]
     assert {row: mark.word for row, mark in found.of.items()} == {"a": "best"}
     without = {key: mean for key, mean in means.items() if key[0] == column}
-    assert mark_columns(without, "abc", ["none"], lead)[column] == NO_MARKS  # nobody is known to edit
+    assert mark_columns(without, "abc", ["none"], lead)[column] == Marks({})  # nobody is known to edit
 
 
 def test_who_was_not_compared_leaves_the_marks_open():
