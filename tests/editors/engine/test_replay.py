@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from instructedit.editors import Edits, LanguageModel
+from instructedit.editors.models.structure import ReplayStart
 
 from ...conftest import make_model
 from .test_engine import low_rank, rows_and_owners
@@ -95,6 +96,40 @@ def test_a_base_pass_stops_at_the_last_block_that_replays_start_from(model):
     ran = run_modules(model, lambda: model.base_pass(rows, [edits.cut]))
     assert "transformer.h.0.mlp" in ran
     assert not {name for name in ran if name.startswith(("transformer.h.1", "transformer.h.2"))}
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_known_hidden_states_are_not_computed_again_and_are_the_same_bits(make_language_model, family):
+    model = make_language_model(family)
+    rows, _ = rows_and_owners(model, 4)
+    groups, unread = [([3, 1], True), ([0, 2], False)], [([3, 1], False), ([0, 2], False)]
+    known: dict = {}
+
+    def base(starts, groups, late=False, known=known):
+        """Return a base pass, its logits, and the blocks that ran."""
+        found: list = []
+
+        def fill():
+            own, run = model.base(rows, [ReplayStart(start, late) for start in starts], groups=groups, known=known)
+            found.extend((own, dict(run)))
+
+        ran = run_modules(model, fill)
+        names = [f"{model.structure.blocks_name}.{block}.mlp" for block in range(len(model.structure))]
+        return *found, [name for name in names if name in ran]
+
+    base([2], groups)
+    cases = [([2], False, unread, []), ([2, 3], False, unread, [2]), ([1, 3], False, unread, [0])]
+    for starts, late, some, blocks in (*cases, ([2], True, groups, [2, 3])):
+        wanted, expected, _ = base(starts, some, late, known=None)
+        found, own, ran = base(starts, some, late)
+        assert ran == [f"{model.structure.blocks_name}.{block}.mlp" for block in blocks]
+        assert found.paths == wanted.paths
+        assert all(torch.equal(found.hidden[start], wanted.hidden[start]) for start in starts)
+        pairs = ((keys, found.keys[module]) for module, keys in wanted.keys.items())
+        assert all(torch.equal(x, y) for pair in pairs for x, y in zip(*pair, strict=True))
+        assert own.keys() == expected.keys()
+        assert all(torch.equal(own[index], expected[index]) for index in expected)
+    assert {block for _, block in known} == {1, 2, 3}
 
 
 def test_a_block_whose_forward_was_replaced_runs_whole(make_language_model):
