@@ -25,7 +25,7 @@ class BasePasses:
 
     Args:
         folder: The folder; None to keep and find nothing.
-        identity: Digest of what decides the unedited model's numbers, besides the sequences.
+        identity: Digest of what decides the unedited model's numbers, in addition to the sequences.
         report: Receives sentences for the user.
     """
 

@@ -1,7 +1,7 @@
 """The unedited model on the probes of a chunk: its predictions, and the cached passes from which edits are replayed."""
 
 from collections.abc import Iterable, Sequence
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from typing import Any
 
 from instructedit.editors import BasePass, Edits, LanguageModel
@@ -65,10 +65,13 @@ class Unedited:
         Those of the bare questions do not depend on the rows of a run, so neither do their numbers, nor what is kept.
         """
         bare, *left = self._predicted
-        first = bare.references() if kind == "forced" else set(bare.rows(kind))
+        every = set(bare.rows(kind))
+        first = bare.references() if kind == "forced" else every
         wanted = first.union(*(batch.rows(kind) for batch in left))
-        order = sorted(scored, key=lambda batch: batch is not bare)
-        groups = _disjoint([first, *(batch.rows(kind) for batch in order)])
+        sets = [batch.rows(kind) for batch in scored]
+        others = every - first
+        # all of them or none, even if some cases have no instruction and others have one
+        groups = _disjoint([first, () if others.isdisjoint(chain.from_iterable(sets)) else others, *sets])
         self._found[kind] = {}
         for rows in groups:
             if not wanted.isdisjoint(rows):

@@ -27,9 +27,17 @@ ROWS = {
     "mend": ("mend", {"rank": 8, "edit_lr": 1e-2}),
     "mend-instructed": ("mend", {"rank": 8, "edit_lr": 1e-2}),
     "instructedit": ("instructedit", {"rank": 8, "edit_lr": 1e-2}),
-    "told-otherwise": ("instructedit", {"rank": 8, "edit_lr": 1e-2}),
+    "other-instruction": ("instructedit", {"rank": 8, "edit_lr": 1e-2}),
+    "mend-half-instructed": ("mend", {"rank": 8, "edit_lr": 1e-2}),
 }
-PARTS = (["none"], ["ft-l", "grace"], ["mend-instructed", "ft-m"], ["instructedit"], ["told-otherwise", "in-context"])
+PARTS = (
+    ["none"],
+    ["ft-l", "grace"],
+    ["mend-instructed", "ft-m"],
+    ["instructedit"],
+    ["other-instruction", "in-context"],
+    ["mend-half-instructed"],
+)
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +55,8 @@ def cases():
     found = [
         case for task in ("recent", "convsent") for case in choose(TASKS.get(task)().load(open_source(None)).cases, 5)
     ]
-    told = [replace(case.request, instruction=f"Task: {number % 3}") for number, case in enumerate(found)]
-    return [replace(case, request=request) for case, request in zip(found, told, strict=True)]
+    requests = [replace(case.request, instruction=f"Task: {number % 3}") for number, case in enumerate(found)]
+    return [replace(case, request=request) for case, request in zip(found, requests, strict=True)]
 
 
 def lines(model, cases, names):
@@ -59,10 +67,13 @@ def lines(model, cases, names):
             editor.build(model)
             editor.observe(model, [case.request for case in cases])
     generation = GenerationSpec(max_new_tokens=4, fluency_tokens=4)
-    probes = {"mend-instructed": "all but locality"} if "mend-instructed" in names else {}
-    told = [replace(case.request, instruction="Task: 0") for case in cases]  # some as for the other rows
-    requests = {"told-otherwise": told} if "told-otherwise" in names else {}
-    options = {"run": "r", "seed": 0, "generation": generation, "fluency": True, "probes": probes, "requests": requests}
+    probes = {name: "all but locality" for name in names if name in ("mend-instructed", "mend-half-instructed")}
+    # some cases have the instruction that they have for the other rows, some have none
+    same = [replace(case.request, instruction="Task: 0") for case in cases]
+    half = [case.request if n % 2 else replace(case.request, instruction=None) for n, case in enumerate(cases)]
+    requests = {"other-instruction": same, "mend-half-instructed": half}
+    options = {"run": "r", "seed": 0, "generation": generation, "fluency": True, "probes": probes}
+    options["requests"] = {name: own for name, own in requests.items() if name in names}
     found = run_chunk(model, cases, editors, **options)[0]
     return {(record.editor, record.case_id): record.model_dump_json() for record in found}
 
