@@ -98,8 +98,9 @@ class Engine:
     def run(self, wanted: Pass, edits: Edits | None = None, owners: Sequence[int | None] | None = None) -> Output:
         """Run one pass under the active edit and the given ones, `owners` as in `forward`."""
         batch, model = wanted.batch, self.runner.model
-        edits, own = self.under(edits or Edits.none(0), [owners[row] if owners else None for row in batch.rows])
-        with patched(model, edits, batch.segments(own), self.runner.structure.routers):
+        edits, owners = self.under(edits or Edits.none(0), [owners[row] if owners else None for row in batch.rows])
+        own = batch.segments(owners)
+        with patched(model, edits, lambda _: own, self.runner.structure.routers):
             return self.runner.run(wanted)
 
     def step(
