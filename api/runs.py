@@ -16,7 +16,7 @@ from instructedit.benchmark.scoring.scoring import edit_each
 from instructedit.benchmark.tasks.base import make_task
 from instructedit.benchmark.tasks.sources import open_source
 from instructedit.editors import EDITORS, Editor, EditRequest, InputError, LanguageModel, did_you_mean, make
-from instructedit.editors.engine.changes import change_facts
+from instructedit.editors.changes import change_facts
 from instructedit.editors.models.loading import Origin
 
 from .edited import Edited

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from instructedit.editors import Dense, EditCase, Edits, InputError, LanguageModel, LowRank
-from instructedit.editors.gram import gram
+from instructedit.editors.changes import gram
 from instructedit.editors.models.devices import check_device
 
 from ..results.comparisons import base_name

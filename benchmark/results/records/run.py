@@ -184,7 +184,7 @@ class ModelTrial(Record):
     starts: tuple[int, ...]
     partial: bool = False
     fronts: bool = False
-    """Kept for runs of older versions: of the last block only some tokens were run; outputs within blocks were cached."""
+    """Kept for runs of older versions: the last block ran some tokens only, outputs in blocks were cached."""
     late: bool
     sites: dict[str, int]
     """Number of sites by part."""
