@@ -35,8 +35,8 @@ def marks_of(spec: RunSpec, count: int) -> list[int]:
 def batches(spec: RunSpec, cases: Mapping[str, Sequence[str]]) -> list[tuple[list[str], dict[str, list[str]]]]:
     """Return for each joint edit of `batch` the ids of its cases, and by task of the cases that are scored under it.
 
-    The edited cases in the order of `stream_key` are cut into batches of `batch_size`; the last may have fewer. Cases of
-    tasks that are not edited are assigned to the batches in turn, by their index in their task.
+    The edited cases in the order of `stream_key` are cut into batches of `batch_size`; the last may have fewer. Cases
+    of tasks that are not edited are assigned to the batches in turn, by their index in their task.
     """
     order = _order(spec, cases)
     size = spec.batch_size or max(len(order), 1)

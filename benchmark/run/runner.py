@@ -1,7 +1,7 @@
 """From a prepared run to its results: compute what is missing, and sum it up.
 
-A run is rows times cases, edited and scored by one of the schedules. Its folder is named by the digest of everything
-that decides its numbers, so running it again resumes. Its units (`schedules.py`) are computed by an executor; their lines
+A run is rows times cases, edited and scored by one of the schedules (`schedules.py`). Its folder is named by the digest
+of everything that decides its numbers, so running it again resumes. Its units are computed by an executor; their lines
 are the same wherever and in whatever order that is done, so a run that was killed and resumed, or divided among
 workers, leaves the same bytes as an uninterrupted one of one process.
 """
