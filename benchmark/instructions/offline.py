@@ -18,8 +18,7 @@ from itertools import product
 from instructedit.editors import seed_of
 
 from ..results.loop_results import Candidate, Proposal
-from .proposer import Brief, Proposer, Report
-from .rules import Rules
+from .proposer import Brief, Proposer, Report, Rules
 
 Slots = tuple[tuple[str, ...], ...]
 

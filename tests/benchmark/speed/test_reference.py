@@ -8,12 +8,10 @@ import torch
 
 from instructedit.benchmark.results.records import GenerationSpec
 from instructedit.benchmark.scoring.scoring import Made, edit_each, score_chunk
-from instructedit.benchmark.speed.cases import make_cases, prepare
+from instructedit.benchmark.speed.cases import SHAPES, make_cases, make_model, prepare
 from instructedit.benchmark.speed.measure import numbers, texts
-from instructedit.benchmark.speed.reference import ReferenceModel, probe_predictions, scores
+from instructedit.benchmark.speed.reference import ReferenceModel, continuations, probe_predictions, scores
 from instructedit.benchmark.speed.reference_edits import REFERENCES
-from instructedit.benchmark.speed.reference_generation import continuations
-from instructedit.benchmark.speed.shapes import SHAPES, make_model
 from instructedit.benchmark.speed.training import Learner, largest_difference, reference_losses
 from instructedit.editors import instruction_context
 from instructedit.editors.hypernet.training_loop import step_losses
@@ -104,7 +102,7 @@ def test_answers_and_texts_are_the_same(reference, name):
 
 def test_an_answer_stops_where_the_engine_stops(reference, monkeypatch):
     cases, spec = make_cases(1, TINY.vocabulary), GenerationSpec(max_new_tokens=6, fluency_tokens=4)
-    for module in ("scoring.predictions", "speed.reference_generation"):
+    for module in ("scoring.predictions", "speed.reference"):
         monkeypatch.setattr(
             f"instructedit.benchmark.{module}.finished", lambda text, accepted: len(text.split()) >= len(accepted) + 2
         )
