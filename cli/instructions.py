@@ -7,7 +7,7 @@ from typer import Argument, Context, Option, Typer, echo
 
 from instructedit.editors.errors import InputError
 
-from .options import Device, Dtype, Threads, TrustRemoteCode, given, quiet_libraries, say
+from .options import Data, Device, Dtype, Model, Threads, TrustRemoteCode, given, quiet_libraries, say
 
 if TYPE_CHECKING:
     from instructedit.benchmark.instructions.loop import Loop
@@ -21,8 +21,6 @@ Out = Annotated[Path, Option(metavar="DIR", help="Folder of the loop; re-running
 Preset = Annotated[
     str, Option(metavar="PRESET_OR_TOML", help="Base model, data and options of the editor 'instructedit'.")
 ]
-Model = Annotated[str | None, Option(metavar="DIR_OR_HUB_ID", help="Base model, instead of the preset's.")]
-Data = Annotated[str | None, Option(metavar="DIR", help="Data, instead of the preset's.")]
 Bank = Annotated[str | None, Option(metavar="FILE", help="Instruction bank to start from, or 'default'.")]
 Cases = Annotated[int, Option(min=2, help="Maximum number of training cases that candidates are tried on.")]
 TestCases = Annotated[int, Option(min=2, help="Maximum number of test cases that the result is tested on.")]
@@ -64,24 +62,16 @@ def _write(
     ] = None,
 ) -> None:
     """Run `propose` or `optimize`: they share all options, whose values are read from the context."""
-    loop = _loop(context.params)
-    if context.info_name == "propose":
-        _propose(loop, out)
-        return
+    from instructedit.benchmark.instructions.loop import alone
     from instructedit.reports.tables.instructions import draw_loop
 
-    loop.run()
-    draw_loop(out)
-    echo(f"Bank: {out / 'bank.json'}, for instructedit run --instructions")
-
-
-app.command("propose", help="Write, check and print the descriptions of the next round; nothing is tried.")(_write)
-
-
-def _propose(loop: "Loop", out: Path) -> None:
-    from instructedit.benchmark.instructions.loop import alone
-
-    with alone(loop.folder):
+    loop = _loop(context.params)
+    if context.info_name == "optimize":
+        loop.run()
+        draw_loop(out)
+        echo(f"Bank: {out / 'bank.json'}, for instructedit run --instructions")
+        return
+    with alone(out):
         loop.begin()
         number = loop.next_round()
         proposal = loop.propose(number)
@@ -90,6 +80,9 @@ def _propose(loop: "Loop", out: Path) -> None:
         if candidate.complaint:
             echo(f"{'':9} {candidate.complaint}")
     echo(f"Round {number} of {out}; 'instructedit instructions optimize' with the same options tries them.")
+
+
+app.command("propose", help="Write, check and print the descriptions of the next round; nothing is tried.")(_write)
 
 
 @app.command("try")
@@ -119,7 +112,7 @@ def try_(
     for text in texts:
         if complaint := loop.material.rules.complaint(text):
             raise InputError(f"'{text}': {complaint}.")
-    with alone(loop.folder):
+    with alone(out):
         draw_trials(loop.try_texts(tuple(dict.fromkeys(texts)), "trial").trials)
 
 

@@ -35,11 +35,10 @@ Hook = Callable[[nn.Module, Any, Tensor], Tensor]
 
 @dataclass(frozen=True, slots=True)
 class ReferenceEdit:
-    """One edit of a plain model: new weights and forward hooks by the name of their module, and optimiser steps."""
+    """One edit of a plain model: new weights and forward hooks by the name of their module."""
 
     weights: dict[str, Tensor] = field(default_factory=dict)
     hooks: dict[str, Hook] = field(default_factory=dict)
-    steps: int = 0
 
 
 UNEDITED = ReferenceEdit()
