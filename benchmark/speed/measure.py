@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 
 from instructedit.editors import EditCase, Editor, InputError, TrainedEditor, instruction_context
@@ -289,7 +290,5 @@ def _largest(own: Sequence[float], expected: Sequence[float]) -> float:
 
 def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
     """Return lower quartile, median and upper quartile."""
-    if len(values) == 1:
-        return values[0], values[0], values[0]
-    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
+    low, median, high = np.quantile(values, [0.25, 0.5, 0.75]).tolist()
     return low, median, high
