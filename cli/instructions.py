@@ -7,7 +7,7 @@ from typer import Argument, Context, Option, Typer, echo
 
 from instructedit.editors.errors import InputError
 
-from .options import Device, Dtype, Threads, TrustRemoteCode, given, quiet_libraries, say
+from .options import Data, Device, Dtype, Model, Threads, TrustRemoteCode, given, quiet_libraries, say
 
 if TYPE_CHECKING:
     from instructedit.benchmark.instructions.loop import Loop
@@ -21,13 +21,12 @@ Out = Annotated[Path, Option(metavar="DIR", help="Folder of the loop; re-running
 Preset = Annotated[
     str, Option(metavar="PRESET_OR_TOML", help="Base model, data and options of the editor 'instructedit'.")
 ]
-Model = Annotated[str | None, Option(metavar="DIR_OR_HUB_ID", help="Base model, instead of the preset's.")]
-Data = Annotated[str | None, Option(metavar="DIR", help="Data, instead of the preset's.")]
 Bank = Annotated[str | None, Option(metavar="FILE", help="Instruction bank to start from, or 'default'.")]
-Cases = Annotated[int, Option(help="Maximum number of training cases that candidates are tried on.")]
-TestCases = Annotated[int, Option(help="Maximum number of test cases that the result is tested on.")]
+Cases = Annotated[int, Option(min=2, help="Maximum number of training cases that candidates are tried on.")]
+TestCases = Annotated[int, Option(min=2, help="Maximum number of test cases that the result is tested on.")]
 Anew = Annotated[
-    int | None, Option(metavar="STEPS", help="Train an editor for each candidate, for STEPS steps, not one for all.")
+    int | None,
+    Option(metavar="STEPS", min=1, help="Train an editor for each candidate, for STEPS steps."),
 ]
 Seed = Annotated[int, Option(help="Seed of all sampling.")]
 
@@ -49,36 +48,30 @@ def _write(
     device: Device = None,
     threads: Threads = None,
     proposer: Annotated[str, Option(metavar="offline|openai|local", help="Who writes descriptions.")] = "offline",
-    candidates: Annotated[int, Option(help="Descriptions per round.")] = 10,
-    rounds: Annotated[int, Option(help="Maximum number of rounds.")] = 5,
-    patience: Annotated[int, Option(help="Rounds without a better candidate after which the loop ends.")] = 2,
-    examples: Annotated[int, Option(help="Training cases shown to the writer.")] = 4,
-    shown: Annotated[int, Option(help="Earlier candidates shown to the writer, the best and the worst.")] = 6,
+    candidates: Annotated[int, Option(min=1, help="Descriptions per round.")] = 10,
+    rounds: Annotated[int, Option(min=1, help="Maximum number of rounds.")] = 5,
+    patience: Annotated[int, Option(min=1, help="Rounds without a better candidate after which the loop ends.")] = 2,
+    examples: Annotated[int, Option(min=1, help="Training cases shown to the writer.")] = 4,
+    shown: Annotated[int, Option(min=2, help="Earlier candidates shown to the writer, the best and the worst.")] = 6,
     writer: Annotated[str | None, Option(metavar="DIR_OR_HUB_ID", help="Chat model of the proposer 'local'.")] = None,
-    budget: Annotated[int | None, Option(help="Maximum number of tokens for 'openai', prompts and answers.")] = None,
-    timeout: Annotated[float, Option(help="Seconds without a byte after which 'openai' retries.")] = 120.0,
-    retries: Annotated[int, Option(help="Maximum number of retries of 'openai' per request.")] = 5,
+    budget: Annotated[int | None, Option(min=0, help="Maximum number of tokens for 'openai', in and out.")] = None,
+    timeout: Annotated[float, Option(min=0.1, help="Seconds without a byte after which 'openai' retries.")] = 120.0,
+    retries: Annotated[int, Option(min=0, help="Maximum number of retries of 'openai' per request.")] = 5,
     requests_per_minute: Annotated[
-        float | None, Option(help="Maximum number of requests of 'openai' per minute.")
+        float | None, Option(min=0.1, help="Maximum number of requests of 'openai' per minute.")
     ] = None,
 ) -> None:
     """Run `propose` or `optimize`: they share all options, whose values are read from the context."""
-    loop = _loop(context.params)
-    if context.info_name == "propose":
-        _propose(loop, out)
-        return
+    from instructedit.benchmark.instructions.loop import alone
     from instructedit.reports.tables.instructions import draw_loop
 
-    loop.run()
-    draw_loop(out)
-    echo(f"Bank: {out / 'bank.json'}, for instructedit run --instructions")
-
-
-app.command("propose", help="Write, check and print the descriptions of the next round; nothing is tried.")(_write)
-
-
-def _propose(loop: "Loop", out: Path) -> None:
-    with loop.journal.alone():
+    loop = _loop(context.params)
+    if context.info_name == "optimize":
+        loop.run()
+        draw_loop(out)
+        echo(f"Bank: {out / 'bank.json'}, for instructedit run --instructions")
+        return
+    with alone(out):
         loop.begin()
         number = loop.next_round()
         proposal = loop.propose(number)
@@ -87,6 +80,9 @@ def _propose(loop: "Loop", out: Path) -> None:
         if candidate.complaint:
             echo(f"{'':9} {candidate.complaint}")
     echo(f"Round {number} of {out}; 'instructedit instructions optimize' with the same options tries them.")
+
+
+app.command("propose", help="Write, check and print the descriptions of the next round; nothing is tried.")(_write)
 
 
 @app.command("try")
@@ -109,13 +105,14 @@ def try_(
     threads: Threads = None,
 ) -> None:
     """Try your own descriptions on the cases for trials, and print their scores."""
+    from instructedit.benchmark.instructions.loop import alone
     from instructedit.reports.tables.instructions import draw_trials
 
     loop = _loop(context.params)
     for text in texts:
         if complaint := loop.material.rules.complaint(text):
             raise InputError(f"'{text}': {complaint}.")
-    with loop.journal.alone():
+    with alone(out):
         draw_trials(loop.try_texts(tuple(dict.fromkeys(texts)), "trial").trials)
 
 
@@ -134,9 +131,6 @@ def show(directory: Annotated[Path, Argument(metavar="DIR", help="Folder of a lo
 
 def _loop(options: dict[str, Any]) -> "Loop":
     """Read the data, load the base model and return the loop of a command's options."""
-    from pydantic import ValidationError
-
-    from instructedit.benchmark.instructions.journal import Journal
     from instructedit.benchmark.instructions.loop import Loop
     from instructedit.benchmark.instructions.material import gather
     from instructedit.benchmark.results.loop_results import LoopConfig
@@ -153,13 +147,7 @@ def _loop(options: dict[str, Any]) -> "Loop":
     check_device(options["device"])
     proposer = _proposer(options)
     config, row = _trial_row(options["preset"], changes)
-    try:
-        loop = LoopConfig(**{name: options[name] for name in LoopConfig.model_fields if name in options})
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise InputError(
-            f"--{str(first['loc'][0]).replace('_', '-')}: {first['msg']}, found {first['input']!r}."
-        ) from error
+    loop = LoopConfig(**{name: options[name] for name in LoopConfig.model_fields if name in options})
     material = gather(config, loop)
     for note in material.notes:
         say(note)
@@ -169,7 +157,7 @@ def _loop(options: dict[str, Any]) -> "Loop":
         model=load_model(config, device=options["device"]),
         options=make(InstructEdit, {k: v for k, v in row.items() if k not in ("method", PROBES)}).config.model_dump(),
         proposer=proposer,
-        journal=Journal(options["out"]),
+        folder=options["out"],
         chunk=config.chunk,
         report=say,
         progress=True,

@@ -2,25 +2,20 @@
 
 import json
 import math
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any, NamedTuple
-from urllib.parse import SplitResult, parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from instructedit.editors import InputError
 
 from .conversation import ChatModelProposer, Exchange, Message
 from .ledger import Ledger
 from .proposer import BudgetError
-from .scrub import Scrubber, guarded, secrets_of
+from .server import KEY, MODEL, URL, Scrubber, address_of_server, key_of_server, no_logs, secrets_of, variable
 
-URL, KEY, MODEL = "OPENAI_BASE_URL", "OPENAI_API_KEY", "OPENAI_MODEL"
-"""Environment variables that name the server."""
-PUBLIC = "https://api.openai.com/v1"
-"""Address if none is set."""
 REASONS = {
     401: f"the server does not accept the key (401); expected a valid one in {KEY}",
     403: "the key does not allow this (403)",
@@ -61,7 +56,7 @@ class ChatProposer(ChatModelProposer):
     """Uses the model `OPENAI_MODEL` at `OPENAI_BASE_URL` with the key `OPENAI_API_KEY`.
 
     The `openai` package retries failed attempts, with its own back-off and the server's Retry-After; each attempt is
-    entered in the ledger. Secrets are removed from replies, messages and log records.
+    entered in the ledger. Secrets are removed from replies and messages; during a request nothing is logged.
 
     Args:
         ledger: The tokens spent so far.
@@ -72,7 +67,7 @@ class ChatProposer(ChatModelProposer):
             is estimated at four characters a token, so the last request may exceed the budget by that error.
 
     Raises:
-        InputError: If a variable or an argument cannot be used, or the package `openai` is not installed.
+        InputError: If a variable cannot be used, or the package `openai` is not installed.
     """
 
     def __init__(
@@ -84,20 +79,15 @@ class ChatProposer(ChatModelProposer):
         requests_per_minute: float | None = None,
         budget: int | None = None,
     ) -> None:
-        for name, value in {"timeout": timeout, "requests_per_minute": requests_per_minute}.items():
-            if value is not None and not value > 0:
-                raise InputError(f"{name} is {value}; expected a number above 0.")
-        if retries < 0 or (budget is not None and budget < 0):
-            raise InputError("retries and budget cannot be negative.")
         if find_spec("openai") is None:
             raise InputError(
                 "The proposer 'openai' needs the package openai: "
                 'pip install "instructedit-bench[instructions]" installs it.'
             )
-        address, key = _address(), _key()
+        address, key = address_of_server(), key_of_server()
         self._scrub = Scrubber([key, *secrets_of(address)])
         self._url = self._scrub(address._replace(netloc=address.netloc.rpartition("@")[2], query="").geturl())
-        self._model = _variable(MODEL)
+        self._model = variable(MODEL)
         if not self._model:
             raise InputError(f"{MODEL} is not set; expected the name of a model at {self._url}.")
         self._timeout, self._retries, self._spacing = timeout, retries, 60.0 / (requests_per_minute or math.inf)
@@ -159,13 +149,13 @@ class ChatProposer(ChatModelProposer):
         # newer models of OpenAI want the limit under another name, and take neither a temperature nor a seed
         name = "max_completion_tokens" if "max_tokens" in self._left_out else "max_tokens"
         options = {name: call.limit, "temperature": TEMPERATURE, "seed": call.seed % 2**31}
-        address = _address()
+        address = address_of_server()
         try:
-            with guarded(self._scrub), self._metered_client(call) as http_client:
+            with no_logs(), self._metered_client(call) as http_client:
                 client: Any = openai.OpenAI(
                     base_url=address._replace(query="").geturl(),
                     default_query=dict(parse_qsl(address.query)),
-                    api_key=_key() or "none",  # the package needs one even if the server does not
+                    api_key=key_of_server() or "none",  # the package needs one even if the server does not
                     timeout=self._timeout,
                     max_retries=call.retries,
                     http_client=http_client,
@@ -222,9 +212,7 @@ class ChatProposer(ChatModelProposer):
         text = self._scrub(str(text))
         if not all(type(count) is int and count >= 0 for count in counts):
             counts = [call.prompt, _estimate(text)]
-            call.exchange.note_once(
-                f"The server reports no token counts; {CHARACTERS} characters are taken for a token."
-            )
+            call.exchange.note(f"The server reports no token counts; {CHARACTERS} characters are taken for a token.")
         self._ledger.came(call.attempts[-1], sum(counts), text)
         if choice.get("finish_reason") == "length":
             call.exchange.note("The reply was cut off at its maximum number of tokens.")
@@ -262,28 +250,3 @@ class ChatProposer(ChatModelProposer):
 
 def _estimate(text: str) -> int:
     return math.ceil(len(text) / CHARACTERS)
-
-
-def _variable(name: str) -> str:
-    return os.environ.get(name, "").strip()
-
-
-def _key() -> str:
-    """Return the key, empty if none is set; errors do not repeat it."""
-    key = _variable(KEY)
-    if not key and not _variable(URL):
-        raise InputError(f"{KEY} is not set; expected the key for {PUBLIC}, or {URL} for a server that needs none.")
-    if not all("!" <= sign <= "~" for sign in key):
-        raise InputError(f"{KEY} holds white space or characters that are not ASCII; no key has them.")
-    return key
-
-
-def _address() -> SplitResult:
-    try:
-        address = urlsplit(_variable(URL) or PUBLIC)
-        usable = address.scheme in {"http", "https"} and bool(address.hostname) and address.port != 0
-    except ValueError:
-        usable = False
-    if not usable:
-        raise InputError(f"{URL} is no address; expected one like http://localhost:8000/v1.")
-    return address

@@ -1,6 +1,7 @@
-"""The conversation with a chat model: the request for descriptions, and a second one for those that are missing."""
+"""The conversation with a chat model: the request for descriptions, its answer, and a request for those missing."""
 
 import json
+import re
 import time
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -12,9 +13,7 @@ from typing import TYPE_CHECKING
 from instructedit.editors import InputError, seed_of
 
 from ..results.loop_results import Candidate, Proposal
-from .proposer import Brief, BudgetError, Proposer, Report
-from .reply import items
-from .rules import LONGEST, SHORTEST
+from .proposer import LONGEST, SHORTEST, Brief, BudgetError, Proposer, Report
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -28,6 +27,11 @@ SYSTEM = (
 )
 MEANING = {"[TOPIC]": "what the opinion is about", "[LABEL]": "the attitude to take, positive or negative"}
 """Meaning of the placeholders."""
+QUOTES = (('"', '"'), ("'", "'"), ("“", "”"), ("‘", "’"), ("`", "`"), ("**", "**"))
+"""Marks that models put around a whole description, Markdown's bold included."""
+_STRING = r'"(?:[^"\\]|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})*"'
+_ARRAY = re.compile(rf"\[\s*({_STRING}(?:\s*,\s*{_STRING})*)")
+_ITEM = re.compile(r"[-*•+–](?P<bullet>| .*)|\(*\d+[.):](?P<number>| .*)")
 
 
 @dataclass(slots=True)
@@ -40,14 +44,10 @@ class Exchange:
     output_tokens: int = 0
 
     def note(self, sentence: str) -> None:
-        """Keep a message and report it to the user."""
-        self.notes.append(sentence)
-        self.report(sentence)
-
-    def note_once(self, sentence: str) -> None:
-        """Do the same unless the message is there already."""
+        """Keep a message and report it to the user, unless it is there already."""
         if sentence not in self.notes:
-            self.note(sentence)
+            self.notes.append(sentence)
+            self.report(sentence)
 
 
 class ChatModelProposer(Proposer):
@@ -130,6 +130,48 @@ def request_missing(conversation: Sequence[Message], text: str, found: Sequence[
         {"role": "assistant", "content": text},
         {"role": "user", "content": f"{request}\n\n{_format(missing)}"},
     ]
+
+
+def items(text: str) -> tuple[str, ...]:
+    """Return the descriptions in a reply, in order: the first JSON array of strings, else numbered or bulleted lines.
+
+    Of a truncated array, the complete strings count; of lines, those of the kind that comes first. White space and
+    quotes around a description are removed; prose has none.
+    """
+    answer = text.rpartition("</think>")[2].strip()  # drafts in the reasoning of a model are no answer
+    if answer.startswith("<think>"):
+        return ()  # truncated while reasoning
+    # a placeholder such as [TOPIC] has a bracket too, but no string follows it
+    array = _ARRAY.search(answer)
+    found = json.loads(f"[{array[1]}]", strict=False) if array else _listed(answer)
+    return tuple(bare for item in found if (bare := _bare(item)))
+
+
+def _listed(text: str) -> list[str]:
+    """Return the items of numbered or bulleted lines; an indented line continues the item above it."""
+    found: list[str] = []
+    kind = ""
+    for line in text.splitlines():
+        item = _ITEM.fullmatch(line.strip())
+        if item is None:
+            if found and line[:1].isspace() and line.strip():
+                found[-1] += f" {line.strip()}"
+            continue
+        own = item.lastgroup or ""
+        kind = kind or own
+        if own == kind and item[own].strip():
+            found.append(item[own].strip())
+    return found
+
+
+def _bare(text: str) -> str:
+    """Return a text without white space and pairs of quotes around it."""
+    text = text.strip()
+    for first, last in QUOTES:
+        inner = text[len(first) : -len(last)]
+        if text.startswith(first) and text.endswith(last) and inner and first not in inner and last not in inner:
+            return _bare(inner)
+    return text
 
 
 def rendered(conversation: Sequence[Message]) -> str:

@@ -96,7 +96,7 @@ class LocalProposer(ChatModelProposer):
     def _encoded(self, tokenizer: Any, conversation: Sequence[Message], exchange: Exchange) -> list[int]:
         """Return the tokens of a conversation by the model's own chat template."""
         if not tokenizer.chat_template:
-            exchange.note_once(f"{self.model} has no chat template; it receives the messages as plain text.")
+            exchange.note(f"{self.model} has no chat template; it receives the messages as plain text.")
             return list(tokenizer(f"{rendered(conversation)}\n\n[assistant]\n")["input_ids"])
         text = self._templated(tokenizer, conversation, exchange)
         # the template includes the special tokens
@@ -110,7 +110,7 @@ class LocalProposer(ChatModelProposer):
         try:
             return str(tokenizer.apply_chat_template(list(conversation), **options))
         except TemplateError:  # some templates, Gemma's among them, have no system message
-            exchange.note_once(f"{self.model} takes no system message; it is put before the first question.")
+            exchange.note(f"{self.model} takes no system message; it is put before the first question.")
         system, first, *others = conversation
         merged = [{"role": "user", "content": f"{system['content']}\n\n{first['content']}"}, *others]
         try:

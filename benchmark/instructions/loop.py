@@ -7,13 +7,18 @@ that the trial editor was not trained on, and the loop ends when no round has si
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
+
+from filelock import FileLock, Timeout
 
 from instructedit.editors import InputError, LanguageModel, seed_of
 from instructedit.editors.files.atomic import sweep
+from instructedit.editors.hypernet.saves import drop_saves
 from instructedit.editors.instructedit import InstructEdit
 
 from ..results.decision import decide
@@ -21,11 +26,13 @@ from ..results.loop_results import (
     BANK,
     CONTROLS,
     FINAL,
+    LOOP,
     PROPOSAL,
     TRIALS,
     UNSEEN,
     Candidate,
     Final,
+    JournalFile,
     LoopConfig,
     LoopFile,
     Proposal,
@@ -33,16 +40,19 @@ from ..results.loop_results import (
     Trials,
     Unseen,
     difference,
+    finished_rounds,
     ranked,
+    round_folder,
 )
-from ..results.records import digest_of
-from ..results.run_folder import write_record
+from ..results.records import digest_of, read_record, unlike
+from ..results.run_folder import StorageError, write_record
 from ..run.training import naming_storage_errors
 from ..setup.banks import InstructionBank, TaskInstructions
-from .candidate_scores import try_all
-from .journal import Journal
 from .material import Material
 from .proposer import BudgetError, Proposer, Report
+from .trials import try_all
+
+R = TypeVar("R", bound=JournalFile)
 
 CHOSEN = 9
 """Descriptions of the task in the resulting bank, in addition to the unseen one."""
@@ -50,14 +60,18 @@ CHOSEN = 9
 
 @dataclass
 class Loop:
-    """A construction loop; `options` configure the trial editor, and `chunk` cases are edited in one pass."""
+    """A construction loop in a folder; `options` configure the trial editor, and `chunk` cases are edited in one pass.
+
+    `results.loop_results` describes the files. Each is written whole as soon as its content is known, so a kill loses
+    no result.
+    """
 
     config: LoopConfig
     material: Material
     model: LanguageModel
     options: Mapping[str, Any]
     proposer: Proposer
-    journal: Journal
+    folder: Path
     chunk: int
     report: Report
     progress: bool = False
@@ -82,41 +96,50 @@ class Loop:
             InputError: If the folder holds another loop or another process works in it, or no round has a candidate
                 that meets the rules.
         """
-        with self.journal.alone():
+        with alone(self.folder):
             self.begin()
-            if self.journal.tested:
+            if self.tested:
                 # after the test nothing is chosen again, not even with more rounds
                 self.report("This loop has ended and was tested; another one needs another folder.")
                 return self._finish()
             if self.config.anew is None:
                 self.editor()  # now, so that its training does not count in the first round
-            for number in range(self.config.rounds):
-                if stopped := self._stopped(number):
+            while len(self.rounds) < self.config.rounds:
+                if stopped := self._stopped():
                     self.report(stopped)
                     break
-                if number < len(self.journal.rounds()):
-                    continue
                 try:
-                    self.round(number)
+                    self.round(len(self.rounds))
                 except BudgetError as error:
-                    self.report(f"The loop ends after {number} rounds. {error}")
+                    self.report(f"The loop ends after {len(self.rounds)} rounds. {error}")
                     break
             return self._finish()
 
+    @property
+    def rounds(self) -> tuple[tuple[Proposal, Trials], ...]:
+        """The finished rounds."""
+        return finished_rounds(self.folder)
+
+    @property
+    def tested(self) -> bool:
+        """Whether the loop has ended and was tested."""
+        return (self.folder / FINAL).is_file()
+
     def begin(self) -> None:
-        """Write the configuration and the held-out description, or check that the folder holds this loop."""
-        self.journal.begin(self.file)
-        if self.journal.get(UNSEEN, Unseen) is None:
-            self.journal.put(UNSEEN, self.unseen)
+        """Write the configuration and the held-out description; `InputError` if the folder holds another loop."""
+        found = _kept(self.folder / LOOP, LoopFile, lambda: self.file)
+        if different := unlike(found, self.file):
+            raise InputError(f"{self.folder / LOOP}: belongs to another loop ({different}); choose another folder.")
+        _kept(self.folder / UNSEEN, Unseen, lambda: self.unseen)
 
     def next_round(self) -> int:
         """Return the number of the next round; `InputError` if the loop has ended."""
-        number, folder = len(self.journal.rounds()), self.journal.folder
-        if self.journal.tested:
+        number, folder = len(self.rounds), self.folder
+        if self.tested:
             raise InputError(f"{folder}: this loop has ended and was tested; another one needs another folder.")
         if number >= self.config.rounds:
             raise InputError(f"{folder}: all {number} rounds are done; 'optimize' tests their result.")
-        if stopped := self._stopped(number):
+        if stopped := self._stopped():
             raise InputError(f"{folder}: {stopped}")
         return number
 
@@ -125,14 +148,16 @@ class Loop:
         proposal = self.propose(number)
         if not proposal.admitted:
             self.report(f"round {number}: no candidate meets the rules. {_complaints(proposal.candidates)}")
-        trials = self.journal.put(TRIALS, self.try_texts(proposal.admitted, f"round {number}"), number)
+        trials = self.try_texts(proposal.admitted, f"round {number}")
+        write_record(round_folder(self.folder, number) / TRIALS, trials)
         for trial in ranked(trials.trials)[:1]:
             self.report(f"round {number}: best {trial.means()['score']:.1f} in {trials.seconds:.0f} s: {trial.text}")
 
     def propose(self, number: int) -> Proposal:
         """Return the proposal of a round, new or from its file, with the complaint about each candidate."""
-        if found := self.journal.get(PROPOSAL, Proposal, number):
-            return found
+        return _kept(round_folder(self.folder, number) / PROPOSAL, Proposal, lambda: self._proposal(number))
+
+    def _proposal(self, number: int) -> Proposal:
         tried = self._tried()
         known = tuple(trial.text for trial in tried)
         brief = replace(self.material.brief, tried=_shown(tried, self.config.shown), known=known)
@@ -144,8 +169,7 @@ class Loop:
             if complaint is None:
                 admitted.append(text)
             candidates.append(Candidate(text=text, complaint=complaint))
-        judged = proposal.model_copy(update={"candidates": tuple(candidates)})
-        return self.journal.put(PROPOSAL, judged, number)
+        return proposal.model_copy(update={"candidates": tuple(candidates)})
 
     def try_texts(self, texts: Sequence[str], name: str, *, test: bool = False) -> Trials:
         """Try descriptions on the cases for trials, or on the test split; `name` appears in the message to the user."""
@@ -165,10 +189,8 @@ class Loop:
         texts = tuple(texts or self.material.training_descriptions(self.config.seed))
         # the checkpoint records everything else that the training depends on
         key = json.dumps([texts, self.material.brief.title, self.material.bank.digest])
-        folder = self.journal.folder / "editors" / hashlib.sha256(key.encode()).hexdigest()[:16]
+        folder = self.folder / "editors" / hashlib.sha256(key.encode()).hexdigest()[:16]
         editor = InstructEdit(InstructEdit.Config(**self.options))
-        if folder.is_dir():
-            sweep(folder)
         with naming_storage_errors(folder):
             editor.fit(
                 self.model,
@@ -182,16 +204,16 @@ class Loop:
         return editor
 
     def _tried(self) -> list[Trial]:
-        return [trial for _, trials in self.journal.rounds() for trial in trials.trials]
+        return [trial for _, trials in self.rounds for trial in trials.trials]
 
-    def _stopped(self, number: int) -> str | None:
-        """Return why the loop ends before a round; None if it does not.
+    def _stopped(self) -> str | None:
+        """Return why the loop ends before the next round; None if it does not.
 
         A round improves if its best candidate is significantly better than that of the last round that did.
         """
         leader: Trial | None = None
         idle = 0
-        for index, (_, trials) in enumerate(self.journal.rounds()[:number]):
+        for index, (_, trials) in enumerate(self.rounds):
             challenger = next(iter(ranked(trials.trials)), None)
             if challenger and (leader is None or _beats(challenger, leader)):
                 leader, idle = challenger, 0
@@ -208,14 +230,13 @@ class Loop:
         """Try the controls, test them and the chosen ones once, and write the bank; `InputError` without candidates."""
         chosen = tuple(trial.text for trial in ranked(self._tried())[:CHOSEN])
         if not chosen:
-            raise InputError(f"{self.journal.folder}: no candidate was tried, so there is no bank to write.")
+            raise InputError(f"{self.folder}: no candidate was tried, so there is no bank to write.")
         hand_written = self.material.hand_written
         random = self.material.random_texts(chosen, self.config.seed)
-        controls = self.journal.get(CONTROLS, Trials) or self.journal.put(
-            CONTROLS, self.try_texts((*hand_written, *random), "controls")
-        )
-        final = self.journal.get(FINAL, Final) or self.journal.put(FINAL, self._test(chosen, hand_written, random))
-        write_record(self.journal.folder / BANK, self._bank(chosen, controls, final))
+        texts = (*hand_written, *random)
+        controls = _kept(self.folder / CONTROLS, Trials, lambda: self.try_texts(texts, "controls"))
+        final = _kept(self.folder / FINAL, Final, lambda: self._test(chosen, hand_written, random))
+        write_record(self.folder / BANK, self._bank(chosen, controls, final))
         return final
 
     def _bank(self, chosen: Sequence[str], controls: Trials, final: Final) -> InstructionBank:
@@ -233,7 +254,7 @@ class Loop:
             "unseen": unseen.model_dump(mode="json"),
             "rounds": [
                 {"proposal": made.model_dump(mode="json"), "scores": _means(trials.trials), "seconds": trials.seconds}
-                for made, trials in self.journal.rounds()
+                for made, trials in self.rounds
             ],
             "controls": _means(controls.trials),
             "test": {name: _means(group) for name, group in final.groups.items()},
@@ -248,7 +269,7 @@ class Loop:
         )
 
     def _test(self, chosen: Sequence[str], hand_written: Sequence[str], random: Sequence[str]) -> Final:
-        rounds = [ranked(trials.trials) for _, trials in self.journal.rounds()]
+        rounds = [ranked(trials.trials) for _, trials in self.rounds]
         best = {number: order[0].text for number, order in enumerate(rounds) if order}
         groups = {
             "chosen": chosen,
@@ -266,6 +287,40 @@ class Loop:
             best={number: by_text[text] for number, text in best.items()},
             seconds=trials.seconds,
         )
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Lock a loop's folder within the context, and remove what an earlier kill left unfinished.
+
+    Raises:
+        InputError: If another process holds the lock.
+        StorageError: If the folder cannot be written to.
+    """
+    lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout as error:
+        raise InputError(f"{folder}: another process works on this loop.") from error
+    except OSError as error:
+        raise StorageError(f"{folder}: the loop cannot be written ({error.strerror}).") from error
+    try:
+        editors = tuple(folder.glob("editors/*"))
+        for place in (folder, *folder.glob("round-*"), *editors):
+            sweep(place)
+        for place in editors:
+            drop_saves(place)
+        yield
+    finally:
+        lock.release()
+
+
+def _kept(path: Path, kind: type[R], make: Callable[[], R]) -> R:
+    """Return the record in a file, made and written first where there is none."""
+    if not path.is_file():
+        write_record(path, make())
+    return read_record(path, kind)
 
 
 def _means(trials: Sequence[Trial]) -> dict[str, dict[str, float]]:

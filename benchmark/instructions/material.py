@@ -23,8 +23,7 @@ from ..tasks.base import make_task, subject_key, subjects
 from ..tasks.sampling import choose
 from ..tasks.sources import open_source
 from .offline import held_out_description, training_slots
-from .proposer import Brief, Example
-from .rules import Rules, revealing, words_of
+from .proposer import Brief, Example, Rules, revealing, words_of
 
 SHARE = 0.3
 """Share of the subjects of the task's training split that is used for trials."""

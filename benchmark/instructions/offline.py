@@ -18,8 +18,7 @@ from itertools import product
 from instructedit.editors import seed_of
 
 from ..results.loop_results import Candidate, Proposal
-from .proposer import Brief, Proposer, Report
-from .rules import Rules
+from .proposer import Brief, Proposer, Report, Rules
 
 Slots = tuple[tuple[str, ...], ...]
 
@@ -55,10 +54,10 @@ class OfflineProposer(Proposer):
             if len(found) == count:
                 break
         prompt = f"grammar of {len(choices):,} descriptions of {brief.about}; {len(parents)} parents; seed {seed}"
-        lacking = f"The grammar has {len(found)} of {count} descriptions that meet the rules and are new."
-        notes = () if len(found) == count else (lacking,)
-        for note in notes:
-            report(note)
+        notes: tuple[str, ...] = ()
+        if len(found) < count:
+            notes = (f"The grammar has {len(found)} of {count} descriptions that meet the rules and are new.",)
+            report(notes[0])
         return Proposal(
             prompt=prompt,
             text="\n".join(found),

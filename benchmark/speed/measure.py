@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 
 from instructedit.editors import EditCase, Editor, InputError, TrainedEditor, instruction_context
@@ -17,11 +18,9 @@ from ..results.records import CaseRecord, GenerationSpec
 from ..results.speed_results import Phase, SpeedRow
 from ..scoring.scoring import Made, edit_each, score_chunk
 from . import reference
-from .cases import make_cases, prepare
+from .cases import ModelShape, make_cases, make_model, prepare
 from .clock import Clock
 from .reference_edits import REFERENCES
-from .reference_generation import continuations
-from .shapes import ModelShape, make_model
 from .training import Learner, largest_difference, reference_losses
 
 ALL = "all"
@@ -222,7 +221,7 @@ class ShapeBenchmark:
                 values = [value for _, value in reference.scores(case, before, after)]
                 found[name].numbers.append([*values, statistics.fmean(after[0].log_p)])
             for name, edit in edits.items() if texts else ():
-                answers, seconds = self.clock.time(partial(continuations, model, case, WITH_TEXTS, 0, edit))
+                answers, seconds = self.clock.time(partial(reference.continuations, model, case, WITH_TEXTS, 0, edit))
                 found[name].score += share * seconds
                 found[name].texts.append(answers)
         return found
@@ -291,7 +290,5 @@ def _largest(own: Sequence[float], expected: Sequence[float]) -> float:
 
 def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
     """Return lower quartile, median and upper quartile."""
-    if len(values) == 1:
-        return values[0], values[0], values[0]
-    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
+    low, median, high = np.quantile(values, [0.25, 0.5, 0.75]).tolist()
     return low, median, high

@@ -27,7 +27,7 @@ def fine_tuned(reference: ReferenceModel, editor: Editor[Any], request: EditRequ
     labels, end = reference.labels(row), row.prompt_end
     if config.objective == "prompt_last":
         row = TokenSequence(row.ids[: end + 1], (end,), end)
-    weight, steps = reference.weight(site.name), 0
+    weight = reference.weight(site.name)
     start = weight.clone()
     box = (-math.inf, math.inf) if config.clamp is False else (-config.clamp, config.clamp)
     lower, upper = start + box[0], start + box[1]
@@ -40,10 +40,9 @@ def fine_tuned(reference: ReferenceModel, editor: Editor[Any], request: EditRequ
         adam.zero_grad()
         loss.backward()
         adam.step()
-        steps += 1
         with torch.no_grad():
             weight.clamp_(lower, upper)
-    change = ReferenceEdit({site.name: weight.detach().clone()}, steps=steps)
+    change = ReferenceEdit({site.name: weight.detach().clone()})
     weight.requires_grad_(False).copy_(start)
     weight.grad = None
     return change
@@ -81,6 +80,11 @@ def transformed(editor: Any, found: Factors) -> dict[str, Tensor]:
     return {name: x.T @ delta for name, (x, delta) in editor.network(z).items()}
 
 
+def changes_of(editor: Any, found: Factors, row: TokenSequence) -> dict[str, Tensor]:
+    """Return the change of each weight, [d_in, d_out], from the hypernetwork of MEND, InstructEdit or KE."""
+    return gated(editor, found, row) if editor.name == "ke" else transformed(editor, found)
+
+
 def gated(editor: Any, found: Factors, row: TokenSequence) -> dict[str, Tensor]:
     """KE: return the change of each weight, [d_in, d_out], by the gates of equation 5 on the dense gradient."""
     h = editor.network([row.ids])
@@ -98,8 +102,7 @@ def gated(editor: Any, found: Factors, row: TokenSequence) -> dict[str, Tensor]:
 def from_gradient(reference: ReferenceModel, editor: Editor[Any], request: EditRequest, seed: int) -> ReferenceEdit:
     """MEND, InstructEdit and KE: one gradient, transformed by the editor's hypernetwork."""
     row, sites = editor.encode(reference.base, request), cast(Any, editor).shape.sites
-    found = factors(reference, row, sites)
-    changes = gated(editor, found, row) if editor.name == "ke" else transformed(editor, found)
+    changes = changes_of(editor, factors(reference, row, sites), row)
     return ReferenceEdit({site.name: reference.plus(site, changes[site.name]) for site in sites})
 
 
@@ -138,7 +141,7 @@ def stored(reference: ReferenceModel, editor: Editor[Any], request: EditRequest,
             loss.backward()
             adam.step()
     value.requires_grad_(False)
-    return ReferenceEdit(hooks={site.name: replace}, steps=config.steps)
+    return ReferenceEdit(hooks={site.name: replace})
 
 
 def calibrated(reference: ReferenceModel, editor: Editor[Any], request: EditRequest, seed: int) -> ReferenceEdit:
@@ -174,7 +177,6 @@ def calibrated(reference: ReferenceModel, editor: Editor[Any], request: EditRequ
     optimiser = Adafactor(
         [tensor.requires_grad_() for tensor in variables], lr=config.lr, scale_parameter=False, relative_step=False
     )
-    steps = 0
     with reference.edited(ReferenceEdit(hooks=hooks)):
         for _ in range(config.steps):
             loss = cross_entropy(reference.logits(row).to(model.edit_dtype), labels)
@@ -183,10 +185,9 @@ def calibrated(reference: ReferenceModel, editor: Editor[Any], request: EditRequ
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
-            steps += 1
     for tensor in variables:
         tensor.requires_grad_(False)
-    return ReferenceEdit(hooks=hooks, steps=steps)
+    return ReferenceEdit(hooks=hooks)
 
 
 REFERENCES: dict[str, Callable[[ReferenceModel, Editor[Any], EditRequest, int], ReferenceEdit]] = {

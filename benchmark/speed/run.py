@@ -13,10 +13,9 @@ from instructedit.editors.models.devices import check_device
 
 from ..results.speed_results import Machine, SpeedRecord, SpeedRow
 from ..run.provenance import processor
-from .cases import timed_editors
+from .cases import shape_of, timed_editors
 from .measure import Effort, ShapeBenchmark
 from .reference_edits import REFERENCES
-from .shapes import shape_of
 
 LARGE = Effort(repeats=3, reference_cases=1, editors=tuple(name for name in REFERENCES if name != "ft-m"))
 """For M and M50k, on which one repeat takes minutes; FT-M costs what FT-L does."""

@@ -13,7 +13,7 @@ from instructedit.editors import EditCase, TokenSequence, TrainedEditor, Trainin
 from instructedit.editors.hypernet.objective import Losses, outer_rows
 
 from .reference import ReferenceModel
-from .reference_edits import factors, gated, transformed
+from .reference_edits import changes_of, factors
 
 
 class Learner:
@@ -84,9 +84,7 @@ def _batch(
     sums = Losses(cases=len(cases), local=len(cases))
     c_edit, c_loc = editor.loss_weights()
     for number, case in enumerate(cases):
-        changes = (
-            gated(editor, found[number], rows[number]) if editor.name == "ke" else transformed(editor, found[number])
-        )
+        changes = changes_of(editor, found[number], rows[number])
         weights = {f"{site.name}.weight": reference.plus(site, changes[site.name]) for site in editor.shape.sites}
         dice = random.Random(seed_of(seeds[number], "outer"))
         context = editor.context(requests[number])

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from instructedit.benchmark.instructions.journal import BANK, FINAL, Final
+from instructedit.benchmark.results.loop_results import BANK, FINAL, Final
 from instructedit.benchmark.results.records import read_record
 from instructedit.benchmark.results.run_folder import write_record
 from instructedit.benchmark.setup.banks import read_bank

@@ -66,7 +66,7 @@ def test_descriptions_of_ones_own_are_tried(call):
         ("try", ["Too short."], "'Too short.': it has 2 words, expected 6 to 40."),
         ("optimize", ["--proposer", "ofline"], "Unknown proposer 'ofline'. Did you mean 'offline'?"),
         ("optimize", ["--proposer", "local"], "expected --writer"),
-        ("optimize", ["--candidates", 0], "--candidates: Input should be greater than or equal to 1, found 0."),
+        ("optimize", ["--candidates", 0], "Invalid value for '--candidates'"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence(call, command, arguments, sentence):

@@ -8,7 +8,7 @@ import pytest
 
 from instructedit.benchmark.instructions import loop as module
 from instructedit.benchmark.instructions.offline import held_out_description
-from instructedit.benchmark.instructions.rules import words_of
+from instructedit.benchmark.instructions.proposer import words_of
 from instructedit.benchmark.results.loop_results import Final, Proposal, Trial, Trials
 from instructedit.benchmark.results.records import read_record
 from instructedit.benchmark.setup.banks import read_bank
@@ -59,11 +59,11 @@ def test_a_loop_from_proposals_to_a_bank(make_loop, tmp_path):
         1,
     ]
     # chosen by the trials, not by the test
-    tried = [trial for _, trials in loop.journal.rounds() for trial in trials.trials]
+    tried = [trial for _, trials in loop.rounds for trial in trials.trials]
     assert [trial.text for trial in final.groups["chosen"]] == [trial.text for trial in module.ranked(tried)]
     # and the best of each round is tested too
     assert {number: trial.text for number, trial in final.best.items()} == {
-        number: module.ranked(trials.trials)[0].text for number, (_, trials) in enumerate(loop.journal.rounds())
+        number: module.ranked(trials.trials)[0].text for number, (_, trials) in enumerate(loop.rounds)
     }
     assert set(final.best[0].cases) == {case.request.case_id for case in loop.material.test}
     bank = read_bank(folder / "bank.json")
@@ -91,7 +91,7 @@ def test_the_unseen_description_and_the_test_cases_reach_no_proposer(ended):
     assert names and not any(name in asked for name in names)
     assert not proposer.briefs[0].tried
     assert [tried.text for tried in proposer.briefs[1].tried] == [
-        t.text for t in module.ranked(loop.journal.rounds()[0][1].trials)
+        t.text for t in module.ranked(loop.rounds[0][1].trials)
     ]
     assert len(set(proposer.seeds)) == 2
 
@@ -188,7 +188,7 @@ def steps(monkeypatch, make_loop, *rounds, **options):
     told: list[str] = []
     loop = make_loop(proposer, told=told, **options)
     loop.run()
-    return len(loop.journal.rounds()), told
+    return len(loop.rounds), told
 
 
 def low(share):
@@ -249,7 +249,7 @@ def test_an_empty_later_round_is_a_round_without_improvement(make_loop):
     told: list[str] = []
     loop = make_loop(Scripted(FIRST, []), told=told)
     loop.run()
-    assert [len(trials.trials) for _, trials in loop.journal.rounds()] == [3, 0]
+    assert [len(trials.trials) for _, trials in loop.rounds] == [3, 0]
 
 
 def test_the_folder_of_another_loop_is_refused(make_loop):
@@ -308,7 +308,7 @@ def test_an_editor_is_used_for_what_it_was_told_alone(make_loop, tmp_path):
 
 def test_two_processes_do_not_share_a_folder(make_loop):
     loop = make_loop(Scripted(FIRST))
-    with loop.journal.alone(), pytest.raises(InputError, match="another process works on this loop"):
+    with module.alone(loop.folder), pytest.raises(InputError, match="another process works on this loop"):
         make_loop(Scripted(FIRST)).run()
 
 

@@ -12,8 +12,7 @@ from instructedit.benchmark.instructions.offline import (
     held_out_description,
     training_slots,
 )
-from instructedit.benchmark.instructions.proposer import Brief, Example
-from instructedit.benchmark.instructions.rules import ALIKE, Rules, similarity
+from instructedit.benchmark.instructions.proposer import ALIKE, Brief, Example, Rules, similarity
 from instructedit.benchmark.results.loop_results import Trial
 
 STATEMENT = Example("The place of birth of Ada is", "Paris")

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from instructedit.benchmark.instructions.reply import items
+from instructedit.benchmark.instructions.conversation import items
 
 TWO = ("Speak of [TOPIC] in a [LABEL] way.", 'Say "yes", or say no.')
 
@@ -45,8 +45,6 @@ def test_both_descriptions_are_found_and_nothing_else(text):
         "null",
         "[]",
         "[1, 2]",
-        '[["nested"], ["lists"]]',
-        json.dumps({"first": ["a list"], "second": ["another list"]}),
         json.dumps({"descriptions": "no list"}),
         "<think>\n1. a draft\n2. another draft, and then the room was used up",
         "[" * 100_000,

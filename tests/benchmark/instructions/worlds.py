@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import pytest
 
-from instructedit.benchmark.instructions.journal import Journal
 from instructedit.benchmark.instructions.loop import Loop
 from instructedit.benchmark.instructions.material import gather
 from instructedit.benchmark.instructions.proposer import Brief, BudgetError, Proposer
@@ -84,7 +83,7 @@ def loop_in(place, loaded):
             model=loaded,
             options=EDITOR,
             proposer=proposer,
-            journal=Journal(folder),
+            folder=folder,
             chunk=2,
             report=(told if told is not None else []).append,
         )

@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-from instructedit.benchmark.instructions.journal import Journal
-from instructedit.benchmark.results.loop_results import LoopConfig, LoopFile, Trials
+from instructedit.benchmark.instructions.loop import alone
+from instructedit.benchmark.results.loop_results import LOOP, TRIALS, LoopConfig, LoopFile, Trials, round_folder
 from instructedit.benchmark.results.run_folder import StorageError, write_record
 from instructedit.benchmark.results.suite_results import SuiteEntry, find_suite
 from instructedit.benchmark.results.suite_summary import summarise_suite
@@ -83,14 +83,14 @@ def work(prepared, finished, tmp_path_factory):
         return made
 
     def loop(out):
-        journal = Journal(out / "loop")
+        folder = out / "loop"
         file = LoopFile(
             config=LoopConfig(task="recent"), model="m", data="d", editor={}, bank="b", proposer="offline", settings={}
         )
-        with journal.alone():
-            journal.begin(file)
-            journal.put("trials.json", Trials(trials=(), seconds=0.0), 0)
-            write_record(out / "loop" / "bank.json", read_bank(None))
+        with alone(folder):
+            write_record(folder / LOOP, file)
+            write_record(round_folder(folder, 0) / TRIALS, Trials(trials=(), seconds=0.0))
+            write_record(folder / "bank.json", read_bank(None))
 
     def search(out):
         tune((), TuneOptions("quickstart", (), 1, {}, None, 1, 0), TuneFolder(out, "quickstart"))

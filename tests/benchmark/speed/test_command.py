@@ -11,10 +11,9 @@ from typer.testing import CliRunner
 from instructedit.benchmark.results.records import read_record
 from instructedit.benchmark.results.speed_results import SpeedRecord
 from instructedit.benchmark.speed import measure
-from instructedit.benchmark.speed.cases import INSTRUCTION, make_cases, prepare
+from instructedit.benchmark.speed.cases import INSTRUCTION, SHAPES, make_cases, make_model, prepare
 from instructedit.benchmark.speed.clock import Clock
 from instructedit.benchmark.speed.measure import Effort, ShapeBenchmark, quartiles
-from instructedit.benchmark.speed.shapes import SHAPES, make_model
 from instructedit.cli.main import app
 from instructedit.reports.tables.performance import page
 

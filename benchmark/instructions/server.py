@@ -1,19 +1,52 @@
-"""Removes keys and passwords from every text: replies, messages, and log records of the HTTP libraries."""
+"""The server of a chat model, as environment variables name it, and its secrets, which reach no text and no log."""
 
 import html
 import json
 import logging
+import os
 import re
 from base64 import b64encode
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
-from urllib.parse import SplitResult, parse_qsl, quote, unquote
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
+from instructedit.editors import InputError
+
+URL, KEY, MODEL = "OPENAI_BASE_URL", "OPENAI_API_KEY", "OPENAI_MODEL"
+"""Environment variables that name the server."""
+PUBLIC = "https://api.openai.com/v1"
+"""Address if none is set."""
 MARK = "[hidden]"
 """Replaces a secret."""
 SHORT = 8
 """Secrets of fewer characters are replaced only as whole words: local servers use keys such as `none` or `x`."""
+
+
+def variable(name: str) -> str:
+    """Return an environment variable; empty if it is not set."""
+    return os.environ.get(name, "").strip()
+
+
+def key_of_server() -> str:
+    """Return the key, empty if none is set; `InputError`, which does not repeat it, if it is needed or none."""
+    key = variable(KEY)
+    if not key and not variable(URL):
+        raise InputError(f"{KEY} is not set; expected the key for {PUBLIC}, or {URL} for a server that needs none.")
+    if not all("!" <= sign <= "~" for sign in key):
+        raise InputError(f"{KEY} holds white space or characters that are not ASCII; no key has them.")
+    return key
+
+
+def address_of_server() -> SplitResult:
+    """Return the server's address; `InputError`, which does not repeat it, if it is none."""
+    try:
+        address = urlsplit(variable(URL) or PUBLIC)
+        usable = address.scheme in {"http", "https"} and bool(address.hostname) and address.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise InputError(f"{URL} is no address; expected one like http://localhost:8000/v1.")
+    return address
 
 
 class Scrubber:
@@ -52,30 +85,14 @@ def secrets_of(address: SplitResult) -> Iterator[str]:
 
 
 @contextmanager
-def guarded(scrub: Scrubber) -> Iterator[None]:
-    """Scrub all log records within the context, of any library.
-
-    HTTP libraries log addresses and headers under many logger names, some of which exist only after a lazy import.
-    Therefore the factory of records is replaced, not a list of loggers.
-    """
-    before = logging.getLogRecordFactory()
-
-    def factory(*args: Any, **kwargs: Any) -> logging.LogRecord:
-        record = before(*args, **kwargs)
-        try:
-            record.msg, record.args = scrub(record.getMessage()), None
-        except (TypeError, ValueError, KeyError):  # arguments that do not fit the message
-            record.msg, record.args = f"{scrub(str(record.msg))} {scrub(repr(record.args))}", None
-        if record.exc_info:
-            record.exc_text = scrub(logging.Formatter().formatException(record.exc_info))
-            record.exc_info = None
-        return record
-
-    logging.setLogRecordFactory(factory)
+def no_logs() -> Iterator[None]:
+    """Log nothing within the context: HTTP libraries log addresses and headers, under many names."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
     try:
         yield
     finally:
-        logging.setLogRecordFactory(before)
+        logging.disable(before)
 
 
 def _variants(secret: str) -> set[str]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from instructedit.benchmark.instructions.candidate_scores import try_all
+from instructedit.benchmark.instructions.trials import try_all
 from instructedit.benchmark.results.loop_results import Trial, difference, mean, ranked
 from instructedit.benchmark.results.records import GenerationSpec
 from instructedit.benchmark.results.summary import case_values
@@ -23,7 +23,7 @@ def test_candidates_tried_together_score_as_alone(trained):
     loop, editor = trained
     cases, instructed = loop.material.trial, loop.material.instructed
     assert len(cases) > 1
-    found = try_all(loop.model, editor, TEXTS, cases, instructed, seed=0, chunk=1, together=2)  # two candidates a batch
+    found = try_all(loop.model, editor, TEXTS, cases, instructed, seed=0, chunk=1)
     assert [trial.text for trial in found] == TEXTS
     for trial in found:
         assert set(trial.cases) == {case.request.case_id for case in cases}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from instructedit.benchmark.instructions.rules import ALIKE, FAR, Rules, revealing, similarity
+from instructedit.benchmark.instructions.proposer import ALIKE, FAR, Rules, revealing, similarity
 
 ANSWERS = ["Paris", "New York", "tea", "1815", "cup of tea", "fact"]
 KEPT = "Edit one fact and leave all other facts as they are."
