@@ -13,13 +13,15 @@ from typing import NamedTuple
 
 from instructedit.editors.errors import InputError
 
-from .records import CaseRecord, Comparison, Mean, Protocol, RunFile, RunSummary, TaskData, digest_of, read_record
+from .records import CaseRecord, Comparison, Mean, RunFile, RunSummary, TaskData, digest_of, read_record
 from .stages import stages_of
 from .statistics import bounds_of, span
 from .suite_results import SeedComparison, SeedMean, SeedPair, SuiteSummary
 
 ROWS = 1_000_000
 """Maximum number of rows of a split whose case ids are derived; the largest published split has 14,390."""
+LARGEST = 1_000_000
+"""Maximum score; KL and entropy are some bits or nats. A sum of larger ones may exceed any float."""
 _ROUNDING = 1e-9
 """How far rounding may move a mean beyond the end of its range."""
 
@@ -160,13 +162,14 @@ def _check_within(name: str, values: Iterable[float | None], low: float, high: f
             raise InputError(f"{name}: {value} is out of its range, a number from {low:g} to {high:g} was expected.")
 
 
-def out_of_range(protocol: Protocol, value: float) -> FailedCheck | None:
-    """Return the failed check if a score is out of its protocol's range."""
-    low, high = bounds_of(protocol)
-    if low <= value <= high:
-        return None
-    expected = f"{protocol} of at least 0" if high > 1 else f"{protocol} within 0 and 1"
-    return FailedCheck("value", expected, str(value))
+def _out_of_range(record: CaseRecord) -> FailedCheck | None:
+    for number, score in enumerate(record.scores):
+        low, high = bounds_of(score.protocol)
+        if not low <= score.value <= min(high, LARGEST):
+            limit = "1" if high == 1 else f"{LARGEST:,}"
+            expected = f"{score.protocol} within {low:g} and {limit}"
+            return FailedCheck(f"scores.{number}.value", expected, str(score.value))
+    return None
 
 
 def derived_ids(run: RunFile, data: TaskData) -> tuple[str, ...] | None:
@@ -209,7 +212,7 @@ class LineChecks:
 
     def refused(self, record: CaseRecord) -> FailedCheck | None:
         """Return the failed check of a line; None if it passes, and then its key is remembered."""
-        if failed := self._wrong_run(record) or self._wrong_case(record):
+        if failed := self._wrong_run(record) or _out_of_range(record) or self._wrong_case(record):
             return failed
         if (key := key_of(record)) in self._keys:
             return FailedCheck("case", "one line for each case, row and stage", "a second one")
@@ -237,12 +240,8 @@ class LineChecks:
         return None
 
     def checked(self, record: CaseRecord, place: str) -> CaseRecord:
-        """Return a line that passes all checks, those of its scores' ranges too; else an `InputError` with `place`."""
-        failed = self.refused(record)
-        for number, score in enumerate(record.scores):
-            if failed is None and (found := out_of_range(score.protocol, score.value)):
-                failed = found._replace(what=f"scores.{number}.{found.what}")
-        if failed is not None:
+        """Return a line that passes all checks; else an `InputError` with `place`."""
+        if failed := self.refused(record):
             raise InputError(
                 f"{place}, case '{record.case_id}' under '{record.editor}': {failed.what}: {failed.expected} was "
                 f"expected, found {failed.found}."

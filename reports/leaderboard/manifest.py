@@ -75,7 +75,7 @@ class Manifest(Record):
     """Name of the submission. Submissions of the same name and authors are versions of each other."""
     authors: Annotated[tuple[_Name, ...], Field(min_length=1)]
     notes: str = ""
-    runs: tuple[RunEntry, ...]
+    runs: Annotated[tuple[RunEntry, ...], Field(min_length=1)]
     files: dict[str, PackedFile]
     """All files but the manifest."""
 

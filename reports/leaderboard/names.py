@@ -13,7 +13,7 @@ from instructedit.editors.errors import InputError
 
 from ..tables.run_facts import rows
 from ..titles import short_model
-from .data_checks import embedded_digests
+from .run_checks import embedded_digests
 from .training import TRAINED, UNTRAINED
 
 TITLES = {**UNTRAINED, **TRAINED}

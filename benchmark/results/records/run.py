@@ -1,8 +1,8 @@
 """`run.json`: the specification of a run, whose digest is its id, the data it reads, and its provenance."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from instructedit.editors import ChatFormat, InstructedProbes
 
@@ -15,13 +15,13 @@ class TrainingSpec(Record):
     label: str
     """Name within the run: its tasks joined by +, or as the setting names it."""
     tasks: tuple[str, ...]
-    weights: dict[str, float]
+    weights: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]]
     """Sampling weight of each task."""
     limits: dict[str, int] = {}
     """Maximum number of cases of a task, those for validation included."""
-    cases: dict[str, int]
+    cases: dict[str, PositiveInt]
     """Number of training cases of each task."""
-    validation: dict[str, int]
+    validation: dict[str, NonNegativeInt]
     """Number of validation cases of each task."""
     digest: str
     """Of these cases and the weights."""
@@ -148,7 +148,7 @@ class RunSpec(Record):
     dtype: str
     instructions: str | None = None
     """Digest of the instruction bank; None where no editor of the run reads instructions."""
-    limit: int | None = None
+    limit: PositiveInt | None = None
     """Maximum number of cases of a task; a smaller limit takes a subset of a larger one's."""
     seed: int = 0
     """Of training and of all sampling."""
