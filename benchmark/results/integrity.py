@@ -162,13 +162,14 @@ def _check_within(name: str, values: Iterable[float | None], low: float, high: f
             raise InputError(f"{name}: {value} is out of its range, a number from {low:g} to {high:g} was expected.")
 
 
-def _out_of_range(record: CaseRecord) -> FailedCheck | None:
+def _wrong_score(record: CaseRecord) -> FailedCheck | None:
     for number, score in enumerate(record.scores):
         low, high = bounds_of(score.protocol)
         if not low <= score.value <= min(high, LARGEST):
-            limit = "1" if high == 1 else f"{LARGEST:,}"
-            expected = f"{score.protocol} within {low:g} and {limit}"
+            expected = f"{score.protocol} within {low:g} and {int(min(high, LARGEST)):,}"
             return FailedCheck(f"scores.{number}.value", expected, str(score.value))
+        if score.probe is not None and not 0 <= score.probe < len(record.answers):
+            return FailedCheck(f"scores.{number}.probe", f"one of {len(record.answers)} answers", str(score.probe))
     return None
 
 
@@ -212,7 +213,7 @@ class LineChecks:
 
     def refused(self, record: CaseRecord) -> FailedCheck | None:
         """Return the failed check of a line; None if it passes, and then its key is remembered."""
-        if failed := self._wrong_run(record) or _out_of_range(record) or self._wrong_case(record):
+        if failed := self._wrong_run(record) or _wrong_score(record) or self._wrong_case(record):
             return failed
         if (key := key_of(record)) in self._keys:
             return FailedCheck("case", "one line for each case, row and stage", "a second one")

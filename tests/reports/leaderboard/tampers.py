@@ -279,7 +279,7 @@ tamper(
     CONSISTENT,
     "one score of a probe and protocol was expected, found a second one",
 )(one(lambda line: line["scores"].append(line["scores"][0])))
-tamper("a score of no answer", CONSISTENT, "scores.99.teacher_forced_token: None was expected")(
+tamper("a score of no answer", CONSISTENT, "probe: one of ", "answers was expected, found 99")(
     one(lambda line: line["scores"][0].update(probe=99))
 )
 tamper(
