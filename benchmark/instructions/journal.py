@@ -10,11 +10,11 @@ from filelock import FileLock, Timeout
 from instructedit.editors import InputError
 from instructedit.editors.files.atomic import sweep
 
-from ..results.loop_results import FINAL, LOOP, JournalFile, LoopFile, Proposal, Trials, finished_rounds, round_folder
-from ..results.records import read_record, unlike
+from ..results.loop_results import FINAL, LOOP, LoopFile, Proposal, Trials, finished_rounds, round_folder
+from ..results.records import FileRecord, read_record, unlike
 from ..results.run_folder import StorageError, write_record
 
-R = TypeVar("R", bound=JournalFile)
+R = TypeVar("R", bound=FileRecord)
 
 
 class Journal:

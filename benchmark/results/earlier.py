@@ -14,7 +14,7 @@ from typing import NamedTuple, Self
 from instructedit.editors.errors import InputError
 
 from .integrity import Key, read_finished, read_run
-from .records import CaseRecord, EditorSpec, RunFile, RunSpec, digest_of
+from .records import CaseRecord, EditorSpec, RunFile, RunSpec, digest_of, run_folders
 from .resources import ChunkTime
 from .run_folder import RunFolder, differences
 from .stages import SINGLE
@@ -56,9 +56,9 @@ class Earlier:
             return found
         size = run.spec.chunk
         chunks = {task: [tuple(ids[at : at + size]) for at in range(0, len(ids), size)] for task, ids in cases.items()}
-        for path in sorted(out.glob("*/run.json")):
-            if path.parent.name != run.digest and (among is None or path.parent.name in among):
-                found._add(path.parent, run, chunks, report)
+        for folder in run_folders(out):
+            if folder.name != run.digest and (among is None or folder.name in among):
+                found._add(folder, run, chunks, report)
         return found
 
     def _add(

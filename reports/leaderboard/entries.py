@@ -12,7 +12,7 @@ from instructedit.benchmark.results.summary import case_values
 
 from ..tables.columns import Column
 from ..tables.health import Finding, findings, is_attitude
-from .training import Exposure, exposure
+from .names import Exposure, exposure
 from .validate import Verdict
 
 _OF_TASKS: dict[str, Any] = {

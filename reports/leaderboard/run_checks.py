@@ -1,6 +1,5 @@
 """Checks of `run.json`: its digests, its data read again where possible, its trainings; and that no case is missing."""
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -18,7 +17,7 @@ from instructedit.editors.cases import EditCase
 from instructedit.editors.errors import InputError
 
 from .findings import Findings, listed
-from .training import TRAINED, UNTRAINED, checkpoint_of, exposure
+from .names import TRAINED, UNTRAINED, checkpoint_of, embedded_digests, exposure
 
 SHA256 = re.compile("[0-9a-f]{64}")
 EDITORS = 200
@@ -60,7 +59,7 @@ def check_run(run: RunFile, name: str, file: str, findings: Findings) -> bool:
     for row in spec.editors:
         _check_training(run, row, file, findings)
     for data in run.training:
-        _check_training_data(run, data, file, findings)
+        check_training_data(run, data, file, findings)
     for task in spec.tasks:
         rows = [row.name for row in spec.editors if row.evaluates(task) and exposure(row, task) == "yes"]
         if rows:
@@ -106,7 +105,7 @@ def _check_counts(run: RunFile, training: TrainingSpec, file: str, place: str, f
             findings.equal(file, f"training.cases of '{task}'", available, count, f"{place}, with validation")
 
 
-def _check_training_data(run: RunFile, data: TaskData, file: str, findings: Findings) -> None:
+def check_training_data(run: RunFile, data: TaskData, file: str, findings: Findings) -> None:
     """Check that a training split has digests, is no tested file and, if it is embedded, the package's own file."""
     what = f"training data of '{data.task}', sha256"
     _check_digests(data, what, file, findings)
@@ -198,17 +197,6 @@ def _is_embedded(data: TaskData, split: Literal["test", "train"]) -> bool:
             raise
         return False
     return data.source == "embedded" or sorted(data.sha256.values()) == sorted(ours.values())
-
-
-@cache
-def embedded_digests(task: str, split: Literal["test", "train"]) -> Mapping[str, str]:
-    """Return the sha256 of the embedded file of a split, by its name.
-
-    Raises:
-        InputError: If the package has no such file.
-    """
-    name, path = Embedded().find(TASKS.get(task).files[split])
-    return {name: hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
 @cache

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from instructedit.benchmark.results.frames import finished_runs
 from instructedit.benchmark.results.integrity import LineChecks, read_finished
-from instructedit.benchmark.results.records import CaseRecord, Record, RunFile, RunSummary, parse_record
+from instructedit.benchmark.results.records import CaseRecord, FileRecord, RunFile, RunSummary, parse_record
 from instructedit.benchmark.results.resources import ChunkTime, Usage
 from instructedit.benchmark.results.run_folder import RunFolder
 from instructedit.benchmark.results.summary import summarise
@@ -29,7 +29,7 @@ from .run_checks import Expected, check_coverage, check_run, expected_cases
 if TYPE_CHECKING:
     from .reruns import Rerun
 
-R = TypeVar("R", bound=Record)
+R = TypeVar("R", bound=FileRecord)
 T = TypeVar("T")
 LINES = 2_000_000
 """Maximum number of lines of a run; each line takes some 500 bytes of memory."""

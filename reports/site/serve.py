@@ -11,7 +11,7 @@ from threading import Event, Thread
 from typing import Any
 
 from instructedit.benchmark.results.integrity import read_run
-from instructedit.benchmark.results.records import SUITES
+from instructedit.benchmark.results.records import SUITES, run_folders
 from instructedit.benchmark.results.run_folder import RunFolder, write_record
 from instructedit.benchmark.results.suite_results import find_suite
 from instructedit.benchmark.results.summary import summarise
@@ -109,7 +109,7 @@ def _make(directory: Path, place: Path, site: Path) -> set[str]:
     copy = place / "results"
     shutil.rmtree(copy, ignore_errors=True)
     going = set()
-    for folder in [root] if alone else sorted(path.parent for path in root.glob("*/run.json")):
+    for folder in run_folders(root):
         if not (folder / "cases.jsonl").is_file():
             continue
         target = copy if alone else copy / folder.name

@@ -18,8 +18,8 @@ from instructedit.reports.leaderboard import archive
 from instructedit.reports.leaderboard.archive import MANIFEST, open_archive
 from instructedit.reports.leaderboard.base_pass import BaseReader
 from instructedit.reports.leaderboard.findings import MOST, Findings
+from instructedit.reports.leaderboard.names import TRAINED, UNTRAINED
 from instructedit.reports.leaderboard.pack import pack
-from instructedit.reports.leaderboard.training import TRAINED, UNTRAINED
 from instructedit.reports.leaderboard.validate import validate
 
 from .conftest import Files
