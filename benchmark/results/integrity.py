@@ -191,24 +191,17 @@ class LineChecks:
         run: The run.
         ids: The cases of each task, where the data are available. Else they follow from `run.json` where every row of
             the data is a case; of other tasks only their number is known.
-        counts: Number of cases of each described task; by default as `run.json` describes them.
     """
 
-    def __init__(
-        self,
-        run: RunFile,
-        ids: Mapping[str, Collection[str] | None] | None = None,
-        counts: Mapping[str, int] | None = None,
-    ) -> None:
-        counts = run.counts if counts is None else counts
+    def __init__(self, run: RunFile, ids: Mapping[str, Collection[str] | None] | None = None) -> None:
         if ids is None:
             ids = {data.task: derived_ids(run, data) for data in run.data}
         self._run = run
         self._rows = {row.name: row for row in run.spec.editors}
         self._stages = stages_of(run.spec)
-        self._known = {task for task in counts if ids.get(task) is not None}
-        self._ids = {task: set(ids.get(task) or ()) for task in counts}
-        self._counts = counts
+        self._counts = run.counts
+        self._known = {task for task in self._counts if ids.get(task) is not None}
+        self._ids = {task: set(ids.get(task) or ()) for task in self._counts}
         self._keys: set[Key] = set()
 
     def refused(self, record: CaseRecord) -> FailedCheck | None:

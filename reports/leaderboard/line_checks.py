@@ -23,9 +23,6 @@ _BOUNDS: Mapping[str, tuple[float, float]] = {
 """Bounds of facts of an edit."""
 _OF_REQUEST = ("prompt", "target", "subject", "old")
 
-STARTS_WITH_ANSWER = "the text to begin with the answer, exact match under teacher forcing being 1"
-UNCHANGED = "the text of before the edit, KL being 0"
-
 
 def check_line(
     record: CaseRecord, row: EditorSpec, spec: RunSpec, first: CaseRecord, case: EditCase | None
@@ -46,10 +43,10 @@ def check_line(
     expected["instruction"] = record.instruction if row.instruction is not None else None
     if record.status == "done":
         answers = _answers(record, row, first, case)
-        found = _by_probe(record)
+        found = by_probe(record)
         scores: dict[str, Score] = {}
         for number, answer in enumerate(answers):
-            values = probe_scores(answer, found.get(number, {}), record.old, unedited=row.is_base)
+            values = _probe_scores(answer, found.get(number, {}), record.old, unedited=row.is_base)
             scores |= {
                 f"{number}.{protocol}": Score(
                     measure=answer.role,
@@ -83,7 +80,8 @@ def _key(score: Score) -> str:
     return "fluency" if score.probe is None else f"{score.probe}.{score.protocol}"
 
 
-def _by_probe(record: CaseRecord) -> dict[int | None, dict[Protocol, float]]:
+def by_probe(record: CaseRecord) -> dict[int | None, dict[Protocol, float]]:
+    """Return the scores of a line by probe and protocol; that of fluency has no probe."""
     found: dict[int | None, dict[Protocol, float]] = {}
     for score in record.scores:
         found.setdefault(score.probe, {})[score.protocol] = score.value
@@ -110,7 +108,7 @@ def _answers(record: CaseRecord, row: EditorSpec, first: CaseRecord, case: EditC
     return tuple(a.model_copy(update={"generated": a.before}) for a in found) if row.is_base else found
 
 
-def probe_scores(
+def _probe_scores(
     answer: Answer, found: Mapping[Protocol, float], old: str | None, *, unedited: bool
 ) -> dict[Protocol, float]:
     """Return the scores of a probe, computed again from its texts and from the `found` ones that nothing determines.
@@ -146,39 +144,10 @@ def probe_scores(
 
 def _missing(record: CaseRecord, spec: RunSpec) -> int:
     """Return how many scores a line lacks."""
-    found = _by_probe(record)
+    found = by_probe(record)
     missing = int(spec.fluency and None not in found)
     for number, answer in enumerate(record.answers):
         own = found.get(number, {})
         missing += ("z_sent" if answer.opposed else "teacher_forced_token") not in own
         missing += not answer.opposed and spec.generation.max_new_tokens > 0 and "free_generation" not in own
     return missing
-
-
-def forced_and_free(record: CaseRecord, max_new_tokens: int) -> Iterator[tuple[str, int, bool]]:
-    """Yield what teacher forcing implies for each generated text, the probe, and whether the text agrees.
-
-    Exact match under teacher forcing is greedy decoding of the answer's tokens. Where it is 1, the generated text
-    begins with the first accepted answer, or is a prefix of it if the maximum number of new tokens cut it off. Only
-    two tokens that tie within rounding can break this. A KL of exactly 0 means that the edit does not reach the
-    answer, and seldom the text after it. An exact match in locality implies nothing: it is read after the answer of
-    the data, not after the model's own text.
-    """
-    values = _by_probe(record)
-    for number, answer in enumerate(record.answers):
-        own = values.get(number, {})
-        if answer.generated is None:
-            continue
-        if answer.role == "locality":
-            if own.get("kl_divergence") == 0.0:
-                yield UNCHANGED, number, answer.generated == answer.before
-        elif own.get("teacher_forced_exact") == 1.0 and answer.accepted:
-            agrees = _starts_with(answer.generated, answer.accepted[0].strip(), max_new_tokens)
-            yield STARTS_WITH_ANSWER, number, agrees
-
-
-def _starts_with(text: str, answer: str, max_new_tokens: int) -> bool:
-    # Half a character at the cut is written as U+FFFD. A token has at least one byte, and a leading space may go.
-    written = text.strip().rstrip("\ufffd")
-    cut_off = len(text.encode("utf-8", "replace")) + 1 >= max_new_tokens
-    return written.startswith(answer) or (cut_off and answer.startswith(written))

@@ -1,7 +1,5 @@
 """Validate a submission: every number is computed again from its records, and every failed check is listed."""
 
-import hashlib
-from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -10,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from instructedit.benchmark.results.frames import finished_runs
-from instructedit.benchmark.results.integrity import LineChecks, read_finished
+from instructedit.benchmark.results.integrity import read_finished
 from instructedit.benchmark.results.records import CaseRecord, FileRecord, RunFile, RunSummary, parse_record
 from instructedit.benchmark.results.resources import ChunkTime, Usage
 from instructedit.benchmark.results.run_folder import RunFolder
@@ -18,28 +16,19 @@ from instructedit.benchmark.results.summary import summarise
 from instructedit.benchmark.tasks.sources import Source, open_source
 from instructedit.editors.errors import InputError
 
-from .archive import MANIFEST, NOTHING, Archive, UnreadableError, digest, document, lines, open_archive
+from .archive import MANIFEST, NOTHING, Archive, digest, document, lines, open_archive
 from .base_pass import BaseReader, compare_base
 from .findings import Findings, TooManyError
-from .line_checks import UNCHANGED, check_line, forced_and_free
+from .lines import Lines
 from .manifest import Manifest, PackedFile, RunEntry, entry_of
 from .pack import L, parse_lines
-from .run_checks import Expected, check_coverage, check_run, expected_cases
+from .run_checks import check_coverage, check_run, expected_cases
 
 if TYPE_CHECKING:
     from .reruns import Rerun
 
 R = TypeVar("R", bound=FileRecord)
 T = TypeVar("T")
-LINES = 2_000_000
-"""Maximum number of lines of a run; each line takes some 500 bytes of memory."""
-KEPT = 2**30
-"""Maximum number of bytes kept of the texts of all cases: one line of each. The largest published split has 0.5 GB."""
-TIES = 1_000
-"""One in so many correct answers under teacher forcing may be generated differently: two tokens tie by rounding.
-Of 5,455 such answers of the embedded model none is."""
-HALF_TIES = 50
-"""The same in half precision, where a rounding step is ten thousand times as large. Not measured."""
 
 
 @dataclass
@@ -164,7 +153,7 @@ def _record(archive: Archive, name: str, kind: type[R], findings: Findings) -> R
     return _read(archive, name, f"a {kind.__name__}", read, findings)
 
 
-def _lines(archive: Archive, name: str, kind: type[L], findings: Findings) -> list[L]:
+def _read_lines(archive: Archive, name: str, kind: type[L], findings: Findings) -> list[L]:
     def read() -> list[L]:
         return parse_lines(lines(archive, name), kind)
 
@@ -186,7 +175,7 @@ def _check_results(
     """Check the results of a run: its data, each line, and the summary; return its entry in the manifest."""
     folder, archive, findings = f"runs/{name}", verdict.archive, verdict.findings
     expected = expected_cases(run, f"{folder}/run.json", source, findings)
-    reader = _Lines(run, archive, f"{folder}/cases.jsonl.gz", expected, findings)
+    reader = Lines(run, archive, f"{folder}/cases.jsonl.gz", expected, findings)
     summary = summarise(run, reader.records(), expected=0)
     verdict.bases[name], verdict.summaries[name] = reader.base, summary
     reader.check_forced()
@@ -205,94 +194,6 @@ def _check_results(
         compare_base(reader.base, references, reader.file, findings)
     trained = (row for entry in (verdict.manifest.runs if verdict.manifest else ()) for row in entry.trained)
     weights = {row.checkpoint: row.weights for row in trained if row.weights is not None}
-    times = _lines(archive, f"{folder}/timings.jsonl.gz", ChunkTime, findings)
-    usage = _lines(archive, f"{folder}/usage.jsonl.gz", Usage, findings)
+    times = _read_lines(archive, f"{folder}/timings.jsonl.gz", ChunkTime, findings)
+    usage = _read_lines(archive, f"{folder}/usage.jsonl.gz", Usage, findings)
     return entry_of(run, reader.base.passes(), times, usage, weights)
-
-
-class _Lines:
-    """Reads and checks the lines of a run.
-
-    Attributes:
-        seen: The ids of the cases by row, task and stage.
-        base: The base pass.
-        content: sha256 and number of all lines, once they have been read to the end.
-    """
-
-    def __init__(
-        self, run: RunFile, archive: Archive, file: str, expected: dict[str, Expected], findings: Findings
-    ) -> None:
-        self.run, self.archive, self.file, self.findings = run, archive, file, findings
-        self.expected = expected
-        self.seen: dict[tuple[str, str, str], set[str]] = defaultdict(set)
-        self.base = BaseReader(run)
-        self.content: tuple[str, int] | None = None
-        self._first: dict[str, CaseRecord] = {}
-        self._implied: Counter[tuple[str, str]] = Counter()
-        self._contradicted: dict[tuple[str, str], list[str]] = defaultdict(list)
-
-    def records(self) -> Iterator[CaseRecord]:
-        """Yield the lines that the run can have, each checked; what is wrong with the others is a finding."""
-        if self.file not in self.archive.sizes:
-            self.findings.add(self.file, "file", "the records of the run", "no such file")
-            return
-        admission = LineChecks(
-            self.run,
-            {task: of_task.ids for task, of_task in self.expected.items()},
-            {task: of_task.size for task, of_task in self.expected.items()},
-        )
-        content, number, kept = hashlib.sha256(), 0, 0
-        try:
-            for number, line in lines(self.archive, self.file):
-                content.update(line)
-                try:
-                    record = parse_record(line, CaseRecord, "the line")
-                except InputError as error:
-                    self.findings.add(self.file, "content", "a CaseRecord", str(error)[:-1], f"line {number}")
-                    continue
-                place = f"line {number}, case '{record.case_id}', row '{record.editor}'"
-                place += f", stage '{record.stage}'" if record.stage != "single" else ""
-                # Nothing is kept of a line before it is known to be one that the run can have.
-                if refused := admission.refused(record):
-                    self.findings.add(self.file, *refused, place)
-                    continue
-                kept += sum(map(len, record.unscored)) + (0 if record.case_id in self._first else len(line))
-                if kept > KEPT or number > LINES:
-                    limits = f"at most {LINES:,} lines, and {KEPT:,} bytes of one line of each case"
-                    self.findings.add(self.file, "size", limits, f"more, up to line {number}")
-                    return
-                self._check(record, place)
-                yield record
-            self.content = content.hexdigest(), number
-        except UnreadableError as error:
-            self.findings.add(self.file, "content", "a whole file of lines", error)
-
-    def _check(self, record: CaseRecord, place: str) -> None:
-        row = next(row for row in self.run.spec.editors if row.name == record.editor)
-        first = self._first.get(record.case_id)
-        if first is None or first.status != "done":
-            self._first[record.case_id] = record.model_copy(update={"scores": ()})
-        case = self.expected[record.task].cases.get(record.case_id)
-        for found in check_line(record, row, self.run.spec, first or record, case):
-            self.findings.add(self.file, *found, place)
-        for implied, probe, agrees in forced_and_free(record, self.run.spec.generation.max_new_tokens):
-            self._implied[implied, record.editor] += 1
-            if not agrees:
-                self._contradicted[implied, record.editor].append(f"{place}, probe {probe}")
-        self.seen[record.editor, record.task, record.stage].add(record.case_id)
-        self.base.take(record)
-
-    def check_forced(self) -> None:
-        """Check that generated texts agree with teacher forcing, but for ties; the last thing after all lines."""
-        ties = TIES if self.run.spec.dtype == "float32" else HALF_TIES
-        # Row by row: rows that are always right would else make up for one that is not.
-        for (implied, row), places in self._contradicted.items():
-            total = self._implied[implied, row]
-            some = f"In run {self.run.digest}, row '{row}', {len(places)} of {total} texts"
-            if implied == UNCHANGED:  # no failed check: an edit may act after the answer, where no KL is read
-                self.findings.note(f"{some} are not those of before, though the KL of their answers is exactly 0.")
-            elif len(places) * ties > total:
-                for place in places:
-                    self.findings.add(self.file, "generated", implied, "another text", place)
-            else:
-                self.findings.note(f"{some} do not agree with teacher forcing ({implied}): two tokens may have tied.")

@@ -134,13 +134,13 @@ class Cases:
         probes: dict[tuple[Any, ...], int] = {}
         rows = []
         for number, row in enumerate(self.rows):
-            record = by_row.get(row)
-            self._status[number].append(record.status[0] if record else "-")
-            found = _outcomes(record.scores if record else ())
+            own = by_row.get(row)
+            self._status[number].append(own.status[0] if own else "-")
+            found = _outcomes(own.scores if own else ())
             for key, columns in self._outcomes.items():
                 columns[number].append(found.get(key, "0"))
-            if record:
-                rows.append({"row": number, **self._line(record, probes, texts)})
+            if own:
+                rows.append({"row": number, **self._line(own, probes, texts)})
         old = texts.number(records[0].old)
         case = {"probes": [_numbered(probe, texts) for probe in probes], "rows": rows}
         return case if old is None else {**case, "old": old}

@@ -315,7 +315,7 @@ def test_of_lines_that_a_run_cannot_have_nothing_is_kept(files: Files, tmp_path:
 def test_what_is_kept_of_a_run_is_bounded(
     limit: str, most: int, files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(f"instructedit.reports.leaderboard.validate.{limit}", most)
+    monkeypatch.setattr(f"instructedit.reports.leaderboard.lines.{limit}", most)
     assert f"found more, up to line {1 if limit == 'KEPT' else 8}" in reasons(files.write(tmp_path / "s"))
 
 

@@ -145,7 +145,7 @@ def test_another_text_beside_a_divergence_of_zero_is_said(files: Files, tmp_path
 
 def test_one_tie_in_a_thousand_is_counted_by_row(files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Of the texts one in fifteen may tie: one row has too few of them for one, both rows together have enough."""
-    monkeypatch.setattr("instructedit.reports.leaderboard.validate.TIES", 15)
+    monkeypatch.setattr("instructedit.reports.leaderboard.lines.TIES", 15)
     files.one(lambda line: answer(line, "reliability").update(generated=" violet."))
     files.one(lambda line: score(line, "reliability", "free_generation").update(value=0.0))
     exact = [
@@ -157,7 +157,7 @@ def test_one_tie_in_a_thousand_is_counted_by_row(files: Files, tmp_path: Path, m
     assert exact.count("ft-l") < 15 <= len(exact)
     files.consistent()
     assert "the text to begin with the answer" in reasons(validate(files.write(tmp_path / "s")))
-    monkeypatch.setattr("instructedit.reports.leaderboard.validate.TIES", exact.count("ft-l"))
+    monkeypatch.setattr("instructedit.reports.leaderboard.lines.TIES", exact.count("ft-l"))
     verdict = validate(tmp_path / "s")
     assert verdict.accepted
     assert any(f"row 'ft-l', 1 of {exact.count('ft-l')} texts" in note for note in verdict.findings.notes)
