@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from instructedit.benchmark.results.records import CaseRecord, GenerationSpec, RunFile, RunSpec, digest_of, read_record
 from instructedit.benchmark.results.suite_results import SuiteEntry, SuiteFile
-from instructedit.benchmark.results.summary import summarise
+from instructedit.benchmark.results.summary import Column, summarise
 from instructedit.cli.main import app
 from instructedit.editors import ChatFormat, InputError
 from instructedit.reports.leaderboard.archive import MANIFEST
@@ -185,17 +185,9 @@ def test_two_numbers_that_differ_in_one_field_never_share_a_table(field: str):
     second = first.model_copy(update=DIFFERENT[field])
     if field == "data":
         second = second.model_copy(update={"data": {**first.data, **second.data}})
-    boards = [
-        board_of(
-            run_file().model_copy(update={"spec": spec}),
-            "counterfact",
-            "single",
-            "reliability",
-            False,
-            "free_generation",
-        )
-        for spec in (first, second)
-    ]
+    column = Column("single", "reliability", False, "free_generation", None)
+    files = [run_file().model_copy(update={"spec": spec}) for spec in (first, second)]
+    boards = [board_of(file, "counterfact", column) for file in files]
     differ = {name for name in Board._fields if getattr(boards[0], name) != getattr(boards[1], name)}
     assert differ == ({field, "edited"} if field == "schedule" else {field})
 
