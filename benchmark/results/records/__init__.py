@@ -11,6 +11,7 @@ from .base import Protocol as Protocol
 from .base import Record as Record
 from .base import Schedule as Schedule
 from .base import Split as Split
+from .base import check_fields as check_fields
 from .base import digest_of as digest_of
 from .base import find_run as find_run
 from .base import parse_record as parse_record

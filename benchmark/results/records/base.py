@@ -102,6 +102,7 @@ class SparseRecord(Record):
 
 
 R = TypeVar("R", bound=FileRecord)
+S = TypeVar("S", bound=Record)
 
 
 def digest_of(record: BaseModel, left_out: Collection[str] = ()) -> str:
@@ -137,6 +138,11 @@ def parse_record(text: str | bytes, kind: type[R], place: str) -> R:
     # First, because another version may have any fields, and their errors would hide the reason.
     if version != SCHEMA_VERSION:
         raise InputError(f"{place}: schema version {version}, but this program reads version {SCHEMA_VERSION}.")
+    return check_fields(fields, kind, place)
+
+
+def check_fields(fields: object, kind: type[S], place: str) -> S:
+    """Make a record of the value of a JSON text; `InputError` if a field is missing, mistyped or unknown."""
     try:
         return kind.model_validate(fields)
     except ValidationError as error:

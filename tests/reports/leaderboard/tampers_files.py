@@ -136,7 +136,7 @@ def seconds_whose_sum_is_beyond_any_number(files: Files) -> None:
     _put_lines(files, "timings.jsonl.gz", edit_seconds=1.7e308)
 
 
-@tampering("field 'memory': Input should be less than or equal to 9223372036854775808")
+@tampering("lines of a Usage was expected, found line 1: found a number of 401 digits")
 def memory_of_400_digits(files: Files) -> None:
     _put_lines(files, "usage.jsonl.gz", memory=10**400)
 
