@@ -13,12 +13,12 @@ import pytest
 from instructedit.benchmark.results.resources import Meter
 from instructedit.benchmark.results.suite_results import SuiteEntry, SuiteFile
 from instructedit.benchmark.tasks.sources import Embedded
-from instructedit.editors import EDITORS, InputError, TrainedEditor
+from instructedit.editors import EDITORS, ChatFormat, InputError, TrainedEditor
 from instructedit.reports.leaderboard import archive
 from instructedit.reports.leaderboard.archive import MANIFEST, open_archive
 from instructedit.reports.leaderboard.base_pass import BaseReader
 from instructedit.reports.leaderboard.findings import MOST, Findings
-from instructedit.reports.leaderboard.names import TRAINED, UNTRAINED
+from instructedit.reports.leaderboard.names import TRAINED, UNTRAINED, checkpoint_of
 from instructedit.reports.leaderboard.pack import pack
 from instructedit.reports.leaderboard.validate import validate
 
@@ -338,6 +338,12 @@ def test_both_lists_of_built_in_editors_are_the_registered_ones():
     ours = {name for name in EDITORS.names() if EDITORS.get(name).__module__.startswith("instructedit.")}
     trained = {name for name in ours if issubclass(EDITORS.get(name), TrainedEditor)}
     assert (set(TRAINED), set(UNTRAINED)) == (trained, ours - trained)
+
+
+def test_the_name_of_a_checkpoint_holds_the_text_around_prompts():
+    spec, chat = spec_of(), ChatFormat(name="wild", prefix="Q: ", suffix="\nA:")
+    (row,) = (row for row in spec.editors if row.training)
+    assert checkpoint_of(row, spec.model_copy(update={"chat": chat})) != checkpoint_of(row, spec)
 
 
 def test_memory_is_measured():
