@@ -89,23 +89,21 @@ def by_probe(record: CaseRecord) -> dict[int | None, dict[Protocol, float]]:
 
 
 def _answers(record: CaseRecord, row: EditorSpec, first: CaseRecord, case: EditCase | None) -> tuple[Answer, ...]:
-    """Return a line's answers with the texts of the case's probes; without edit the model's are those of before."""
-    found = record.answers
-    if len(first.answers) == len(found):
-        own = zip(found, first.answers, strict=True)
-        found = tuple(other.model_copy(update={"generated": answer.generated}) for answer, other in own)
-    if case is not None:
-        texts: list[dict[str, object]] = [
-            {
-                **{field: getattr(probe, field) for field in ("role", "subset", "derived", "prompt")},
-                "accepted": tuple(probe.answers),
-                "opposed": tuple(probe.opposed),
-            }
-            for probe in case.probes
-        ]
-        found = (*found, *(Answer.model_validate(fields) for fields in texts[len(found) :]))[: len(texts)]
-        found = tuple(answer.model_copy(update=fields) for answer, fields in zip(found, texts, strict=True))
-    return tuple(a.model_copy(update={"generated": a.before}) for a in found) if row.is_base else found
+    """Return the answers that a line has to have: the texts of the case's probes, and the line's own generated ones.
+
+    Without edit the model generates what it did before.
+    """
+    own, known = record.answers, (first if first.status == "done" else record).answers
+    found = []
+    for number in range(len(known) if case is None else len(case.probes)):
+        fields: dict[str, object] = dict(known[number]) if number < len(known) else {}
+        if case is not None:
+            probe = case.probes[number]
+            fields |= {field: getattr(probe, field) for field in ("role", "subset", "derived", "prompt")}
+            fields |= {"accepted": tuple(probe.answers), "opposed": tuple(probe.opposed)}
+        generated = own[number].generated if number < len(own) else None
+        found.append(Answer.model_validate({**fields, "generated": fields.get("before") if row.is_base else generated}))
+    return tuple(found)
 
 
 def _probe_scores(

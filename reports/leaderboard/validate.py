@@ -111,8 +111,9 @@ def validate(path: Path, data: str | None = None, against: Path | Sequence[BaseR
                     if check_run(run, name, f"runs/{name}/run.json", findings):
                         entries.append(_check_results(verdict, run, name, source, references))
         if (manifest := verdict.manifest) is not None:
-            computed = {"files": _files(archive, findings), "runs": tuple(entries)}
-            findings.compare(MANIFEST, manifest, manifest.model_copy(update=computed))
+            with findings.reading(MANIFEST, "what can be checked"):
+                computed = {"files": _files(archive, findings), "runs": tuple(entries)}
+                findings.compare(MANIFEST, manifest, manifest.model_copy(update=computed))
     except TooManyError:
         findings.note(f"Nothing was checked after the first {len(findings.found):,} findings.")
     return verdict
@@ -182,11 +183,11 @@ def _check_results(
     check_coverage(run, reader.seen, expected, reader.file, findings)
     claimed = _record(archive, f"{folder}/summary.json", RunSummary, findings)
     if claimed is not None:
-        if claimed.cases_sha256 is None or reader.content is None:
+        content: tuple[str | None, int | None] = claimed.cases_sha256, claimed.lines
+        if content == (None, None):
             findings.note(f"{folder}/summary.json: sha256 of cases.jsonl not recorded, an older version wrote it.")
-            content = claimed.cases_sha256, claimed.lines
         else:
-            content = reader.content
+            content = reader.content or content
         update = {"complete": True, "valid": True, "cases_sha256": content[0], "lines": content[1]}
         computed = summary.model_copy(update={**update, "content": claimed.content})
         findings.compare(f"{folder}/summary.json", claimed, computed)

@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+from instructedit.benchmark.results.records import CaseRecord, RunFile
 from instructedit.benchmark.scoring.matching import matches
 from instructedit.reports.leaderboard.archive import MANIFEST
+from instructedit.reports.leaderboard.line_checks import check_line
 from instructedit.reports.leaderboard.validate import Verdict, validate
 
 from .conftest import Files
@@ -25,6 +27,20 @@ def test_tampering_is_refused_with_its_reason(tamper: Tamper, words: tuple[str, 
     assert not verdict.accepted
     for word in words:
         assert word in reasons(verdict)
+
+
+@pytest.mark.parametrize("row", ["ft-l", "none"])
+def test_a_probe_left_out_in_one_row_is_found_without_the_data(row: str, results: Path):
+    lines = [CaseRecord.model_validate_json(line) for line in (results / "cases.jsonl").read_text().splitlines()]
+    run = RunFile.model_validate_json((results / "run.json").read_text())
+    spec = next(editor for editor in run.spec.editors if editor.name == row)
+    line = next(line for line in lines if line.editor == row)
+    first = next(other for other in lines if (other.case_id, other.editor) == (line.case_id, "mend"))
+    last = len(line.answers) - 1
+    scores = tuple(score for score in line.scores if score.probe != last)
+    less = line.model_copy(update={"answers": line.answers[:-1], "scores": scores})
+    assert list(check_line(line, spec, run.spec, first, None)) == []
+    assert ("answers", f"{last + 1} entries", last) in list(check_line(less, spec, run.spec, first, None))
 
 
 def test_what_is_not_tampered_with_passes(files: Files, tmp_path: Path):
