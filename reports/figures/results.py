@@ -23,6 +23,7 @@ from ..tables.captions import DAGGER
 from ..tables.columns import Column, column_of
 from ..tables.overview import main_columns
 from ..tables.run_facts import model, warnings
+from ..tables.sources import group_of
 from ..titles import model_title
 
 FEW = 10
@@ -102,22 +103,8 @@ def read_results(directory: Path) -> Results:
     folder = find_run(directory)
     run, of_run = read_finished(folder)
     if not of_run.valid:
-        raise InputError(f"{folder}: the run is INVALID ({of_run.invalid_reason}); no figure is made of it.")
-    means = tuple(
-        SeedMean(row=mean.editor, per_seed=(mean.mean,), **mean.model_dump(exclude={"editor", "subset"}))
-        for mean in of_run.means
-        if mean.subset is None
-    )
-    group = SuiteGroup(
-        label=run.spec.setting,
-        run=run,
-        seeds=(run.spec.seed,),
-        digests=(run.digest,),
-        failed={},
-        means=means,
-        comparisons=(),
-    )
-    return Results((group,), {run.digest: folder}, warnings(run, of_run))
+        raise InputError(f"{folder}: the run is INVALID ({of_run.invalid_reason}); no figure or paper is made of it.")
+    return Results((group_of(run, of_run),), {run.digest: folder}, warnings(run, of_run))
 
 
 def main_column(group: SuiteGroup, task: str, measure: Measure) -> Column | None:

@@ -1,18 +1,18 @@
 r"""One task's numbers as a LaTeX table; needs the packages booktabs, siunitx and graphicx."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from instructedit.benchmark.results.records import Mean, Measure, RunFile, RunSummary
+from instructedit.benchmark.results.records import Measure
 from instructedit.benchmark.results.suite_results import SeedMean, SuiteGroup
 
 from ..render.latex import escape
 from ..render.report import Mark
-from ..tables.columns import Column, interval, stages
+from ..tables.columns import Column, column_of, interval
 from ..tables.overview import main_columns
 from ..tables.protocol_choice import WORDS, protocol_for
-from ..tables.scores import Scores, scores_of
+from ..tables.scores import Scores, staged_scores
 from ..titles import model_title, row_title, task_title
 
 _STYLES = ("{}", r"\bfseries {}", r"\itshape {}")
@@ -36,19 +36,15 @@ class PaperTable(NamedTuple):
     text: str
 
 
-def paper_tables(run: RunFile, numbers: RunSummary | SuiteGroup, choice: Choice) -> list[PaperTable]:
-    """Return a table for each task and stage of a run, or of a setting over its seeds, that has a chosen number."""
-    tables = []
-    label = run.spec.setting if isinstance(numbers, RunSummary) else numbers.label
-    for task in run.spec.tasks:
-        for stage, _ in stages([mean for mean in numbers.means if mean.task == task]):
-            scores = scores_of(run, numbers, task, stage)
+def paper_tables(group: SuiteGroup, choice: Choice) -> Iterator[PaperTable]:
+    """Yield a table for each task and stage of a setting that has a chosen number."""
+    for task in group.run.spec.tasks:
+        for stage, _, scores in staged_scores(group, task):
             rows = [row for row in scores.rows if row in choice.rows or not choice.rows]
             if (columns := _columns(scores, choice)) and rows:
-                name = f"{label}-{task}{'' if stage == 'single' else f'-{stage}'}".replace("_", "-").replace(" ", "-")
-                text = _table(name, run, numbers, (task, stage), scores, columns, rows, choice)
-                tables.append(PaperTable(name, text))
-    return tables
+                name = f"{group.label}-{task}{'' if stage == 'single' else f'-{stage}'}"
+                name = name.replace("_", "-").replace(" ", "-")
+                yield PaperTable(name, _table(name, group, (task, stage), scores, columns, rows, choice))
 
 
 def _columns(scores: Scores, choice: Choice) -> list[Column]:
@@ -63,8 +59,7 @@ def _columns(scores: Scores, choice: Choice) -> list[Column]:
 
 def _table(
     name: str,
-    run: RunFile,
-    numbers: RunSummary | SuiteGroup,
+    group: SuiteGroup,
     place: tuple[str, str],
     scores: Scores,
     columns: Sequence[Column],
@@ -78,10 +73,10 @@ def _table(
     heads = " & ".join(rf"\multicolumn{{{span}}}{{c}}{{{_head(column)}}}" for column in columns)
     sizes = " & ".join(rf"\multicolumn{{{span}}}{{c}}{{\scriptsize {_n(scores, column, rows)}}}" for column in columns)
     lines = [
-        *(f"% {line}" for line in _sources(run, numbers)),
+        *(f"% {line}" for line in _sources(group)),
         r"\begin{table}[tp]",
         r"\centering\small",
-        rf"\caption{{{_caption(run, numbers, place, columns, ranks, choice)}}}",
+        rf"\caption{{{_caption(group, place, columns, ranks, choice)}}}",
         rf"\label{{tab:{name}}}",
         r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
         rf"\begin{{tabular}}{{l{form * len(columns)}}}",
@@ -92,7 +87,7 @@ def _table(
     ]
     for row in rows:
         cells = [_cell(scores.means.get((column, row)), marks[column].get(row), choice) for column in columns]
-        lines.append(" & ".join([escape(row_title(run, row)), *cells]) + r" \\")
+        lines.append(" & ".join([escape(row_title(group.run, row)), *cells]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}}", r"\end{table}", ""])
 
 
@@ -107,10 +102,10 @@ def _n(scores: Scores, column: Column, rows: Sequence[str]) -> str:
     return f"$n={low}$" if low == high else f"$n={low}$--${high}$"
 
 
-def _cell(mean: Mean | SeedMean | None, mark: Mark, choice: Choice) -> str:
+def _cell(mean: SeedMean | None, mark: Mark, choice: Choice) -> str:
     if mean is None:
         return "{--}" + (" &" if choice.intervals else "")
-    column = Column(mean.measure, mean.derived, mean.protocol)
+    column = column_of(mean)
     value = _STYLES[mark.rank].format(column.number(mean.mean))
     if not choice.intervals:
         return value
@@ -119,15 +114,10 @@ def _cell(mean: Mean | SeedMean | None, mark: Mark, choice: Choice) -> str:
 
 
 def _caption(
-    run: RunFile,
-    numbers: RunSummary | SuiteGroup,
-    place: tuple[str, str],
-    columns: Sequence[Column],
-    ranks: Collection[int],
-    choice: Choice,
+    group: SuiteGroup, place: tuple[str, str], columns: Sequence[Column], ranks: Collection[int], choice: Choice
 ) -> str:
     """Return a caption that a paper may keep: what, how read, on which model and cases, and what the marks mean."""
-    spec = run.spec
+    run, seeds = group.run, len(group.seeds)
     kinds = " and ".join(dict.fromkeys(WORDS[column.protocol] for column in columns))
     (task, stage), count = place, place[1].removeprefix("after-")
     edits = {
@@ -136,9 +126,8 @@ def _caption(
         "after-edit": "edits one after the other, each case right after its own edit",
         "after-all": "edits one after the other, all cases after the last edit",
     }
-    seeds = 1 if isinstance(numbers, RunSummary) else len(numbers.seeds)
     parts = [
-        f"{task_title(run, task)}, {spec.setting}: {kinds} (percent"
+        f"{task_title(run, task)}, {run.spec.setting}: {kinds} (percent"
         + (", with 95 % intervals)" if choice.intervals else ")"),
         f"of {model_title(run)}, "
         + edits.get(stage, f"edits one after the other, the cases edited so far after {count} edits")
@@ -159,12 +148,11 @@ def _marks(ranks: Collection[int]) -> str:
     )
 
 
-def _sources(run: RunFile, numbers: RunSummary | SuiteGroup) -> list[str]:
+def _sources(group: SuiteGroup) -> list[str]:
     """Return where the numbers are from, as comments."""
-    spec, origin = run.spec, run.provenance
-    digests = [run.digest] if isinstance(numbers, RunSummary) else list(numbers.digests)
+    run, spec, origin = group.run, group.run.spec, group.run.provenance
     return [
-        f"Runs {', '.join(digests)} of {run.name}, instructedit-bench {origin.version}, started {origin.started}.",
+        f"Runs {', '.join(group.digests)} of {run.name}, instructedit-bench {origin.version}, started {origin.started}.",
         f"Model {origin.model}, weights {spec.model_fingerprint[:16]}, {spec.dtype}.",
         *(
             f"Data {data.task} from {data.source}: "

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from instructedit.benchmark.results.integrity import read_finished, read_suite_summary
 from instructedit.editors.errors import InputError
 
+from ..figures.results import read_results
 from ..figures.write import NOTES, write_figures
 from ..render.formats import write_text
 from ..render.latex import escape
@@ -34,7 +34,7 @@ def write_paper(directory: Path, out: Path, choice: Choice | None = None) -> tup
         InputError: If there are no readable results, nothing of them is chosen, or nothing can be written.
     """
     folder = summarise_folder(directory)
-    tables = _tables(folder, choice or Choice())
+    tables = _tables(directory, choice or Choice())
     paths = [write_text(out / "tables" / f"{table.name}.tex", table.text, folder=True) for table in tables]
     drawn, without = write_figures(directory, out / "figures", formats=("pdf",))
     figures = []
@@ -65,20 +65,13 @@ def write_paper(directory: Path, out: Path, choice: Choice | None = None) -> tup
     return [write_text(out / "main.tex", main), *paths, *figures], without
 
 
-def _tables(folder: Path, choice: Choice) -> list[PaperTable]:
-    if (folder / "run.json").is_file():
-        run, summary = read_finished(folder)
-        if not summary.valid:
-            raise InputError(f"{folder}: the run is INVALID ({summary.invalid_reason}); no paper is made of it.")
-        known, found = [run], paper_tables(run, summary, choice)
-    else:
-        groups = read_suite_summary(folder / "suite.json").groups
-        known = [group.run for group in groups]
-        found = [table for group in groups for table in paper_tables(group.run, group, choice)]
-    rows = {editor.name for run in known for editor in run.spec.editors}
+def _tables(directory: Path, choice: Choice) -> list[PaperTable]:
+    groups = read_results(directory).groups
+    found = [table for group in groups for table in paper_tables(group, choice)]
+    rows = {editor.name for group in groups for editor in group.run.spec.editors}
     for row in choice.rows:
         if row not in rows:
             raise InputError(f"--row: found '{row}', expected rows of the results: {', '.join(sorted(rows))}.")
     if not found:
-        raise InputError(f"{folder}: no number of these rows, measures and protocol.")
+        raise InputError(f"{directory}: no number of these rows, measures and protocol.")
     return found

@@ -6,13 +6,13 @@ import typing
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, get_args
 
-from instructedit.benchmark.results.records import Comparison, Mean, Measure, Method, Protocol
+from instructedit.benchmark.results.records import Mean, Measure, Method, Protocol
 from instructedit.benchmark.results.suite_results import SeedComparison, SeedMean, SeedPair
 
 from .captions import DAGGER
 
-Number = Mean | Comparison | SeedMean | SeedComparison | SeedPair
-"""A number of a column: a mean or a paired difference, of a run or over seeds."""
+Number = Mean | SeedMean | SeedComparison | SeedPair
+"""A number of a column: a mean or a paired difference."""
 
 SECTIONS: tuple[tuple[str, tuple[Protocol, ...]], ...] = (
     ("Sentiment (%)", ("edit_success", "z_sent", "z_topic")),

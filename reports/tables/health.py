@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from instructedit.benchmark.results.health import ALIKE, BOUND, LARGE, MANY, REACHED
-from instructedit.benchmark.results.records import Defaults, EditorSpec, Health, Mean, RunFile
+from instructedit.benchmark.results.records import Defaults, EditorSpec, Health, Mean
 from instructedit.benchmark.results.suite_results import SeedMean, SuiteGroup
 
 from .columns import stages
@@ -65,19 +65,13 @@ def _reasons(row: EditorSpec, facts: Mapping[str, float], defaults: Defaults | N
         yield f"options are those published for {defaults.model}: {', '.join(defaults.options)}"
 
 
-def health_lines(
-    run: RunFile,
-    health: Iterable[Health],
-    means: Iterable[Mean | SeedMean],
-    task: str,
-    name: Callable[[str], str] = str,
-) -> Iterator[str]:
+def health_lines(group: SuiteGroup, task: str, name: Callable[[str], str] = str) -> Iterator[str]:
     """Yield a line for each stage and row of a task whose edits have remarks; rows with the same remarks share a line.
 
     `name` maps the name of a row to that in the table.
     """
-    own = [found for found in health if found.task == task]
-    attitude = is_attitude(means, task)
+    run, own = group.run, [found for found in group.health if found.task == task]
+    attitude = is_attitude(group.means, task)
     for stage, mark in stages(own):
         said: dict[str, list[str]] = {}
         for row in run.spec.editors:

@@ -6,7 +6,7 @@ from itertools import permutations
 from typing import Any
 
 from instructedit.benchmark.results.records import Measure
-from instructedit.benchmark.results.suite_results import SuiteGroup
+from instructedit.benchmark.results.suite_results import SeedPair, SuiteGroup
 from instructedit.editors.errors import InputError
 
 from ..render.report import Block, Cell, Report, Sheet, Table
@@ -15,7 +15,7 @@ from .columns import Column, stages
 from .paper_numbers import FIGURE4C, SEEN_UNSEEN, TABLE1, TABLE3, Entry, Gaps, entries
 from .protocol_choice import WORDS, label
 from .run_facts import CONTROL, suite_header
-from .scores import Difference, Scores, mean_cell, pair_cell
+from .scores import Scores, mean_cell, pair_cell
 from .suite_comparisons import seeds_of
 
 EDITORS = ("none", "ft-l", "calinet", "ke", "mend", "grace", "instructedit")
@@ -251,6 +251,6 @@ def _measures(of_task: Collection[Entry]) -> tuple[Measure, ...]:
     return _TEXT if any(entry.column.protocol == "edit_success" for entry in of_task) else _FACT
 
 
-def _difference(table: str, entry: Entry, other: Entry, gap: Difference) -> dict[str, Any]:
+def _difference(table: str, entry: Entry, other: Entry, gap: SeedPair) -> dict[str, Any]:
     numbers = {"value": gap.difference, "low": gap.low, "high": gap.high, "n": gap.n, "p": gap.p_holm, "seed_sd": None}
     return entry.record(table) | numbers | {"interval_method": gap.method, "minus": other.address.variant}

@@ -14,6 +14,7 @@ from .health import explained, health_lines
 from .protocol_choice import CHOICES, PUBLISHED, WORDS, label, protocol_for
 from .run_facts import header, runs_header, unscored, warnings
 from .scores import Scores, cell_table, mean_cell, merged, scores_of, task_block
+from .sources import group_of
 
 TABLES = ("tasks", "subsets", "protocols")
 """`tasks`: every measure by one protocol; `subsets`: every subset of the probes; `protocols`: every protocol of a
@@ -24,7 +25,8 @@ _Record = dict[str, Any]
 
 def run_report(run: RunFile, summary: RunSummary) -> Report:
     """Return all tables of a run, a block for each task; the numbers are means over subsets."""
-    blocks = tuple(task_block(task, run, summary, task) for task in run.spec.tasks)
+    group = group_of(run, summary)
+    blocks = tuple(task_block(task, group, task, compared=True) for task in run.spec.tasks)
     return Report(
         title=f"Run {run.digest}",
         warnings=warnings(run, summary),
@@ -76,26 +78,21 @@ def _block(name: str, runs: Sequence[Run], task: str, choice: str, records: list
     """Return the tables of a task, and add their numbers to the records."""
     names = [_names([run for run, _ in runs], run, task) for run, _ in runs]
     run_of = {own[row]: run for (run, _), own in zip(runs, names, strict=True) for row in own}
-    notes = [
-        line
-        for (run, summary), own in zip(runs, names, strict=True)
-        for line in health_lines(run, summary.health, summary.means, task, own.__getitem__)
+    groups = [(group_of(run, summary), own) for (run, summary), own in zip(runs, names, strict=True)]
+    notes = [line for group, own in groups for line in health_lines(group, task, own.__getitem__)]
+    means = [
+        (own[mean.editor], mean)
+        for (_, summary), own in zip(runs, names, strict=True)
+        for mean in summary.means
+        if mean.task == task
     ]
     tables: list[Table] = []
-    for stage, suffix in stages([mean for _, summary in runs for mean in summary.means if mean.task == task]):
-        parts = [
-            scores_of(run, summary, task, stage, own.__getitem__)
-            for (run, summary), own in zip(runs, names, strict=True)
-        ]
+    for stage, suffix in stages([mean for _, mean in means]):
+        of_stage = [(row, mean) for row, mean in means if mean.stage == stage]
+        parts = [scores_of(group, task, stage, own.__getitem__) for group, own in groups]
         scores = merged(parts)
         if name == "subsets":
-            means = [
-                (own[mean.editor], mean)
-                for (_, summary), own in zip(runs, names, strict=True)
-                for mean in summary.means
-                if (mean.task, mean.stage) == (task, stage)
-            ]
-            shown = list(_subsets(means, scores.rows, choice, suffix))
+            shown = list(_subsets(of_stage, scores.rows, choice, suffix))
             tables += (table for table, _ in shown)
             records += (_record(run_of[row], mean) for _, own in shown for row, mean in own)
             continue
@@ -104,8 +101,8 @@ def _block(name: str, runs: Sequence[Run], task: str, choice: str, records: list
             tables.append(scores.table(f"{title}{suffix}", heads))
             records += (
                 _record(run_of[row], mean, marks[column].get(row))
-                for (column, row), mean in scores.means.items()
-                if column in heads and isinstance(mean, Mean)
+                for row, mean in of_stage
+                if (column := column_of(mean)) in heads and mean.subset is None
             )
         protocols = {record["protocol"] for record in records}
         for part in parts:

@@ -32,9 +32,7 @@ def _blocks(group: SuiteGroup) -> Iterator[Block]:
     compared = [block for make in (_trainings, _descriptions) for view in (MAIN, FREE) if (block := make(group, view))]
     yield from compared
     for task in group.run.spec.tasks:
-        block = task_block(
-            f"{group.label}: {task}", group.run, group, task, f", {seeds_of(group)}", detail=bool(compared)
-        )
+        block = task_block(f"{group.label}: {task}", group, task, f", {seeds_of(group)}", detail=bool(compared))
         if block.tables:
             yield block
 
