@@ -11,7 +11,7 @@ from ..render.latex import escape
 from ..render.report import Mark
 from ..tables.columns import Column, column_of, interval
 from ..tables.overview import main_columns
-from ..tables.protocol_choice import WORDS, protocol_for
+from ..tables.protocol_choice import WORDS, protocol_for, short
 from ..tables.scores import Scores, staged_scores
 from ..titles import model_title, row_title, task_title
 
@@ -92,7 +92,7 @@ def _table(
 
 
 def _head(column: Column) -> str:
-    protocol = f" {escape(WORDS[column.protocol].split(',')[0])}" if column.protocol == "edit_success" else ""
+    protocol = f" {short(column.protocol)}" if column.protocol == "edit_success" else ""
     return column.measure.capitalize() + protocol + (r"$^\dagger$" if column.derived else "")
 
 
@@ -150,10 +150,11 @@ def _marks(ranks: Collection[int]) -> str:
 
 def _sources(group: SuiteGroup) -> list[str]:
     """Return where the numbers are from, as comments."""
-    run, spec, origin = group.run, group.run.spec, group.run.provenance
+    run, origin = group.run, group.run.provenance
     return [
-        f"Runs {', '.join(group.digests)} of {run.name}, instructedit-bench {origin.version}, started {origin.started}.",
-        f"Model {origin.model}, weights {spec.model_fingerprint[:16]}, {spec.dtype}.",
+        f"Runs {', '.join(group.digests)} of {run.name}, instructedit-bench {origin.version}, "
+        f"started {origin.started}.",
+        f"Model {origin.model}, weights {run.spec.model_fingerprint[:16]}, {run.spec.dtype}.",
         *(
             f"Data {data.task} from {data.source}: "
             + ", ".join(f"{name} {digest[:16]}" for name, digest in data.sha256.items())

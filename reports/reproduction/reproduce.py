@@ -83,14 +83,7 @@ def reproduce(
         warnings=warnings,
         header=(*suite_header(used), ("Published", facts.source)),
         blocks=tuple(blocks),
-        footer=(
-            *paper_footer(
-                used,
-                {line.entry.column.protocol for line in lines},
-                derived=any(line.entry.column.derived for line in lines),
-            ),
-            *_reasons(lines, facts),
-        ),
+        footer=(*paper_footer(used, [line.entry.number for line in lines]), *_reasons(lines, facts)),
     )
     return Sheet(report, tuple(_record(line) for line in lines))
 

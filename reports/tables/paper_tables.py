@@ -86,12 +86,7 @@ def paper_table(name: str, groups: Sequence[SuiteGroup], choice: str, warnings: 
         header=suite_header(used),
         blocks=(Block(TITLES[name], tuple(tables)),),
         footer=(
-            *paper_footer(
-                used,
-                {entry.column.protocol for entry in found},
-                derived=any(entry.column.derived for entry in found),
-                ranked=name == TABLE3,
-            ),
+            *paper_footer(used, [entry.number for entry in found], ranked=name == TABLE3),
             *_forms(found),
         ),
     )

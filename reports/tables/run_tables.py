@@ -20,7 +20,8 @@ TABLES = ("tasks", "subsets", "protocols")
 """`tasks`: every measure by one protocol; `subsets`: every subset of the probes; `protocols`: every protocol of a
 measure, each in its own column."""
 Run = tuple[RunFile, RunSummary]
-_Record = dict[str, Any]
+_Shown = tuple[RunFile, Mean, Mark]
+"""A number of a table with its run and its mark."""
 
 
 def run_report(run: RunFile, summary: RunSummary) -> Report:
@@ -53,29 +54,28 @@ def run_table(name: str, runs: Sequence[Run], protocol: str | None) -> Sheet:
             f"--protocol: '{PUBLISHED}' is for the paper's tables; expected one of {', '.join(CHOICES[:-1])}."
         )
     files, summaries = [run for run, _ in runs], [summary for _, summary in runs]
-    records: list[_Record] = []
+    shown: list[_Shown] = []
     tasks = dict.fromkeys(task for run in files for task in run.spec.tasks)
-    blocks = [block for task in tasks if (block := _block(name, runs, task, choice, records)).tables]
+    blocks = [block for task in tasks if (block := _block(name, runs, task, choice, shown)).tables]
     digests = ", ".join(run.digest for run in files)
     if not blocks:
         raise InputError(f"{digests}: nothing to show in a table '{name}'.")
     several = len(runs) > 1
-    used, derived = {record["protocol"] for record in records}, any(record["derived"] for record in records)
     report = Report(
         title=f"{name.capitalize()} of {'runs' if several else 'run'} {digests}",
         warnings=tuple(f"{run.digest}: {text}" for run, summary in runs for text in warnings(run, summary)),
         header=runs_header(files),
         blocks=tuple(blocks),
         footer=(
-            *runs_footer(summaries, used, derived=derived, ranked=name != "subsets"),
+            *runs_footer(summaries, [mean for _, mean, _ in shown], ranked=name != "subsets"),
             *explained(block.notes for block in blocks),
         ),
     )
-    return Sheet(report, tuple(records))
+    return Sheet(report, tuple(_record(*one) for one in shown))
 
 
-def _block(name: str, runs: Sequence[Run], task: str, choice: str, records: list[_Record]) -> Block:
-    """Return the tables of a task, and add their numbers to the records."""
+def _block(name: str, runs: Sequence[Run], task: str, choice: str, shown: list[_Shown]) -> Block:
+    """Return the tables of a task, and add their numbers to those shown."""
     names = [_names([run for run, _ in runs], run, task) for run, _ in runs]
     run_of = {own[row]: run for (run, _), own in zip(runs, names, strict=True) for row in own}
     groups = [(group_of(run, summary), own) for (run, summary), own in zip(runs, names, strict=True)]
@@ -92,19 +92,19 @@ def _block(name: str, runs: Sequence[Run], task: str, choice: str, records: list
         parts = [scores_of(group, task, stage, own.__getitem__) for group, own in groups]
         scores = merged(parts)
         if name == "subsets":
-            shown = list(_subsets(of_stage, scores.rows, choice, suffix))
-            tables += (table for table, _ in shown)
-            records += (_record(run_of[row], mean) for _, own in shown for row, mean in own)
+            for table, numbers in _subsets(of_stage, scores.rows, choice, suffix):
+                tables.append(table)
+                shown += ((run_of[row], mean, UNMARKED) for row, mean in numbers)
             continue
         marks = scores.marks()
         for title, heads in _sections(scores, choice) if name == "tasks" else _by_protocol(scores):
             tables.append(scores.table(f"{title}{suffix}", heads))
-            records += (
-                _record(run_of[row], mean, marks[column].get(row))
+            shown += (
+                (run_of[row], mean, marks[column].get(row))
                 for row, mean in of_stage
                 if (column := column_of(mean)) in heads and mean.subset is None
             )
-        protocols = {record["protocol"] for record in records}
+        protocols = {mean.protocol for _, mean, _ in shown}
         for part in parts:
             notes += part.without_difference(suffix, protocols)
     return Block(task, tuple(tables), notes=tuple(notes))
@@ -156,7 +156,7 @@ def _subsets(
             yield cell_table(title, "Editor", heads, rows, cells), own
 
 
-def _record(run: RunFile, mean: Mean, mark: Mark = UNMARKED) -> _Record:
+def _record(run: RunFile, mean: Mean, mark: Mark) -> dict[str, Any]:
     spec = run.spec
     shared = {"run": run.digest, "setting": spec.setting, "schedule": spec.schedule, "split": spec.split}
     origin = {"seed": spec.seed, "model": run.provenance.model, "weights": spec.model_fingerprint}

@@ -17,6 +17,7 @@ from instructedit.benchmark.results.suite_results import SeedMean, SeedPair, Sui
 from ..render.report import UNMARKED, Block, Cell, Mark, Table
 from .columns import SECTIONS, Column, column_of, deviation, interval, p_words, stages
 from .health import NO_DIFFERENCE, SMALL_N, health_lines
+from .protocol_choice import short
 from .run_facts import controls
 
 K = TypeVar("K", bound=Hashable)
@@ -25,11 +26,7 @@ CHANGED = ("reliability", "generalization", "portability")
 """Measures that an edit is meant to change. Equality with the unedited model is a fault in these only."""
 _EDITED: tuple[Protocol, ...] = ("edit_success", "teacher_forced_exact", "teacher_forced_token", "free_generation")
 """Protocols that show whether a row edits at all, where the column itself cannot: the first available one counts."""
-_MATCHED = {
-    "teacher_forced_token": "token share",
-    "teacher_forced_exact": "exact match",
-    "free_generation": "free generation",
-}
+_MATCHED: tuple[Protocol, ...] = ("teacher_forced_token", "teacher_forced_exact", "free_generation")
 """Protocols that a column's head does not name because the title of its table does."""
 
 
@@ -327,7 +324,7 @@ def _listed(columns: Sequence[Column]) -> str:
     """Return columns in words; measures with the same protocols stand together."""
     protocols: dict[str, list[str]] = {}
     for column in columns:
-        protocols.setdefault(column.head, []).extend(filter(None, [_MATCHED.get(column.protocol)]))
+        protocols.setdefault(column.head, []).extend([short(column.protocol)] * (column.protocol in _MATCHED))
     heads: dict[str, list[str]] = {}
     for head, names in protocols.items():
         heads.setdefault(f" ({', '.join(names)})" if names else "", []).append(head)
