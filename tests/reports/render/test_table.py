@@ -105,7 +105,7 @@ def test_a_missing_number_is_a_dash(run: RunFile) -> None:
     report = run_report(run, summarise(run, kept))
     assert section(report, "convsent", "Sentiment").cells[1] == (None, None, None)
     assert "| ft-l | - | - | - |" in markdown.render(report)
-    assert "ft-l & -- & -- & -- \\\\" in latex.render(report)
+    assert "ft-l & -- & & -- & & -- & \\\\" in latex.render(report)
 
 
 def test_the_control_is_known_by_its_method(run: RunFile, summary: RunSummary) -> None:
@@ -228,16 +228,16 @@ PAIRED_MARKDOWN = """\
 
 EXACT_LATEX = r"""\par\medskip\textit{Exact match, teacher forced (\%)}\par\smallskip
 \resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%
-\begin{tabular}{lrrr}
+\begin{tabular}{lr@{~}lr@{~}lr@{~}l}
 \toprule
-Editor & Reliability & Generalization\dag{} & Locality \\
+Editor & \multicolumn{2}{c}{Reliability} & \multicolumn{2}{c}{Generalization\dag{}} & \multicolumn{2}{c}{Locality} \\
 \midrule
-none & $0.0\ [0.0, 16.8]\ (n=20)$ & $0.0\ [0.0, 16.8]\ (n=20)$ & $100.0\ \mathrm{by\ definition}\ (n=20)$ \\
-ft-l & $\underline{50.0}\ [27.2, 72.8]\ (n=20)$ & $\mathbf{50.0}\ [27.2, 72.8]\ (n=20)$ & FTL \\
-grace & $\mathbf{94.7}\ [74.0, 99.9]\ (n=19)$ & $10.5\ [1.3, 33.1]\ (n=19)$ & $100.0\ [82.4, 100.0]\ (n=19)$ \\
+none & $0.0$ & $[0.0, 16.8]$ $(n=20)$ & $0.0$ & $[0.0, 16.8]$ $(n=20)$ & $100.0$ & by definition $(n=20)$ \\
+ft-l & $\underline{50.0}$ & FTL & $\mathbf{50.0}$ & FTL & $75.0$ & $[50.9, 91.3]$ $(n=20)$ \\
+grace & $\mathbf{94.7}$ & $[74.0, 99.9]$ $(n=19)$ & $10.5$ & $[1.3, 33.1]$ $(n=19)$ & $100.0$ & GRACE \\
 \bottomrule
 \end{tabular}}
-""".replace("FTL", r"$75.0\ [50.9, 91.3]\ (n=20)$")
+""".replace("FTL", r"$[27.2, 72.8]$ $(n=20)$").replace("GRACE", r"$[82.4, 100.0]$ $(n=19)$")
 
 
 def test_terminal(report: Report) -> None:
