@@ -11,6 +11,7 @@ from instructedit.benchmark.results.records import Defaults, EditorSpec, Health,
 from instructedit.benchmark.results.suite_results import SeedMean, SuiteGroup
 
 from .columns import stages
+from .run_facts import grouped
 
 NO_DIFFERENCE = "No row is shown to differ from"
 SMALL_N = "n is too small to show, adjusted for all pairs of rows, which rows differ from"
@@ -72,13 +73,14 @@ def health_lines(group: SuiteGroup, task: str, name: Callable[[str], str] = str)
     """
     run, own = group.run, [found for found in group.health if found.task == task]
     attitude = is_attitude(group.means, task)
-    for stage, mark in stages(own):
-        said: dict[str, list[str]] = {}
-        for row in run.spec.editors:
-            for found in (found for found in own if (found.editor, found.stage) == (row.name, stage)):
-                words = [f.sentence for f in findings(row, found, run.defaults.get(row.name), attitude=attitude)]
-                if words:
-                    said.setdefault("; ".join(words), []).append(name(row.name))
+    for stage, mark in stages(found.stage for found in own):
+        said = grouped(
+            ("; ".join(words), name(row.name))
+            for row in run.spec.editors
+            for found in own
+            if (found.editor, found.stage) == (row.name, stage)
+            if (words := [f.sentence for f in findings(row, found, run.defaults.get(row.name), attitude=attitude)])
+        )
         yield from (f"{', '.join(names)}{mark}: {sentence}." for sentence, names in said.items())
 
 

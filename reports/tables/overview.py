@@ -4,7 +4,7 @@ Of a run: a table for each task and stage, by its main protocol. Of a suite: a r
 the numbers of those that fit. Numbers, marks and warnings are those of the whole report.
 """
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -15,7 +15,7 @@ from ..render.report import Block, Cell, Report, Table
 from .captions import DAGGER
 from .columns import Column
 from .health import health_lines, warned
-from .run_facts import left_out, warnings
+from .run_facts import grouped, left_out, warnings
 from .scores import Scores, staged_scores
 from .sources import group_of
 from .suite_comparisons import VERDICTS, verdict
@@ -110,9 +110,7 @@ def _shared(groups: Sequence[SuiteGroup]) -> Iterator[tuple[str, str]]:
     found = dict.fromkeys(fact for group in groups for fact in facts(group.run) if fact[0] != "Setting")
     for word in ("Model", "Cases", "Context", "Left out"):
         yield from (fact for fact in found if fact[0] == word)
-    flags: dict[str, dict[str, None]] = defaultdict(dict)
-    for row, flag in (warning for group in groups for warning in warned(group)):
-        flags[flag][row] = None
+    flags = grouped((flag, row) for group in groups for row, flag in warned(group))
     yield "Health", "; ".join(f"{flag}: {', '.join(rows)}" for flag, rows in flags.items()) or "no warning"
 
 
@@ -132,7 +130,7 @@ def _about(group: SuiteGroup) -> Iterator[tuple[str, str]]:
     yield "Schedule", spec.schedule
     yield "Seeds", ", ".join(map(str, group.seeds))
     yield "n", f"{low}" if low == high else f"{low} to {high}"
-    columns = [scores.marks()[column].of for scores in found for column in _main(scores)]
+    columns = [scores.marks(column).of for scores in found for column in _main(scores)]
     first = Counter(row for of in columns for row, mark in of.items() if mark.rank == 1)
     best = [row for row, count in first.items() if count == max(first.values())]
     yield "Best in most columns", f"{', '.join(best)} ({first[best[0]]} of {len(columns)})" if best else "none shown"

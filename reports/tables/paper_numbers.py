@@ -118,17 +118,13 @@ class Gaps:
             for pair in (*group.pairs, *unseen):
                 self._pairs[id(group), pair.task, pair.stage, column_of(pair), pair.row, pair.other] = pair
 
-    def pair(self, entry: Entry, other: Entry) -> SeedPair | None:
-        """Return the comparison of two entries in this order; None if there is none."""
+    def between(self, entry: Entry, other: Entry) -> SeedPair | None:
+        """Return the first entry less the second, paired by case; None if they were not compared."""
         place = id(entry.group), entry.address.task, entry.number.stage, entry.column
         if place != (id(other.group), other.address.task, other.number.stage, other.column):
             return None
-        return self._pairs.get((*place, entry.number.row, other.number.row))
-
-    def between(self, entry: Entry, other: Entry) -> SeedPair | None:
-        """Return the first entry less the second, paired by case; None if they were not compared."""
-        pair = self.pair(other, entry)
-        return self.pair(entry, other) or (pair and turned(pair))
+        pair = self._pairs.get((*place, other.number.row, entry.number.row))
+        return self._pairs.get((*place, entry.number.row, other.number.row)) or (pair and turned(pair))
 
 
 def _as_pair(found: SeedComparison) -> SeedPair:

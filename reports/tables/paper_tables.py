@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import permutations, product
+from itertools import combinations, product
 from typing import Any
 
 from instructedit.benchmark.results.records import Measure
@@ -14,7 +14,7 @@ from .captions import DAGGER, paper_footer
 from .columns import Column, stages
 from .paper_numbers import FIGURE4C, SEEN_UNSEEN, TABLE1, TABLE3, Entry, Gaps, entries
 from .protocol_choice import WORDS, label
-from .run_facts import CONTROL, suite_header
+from .run_facts import CONTROL, grouped, suite_header
 from .scores import Scores, mean_cell, pair_cell
 from .suite_comparisons import seeds_of
 
@@ -76,7 +76,7 @@ def paper_table(name: str, groups: Sequence[SuiteGroup], choice: str, warnings: 
     used = [group for group in groups if any(entry.group is group for entry in found)]
     gaps, seeds = Gaps(used), ", ".join(_each(map(seeds_of, used)))
     tables: list[Table] = []
-    for stage, suffix in stages([entry.number for entry in found]):
+    for stage, suffix in stages(entry.number.stage for entry in found):
         of_stage = [entry for entry in found if entry.number.stage == stage]
         tables += make[name](_Source(of_stage, gaps, choice, f"(%), {seeds}{suffix}", records))
     digests = _each(digest for group in used for digest in group.digests)
@@ -95,10 +95,7 @@ def paper_table(name: str, groups: Sequence[SuiteGroup], choice: str, warnings: 
 
 def _forms(found: Sequence[Entry]) -> Iterator[str]:
     """Yield the rows of another form than the published one, and their tasks."""
-    tasks: dict[tuple[str, str], dict[str, None]] = {}
-    for entry in found:
-        if form := entry.form:
-            tasks.setdefault((entry.address.editor, form), {})[entry.address.task] = None
+    tasks = grouped(((entry.address.editor, entry.form), entry.address.task) for entry in found if entry.form)
     if tasks:
         words = "; ".join(f"{editor} on {', '.join(of)}: {form}" for (editor, form), of in tasks.items())
         yield f"Of another form than the published one, and not ranked: {words}."
@@ -113,10 +110,10 @@ def _table3(source: _Source) -> Iterator[Table]:
         part = [entry for entry in source.found if entry.address.setting == setting]
         for task in _each(entry.address.task for entry in part):
             of_task = [entry for entry in part if entry.address.task == task]
-            marks = _scores(of_task, source.gaps).marks()
+            scores = _scores(of_task, source.gaps)
             for column in _columns(of_task, _measures(of_task)):
                 line = {entry.address.editor: entry for entry in of_task if entry.column == column}
-                marked, words = marks[column], label(column, source.choice)
+                marked, words = scores.marks(column), label(column, source.choice)
                 counts = {entry.number.n for entry in line.values()}
                 n = f", n = {min(counts)}" if len(counts) == 1 else ""
                 for name, entry in line.items():
@@ -140,8 +137,8 @@ def _scores(of_task: Sequence[Entry], gaps: Gaps) -> Scores:
         means={key: entry.number for key, entry in of.items()},
         pairs={
             (column, name, other): pair
-            for (column, name), (column_of_other, other) in permutations(of, 2)
-            if column == column_of_other and (pair := gaps.pair(of[column, name], of[column, other]))
+            for (column, name), (column_of_other, other) in combinations(of, 2)
+            if column == column_of_other and (pair := gaps.between(of[column, name], of[column, other]))
         },
         unranked=[entry.address.editor for entry in of_task if entry.form],
     )

@@ -16,9 +16,6 @@ from .run_facts import header, runs_header, unscored, warnings
 from .scores import Scores, cell_table, mean_cell, merged, scores_of, task_block
 from .sources import group_of
 
-TABLES = ("tasks", "subsets", "protocols")
-"""`tasks`: every measure by one protocol; `subsets`: every subset of the probes; `protocols`: every protocol of a
-measure, each in its own column."""
 Run = tuple[RunFile, RunSummary]
 _Shown = tuple[RunFile, Mean, Mark]
 """A number of a table with its run and its mark."""
@@ -40,7 +37,7 @@ def run_report(run: RunFile, summary: RunSummary) -> Report:
 def run_table(name: str, runs: Sequence[Run], protocol: str | None) -> Sheet:
     """Return one table of runs, a block for each task, the rows of all runs one below the other.
 
-    `name` is one of `TABLES`; the runs are equal in what a column must not mix. A `protocol` of None is exact match
+    `name` is `tasks`, `subsets` or `protocols`; the runs are equal in what a column must not mix. A `protocol` of None is exact match
     under teacher forcing; `protocols` shows all.
 
     Raises:
@@ -87,7 +84,7 @@ def _block(name: str, runs: Sequence[Run], task: str, choice: str, shown: list[_
         if mean.task == task
     ]
     tables: list[Table] = []
-    for stage, suffix in stages([mean for _, mean in means]):
+    for stage, suffix in stages(mean.stage for _, mean in means):
         of_stage = [(row, mean) for row, mean in means if mean.stage == stage]
         parts = [scores_of(group, task, stage, own.__getitem__) for group, own in groups]
         scores = merged(parts)
@@ -96,11 +93,10 @@ def _block(name: str, runs: Sequence[Run], task: str, choice: str, shown: list[_
                 tables.append(table)
                 shown += ((run_of[row], mean, UNMARKED) for row, mean in numbers)
             continue
-        marks = scores.marks()
         for title, heads in _sections(scores, choice) if name == "tasks" else _by_protocol(scores):
             tables.append(scores.table(f"{title}{suffix}", heads))
             shown += (
-                (run_of[row], mean, marks[column].get(row))
+                (run_of[row], mean, scores.marks(column).get(row))
                 for row, mean in of_stage
                 if (column := column_of(mean)) in heads and mean.subset is None
             )

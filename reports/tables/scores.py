@@ -18,7 +18,7 @@ from ..render.report import UNMARKED, Block, Cell, Mark, Table
 from .columns import SECTIONS, Column, column_of, deviation, interval, p_words, stages
 from .health import NO_DIFFERENCE, SMALL_N, health_lines
 from .protocol_choice import short
-from .run_facts import controls
+from .run_facts import controls, grouped
 
 K = TypeVar("K", bound=Hashable)
 _DIFFERENCES = "Paired differences, exact match (points, first minus second)"
@@ -98,7 +98,7 @@ class Scores:
 
         That are columns in which too many rows tie, and which old answers the unedited model knows.
         """
-        marks = {column: self._marks(column) for column in heads}
+        marks = {column: self.marks(column) for column in heads}
         cells = {}
         for (column, row), mean in self.means.items():
             if column in heads:
@@ -133,10 +133,10 @@ class Scores:
         pair = self.pair(column, row, other)
         return decided(pair) if pair else None
 
-    def marks(self) -> dict[Column, Marks]:
-        """Mark the columns.
+    def marks(self, column: Column) -> Marks:
+        """Mark a column.
 
-        Candidates are the rows that are shown to be better than the unedited model in the column. Where its number
+        Candidates are the rows that are shown to be better than the unedited model in it. Where its number
         holds by definition (locality, z_topic), they are the rows that are shown to be better in reliability, because a
         row that edits nothing could not lose there. Best is the candidate with the highest mean (of KL the lowest),
         with every candidate that it is not shown to be better than. Second is the candidate with the highest mean among
@@ -144,9 +144,6 @@ class Scores:
         rows tie for best, where the leader was not compared with every other row, in fluency, and where there are fewer
         than two rows. Without a control that has a number, every row is a candidate.
         """
-        return {column: self._marks(column) for column in self.columns()}
-
-    def _marks(self, column: Column) -> Marks:
         means = {row: self.means[column, row].mean for row in self.rivals if (column, row) in self.means}
         candidates = self._candidates(column, list(means))
         if column.protocol == "ngram_entropy" or len(means) < 2 or not candidates:
@@ -242,7 +239,7 @@ def _known_before(means: Sequence[SeedMean]) -> str:
 
 def staged_scores(group: SuiteGroup, task: str) -> Iterator[tuple[str, str, Scores]]:
     """Yield the numbers of a task at each stage, with the stage and the suffix that it adds to titles."""
-    for stage, suffix in stages([mean for mean in group.means if mean.task == task]):
+    for stage, suffix in stages(mean.stage for mean in group.means if mean.task == task):
         yield stage, suffix, scores_of(group, task, stage)
 
 
@@ -322,10 +319,6 @@ def crowded(heads: Mapping[Column, str], marked: Mapping[Column, Marks]) -> str:
 
 def _listed(columns: Sequence[Column]) -> str:
     """Return columns in words; measures with the same protocols stand together."""
-    protocols: dict[str, list[str]] = {}
-    for column in columns:
-        protocols.setdefault(column.head, []).extend([short(column.protocol)] * (column.protocol in _MATCHED))
-    heads: dict[str, list[str]] = {}
-    for head, names in protocols.items():
-        heads.setdefault(f" ({', '.join(names)})" if names else "", []).append(head)
+    protocols = grouped((column.head, short(column.protocol) * (column.protocol in _MATCHED)) for column in columns)
+    heads = grouped((f" ({', '.join(names)})" if any(names) else "", head) for head, names in protocols.items())
     return "; ".join(f"{', '.join(names)}{suffix}" for suffix, names in heads.items())

@@ -64,7 +64,7 @@ def comparison_tables(group: SuiteGroup, question: Question, title: str, view: V
 def sentences(group: SuiteGroup) -> Iterator[str]:
     """Yield the results of the comparisons with MEND, for each pair of forms, each pair of rows and each stage."""
     forms = [(names, [c for c in chosen if c.protocol in MAIN]) for names, chosen in _by_form(group)]
-    for stage, suffix in stages([c for _, chosen in forms for c in chosen]):
+    for stage, suffix in stages(c.stage for _, chosen in forms for c in chosen):
         for names, chosen in forms:
             for sides in dict.fromkeys(_sides(group, c) for c in chosen):
                 found = [c for c in chosen if c.stage == stage and _sides(group, c) == sides]
@@ -109,7 +109,7 @@ def _by_form(group: SuiteGroup) -> Iterator[tuple[tuple[str, str], list[SeedComp
 
 def _tables(group: SuiteGroup, chosen: Sequence[SeedComparison], title: str, view: View) -> Iterator[Table]:
     heads = ("Difference", "95 % interval", "n", "p", *(["Seeds"] if len(group.seeds) > 1 else []), "Verdict")
-    for stage, suffix in stages(chosen):
+    for stage, suffix in stages(c.stage for c in chosen):
         for protocol in view:
             found = [c for c in chosen if c.stage == stage and c.protocol == protocol]
             found.sort(key=lambda c: column_of(c).order())

@@ -56,7 +56,7 @@ def _trainings(group: SuiteGroup, view: View) -> Block | None:
     tables = [
         table
         for editor, names in trainings.items()
-        for stage, suffix in stages(group.means)
+        for stage, suffix in stages(mean.stage for mean in group.means)
         for protocol in view
         for column in sorted({column_of(m) for m in group.means if m.protocol == protocol}, key=Column.order)
         if (table := _matrix(group, stage, column, names, f"{editor}: {column.head}, {short(protocol)} (%)", suffix))
@@ -107,7 +107,7 @@ def _descriptions(group: SuiteGroup, view: View) -> Block | None:
 
 def _spread(group: SuiteGroup, editor: str, names: Sequence[str], view: View) -> Iterator[Table]:
     found = [mean for mean in group.means if mean.row in names]
-    for stage, suffix in stages(found):
+    for stage, suffix in stages(mean.stage for mean in found):
         for protocol in view:
             over: dict[tuple[Column, str], list[SeedMean]] = defaultdict(list)
             for mean in found:
