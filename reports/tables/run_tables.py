@@ -37,8 +37,8 @@ def run_report(run: RunFile, summary: RunSummary) -> Report:
 def run_table(name: str, runs: Sequence[Run], protocol: str | None) -> Sheet:
     """Return one table of runs, a block for each task, the rows of all runs one below the other.
 
-    `name` is `tasks`, `subsets` or `protocols`; the runs are equal in what a column must not mix. A `protocol` of None is exact match
-    under teacher forcing; `protocols` shows all.
+    `name` is `tasks`, `subsets` or `protocols`; the runs are equal in what a column must not mix. A `protocol` of None
+    is exact match under teacher forcing; `protocols` shows all.
 
     Raises:
         InputError: If there is nothing to show, or a protocol is given for `protocols`.

@@ -1,20 +1,48 @@
-r"""One task's numbers as a LaTeX table; needs the packages booktabs and graphicx."""
+"""Results as LaTeX: a file for each table and figure that they support, and a `main.tex` of all of them."""
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from pathlib import Path
 
 from instructedit.benchmark.results.records import Measure
 from instructedit.benchmark.results.suite_results import SuiteGroup
+from instructedit.editors.errors import InputError
 
-from ..render.latex import floated
-from ..render.report import Table
-from ..tables.captions import DAGGER
-from ..tables.columns import Column
-from ..tables.overview import main_columns
-from ..tables.protocol_choice import WORDS, protocol_for, short
-from ..tables.scores import Scores, staged_scores
-from ..titles import model_title, row_title, task_title
+from .figures.results import read_results
+from .figures.write import NOTES, write_figures
+from .render.formats import write_text
+from .render.latex import escape, floated
+from .render.report import Table
+from .tables.build import summarise_folder
+from .tables.captions import DAGGER
+from .tables.columns import Column
+from .tables.overview import main_columns
+from .tables.protocol_choice import WORDS, protocol_for, short
+from .tables.scores import Scores, staged_scores
+from .titles import model_title, row_title, task_title
+
+_MAIN = r"""% Tables and figures of {title}. Made by `instructedit paper`; each table and figure is a file of its own.
+\documentclass[11pt]{{article}}
+\usepackage[T1]{{fontenc}}
+\IfFileExists{{lmodern.sty}}{{\usepackage{{lmodern}}}}{{}} % outlines; the fonts of T1 alone may be pictures of letters
+\usepackage[margin=2cm]{{geometry}}
+\usepackage{{booktabs,graphicx}}
+\setlength{{\abovecaptionskip}}{{6pt}}
+\setlength{{\belowcaptionskip}}{{6pt}} % captions of tables are above them
+\makeatletter\setlength{{\@fptop}}{{0pt}}\makeatother % pages of floats start at the top
+\begin{{document}}
+{inputs}
+\end{{document}}
+"""
+_TOGETHER = 10
+"""Number of tables after which a page is forced out; LaTeX queues only a few floats."""
+_FIGURE = r"""\begin{{figure}}[tp]
+\centering
+\includegraphics[width=\linewidth]{{figures/{name}.pdf}}
+\caption{{{caption}}}
+\label{{fig:{name}}}
+\end{{figure}}
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +55,50 @@ class Choice:
     intervals: bool = True
 
 
-class PaperTable(NamedTuple):
-    """A table: the name of its file and label, and its LaTeX."""
+def write_paper(directory: Path, out: Path, choice: Choice | None = None) -> tuple[list[Path], dict[str, str]]:
+    """Write `tables/NAME.tex`, `figures/NAME.pdf` and `.tex`, and `main.tex`.
 
-    name: str
-    text: str
+    The same results give the same bytes. `directory` is as `instructedit report` takes it.
+
+    Returns:
+        The `.tex` files, `main.tex` first, and by name a sentence for each figure that lacks data.
+
+    Raises:
+        InputError: If there are no readable results, nothing of them is chosen, or nothing can be written.
+    """
+    folder = summarise_folder(directory)
+    results = read_results(directory)
+    tables = _tables(directory, results.groups, choice or Choice())
+    paths = [write_text(out / "tables" / f"{name}.tex", text, folder=True) for name, text in tables.items()]
+    drawn, without = write_figures(results, out / "figures", formats=("pdf",))
+    figures = []
+    for path in (path for path in drawn if path.suffix == ".md"):
+        caption, _, notes = path.read_text(encoding="utf-8").partition(f"\n{NOTES}\n")
+        _, *paragraphs = caption.strip().split("\n\n")
+        comments = "".join(f"% {line}\n" for line in notes.split("\n") if line)
+        text = comments + _FIGURE.format(name=path.stem, caption=escape(" ".join(paragraphs)))
+        figures.append(write_text(path.with_suffix(".tex"), text))
+    inputs = []
+    for count, name in enumerate(tables, start=1):
+        inputs += [rf"\input{{tables/{name}}}", *([r"\clearpage"] if count % _TOGETHER == 0 else [])]
+    inputs += [r"\clearpage", *(rf"\input{{figures/{path.stem}}}" for path in figures)]
+    main = _MAIN.format(title=escape(folder.name), inputs="\n".join(inputs))
+    return [write_text(out / "main.tex", main), *paths, *figures], without
 
 
-def paper_tables(group: SuiteGroup, choice: Choice) -> Iterator[PaperTable]:
-    """Yield a table for each task and stage of a setting that has a chosen number."""
+def _tables(directory: Path, groups: Sequence[SuiteGroup], choice: Choice) -> dict[str, str]:
+    found = dict(table for group in groups for table in paper_tables(group, choice))
+    rows = {editor.name for group in groups for editor in group.run.spec.editors}
+    for row in choice.rows:
+        if row not in rows:
+            raise InputError(f"--row: found '{row}', expected rows of the results: {', '.join(sorted(rows))}.")
+    if not found:
+        raise InputError(f"{directory}: no number of these rows, measures and protocol.")
+    return found
+
+
+def paper_tables(group: SuiteGroup, choice: Choice) -> Iterator[tuple[str, str]]:
+    """Yield a table for each task and stage of a setting that has a chosen number: its name and its LaTeX."""
     for task in group.run.spec.tasks:
         for stage, _, scores in staged_scores(group, task):
             rows = [row for row in scores.rows if row in choice.rows or not choice.rows]
@@ -45,7 +108,7 @@ def paper_tables(group: SuiteGroup, choice: Choice) -> Iterator[PaperTable]:
                 table = _table(group, scores, columns, rows, intervals=choice.intervals)
                 caption = _caption(group, (task, stage), columns, table, choice)
                 lines = [*(f"% {line}" for line in _sources(group)), *floated(caption, [table], f"tab:{name}"), ""]
-                yield PaperTable(name, "\n".join(lines))
+                yield name, "\n".join(lines)
 
 
 def _columns(scores: Scores, choice: Choice) -> list[Column]:
