@@ -214,6 +214,7 @@ PAIRED_MARKDOWN = """\
 | ft-l vs grace | -42.1 [-62.7, -13.5] p=0.008 | +42.1 [+13.5, +62.7] p=0.016 | -21.1 [-40.4, +2.3] p=0.250 |
 """
 
+
 def test_a_narrow_terminal_stacks_and_cuts_nothing(report: Report) -> None:
     page = text_of(report, 80)
     assert EXACT_NARROW in page
