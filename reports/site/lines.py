@@ -59,12 +59,8 @@ class Lines:
                 found.add(Row(key.editor, key.stage))
                 self._places[key.case_id].append((offset, number))
                 offset += len(content)
-        ordered = dict.fromkeys(
-            [
-                *(name for name, _ in stages(mean.stage for mean in run.summary.means)),
-                *sorted(row.stage for row in found),
-            ]
-        )
+        known = [name for name, _ in stages(mean.stage for mean in run.summary.means)]
+        ordered = dict.fromkeys([*known, *sorted(row.stage for row in found)])
         every = [Row(row.name, stage) for stage in ordered for row in run.file.spec.editors]
         self.rows = [row for row in every if row in found]
 
