@@ -61,7 +61,8 @@ class Cases:
         for key, offset in self._store.offsets(run.file).items():
             found.add(Row(key.editor, key.stage))
             self._places[key.case].append(offset)
-        ordered = dict.fromkeys([*(name for name, _ in stages(run.summary.means)), *sorted(row.stage for row in found)])
+        known = [name for name, _ in stages(mean.stage for mean in run.summary.means)]
+        ordered = dict.fromkeys([*known, *sorted(row.stage for row in found)])
         every = [Row(row.name, stage) for stage in ordered for row in run.file.spec.editors]
         self.rows = [row for row in every if row in found]
         self._kinds: dict[tuple[Any, ...], int] = {}
