@@ -21,6 +21,7 @@ def figures(
     """
     from instructedit.benchmark.results.suite_results import each_suite
     from instructedit.editors.errors import InputError
+    from instructedit.reports.figures.results import read_results
     from instructedit.reports.figures.write import write_figures
     from instructedit.reports.tables.build import summarise_folder
 
@@ -29,7 +30,7 @@ def figures(
     for name, place in each_suite(directory).items():
         runs = summarise_folder(place)  # writes the suite.json that figures read
         folder = (out or runs / "figures") / name
-        paths, without = write_figures(place, folder, only or (), formats)
+        paths, without = write_figures(read_results(place), folder, only or (), formats)
         missing.append(without)
         for sentence in () if only else without.values():
             echo(f"{place}: {sentence}")

@@ -28,8 +28,7 @@ def paper(
     """
     from instructedit.benchmark.results.records import Measure
     from instructedit.benchmark.results.suite_results import each_suite
-    from instructedit.reports.paper.table import Choice
-    from instructedit.reports.paper.write import write_paper
+    from instructedit.reports.paper import Choice, write_paper
 
     for name in measure or ():
         if name not in get_args(Measure):

@@ -32,7 +32,6 @@ from ..results.loop_results import (
     UNSEEN,
     Candidate,
     Final,
-    JournalFile,
     LoopConfig,
     LoopFile,
     Proposal,
@@ -44,7 +43,7 @@ from ..results.loop_results import (
     ranked,
     round_folder,
 )
-from ..results.records import digest_of, read_record, unlike
+from ..results.records import FileRecord, digest_of, read_record, unlike
 from ..results.run_folder import StorageError, write_record
 from ..run.training import naming_storage_errors
 from ..setup.banks import InstructionBank, TaskInstructions
@@ -52,7 +51,7 @@ from .material import Material
 from .proposer import BudgetError, Proposer, Report
 from .trials import try_all
 
-R = TypeVar("R", bound=JournalFile)
+R = TypeVar("R", bound=FileRecord)
 
 CHOSEN = 9
 """Descriptions of the task in the resulting bank, in addition to the unseen one."""

@@ -1,18 +1,17 @@
 """`checkpoint.json` of a trained editor: everything that decides its weights, and the name of its folder."""
 
-from typing import Any, Literal
+from typing import Any
 
 from instructedit.editors import ChatFormat
 
-from .records import SCHEMA_VERSION, Record, digest_of
+from .records import FileRecord, digest_of
 
 RECORD = "checkpoint.json"
 
 
-class Checkpoint(Record):
+class Checkpoint(FileRecord):
     """Everything that decides the weights of a trained editor."""
 
-    schema_version: Literal[2] = SCHEMA_VERSION
     editor: str
     version: str
     config: dict[str, Any]

@@ -7,7 +7,7 @@ follow from them. It is a zip of arrays without pickled objects, and the same ed
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 from zipfile import BadZipFile
 
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from instructedit.editors.errors import InputError
 from instructedit.editors.files.atomic import whole_file
 
-from .records import SCHEMA_VERSION, Record, parse_record
+from .records import FileRecord, Record, parse_record
 
 FILE = "directions.npz"
 _ABOUT = "about"
@@ -37,10 +37,9 @@ class DirectionSet(Record):
     """Edits without a direction, counted by reason."""
 
 
-class DirectionsAbout(Record):
+class DirectionsAbout(FileRecord):
     """Description of the matrices of the file."""
 
-    schema_version: Literal[2] = SCHEMA_VERSION
     run: str
     """Digest of the run whose editors made the edits."""
     limit: int
@@ -90,15 +89,12 @@ def read_directions(path: Path, run: str) -> tuple[DirectionsAbout, tuple[Direct
 
 def _check(path: Path, name: str, about: DirectionSet, cosines: NDArray[np.float64]) -> None:
     n = len(about.cases)
-    if not n == len(about.rows) == len(about.tasks):
+    right = n == len(about.rows) == len(about.tasks) and cosines.shape == (n, n) and cosines.dtype == np.float64
+    # A comparison with NaN is false.
+    if right and n:
+        right = bool(np.abs(cosines - cosines.T).max() < 1e-9 and np.abs(cosines.diagonal() - 1).max() < 1e-9)
+    if not right:
         raise InputError(
-            f"{path}, set '{about.name}': {len(about.rows)} rows, {len(about.tasks)} tasks and {n} cases; one of "
-            "each for an edit was expected."
+            f"{path}, array '{name}': found {cosines.dtype} {list(cosines.shape)}; a symmetric matrix float64 {[n, n]} "
+            f"with ones on its diagonal was expected, and a row and a task for each of the {n} cases."
         )
-    if cosines.shape != (n, n) or cosines.dtype != np.float64:
-        found = f"{cosines.dtype} {list(cosines.shape)}" if cosines.size else "nothing"
-        raise InputError(f"{path}, array '{name}': found {found}, float64 {[n, n]} was expected.")
-    # Differences with NaN or infinity are NaN, whose comparison is false.
-    asymmetry, diagonal = np.abs(cosines - cosines.T), np.abs(cosines.diagonal() - 1)
-    if not (asymmetry.max(initial=0.0) < 1e-9 and diagonal.max(initial=0.0) < 1e-9):
-        raise InputError(f"{path}, array '{name}': a symmetric matrix with ones on its diagonal was expected.")

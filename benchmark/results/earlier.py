@@ -6,7 +6,6 @@ model, made with the same versions on the same device. Runs that differ in `limi
 share chunks, because the cases of a smaller limit are the first of a larger one's (`tasks.sampling.nested`).
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,15 +13,15 @@ from typing import NamedTuple, Self
 
 from instructedit.editors.errors import InputError
 
-from .integrity import read_finished, read_run
-from .records import CaseRecord, EditorSpec, RunFile, RunSpec, digest_of, parse_record
+from .integrity import Key, read_finished, read_run
+from .records import CaseRecord, EditorSpec, RunFile, RunSpec, digest_of, run_folders
 from .resources import ChunkTime
 from .run_folder import RunFolder, differences
 from .stages import SINGLE
 
 
 class _Chunk(NamedTuple):
-    cases: Path
+    store: RunFolder
     offsets: tuple[int, ...]
     """Of its lines in that file, in bytes."""
     time: ChunkTime
@@ -57,9 +56,9 @@ class Earlier:
             return found
         size = run.spec.chunk
         chunks = {task: [tuple(ids[at : at + size]) for at in range(0, len(ids), size)] for task, ids in cases.items()}
-        for path in sorted(out.glob("*/run.json")):
-            if path.parent.name != run.digest and (among is None or path.parent.name in among):
-                found._add(path.parent, run, chunks, report)
+        for folder in run_folders(out):
+            if folder.name != run.digest and (among is None or folder.name in among):
+                found._add(folder, run, chunks, report)
         return found
 
     def _add(
@@ -74,25 +73,25 @@ class Earlier:
             if changes := differences(other.provenance, run.provenance):
                 report(f"note: results of run {other.digest} are not taken over, it was made with {changes[0]}.")
                 return
-            lines = _lines(RunFolder(folder), other, shared)
-            lines_of_times = (folder / "timings.jsonl").read_text(encoding="utf-8").splitlines()
+            store = RunFolder(folder)
+            offsets = store.offsets(other)
+            lines_of_times = store.timings.read_text(encoding="utf-8").splitlines()
             measured = map(ChunkTime.model_validate_json, lines_of_times)
             # which cases shared a pass is known by the first one and their number
             times = {(t.editor, t.first_case, t.cases): t for t in measured if t.stage == SINGLE}
         except (InputError, OSError, ValueError):
             return  # what is wrong with another run does not concern this one
         for row, task in shared:
-            places = lines[row, task]
-            order = list(places)
+            order = [key.case for key in offsets if key.editor == row]
             at = {case: number for number, case in enumerate(order)}
             for chunk in chunks.get(task, ()):
                 first = at.get(chunk[0], len(order))
                 time = times.get((row, chunk[0], len(chunk)))
                 if time is None or tuple(order[first : first + len(chunk)]) != chunk or (row, chunk) in self._chunks:
                     continue
-                offsets = tuple(places[case] for case in chunk)
+                places = tuple(offsets[Key(case, row, SINGLE)] for case in chunk)
                 time = time.model_copy(update={"run": time.run or other.digest})
-                self._chunks[row, chunk] = _Chunk(folder / "cases.jsonl", offsets, time)
+                self._chunks[row, chunk] = _Chunk(store, places, time)
                 self.counts[other.digest] = self.counts.get(other.digest, 0) + len(chunk)
 
     def take(self, row: str, cases: Sequence[str]) -> tuple[list[CaseRecord], ChunkTime] | None:
@@ -100,16 +99,11 @@ class Earlier:
         found = self._chunks.get((row, tuple(cases)))
         if found is None:
             return None
-        records = []
         try:
-            with found.cases.open("rb") as file:
-                for offset in found.offsets:
-                    file.seek(offset)
-                    record = parse_record(file.readline(), CaseRecord, str(found.cases))
-                    records.append(record.model_copy(update={"run": self.digest}))
-        except (OSError, InputError):  # removed or replaced since; it is computed
+            records = found.store.read(found.offsets)
+        except InputError:  # removed or replaced since; it is computed
             return None
-        return records, found.time
+        return [record.model_copy(update={"run": self.digest}) for record in records], found.time
 
 
 def _shared(other: RunFile, run: RunFile) -> list[tuple[str, str]]:
@@ -140,18 +134,3 @@ def _deciding(spec: RunSpec, task: str, row: EditorSpec) -> str:
     bank = {} if row.instruction else {"instructions": None}
     editors = (row.model_copy(update={"tasks": None}),)
     return digest_of(spec.model_copy(update={**left_out, **own, **bank, "editors": editors}))
-
-
-def _lines(
-    store: RunFolder, run: RunFile, shared: Collection[tuple[str, str]]
-) -> Mapping[tuple[str, str], dict[str, int]]:
-    """Return for each row and task the offsets of its lines by case, in the order of the file."""
-    found: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
-    wanted = set(shared)
-    with store.cases.open("rb") as file:
-        offset = 0
-        for record, line in zip(store.records(run), file, strict=True):
-            if (record.editor, record.task) in wanted:
-                found[record.editor, record.task][record.case_id] = offset
-            offset += len(line)
-    return found

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from instructedit.editors.errors import InputError
 
 from .integrity import read_run
-from .records import CaseRecord, RunSummary, read_record
+from .records import CaseRecord, RunSummary, read_record, run_folders
 from .run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -73,8 +73,7 @@ def answers_frame(path: str | Path) -> "DataFrame":
 
 def finished_runs(path: Path) -> tuple[Path, ...]:
     """Return the folders of finished runs: `path` itself, or those in it; `InputError` if there is none."""
-    found = [path] if (path / "run.json").is_file() else sorted(file.parent for file in path.glob("*/run.json"))
-    finished = tuple(folder for folder in found if (folder / "summary.json").is_file())
+    finished = tuple(folder for folder in run_folders(path) if (folder / "summary.json").is_file())
     if not finished:
         raise InputError(f"{path}: no finished run is there; expected a run's folder or a folder of runs.")
     return finished

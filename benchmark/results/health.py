@@ -37,10 +37,9 @@ class _Row:
         self.failed = 0
         self.values: dict[str, array[float]] = {name: array("d") for name in (*MEDIANS, "converged")}
         self.missed: list[str] = []
-        self.cases = array("i")
-        self.reliability = array("q")
+        self.reliability: dict[tuple[str, str], int] = {}
 
-    def take(self, record: CaseRecord, case: int) -> None:
+    def take(self, record: CaseRecord) -> None:
         if record.status != "done":
             self.failed += record.status == "failed"
             return
@@ -52,13 +51,12 @@ class _Row:
             self.missed.append(record.case_id)
         own = [(s.subset, s.derived, s.protocol, s.probe, s.value) for s in record.scores if s.measure == "reliability"]
         # Only equality of the scores is needed, so their hash is kept.
-        self.cases.append(case)
-        self.reliability.append(hash(tuple(own)))
+        self.reliability[record.run, record.case_id] = hash(tuple(own))
 
     def summed(self, editor: str, task: str, stage: str, unedited: "_Row | None") -> Health:
         medians = {name: statistics.median(self.values[name]) for name in MEDIANS if self.values[name]}
-        plain = {} if unedited is None else dict(zip(unedited.cases, unedited.reliability, strict=True))
-        same = [plain[case] == own for case, own in zip(self.cases, self.reliability, strict=True) if case in plain]
+        plain = {} if unedited is None else unedited.reliability
+        same = [plain[case] == own for case, own in self.reliability.items() if case in plain]
         return Health(
             editor=editor,
             task=task,
@@ -84,13 +82,11 @@ class HealthTally:
     def __init__(self, spec: RunSpec) -> None:
         self._spec = spec
         self._rows: dict[tuple[str, str, str], _Row] = defaultdict(_Row)
-        self._numbers: dict[tuple[str, str], int] = {}
 
     def take(self, record: CaseRecord) -> None:
         """Count one line."""
         if self._spec.edited is None or record.task in self._spec.edited:
-            case = self._numbers.setdefault((record.run, record.case_id), len(self._numbers))
-            self._rows[record.editor, record.task, record.stage].take(record, case)
+            self._rows[record.editor, record.task, record.stage].take(record)
 
     def summed(self) -> Iterator[Health]:
         """Yield the facts of each row that edits, in the order of rows, tasks and stages."""

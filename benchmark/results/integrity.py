@@ -13,13 +13,15 @@ from typing import NamedTuple
 
 from instructedit.editors.errors import InputError
 
-from .records import CaseRecord, Comparison, Mean, Protocol, RunFile, RunSummary, TaskData, digest_of, read_record
+from .records import CaseRecord, Comparison, Mean, RunFile, RunSummary, TaskData, digest_of, read_record
 from .stages import stages_of
 from .statistics import bounds_of, span
 from .suite_results import SeedComparison, SeedMean, SeedPair, SuiteSummary
 
 ROWS = 1_000_000
 """Maximum number of rows of a split whose case ids are derived; the largest published split has 14,390."""
+LARGEST = 1_000_000
+"""Maximum score; KL and entropy are some bits or nats. A sum of larger ones may exceed any float."""
 _ROUNDING = 1e-9
 """How far rounding may move a mean beyond the end of its range."""
 
@@ -160,13 +162,15 @@ def _check_within(name: str, values: Iterable[float | None], low: float, high: f
             raise InputError(f"{name}: {value} is out of its range, a number from {low:g} to {high:g} was expected.")
 
 
-def out_of_range(protocol: Protocol, value: float) -> FailedCheck | None:
-    """Return the failed check if a score is out of its protocol's range."""
-    low, high = bounds_of(protocol)
-    if low <= value <= high:
-        return None
-    expected = f"{protocol} of at least 0" if high > 1 else f"{protocol} within 0 and 1"
-    return FailedCheck("value", expected, str(value))
+def _wrong_score(record: CaseRecord) -> FailedCheck | None:
+    for number, score in enumerate(record.scores):
+        low, high = bounds_of(score.protocol)
+        if not low <= score.value <= min(high, LARGEST):
+            expected = f"{score.protocol} within {low:g} and {int(min(high, LARGEST)):,}"
+            return FailedCheck(f"scores.{number}.value", expected, str(score.value))
+        if score.probe is not None and not 0 <= score.probe < len(record.answers):
+            return FailedCheck(f"scores.{number}.probe", f"one of {len(record.answers)} answers", str(score.probe))
+    return None
 
 
 def derived_ids(run: RunFile, data: TaskData) -> tuple[str, ...] | None:
@@ -187,29 +191,22 @@ class LineChecks:
         run: The run.
         ids: The cases of each task, where the data are available. Else they follow from `run.json` where every row of
             the data is a case; of other tasks only their number is known.
-        counts: Number of cases of each described task; by default as `run.json` describes them.
     """
 
-    def __init__(
-        self,
-        run: RunFile,
-        ids: Mapping[str, Collection[str] | None] | None = None,
-        counts: Mapping[str, int] | None = None,
-    ) -> None:
-        counts = run.counts if counts is None else counts
+    def __init__(self, run: RunFile, ids: Mapping[str, Collection[str] | None] | None = None) -> None:
         if ids is None:
             ids = {data.task: derived_ids(run, data) for data in run.data}
         self._run = run
         self._rows = {row.name: row for row in run.spec.editors}
         self._stages = stages_of(run.spec)
-        self._known = {task for task in counts if ids.get(task) is not None}
-        self._ids = {task: set(ids.get(task) or ()) for task in counts}
-        self._counts = counts
+        self._counts = run.counts
+        self._known = {task for task in self._counts if ids.get(task) is not None}
+        self._ids = {task: set(ids.get(task) or ()) for task in self._counts}
         self._keys: set[Key] = set()
 
     def refused(self, record: CaseRecord) -> FailedCheck | None:
         """Return the failed check of a line; None if it passes, and then its key is remembered."""
-        if failed := self._wrong_run(record) or self._wrong_case(record):
+        if failed := self._wrong_run(record) or _wrong_score(record) or self._wrong_case(record):
             return failed
         if (key := key_of(record)) in self._keys:
             return FailedCheck("case", "one line for each case, row and stage", "a second one")
@@ -237,12 +234,8 @@ class LineChecks:
         return None
 
     def checked(self, record: CaseRecord, place: str) -> CaseRecord:
-        """Return a line that passes all checks, those of its scores' ranges too; else an `InputError` with `place`."""
-        failed = self.refused(record)
-        for number, score in enumerate(record.scores):
-            if failed is None and (found := out_of_range(score.protocol, score.value)):
-                failed = found._replace(what=f"scores.{number}.{found.what}")
-        if failed is not None:
+        """Return a line that passes all checks; else an `InputError` with `place`."""
+        if failed := self.refused(record):
             raise InputError(
                 f"{place}, case '{record.case_id}' under '{record.editor}': {failed.what}: {failed.expected} was "
                 f"expected, found {failed.found}."

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from .records import SCHEMA_VERSION, Record, read_record
+from .records import FileRecord, Record, read_record
 from .statistics import Interval, Paired, compare, mean_interval
 
 LOOP, UNSEEN, PROPOSAL, TRIALS = "loop.json", "unseen.json", "proposal.json", "trials.json"
@@ -72,13 +72,7 @@ class Trial(Record):
         return {measure: 100 * sum(values) / len(values) for measure, values in found.items() if values}
 
 
-class JournalFile(Record):
-    """Base of the files of a loop."""
-
-    schema_version: Literal[2] = SCHEMA_VERSION
-
-
-class LoopFile(JournalFile):
+class LoopFile(FileRecord):
     """What decides a loop's numbers."""
 
     config: LoopConfig
@@ -103,7 +97,7 @@ class Candidate(Record):
     complaint: str | None = None
 
 
-class Proposal(JournalFile):
+class Proposal(FileRecord):
     """Prompt and answer of a proposer in one round."""
 
     prompt: str
@@ -123,21 +117,21 @@ class Proposal(JournalFile):
         return tuple(candidate.text for candidate in self.candidates if candidate.complaint is None)
 
 
-class Trials(JournalFile):
+class Trials(FileRecord):
     """The trials of one round, or of the controls."""
 
     trials: tuple[Trial, ...]
     seconds: float
 
 
-class Unseen(JournalFile):
+class Unseen(FileRecord):
     """The description that is kept from training, and from every proposer."""
 
     text: str
     source: Literal["bank", "grammar"]
 
 
-class Final(JournalFile):
+class Final(FileRecord):
     """Trials on the test split."""
 
     groups: dict[str, tuple[Trial, ...]]

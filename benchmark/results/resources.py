@@ -7,7 +7,9 @@ import sys
 from time import perf_counter
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from .records import Record
 
 Seconds = Annotated[float, Field(ge=0, le=1e12)]
 """Wall clock."""
@@ -15,10 +17,8 @@ Bytes = Annotated[int, Field(ge=0, le=2**63)]
 """Memory."""
 
 
-class ChunkTime(BaseModel):
+class ChunkTime(Record):
     """A line of `timings.jsonl`: time of one editor for one chunk, or without a task for a joint edit of all cases."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     task: str | None
     stage: str
@@ -31,10 +31,8 @@ class ChunkTime(BaseModel):
     """The run that computed it and measured these times, if its lines were taken over from there."""
 
 
-class Usage(BaseModel):
+class Usage(Record):
     """A line of `usage.jsonl`: resources of one start of the program for a run; a killed start writes none."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     seconds: Seconds
     """Wall clock, trainings included."""

@@ -5,10 +5,11 @@ Cases that are on disk are never computed again.
 
 import mmap
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
 from pathlib import Path
+from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 from pydantic import BaseModel
@@ -16,7 +17,7 @@ from pydantic import BaseModel
 from instructedit.editors.errors import DamagedError, InputError
 from instructedit.editors.files.atomic import sweep, whole_file, write_whole
 
-from .integrity import Key, LineChecks, changed, content_of, read_run
+from .integrity import Key, LineChecks, changed, content_of, key_of, read_run
 from .records import CaseRecord, Provenance, RunFile, RunSummary, parse_record, read_record
 
 
@@ -156,6 +157,30 @@ class RunFolder:
         except OSError as error:
             raise InputError(f"{self.cases}: cannot be read ({error.strerror}).") from error
 
+    def offsets(self, run: RunFile) -> dict[Key, int]:
+        """Return where each line begins, in bytes, in the order of the file; lines are checked as by `records`.
+
+        Raises:
+            InputError: If the file is missing, or as `records`.
+        """
+        found, offset = {}, 0
+        try:
+            with self.cases.open("rb") as file:
+                for record, line in zip(self.records(run), file, strict=True):
+                    found[key_of(record)] = offset
+                    offset += len(line)
+        except OSError as error:
+            raise InputError(f"{self.cases}: cannot be read ({error.strerror}).") from error
+        return found
+
+    def read(self, offsets: Iterable[int]) -> list[CaseRecord]:
+        """Return the lines that begin at some offsets; `InputError` if one cannot be read."""
+        try:
+            with self.cases.open("rb") as file:
+                return [parse_record(_line(file, offset), CaseRecord, str(self.cases)) for offset in offsets]
+        except OSError as error:
+            raise InputError(f"{self.cases}: cannot be read ({error.strerror}).") from error
+
     def check_unchanged(self, report: Callable[[str], None] = lambda _: None) -> None:
         """Refuse to resume from lines other than those that `summary.json` was computed from.
 
@@ -209,8 +234,7 @@ class RunFolder:
             places = dict(zip(found, offsets, strict=False))
             with part.open("wb") as ordered:
                 for key in order:
-                    file.seek(places[key])
-                    ordered.write(file.readline())
+                    ordered.write(_line(file, places[key]))
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -219,3 +243,8 @@ class RunFolder:
         except OSError as error:
             safe = "; all finished cases are safe, and the same command resumes the run" if self.cases.is_file() else ""
             raise StorageError(f"{self.folder}: results cannot be written ({error.strerror}){safe}.") from error
+
+
+def _line(file: BinaryIO, offset: int) -> bytes:
+    file.seek(offset)
+    return file.readline()

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from .records import SCHEMA_VERSION, Record
+from .records import FileRecord, Record
 
 Phase = Literal["loop", "edit", "score", "base", "train", "generate"]
 Seconds = Annotated[float, Field(allow_inf_nan=False)]
@@ -52,10 +52,9 @@ class Machine(Record):
     transformers: str
 
 
-class SpeedRecord(Record):
+class SpeedRecord(FileRecord):
     """The whole file."""
 
-    schema_version: Literal[2] = SCHEMA_VERSION
     machine: Machine
     quick: bool
     seconds: float

@@ -6,8 +6,8 @@ from typing import Literal
 from instructedit.editors import InputError
 
 from .records import (
-    SCHEMA_VERSION,
     SUITES,
+    FileRecord,
     Health,
     Measure,
     Method,
@@ -31,10 +31,9 @@ class SuiteEntry(Record):
     """Names the run's folder."""
 
 
-class SuiteFile(Record):
+class SuiteFile(FileRecord):
     """`suites/NAME.json` beside the runs: which of them belong together."""
 
-    schema_version: Literal[2] = SCHEMA_VERSION
     name: Named
     """Preset or file the suite was read from."""
     runs: tuple[SuiteEntry, ...]
@@ -147,10 +146,9 @@ class SuiteGroup(Record):
     """As in `summary.json`, over the edits of all seeds; none in older files."""
 
 
-class SuiteSummary(Record):
+class SuiteSummary(FileRecord):
     """`suite.json`: everything the tables of a suite need, computed from the lines of its runs."""
 
-    schema_version: Literal[2] = SCHEMA_VERSION
     name: str
     warnings: tuple[str, ...]
     """What makes the numbers unfit for use, or is missing from them."""

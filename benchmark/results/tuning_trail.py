@@ -1,8 +1,8 @@
 """`trail.json`: the record of a search over an editor's options. Equal searches write equal bytes."""
 
-from typing import Any, Literal
+from typing import Any
 
-from .records import SCHEMA_VERSION, Record, Split
+from .records import FileRecord, Record, Split
 
 DEFINITION = (
     "mean over tasks of 3 / (1 / reliability + 1 / generalization + 1 / locality), each the mean over the task's cases "
@@ -65,10 +65,9 @@ class Gain(Record):
     high: float
 
 
-class Trail(Record):
+class Trail(FileRecord):
     """`trail.json`: a whole search for one row."""
 
-    schema_version: Literal[2] = SCHEMA_VERSION
     name: str
     """Preset or file that the row is of."""
     row: str

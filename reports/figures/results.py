@@ -22,12 +22,17 @@ from instructedit.editors.errors import InputError
 from ..tables.captions import DAGGER
 from ..tables.columns import Column, column_of
 from ..tables.overview import main_columns
+from ..tables.protocol_choice import short
 from ..tables.run_facts import model, warnings
+from ..tables.sources import group_of
 from ..titles import model_title
 
 FEW = 10
 """Cases below which a mean has a hollow mark and no line."""
-_WORDS: Mapping[Protocol, str] = {"edit_success": "edit success", "teacher_forced_exact": "exact match"}
+_READ: Mapping[Protocol, str] = {
+    "teacher_forced_exact": "exact match under teacher forcing",
+    "edit_success": "SERAC's edit success",
+}
 
 
 class NoDataError(InputError):
@@ -102,22 +107,8 @@ def read_results(directory: Path) -> Results:
     folder = find_run(directory)
     run, of_run = read_finished(folder)
     if not of_run.valid:
-        raise InputError(f"{folder}: the run is INVALID ({of_run.invalid_reason}); no figure is made of it.")
-    means = tuple(
-        SeedMean(row=mean.editor, per_seed=(mean.mean,), **mean.model_dump(exclude={"editor", "subset"}))
-        for mean in of_run.means
-        if mean.subset is None
-    )
-    group = SuiteGroup(
-        label=run.spec.setting,
-        run=run,
-        seeds=(run.spec.seed,),
-        digests=(run.digest,),
-        failed={},
-        means=means,
-        comparisons=(),
-    )
-    return Results((group,), {run.digest: folder}, warnings(run, of_run))
+        raise InputError(f"{folder}: the run is INVALID ({of_run.invalid_reason}); no figure or paper is made of it.")
+    return Results((group_of(run, of_run),), {run.digest: folder}, warnings(run, of_run))
 
 
 def main_column(group: SuiteGroup, task: str, measure: Measure) -> Column | None:
@@ -128,7 +119,7 @@ def main_column(group: SuiteGroup, task: str, measure: Measure) -> Column | None
 
 def words(column: Column) -> str:
     """Return the protocol of a column in words, with the mark of prompts made by a rule."""
-    return f"{_WORDS[column.protocol]}{DAGGER if column.derived else ''}"
+    return f"{short(column.protocol)}{DAGGER if column.derived else ''}"
 
 
 def number(group: SuiteGroup, row: str, task: str, column: Column, stage: str = "single") -> SeedMean | None:
@@ -158,11 +149,10 @@ def drawing(
     """
     means = [one.mean for one in numbers]
     seeds = " and over seeds" if any(len(mean.per_seed) > 1 for mean in means) else ""
-    kinds = dict.fromkeys(_WORDS[mean.protocol] for mean in means)
-    read = {"exact match": "exact match under teacher forcing", "edit success": "SERAC's edit success"}
+    kinds = dict.fromkeys(_READ[mean.protocol] for mean in means)
     models = dict.fromkeys(model_title(one.group.run) for one in numbers)
     closing = [
-        f"Means in percent with 95 % intervals over cases{seeds}: {' and '.join(read[kind] for kind in kinds)}.",
+        f"Means in percent with 95 % intervals over cases{seeds}: {' and '.join(kinds)}.",
         *([f"{DAGGER} Prompts made by a rule."] if any(mean.derived for mean in means) else []),
         f"Model: {', '.join(models)}.",
     ]

@@ -92,7 +92,7 @@ def _means(group: SuiteGroup, task: str, column: Column) -> dict[str, dict[str, 
         stage: {
             row.name: mean for row in group.run.spec.editors if (mean := number(group, row.name, task, column, stage))
         }
-        for stage, _ in stages(group.means)
+        for stage, _ in stages(mean.stage for mean in group.means)
     }
     return {stage: of_stage for stage, of_stage in found.items() if of_stage}
 

@@ -9,7 +9,7 @@ from instructedit.editors.errors import InputError, did_you_mean
 
 from ..render.formats import csv_text, write_text
 from . import directions, retention, tradeoff, trainings
-from .results import Drawing, NoDataError, Results, read_results
+from .results import Drawing, NoDataError, Results
 from .style import FORMATS, save, styled
 
 FIGURES: dict[str, Callable[[Results], Iterator[Drawing]]] = {
@@ -30,15 +30,16 @@ NOTES = "## Notes"
 
 
 def write_figures(
-    directory: Path, out: Path, only: Sequence[str] = (), formats: Sequence[str] = FORMATS
+    results: Results, out: Path, only: Sequence[str] = (), formats: Sequence[str] = FORMATS, suffix: str = ""
 ) -> tuple[list[Path], dict[str, str]]:
     """Write the figures that the results support: NAME.svg, .pdf, .png, the caption .md and the numbers .csv.
 
     Args:
-        directory: As `instructedit report` takes it; a suite has to have its `suite.json`.
+        results: See `read_results`.
         out: Folder of the figures.
         only: Names of the figures; empty for all.
         formats: Some of `FORMATS`.
+        suffix: Added to each name of a file.
 
     Returns:
         The paths, and by name a sentence for each figure that lacks data.
@@ -50,30 +51,15 @@ def write_figures(
         for name in names:
             if name not in known:
                 raise InputError(f"Unknown {what} '{name}'.{did_you_mean(name, list(known))}")
-    paths, missing = draw_figures(read_results(directory), out, only or list(FIGURES), formats)
-    return paths, {name: f"no figure '{name}': {reason}" for name, reason in missing.items()}
-
-
-def draw_figures(
-    results: Results, out: Path, names: Sequence[str], formats: Sequence[str], suffix: str = ""
-) -> tuple[list[Path], dict[str, NoDataError]]:
-    """Write some figures of results; the suffix is added to each name of a file.
-
-    Returns:
-        The paths, and by name why a figure is not drawn.
-
-    Raises:
-        InputError: If nothing can be written.
-    """
     paths: list[Path] = []
-    missing: dict[str, NoDataError] = {}
+    missing: dict[str, str] = {}
     counts = Counter[str]()
     with styled():
-        for name in names:
+        for name in only or FIGURES:
             try:
                 drawings = list(FIGURES[name](results))
             except NoDataError as error:
-                missing[name] = error
+                missing[name] = f"no figure '{name}': {error}"
                 continue
             for drawing in drawings:
                 # Runs with the same label that differ otherwise have a figure each.

@@ -5,12 +5,12 @@ from typing import NamedTuple
 
 from instructedit.editors.errors import InputError
 
+from .agreement import find_contradictions
 from .archive import write_folder
 from .entries import entries_of
 from .pages import pages
 from .ranks import table_of
 from .reruns import read_rerun
-from .twins import find_contradictions
 from .validate import Verdict, reference_runs, validate
 
 

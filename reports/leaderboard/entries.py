@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 
 from instructedit.benchmark.results.records import EditorSpec, Measure, Protocol, RunFile, digest_of
 from instructedit.benchmark.results.statistics import Interval
+from instructedit.benchmark.results.summary import Column as CaseColumn
 from instructedit.benchmark.results.summary import case_values
 
 from ..tables.columns import Column
 from ..tables.health import Finding, findings, is_attitude
-from .training import Exposure, exposure
+from .names import Exposure, exposure
 from .validate import Verdict
 
 _OF_TASKS: dict[str, Any] = {
@@ -151,8 +152,8 @@ def _identity(row: EditorSpec) -> str:
 
 def _results(submission: Verdict, run: RunFile) -> Iterator[tuple[Board, EditorSpec, SeedResult]]:
     """Yield each column of each row of a run."""
-    rows = {row.name: row for row in run.spec.editors}
-    values: dict[tuple[Board, str], dict[str, float]] = defaultdict(dict)
+    rows, summary = {row.name: row for row in run.spec.editors}, submission.summaries[run.digest]
+    values: dict[tuple[str, str, CaseColumn], dict[str, float]] = defaultdict(dict)
     failed: dict[tuple[str, str, str], int] = defaultdict(int)
     for record in submission.records(run.digest):
         if record.status != "done":
@@ -160,15 +161,9 @@ def _results(submission: Verdict, run: RunFile) -> Iterator[tuple[Board, EditorS
             continue
         for column, value in case_values(record):
             if column.subset is None:
-                board = board_of(run, record.task, column.stage, column.measure, column.derived, column.protocol)
-                values[board, record.editor][record.case_id] = value
-    summary = submission.summaries[run.digest]
+                values[record.editor, record.task, column][record.case_id] = value
     means = {
-        (board_of(run, m.task, m.stage, m.measure, m.derived, m.protocol), m.editor): Interval(
-            m.mean, m.low, m.high, m.n, m.method
-        )
-        for m in summary.means
-        if m.subset is None
+        (m.editor, m.task, CaseColumn(*(getattr(m, name) for name in CaseColumn._fields))): m for m in summary.means
     }
     warnings = {
         (health.editor, health.task, health.stage): tuple(
@@ -181,18 +176,19 @@ def _results(submission: Verdict, run: RunFile) -> Iterator[tuple[Board, EditorS
         )
         for health in summary.health
     }
-    for (board, name), by_case in values.items():
-        key = (name, board.task, board.stage)
-        result = SeedResult(run.digest, by_case, failed[key], means[board, name], warnings.get(key, ()))
-        yield board, rows[name], result
+    for (name, task, column), by_case in values.items():
+        mean, place = means[name, task, column], (name, task, column.stage)
+        interval = Interval(mean.mean, mean.low, mean.high, mean.n, mean.method)
+        result = SeedResult(run.digest, by_case, failed[place], interval, warnings.get(place, ()))
+        yield board_of(run, task, column), rows[name], result
 
 
-def board_of(run: RunFile, task: str, stage: str, measure: Measure, derived: bool, protocol: Protocol) -> Board:
+def board_of(run: RunFile, task: str, column: CaseColumn) -> Board:
     """Return the table of a number of a run."""
     spec, decoding = run.spec, ""
-    if protocol in ("free_generation", "reversion"):
+    if column.protocol in ("free_generation", "reversion"):
         decoding = f"greedy, at most {spec.generation.max_new_tokens} new tokens"
-    elif protocol == "ngram_entropy":
+    elif column.protocol == "ngram_entropy":
         decoding = f"{spec.generation.fluency_tokens} tokens sampled from the top {spec.generation.fluency_top_k}"
     return Board(
         task=task,
@@ -205,11 +201,8 @@ def board_of(run: RunFile, task: str, stage: str, measure: Measure, derived: boo
         limit=spec.limit,
         schedule=spec.schedule,
         edited=_json({other: spec.data[other] for other in spec.edited}) if spec.edited else "",
-        stage=stage,
         decoding=decoding,
-        measure=measure,
-        derived=derived,
-        protocol=protocol,
+        **column.fields(),
         batch_size=spec.batch_size,
         chat="" if spec.chat is None else _json(spec.chat.model_dump()),
     )

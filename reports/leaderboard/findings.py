@@ -1,12 +1,17 @@
-"""Findings about a submission: where, what was expected and what was found."""
+"""Findings about a submission, and the one comparison that makes most of them: what is claimed and what is computed."""
 
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from instructedit.benchmark.results.records import Record
 from instructedit.editors.errors import InputError
 
+CLOSE = 1e-12
+"""Allowed difference of two floats that come from the same operations; of numbers above 1 that share of them."""
+NAMING = ("digest", "editor", "other", "row", "task", "stage", "measure", "subset", "protocol")
+"""Fields that name a record of a list."""
 MOST = 10_000
 """Findings after which a submission is read no further: it is refused anyway, and its files may be endless."""
 _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ud800-\udfff\ufeff]")
@@ -60,6 +65,11 @@ class Findings:
         if expected != found:
             self.add(file, field, expected, found, place)
 
+    def compare(self, file: str, found: object, expected: object, place: str = "") -> None:
+        """Add a failed check for each field in which what is claimed differs from what was computed."""
+        for path, wanted, value in differences(found, expected):
+            self.add(file, path, wanted, value, place)
+
     def note(self, text: str) -> None:
         """Add a note, once."""
         if (shown := short(text, 1_000)) not in self.notes:
@@ -75,6 +85,31 @@ class Findings:
         except (ValueError, ArithmeticError, LookupError, RecursionError) as error:
             # Nobody foresaw this one: hostile values can make any computation fail.
             self.add(file, "content", expected, f"{type(error).__name__}: {error}")
+
+
+def differences(found: Any, expected: Any, path: str = "") -> Iterator[tuple[str, object, object]]:
+    """Yield where two values differ: the path of the field, the expected value, and the one that was found."""
+    if found == expected:
+        return
+    found, expected = (dict(value) if isinstance(value, Record) else value for value in (found, expected))
+    if isinstance(found, dict) and isinstance(expected, dict):
+        for key in sorted(found.keys() | expected.keys()):
+            yield from differences(found.get(key), expected.get(key), f"{path}.{key}".lstrip("."))
+    elif isinstance(expected, tuple) and any(isinstance(one, Record) for one in (*expected, *found)):
+        if len(found) != len(expected):
+            yield path, f"{len(expected)} entries", len(found)
+            return
+        for number, (one, two) in enumerate(zip(found, expected, strict=True)):
+            yield from differences(one, two, f"{path}.{number}{_name(two)}")
+    elif not (isinstance(found, float) and isinstance(expected, float)):
+        yield path, repr(expected), repr(found)
+    elif abs(found - expected) > CLOSE * max(1.0, abs(expected)):
+        yield path, expected, found
+
+
+def _name(value: object) -> str:
+    words = [word for field in NAMING if isinstance(word := getattr(value, field, None), str)]
+    return f" ({' '.join(words)})" if words else ""
 
 
 def short(value: object, longest: int = 300) -> str:

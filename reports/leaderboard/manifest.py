@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
-from instructedit.benchmark.results.records import SCHEMA_VERSION, Record, RunFile, Schedule, Split, digest_of
+from instructedit.benchmark.results.records import FileRecord, Record, RunFile, Schedule, Split, digest_of
 from instructedit.benchmark.results.resources import Bytes, ChunkTime, Usage
 
 from .base_pass import BasePass
@@ -67,15 +67,14 @@ class RunEntry(Record):
     """Peak memory allocated on the GPUs, in bytes; None: not recorded, or on a CPU."""
 
 
-class Manifest(Record):
+class Manifest(FileRecord):
     """`manifest.json`."""
 
-    schema_version: Literal[2] = SCHEMA_VERSION
     name: _Name
     """Name of the submission. Submissions of the same name and authors are versions of each other."""
     authors: Annotated[tuple[_Name, ...], Field(min_length=1)]
     notes: str = ""
-    runs: tuple[RunEntry, ...]
+    runs: Annotated[tuple[RunEntry, ...], Field(min_length=1)]
     files: dict[str, PackedFile]
     """All files but the manifest."""
 

@@ -5,21 +5,20 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath
 from typing import TypeVar
 
-from pydantic import ValidationError
-
 from instructedit.benchmark.results.checkpoint import RECORD
 from instructedit.benchmark.results.integrity import read_finished
-from instructedit.benchmark.results.records import RunFile, find_run
+from instructedit.benchmark.results.records import Record, RunFile, check_fields, find_run
 from instructedit.benchmark.results.resources import ChunkTime, Usage
 from instructedit.benchmark.results.run_folder import RunFolder, record_text
 from instructedit.benchmark.results.suite_results import find_suite
 from instructedit.editors.errors import InputError
+from instructedit.editors.files.jsonfile import parse_json
 
 from .archive import MANIFEST, compress, write
 from .base_pass import BaseReader
 from .manifest import Manifest, PackedFile, RunEntry, entry_of
 
-L = TypeVar("L", ChunkTime, Usage)
+L = TypeVar("L", bound=Record)
 WEIGHTS = "state.safetensors"
 """The trained network in the folder of its checkpoint."""
 
@@ -100,15 +99,8 @@ def parse_lines(numbered: Iterable[tuple[int, bytes]], kind: type[L], place: str
     Raises:
         InputError: If a line is invalid; the message begins with `place`.
     """
-    found = []
-    for number, line in numbered:
-        try:
-            found.append(kind.model_validate_json(line))
-        except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(str(part) for part in first["loc"])
-            raise InputError(f"{place}line {number}: field '{key}': {first['msg']}.") from error
-    return found
+    places = ((f"{place}line {number}", line) for number, line in numbered)
+    return [check_fields(parse_json(line, where), kind, where) for where, line in places]
 
 
 def _weights(run: RunFile, checkpoints: Path) -> dict[str, str]:

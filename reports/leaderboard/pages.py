@@ -46,6 +46,7 @@ def pages(
         method=method_name,
         options=options,
         badges=badges,
+        trained_on=trained_on,
         rank=rank_words,
     )
     templates.globals.update(
@@ -171,24 +172,18 @@ def _rows(tables: Mapping[Board, Sequence[Line]]) -> dict[tuple[str, ...], dict[
     lines: dict[tuple[str, ...], Line] = {}
     for line in chain.from_iterable(tables.values()):
         lines.setdefault(line.entry.key, line)
-    apart, task = _apart([line.entry for line in lines.values()]), next(iter(tables)).task
-    return {key: _row(line, number, apart[key], task) for number, (key, line) in enumerate(lines.items())}
-
-
-def _row(line: Line, number: int, apart: str, task: str) -> dict[str, Any]:
-    entry, training = line.entry, line.entry.row.training
-    nothing = "unknown" if entry.exposure == "unknown" else "nothing"
-    seeds = sorted(entry.seeds)
+    apart = _apart([line.entry for line in lines.values()])
     return {
-        "entry": entry,
-        "number": number,
-        "kind": line.kind,
-        "apart": apart,
-        "trained_on": ", ".join(task_name(other) for other in training.tasks if other != task) if training else nothing,
-        "date": entry.submission.date.date().isoformat(),
-        "runs": [(seed, entry.seeds[seed].run) for seed in seeds],
-        "again": [(seed, run) for seed in seeds for run in entry.again.get(seed, ())],
+        key: {"entry": line.entry, "kind": line.kind, "number": number, "apart": apart[key]}
+        for number, (key, line) in enumerate(lines.items())
     }
+
+
+def trained_on(entry: Entry, task: str) -> str:
+    """Return the other tasks that an entry was trained on."""
+    if (training := entry.row.training) is not None:
+        return ", ".join(task_name(other) for other in training.tasks if other != task)
+    return "unknown" if entry.exposure == "unknown" else "nothing"
 
 
 def _apart(entries: Iterable[Entry]) -> dict[tuple[str, ...], str]:

@@ -8,10 +8,9 @@ worth as much as the review of the folder that holds it.
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
 from instructedit.benchmark.results.integrity import key_of
-from instructedit.benchmark.results.records import SCHEMA_VERSION, Record, RunFile, digest_of, read_record
+from instructedit.benchmark.results.records import FileRecord, RunFile, digest_of, read_record
 from instructedit.benchmark.results.run_folder import RunFolder, differences, write_record
 from instructedit.editors.errors import InputError
 
@@ -23,10 +22,9 @@ from .validate import Verdict
 SUFFIX = ".rerun.json"
 
 
-class Rerun(Record):
+class Rerun(FileRecord):
     """`SUBMISSION.rerun.json`."""
 
-    schema_version: Literal[2] = SCHEMA_VERSION
     submission: str
     """sha256 of its manifest."""
     date: str

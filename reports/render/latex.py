@@ -47,7 +47,9 @@ def render(report: Report) -> str:
                 heading = rf"\medskip\noindent\{style}{{{escape(block.heading)}}}\par"
                 lines += ["", heading, *_loose(sentences)]
         for tables in (*_pages(block.tables), *_pages(block.comparisons)):
-            lines += ["", *_float(block.heading, tables, report)]
+            # Every caption repeats the warning: floats move apart.
+            caption = [f"{block.heading}, {report.title[0].lower()}{report.title[1:]}.", *report.warnings]
+            lines += ["", *floated(" ".join(caption), tables)]
             count += 1
             lines += [r"\clearpage"] * (count % _HELD == 0)
     notes = [f"{word}: {value}." for word, value in report.header] + list(report.footer)
@@ -100,30 +102,36 @@ def _is_wide(table: Table) -> bool:
     return max(map(len, table.rows), default=0) + sum(words) > _WIDE
 
 
-def _float(heading: str, tables: Sequence[Table], report: Report) -> list[str]:
-    # Every caption repeats the warning: floats move apart.
-    caption = " ".join([f"{heading}, {report.title[0].lower()}{report.title[1:]}.", *report.warnings])
+def floated(caption: str, tables: Sequence[Table], label: str = "") -> list[str]:
+    """Return the lines of a float of some tables, each with its title above and its note below."""
     lines = [r"\begin{table}[tp]", r"\centering\footnotesize", rf"\caption{{{escape(caption)}}}"]
+    lines += [rf"\label{{{label}}}"] if label else []
     for table in tables:
-        lines += [rf"\par\medskip\textit{{{escape(table.title)}}}\par\smallskip", *_tabular(table)]
+        lines += [rf"\par\medskip\textit{{{escape(table.title)}}}\par\smallskip"] if table.title else []
+        lines += _tabular(table)
         lines += [rf"\par\smallskip{{\scriptsize {escape(table.note)}}}"] if table.note else []
     return [*lines, r"\end{table}"]
 
 
 def _tabular(table: Table) -> list[str]:
+    """Return the lines of a table; intervals are columns of their own, or below the numbers in a wide table."""
+    wide = _is_wide(table)
+    spans = [1 if wide or not any(map(_rest, column)) else 2 for column in zip(*table.cells, strict=True)]
     tops, ends = zip(*(head.partition("\n")[::2] for head in table.heads), strict=True)
-    narrow = [r"\setlength{\tabcolsep}{4pt}"] if _is_wide(table) else []
-    lines = [*narrow, _SHRINK, rf"\begin{{tabular}}{{l{'r' * len(table.heads)}}}", r"\toprule"]
-    lines.append(_row([escape(table.stub), *map(escape, tops)]))
+    narrow = [r"\setlength{\tabcolsep}{4pt}"] if wide else []
+    form = "".join(("r", "r@{~}l")[span - 1] for span in spans)
+    lines = [*narrow, _SHRINK, rf"\begin{{tabular}}{{l{form}}}", r"\toprule"]
+    lines.append(_row([escape(table.stub), *map(_head, spans, map(escape, tops))]))
     if any(ends):
-        lines.append(_row(["", *(f"${end}$" if end else "" for end in ends)]))
+        lines.append(_row(["", *map(_head, spans, (f"${end}$" if end else "" for end in ends))]))
     lines.append(r"\midrule")
     for number, (row, cells) in enumerate(zip(table.rows, table.cells, strict=True)):
         if table.starts_group(number):
             lines += [r"\midrule"] * bool(number)
             group = escape(table.groups[number])
-            lines.append(rf"\multicolumn{{{len(table.heads) + 1}}}{{l}}{{\textit{{{group}}}}} \\")
-        lines.append(_row([escape(row), *(_text(cell, _is_wide(table)) for cell in cells)]))
+            lines.append(rf"\multicolumn{{{sum(spans) + 1}}}{{l}}{{\textit{{{group}}}}} \\")
+        shown = (_cell(cell, span, wide=wide) for cell, span in zip(cells, spans, strict=True))
+        lines.append(_row([escape(row), *shown]))
     return [*lines, r"\bottomrule", r"\end{tabular}}"]
 
 
@@ -131,26 +139,30 @@ def _row(cells: list[str]) -> str:
     return " & ".join(cells) + r" \\"
 
 
-def _text(cell: Cell | None, wide: bool) -> str:
+def _head(span: int, text: str) -> str:
+    return text if span == 1 else rf"\multicolumn{{{span}}}{{c}}{{{text}}}"
+
+
+def _cell(cell: Cell | None, span: int, *, wide: bool) -> str:
     if cell is None:
-        return "--"
-    # Math mode for the minus signs.
-    if not cell.interval:
-        return f"${cell.value}$" if re.fullmatch(r"[+-]?\d+(\.\d+)?", cell.value) else escape(cell.value)
-    value = _RANKS[cell.mark.rank].format(cell.value) + ("^{=}" if cell.mark.tied else "")
-    n = "" if cell.n is None else rf"\ (n={cell.n})"
-    note = escape(cell.note)
-    if wide:
-        below = [f"${_ends(cell)}{n}$", *([note] if note else [])]
-        lines = "".join(rf"\\[-2pt]{{\tiny {line}}}" for line in below)
-        return rf"\begin{{tabular}}[t]{{@{{}}r@{{}}}}${value}${lines}\end{{tabular}}"
-    return rf"${value}\ {_ends(cell)}{n}$" + (rf"\ {note}" if note else "")
+        return "--" + " &" * (span - 1)
+    value = escape(cell.value)
+    if re.fullmatch(r"[+-]?\d+(\.\d+)?", cell.value):  # in math mode, for the minus sign
+        value = f"${_RANKS[cell.mark.rank].format(cell.value)}{'^{=}' * cell.mark.tied}$"
+    rest = _rest(cell)
+    if wide and rest:
+        lines = "".join(rf"\\[-2pt]{{\tiny {line}}}" for line in rest)
+        return rf"\begin{{tabular}}[t]{{@{{}}r@{{}}}}{value}{lines}\end{{tabular}}"
+    return " & ".join([value, " ".join(rest)][:span])
 
 
-def _ends(cell: Cell) -> str:
-    """Return an interval, or the words that replace it, in math mode."""
-    words = cell.interval.replace(" ", "\\ ")
-    return cell.interval if cell.interval.startswith("[") else rf"\mathrm{{{words}}}"
+def _rest(cell: Cell | None) -> list[str]:
+    """Return what a cell has besides its number: interval, or the words that replace it, and n; then its note."""
+    if cell is None:
+        return []
+    ends = f"${cell.interval}$" if cell.interval.startswith("[") else escape(cell.interval)
+    numbers = " ".join(filter(None, (ends, "" if cell.n is None else f"$(n={cell.n})$")))
+    return [text for text in (numbers, escape(cell.note)) if text]
 
 
 def escape(text: str) -> str:

@@ -83,14 +83,7 @@ def reproduce(
         warnings=warnings,
         header=(*suite_header(used), ("Published", facts.source)),
         blocks=tuple(blocks),
-        footer=(
-            *paper_footer(
-                used,
-                {line.entry.column.protocol for line in lines},
-                derived=any(line.entry.column.derived for line in lines),
-            ),
-            *_reasons(lines, facts),
-        ),
+        footer=(*paper_footer(used, [line.entry.number for line in lines]), *_reasons(lines, facts)),
     )
     return Sheet(report, tuple(_record(line) for line in lines))
 
@@ -147,7 +140,7 @@ def _other_forms(title: str, lines: Sequence[Line], choice: str) -> Block:
 def _tables(lines: Sequence[Line], choice: str) -> Iterator[Table]:
     """Yield a table for each stage: lines are cells or pairs of cells, with the protocol, n and the runs of each."""
     what, gap = ("difference", ()) if lines[0].other else ("value", ("Ours minus paper",))
-    for stage, suffix in stages([line.entry.number for line in lines]):
+    for stage, suffix in stages(line.entry.number.stage for line in lines):
         own = [line for line in lines if line.entry.number.stage == stage]
         yield Table(
             title=f"Published {what} and ours, {WORDS[choice]} (points){suffix}",

@@ -7,10 +7,9 @@ from typing import Literal
 
 from instructedit.benchmark.results.decision import decided
 from instructedit.benchmark.results.forms import OURS
-from instructedit.benchmark.results.suite_results import SeedMean
+from instructedit.benchmark.results.suite_results import SeedMean, SeedPair
 
 from ..tables.paper_numbers import FIGURE4C, SEEN_UNSEEN, TABLE1, TABLE3, Entry, Gaps
-from ..tables.scores import Difference
 from .published_results import Published, PublishedCell
 
 SCALING = ("recent", "counterfact", "convsent")
@@ -29,7 +28,7 @@ class Line:
     """The cell that is subtracted; None for a value."""
     entry: Entry
     minus: Entry | None
-    number: SeedMean | Difference
+    number: SeedMean | SeedPair
     """Our value or difference, in our units."""
     verdict: Verdict | None
     """None where a row's form is not the published one, which answers another question."""
@@ -59,7 +58,7 @@ def value_verdict(cell: PublishedCell, ours: float, low: float | None, high: flo
     return "near" if abs(ours - cell.value) <= tolerance else "differs"
 
 
-def direction_verdict(cell: PublishedCell, other: PublishedCell, gap: Difference) -> Verdict:
+def direction_verdict(cell: PublishedCell, other: PublishedCell, gap: SeedPair) -> Verdict:
     """Judge which of two is better, by the sign of the published difference and the decision on our difference.
 
     A published difference within the reading errors has no direction.
@@ -148,7 +147,7 @@ def counterparts(found: Sequence[Entry], cell: PublishedCell) -> list[Entry]:
     return [entry for entry in found if entry.address._replace(editor=entry.editor.method) == cell.address]
 
 
-def in_paper_units(number: SeedMean | Difference) -> tuple[float, float | None, float | None]:
+def in_paper_units(number: SeedMean | SeedPair) -> tuple[float, float | None, float | None]:
     """Return a value or difference and the ends of its interval in percent, of entropy as they are."""
     unit = 1.0 if number.protocol == "ngram_entropy" else 100.0
     low, high = (None if end is None else unit * end for end in (number.low, number.high))

@@ -1,15 +1,21 @@
-"""The cases of a run as data for the browser: an index in columns, and chunks of cases, loaded one at a time."""
+"""The cases of a run as data for the browser: an index in columns, and chunks of cases, loaded one at a time.
+
+`cases.jsonl` is ordered by editor as much as by case, so it is read twice: first for the offset of each line, then case
+by case. Only the offsets are kept.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from instructedit.benchmark.results.records import Answer, CaseRecord, Measure, Protocol, Score
+from instructedit.benchmark.results.run_folder import RunFolder
+from instructedit.editors.errors import InputError
 
+from ..tables.columns import stages
 from ..tables.run_facts import controls
 from .collect import SiteRun
-from .lines import SHARED, Lines, Row
 from .means import NAMES
 
 CHUNK = 50
@@ -18,6 +24,15 @@ JUDGED: tuple[Protocol, ...] = ("teacher_forced_exact", "free_generation")
 """Protocols with scores of 0 or 1, by which the list of cases can be filtered."""
 MEASURES: tuple[Measure, ...] = ("reliability", "generalization", "portability", "locality")
 """Measures by which it can be filtered."""
+SHARED = ("task", "prompt", "target", "subject")
+"""Fields in which all lines of a case agree."""
+
+
+class Row(NamedTuple):
+    """A row of a run at a stage; a case has one line of each."""
+
+    editor: str
+    stage: str
 
 
 class Texts(dict[str, int]):
@@ -31,23 +46,35 @@ class Texts(dict[str, int]):
 class Cases:
     """The cases of one run.
 
+    Attributes:
+        rows: The rows that have lines, stage by stage, editors in the order of the run.
+
     Raises:
         InputError: If its lines cannot be read.
     """
 
     def __init__(self, run: SiteRun) -> None:
         self.run = run
-        self.lines = Lines(run)
+        self._store = RunFolder(run.folder)
+        self._places: dict[str, list[int]] = defaultdict(list)  # offsets of the lines of a case
+        found = set()
+        for key, offset in self._store.offsets(run.file).items():
+            found.add(Row(key.editor, key.stage))
+            self._places[key.case].append(offset)
+        known = [name for name, _ in stages(mean.stage for mean in run.summary.means)]
+        ordered = dict.fromkeys([*known, *sorted(row.stage for row in found)])
+        every = [Row(row.name, stage) for stage in ordered for row in run.file.spec.editors]
+        self.rows = [row for row in every if row in found]
         self._kinds: dict[tuple[Any, ...], int] = {}
         self._columns: dict[str, list[str]] = {name: [] for name in ("case_id", *SHARED)}
-        self._status: list[list[str]] = [[] for _ in self.lines.rows]
+        self._status: list[list[str]] = [[] for _ in self.rows]
         self._outcomes: dict[tuple[Protocol, Measure], list[list[str]]] = {
-            (protocol, measure): [[] for _ in self.lines.rows] for protocol in JUDGED for measure in MEASURES
+            (protocol, measure): [[] for _ in self.rows] for protocol in JUDGED for measure in MEASURES
         }
 
     def __len__(self) -> int:
         """Return the number of cases."""
-        return len(self.lines)
+        return len(self._places)
 
     def chunks(self) -> Iterator[dict[str, Any]]:
         """Yield the content of each data file, `CHUNK` cases in each, and fill the index.
@@ -55,12 +82,12 @@ class Cases:
         Numbers in `cases` are indices into the chunk's `texts`, and into `rows` and `kinds` of the index.
 
         Raises:
-            InputError: If a line is no case record, or two lines of a case differ in what all of them share.
+            InputError: If a line cannot be read, or two lines of a case differ in what all of them share.
         """
-        found = self.lines.cases()
-        while records := list(islice(found, CHUNK)):
+        left = iter(self._places.values())
+        while places := list(islice(left, CHUNK)):
             texts = Texts()
-            cases = [self._case(of_case, texts) for of_case in records]
+            cases = [self._case(self._store.read(of_case), texts) for of_case in places]
             yield {"texts": list(texts), "cases": cases}
 
     def index(self) -> dict[str, Any]:
@@ -78,9 +105,9 @@ class Cases:
         return {
             "size": len(self),
             "chunk": CHUNK,
-            "rows": self.lines.rows,
-            "trained": [trained[row.editor] for row in self.lines.rows],
-            "stages": list(dict.fromkeys(row.stage for row in self.lines.rows)),
+            "rows": self.rows,
+            "trained": [trained[row.editor] for row in self.rows],
+            "stages": list(dict.fromkeys(row.stage for row in self.rows)),
             "controls": sorted(controls(self.run.file)),
             "protocols": [NAMES[protocol] for protocol in JUDGED],
             "judged": JUDGED,
@@ -95,19 +122,26 @@ class Cases:
         }
 
     def _case(self, records: Sequence[CaseRecord], texts: Texts) -> dict[str, Any]:
+        for record in records:
+            for field in SHARED:
+                if (value := getattr(record, field)) != (expected := getattr(records[0], field)):
+                    raise InputError(
+                        f"{self._store.cases}, case '{record.case_id}' under '{record.editor}': field '{field}': "
+                        f"{value!r}, {expected!r} was expected, as in its first line."
+                    )
         for name, column in self._columns.items():
             column.append(getattr(records[0], name))
         by_row = {Row(record.editor, record.stage): record for record in records}
         probes: dict[tuple[Any, ...], int] = {}
         rows = []
-        for number, row in enumerate(self.lines.rows):
-            record = by_row.get(row)
-            self._status[number].append(record.status[0] if record else "-")
-            found = _outcomes(record.scores if record else ())
+        for number, row in enumerate(self.rows):
+            own = by_row.get(row)
+            self._status[number].append(own.status[0] if own else "-")
+            found = _outcomes(own.scores if own else ())
             for key, columns in self._outcomes.items():
                 columns[number].append(found.get(key, "0"))
-            if record:
-                rows.append({"row": number, **self._line(record, probes, texts)})
+            if own:
+                rows.append({"row": number, **self._line(own, probes, texts)})
         old = texts.number(records[0].old)
         case = {"probes": [_numbered(probe, texts) for probe in probes], "rows": rows}
         return case if old is None else {**case, "old": old}

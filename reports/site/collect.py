@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from instructedit.benchmark.results.integrity import read_finished, read_suite_summary
-from instructedit.benchmark.results.records import RunFile, RunSummary
+from instructedit.benchmark.results.records import RunFile, RunSummary, run_folders
 from instructedit.benchmark.results.suite_results import SuiteEntry, SuiteSummary, find_suite
 from instructedit.editors.errors import InputError
 
@@ -78,7 +78,7 @@ def collect(directory: Path) -> Collected:
     else:
         folder = directory
         alone = (directory / "run.json").is_file()
-        folders = [directory] if alone else sorted(path.parent for path in directory.glob("*/run.json"))
+        folders = run_folders(directory)
         # A run given by itself has to be finished; unfinished runs of a folder are left out.
         unfinished = [] if alone else [place for place in folders if not (place / "summary.json").is_file()]
         left_out += [f"Run {place.name} is left out: it is not finished." for place in unfinished]

@@ -7,7 +7,7 @@ from pathlib import Path
 from instructedit.editors.errors import InputError
 
 from ..figures.results import read_results
-from ..figures.write import FIGURES, NOTES, draw_figures
+from ..figures.write import FIGURES, NOTES, write_figures
 from .collect import Collected
 
 
@@ -35,12 +35,12 @@ def write_site_figures(site: Collected, directory: Path, out: Path) -> list[Figu
     beside = {path.stem: path for path in (site.folder / "figures").glob("*.svg") if path.is_file()}
     names = [name for name in FIGURES if not (name.startswith("directions") and name in beside)]
     if site.suite is not None:
-        draw_figures(read_results(directory), out, names, ("svg",))
+        write_figures(read_results(directory), out, names, ("svg",))
     else:
         for run in site.runs:
             if run.summary.valid:
                 suffix = f"-{run.digest[:8]}" if len(site.runs) > 1 else ""
-                draw_figures(read_results(run.folder), out, names, ("svg",), suffix)
+                write_figures(read_results(run.folder), out, names, ("svg",), suffix)
     for name, picture in beside.items():
         if not (out / f"{name}.svg").is_file():
             out.mkdir(exist_ok=True)

@@ -5,11 +5,13 @@ from typing import NamedTuple
 
 from instructedit.benchmark.results.decision import Decision, decided
 from instructedit.benchmark.results.records import RunFile, RunSummary
+from instructedit.benchmark.results.suite_results import SeedPair
 
-from ..tables.columns import Column, interval, minus, p_words, stages
+from ..tables.columns import Column, interval, minus, p_words
 from ..tables.overview import main_columns
 from ..tables.protocol_choice import label
-from ..tables.scores import Difference, Scores, case_link, scores_of
+from ..tables.scores import Scores, case_link, staged_scores
+from ..tables.sources import group_of
 
 LEVELS = (10.0, 30.0)
 """Points from which a difference that is shown has the second and the third depth of colour."""
@@ -41,8 +43,7 @@ class Square(NamedTuple):
 
 def squares(run: RunFile, summary: RunSummary, task: str) -> Iterator[Square]:
     """Yield the squares of a task: by stage, and by the measures of its main protocol (edit success or exact match)."""
-    for stage, suffix in stages([mean for mean in summary.means if mean.task == task]):
-        scores = scores_of(run, summary, task, stage)
+    for _, suffix, scores in staged_scores(group_of(run, summary), task):
         for column in main_columns(scores.columns()):
             rows = [row for row in scores.rows if any(key[0] == column and row in key[1:] for key in scores.pairs)]
             if rows:
@@ -62,7 +63,7 @@ def _cell(scores: Scores, column: Column, row: str, other: str) -> Pair | None:
     return Pair(minus(column.number(found.difference, "+")), decision, depth, _words(found, column, row, other), link)
 
 
-def _words(found: Difference, column: Column, row: str, other: str) -> str:
+def _words(found: SeedPair, column: Column, row: str, other: str) -> str:
     """Return the difference with its interval and p, for the pointer."""
     number = f"{column.number(found.difference, '+')} {interval(column, found.low, found.high, '+')}"
     return ", ".join(filter(None, [f"{row} less {other}: {minus(number)}", f"n={found.n}", p_words(found.p_holm)]))

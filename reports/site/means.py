@@ -43,24 +43,23 @@ def table(site: Collected) -> dict[str, Any]:
     A row is a mean over the cases of a run, or over the seeds and cases of a suite's runs. Its `runs` are the digests
     it comes from, separated by spaces.
     """
-    places: list[dict[str, int]] = [{} for _ in TEXTS]
-    codes: list[list[int]] = [[] for _ in TEXTS]
-    numbers: list[list[float | None]] = [[] for _ in NUMBERS]
-    for texts, values in _rows(site):
-        for place, column, text in zip(places, codes, texts, strict=True):
-            column.append(place.setdefault(text, len(place)))
-        for column_of_numbers, value in zip(numbers, values, strict=True):
-            column_of_numbers.append(value)
-    offered = [protocol for protocol in NAMES if NAMES[protocol] in places[TEXTS.index("protocol")]]
+    from pandas import DataFrame
+
+    found = list(_rows(site))
+    texts = DataFrame([texts for texts, _ in found], columns=TEXTS)
+    used = set(texts["protocol"])
+    coded = {}
+    for name in TEXTS:
+        codes, values = texts[name].factorize()
+        coded[name] = {"values": values.tolist(), "codes": codes.tolist()}
     return {
-        "size": len(numbers[0]),
-        "texts": {
-            name: {"values": list(place), "codes": column}
-            for name, place, column in zip(TEXTS, places, codes, strict=True)
-        },
-        "numbers": dict(zip(NUMBERS, numbers, strict=True)),
+        "size": len(found),
+        "texts": coded,
+        "numbers": {name: [values[place] for _, values in found] for place, name in enumerate(NUMBERS)},
         "protocols": [
-            [NAMES[protocol], UNITS[protocol], _digits(protocol), PROTOCOLS[protocol]] for protocol in offered
+            [name, UNITS[protocol], _digits(protocol), PROTOCOLS[protocol]]
+            for protocol, name in NAMES.items()
+            if name in used
         ],
     }
 

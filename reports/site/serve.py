@@ -11,7 +11,7 @@ from threading import Event, Thread
 from typing import Any
 
 from instructedit.benchmark.results.integrity import read_run
-from instructedit.benchmark.results.records import SUITES
+from instructedit.benchmark.results.records import SUITES, run_folders
 from instructedit.benchmark.results.run_folder import RunFolder, write_record
 from instructedit.benchmark.results.suite_results import find_suite
 from instructedit.benchmark.results.summary import summarise
@@ -105,14 +105,13 @@ def _make(directory: Path, place: Path, site: Path) -> set[str]:
     """Write the site of the results as they are now; return the runs that are not finished."""
     found = find_suite(directory)
     root = directory if found is None else found[0]
-    alone = (root / "run.json").is_file()
-    copy = place / "results"
+    copy = place / "results" / root.resolve().name  # a run's folder has its digest for a name
     shutil.rmtree(copy, ignore_errors=True)
     going = set()
-    for folder in [root] if alone else sorted(path.parent for path in root.glob("*/run.json")):
+    for folder in run_folders(root):
         if not (folder / "cases.jsonl").is_file():
             continue
-        target = copy if alone else copy / folder.name
+        target = copy / folder.relative_to(root)
         target.mkdir(parents=True)
         for name in _COPIED:
             if (folder / name).is_file():
@@ -122,9 +121,9 @@ def _make(directory: Path, place: Path, site: Path) -> set[str]:
             _sum_up(target)
     if not copy.is_dir():
         raise InputError(f"{directory}: no run with results in it; a folder with a run.json was expected.")
-    for folder_name in () if alone else (SUITES, "figures"):
-        if (root / folder_name).is_dir():
-            shutil.copytree(root / folder_name, copy / folder_name)
+    for name in (SUITES, "figures"):
+        if (root / name).is_dir():
+            shutil.copytree(root / name, copy / name)
     chosen = copy if found is None or directory == root else copy / directory.relative_to(root)
     if find_suite(chosen) is not None:
         summarise_folder(chosen)

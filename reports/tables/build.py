@@ -15,6 +15,7 @@ from instructedit.benchmark.results.suite_results import SuiteSummary, find_suit
 from instructedit.benchmark.results.suite_summary import summarise_suite
 from instructedit.editors.errors import InputError
 
+from ..catalogue import TABLES
 from ..render import latex, markdown, terminal
 from ..render.formats import write_text
 from ..render.report import Report, Sheet
@@ -23,7 +24,7 @@ from .overview import run_overview, suite_overview
 from .paper_numbers import SETTINGS
 from .paper_tables import paper_table
 from .protocol_choice import protocol_for
-from .run_tables import TABLES, run_report, run_table
+from .run_tables import run_report, run_table
 from .sources import read_groups, read_runs, read_suites
 from .suite_report import suite_report
 
@@ -47,10 +48,10 @@ def make_table(
     Raises:
         InputError: If there is no such table, protocol, or run, or the runs may not share a table.
     """
-    if name not in (*SETTINGS, *TABLES):
-        raise InputError(f"'{name}' is no table; expected one of {', '.join((*SETTINGS, *TABLES))}.")
+    if name not in TABLES:
+        raise InputError(f"'{name}' is no table; expected one of {', '.join(TABLES)}.")
     protocol_for(protocol or "teacher_forced_exact", "reliability", attitude=False)  # refuses an unknown protocol
-    if name in TABLES:
+    if name not in SETTINGS:
         return run_table(name, read_runs(directories, settings, schedule), protocol)
     if settings is not None:
         raise InputError(f"--setting: {name} is made of {' and '.join(SETTINGS[name])}; expected none.")

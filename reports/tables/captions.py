@@ -1,11 +1,11 @@
 """How the numbers of a report are to be read: protocols, intervals, tests, marks, and cases that were left out."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from instructedit.benchmark.results.consistency import sentence
 from instructedit.benchmark.results.decision import family_sizes
-from instructedit.benchmark.results.records import Comparison, Method, Protocol, RunFile, RunSummary
-from instructedit.benchmark.results.suite_results import SeedPair, SuiteGroup, SuiteSummary
+from instructedit.benchmark.results.records import Comparison, Mean, Method, Protocol, RunFile, RunSummary
+from instructedit.benchmark.results.suite_results import SeedMean, SeedPair, SuiteGroup, SuiteSummary
 
 from .run_facts import controls
 
@@ -117,7 +117,7 @@ def footer(run: RunFile, summary: RunSummary) -> tuple[str, ...]:
     return (
         AGGREGATION,
         *intervals(methods),
-        *protocols({mean.protocol for mean in summary.means}, derived=any(mean.derived for mean in summary.means)),
+        *protocols(summary.means),
         MARKS,
         *_paired(summary.comparisons),
         *([f"Control, without any edit: {control}; never marked, paired only in summary.json."] if control else []),
@@ -132,15 +132,14 @@ def footer(run: RunFile, summary: RunSummary) -> tuple[str, ...]:
     )
 
 
-def runs_footer(
-    summaries: Sequence[RunSummary], used: Collection[Protocol], *, derived: bool, ranked: bool
-) -> tuple[str, ...]:
-    """Return how to read a table of runs, with the protocols used in it; ranked if best and second are marked."""
+def runs_footer(summaries: Sequence[RunSummary], shown: Sequence[Mean], *, ranked: bool) -> tuple[str, ...]:
+    """Return how to read the numbers of a table of runs; ranked if best and second are marked."""
     comparisons = [comparison for summary in summaries for comparison in summary.comparisons]
+    used = {mean.protocol for mean in shown}
     return (
         AGGREGATION,
         *intervals(mean.method for summary in summaries for mean in summary.means if mean.protocol in used),
-        *protocols(used, derived=derived),
+        *protocols(shown),
         *([MARKS, *_paired(comparisons)] if ranked else [_NOT_COMPARED]),
         *([_SEVERAL_RUNS] if len(summaries) > 1 else []),
     )
@@ -149,7 +148,6 @@ def runs_footer(
 def suite_footer(summary: SuiteSummary) -> tuple[str, ...]:
     """Return how to read the numbers of a suite, and what they leave out."""
     groups = summary.groups
-    means = [mean for group in groups for mean in group.means]
     compared = [comparison for group in groups for comparison in group.comparisons]
     failed = [
         f"{group.label}, {task}, cases that failed or were skipped, over all seeds: {_listed(counts)}."
@@ -162,7 +160,7 @@ def suite_footer(summary: SuiteSummary) -> tuple[str, ...]:
         *([_VERDICTS] if compared else []),
         *([_SEVERAL_ROWS] if any(len(one.rows) > 1 or len(one.others) > 1 for one in compared) else []),
         *([_DROPS] if any(one.question == "drop" for one in compared) else []),
-        *protocols({mean.protocol for mean in means}, derived=any(mean.derived for mean in means)),
+        *protocols([mean for group in groups for mean in group.means]),
         *([MARKS] if any(group.pairs for group in groups) else []),
         *([_LEFT_OUT] if failed else []),
         *failed,
@@ -170,11 +168,11 @@ def suite_footer(summary: SuiteSummary) -> tuple[str, ...]:
 
 
 def paper_footer(
-    groups: Sequence[SuiteGroup], used: Collection[Protocol], *, derived: bool, ranked: bool | None = None
+    groups: Sequence[SuiteGroup], shown: Sequence[SeedMean], *, ranked: bool | None = None
 ) -> tuple[str, ...]:
     """Return how to read one of the paper's tables; ranked if best and second of a line are marked, None is silent."""
     marks = {True: (_BY_LINE, MARKS), False: (_NOT_RANKED,), None: ()}[ranked]
-    return (_OVER_SEEDS, *_over_seeds(groups), *protocols(used, derived=derived), *marks)
+    return (_OVER_SEEDS, *_over_seeds(groups), *protocols(shown), *marks)
 
 
 def intervals(methods: Iterable[Method]) -> Iterator[str]:
@@ -184,10 +182,11 @@ def intervals(methods: Iterable[Method]) -> Iterator[str]:
         yield f"Intervals: {'; '.join(words)}."
 
 
-def protocols(used: Collection[Protocol], *, derived: bool) -> Iterator[str]:
-    """Yield what each protocol means, and what derived prompts are."""
+def protocols(shown: Sequence[Mean | SeedMean]) -> Iterator[str]:
+    """Yield what the protocols of some means are, and what derived prompts are if any has them."""
+    used = {mean.protocol for mean in shown}
     yield from (text for protocol, text in PROTOCOLS.items() if protocol in used)
-    if derived:
+    if any(mean.derived for mean in shown):
         yield _DERIVED
 
 

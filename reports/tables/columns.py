@@ -2,17 +2,16 @@
 
 import re
 import statistics
-import typing
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, get_args
 
-from instructedit.benchmark.results.records import Comparison, Mean, Measure, Method, Protocol
+from instructedit.benchmark.results.records import Mean, Measure, Method, Protocol
 from instructedit.benchmark.results.suite_results import SeedComparison, SeedMean, SeedPair
 
 from .captions import DAGGER
 
-Number = Mean | Comparison | SeedMean | SeedComparison | SeedPair
-"""A number of a column: a mean or a paired difference, of a run or over seeds."""
+Number = Mean | SeedMean | SeedComparison | SeedPair
+"""A number of a column: a mean or a paired difference."""
 
 SECTIONS: tuple[tuple[str, tuple[Protocol, ...]], ...] = (
     ("Sentiment (%)", ("edit_success", "z_sent", "z_topic")),
@@ -32,14 +31,6 @@ _SHORT: dict[Protocol, str] = {
     "ngram_entropy": " (n-gram entropy)",
 }
 """Added to the measure in a column's head where the table's title does not name the protocol."""
-
-
-class Staged(typing.Protocol):
-    """Anything that belongs to one stage."""
-
-    @property
-    def stage(self) -> str:
-        """When it was scored: see `CaseRecord.stage`."""
 
 
 class Column(NamedTuple):
@@ -70,12 +61,12 @@ def column_of(number: Number) -> Column:
     return Column(number.measure, number.derived, number.protocol)
 
 
-def stages(numbers: Iterable[Staged]) -> list[tuple[str, str]]:
-    """Return the stages of numbers, each with the suffix that it adds to titles.
+def stages(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Return stages in order and each once, with the suffix that it adds to titles.
 
     `after-edit` comes first, then numbers of edits in numerical order, then the rest. `single` has no suffix.
     """
-    found = {number.stage for number in numbers}
+    found = set(names)
     counts = {stage: int(number[0]) for stage in found if (number := re.findall(r"\d+", stage))}
     ordered = sorted(found, key=lambda stage: (stage != "after-edit", stage not in counts, counts.get(stage, 0), stage))
     return [(stage, "" if stage == "single" else f", stage {stage}") for stage in ordered]

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from instructedit.benchmark.results.health import ALIKE, BOUND, LARGE, MANY, REACHED
-from instructedit.benchmark.results.records import Defaults, EditorSpec, Health, Mean, RunFile
+from instructedit.benchmark.results.records import Defaults, EditorSpec, Health, Mean
 from instructedit.benchmark.results.suite_results import SeedMean, SuiteGroup
 
 from .columns import stages
+from .run_facts import grouped
 
 NO_DIFFERENCE = "No row is shown to differ from"
 SMALL_N = "n is too small to show, adjusted for all pairs of rows, which rows differ from"
@@ -65,26 +66,21 @@ def _reasons(row: EditorSpec, facts: Mapping[str, float], defaults: Defaults | N
         yield f"options are those published for {defaults.model}: {', '.join(defaults.options)}"
 
 
-def health_lines(
-    run: RunFile,
-    health: Iterable[Health],
-    means: Iterable[Mean | SeedMean],
-    task: str,
-    name: Callable[[str], str] = str,
-) -> Iterator[str]:
+def health_lines(group: SuiteGroup, task: str, name: Callable[[str], str] = str) -> Iterator[str]:
     """Yield a line for each stage and row of a task whose edits have remarks; rows with the same remarks share a line.
 
     `name` maps the name of a row to that in the table.
     """
-    own = [found for found in health if found.task == task]
-    attitude = is_attitude(means, task)
-    for stage, mark in stages(own):
-        said: dict[str, list[str]] = {}
-        for row in run.spec.editors:
-            for found in (found for found in own if (found.editor, found.stage) == (row.name, stage)):
-                words = [f.sentence for f in findings(row, found, run.defaults.get(row.name), attitude=attitude)]
-                if words:
-                    said.setdefault("; ".join(words), []).append(name(row.name))
+    run, own = group.run, [found for found in group.health if found.task == task]
+    attitude = is_attitude(group.means, task)
+    for stage, mark in stages(found.stage for found in own):
+        said = grouped(
+            ("; ".join(words), name(row.name))
+            for row in run.spec.editors
+            for found in own
+            if (found.editor, found.stage) == (row.name, stage)
+            if (words := [f.sentence for f in findings(row, found, run.defaults.get(row.name), attitude=attitude)])
+        )
         yield from (f"{', '.join(names)}{mark}: {sentence}." for sentence, names in said.items())
 
 

@@ -4,7 +4,7 @@ Of a run: a table for each task and stage, by its main protocol. Of a suite: a r
 the numbers of those that fit. Numbers, marks and warnings are those of the whole report.
 """
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -13,10 +13,11 @@ from instructedit.benchmark.results.suite_results import SuiteGroup, SuiteSummar
 
 from ..render.report import Block, Cell, Report, Table
 from .captions import DAGGER
-from .columns import Column, stages
+from .columns import Column
 from .health import health_lines, warned
-from .run_facts import left_out, warnings
-from .scores import Scores, scores_of
+from .run_facts import grouped, left_out, warnings
+from .scores import Scores, staged_scores
+from .sources import group_of
 from .suite_comparisons import VERDICTS, verdict
 
 _MAIN: tuple[Protocol, ...] = ("edit_success", "teacher_forced_exact")
@@ -38,13 +39,12 @@ _SCREEN = 38
 
 def run_overview(run: RunFile, summary: RunSummary) -> Report:
     """Return a run on one screen."""
-    blocks = []
+    blocks, group = [], group_of(run, summary)
     for task in run.spec.tasks:
-        staged = stages([mean for mean in summary.means if mean.task == task])
-        found = ((scores_of(run, summary, task, stage), suffix) for stage, suffix in staged)
-        tables = tuple(_table(scores, suffix.removeprefix(", ")) for scores, suffix in found if _main(scores))
+        staged = staged_scores(group, task)
+        tables = tuple(_table(scores, suffix.removeprefix(", ")) for _, suffix, scores in staged if _main(scores))
         if tables:
-            blocks.append(Block(task, tables, notes=tuple(health_lines(run, summary.health, summary.means, task))))
+            blocks.append(Block(task, tables, notes=tuple(health_lines(group, task))))
     legend = f"Percent with 95 % intervals: {_legend(blocks)} Pairs, other protocols and how to read them: --full."
     header = (*facts(run), *_failed(summary))
     return Report(f"Run {run.digest}", warnings(run, summary), header, tuple(blocks), (legend,))
@@ -110,9 +110,7 @@ def _shared(groups: Sequence[SuiteGroup]) -> Iterator[tuple[str, str]]:
     found = dict.fromkeys(fact for group in groups for fact in facts(group.run) if fact[0] != "Setting")
     for word in ("Model", "Cases", "Context", "Left out"):
         yield from (fact for fact in found if fact[0] == word)
-    flags: dict[str, dict[str, None]] = defaultdict(dict)
-    for row, flag in (warning for group in groups for warning in warned(group)):
-        flags[flag][row] = None
+    flags = grouped((flag, row) for group in groups for row, flag in warned(group))
     yield "Health", "; ".join(f"{flag}: {', '.join(rows)}" for flag, rows in flags.items()) or "no warning"
 
 
@@ -132,7 +130,7 @@ def _about(group: SuiteGroup) -> Iterator[tuple[str, str]]:
     yield "Schedule", spec.schedule
     yield "Seeds", ", ".join(map(str, group.seeds))
     yield "n", f"{low}" if low == high else f"{low} to {high}"
-    columns = [scores.marks()[column].of for scores in found for column in _main(scores)]
+    columns = [scores.marks(column).of for scores in found for column in _main(scores)]
     first = Counter(row for of in columns for row, mark in of.items() if mark.rank == 1)
     best = [row for row, count in first.items() if count == max(first.values())]
     yield "Best in most columns", f"{', '.join(best)} ({first[best[0]]} of {len(columns)})" if best else "none shown"
@@ -147,8 +145,7 @@ def _about(group: SuiteGroup) -> Iterator[tuple[str, str]]:
 
 def _last(group: SuiteGroup, task: str) -> Iterator[tuple[Scores, str]]:
     """Yield the numbers of the last stage of a task, if it has main columns, with what the stage adds to titles."""
-    for stage, suffix in stages([mean for mean in group.means if mean.task == task])[-1:]:
-        scores = scores_of(group.run, group, task, stage)
+    for _, suffix, scores in list(staged_scores(group, task))[-1:]:
         if _main(scores):
             yield scores, suffix
 

@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 from instructedit.benchmark.results.comparisons import base_name
 from instructedit.benchmark.results.forms import departures
 from instructedit.benchmark.results.records import EditorSpec, Measure
-from instructedit.benchmark.results.suite_results import SeedMean, SuiteGroup
+from instructedit.benchmark.results.suite_results import SeedComparison, SeedMean, SeedPair, SuiteGroup
 from instructedit.editors.errors import InputError
 
 from ..render.report import UNMARKED, Mark
 from .columns import Column, column_of, seed_sd
 from .protocol_choice import protocol_for
-from .scores import Difference, turned
+from .scores import turned
 
 TABLE3, TABLE1, SEEN_UNSEEN, FIGURE4C = "paper:table3", "paper:table1", "paper:seen-unseen", "paper:figure4c"
 SETTINGS: dict[str, tuple[str, ...]] = {
@@ -112,25 +112,25 @@ class Gaps:
     """The paired differences between all entries of some groups."""
 
     def __init__(self, groups: Sequence[SuiteGroup]) -> None:
-        self._pairs: dict[tuple[Any, ...], Difference] = {}
+        self._pairs: dict[tuple[Any, ...], SeedPair] = {}
         for group in groups:
-            for pair in group.pairs:
+            unseen = (_as_pair(found) for found in group.comparisons if found.question == "unseen")
+            for pair in (*group.pairs, *unseen):
                 self._pairs[id(group), pair.task, pair.stage, column_of(pair), pair.row, pair.other] = pair
-            for found in group.comparisons:
-                if found.question == "unseen":
-                    self._pairs[id(group), found.task, found.stage, column_of(found), found.first, found.second] = found
 
-    def pair(self, entry: Entry, other: Entry) -> Difference | None:
-        """Return the comparison of two entries in this order; None if there is none."""
+    def between(self, entry: Entry, other: Entry) -> SeedPair | None:
+        """Return the first entry less the second, paired by case; None if they were not compared."""
         place = id(entry.group), entry.address.task, entry.number.stage, entry.column
         if place != (id(other.group), other.address.task, other.number.stage, other.column):
             return None
-        return self._pairs.get((*place, entry.number.row, other.number.row))
+        pair = self._pairs.get((*place, other.number.row, entry.number.row))
+        return self._pairs.get((*place, entry.number.row, other.number.row)) or (pair and turned(pair))
 
-    def between(self, entry: Entry, other: Entry) -> Difference | None:
-        """Return the first entry less the second, paired by case; None if they were not compared."""
-        pair = self.pair(other, entry)
-        return self.pair(entry, other) or (pair and turned(pair))
+
+def _as_pair(found: SeedComparison) -> SeedPair:
+    """Return a comparison as that of two rows, whose names are those of its sides."""
+    numbers = found.model_dump(exclude={"question", "first", "second", "rows", "others", "per_seed", "sides"})
+    return SeedPair(row=found.first, other=found.second, **numbers)
 
 
 def entries(table: str, groups: Sequence[SuiteGroup], choice: str) -> list[Entry]:

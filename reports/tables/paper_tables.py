@@ -1,12 +1,12 @@
 """The paper's tables (arXiv 2402.16123) in its own layout, from the results of a suite."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import permutations
+from itertools import combinations, product
 from typing import Any
 
 from instructedit.benchmark.results.records import Measure
-from instructedit.benchmark.results.suite_results import SuiteGroup
+from instructedit.benchmark.results.suite_results import SeedPair, SuiteGroup
 from instructedit.editors.errors import InputError
 
 from ..render.report import Block, Cell, Report, Sheet, Table
@@ -14,8 +14,8 @@ from .captions import DAGGER, paper_footer
 from .columns import Column, stages
 from .paper_numbers import FIGURE4C, SEEN_UNSEEN, TABLE1, TABLE3, Entry, Gaps, entries
 from .protocol_choice import WORDS, label
-from .run_facts import CONTROL, suite_header
-from .scores import Difference, Scores, mean_cell, pair_cell
+from .run_facts import CONTROL, grouped, suite_header
+from .scores import Scores, mean_cell, pair_cell
 from .suite_comparisons import seeds_of
 
 EDITORS = ("none", "ft-l", "calinet", "ke", "mend", "grace", "instructedit")
@@ -29,8 +29,8 @@ TITLES = {
 _FACT: tuple[Measure, ...] = ("reliability", "generalization", "locality", "portability")
 _TEXT: tuple[Measure, ...] = ("reliability", "locality", "fluency")
 """The paper's rows for facts and for ConvSent, in its order."""
-_Line = tuple[str, str, tuple[Cell | None, ...]]
-"""A line of a table: its group, its name and its cells."""
+_Cells = dict[tuple[str, str, Hashable], Cell]
+"""The cells of a table by the group and the name of their line, and by their column."""
 
 
 @dataclass(slots=True)
@@ -76,7 +76,7 @@ def paper_table(name: str, groups: Sequence[SuiteGroup], choice: str, warnings: 
     used = [group for group in groups if any(entry.group is group for entry in found)]
     gaps, seeds = Gaps(used), ", ".join(_each(map(seeds_of, used)))
     tables: list[Table] = []
-    for stage, suffix in stages([entry.number for entry in found]):
+    for stage, suffix in stages(entry.number.stage for entry in found):
         of_stage = [entry for entry in found if entry.number.stage == stage]
         tables += make[name](_Source(of_stage, gaps, choice, f"(%), {seeds}{suffix}", records))
     digests = _each(digest for group in used for digest in group.digests)
@@ -86,12 +86,7 @@ def paper_table(name: str, groups: Sequence[SuiteGroup], choice: str, warnings: 
         header=suite_header(used),
         blocks=(Block(TITLES[name], tuple(tables)),),
         footer=(
-            *paper_footer(
-                used,
-                {entry.column.protocol for entry in found},
-                derived=any(entry.column.derived for entry in found),
-                ranked=name == TABLE3,
-            ),
+            *paper_footer(used, [entry.number for entry in found], ranked=name == TABLE3),
             *_forms(found),
         ),
     )
@@ -100,10 +95,7 @@ def paper_table(name: str, groups: Sequence[SuiteGroup], choice: str, warnings: 
 
 def _forms(found: Sequence[Entry]) -> Iterator[str]:
     """Yield the rows of another form than the published one, and their tasks."""
-    tasks: dict[tuple[str, str], dict[str, None]] = {}
-    for entry in found:
-        if form := entry.form:
-            tasks.setdefault((entry.address.editor, form), {})[entry.address.task] = None
+    tasks = grouped(((entry.address.editor, entry.form), entry.address.task) for entry in found if entry.form)
     if tasks:
         words = "; ".join(f"{editor} on {', '.join(of)}: {form}" for (editor, form), of in tasks.items())
         yield f"Of another form than the published one, and not ranked: {words}."
@@ -113,29 +105,27 @@ def _table3(source: _Source) -> Iterator[Table]:
     """Yield the main table: a line for each setting, task and measure, a column for each editor."""
     order = {method: place for place, method in enumerate(EDITORS)}
     ordered = sorted(source.found, key=lambda entry: order.get(entry.editor.method, len(EDITORS)))
-    editors = _each(entry.address.editor for entry in ordered)
-    lines, crowded = list[_Line](), list[str]()
+    cells, crowded = _Cells(), list[str]()
     for setting in ("multi-task", "hold-out"):
         part = [entry for entry in source.found if entry.address.setting == setting]
         for task in _each(entry.address.task for entry in part):
             of_task = [entry for entry in part if entry.address.task == task]
-            marks = _scores(of_task, source.gaps).marks()
+            scores = _scores(of_task, source.gaps)
             for column in _columns(of_task, _measures(of_task)):
                 line = {entry.address.editor: entry for entry in of_task if entry.column == column}
-                marked, words = marks[column], label(column, source.choice)
-                source.records += (entry.record(TABLE3, marked.get(name)) for name, entry in line.items())
-                cells = {name: mean_cell(entry.number, marked.get(name)) for name, entry in line.items()}
-                counts = {cell.n for cell in cells.values()}
-                n = ""
-                if len(counts) == 1:
-                    cells = {name: replace(cell, n=None) for name, cell in cells.items()}
-                    n = f", n = {counts.pop()}"
-                lines.append((f"{setting}: {task}", words + n, tuple(map(cells.get, editors))))
+                marked, words = scores.marks(column), label(column, source.choice)
+                counts = {entry.number.n for entry in line.values()}
+                n = f", n = {min(counts)}" if len(counts) == 1 else ""
+                for name, entry in line.items():
+                    cell = mean_cell(entry.number, marked.get(name))
+                    cells[f"{setting}: {task}", words + n, name] = replace(cell, n=None) if n else cell
+                    source.records.append(entry.record(TABLE3, marked.get(name)))
                 if marked.tied:
                     crowded.append(f"{setting}, {task}: {words} ({marked.tied} of {marked.rows})")
     note = f"n is too small to tell the best editors of a line apart, none is marked: {'; '.join(crowded)} tie."
     title = f"{WORDS[source.choice].capitalize()} {source.title}"
-    yield _table(title, "Measure", editors, lines, note if crowded else "")
+    editors = _each(entry.address.editor for entry in ordered)
+    yield _table(title, "Measure", {name: name for name in editors}, cells, note if crowded else "")
 
 
 def _scores(of_task: Sequence[Entry], gaps: Gaps) -> Scores:
@@ -147,8 +137,8 @@ def _scores(of_task: Sequence[Entry], gaps: Gaps) -> Scores:
         means={key: entry.number for key, entry in of.items()},
         pairs={
             (column, name, other): pair
-            for (column, name), (column_of_other, other) in permutations(of, 2)
-            if column == column_of_other and (pair := gaps.pair(of[column, name], of[column, other]))
+            for (column, name), (column_of_other, other) in combinations(of, 2)
+            if column == column_of_other and (pair := gaps.between(of[column, name], of[column, other]))
         },
         unranked=[entry.address.editor for entry in of_task if entry.form],
     )
@@ -158,46 +148,46 @@ def _table1(source: _Source) -> Iterator[Table]:
     """Yield a table for each editor and protocol: lines are trained tasks by tested task, the tested task first."""
     shown: tuple[Measure, ...] = ("reliability", "generalization", "portability")
     for editor, protocol, part in source.parts(shown):
-        columns, lines = _columns(part, shown), list[_Line]()
+        columns, cells = _columns(part, shown), _Cells()
         for task in _each(entry.address.task for entry in part):
             of = {(entry.column, entry.trained): entry for entry in part if entry.address.task == task}
-            for trained in sorted(_each(trained for _, trained in of), key=lambda name: name != task):
-                cells: dict[Column, Cell] = {}
-                for column in columns:
-                    if entry := of.get((column, trained)):
-                        own = of.get((column, task))
-                        drop = source.gaps.between(entry, own) if own and own is not entry else None
-                        source.records.append(entry.record(TABLE1))
-                        note = ""
-                        if own and drop:
-                            source.records.append(_difference(TABLE1, entry, own, drop))
-                            gap = pair_cell(drop)
-                            note = f"{gap.value} {gap.interval} {gap.note}"
-                        cells[column] = mean_cell(entry.number, note=note)
-                lines.append((f"tested on {task}", f"trained on {trained}", tuple(map(cells.get, columns))))
+            trainings = sorted(_each(entry.trained for entry in of.values()), key=lambda trained: trained != task)
+            for trained, column in product(trainings, columns):
+                if (entry := of.get((column, trained))) is None:
+                    continue
+                own = of.get((column, task))
+                drop = source.gaps.between(entry, own) if own and own is not entry else None
+                source.records.append(entry.record(TABLE1))
+                note = ""
+                if own and drop:
+                    source.records.append(_difference(TABLE1, entry, own, drop))
+                    gap = pair_cell(drop)
+                    note = f"{gap.value} {gap.interval} {gap.note}"
+                cells[f"tested on {task}", f"trained on {trained}", column] = mean_cell(entry.number, note=note)
         text = "in small print the paired difference from the editor trained on the tested task"
         title = f"{editor}, {WORDS[protocol]} {source.title}; {text}"
-        yield _table(title, "Editor", [label(column, protocol) for column in columns], lines).share_n()
+        yield _table(title, "Editor", {column: label(column, protocol) for column in columns}, cells).share_n()
 
 
 def _seen_unseen(source: _Source) -> Iterator[Table]:
     """Yield a table for each editor: lines are tasks and measures, columns seen, unseen, and their difference."""
+    heads = ("Seen", "Unseen", "Unseen minus seen")
     for editor in _each(entry.address.editor for entry in source.found):
         part = [entry for entry in source.found if entry.address.editor == editor]
-        lines = list[_Line]()
+        cells = _Cells()
         for task in _each(entry.address.task for entry in part):
             of_task = [entry for entry in part if entry.address.task == task]
             for column in _columns(of_task, _measures(of_task)):
                 line = {entry.address.variant: entry for entry in of_task if entry.column == column}
                 seen, unseen = line["seen"], line["unseen"]
                 source.records += (seen.record(SEEN_UNSEEN), unseen.record(SEEN_UNSEEN))
-                cells = [mean_cell(seen.number), mean_cell(unseen.number)]
+                found = [mean_cell(seen.number), mean_cell(unseen.number)]
                 if gap := source.gaps.between(unseen, seen):
                     source.records.append(_difference(SEEN_UNSEEN, unseen, seen, gap))
-                    cells.append(pair_cell(gap))
-                shown = [replace(cell, n=None) for cell in cells]
+                    found.append(pair_cell(gap))
                 words = f"{label(column, source.choice)}, n = {seen.number.n}"
-                lines.append((task, words, (*shown, *[None] * (3 - len(shown)))))
+                for head, cell in zip(heads, found, strict=False):
+                    cells[task, words, head] = replace(cell, n=None)
         count = len(
             {
                 row
@@ -208,33 +198,34 @@ def _seen_unseen(source: _Source) -> Iterator[Table]:
             }
         )
         title = f"{editor}, {WORDS[source.choice]} {source.title}; seen is the mean of {count} descriptions"
-        yield _table(title, "Measure", ("Seen", "Unseen", "Unseen minus seen"), lines)
+        yield _table(title, "Measure", {head: head for head in heads}, cells)
 
 
 def _figure4c(source: _Source) -> Iterator[Table]:
     """Yield a table for each editor and protocol: lines are numbers of trained tasks, columns tested tasks."""
     for editor, protocol, part in source.parts():
-        tasks, lines = _each(entry.address.task for entry in part), list[_Line]()
-        for measure in ("reliability", "generalization"):
-            of_measure = [entry for entry in part if entry.address.measure == measure]
-            for count in sorted({int(entry.address.variant) for entry in of_measure}):
-                line = [entry for entry in of_measure if entry.address.variant == str(count)]
-                source.records += (entry.record(FIGURE4C) for entry in line)
-                cells = {
-                    entry.address.task: mean_cell(entry.number, note=DAGGER * entry.column.derived) for entry in line
-                }
-                if len(cells) < len(line):
-                    raise InputError(
-                        "paper:figure4c: a task has dataset-provided and derived prompts; name a protocol of one."
-                    )
-                words = f"{count} task{'' if count == 1 else 's'}: {line[0].trained}"
-                lines.append((measure.capitalize(), words, tuple(map(cells.get, tasks))))
-        yield _table(f"{editor}, {WORDS[protocol]} {source.title}", "Trained on", tasks, lines).share_n()
+        cells = _Cells()
+        for entry in sorted(
+            part, key=lambda entry: (entry.address.measure != "reliability", int(entry.address.variant))
+        ):
+            count, task = entry.address.variant, entry.address.task
+            place = entry.address.measure.capitalize(), f"{count} task{'' if count == '1' else 's'}: {entry.trained}"
+            if (*place, task) in cells:
+                raise InputError(
+                    "paper:figure4c: a task has dataset-provided and derived prompts; name a protocol of one."
+                )
+            cells[*place, task] = mean_cell(entry.number, note=DAGGER * entry.column.derived)
+            source.records.append(entry.record(FIGURE4C))
+        tasks = {task: task for task in _each(entry.address.task for entry in part)}
+        yield _table(f"{editor}, {WORDS[protocol]} {source.title}", "Trained on", tasks, cells).share_n()
 
 
-def _table(title: str, stub: str, heads: Sequence[str], lines: Sequence[_Line], note: str = "") -> Table:
-    groups, rows, cells = zip(*lines, strict=True)
-    return Table(title, stub, tuple(heads), rows, cells, groups, note)
+def _table(title: str, stub: str, heads: Mapping[Any, str], cells: _Cells, note: str = "") -> Table:
+    """Return the table of some cells; the lines are in the order in which they first occur."""
+    lines = list(dict.fromkeys(place[:2] for place in cells))
+    found = tuple(tuple(cells.get((*line, head)) for head in heads) for line in lines)
+    groups, rows = zip(*lines, strict=True)
+    return Table(title, stub, tuple(heads.values()), rows, found, groups, note)
 
 
 def _each(values: Iterable[str]) -> list[str]:
@@ -251,6 +242,6 @@ def _measures(of_task: Collection[Entry]) -> tuple[Measure, ...]:
     return _TEXT if any(entry.column.protocol == "edit_success" for entry in of_task) else _FACT
 
 
-def _difference(table: str, entry: Entry, other: Entry, gap: Difference) -> dict[str, Any]:
+def _difference(table: str, entry: Entry, other: Entry, gap: SeedPair) -> dict[str, Any]:
     numbers = {"value": gap.difference, "low": gap.low, "high": gap.high, "n": gap.n, "p": gap.p_holm, "seed_sd": None}
     return entry.record(table) | numbers | {"interval_method": gap.method, "minus": other.address.variant}

@@ -29,6 +29,11 @@ WORDS: dict[str, str] = {
 """Protocols and choices in words."""
 
 
+def short(protocol: Protocol) -> str:
+    """Return a protocol in words, without how answers are forced."""
+    return PROTOCOL_WORDS[protocol].partition(",")[0]
+
+
 def protocol_for(choice: str, measure: Measure, *, attitude: bool) -> str:
     """Return the protocol of a measure of a task.
 

@@ -1,6 +1,7 @@
 """What was run, from `run.json` alone: model, data, settings and rows, as pairs of a word and a value."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 from instructedit.benchmark.results.forms import form, trained_for
 from instructedit.benchmark.results.records import EditorSpec, RunFile, RunSummary, TaskData, TrainingSpec
@@ -9,6 +10,7 @@ from instructedit.benchmark.results.suite_results import SuiteGroup
 CONTROL = "none"
 """The method that edits nothing. Its rows are controls and never marked as best, whatever their names."""
 Facts = Iterator[tuple[str, str]]
+K = TypeVar("K", bound=Hashable)
 
 
 def controls(run: RunFile) -> frozenset[str]:
@@ -68,9 +70,7 @@ def header(run: RunFile, group: SuiteGroup | None = None) -> Facts:
         yield "Task options", f"{task}: {', '.join(f'{key} = {value}' for key, value in options.items())}"
     yield from rows(spec.editors)
     yield from (("Note", line) for line in (origin.trial.notes if origin.trial else ()))
-    notes: dict[str, list[str]] = {}
-    for row, note in run.notes.items():
-        notes.setdefault(note, []).append(row)
+    notes = grouped((note, row) for row, note in run.notes.items())
     yield from (("Note", f"{', '.join(names)}, schedule {spec.schedule}: {note}") for note, names in notes.items())
     commit = origin.git_revision
     revision = "" if commit is None else f" (git {commit[:12]}{'+' if commit.endswith('+') else ''})"
@@ -124,25 +124,19 @@ def rows(editors: Sequence[EditorSpec]) -> Facts:
 
     Rows of one training that differ in their instruction are written as one, `NAME#*`.
     """
-    trained, joint, instructions, forms, tested = _Named(), _Named(), _Named(), _Named(), _Named()
-    for row in editors:
-        name, has_mark, mark = row.name.partition("#")
-        name += "#*" if has_mark else ""
-        if row.training:
-            trained.add(_training(row.training), name)
-            joint.add(_joint(row), name)
-        if row.instruction:
-            forms.add(form(row), name)
-            if not (has_mark and row.instruction == mark):  # the row's name is not the name of its instruction
-                instructions.add(row.instruction, row.name)
-        if row.tasks is not None:
-            tested.add(", ".join(row.tasks), row.name)
-    yield from (("Training", line) for line in trained.lines())
-    for word, named in (("Trained for", joint), ("Instruction", instructions), ("Form", forms)):
-        if named:
-            yield word, "; ".join(named.lines())
-    if len(tested) > 1:
-        yield "Tested on", "; ".join(tested.lines())
+    named = [(row, f"{row.name.partition('#')[0]}#*" if "#" in row.name else row.name) for row in editors]
+    # Rows whose names are those of their instructions need no line.
+    told = [row for row in editors if row.instruction and row.instruction != row.name.partition("#")[2]]
+    tested = _lines((", ".join(row.tasks), row.name) for row in editors if row.tasks is not None)
+    facts = {
+        "Trained for": _lines((_joint(row), name) for row, name in named if row.training),
+        "Instruction": _lines((row.instruction or "", row.name) for row in told),
+        "Form": _lines((form(row), name) for row, name in named if row.instruction),
+        "Tested on": tested if len(tested) > 1 else [],
+    }
+    trainings = _lines((_training(row.training), name) for row, name in named if row.training)
+    yield from (("Training", line) for line in trainings)
+    yield from ((word, "; ".join(lines)) for word, lines in facts.items() if lines)
 
 
 def sizes(run: RunFile) -> str | None:
@@ -176,14 +170,16 @@ def edited_cases(run: RunFile) -> int:
     return sum(min(data.cases, spec.limit or data.cases) for data in edited)
 
 
-class _Named(dict[str, dict[str, None]]):
-    """Names by what they share."""
+def grouped(pairs: Iterable[tuple[K, str]]) -> dict[K, list[str]]:
+    """Return names by what they share, each once."""
+    found: dict[K, dict[str, None]] = {}
+    for shared, name in pairs:
+        found.setdefault(shared, {})[name] = None
+    return {shared: list(names) for shared, names in found.items()}
 
-    def add(self, words: str, name: str) -> None:
-        self.setdefault(words, {})[name] = None
 
-    def lines(self) -> Iterator[str]:
-        return (f"{', '.join(names)}: {words}" for words, names in self.items())
+def _lines(pairs: Iterable[tuple[str, str]]) -> list[str]:
+    return [f"{', '.join(names)}: {shared}" for shared, names in grouped(pairs).items()]
 
 
 def _joint(row: EditorSpec) -> str:

@@ -14,17 +14,17 @@ from .health import explained, health_lines
 from .protocol_choice import CHOICES, PUBLISHED, WORDS, label, protocol_for
 from .run_facts import header, runs_header, unscored, warnings
 from .scores import Scores, cell_table, mean_cell, merged, scores_of, task_block
+from .sources import group_of
 
-TABLES = ("tasks", "subsets", "protocols")
-"""`tasks`: every measure by one protocol; `subsets`: every subset of the probes; `protocols`: every protocol of a
-measure, each in its own column."""
 Run = tuple[RunFile, RunSummary]
-_Record = dict[str, Any]
+_Shown = tuple[RunFile, Mean, Mark]
+"""A number of a table with its run and its mark."""
 
 
 def run_report(run: RunFile, summary: RunSummary) -> Report:
     """Return all tables of a run, a block for each task; the numbers are means over subsets."""
-    blocks = tuple(task_block(task, run, summary, task) for task in run.spec.tasks)
+    group = group_of(run, summary)
+    blocks = tuple(task_block(task, group, task, compared=True) for task in run.spec.tasks)
     return Report(
         title=f"Run {run.digest}",
         warnings=warnings(run, summary),
@@ -37,8 +37,8 @@ def run_report(run: RunFile, summary: RunSummary) -> Report:
 def run_table(name: str, runs: Sequence[Run], protocol: str | None) -> Sheet:
     """Return one table of runs, a block for each task, the rows of all runs one below the other.
 
-    `name` is one of `TABLES`; the runs are equal in what a column must not mix. A `protocol` of None is exact match
-    under teacher forcing; `protocols` shows all.
+    `name` is `tasks`, `subsets` or `protocols`; the runs are equal in what a column must not mix. A `protocol` of None
+    is exact match under teacher forcing; `protocols` shows all.
 
     Raises:
         InputError: If there is nothing to show, or a protocol is given for `protocols`.
@@ -51,63 +51,56 @@ def run_table(name: str, runs: Sequence[Run], protocol: str | None) -> Sheet:
             f"--protocol: '{PUBLISHED}' is for the paper's tables; expected one of {', '.join(CHOICES[:-1])}."
         )
     files, summaries = [run for run, _ in runs], [summary for _, summary in runs]
-    records: list[_Record] = []
+    shown: list[_Shown] = []
     tasks = dict.fromkeys(task for run in files for task in run.spec.tasks)
-    blocks = [block for task in tasks if (block := _block(name, runs, task, choice, records)).tables]
+    blocks = [block for task in tasks if (block := _block(name, runs, task, choice, shown)).tables]
     digests = ", ".join(run.digest for run in files)
     if not blocks:
         raise InputError(f"{digests}: nothing to show in a table '{name}'.")
     several = len(runs) > 1
-    used, derived = {record["protocol"] for record in records}, any(record["derived"] for record in records)
     report = Report(
         title=f"{name.capitalize()} of {'runs' if several else 'run'} {digests}",
         warnings=tuple(f"{run.digest}: {text}" for run, summary in runs for text in warnings(run, summary)),
         header=runs_header(files),
         blocks=tuple(blocks),
         footer=(
-            *runs_footer(summaries, used, derived=derived, ranked=name != "subsets"),
+            *runs_footer(summaries, [mean for _, mean, _ in shown], ranked=name != "subsets"),
             *explained(block.notes for block in blocks),
         ),
     )
-    return Sheet(report, tuple(records))
+    return Sheet(report, tuple(_record(*one) for one in shown))
 
 
-def _block(name: str, runs: Sequence[Run], task: str, choice: str, records: list[_Record]) -> Block:
-    """Return the tables of a task, and add their numbers to the records."""
+def _block(name: str, runs: Sequence[Run], task: str, choice: str, shown: list[_Shown]) -> Block:
+    """Return the tables of a task, and add their numbers to those shown."""
     names = [_names([run for run, _ in runs], run, task) for run, _ in runs]
     run_of = {own[row]: run for (run, _), own in zip(runs, names, strict=True) for row in own}
-    notes = [
-        line
-        for (run, summary), own in zip(runs, names, strict=True)
-        for line in health_lines(run, summary.health, summary.means, task, own.__getitem__)
+    groups = [(group_of(run, summary), own) for (run, summary), own in zip(runs, names, strict=True)]
+    notes = [line for group, own in groups for line in health_lines(group, task, own.__getitem__)]
+    means = [
+        (own[mean.editor], mean)
+        for (_, summary), own in zip(runs, names, strict=True)
+        for mean in summary.means
+        if mean.task == task
     ]
     tables: list[Table] = []
-    for stage, suffix in stages([mean for _, summary in runs for mean in summary.means if mean.task == task]):
-        parts = [
-            scores_of(run, summary, task, stage, own.__getitem__)
-            for (run, summary), own in zip(runs, names, strict=True)
-        ]
+    for stage, suffix in stages(mean.stage for _, mean in means):
+        of_stage = [(row, mean) for row, mean in means if mean.stage == stage]
+        parts = [scores_of(group, task, stage, own.__getitem__) for group, own in groups]
         scores = merged(parts)
         if name == "subsets":
-            means = [
-                (own[mean.editor], mean)
-                for (_, summary), own in zip(runs, names, strict=True)
-                for mean in summary.means
-                if (mean.task, mean.stage) == (task, stage)
-            ]
-            shown = list(_subsets(means, scores.rows, choice, suffix))
-            tables += (table for table, _ in shown)
-            records += (_record(run_of[row], mean) for _, own in shown for row, mean in own)
+            for table, numbers in _subsets(of_stage, scores.rows, choice, suffix):
+                tables.append(table)
+                shown += ((run_of[row], mean, UNMARKED) for row, mean in numbers)
             continue
-        marks = scores.marks()
         for title, heads in _sections(scores, choice) if name == "tasks" else _by_protocol(scores):
             tables.append(scores.table(f"{title}{suffix}", heads))
-            records += (
-                _record(run_of[row], mean, marks[column].get(row))
-                for (column, row), mean in scores.means.items()
-                if column in heads and isinstance(mean, Mean)
+            shown += (
+                (run_of[row], mean, scores.marks(column).get(row))
+                for row, mean in of_stage
+                if (column := column_of(mean)) in heads and mean.subset is None
             )
-        protocols = {record["protocol"] for record in records}
+        protocols = {mean.protocol for _, mean, _ in shown}
         for part in parts:
             notes += part.without_difference(suffix, protocols)
     return Block(task, tuple(tables), notes=tuple(notes))
@@ -159,7 +152,7 @@ def _subsets(
             yield cell_table(title, "Editor", heads, rows, cells), own
 
 
-def _record(run: RunFile, mean: Mean, mark: Mark = UNMARKED) -> _Record:
+def _record(run: RunFile, mean: Mean, mark: Mark) -> dict[str, Any]:
     spec = run.spec
     shared = {"run": run.digest, "setting": spec.setting, "schedule": spec.schedule, "split": spec.split}
     origin = {"seed": spec.seed, "model": run.provenance.model, "weights": spec.model_fingerprint}

@@ -11,35 +11,22 @@ from typing import NamedTuple, TypeVar
 from urllib.parse import urlencode
 
 from instructedit.benchmark.results.decision import ALPHA, Decision, by_definition, decided
-from instructedit.benchmark.results.records import (
-    LOWER_IS_BETTER,
-    OLD_ANSWER,
-    Comparison,
-    Mean,
-    Protocol,
-    RunFile,
-    RunSummary,
-)
-from instructedit.benchmark.results.suite_results import SeedComparison, SeedMean, SeedPair, SuiteGroup
+from instructedit.benchmark.results.records import LOWER_IS_BETTER, OLD_ANSWER, Mean, Protocol
+from instructedit.benchmark.results.suite_results import SeedMean, SeedPair, SuiteGroup
 
 from ..render.report import UNMARKED, Block, Cell, Mark, Table
 from .columns import SECTIONS, Column, column_of, deviation, interval, p_words, stages
 from .health import NO_DIFFERENCE, SMALL_N, health_lines
-from .run_facts import controls
+from .protocol_choice import short
+from .run_facts import controls, grouped
 
 K = TypeVar("K", bound=Hashable)
-Difference = Comparison | SeedComparison | SeedPair
-"""A mean paired difference with its interval, of a run or over seeds."""
 _DIFFERENCES = "Paired differences, exact match (points, first minus second)"
 CHANGED = ("reliability", "generalization", "portability")
 """Measures that an edit is meant to change. Equality with the unedited model is a fault in these only."""
 _EDITED: tuple[Protocol, ...] = ("edit_success", "teacher_forced_exact", "teacher_forced_token", "free_generation")
 """Protocols that show whether a row edits at all, where the column itself cannot: the first available one counts."""
-_MATCHED = {
-    "teacher_forced_token": "token share",
-    "teacher_forced_exact": "exact match",
-    "free_generation": "free generation",
-}
+_MATCHED: tuple[Protocol, ...] = ("teacher_forced_token", "teacher_forced_exact", "free_generation")
 """Protocols that a column's head does not name because the title of its table does."""
 
 
@@ -57,7 +44,7 @@ class Marks(NamedTuple):
         return self.of.get(row, UNMARKED)
 
 
-def turned(pair: Difference) -> Difference:
+def turned(pair: SeedPair) -> SeedPair:
     """Return a difference from the other side; its rows stay as they are."""
     low, high = (None if end is None else -end for end in (pair.high, pair.low))
     return pair.model_copy(update={"difference": -pair.difference, "low": low, "high": high})
@@ -80,8 +67,8 @@ class Scores:
 
     rows: tuple[str, ...]
     controls: tuple[str, ...]
-    means: Mapping[tuple[Column, str], Mean | SeedMean]
-    pairs: Mapping[tuple[Column, str, str], Difference]
+    means: Mapping[tuple[Column, str], SeedMean]
+    pairs: Mapping[tuple[Column, str, str], SeedPair]
     unranked: Collection[str] = ()
     known: str = ""
     address: str = ""
@@ -111,7 +98,7 @@ class Scores:
 
         That are columns in which too many rows tie, and which old answers the unedited model knows.
         """
-        marks = {column: self._marks(column) for column in heads}
+        marks = {column: self.marks(column) for column in heads}
         cells = {}
         for (column, row), mean in self.means.items():
             if column in heads:
@@ -134,7 +121,7 @@ class Scores:
         if heads:
             yield cell_table(_DIFFERENCES + suffix, "Editors", heads, names, cells)
 
-    def pair(self, column: Column, row: str, other: str) -> Difference | None:
+    def pair(self, column: Column, row: str, other: str) -> SeedPair | None:
         """Return the difference of two rows of a column, the first less the second; None if they were not compared."""
         if pair := self.pairs.get((column, row, other)):
             return pair
@@ -146,10 +133,10 @@ class Scores:
         pair = self.pair(column, row, other)
         return decided(pair) if pair else None
 
-    def marks(self) -> dict[Column, Marks]:
-        """Mark the columns.
+    def marks(self, column: Column) -> Marks:
+        """Mark a column.
 
-        Candidates are the rows that are shown to be better than the unedited model in the column. Where its number
+        Candidates are the rows that are shown to be better than the unedited model in it. Where its number
         holds by definition (locality, z_topic), they are the rows that are shown to be better in reliability, because a
         row that edits nothing could not lose there. Best is the candidate with the highest mean (of KL the lowest),
         with every candidate that it is not shown to be better than. Second is the candidate with the highest mean among
@@ -157,9 +144,6 @@ class Scores:
         rows tie for best, where the leader was not compared with every other row, in fluency, and where there are fewer
         than two rows. Without a control that has a number, every row is a candidate.
         """
-        return {column: self._marks(column) for column in self.columns()}
-
-    def _marks(self, column: Column) -> Marks:
         means = {row: self.means[column, row].mean for row in self.rivals if (column, row) in self.means}
         candidates = self._candidates(column, list(means))
         if column.protocol == "ngram_entropy" or len(means) < 2 or not candidates:
@@ -226,28 +210,22 @@ class Scores:
         return any(pair is not None and pair.p is not None and pair.p < ALPHA for pair in found)
 
 
-def scores_of(
-    run: RunFile, numbers: RunSummary | SuiteGroup, task: str, stage: str, name: Callable[[str], str] = str
-) -> Scores:
-    """Return the numbers of a task and stage of a run, or of a setting over its seeds.
-
-    `name` maps the name of a row to that in the table.
-    """
-    place = task, stage
-    pairs = numbers.comparisons if isinstance(numbers, RunSummary) else numbers.pairs
+def scores_of(group: SuiteGroup, task: str, stage: str, name: Callable[[str], str] = str) -> Scores:
+    """Return the numbers of a task and stage of a setting; `name` maps the name of a row to that in the table."""
+    place, run = (task, stage), group.run
     rows = [row.name for row in run.spec.editors if task in run.spec.tasks and row.evaluates(task)]
-    means = [m for m in numbers.means if (m.task, m.stage) == place and (isinstance(m, SeedMean) or m.subset is None)]
+    means = [mean for mean in group.means if (mean.task, mean.stage) == place]
     return Scores(
         tuple(map(name, rows)),
         tuple(name(row) for row in rows if row in controls(run)),
-        {(column_of(mean), name(row_of(mean))): mean for mean in means if mean.protocol != "known_before"},
-        {(column_of(p), name(row_of(p)), name(p.other)): p for p in pairs if (p.task, p.stage) == place},
+        {(column_of(mean), name(mean.row)): mean for mean in means if mean.protocol != "known_before"},
+        {(column_of(p), name(p.row), name(p.other)): p for p in group.pairs if (p.task, p.stage) == place},
         known=_known_before(means),
         address=urlencode({"run": run.digest, "task": task, "stage": stage}),
     )
 
 
-def _known_before(means: Sequence[Mean | SeedMean]) -> str:
+def _known_before(means: Sequence[SeedMean]) -> str:
     """Return the sentence on the old answers that the unedited model knows, from the row with the most cases."""
     known = [mean for mean in means if mean.protocol == "known_before"]
     if not known:
@@ -259,22 +237,22 @@ def _known_before(means: Sequence[Mean | SeedMean]) -> str:
     )
 
 
-def row_of(number: Mean | SeedMean | Comparison | SeedPair) -> str:
-    """Return the row of a number, of a difference the first one."""
-    return number.editor if isinstance(number, Mean | Comparison) else number.row
+def staged_scores(group: SuiteGroup, task: str) -> Iterator[tuple[str, str, Scores]]:
+    """Yield the numbers of a task at each stage, with the stage and the suffix that it adds to titles."""
+    for stage, suffix in stages(mean.stage for mean in group.means if mean.task == task):
+        yield stage, suffix, scores_of(group, task, stage)
 
 
 def task_block(
-    heading: str, run: RunFile, numbers: RunSummary | SuiteGroup, task: str, words: str = "", *, detail: bool = False
+    heading: str, group: SuiteGroup, task: str, words: str = "", *, detail: bool = False, compared: bool = False
 ) -> Block:
-    """Return all numbers of a task of a run or of a setting; arguments as `scores_of`, words follow each title."""
+    """Return all numbers of a task, with the paired differences if `compared`; words follow each title."""
     tables: list[Table] = []
     differences: list[Table] = []
-    notes = [*health_lines(run, numbers.health, numbers.means, task)]
-    for stage, suffix in stages([mean for mean in numbers.means if mean.task == task]):
-        scores = scores_of(run, numbers, task, stage)
+    notes = [*health_lines(group, task)]
+    for _, suffix, scores in staged_scores(group, task):
         tables += scores.tables(words + suffix)
-        differences += scores.differences(suffix) if isinstance(numbers, RunSummary) else ()
+        differences += scores.differences(suffix) if compared else ()
         notes += scores.without_difference(suffix)
     return Block(heading, tuple(tables), tuple(differences), notes=tuple(notes), detail=detail)
 
@@ -322,7 +300,7 @@ def mean_cell(mean: Mean | SeedMean, mark: Mark = UNMARKED, note: str = "") -> C
     return Cell(column.number(mean.mean), ends, mean.n, ", ".join(filter(None, (spread, note))), mark)
 
 
-def pair_cell(pair: Difference) -> Cell:
+def pair_cell(pair: SeedPair) -> Cell:
     """Return the cell of a paired difference with its adjusted p."""
     column = column_of(pair)
     ends = interval(column, pair.low, pair.high, "+")
@@ -341,10 +319,6 @@ def crowded(heads: Mapping[Column, str], marked: Mapping[Column, Marks]) -> str:
 
 def _listed(columns: Sequence[Column]) -> str:
     """Return columns in words; measures with the same protocols stand together."""
-    protocols: dict[str, list[str]] = {}
-    for column in columns:
-        protocols.setdefault(column.head, []).extend(filter(None, [_MATCHED.get(column.protocol)]))
-    heads: dict[str, list[str]] = {}
-    for head, names in protocols.items():
-        heads.setdefault(f" ({', '.join(names)})" if names else "", []).append(head)
+    protocols = grouped((column.head, short(column.protocol) * (column.protocol in _MATCHED)) for column in columns)
+    heads = grouped((f" ({', '.join(names)})" if any(names) else "", head) for head, names in protocols.items())
     return "; ".join(f"{', '.join(names)}{suffix}" for suffix, names in heads.items())

@@ -6,7 +6,15 @@ from typing import Any
 
 from instructedit.benchmark.results.integrity import read_finished, read_run
 from instructedit.benchmark.results.records import RunFile, RunSummary, find_run
-from instructedit.benchmark.results.suite_results import SuiteEntry, SuiteFile, SuiteGroup, find_suite, find_suites
+from instructedit.benchmark.results.suite_results import (
+    SeedMean,
+    SeedPair,
+    SuiteEntry,
+    SuiteFile,
+    SuiteGroup,
+    find_suite,
+    find_suites,
+)
 from instructedit.benchmark.results.suite_summary import summarise_suite
 from instructedit.benchmark.scoring.rules import DEFAULT, RULES
 from instructedit.editors.errors import InputError
@@ -42,6 +50,25 @@ def read_runs(
     runs = [read_finished(out / entry.digest) for out, suite in chosen for entry in suite.runs]
     check_comparable([run for run, _ in runs])
     return runs
+
+
+def group_of(run: RunFile, summary: RunSummary) -> SuiteGroup:
+    """Return the numbers of one run, over the subsets of a case, as those of a group of one seed."""
+    return SuiteGroup(
+        label=run.spec.setting,
+        run=run,
+        seeds=(run.spec.seed,),
+        digests=(run.digest,),
+        failed={},
+        means=tuple(
+            SeedMean(row=mean.editor, per_seed=(mean.mean,), **mean.model_dump(exclude={"editor", "subset"}))
+            for mean in summary.means
+            if mean.subset is None
+        ),
+        comparisons=(),
+        pairs=tuple(SeedPair(row=pair.editor, **pair.model_dump(exclude={"editor"})) for pair in summary.comparisons),
+        health=summary.health,
+    )
 
 
 def read_suites(directories: Sequence[Path]) -> list[tuple[Path, SuiteFile]]:

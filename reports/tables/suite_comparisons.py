@@ -9,12 +9,13 @@ from instructedit.benchmark.results.suite_results import Question, SeedCompariso
 
 from ..render.report import Block, Cell, Table
 from .columns import column_of, deviation, interval, p_words, stages
+from .protocol_choice import short
 
-View = tuple[tuple[str, tuple[Protocol, ...]], ...]
-"""Protocols that are shown together, each with its words for a title."""
-MAIN: View = (("exact match", ("teacher_forced_exact",)), ("edit success", ("edit_success",)))
+View = tuple[Protocol, ...]
+"""Protocols that are shown together, each in a table of its own."""
+MAIN: View = ("teacher_forced_exact", "edit_success")
 """The protocols that answer the questions of a suite."""
-FREE: View = (("free generation", ("free_generation",)),)
+FREE: View = ("free_generation",)
 """The same questions by free generation; a detail that the terminal leaves out."""
 VERDICTS: dict[Decision, str] = {"better": "better", "worse": "worse", "tie": "no difference shown"}
 
@@ -62,9 +63,8 @@ def comparison_tables(group: SuiteGroup, question: Question, title: str, view: V
 
 def sentences(group: SuiteGroup) -> Iterator[str]:
     """Yield the results of the comparisons with MEND, for each pair of forms, each pair of rows and each stage."""
-    counted = [protocol for _, protocols in MAIN for protocol in protocols]
-    forms = [(names, [c for c in chosen if c.protocol in counted]) for names, chosen in _by_form(group)]
-    for stage, suffix in stages([c for _, chosen in forms for c in chosen]):
+    forms = [(names, [c for c in chosen if c.protocol in MAIN]) for names, chosen in _by_form(group)]
+    for stage, suffix in stages(c.stage for _, chosen in forms for c in chosen):
         for names, chosen in forms:
             for sides in dict.fromkeys(_sides(group, c) for c in chosen):
                 found = [c for c in chosen if c.stage == stage and _sides(group, c) == sides]
@@ -109,13 +109,13 @@ def _by_form(group: SuiteGroup) -> Iterator[tuple[tuple[str, str], list[SeedComp
 
 def _tables(group: SuiteGroup, chosen: Sequence[SeedComparison], title: str, view: View) -> Iterator[Table]:
     heads = ("Difference", "95 % interval", "n", "p", *(["Seeds"] if len(group.seeds) > 1 else []), "Verdict")
-    for stage, suffix in stages(chosen):
-        for name, protocols in view:
-            found = [c for c in chosen if c.stage == stage and c.protocol in protocols]
+    for stage, suffix in stages(c.stage for c in chosen):
+        for protocol in view:
+            found = [c for c in chosen if c.stage == stage and c.protocol == protocol]
             found.sort(key=lambda c: column_of(c).order())
             if found:
                 yield Table(
-                    title=f"{title}, {name} (points), {seeds_of(group)}{suffix}",
+                    title=f"{title}, {short(protocol)} (points), {seeds_of(group)}{suffix}",
                     stub="Task",
                     heads=heads,
                     rows=tuple(f"{column_of(c).head}: {', '.join([c.task, *_marks(group, c, chosen)])}" for c in found),

@@ -10,6 +10,7 @@ from ..render.report import Block, Cell, Report, Table
 from .captions import suite_footer
 from .columns import Column, column_of, deviation, interval, spread, stages
 from .health import explained
+from .protocol_choice import short
 from .run_facts import suite_header
 from .scores import cell_table, mean_cell, task_block
 from .suite_comparisons import FREE, MAIN, View, against_mend, comparison_tables, seeds_of, training_name
@@ -32,9 +33,7 @@ def _blocks(group: SuiteGroup) -> Iterator[Block]:
     compared = [block for make in (_trainings, _descriptions) for view in (MAIN, FREE) if (block := make(group, view))]
     yield from compared
     for task in group.run.spec.tasks:
-        block = task_block(
-            f"{group.label}: {task}", group.run, group, task, f", {seeds_of(group)}", detail=bool(compared)
-        )
+        block = task_block(f"{group.label}: {task}", group, task, f", {seeds_of(group)}", detail=bool(compared))
         if block.tables:
             yield block
 
@@ -57,10 +56,10 @@ def _trainings(group: SuiteGroup, view: View) -> Block | None:
     tables = [
         table
         for editor, names in trainings.items()
-        for stage, suffix in stages(group.means)
-        for words, protocols in view
-        for column in sorted({column_of(m) for m in group.means if m.protocol in protocols}, key=Column.order)
-        if (table := _matrix(group, stage, column, names, f"{editor}: {column.head}, {words} (%)", suffix))
+        for stage, suffix in stages(mean.stage for mean in group.means)
+        for protocol in view
+        for column in sorted({column_of(m) for m in group.means if m.protocol == protocol}, key=Column.order)
+        if (table := _matrix(group, stage, column, names, f"{editor}: {column.head}, {short(protocol)} (%)", suffix))
     ]
     return _block(f"{group.label}: trained on, tested on", view, tables)
 
@@ -108,15 +107,17 @@ def _descriptions(group: SuiteGroup, view: View) -> Block | None:
 
 def _spread(group: SuiteGroup, editor: str, names: Sequence[str], view: View) -> Iterator[Table]:
     found = [mean for mean in group.means if mean.row in names]
-    for stage, suffix in stages(found):
-        for words, protocols in view:
+    for stage, suffix in stages(mean.stage for mean in found):
+        for protocol in view:
             over: dict[tuple[Column, str], list[SeedMean]] = defaultdict(list)
             for mean in found:
-                if mean.stage == stage and mean.protocol in protocols:
+                if mean.stage == stage and mean.protocol == protocol:
                     over[column_of(mean), mean.task].append(mean)
             heads = {column: column.head for column in sorted({column for column, _ in over}, key=Column.order)}
             tasks = [task for task in group.run.spec.tasks if any(task == other for _, other in over)]
-            title = f"{editor}: mean, range and standard deviation over {len(names)} descriptions, {words} (%)"
+            title = (
+                f"{editor}: mean, range and standard deviation over {len(names)} descriptions, {short(protocol)} (%)"
+            )
             if heads:
                 cells = {(column, task): _spread_cell(column, means) for (column, task), means in over.items()}
                 yield cell_table(f"{title}, {seeds_of(group)}{suffix}", "Task", heads, tasks, cells)

@@ -46,7 +46,7 @@ def test_results_are_held_against_the_published_ones(place):
             "--schedule: found single and batch, expected one: a column never mixes schedules, which edit different "
             "models. Make a table of each.",
         ),
-        (("table", "nothing"), "'nothing' is no table; expected one of paper:table3, "),
+        (("table", "nothing"), "'nothing' is no table; expected one of tasks, subsets, "),
         (("reproduce", "tasks"), "'tasks' is nothing to reproduce; expected one of paper:table3, "),
     ],
 )

@@ -2,8 +2,8 @@
 
 from .base import LOWER_IS_BETTER as LOWER_IS_BETTER
 from .base import OLD_ANSWER as OLD_ANSWER
-from .base import SCHEMA_VERSION as SCHEMA_VERSION
 from .base import SUITES as SUITES
+from .base import FileRecord as FileRecord
 from .base import Measure as Measure
 from .base import Method as Method
 from .base import Named as Named
@@ -11,11 +11,13 @@ from .base import Protocol as Protocol
 from .base import Record as Record
 from .base import Schedule as Schedule
 from .base import Split as Split
+from .base import check_fields as check_fields
 from .base import digest_of as digest_of
 from .base import find_run as find_run
 from .base import parse_record as parse_record
 from .base import read_record as read_record
 from .base import readable as readable
+from .base import run_folders as run_folders
 from .base import unlike as unlike
 from .case import Answer as Answer
 from .case import CaseRecord as CaseRecord

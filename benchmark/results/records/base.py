@@ -83,6 +83,12 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class FileRecord(Record):
+    """Base of the records that are a file, or a line of one."""
+
+    schema_version: Literal[2] = SCHEMA_VERSION
+
+
 class SparseRecord(Record):
     """A record that is written without some of its fields where they are None or empty."""
 
@@ -95,7 +101,8 @@ class SparseRecord(Record):
         }
 
 
-R = TypeVar("R", bound=Record)
+R = TypeVar("R", bound=FileRecord)
+S = TypeVar("S", bound=Record)
 
 
 def digest_of(record: BaseModel, left_out: Collection[str] = ()) -> str:
@@ -131,6 +138,11 @@ def parse_record(text: str | bytes, kind: type[R], place: str) -> R:
     # First, because another version may have any fields, and their errors would hide the reason.
     if version != SCHEMA_VERSION:
         raise InputError(f"{place}: schema version {version}, but this program reads version {SCHEMA_VERSION}.")
+    return check_fields(fields, kind, place)
+
+
+def check_fields(fields: object, kind: type[S], place: str) -> S:
+    """Make a record of the value of a JSON text; `InputError` if a field is missing, mistyped or unknown."""
     try:
         return kind.model_validate(fields)
     except ValidationError as error:
@@ -139,11 +151,15 @@ def parse_record(text: str | bytes, kind: type[R], place: str) -> R:
         raise InputError(f"{place}: field '{key}': {first['msg']}.") from error
 
 
+def run_folders(directory: Path) -> list[Path]:
+    """Return the folders of runs, finished or not: the given one if it is of a run, else those in it by name."""
+    alone = (directory / "run.json").is_file()
+    return [directory] if alone else sorted(path.parent for path in directory.glob("*/run.json"))
+
+
 def find_run(directory: Path) -> Path:
     """Return the folder of a run: the given one, or the only one in it; `InputError` if there is none, or several."""
-    if (directory / "run.json").is_file():
-        return directory
-    found = sorted(path.parent for path in directory.glob("*/run.json") if path.parent.name != SUITES)
+    found = run_folders(directory)
     if not found:
         raise InputError(f"{directory}: no run in it; expected a folder with a run.json.")
     if len(found) > 1:

@@ -10,7 +10,7 @@ from pydantic import FiniteFloat
 
 from instructedit.editors import Role
 
-from .base import SCHEMA_VERSION, Measure, Protocol, Record, SparseRecord
+from .base import FileRecord, Measure, Protocol, Record, SparseRecord
 
 
 class Score(Record):
@@ -45,12 +45,11 @@ class Answer(SparseRecord):
     """Greedy continuation of the edited model; the metrics cut it at its natural stop. None if it is not generated."""
 
 
-class CaseRecord(SparseRecord):
+class CaseRecord(SparseRecord, FileRecord):
     """One line of `cases.jsonl`: one case under one editor at one stage."""
 
     sparse = frozenset({"remarks", "old"})
 
-    schema_version: Literal[2] = SCHEMA_VERSION
     run: str
     task: str
     case_id: str

@@ -1,12 +1,12 @@
 """`run.json`: the specification of a run, whose digest is its id, the data it reads, and its provenance."""
 
-from typing import Any, Literal
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from instructedit.editors import ChatFormat, InstructedProbes
 
-from .base import SCHEMA_VERSION, Named, Record, Schedule, SparseRecord, Split, digest_of
+from .base import FileRecord, Named, Record, Schedule, SparseRecord, Split, digest_of
 
 
 class TrainingSpec(Record):
@@ -15,13 +15,13 @@ class TrainingSpec(Record):
     label: str
     """Name within the run: its tasks joined by +, or as the setting names it."""
     tasks: tuple[str, ...]
-    weights: dict[str, float]
+    weights: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]]
     """Sampling weight of each task."""
     limits: dict[str, int] = {}
     """Maximum number of cases of a task, those for validation included."""
-    cases: dict[str, int]
+    cases: dict[str, PositiveInt]
     """Number of training cases of each task."""
-    validation: dict[str, int]
+    validation: dict[str, NonNegativeInt]
     """Number of validation cases of each task."""
     digest: str
     """Of these cases and the weights."""
@@ -116,14 +116,13 @@ ADDED = ("batch_size", "joints", "old_answers", "references", "chat", "rescored"
 """Fields of `RunSpec` that were added later and are part of the digest only where they are set."""
 
 
-class RunSpec(Record):
+class RunSpec(FileRecord):
     """Everything that decides a run's numbers. Its digest is the run's id.
 
     Model and data are identified by content (fingerprint, sha256), not by path, so the same run on another machine has
     the same id.
     """
 
-    schema_version: Literal[2] = SCHEMA_VERSION
     setting: str
     split: Split = "test"
     """Evaluated split. Hyper-parameters are chosen on `train` or `validation`, never on `test`."""
@@ -148,7 +147,7 @@ class RunSpec(Record):
     dtype: str
     instructions: str | None = None
     """Digest of the instruction bank; None where no editor of the run reads instructions."""
-    limit: int | None = None
+    limit: PositiveInt | None = None
     """Maximum number of cases of a task; a smaller limit takes a subset of a larger one's."""
     seed: int = 0
     """Of training and of all sampling."""
@@ -230,10 +229,9 @@ class Defaults(Record):
     """Their names, with dots for nested ones."""
 
 
-class RunFile(Record):
+class RunFile(FileRecord):
     """`run.json`: written before the first case."""
 
-    schema_version: Literal[2] = SCHEMA_VERSION
     digest: str
     name: Named
     """Preset or file the run was started from."""

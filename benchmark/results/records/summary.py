@@ -1,8 +1,6 @@
 """`summary.json`: means, comparisons and checks of a run, computed from `cases.jsonl` alone."""
 
-from typing import Literal
-
-from .base import SCHEMA_VERSION, Measure, Method, Protocol, Record
+from .base import FileRecord, Measure, Method, Protocol, Record
 
 
 class Mean(Record):
@@ -92,10 +90,9 @@ class Consistency(Record):
     """What the unedited model wrote to it."""
 
 
-class RunSummary(Record):
+class RunSummary(FileRecord):
     """`summary.json`: everything a table needs, computed from `cases.jsonl` alone."""
 
-    schema_version: Literal[2] = SCHEMA_VERSION
     digest: str
     valid: bool
     """False when the base model's weights were not the same after the run as before."""

@@ -11,64 +11,24 @@ from instructedit.benchmark.results.records import (
     CaseRecord,
     EditorSpec,
     Mean,
-    Provenance,
     RunFile,
-    RunSpec,
     RunSummary,
     Score,
-    TaskData,
     TrainingSpec,
 )
 from instructedit.benchmark.results.summary import pairs, summarise
 from instructedit.editors import InputError
 
+from ...reports.conftest import run_file as made_up_run
+
 
 def run_file(limit: int | None = None) -> RunFile:
-    tasks = ("zsre", "recent")
-    return RunFile(
-        digest="d" * 16,
-        name="test",
-        spec=RunSpec(
-            setting="single-task",
-            editors=(EditorSpec(name="mend", method="mend"), EditorSpec(name="ft-l", method="ft-l")),
-            tasks=tasks,
-            data={},
-            readers={},
-            model_fingerprint="m",
-            tokenizer_fingerprint="t",
-            dtype="float32",
-            limit=limit,
-        ),
-        data=tuple(
-            TaskData(
-                task=task,
-                version="1",
-                source="embedded",
-                revision=None,
-                sha256={},
-                licence="MIT",
-                citation="-",
-                rows=3,
-                cases=3 if task == "zsre" else 0,
-            )
-            for task in tasks
-        ),
-        provenance=Provenance(
-            started="",
-            command=[],
-            version="0",
-            git_revision=None,
-            python="",
-            platform="",
-            device="cpu",
-            threads=1,
-            packages={},
-            model="",
-            model_revision=None,
-            model_type="gpt2",
-            parameters=0,
-        ),
-    )
+    base, tasks = made_up_run(), ("zsre", "recent")
+    editors = tuple(EditorSpec(name=name, method=name) for name in ("mend", "ft-l"))
+    spec = base.spec.model_copy(update={"tasks": tasks, "editors": editors, "limit": limit})
+    cases = {"zsre": 3, "recent": 0}
+    data = tuple(base.data[0].model_copy(update={"task": task, "rows": 3, "cases": cases[task]}) for task in tasks)
+    return base.model_copy(update={"digest": "d" * 16, "spec": spec, "data": data})
 
 
 def score(measure: Any, subset: str, value: float, protocol: Any = "teacher_forced_exact", **fields: Any) -> Score:

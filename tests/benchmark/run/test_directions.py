@@ -194,11 +194,11 @@ def test_the_file_reads_back(tmp_path):
 @pytest.mark.parametrize(
     ("cosines", "sentence"),
     [
-        (np.ones((2, 3)), r"array 'cosines_0': found float64 \[2, 3\], float64 \[2, 2\] was expected"),
+        (np.ones((2, 3)), r"array 'cosines_0': found float64 \[2, 3\]; a symmetric matrix float64 \[2, 2\]"),
         (np.eye(2, dtype=np.float32), "found float32"),
-        (np.array([[1.0, np.nan], [np.nan, 1.0]]), "symmetric matrix with ones"),
-        (np.array([[1.0, 0.5], [0.4, 1.0]]), "symmetric matrix with ones"),
-        (2 * np.eye(2), "symmetric matrix with ones"),
+        (np.array([[1.0, np.nan], [np.nan, 1.0]]), "a symmetric matrix float64"),
+        (np.array([[1.0, 0.5], [0.4, 1.0]]), "a symmetric matrix float64"),
+        (2 * np.eye(2), "a symmetric matrix float64"),
     ],
 )
 def test_a_matrix_that_is_none_of_cosines_is_refused(cosines, sentence, tmp_path):

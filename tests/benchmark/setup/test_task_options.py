@@ -11,7 +11,7 @@ from instructedit.benchmark.setup.config import make_config, read_suite
 from instructedit.benchmark.setup.resolve import resolve
 from instructedit.editors import InputError
 from instructedit.reports.leaderboard.findings import Findings
-from instructedit.reports.leaderboard.training import check_training_data
+from instructedit.reports.leaderboard.run_checks import check_training_data
 from instructedit.reports.tables.run_facts import header, runs_header
 
 from ..worlds import write_data, write_model, write_training

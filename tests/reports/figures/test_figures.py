@@ -344,7 +344,7 @@ def test_suites_of_one_folder_are_drawn_one_by_one(suite):
 def test_one_run_is_enough(folder, run, summary):
     spec = run.spec.model_copy(update={"setting": "direct"})
     (folder / "run.json").write_text(run.model_copy(update={"spec": spec}).model_dump_json())
-    paths, without = write_figures(folder, folder / "figures", formats=("svg",))
+    paths, without = write_figures(read_results(folder), folder / "figures", formats=("svg",))
     assert [path.name for path in paths] == ["tradeoff.svg", "tradeoff.md", "tradeoff.csv"]
     assert len(without) == len(FIGURES) - 1
     rows = list(csv.DictReader(io.StringIO(paths[2].read_text())))

@@ -16,7 +16,7 @@ from instructedit.benchmark.tasks.base import TASKS, Split, TaskCases
 from instructedit.benchmark.tasks.sampling import choose
 from instructedit.benchmark.tasks.sources import Embedded
 from instructedit.editors.cases import EditCase
-from instructedit.reports.leaderboard.training import checkpoint_of
+from instructedit.reports.leaderboard.names import checkpoint_of
 
 from ..conftest import run_file
 

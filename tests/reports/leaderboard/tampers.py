@@ -70,16 +70,20 @@ def answer(line: Any, role: str) -> Any:
 # Numbers of the summary.
 
 
-tamper("an edited mean", SEALED, "summary.json, mean of editor ft-l", "mean: 1.0 was expected", "found 0.99")(
-    change("summary.json", lambda s: next(m for m in s["means"] if m["editor"] == "ft-l").update(mean=0.99))
-)
+tamper(
+    "an edited mean",
+    SEALED,
+    "summary.json: means.",
+    "(ft-l counterfact single reliability",
+    "mean: 1.0 was expected, found 0.99",
+)(change("summary.json", lambda s: next(m for m in s["means"] if m["editor"] == "ft-l").update(mean=0.99)))
 tamper("an edited interval", SEALED, "summary.json", "low:", "found -0.5")(
     change("summary.json", lambda s: s["means"][0].update(low=-0.5))
 )
-tamper("an edited comparison", SEALED, "comparison of editor none, other ft-l", "p: ", "found 1e-06")(
+tamper("an edited comparison", SEALED, "comparisons.0 (none ft-l counterfact single", "p: ", "found 1e-06")(
     change("summary.json", lambda s: s["comparisons"][0].update(p=1e-6))
 )
-tamper("a removed mean", SEALED, "one, the records give it was expected, found none")(
+tamper("a removed mean", SEALED, "summary.json: means: 249 entries was expected, found 248")(
     change("summary.json", lambda s: s["means"].pop())
 )
 tamper("a mean that is no number", SEALED, "content: a RunSummary was expected", "found NaN")(
@@ -88,7 +92,7 @@ tamper("a mean that is no number", SEALED, "content: a RunSummary was expected",
 tamper("an invalid run", SEALED, "summary.json: valid: True was expected, found False")(
     change("summary.json", lambda s: s.update(valid=False, invalid_reason="The weights changed."))
 )
-tamper("edited counts", SEALED, "summary.json: counts:", "failed")(
+tamper("edited counts", SEALED, "summary.json: counts.counterfact.failed: 0 was expected, found 2")(
     change("summary.json", lambda s: s["counts"]["counterfact"].update(failed=2))
 )
 
@@ -114,7 +118,7 @@ def a_case_dropped_in_all_rows(files: Files) -> None:
     files.consistent()
 
 
-@tampering("data of 'counterfact', cases: 240, of the data here was expected, found 2", "each of 3 cases once")
+@tampering("data of 'counterfact', cases: 240 was expected, found 2", "each of 3 cases once")
 def a_case_dropped_and_the_data_said_to_have_less(files: Files) -> None:
     _drop(files)
     files.change("run.json", lambda r: next(d for d in r["data"] if d["task"] == "counterfact").update(cases=2))
@@ -139,16 +143,19 @@ def a_duplicated_case(files: Files) -> None:
 tamper(
     "a renamed stage", CONSISTENT, "stage: one that schedule 'single' has was expected, found 'after-all'", "none of 3"
 )(each(lambda line: line.update(stage="after-all") if line["editor"] == "ft-l" else None))
-tamper("a hard case failed without edit", CONSISTENT, "status: done, the row edits nothing was expected, found failed")(
+tamper("a hard case failed without edit", CONSISTENT, "status: 'done' was expected, found 'failed'")(
     one(lambda x: x.update(status="failed", reason="Hard.", scores=[], answers=[], text=None), row="none")
 )
-tamper("a failed case with scores", CONSISTENT, "scores: none of a case that is failed")(
-    one(lambda line: line.update(status="failed", reason="Hard."))
-)
+tamper(
+    "a failed case with scores",
+    CONSISTENT,
+    "scores.0.free_generation: None was expected",
+    "answers: 0 entries was expected",
+)(one(lambda line: line.update(status="failed", reason="Hard.")))
 tamper("a lower limit in the manifest", AS_IT_IS, "limit: 3 was expected, found 2")(
     change(MANIFEST, lambda manifest: manifest["runs"][0].update(limit=2))
 )
-tamper("a changed limit", SEALED, "the digest of its specification was expected")(
+tamper("a changed limit", SEALED, "digest of its specification: ")(
     change("run.json", lambda run: run["spec"].update(limit=2))
 )
 tamper(
@@ -163,15 +170,15 @@ tamper(
 tamper(
     "another protocol under a name",
     CONSISTENT,
-    "teacher_forced_exact: 0.0, the share of tokens being 0.5 was expected, found 1.0",
+    "teacher_forced_exact.value: 0.0 was expected, found 1.0",
 )(one(lambda line: score(line, "portability", "teacher_forced_exact").update(value=1.0)))
-tamper("token shares as exact matches", CONSISTENT, "teacher_forced_exact of 0 or 1 was expected, found 0.5")(
+tamper("token shares as exact matches", CONSISTENT, "teacher_forced_exact.value: 0.0 was expected, found 0.5")(
     one(lambda line: score(line, "portability", "teacher_forced_exact").update(value=0.5))
 )
 tamper(
     "a protocol that does not read the probe",
     CONSISTENT,
-    "protocol: one that a probe of reliability edit is read by was expected, found z_sent",
+    "scores.0.z_sent: None was expected",
 )(one(lambda line: score(line, "reliability", "teacher_forced_token").update(protocol="z_sent")))
 tamper("an unknown protocol", SEALED, "field 'scores.0.protocol'", "Input should be 'teacher_forced_token'")(
     one(lambda line: line["scores"][0].update(protocol="judge"))
@@ -179,7 +186,7 @@ tamper("an unknown protocol", SEALED, "field 'scores.0.protocol'", "Input should
 tamper("a score above one", CONSISTENT, "value: teacher_forced_token within 0 and 1 was expected, found 1.5")(
     one(lambda line: score(line, "portability", "teacher_forced_token").update(value=1.5))
 )
-tamper("a negative divergence", CONSISTENT, "value: kl_divergence of at least 0 was expected, found -1.0")(
+tamper("a negative divergence", CONSISTENT, "value: kl_divergence within 0 and 1,000,000 was expected, found -1.0")(
     one(lambda line: score(line, "locality", "kl_divergence").update(value=-1.0))
 )
 tamper("a score that is no number", SEALED, "content: a CaseRecord was expected", "found NaN")(
@@ -188,12 +195,12 @@ tamper("a score that is no number", SEALED, "content: a CaseRecord was expected"
 tamper("an infinite fact of the edit", SEALED, "content: a CaseRecord was expected", "found Infinity")(
     one(lambda line: line["edit"].update(delta_norm=float("inf")))
 )
-tamper("a probability above one", SEALED, "edit.target_probability: a number within 0 and 1 was expected", "1.5")(
+tamper("a probability above one", SEALED, "edit.target_probability: 1.0 was expected, found 1.5")(
     one(lambda line: line["edit"].update(target_probability=1.5))
 )
 
 
-@tampering("missed", "health of editor mend, task counterfact")
+@tampering("health.2 (mend counterfact single).missed: 3 was expected, found 0")
 def a_summary_that_hides_what_edits_missed(files: Files) -> None:
     lines = files.lines
     for line in lines:
@@ -206,17 +213,17 @@ def a_summary_that_hides_what_edits_missed(files: Files) -> None:
     files.seal()
 
 
-tamper("a median that does not follow", SEALED, "medians", "health of editor mend, task counterfact")(
-    change("summary.json", lambda s: [h["medians"].update(steps=3.0) for h in s["health"]])
-)
-tamper("an edited edit success", CONSISTENT, "edit_success: 0.375, z_sent times z_topic was expected, found 0.9")(
+tamper(
+    "a median that does not follow",
+    SEALED,
+    "health.2 (mend counterfact single).medians.steps: None was expected, found 3.0",
+)(change("summary.json", lambda s: [h["medians"].update(steps=3.0) for h in s["health"]]))
+tamper("an edited edit success", CONSISTENT, "edit_success.value: 0.375 was expected, found 0.9")(
     one(lambda line: score(line, "reliability", "edit_success").update(value=0.9), task="convsent")
 )
 
 
-@tampers(
-    partial(one, row="none"), CONSISTENT, "teacher_forced_token: 1.0, the row edits nothing was expected, found 0.5"
-)
+@tampers(partial(one, row="none"), CONSISTENT, "teacher_forced_token.value: 1.0 was expected, found 0.5")
 def locality_below_one_without_edit(line: Any) -> None:
     score(line, "locality", "teacher_forced_token").update(value=0.5)
     score(line, "locality", "teacher_forced_exact").update(value=0.0)
@@ -225,19 +232,19 @@ def locality_below_one_without_edit(line: Any) -> None:
 tamper(
     "another answer without edit",
     CONSISTENT,
-    "generated: ' ",
-    "as before, the row edits nothing was expected, found ' London.'",
+    ".generated: ' ",
+    "was expected, found ' London.'",
 )(one(lambda line: answer(line, "portability").update(generated=" London."), row="none"))
 tamper(
     "another answer before the edit",
     CONSISTENT,
-    "answers.0.before: ' ",
-    "(as under row 'none') was expected, found ' London.'",
+    "answers.0 (edit).before: ' ",
+    "was expected, found ' London.'",
 )(one(lambda line: answer(line, "reliability").update(before=" London.")))
-tamper(
-    "an answer changed without its score", CONSISTENT, "free_generation: 0.0, ' London.' compared with [", "found 1.0"
-)(one(lambda line: answer(line, "reliability").update(generated=" London.")))
-tamper("a score changed without its answer", CONSISTENT, "free_generation: 0.0, ' ", "compared with [", "found 1.0")(
+tamper("an answer changed without its score", CONSISTENT, "free_generation.value: 0.0 was expected, found 1.0")(
+    one(lambda line: answer(line, "reliability").update(generated=" London."))
+)
+tamper("a score changed without its answer", CONSISTENT, "free_generation.value: 0.0 was expected, found 1.0")(
     one(lambda line: score(line, "portability", "free_generation").update(value=1.0))
 )
 
@@ -256,7 +263,7 @@ def an_exact_match_whose_text_was_cut_short(files: Files) -> None:
     files.consistent()
 
 
-tamper("an edited fluency", CONSISTENT, "fluency: 2", "from the text was expected, found 600.0")(
+tamper("an edited fluency", CONSISTENT, "scores.fluency.value: 2", "was expected, found 600.0")(
     one(lambda line: score(line, "fluency", "ngram_entropy").update(value=600.0))
 )
 
@@ -270,17 +277,19 @@ def a_hard_probe_without_scores(line: Any) -> None:
 tamper(
     "a score counted twice",
     CONSISTENT,
-    "one score of a probe and protocol was expected, found a second one of teacher_forced_token",
+    "one score of a probe and protocol was expected, found a second one",
 )(one(lambda line: line["scores"].append(line["scores"][0])))
 tamper("a score of no answer", CONSISTENT, "probe: one of ", "answers was expected, found 99")(
     one(lambda line: line["scores"][0].update(probe=99))
 )
-tamper("a score moved to another measure", CONSISTENT, "measure: that of its answer, portability", "found reliability")(
-    one(lambda line: score(line, "portability", "free_generation").update(measure="reliability"))
-)
+tamper(
+    "a score moved to another measure",
+    CONSISTENT,
+    "free_generation.measure: 'portability' was expected, found 'reliability'",
+)(one(lambda line: score(line, "portability", "free_generation").update(measure="reliability")))
 
 
-@tampers(each, SEALED, "value: at most 1,000,000 was expected, found 1.7e+308")
+@tampers(each, SEALED, "value: kl_divergence within 0 and 1,000,000 was expected, found 1.7e+308")
 def divergences_whose_sum_is_beyond_any_number(line: Any) -> None:
     for own in line["scores"]:
         if own["protocol"] == "kl_divergence":
@@ -290,27 +299,27 @@ def divergences_whose_sum_is_beyond_any_number(line: Any) -> None:
 # Probes.
 
 
-@tampering("target: '", "(in the data) was expected, found 'red'")
+@tampering("target: '", "was expected, found 'red'")
 def a_target_edited_to_what_the_model_said(files: Files) -> None:
     case = next(line["case_id"] for line in files.lines if line["task"] == "counterfact")
     files.each(lambda line: line.update(target="red") if line["case_id"] == case else None)
     files.consistent()
 
 
-@tampers(each, CONSISTENT, "answers.0.accepted: (", "(in the data) was expected", "'blue'")
+@tampers(each, CONSISTENT, "answers.0 (edit).accepted: (", "was expected", "'blue'")
 def accepted_answers_widened(line: Any) -> None:
     if line["task"] == "counterfact":
         answer(line, "reliability")["accepted"] += ["red", "green", "blue"]
         score(line, "reliability", "free_generation").update(value=1.0)
 
 
-@tampers(each, CONSISTENT, ".prompt: '", "(in the data) was expected, found 'An easier question is'")
+@tampers(each, CONSISTENT, ".prompt: '", "was expected, found 'An easier question is'")
 def an_easier_question(line: Any) -> None:
     if line["task"] == "counterfact":
         answer(line, "portability").update(prompt="An easier question is")
 
 
-@tampers(each, CONSISTENT, ".derived: False (in the data) was expected, found True")
+@tampers(each, CONSISTENT, ".derived: False was expected, found True")
 def a_given_prompt_called_derived(line: Any) -> None:
     if line["task"] == "counterfact":
         number = score(line, "portability", "free_generation")["probe"]
@@ -319,22 +328,22 @@ def a_given_prompt_called_derived(line: Any) -> None:
             own.update(derived=own["derived"] or own["probe"] == number)
 
 
-tamper(
-    "an instruction nobody asked for", CONSISTENT, "instruction: none, the row reads none was expected, found 'Say it.'"
-)(one(lambda line: line.update(instruction="Say it.")))
+tamper("an instruction nobody asked for", CONSISTENT, "instruction: None was expected, found 'Say it.'")(
+    one(lambda line: line.update(instruction="Say it."))
+)
 
 
 def _elsewhere(files: Files) -> None:
     files.change("run.json", lambda run: [data.update(source="folder") for data in run["data"]])
 
 
-@tampering("answers.0.accepted: (", "(in the data) was expected", "'blue'")
+@tampering("answers.0 (edit).accepted: (", "was expected", "'blue'")
 def accepted_answers_widened_and_the_data_said_to_be_of_a_folder(files: Files) -> None:
     _elsewhere(files)
     accepted_answers_widened(files)
 
 
-@tampering("data of 'counterfact', cases: 240, of the data here was expected, found 2", "each of 3 cases once")
+@tampering("data of 'counterfact', cases: 240 was expected, found 2", "each of 3 cases once")
 def a_case_dropped_and_the_data_said_to_be_of_a_folder(files: Files) -> None:
     _elsewhere(files)
     a_case_dropped_and_the_data_said_to_have_less(files)

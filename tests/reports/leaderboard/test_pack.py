@@ -13,13 +13,13 @@ import pytest
 from instructedit.benchmark.results.resources import Meter
 from instructedit.benchmark.results.suite_results import SuiteEntry, SuiteFile
 from instructedit.benchmark.tasks.sources import Embedded
-from instructedit.editors import EDITORS, InputError, TrainedEditor
+from instructedit.editors import EDITORS, ChatFormat, InputError, TrainedEditor
 from instructedit.reports.leaderboard import archive
 from instructedit.reports.leaderboard.archive import MANIFEST, open_archive
 from instructedit.reports.leaderboard.base_pass import BaseReader
 from instructedit.reports.leaderboard.findings import MOST, Findings
+from instructedit.reports.leaderboard.names import TRAINED, UNTRAINED, checkpoint_of
 from instructedit.reports.leaderboard.pack import pack
-from instructedit.reports.leaderboard.training import TRAINED, UNTRAINED
 from instructedit.reports.leaderboard.validate import validate
 
 from .conftest import Files
@@ -315,7 +315,7 @@ def test_of_lines_that_a_run_cannot_have_nothing_is_kept(files: Files, tmp_path:
 def test_what_is_kept_of_a_run_is_bounded(
     limit: str, most: int, files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(f"instructedit.reports.leaderboard.validate.{limit}", most)
+    monkeypatch.setattr(f"instructedit.reports.leaderboard.lines.{limit}", most)
     assert f"found more, up to line {1 if limit == 'KEPT' else 8}" in reasons(files.write(tmp_path / "s"))
 
 
@@ -338,6 +338,12 @@ def test_both_lists_of_built_in_editors_are_the_registered_ones():
     ours = {name for name in EDITORS.names() if EDITORS.get(name).__module__.startswith("instructedit.")}
     trained = {name for name in ours if issubclass(EDITORS.get(name), TrainedEditor)}
     assert (set(TRAINED), set(UNTRAINED)) == (trained, ours - trained)
+
+
+def test_the_name_of_a_checkpoint_holds_the_text_around_prompts():
+    spec, chat = spec_of(), ChatFormat(name="wild", prefix="Q: ", suffix="\nA:")
+    (row,) = (row for row in spec.editors if row.training)
+    assert checkpoint_of(row, spec.model_copy(update={"chat": chat})) != checkpoint_of(row, spec)
 
 
 def test_memory_is_measured():

@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+from instructedit.benchmark.results.records import CaseRecord, RunFile
 from instructedit.benchmark.scoring.matching import matches
 from instructedit.reports.leaderboard.archive import MANIFEST
+from instructedit.reports.leaderboard.line_checks import check_line
 from instructedit.reports.leaderboard.validate import Verdict, validate
 
 from .conftest import Files
@@ -25,6 +27,20 @@ def test_tampering_is_refused_with_its_reason(tamper: Tamper, words: tuple[str, 
     assert not verdict.accepted
     for word in words:
         assert word in reasons(verdict)
+
+
+@pytest.mark.parametrize("row", ["ft-l", "none"])
+def test_a_probe_left_out_in_one_row_is_found_without_the_data(row: str, results: Path):
+    lines = [CaseRecord.model_validate_json(line) for line in (results / "cases.jsonl").read_text().splitlines()]
+    run = RunFile.model_validate_json((results / "run.json").read_text())
+    spec = next(editor for editor in run.spec.editors if editor.name == row)
+    line = next(line for line in lines if line.editor == row)
+    first = next(other for other in lines if (other.case_id, other.editor) == (line.case_id, "mend"))
+    last = len(line.answers) - 1
+    scores = tuple(score for score in line.scores if score.probe != last)
+    less = line.model_copy(update={"answers": line.answers[:-1], "scores": scores})
+    assert list(check_line(line, spec, run.spec, first, None)) == []
+    assert ("answers", f"{last + 1} entries", last) in list(check_line(less, spec, run.spec, first, None))
 
 
 def test_what_is_not_tampered_with_passes(files: Files, tmp_path: Path):
@@ -145,7 +161,7 @@ def test_another_text_beside_a_divergence_of_zero_is_said(files: Files, tmp_path
 
 def test_one_tie_in_a_thousand_is_counted_by_row(files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Of the texts one in fifteen may tie: one row has too few of them for one, both rows together have enough."""
-    monkeypatch.setattr("instructedit.reports.leaderboard.validate.TIES", 15)
+    monkeypatch.setattr("instructedit.reports.leaderboard.lines.TIES", 15)
     files.one(lambda line: answer(line, "reliability").update(generated=" violet."))
     files.one(lambda line: score(line, "reliability", "free_generation").update(value=0.0))
     exact = [
@@ -157,7 +173,7 @@ def test_one_tie_in_a_thousand_is_counted_by_row(files: Files, tmp_path: Path, m
     assert exact.count("ft-l") < 15 <= len(exact)
     files.consistent()
     assert "the text to begin with the answer" in reasons(validate(files.write(tmp_path / "s")))
-    monkeypatch.setattr("instructedit.reports.leaderboard.validate.TIES", exact.count("ft-l"))
+    monkeypatch.setattr("instructedit.reports.leaderboard.lines.TIES", exact.count("ft-l"))
     verdict = validate(tmp_path / "s")
     assert verdict.accepted
     assert any(f"row 'ft-l', 1 of {exact.count('ft-l')} texts" in note for note in verdict.findings.notes)

@@ -57,3 +57,11 @@ def test_a_folder_without_results_and_a_taken_port_are_one_sentence(tmp_path: Pa
         port = int(address.rstrip("/").rsplit(":", 1)[1])
         with pytest.raises(InputError, match=f"--port: {port} cannot be used"), serve.served(folder, port):
             pass
+
+
+def test_a_run_is_read_from_a_folder_of_its_own_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run is refused whose folder is not named by its digest."""
+    read: list[str] = []
+    monkeypatch.setattr(serve, "write_site", lambda folder, _: read.append(folder.name))
+    with serve.served(ordinary(tmp_path / "0123456789abcdef")):
+        assert read == ["0123456789abcdef"]

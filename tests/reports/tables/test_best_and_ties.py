@@ -42,13 +42,9 @@ def contest(means: dict[tuple[Column, str], float], rivals, controls, lead) -> S
     return Scores((*controls, *rivals), tuple(controls), numbers, pairs)
 
 
-def mark_columns(means, rivals, controls, lead):
-    return contest(means, rivals, controls, lead).marks()
-
-
 def words(means: dict[str, float], lead, *, column: Column = EXACT, controls=()) -> dict[str, str]:
     rivals = [row for row in means if row not in controls]
-    marked = mark_columns({(column, row): mean for row, mean in means.items()}, rivals, controls, lead)[column]
+    marked = contest({(column, row): mean for row, mean in means.items()}, rivals, controls, lead).marks(column)
     return {row: mark.word for row, mark in marked.of.items()}
 
 
@@ -78,15 +74,15 @@ def test_a_tie_is_with_the_leader_and_not_with_another_that_ties():
 
 def test_where_more_than_half_tie_nobody_is_marked_and_the_table_says_so():
     means = {(EXACT, row): mean for row, mean in {"a": 0.9, "b": 0.8, "c": 0.7, "d": 0.1}.items()}
-    found = mark_columns(means, "abcd", (), lead_of(a="d"))
-    assert (found[EXACT].of, found[EXACT].tied, found[EXACT].rows) == ({}, 3, 4)
-    assert crowded({EXACT: "Reliability"}, found) == (
+    found = contest(means, "abcd", (), lead_of(a="d")).marks(EXACT)
+    assert (found.of, found.tied, found.rows) == ({}, 3, 4)
+    assert crowded({EXACT: "Reliability"}, {EXACT: found}) == (
         "n is too small to tell the best rows apart, none is marked: Reliability (3 of 4 rows tie)."
     )
     # Half is not more than half.
-    halved = mark_columns(means, "abcd", (), lead_of(a="c d", b="c d"))
-    assert {row: mark.word for row, mark in halved[EXACT].of.items()} == {"a": "best, tied", "b": "best, tied"}
-    assert crowded({EXACT: "Reliability"}, halved) == ""
+    halved = contest(means, "abcd", (), lead_of(a="c d", b="c d")).marks(EXACT)
+    assert {row: mark.word for row, mark in halved.of.items()} == {"a": "best, tied", "b": "best, tied"}
+    assert crowded({EXACT: "Reliability"}, {EXACT: halved}) == ""
 
 
 def test_nobody_is_marked_who_is_not_shown_to_be_better_than_the_unedited_model():
@@ -108,9 +104,9 @@ def test_of_locality_those_are_marked_that_are_shown_to_edit():
             return lead_of(a="none idle", b="none idle", c="none idle")(column, row, other)
         return lead_of(none="a b c", idle="a b c", a="b c")(column, row, other)
 
-    found = mark_columns(means, ["idle", "a", "b", "c"], ["none"], lead)
+    found = contest(means, ["idle", "a", "b", "c"], ["none"], lead).marks(LOCALITY)
     # `idle` keeps everything because it edits nothing, and is not best for it; `a` is, though it loses to the control.
-    assert {row: mark.word for row, mark in found[LOCALITY].of.items()} == {"a": "best, tied"}
+    assert {row: mark.word for row, mark in found.of.items()} == {"a": "best, tied"}
 
 
 @pytest.mark.parametrize("protocol", ["kl_divergence", "teacher_forced_token", "free_generation"])
@@ -124,10 +120,10 @@ def test_locality_that_is_read_otherwise_asks_the_reliability_that_there_is(prot
         shown = lead_of(a="none") if where == other else lead_of(a="b c", none="a b c")
         return shown(where, row, than)
 
-    found = mark_columns(means, "abc", ["none"], lead)[column]
+    found = contest(means, "abc", ["none"], lead).marks(column)
     assert {row: mark.word for row, mark in found.of.items()} == {"a": "best"}
     without = {key: mean for key, mean in means.items() if key[0] == column}
-    assert mark_columns(without, "abc", ["none"], lead)[column] == Marks({})  # nobody is known to edit
+    assert contest(without, "abc", ["none"], lead).marks(column) == Marks({})  # nobody is known to edit
 
 
 def test_who_was_not_compared_leaves_the_marks_open():

@@ -104,7 +104,9 @@ def test_rows_of_which_the_same_is_said_share_a_line(run: RunFile):
     run = run.model_copy(update={"spec": run.spec.model_copy(update={"editors": rows})})
     cosines = {"mend": 0.97, "mend-instructed": 0.97, "ke": 0.99}
     found = [health(cosine=cosine).model_copy(update={"editor": name}) for name, cosine in cosines.items()]
-    assert list(health_lines(run, found, [], "counterfact")) == [
+    whole = {"seeds": (0,), "digests": ("r",), "failed": {}, "means": (), "comparisons": ()}
+    group = SuiteGroup(label="single-task", run=run, health=tuple(found), **whole)
+    assert list(health_lines(group, "counterfact")) == [
         "mend, mend-instructed: edits of different cases point the same way (mean cosine 0.97).",
         "ke: edits of different cases point the same way (mean cosine 0.99).",
     ]

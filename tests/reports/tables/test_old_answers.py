@@ -11,6 +11,7 @@ from instructedit.reports.site.cases import Texts, _numbered, _probe
 from instructedit.reports.tables.case import Case, draw_case
 from instructedit.reports.tables.run_facts import header
 from instructedit.reports.tables.scores import task_block
+from instructedit.reports.tables.sources import group_of
 
 from ..conftest import CASES, EDITORS, records
 
@@ -39,7 +40,7 @@ def with_old(run: RunFile) -> list[CaseRecord]:
 
 def test_the_table_of_a_task(run: RunFile) -> None:
     summary = summarise(run, with_old(run))
-    block = task_block("counterfact", run, summary, "counterfact")
+    block = task_block("counterfact", group_of(run, summary), "counterfact")
     (table,) = [table for table in block.tables if table.title.startswith("Old answer")]
     assert [head.partition(" (n")[0] for head in table.heads] == [
         "Reliability P(new) > P(old)",
@@ -53,7 +54,7 @@ def test_the_table_of_a_task(run: RunFile) -> None:
     marks = [[cell.mark.word for cell in line] for line in table.cells]
     assert marks == [["", ""], ["second", ""], ["best", "best"]], "less reversion is better"
     assert not any("known" in note.lower() for note in block.notes)
-    assert "Old answer" not in str(task_block("convsent", run, summary, "convsent"))
+    assert "Old answer" not in str(task_block("convsent", group_of(run, summary), "convsent"))
 
 
 def test_rows_are_not_compared_by_what_the_unedited_model_knows(run: RunFile) -> None:

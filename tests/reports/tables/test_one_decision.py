@@ -118,7 +118,7 @@ def by_leaderboard(out: Path, suite: SuiteFile) -> Shown:
         for record in RunFolder(out / run.digest).records(file):
             for key, number in case_values(record):
                 if key.subset is None:
-                    board = board_of(file, record.task, key.stage, key.measure, key.derived, key.protocol)
+                    board = board_of(file, record.task, key)
                     own = boards.setdefault(board, {})
                     entry = own.setdefault(record.editor, Entry(SimpleNamespace(id="s"), rows[record.editor], "no"))
                     result = entry.seeds.setdefault(run.seed, SeedResult(run.digest, {}, 0, (0.0, None, None)))

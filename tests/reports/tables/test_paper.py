@@ -266,7 +266,7 @@ def test_two_numbers_for_one_cell_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "words"),
     [
-        ("table3", {}, "'table3' is no table; expected one of paper:table3, paper:table1"),
+        ("table3", {}, "'table3' is no table; expected one of tasks, subsets, protocols, paper:table3, paper:table1"),
         (
             "paper:table3",
             {"protocol": "exact"},
