@@ -13,6 +13,7 @@ import copy
 import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, cast
 
 import torch
@@ -51,7 +52,7 @@ class Ways:
     late: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Pass:
     """What one pass computes.
 
@@ -72,6 +73,11 @@ class Pass:
     cached: Keys | None = None
     cache_hidden: tuple[int, ...] = ()
     cache_keys: bool = False
+
+    @cached_property
+    def attention(self) -> SequenceAttention:
+        """Which tokens attend to which; the steps of an optimiser share it."""
+        return SequenceAttention(self.batch.queries())
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +151,7 @@ class Runner:
         read = integers(batch.read if stop == count else [0])
         attention = None
         if self.ways.packing == "rows":
-            attention = PassAttention(SequenceAttention(batch.queries()), wanted.cached, wanted.cache_keys)
+            attention = PassAttention(wanted.attention, wanted.cached, wanted.cache_keys)
         hidden: dict[int, Tensor] = {}
 
         def view(index: int, block: nn.Module) -> nn.Module:

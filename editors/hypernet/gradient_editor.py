@@ -65,7 +65,11 @@ def gradient_factors(
     """
     flat = EditRows.of(texts, pools)
     found: dict[str, TokenFactors] = {}
-    captured = model.capture(flat.rows, sites, lambda row, logits: flat.loss(row, logits.to(model.edit_dtype)))
+
+    def loss(row: int, logits: Tensor) -> Tensor:
+        return flat.loss(row, logits.to(model.edit_dtype).log_softmax(-1))
+
+    captured = model.capture(flat.rows, sites, loss)
     for name in list(captured):
         factors = captured.pop(name)
         keep = _nonzero(factors.x) & _nonzero(factors.delta)

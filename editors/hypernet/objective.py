@@ -245,9 +245,8 @@ def outer_loss(
     with torch.set_grad_enabled(scale != 0):
         for batch, output in model.engine.replays(base, leaves, [edit_of[o.owner] for o in outers]):
             terms: list[Tensor] = []
-            for index, logits in by_row(batch, output.logits):
+            for index, log_p in by_row(batch, output.logits.to(model.edit_dtype).log_softmax(-1)):
                 outer = outers[index]
-                log_p = logits.to(model.edit_dtype).log_softmax(-1)
                 if outer.kind == "locality":
                     terms.append(c_loc * _locality_term(outer, log_p, reference[index], losses))
                 else:
