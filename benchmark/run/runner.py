@@ -158,7 +158,9 @@ def _compute(
             known[row, edits] = found is not None
         return known[row, edits]
 
-    untrained = {row for row, own in prepared.checkpoint_of.items() if not (checkpoints / own.name / EDITOR).exists()}
+    untrained = {
+        row for row, own in prepared.checkpoint_of.items() if not (checkpoints / own.folder_name / EDITOR).exists()
+    }
     units = units_of(prepared, blocks, done, is_saved, executor.workers, untrained)
     trainings = sum(unit.kind == "training" for unit in units)
     kept = last_edit(run, spec)
