@@ -7,10 +7,11 @@ from torch import Tensor
 
 from ..edits import Edits
 from ..errors import CaseError
-from ..models.structure import ReplayStart, Site
+from ..models.structure import Site
 from ..models.tokens import TokenSequence
 from ..patches import Codebook
 from .engine import BasePass, Engine
+from .forward_pass import Pass
 from .hooks import Factors, captured
 from .packed_batch import PackedBatch, by_row
 
@@ -53,14 +54,12 @@ def capture(
     if twice := engine.runner.repeated.intersection(names):
         name = min(twice)
         raise CaseError(f"{name} is run more than once in a pass, so its gradients cannot be separated.")
-    first = min(site.block for site in sites)
-    base = engine.base_pass(rows, [ReplayStart(first)])
     routers = {name: router for name in names if (router := structure.router(name)) is not None}
     parts: dict[str, list[Factors]] = {name: [] for name in names}
-    for batch in engine.runner.batches(rows, range(len(rows)), paths=base.paths):
+    for batch in engine.runner.batches(rows, range(len(rows))):
         owner = [index for index, own in zip(batch.rows, batch.own, strict=True) for _ in own]
         with torch.enable_grad(), captured(engine.runner.model, names, routers, owner) as found:
-            output = engine.run(engine.restart(base, batch, first))
+            output = engine.run(Pass(batch))  # the graph begins at the first of the sites
             total = torch.stack([loss(index, own) for index, own in by_row(batch, output.logits)]).sum()
             calls = [(name, call) for name in names for call in found[name]]
             gradients = torch.autograd.grad(total, [call.delta for _, call in calls], materialize_grads=True)
