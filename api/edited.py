@@ -10,7 +10,7 @@ from instructedit.benchmark.results.health import LARGE, REACHED
 from instructedit.benchmark.setup.config import EMBEDDED_MODEL
 from instructedit.benchmark.setup.model_checks import defaults_of_another
 from instructedit.editors import Editor, EditRequest, Edits, InstructedProbes, LanguageModel, instruction_context
-from instructedit.editors.engine.changes import change_facts
+from instructedit.editors.changes import change_facts
 from instructedit.editors.models.loading import Origin
 
 from .answers import Answers, Taught, facts_rows, greedy, taught_all

@@ -9,14 +9,14 @@ from typing import Any
 from instructedit.benchmark.results.integrity import read_run
 from instructedit.benchmark.results.records import CaseRecord, EditorSpec, RunFile, find_run
 from instructedit.benchmark.results.run_folder import RunFolder
-from instructedit.benchmark.results.stages import AFTER_ALL, BATCH, SINGLE, place
+from instructedit.benchmark.results.stages import AFTER_ALL, BATCH, SINGLE, stream_key
 from instructedit.benchmark.run.accumulated import AccumulatedEdit
 from instructedit.benchmark.run.training import editor_of_row
 from instructedit.benchmark.scoring.scoring import edit_each
 from instructedit.benchmark.tasks.base import make_task
 from instructedit.benchmark.tasks.sources import open_source
 from instructedit.editors import EDITORS, Editor, EditRequest, InputError, LanguageModel, did_you_mean, make
-from instructedit.editors.engine.changes import change_facts
+from instructedit.editors.changes import change_facts
 from instructedit.editors.models.loading import Origin
 
 from .edited import Edited
@@ -91,7 +91,8 @@ def edit_of_run(
     else:
         state = _state(folder, editor, own_model)
         order = sorted(
-            {own.case_id for own in lines if own.task in (spec.edited or ())}, key=lambda id_: place(id_, spec.seed)
+            {own.case_id for own in lines if own.task in (spec.edited or ())},
+            key=lambda id_: stream_key(id_, spec.seed),
         )
         carried = order[state.first : state.first + state.requests]
         own = [records[id_] for id_ in carried if id_ in records and records[id_].status == "done"]

@@ -132,13 +132,13 @@ class FTL(DescentEditor[FTConfig]):
 
 
 def _reached(model: LanguageModel, rows: Sequence[TokenSequence], sites: Sequence[Site]) -> tuple[Site, ...]:
-    """Return the experts that tokens of some rows are routed to.
+    """Return the experts that tokens of some rows are routed to, if the logits depend on them.
 
     Tuning the experts of a block does not change the routing in this block, so they are known beforehand.
     """
     found = model.capture(rows, sites, lambda _, logits: logits.sum())
     # Llama 4 passes zeros to the experts that a token is not routed to
-    return tuple(site for site in sites if bool(found[site.name].x.any()))
+    return tuple(site for site in sites if bool((found[site.name].x.any(1) & found[site.name].delta.any(1)).any()))
 
 
 def _at_bound(d: Tensor, bound: float) -> float:

@@ -56,7 +56,7 @@ from instructedit.editors import (
 )
 from instructedit.editors.descent.variables import MakeOptimiser
 from instructedit.editors.models.parts import Unrouted
-from instructedit.editors.patches import Replaced, distances
+from instructedit.editors.patches import Replaced, Replacing, Span, distances
 from instructedit.editors.search import DEPTH
 from instructedit.editors.texts import counted
 
@@ -97,6 +97,20 @@ class GRACEConfig(EditorConfig):
     expand: Literal["coverage", "moving average"] = "coverage"
     """How a query with the same label outside the radius expands an entry. `coverage`: the radius grows to reach it.
     `moving average`: the key also moves halfway towards it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Value(Replacing):
+    """The value of an entry while it is trained, [d_out]: it replaces the output without a query."""
+
+    value: Tensor
+    replace: Replaced
+    kind: ClassVar[str] = "value"
+
+    def __call__(self, x: Tensor, y: Tensor, spans: Sequence[Span]) -> Tensor:  # noqa: D102
+        tokens = [token for span in spans if span.prompt_end is not None for token in self.receiving(span)]
+        where = torch.tensor(tokens, device=y.device)
+        return y.index_copy(0, where, self.value.to(y.dtype).expand(len(tokens), -1))
 
 
 @dataclass(slots=True)
@@ -228,7 +242,7 @@ class GRACE(Editor[GRACEConfig]):
             initial = self._initial(model, request, query, seed)
             entry = book.admit(query, initial, own.wanted[0].labels, config.radius, config.expand)
             entries.append(entry)
-            variables.append(self._value(site, query, book.values[entry], adam))
+            variables.append(self._value(site, book.values[entry], adam))
         edits = minimise(
             model,
             flat.rows,
@@ -241,7 +255,7 @@ class GRACE(Editor[GRACEConfig]):
         )
         facts = []
         for book, entry, (trained,), fitted in zip(books, entries, edits.patches, edits.facts, strict=True):
-            book.values[entry] = trained.tensors()["values"][0]
+            book.values[entry] = trained.tensors()["value"]
             converged = float(fitted["final_loss"] < CONVERGED)
             facts.append({**fitted, "converged": converged, "entries": float(len(book.radii))})
         patches = tuple((book.patch(site, config.replace),) for book in books)
@@ -274,11 +288,8 @@ class GRACE(Editor[GRACEConfig]):
         generator = torch.Generator().manual_seed(seed_of(seed, self.name, request.case_id))
         return torch.rand(site.d_out, generator=generator).to(query)
 
-    def _value(self, site: Site, query: Tensor, initial: Tensor, adam: MakeOptimiser) -> Variables:
-        """Return a value to train, in a codebook of its own whose radius holds every query."""
-        radius = torch.full((1,), math.inf, dtype=query.dtype, device=query.device)
-
+    def _value(self, site: Site, initial: Tensor, adam: MakeOptimiser) -> Variables:
         def patches(own: Sequence[Tensor]) -> tuple[Patch, ...]:
-            return (Codebook(site.name, site.block, query[None], own[0], radius, self.config.replace),)
+            return (Value(site.name, site.block, own[0], self.config.replace),)
 
-        return Variables([initial[None].clone()], patches, adam)
+        return Variables([initial.clone()], patches, adam)

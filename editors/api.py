@@ -15,7 +15,6 @@ from .editor import make as make
 from .edits import Context as Context
 from .edits import Edits as Edits
 from .engine.engine import BasePass as BasePass
-from .engine.meta_device import MetaModel as MetaModel
 from .engine.model import LanguageModel as LanguageModel
 from .hypernet.gradient_editor import GradientConfig as GradientConfig
 from .hypernet.gradient_editor import GradientEditor as GradientEditor
@@ -28,6 +27,7 @@ from .hypernet.training_config import TrainingConfig as TrainingConfig
 from .hypernet.training_config import TrainingSet as TrainingSet
 from .hypernet.training_loop import TrainedEditor as TrainedEditor
 from .instruction import instruction_context as instruction_context
+from .models.meta_device import MetaModel as MetaModel
 from .models.parts import Part as Part
 from .models.structure import ReplayStart as ReplayStart
 from .models.structure import Site as Site

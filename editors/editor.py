@@ -20,13 +20,13 @@ from torch import Tensor
 from .cases import EditRequest, InstructedProbes
 from .compose import compose
 from .edits import Context, Edits
-from .engine.meta_device import MetaModel
 from .engine.model import LanguageModel
 from .errors import DamagedError, InputError
 from .files.atomic import write_whole
 from .files.state import parsed, read_object, read_tensors, sha256_of, write_tensors
 from .files.strict import complaint, validated
 from .instruction import instruction_context
+from .models.meta_device import MetaModel
 from .models.structure import Site
 from .models.tokens import Encoder, TokenSequence
 from .texts import EditTexts, edit_texts

@@ -81,15 +81,15 @@ class EditRows:
         columns = zip(*rows, strict=True) if rows else ((), (), (), ())
         return cls(*(tuple(column) for column in columns))
 
-    def loss(self, row: int, logits: Tensor) -> Tensor:
+    def loss(self, row: int, log_p: Tensor) -> Tensor:
         """Return one row's part of its request's loss, a scalar.
 
-        The logits are those at its scored positions, [scored, vocabulary]; [1, vocabulary] predicts every label from
-        one position.
+        The log-probabilities are those at its scored positions, [scored, vocabulary]; [1, vocabulary] predicts every
+        label from one position.
         """
-        labels = torch.tensor(self.rows[row].labels, device=logits.device)
-        log_p = logits.log_softmax(dim=-1).expand(len(labels), -1).gather(1, labels[:, None])
-        return token_losses(log_p, self.opposed[row]).sum() / self.tokens[row]
+        labels = torch.tensor(self.rows[row].labels, device=log_p.device)
+        own = log_p.expand(len(labels), -1).gather(1, labels[:, None])
+        return token_losses(own, self.opposed[row]).sum() / self.tokens[row]
 
 
 def edit_texts(request: EditRequest, encode: Callable[[str], TokenSequence], *, ends: bool = False) -> EditTexts:

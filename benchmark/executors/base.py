@@ -1,7 +1,7 @@
 """What an executor is. One is found by its name in the entry-point group `instructedit.executors`.
 
 An executor moves calls to workers and replies back; both are texts that it does not look into. It may do so in any
-order, lose calls, and deliver a reply twice: the scheduler (`run/scheduler.py`) submits a lost call again, and takes
+order, lose calls, and deliver a reply twice: the dispatcher (`run/dispatcher.py`) submits a lost call again, and takes
 the first reply to each. `tests/benchmark/executors/test_conformance.py` tests all of that for every executor.
 """
 

@@ -27,7 +27,7 @@ class Checkpoint(FileRecord):
     """Text around every prompt; None for bare prompts."""
 
     @property
-    def name(self) -> str:
-        """Name of the folder."""
+    def folder_name(self) -> str:
+        """Name of the folder of the trained editor."""
         own = digest_of(self, {"chat"} if self.chat is None else ())
         return f"{self.editor}-{self.base[:8]}-{self.training[:8]}-{own[:8]}"

@@ -22,7 +22,7 @@ def stages_of(spec: RunSpec) -> set[str]:
     return {AFTER_EDIT, AFTER_ALL, *map(after, spec.at)} if spec.schedule == "sequential" else {spec.schedule}
 
 
-def place(case_id: str, seed: int) -> bytes:
+def stream_key(case_id: str, seed: int) -> bytes:
     """Return the sort key of an edited case: the sha256 of seed and id."""
     return hashlib.sha256(f"{seed} {case_id}".encode()).digest()
 
@@ -35,8 +35,8 @@ def marks_of(spec: RunSpec, count: int) -> list[int]:
 def batches(spec: RunSpec, cases: Mapping[str, Sequence[str]]) -> list[tuple[list[str], dict[str, list[str]]]]:
     """Return for each joint edit of `batch` the ids of its cases, and by task of the cases that are scored under it.
 
-    The edited cases in the order of `place` are cut into batches of `batch_size`; the last may have fewer. Cases of
-    tasks that are not edited are assigned to the batches in turn, by their index in their task.
+    The edited cases in the order of `stream_key` are cut into batches of `batch_size`; the last may have fewer. Cases
+    of tasks that are not edited are assigned to the batches in turn, by their index in their task.
     """
     order = _order(spec, cases)
     size = spec.batch_size or max(len(order), 1)
@@ -68,4 +68,4 @@ def scored(spec: RunSpec, cases: Mapping[str, Sequence[str]]) -> dict[str, dict[
 
 def _order(spec: RunSpec, cases: Mapping[str, Sequence[str]]) -> list[str]:
     edited = [case for task in spec.edited or () for case in cases.get(task, ())]
-    return sorted(edited, key=lambda case: place(case, spec.seed))
+    return sorted(edited, key=lambda case: stream_key(case, spec.seed))

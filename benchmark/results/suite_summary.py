@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from instructedit.editors.errors import InputError
 
-from .comparisons import PlannedComparison, questions
 from .crossed import crossed_difference
 from .decision import adjust, family
 from .health import HealthTally
 from .integrity import read_finished
+from .planned_comparisons import PlannedComparison, questions
 from .records import EditorSpec, RunFile, digest_of
 from .run_folder import RunFolder
 from .statistics import bounds_of

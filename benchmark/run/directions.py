@@ -12,12 +12,12 @@ from pathlib import Path
 import torch
 
 from instructedit.editors import Dense, EditCase, Edits, InputError, LanguageModel, LowRank
-from instructedit.editors.gram import gram
+from instructedit.editors.changes import gram
 from instructedit.editors.models.devices import check_device
 
-from ..results.comparisons import base_name
 from ..results.direction_results import FILE, Directions, DirectionSet, write_directions
 from ..results.integrity import read_run
+from ..results.planned_comparisons import base_name
 from ..results.records import EditorSpec, RunFile, RunSpec, digest_of
 from ..scoring.scoring import edit_each
 from ..setup.banks import InstructionBank, read_bank

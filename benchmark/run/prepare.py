@@ -111,7 +111,7 @@ def prepare(
     bank = resolved.bank.digest if resolved.bank else None
     checkpoints = _checkpoints(resolved, base, tokenizer, chat)
     trainings = {
-        row: own.spec(checkpoint.name, bank)
+        row: own.spec(checkpoint.folder_name, bank)
         for own, checkpoint in zip(resolved.trainings, checkpoints, strict=True)
         for row in own.rows
     }
@@ -181,7 +181,7 @@ def _checkpoints(resolved: ResolvedRun, base: str, tokenizer: str, chat: ChatFor
 
 def checkpoint_file(checkpoint: Checkpoint) -> str:
     """Return the name of a training's folder among the files of a run's units."""
-    return f"checkpoints/{checkpoint.name}"
+    return f"checkpoints/{checkpoint.folder_name}"
 
 
 class CannotEdit(Editor[Any]):

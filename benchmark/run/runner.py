@@ -1,7 +1,7 @@
 """From a prepared run to its results: compute what is missing, and sum it up.
 
-A run is rows times cases, edited and scored by one of the schedules. Its folder is named by the digest of everything
-that decides its numbers, so running it again resumes. Its units (`plan.py`) are computed by an executor; their lines
+A run is rows times cases, edited and scored by one of the schedules (`schedules.py`). Its folder is named by the digest
+of everything that decides its numbers, so running it again resumes. Its units are computed by an executor; their lines
 are the same wherever and in whatever order that is done, so a run that was killed and resumed, or divided among
 workers, leaves the same bytes as an uninterrupted one of one process.
 """
@@ -26,10 +26,10 @@ from ..results.summary import summarise
 from ..setup.model_checks import cannot_edit_notes
 from ..tasks.sampling import nested
 from .accumulated import AccumulatedEdit, remove_orphans
-from .plan import Block, blocks_of, last_edit, lines_of, units_of
+from .dispatcher import USUAL, Dispatcher, Outcome, Patience
 from .prepare import Prepared
 from .progress import Progress
-from .scheduler import USUAL, Outcome, Patience, Scheduler
+from .schedules import Block, blocks_of, last_edit, lines_of, units_of
 from .units import Call, Job, Reply
 from .worker import Worker
 
@@ -158,12 +158,14 @@ def _compute(
             known[row, edits] = found is not None
         return known[row, edits]
 
-    untrained = {row for row, own in prepared.checkpoint_of.items() if not (checkpoints / own.name / EDITOR).exists()}
+    untrained = {
+        row for row, own in prepared.checkpoint_of.items() if not (checkpoints / own.folder_name / EDITOR).exists()
+    }
     units = units_of(prepared, blocks, done, is_saved, executor.workers, untrained)
     trainings = sum(unit.kind == "training" for unit in units)
     kept = last_edit(run, spec)
     with closing(Progress(prepared.total, len(done), trainings, progress, report)) as shown:
-        outcome = Scheduler(executor, job, store, done, kept, report, shown, patience).run(units)
+        outcome = Dispatcher(executor, job, store, done, kept, report, shown, patience).run(units)
     for row, failures in outcome.failures.items():
         if failures:
             report(

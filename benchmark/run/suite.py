@@ -21,9 +21,9 @@ from ..setup.config import SuiteRun
 from ..setup.data import DataReader
 from ..setup.resolve import ResolvedRun, resolve
 from ..setup.settings import NothingTestedError
+from .dispatcher import ATTEMPTS, USUAL
 from .prepare import ModelLoader, Prepared, prepare, prepared_elsewhere
 from .runner import run
-from .scheduler import ATTEMPTS, USUAL
 from .units import Call, Job, Reply
 
 

@@ -38,7 +38,7 @@ def trained(
         InputError: If the folder holds the checkpoint of another training, or cannot be read.
         StorageError: If it cannot be written.
     """
-    folder = root / checkpoint.name
+    folder = root / checkpoint.folder_name
     with _locked(folder, lambda: report(f"waiting for another process that trains {training.name}")):
         sweep(folder)
         _write_or_compare(folder / RECORD, checkpoint, report)
@@ -71,7 +71,7 @@ def editor_of_row(row: EditorSpec, root: Path) -> Editor[Any]:
             "--checkpoints."
         )
     # The name is the digest of everything that decides the weights.
-    if (name := read_record(folder / RECORD, Checkpoint).name) != wanted:
+    if (name := read_record(folder / RECORD, Checkpoint).folder_name) != wanted:
         raise InputError(
             f"{folder / RECORD}: is of the checkpoint {name}, but the run was made with {wanted}; name the right "
             "folder of checkpoints with --checkpoints."

@@ -29,7 +29,7 @@ from instructedit.editors import (
     Probe,
     instruction_context,
 )
-from instructedit.editors.engine.changes import change_facts
+from instructedit.editors.changes import change_facts
 from instructedit.editors.models.tokens import tokens_begin_with
 from instructedit.editors.texts import LEFT_OUT
 

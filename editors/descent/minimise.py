@@ -14,13 +14,15 @@ from torch import Tensor
 
 from ..edits import Edits
 from ..engine.engine import BasePass
+from ..engine.forward_pass import Pass
 from ..engine.model import LanguageModel
+from ..engine.packed_batch import by_row
 from ..models.tokens import TokenSequence
 from ..seeds import seed_of
 from .variables import JointOptimiser, Variables
 
 Loss = Callable[[int, Tensor], Tensor]
-"""Loss of a row (a scalar) from its index and its logits [scored, vocabulary]."""
+"""Loss of a row (a scalar) from its index and the log-probabilities at its scored positions, [scored, vocabulary]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,7 @@ def minimise(
     bases = bases or [model.base_pass([rows[row] for row in chosen], [cut]) for chosen in batches]
     per_edit = [Counter({requests[row]: owners[row] for row in chosen}.values()) for chosen in batches]
     steps, converged, latest = [0] * count, [False] * count, [dict[int, float]() for _ in variables]
+    passes: dict[tuple[int, ...], list[Pass]] = {}  # of the latest steps, by batch and edits
     optimiser = JointOptimiser(variables)
 
     def evaluate(turn: int, edits: Sequence[int]) -> dict[int, Tensor]:
@@ -81,10 +84,14 @@ def minimise(
         own = [owners[row] for row in batches[turn]]
         terms: dict[int, list[Tensor]] = {edit: [] for edit in edits}
         patched = Edits(tuple(variables[edit].patches() if edit in terms else () for edit in range(count)))
-        among = [place for place, owner in enumerate(own) if owner in terms]
-        for place, logits in model.replay(bases[turn], patched, own, among):
-            term = loss(batches[turn][place], logits.to(model.edit_dtype)) / per_edit[turn][own[place]]
-            terms[own[place]].append(term)
+        if (turn, *edits) not in passes:
+            among = [place for place, owner in enumerate(own) if owner in terms]
+            passes.clear()
+            passes[turn, *edits] = list(model.engine.replay_passes(bases[turn], patched, own, among))
+        for wanted in passes[turn, *edits]:
+            logits = model.engine.run(wanted, patched, own).logits
+            for place, log_p in by_row(wanted.batch, logits.to(model.edit_dtype).log_softmax(-1)):
+                terms[own[place]].append(loss(batches[turn][place], log_p) / per_edit[turn][own[place]])
         losses = {edit: torch.stack(found).sum() for edit, found in terms.items()}
         for edit, value in zip(losses, torch.stack([*losses.values()]).tolist(), strict=True):
             latest[edit][turn] = value

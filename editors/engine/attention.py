@@ -206,53 +206,25 @@ def scores(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: Scale) -> Tenso
     return capped.masked_fill(~mask, float("-inf")).softmax(-1, dtype=torch.float32).to(q.dtype) @ v
 
 
-class KeysReady(Exception):  # noqa: N818 - an early stop and no error
-    """Leaves a block once the keys and values of all tokens are computed; raised and caught by `PassAttention`'s users.
-
-    No other way leaves a module of any architecture in its middle. It saves a quarter of the replay of three blocks.
-    """
-
-
 class PassAttention:
-    """Attention of one pass: of all tokens, or in a last block of the tokens whose logits are read; see `Attention`.
+    """Attention of one pass; see `Attention`.
 
     Keys and values of an earlier pass, `cached`, precede the pass's own. If they are kept, all are in `keys`.
     """
 
-    def __init__(
-        self, tokens: SequenceAttention, read: SequenceAttention | None, cached: Keys | None, keep: bool
-    ) -> None:
-        self._tokens, self._read, self._cached, self._keep = tokens, read, cached, keep
+    def __init__(self, tokens: SequenceAttention, cached: Keys | None, keep: bool) -> None:
+        self._tokens, self._cached, self._keep = tokens, cached, keep
         self.keys: Keys = {}
-        self._last: Keys = {}  # of the last block, whose read tokens come in a second call
         self._done: set[nn.Module] = set()
-        self._keys_only = False
-
-    @contextmanager
-    def keys_only(self) -> Iterator[None]:
-        """Compute keys and values of a block's tokens and leave the block."""
-        self._keys_only = True
-        try:
-            yield
-        except KeysReady:
-            pass
-        finally:
-            self._keys_only = False
 
     def __call__(self, module: nn.Module, q: Tensor, k: Tensor, v: Tensor, scale: Scale) -> Tensor:
         """See `Attention`."""
-        cached = None if self._cached is None else self._cached[module]
-        if module in self._last:
-            assert self._read is not None
-            return self._read(q, *self._last.pop(module), scale, cached)
         if module in self._done:
             raise RuntimeError(f"{type(module).__name__} attends twice in a pass, which packed batches do not support.")
         self._done.add(module)
+        cached = None if self._cached is None else self._cached[module]
         if self._keep:
             before = cached or (k[:0], v[:0])
             # copies: models slice queries, keys and values out of one tensor, which a view would keep alive
             self.keys[module] = torch.cat([before[0], k]).detach(), torch.cat([before[1], v]).detach()
-        if self._keys_only:
-            self._last[module] = k, v
-            raise KeysReady
         return self._tokens(q, k, v, scale, cached)

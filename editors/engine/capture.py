@@ -7,10 +7,11 @@ from torch import Tensor
 
 from ..edits import Edits
 from ..errors import CaseError
-from ..models.structure import ReplayStart, Site
+from ..models.structure import Site
 from ..models.tokens import TokenSequence
 from ..patches import Codebook
 from .engine import BasePass, Engine
+from .forward_pass import Pass
 from .hooks import Factors, captured
 from .packed_batch import PackedBatch, by_row
 
@@ -29,8 +30,8 @@ def inputs(engine: Engine, base: BasePass, site: Site) -> list[Tensor]:
 
 def _inputs(engine: Engine, base: BasePass, batch: PackedBatch, name: str, block: int) -> Tensor:
     """Return the inputs of a module for all tokens of a batch, [tokens, d_in]."""
-    with torch.no_grad(), captured(engine.runner.model, [name], {}, range) as found:
-        engine.run(engine.restart(base, batch, block, stop_at_layer=block + 1, all_tokens=True))
+    with torch.no_grad(), captured(engine.runner.model, [name], {}, range(len(batch))) as found:
+        engine.run(engine.restart(base, batch, block, stop_at_layer=block + 1))
     return found[name][0].x
 
 
@@ -39,9 +40,9 @@ def capture(
 ) -> dict[str, Factors]:
     """Return inputs and output gradients at some sites, per token, of the sum of the sequences' losses.
 
-    Tokens that cannot have a gradient are left out: those after a sequence's last scored position, and in the last
-    block those that are not scored. No parameter of the model takes part in the graph. `loss` gives the loss of a
-    sequence (a scalar) from its index and its logits [scored, vocabulary].
+    Tokens after a sequence's last scored position, which cannot have a gradient, are left out. No parameter of the
+    model takes part in the graph. `loss` gives the loss of a sequence (a scalar) from its index and its logits
+    [scored, vocabulary].
 
     Returns:
         Factors by site name; tokens of all sequences one after another, on the site's device, in the model's dtype.
@@ -53,20 +54,12 @@ def capture(
     if twice := engine.runner.repeated.intersection(names):
         name = min(twice)
         raise CaseError(f"{name} is run more than once in a pass, so its gradients cannot be separated.")
-    first = min(site.block for site in sites)
-    base = engine.base_pass(rows, [ReplayStart(first)])
-    # a layer outside the MLP may precede the last block's attention, which only runs the tokens that are read
-    all_tokens = any(site not in structure.mlp(site.block) for site in sites)
     routers = {name: router for name in names if (router := structure.router(name)) is not None}
     parts: dict[str, list[Factors]] = {name: [] for name in names}
-    for batch in engine.runner.batches(rows, range(len(rows)), paths=base.paths):
+    for batch in engine.runner.batches(rows, range(len(rows))):
         owner = [index for index, own in zip(batch.rows, batch.own, strict=True) for _ in own]
-
-        def rows_of(tokens: int, owner: Sequence[int] = owner, batch: PackedBatch = batch) -> Sequence[int]:
-            return owner if tokens == len(owner) else [owner[token] for token in batch.read]
-
-        with torch.enable_grad(), captured(engine.runner.model, names, routers, rows_of) as found:
-            output = engine.run(engine.restart(base, batch, first, all_tokens=all_tokens))
+        with torch.enable_grad(), captured(engine.runner.model, names, routers, owner) as found:
+            output = engine.run(Pass(batch))  # the graph begins at the first of the sites
             total = torch.stack([loss(index, own) for index, own in by_row(batch, output.logits)]).sum()
             calls = [(name, call) for name in names for call in found[name]]
             gradients = torch.autograd.grad(total, [call.delta for _, call in calls], materialize_grads=True)

@@ -261,28 +261,20 @@ class _Decoder:
         def choose(logits: Tensor) -> Tensor:
             tokens = self.choose(chosen, logits, next(step))
             self._append(chosen, going, tokens.tolist())
+            segments[:] = step_segments(owners)
             return tokens
 
         def stops() -> Tensor:
             return torch.tensor([index not in going for index in chosen], device=model.device)
 
-        passes = 0  # the first runs the padded prompts, each other one token of each sequence
-
-        def begins(*_: object) -> None:
-            nonlocal passes
-            passes += 1
-
         edits, owners = model.engine.under(self.edits, [self.owners[index] for index in chosen])
-        first = [
+        # of the padded prompts; after them each pass has one token of each sequence
+        segments = [
             Segment(owner, line * width, (line + 1) * width, (Span(width - len(self.rows[index]), width, width - 1),))
             for line, (index, owner) in enumerate(zip(chosen, owners, strict=True))
             if owner is not None
         ]
-        later, routers = step_segments(owners), model.structure.routers
-        with (
-            model.model.register_forward_pre_hook(begins),
-            patched(model.model, edits, lambda _: first if passes <= 1 else later, routers),
-        ):
+        with patched(model.model, edits, lambda _: segments, model.structure.routers):
             model.model.generate(
                 input_ids=ids.to(model.device),
                 attention_mask=mask.to(model.device),

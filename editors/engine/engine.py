@@ -98,8 +98,9 @@ class Engine:
     def run(self, wanted: Pass, edits: Edits | None = None, owners: Sequence[int | None] | None = None) -> Output:
         """Run one pass under the active edit and the given ones, `owners` as in `forward`."""
         batch, model = wanted.batch, self.runner.model
-        edits, own = self.under(edits or Edits.none(0), [owners[row] if owners else None for row in batch.rows])
-        with patched(model, edits, batch.segments(own), self.runner.structure.routers):
+        edits, owners = self.under(edits or Edits.none(0), [owners[row] if owners else None for row in batch.rows])
+        own = batch.segments(owners)
+        with patched(model, edits, lambda _: own, self.runner.structure.routers):
             return self.runner.run(wanted)
 
     def step(
@@ -273,10 +274,22 @@ class Engine:
 
         Keys and values of late edits include those of the base pass.
         """
+        for wanted in self.replay_passes(base, edits, owners, among, cache_keys=cache_keys):
+            yield wanted.batch, self.run(wanted, edits, owners)
+
+    def replay_passes(
+        self,
+        base: BasePass,
+        edits: Edits,
+        owners: Sequence[int | None],
+        among: Sequence[int] | None = None,
+        **options: Any,
+    ) -> Iterator[Pass]:
+        """Yield the passes of a replay, to be run under these edits or others of the same sites; options of `Pass`."""
         first = edits.first_block
         assert first is not None or not base.rows, "edits without patches need no replay"
         for batch in self.replay_batches(base, edits, owners, among):
-            yield batch, self.run(self.restart(base, batch, first or 0, cache_keys=cache_keys), edits, owners)
+            yield self.restart(base, batch, first or 0, **options)
 
     def is_late(self, base: BasePass, edits: Edits) -> bool:
         """Return whether a replay starts at the ends of prompts."""

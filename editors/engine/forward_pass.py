@@ -7,13 +7,13 @@ Nothing here depends on the architecture:
   do that either, each sequence is a pass of its own.
 * A pass may start at a later block, and stop at an earlier one. A view of the model is made whose list of blocks has
   pass-throughs in place of the others (`block_view.py`). It shares every module with the model.
-* After the last block only some tokens are read. Of the others that block computes keys and values only.
 """
 
 import copy
 import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, cast
 
 import torch
@@ -33,8 +33,6 @@ Generation = Literal["cache", "batch", "alone", "recompute"]
 batches or one sequence at a time, or by a full forward pass over each text for each token."""
 MASKED = 256
 """Maximum number of tokens of a pass with transformers' mask: the trial of a model tries one of this length."""
-MOSTLY = 0.6
-"""Fraction of read tokens above which the last block runs all tokens: keys and values cost a quarter of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,20 +41,18 @@ class Ways:
 
     Attributes:
         packing: How sequences share a pass.
-        partial: Whether the last block may run only the tokens that are read.
         generation: How texts are generated.
         starts: Blocks that a replay may start from, all or none; without any it starts from the embeddings.
         late: Whether a replay may start from the end of a prompt, with keys and values of the base pass.
     """
 
     packing: Packing
-    partial: bool = False
     generation: Generation = "recompute"
     starts: tuple[int, ...] = ()
     late: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Pass:
     """What one pass computes.
 
@@ -68,7 +64,6 @@ class Pass:
         cached: Keys and values that precede the batch's own.
         cache_hidden: Blocks whose input is kept.
         cache_keys: Whether keys and values are kept.
-        all_tokens: Whether the last block runs all tokens, though few are read.
     """
 
     batch: PackedBatch
@@ -78,7 +73,11 @@ class Pass:
     cached: Keys | None = None
     cache_hidden: tuple[int, ...] = ()
     cache_keys: bool = False
-    all_tokens: bool = False
+
+    @cached_property
+    def attention(self) -> SequenceAttention:
+        """Which tokens attend to which; the steps of an optimiser share it."""
+        return SequenceAttention(self.batch.queries())
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,31 +149,18 @@ class Runner:
         stop = count if wanted.stop_at_layer is None else wanted.stop_at_layer
         # who stops is not interested in the logits, but models compute those of one token at least
         read = integers(batch.read if stop == count else [0])
-        # gradients of the two ways are added in another order, so there the other sequences must not decide
-        few = not batch.cached if torch.is_grad_enabled() else len(batch.read) < MOSTLY * len(batch)
-        rows = self.ways.packing == "rows"
-        partial = rows and few and self.ways.partial and not wanted.all_tokens and stop == count
         attention = None
-        if rows:
-            tokens = SequenceAttention(batch.queries(range(len(batch))))
-            readers = SequenceAttention(batch.queries(batch.read)) if partial else None
-            attention = PassAttention(tokens, readers, wanted.cached, wanted.cache_keys)
+        if self.ways.packing == "rows":
+            attention = PassAttention(wanted.attention, wanted.cached, wanted.cache_keys)
         hidden: dict[int, Tensor] = {}
 
         def view(index: int, block: nn.Module) -> nn.Module:
             block = block if wanted.start_at_layer <= index < stop else self.passing[index]
             enters = wanted.hidden if index == wanted.start_at_layer else None
-            last, keeps = partial and index == count - 1, index in wanted.cache_hidden
-            if enters is None and not last and not keeps:
+            keeps = index in wanted.cache_hidden
+            if enters is None and not keeps:
                 return block
-            return BlockView(
-                block,
-                index,
-                hidden=None if enters is None else enters[None],
-                cache=hidden if keeps else None,
-                read=read if last else None,
-                attention=attention,
-            )
+            return BlockView(block, index, None if enters is None else enters[None], hidden if keeps else None)
 
         blocks = [view(index, block) for index, block in enumerate(self.structure.blocks)]
         logits = self._logits(batch.ids, batch.positions, attention, blocks, read)

@@ -128,7 +128,7 @@ class Factors:
 
 @contextmanager
 def captured(
-    model: PreTrainedModel, sites: Sequence[str], routers: Mapping[str, str], rows: Callable[[int], Sequence[int]]
+    model: PreTrainedModel, sites: Sequence[str], routers: Mapping[str, str], rows: Sequence[int]
 ) -> Iterator[dict[str, list[Factors]]]:
     """Capture the calls of some modules within the context.
 
@@ -136,7 +136,7 @@ def captured(
         model: The model.
         sites: Names of the modules, or of routed experts' layers.
         routers: For those that are called once for each sequence's tokens, the module that routes them.
-        rows: From the number of tokens that a module receives, the sequence of each.
+        rows: The sequence of each token.
 
     Yields:
         By the modules' names one entry for each call; `delta` is zeros that were added to the outputs, of their shape,
@@ -150,13 +150,13 @@ def captured(
         return y + leaf
 
     def module_hook(name: str) -> Callable[[nn.Module, Any, Tensor], Tensor]:
-        return lambda _, given, y: capture(name, given[0], y, rows(y.shape[:-1].numel()))
+        return lambda _, given, y: capture(name, given[0], y, rows)
 
     def expert_hook(name: str) -> Hook:
         def hook(x: Tensor, y: Tensor) -> Tensor:
             now = group()
             assert now is not None
-            return capture(name, x, y, [rows(now.total)[token] for token in now.tokens[:1].tolist()] * len(x))
+            return capture(name, x, y, [rows[token] for token in now.tokens[:1].tolist()] * len(x))
 
         return hook
 
@@ -166,5 +166,5 @@ def captured(
                 stack.enter_context(model.get_submodule(name).register_forward_hook(module_hook(name)))
         if routers:
             hooks = {name: expert_hook(name) for name in routers}
-            stack.enter_context(routed(model, routers, hooks, rows))
+            stack.enter_context(routed(model, routers, hooks, lambda _: rows))
         yield found

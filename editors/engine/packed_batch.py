@@ -6,7 +6,7 @@ prompt on only, the tokens before it are taken from the unedited model's pass.
 """
 
 from array import array
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import NamedTuple
@@ -114,41 +114,26 @@ class PackedBatch:
         self.scored.append([tokens[position - start] for position in row.scored])
         self.prompt_ends.append(tokens[end] if len(prefix) <= end < len(tokens) else None)
 
-    def segments(self, owners: Sequence[int | None]) -> Callable[[int], list[Segment]]:
-        """Group consecutive tokens of one edit, given that of each sequence of the batch, or None.
-
-        The result maps the number of tokens that a module receives to their segments: of all tokens (and padding after
-        them, as Reformer's), or in the last block of those that are read.
-        """
-        read = self.read
-        found = {len(read): self._segments(owners, read), len(self): self._segments(owners, range(len(self)))}
-        return lambda tokens: found[min(tokens, len(self))]
-
-    def _segments(self, owners: Sequence[int | None], among: Sequence[int]) -> list[Segment]:
-        place = {token: number for number, token in enumerate(among)}
+    def segments(self, owners: Sequence[int | None]) -> list[Segment]:
+        """Group consecutive tokens of one edit, given that of each sequence of the batch, or None."""
         found: list[Segment] = []
         for row, own, end, owner in zip(self.rows, self.own, self.prompt_ends, owners, strict=True):
-            tokens = [place[token] for token in own if token in place]
-            if owner is None or not tokens:
+            if owner is None or not own:
                 continue
-            first, stop = tokens[0], tokens[-1] + 1
-            joins = bool(found) and found[-1].edit == owner and found[-1].stop == first
-            last = found.pop() if joins else Segment(owner, first, first, ())
-            prompt_end = None if end is None or end not in place else place[end] - last.start
-            span = Span(first - last.start, stop - last.start, prompt_end, row)
-            found.append(Segment(owner, last.start, stop, (*last.spans, span)))
+            joins = bool(found) and found[-1].edit == owner and found[-1].stop == own.start
+            last = found.pop() if joins else Segment(owner, own.start, own.start, ())
+            prompt_end = None if end is None else end - last.start
+            span = Span(own.start - last.start, own.stop - last.start, prompt_end, row)
+            found.append(Segment(owner, last.start, own.stop, (*last.spans, span)))
         return found
 
-    def queries(self, among: Sequence[int]) -> list[Queries]:
-        """Return the attention of some tokens, numbered by their place among these; each is a query of one sequence."""
-        place = {token: number for number, token in enumerate(among)}
+    def queries(self) -> list[Queries]:
+        """Return the attention of each sequence; a token of several is a query of the first."""
         found = []
-        for path in self.paths:
+        for path, own in zip(self.paths, self.own, strict=True):
             cached = sum(key < self.cached for key in path)
             keys = [key - self.cached for key in path[cached:]]
-            new = [token for token in keys if token in place]
-            positions = [self.positions[token] for token in new]
-            found.append(Queries([place.pop(token) for token in new], positions, path[:cached], keys))
+            found.append(Queries(own, self.positions[own.start : own.stop], path[:cached], keys))
         return found
 
 

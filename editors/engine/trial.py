@@ -96,9 +96,9 @@ def check_weights(model: "LanguageModel") -> None:
 
 def find_packing(reference: Reference, tried: Sequence[Tried]) -> Ways:
     """Return the fastest way of sharing a pass that is right, with and without edits."""
-    ways: tuple[tuple[Packing, bool], ...] = (("rows", True), ("rows", False), ("mask", False), ("single", False))
-    for packing, partial_ in ways:
-        reference.runner.ways = Ways(packing, partial_)
+    kinds: tuple[Packing, ...] = ("rows", "mask", "single")
+    for packing in kinds:
+        reference.runner.ways = Ways(packing)
         if reference.runner.can_pack(packing) and packs(reference) and packs_edits(reference, tried):
             return reference.runner.ways
     raise InputError(
@@ -114,21 +114,17 @@ def packs(reference: Reference) -> bool:
     passes are as long as they may become.
     """
     runner = reference.runner
-    first, other, last = reference.rows
-    whole = replace(last, scored=tuple(range(len(last))))
-    masked = runner.ways.packing == "mask"
-    copies = (runner.limit - len(last)) // len(first) if masked else 1
-    read = tuple(range(0 if masked else len(first) - 1, len(first)))  # few, for the last block that treats what is read
+    first, other, last = (replace(row, scored=tuple(range(len(row)))) for row in reference.rows)
+    copies = (runner.limit - len(last)) // len(first) if runner.ways.packing == "mask" else 1
 
     def packed(before: TokenSequence) -> list[Tensor]:
-        rows = [replace(before, scored=read)] * copies + [whole]
-        return [logits for _, logits in reference.model.forward(rows)]
+        return [logits for _, logits in reference.model.forward([before] * copies + [last])]
 
     try:
         one, two = packed(first), packed(other)
     except Exception:
         return False
-    wanted = [*[reference.logits[0][list(read)]] * copies, reference.logits[2]]
+    wanted = [*[reference.logits[0]] * copies, reference.logits[2]]
     return all(map(reference.close, one, wanted)) and not reference.leaks(one[-1], two[-1])
 
 

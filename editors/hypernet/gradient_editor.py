@@ -65,7 +65,11 @@ def gradient_factors(
     """
     flat = EditRows.of(texts, pools)
     found: dict[str, TokenFactors] = {}
-    captured = model.capture(flat.rows, sites, lambda row, logits: flat.loss(row, logits.to(model.edit_dtype)))
+
+    def loss(row: int, logits: Tensor) -> Tensor:
+        return flat.loss(row, logits.to(model.edit_dtype).log_softmax(-1))
+
+    captured = model.capture(flat.rows, sites, loss)
     for name in list(captured):
         factors = captured.pop(name)
         keep = _nonzero(factors.x) & _nonzero(factors.delta)
@@ -145,8 +149,8 @@ class GradientEditor(TrainedEditor[C]):
         """Return the factors of each request's gradient, on the network's device; see `gradient_factors`."""
         texts = [self.texts(model, request) for request in requests]
         found = gradient_factors(model, texts, self.hypernetwork.sites, pools)
-        place = self.hypernetwork.edit_lr.device
-        return {name: TokenFactors(f.x.to(place), f.delta.to(place), f.counts) for name, f in found.items()}
+        device = self.hypernetwork.edit_lr.device
+        return {name: TokenFactors(f.x.to(device), f.delta.to(device), f.counts) for name, f in found.items()}
 
     def pools(
         self, model: LanguageModel, requests: Sequence[EditRequest], groups: Sequence[int] | None

@@ -18,9 +18,9 @@ from torch import nn
 from ..cases import EditRequest
 from ..editor import Editor, EditorConfig
 from ..edits import Edits
-from ..engine.meta_device import MetaModel
 from ..engine.model import LanguageModel
 from ..errors import InputError
+from ..models.meta_device import MetaModel
 from ..models.parts import Part
 from ..models.structure import Site
 from ..patches import Patch

@@ -224,10 +224,10 @@ def outer_loss(
     c_edit: float,
     c_loc: float,
     *,
-    share: float = 0.0,
+    scale: float = 0.0,
     groups: Sequence[int] | None = None,
 ) -> Losses:
-    """Return the outer loss of some edits and, if `share` is not zero, add `share` times its gradient.
+    """Return the outer loss of some edits and, if `scale` is not 0, add its gradient times `scale`.
 
     The gradient reaches everything that the patches' tensors were computed from. It is accumulated at those tensors
     pass by pass and propagated from there once, so that memory does not grow with the number of texts.
@@ -239,22 +239,21 @@ def outer_loss(
     cut = edits.cut
     assert cut is not None, "an edit without patches has no gradient"
     base, reference = _unedited(model, outers, cut)
-    leaves, tensors = _leaves(edits, share != 0)
+    leaves, tensors = _leaves(edits, scale != 0)
     losses = Losses(len(edit_of), len({outer.owner for outer in outers if outer.kind == "locality"}))
     texts = Counter(outer.owner for outer in outers if outer.kind == "edit")
-    with torch.set_grad_enabled(share != 0):
+    with torch.set_grad_enabled(scale != 0):
         for batch, output in model.engine.replays(base, leaves, [edit_of[o.owner] for o in outers]):
             terms: list[Tensor] = []
-            for index, logits in by_row(batch, output.logits):
+            for index, log_p in by_row(batch, output.logits.to(model.edit_dtype).log_softmax(-1)):
                 outer = outers[index]
-                log_p = logits.to(model.edit_dtype).log_softmax(-1)
                 if outer.kind == "locality":
                     terms.append(c_loc * _locality_term(outer, log_p, reference[index], losses))
                 else:
                     terms.append(c_edit * _edit_term(outer, log_p, losses, texts[outer.owner]))
             total = torch.stack(terms).sum()
-            if share != 0 and total.requires_grad:
-                (share * total).backward()
+            if scale != 0 and total.requires_grad:
+                (scale * total).backward()
     # experts that no token is routed to have no gradient
     reached = [(made, leaf.grad) for made, leaf in tensors if leaf.grad is not None]
     if reached:

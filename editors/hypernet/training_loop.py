@@ -236,17 +236,17 @@ def case_losses(
     cases: Sequence[EditCase],
     training: TrainingSet,
     seeds: Sequence[int],
-    share: float,
+    scale: float,
     batch: int | None = None,
 ) -> Losses:
-    """Return the outer loss of some training cases and, if `share` is not zero, add its gradient.
+    """Return the outer loss of some training cases and, if `scale` is not 0, add its gradient times `scale`.
 
     Each `training.together` neighbouring cases share one edit; the last edit may have fewer. A case whose texts do not
     fit the model's context is left out. Running statistics take in `batch` edits at a time; None for all.
     """
     requests: list[EditRequest] = []
     outers: list[Outer] = []
-    joint = editor.config.training.together
+    together = editor.config.training.together
     edited: Counter[int] = Counter()  # requests by edit
     for number, (case, seed) in enumerate(zip(cases, seeds, strict=True)):
         request = training.request(case, seed)
@@ -260,16 +260,16 @@ def case_losses(
             continue
         requests.append(request)
         outers += found
-        edited[number // joint] += 1
+        edited[number // together] += 1
     if not requests:
         return Losses()
     taken: Counter[int] = Counter()  # requests by batch
     for edit, count in edited.items():
         taken[edit // (batch or len(cases))] += count
-    groups = None if joint == 1 else list(edited.values())
-    with torch.set_grad_enabled(share != 0):
+    groups = None if together == 1 else list(edited.values())
+    with torch.set_grad_enabled(scale != 0):
         edits = editor.patches(model, requests, groups, list(taken.values()))
-    return outer_loss(model, edits, outers, *editor.loss_weights(), share=share, groups=groups)
+    return outer_loss(model, edits, outers, *editor.loss_weights(), scale=scale, groups=groups)
 
 
 class TrainedEditor(NetworkEditor[C]):

@@ -130,10 +130,6 @@ class Structure:
         around = (router for router in {*self.routers.values()} if site.startswith(f"{router}."))
         return self.routers.get(site) or next(around, None)
 
-    def mlp(self, block: int) -> list[Site]:
-        """Return the ups and downs of a block's dense MLP; none where it has no such MLP."""
-        return [site for site in self.sites[block] if site.part in ("up", "down")]
-
     def find(self, block: int | float, part: str) -> list[Site]:
         """Return the sites of one part of a block, in the order of definition (a gated MLP has two ups).
 

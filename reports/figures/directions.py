@@ -8,9 +8,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from instructedit.benchmark.results.comparisons import THEIRS
 from instructedit.benchmark.results.direction_results import FILE, Directions, read_directions
 from instructedit.benchmark.results.forms import OURS
+from instructedit.benchmark.results.planned_comparisons import THEIRS
 from instructedit.benchmark.results.records import EditorSpec, RunFile
 from instructedit.benchmark.results.suite_results import SuiteGroup
 from instructedit.editors.errors import InputError

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from instructedit.benchmark.results.comparisons import base_name
+from instructedit.benchmark.results.planned_comparisons import base_name
 from instructedit.benchmark.results.records import EditorSpec, Measure
 from instructedit.benchmark.results.suite_results import SuiteGroup
 

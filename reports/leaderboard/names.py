@@ -116,4 +116,4 @@ def checkpoint_of(row: EditorSpec, spec: RunSpec) -> str | None:
         instructions=row.training.instructions,
         seed=spec.seed,
         chat=spec.chat,
-    ).name
+    ).folder_name

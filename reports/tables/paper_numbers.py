@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from instructedit.benchmark.results.comparisons import base_name
 from instructedit.benchmark.results.forms import departures
+from instructedit.benchmark.results.planned_comparisons import base_name
 from instructedit.benchmark.results.records import EditorSpec, Measure
 from instructedit.benchmark.results.suite_results import SeedComparison, SeedMean, SeedPair, SuiteGroup
 from instructedit.editors.errors import InputError

@@ -9,8 +9,8 @@ from instructedit.baselines.ftl import FTL, FTM
 from instructedit.baselines.ke import KE
 from instructedit.baselines.mend import MEND
 from instructedit.editors import Codebook, Context, Dense, Edits, InputError, LanguageModel, LowRank, Slots, make
+from instructedit.editors.changes import change_facts
 from instructedit.editors.compose import compose
-from instructedit.editors.engine.changes import change_facts
 from instructedit.editors.engine.generation import answers
 from instructedit.editors.instructedit import InstructEdit
 

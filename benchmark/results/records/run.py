@@ -179,11 +179,11 @@ class ModelTrial(Record):
     """
 
     packing: str
-    partial: bool
     generation: str
     starts: tuple[int, ...]
+    partial: bool = False
     fronts: bool = False
-    """Kept for runs of older versions: whether outputs within the first patched block were cached."""
+    """Kept for runs of older versions: the last block ran some tokens only, outputs in blocks were cached."""
     late: bool
     sites: dict[str, int]
     """Number of sites by part."""

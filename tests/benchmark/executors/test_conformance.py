@@ -9,8 +9,8 @@ import pytest
 from instructedit.benchmark.executors.base import EXECUTORS, Setup
 from instructedit.benchmark.executors.local import Local
 from instructedit.benchmark.forecast.machine import Place
+from instructedit.benchmark.run.dispatcher import USUAL, Patience
 from instructedit.benchmark.run.runner import UnfinishedError, run
-from instructedit.benchmark.run.scheduler import USUAL, Patience
 from instructedit.benchmark.run.suite import job_of, of_run, prepare_elsewhere
 from instructedit.benchmark.run.worker import RemoteWorker
 from instructedit.benchmark.setup.config import make_config

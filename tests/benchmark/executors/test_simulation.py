@@ -1,4 +1,4 @@
-"""The scheduler on 64 simulated cards, some slow and some failing, in simulated time (docs/guides/scale.md)."""
+"""The dispatcher on 64 simulated cards, some slow and some failing, in simulated time (docs/guides/scale.md)."""
 
 import heapq
 import random
@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from instructedit.benchmark.executors.base import Done
-from instructedit.benchmark.run.scheduler import Scheduler
+from instructedit.benchmark.run.dispatcher import Dispatcher
 from instructedit.benchmark.run.units import Job, Reply, Result, Unit
 
 CARDS, SECONDS = 64, 120.0
@@ -59,8 +59,8 @@ def makespan(tmp_path, units, seed, **faults):
     cluster = Cluster(seed, **faults)
     store = SimpleNamespace(folder=tmp_path, append=lambda *_: None)
     progress = SimpleNamespace(begin=lambda _: None, add=lambda *_: None)
-    scheduler = Scheduler(cluster, JOB, store, {}, 0, lambda _: None, progress, clock=cluster.clock)
-    outcome = scheduler.run(units)
+    dispatcher = Dispatcher(cluster, JOB, store, {}, 0, lambda _: None, progress, clock=cluster.clock)
+    outcome = dispatcher.run(units)
     assert not outcome.given_up
     # what the cards could do at best, each at its own pace, all of them to the end
     ideal = len(units) * SECONDS / sum(1 / pace for pace in cluster._pace)

@@ -149,7 +149,7 @@ def test_a_checkpoint_is_found(place, tmp_path):
     options = {"editors": {"mend": {"rank": 8}}}
     training = resolve(config_of(place, **options), "test").trainings[0]
     checkpoint = training.checkpoint("b" * 64, "t" * 64, 0, None)
-    folder = tmp_path / checkpoint.name
+    folder = tmp_path / checkpoint.folder_name
     folder.mkdir()
     (folder / "checkpoint.json").write_text(checkpoint.model_dump_json())
 

@@ -86,7 +86,9 @@ def test_the_context_is_part_of_the_digest_and_its_absence_is_not(place):
 def test_a_training_in_a_context_is_a_training_of_its_own(place):
     tiny = {"rank": 8, "training": {"steps": 2, "batch": 2, "accumulate": 1, "validation_cases": 2}}
     options = {"setting": "single-task", "editors": {"mend": tiny}, "validation": 0.1}
-    names = {chat: prepared(place, chat=chat, **options).checkpoints[0].name for chat in ("none", "template", "wild")}
+    names = {
+        chat: prepared(place, chat=chat, **options).checkpoints[0].folder_name for chat in ("none", "template", "wild")
+    }
     assert len(set(names.values())) == 3
 
 

@@ -114,7 +114,7 @@ def test_what_a_row_learnt_from_stands_in_the_run(place):
     assert spec.weights == pytest.approx(dict.fromkeys(("convsent", "counterfact", "recent"), 1 / 3))
     (training,) = prepared.resolved.trainings
     assert spec.digest == training.cases.digest
-    assert spec.checkpoint == prepared.checkpoints[0].name
+    assert spec.checkpoint == prepared.checkpoints[0].folder_name
     assert learner.instruction == "seen"
     assert prepared.file.spec.instructions == prepared.resolved.bank.digest
 

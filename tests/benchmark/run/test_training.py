@@ -224,16 +224,16 @@ def make(cases, seed=0, bank="b" * 16, config=None, **options):
 
 def test_a_checkpoint_is_named_by_all_that_decides_its_weights(cases):
     training, checkpoint = make(cases)
-    name = checkpoint.name
+    name = checkpoint.folder_name
     assert name.startswith(f"learner-basebase-{training.cases.digest[:8]}-")
-    assert make(cases, label="other")[1].name == name, "what the setting calls it decides nothing"
+    assert make(cases, label="other")[1].folder_name == name, "what the setting calls it decides nothing"
     others = [
-        make(cases, seed=1)[1].name,
-        make(cases, bank="c" * 16)[1].name,
-        make(cases, config=Learner.Config(blocks=(0,)))[1].name,
-        make(cases, sampling="proportional")[1].name,
-        training.checkpoint("bose" * 16, "tokens" * 10, 0, "b" * 16).name,
-        training.checkpoint("base" * 16, "others" * 10, 0, "b" * 16).name,
+        make(cases, seed=1)[1].folder_name,
+        make(cases, bank="c" * 16)[1].folder_name,
+        make(cases, config=Learner.Config(blocks=(0,)))[1].folder_name,
+        make(cases, sampling="proportional")[1].folder_name,
+        training.checkpoint("bose" * 16, "tokens" * 10, 0, "b" * 16).folder_name,
+        training.checkpoint("base" * 16, "others" * 10, 0, "b" * 16).folder_name,
     ]
     assert len({name, *others}) == 7
 
@@ -249,7 +249,7 @@ def test_a_training_is_done_once_and_then_read(cases, tmp_path, model):
     editor = trained(training, model, checkpoint, tmp_path / "c", report=said.append)
     assert editor is training.editor
     ((folder, learnt, seed),) = Learner.fits
-    assert (folder, learnt, seed) == (tmp_path / "c" / checkpoint.name, training.cases, 5)
+    assert (folder, learnt, seed) == (tmp_path / "c" / checkpoint.folder_name, training.cases, 5)
     assert said == ["training learner on counterfact+recent+convsent (54 cases, 6 for validation)"]
     again = trained(make(cases, seed=5)[0], model, checkpoint, tmp_path / "c", report=said.append)
     assert isinstance(again, Learner)
@@ -260,15 +260,15 @@ def test_a_training_is_done_once_and_then_read(cases, tmp_path, model):
 def test_a_training_that_was_killed_goes_on(cases, tmp_path, model):
     training, checkpoint = make(cases)
     trained(training, model, checkpoint, tmp_path)
-    (tmp_path / checkpoint.name / "editor.json").unlink()  # written last
+    (tmp_path / checkpoint.folder_name / "editor.json").unlink()  # written last
     trained(training, model, checkpoint, tmp_path)
-    assert [folder for folder, _, _ in Learner.fits] == [tmp_path / checkpoint.name] * 2
+    assert [folder for folder, _, _ in Learner.fits] == [tmp_path / checkpoint.folder_name] * 2
 
 
 def test_the_checkpoint_of_another_training_is_refused(cases, tmp_path, model):
     training, checkpoint = make(cases)
     trained(training, model, checkpoint, tmp_path)
-    path = tmp_path / checkpoint.name / "checkpoint.json"
+    path = tmp_path / checkpoint.folder_name / "checkpoint.json"
     # the same eight digits in the name, but another model
     path.write_text(path.read_text().replace("base" * 16, "base" * 15 + "bose"))
     with pytest.raises(InputError, match=r"is of another training \(base: (base){15}bose, .* was expected\)"):
@@ -302,13 +302,13 @@ def test_two_processes_share_a_training(cases, tmp_path, model):
         said.append(text)
         waiting.set()
 
-    with FileLock(tmp_path / f".{checkpoint.name}.lock"):
+    with FileLock(tmp_path / f".{checkpoint.folder_name}.lock"):
         thread = threading.Thread(
             target=trained, args=(training, model, checkpoint, tmp_path), kwargs={"report": report}
         )
         thread.start()
         assert waiting.wait(20)
-        folder = tmp_path / checkpoint.name
+        folder = tmp_path / checkpoint.folder_name
         training.editor.save(folder)
         (folder / "checkpoint.json").write_text(checkpoint.model_dump_json())
     thread.join(20)
@@ -319,8 +319,8 @@ def test_two_processes_share_a_training(cases, tmp_path, model):
 
 def test_the_record_reads_back(cases):
     training, checkpoint = make(cases, limits={"convsent": 10})
-    assert Checkpoint.model_validate_json(checkpoint.model_dump_json()).name == checkpoint.name
-    spec = training.spec(checkpoint.name, "b" * 16)
+    assert Checkpoint.model_validate_json(checkpoint.model_dump_json()).folder_name == checkpoint.folder_name
+    spec = training.spec(checkpoint.folder_name, "b" * 16)
     assert spec.instructions == checkpoint.instructions == "b" * 16
     assert spec.cases == {"convsent": 9, "counterfact": 18, "recent": 9}
     assert spec.validation == {"convsent": 1, "counterfact": 2, "recent": 1}

@@ -301,7 +301,9 @@ def test_instructions_do_not_reach_an_editor_that_reads_none(place, tmp_path):
     """The edits of a row with instructed probes are bit for bit those of the bare row."""
     prepared = prepared_for(place, CONTROLS)
     run(prepared, tmp_path)
-    editor = type(prepared.resolved.editors["mend"]).load(tmp_path / "checkpoints" / prepared.checkpoints[0].name)
+    editor = type(prepared.resolved.editors["mend"]).load(
+        tmp_path / "checkpoints" / prepared.checkpoints[0].folder_name
+    )
     requests = [case.request for case in prepared.resolved.cases["recent"]]
     told = [replace(r, instruction=f"Task: {name}") for r, name in zip(requests, "CBA", strict=True)]
     for bare, other in zip(

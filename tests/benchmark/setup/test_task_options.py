@@ -75,7 +75,7 @@ def test_options_reach_the_training_and_name_it(ready):
         assert all(bool(case.request.replies) == (edit == "all replies") for case in training.cases.train)
         assert prepared.file.spec.task_options == convsent(edit), "of a task that is trained on alone, too"
         assert prepared.file.training[0].options == {"edit": edit}
-    assert len({prepared.checkpoints[0].name for prepared in found.values()}) == 2
+    assert len({prepared.checkpoints[0].folder_name for prepared in found.values()}) == 2
 
 
 @pytest.mark.parametrize(

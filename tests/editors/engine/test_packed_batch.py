@@ -32,9 +32,8 @@ def test_rows_of_two_edits_share_nothing():
     rows = [row("abX", (1,), 1)] * 2
     (batch,) = batches(rows, [0, 1], 100)
     assert batch.paths == [[0, 1], [2, 3]]
-    segments = batch.segments([0, 1])(4)
+    segments = batch.segments([0, 1])
     assert [(s.edit, s.start, s.stop, s.spans[0].prompt_end) for s in segments] == [(0, 0, 2, 1), (1, 2, 4, 1)]
-    assert [(s.start, s.stop) for s in batch.segments([0, 1])(2)] == [(0, 1), (1, 2)], "one token of each is read"
 
 
 def test_a_prompt_that_ends_is_not_one_that_goes_on():

@@ -140,7 +140,6 @@ def test_a_common_model_uses_every_way_and_says_nothing(model):
     assert found.pop("sites") == (("up", 4), ("down", 4), ("query key value", 4), ("output", 4))
     assert found == {
         "packing": "rows",
-        "partial": True,
         "generation": "cache",
         "starts": (0, 1, 2, 3),
         "late": True,

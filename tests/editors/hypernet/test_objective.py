@@ -167,7 +167,7 @@ def test_outer_gradient_is_that_of_finite_differences(family, make_language_mode
             return outer_loss(model, mend.patches(model, requests), outers, 0.7, 1.3).mean(0.7, 1.3)["loss"] * 2
 
     mend.hypernetwork.zero_grad()
-    outer_loss(model, mend.patches(model, requests), outers, 0.7, 1.3, share=1.0)
+    outer_loss(model, mend.patches(model, requests), outers, 0.7, 1.3, scale=1.0)
     step = 1e-6
     for name, parameter in mend.hypernetwork.named_parameters():
         flat, gradient = parameter.data.view(-1), parameter.grad.view(-1)

@@ -1,6 +1,6 @@
 """Which rows of a setting are compared."""
 
-from instructedit.benchmark.results.comparisons import base_name, questions
+from instructedit.benchmark.results.planned_comparisons import base_name, questions
 from instructedit.benchmark.results.records import EditorSpec
 
 from ...reports.suites import trained

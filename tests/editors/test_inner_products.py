@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from instructedit.editors import Codebook, Dense, EditRequest, Edits, EditTexts, InputError, LowRank, gradient_factors
-from instructedit.editors import gram as module
-from instructedit.editors.gram import gram
+from instructedit.editors import changes as module
+from instructedit.editors.changes import gram
 
 SHAPES = {"a": (5, 3), "b": (4, 6)}
 

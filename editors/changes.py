@@ -1,4 +1,4 @@
-"""Inner products of edits that change weights.
+"""Changes of weights by edits: their inner products, norms and cosines.
 
 An edit changes the weight of each layer it patches by a matrix D. The inner product of two edits is the sum of
 <D, D'>_F over the layers that both patch. A low-rank D = A B is never built as a whole:
@@ -11,6 +11,7 @@ or, where that takes longer, some rows of D at a time.
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import reduce
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -18,6 +19,9 @@ from torch import Tensor
 from .edits import Edits
 from .errors import InputError
 from .patches import LowRank, Patch
+
+if TYPE_CHECKING:
+    from .engine.model import LanguageModel
 
 PIECE, PRODUCTS = 1 << 20, 1 << 26
 """Most elements in memory at once: of all edits' changes of a layer (4 MB in float32), and of products of factors."""
@@ -35,6 +39,42 @@ def gram(edits: Edits) -> Tensor:
         )
     found = inner_products([[_double(patch) for patch in edit] for edit in edits.patches])
     return (found + found.T) / 2  # both halves are the same sums in different orders
+
+
+def change_facts(model: "LanguageModel", edits: Edits, *, apart: bool = True) -> list[dict[str, float]]:
+    """Return norms and cosines, one mapping for each edit.
+
+    The changes of all patched weights are one vector of the edit, in the patches' dtype.
+
+    Args:
+        model: The unedited model.
+        edits: The edits. One that does not change weights (a codebook, slots, a text, nothing) has no facts.
+        apart: Whether they are independent edits of different cases; else there is no cosine.
+
+    Returns:
+        `delta_norm`: |dW|, the Frobenius norm over all patched maps. `relative_norm`: |dW| / |W|, W the unedited
+        weights of these maps. `cosine`: the mean cosine between the edit and the other edits, where there are any.
+    """
+    keys = [number if apart else id(own) for number, own in enumerate(edits.patches)]
+    first: dict[int, int] = {}  # an edit of many cases is computed once
+    for number, (key, own) in enumerate(zip(keys, edits.patches, strict=True)):
+        if own and all(map(changes_weight, own)):
+            first.setdefault(key, number)
+    products = inner_products([edits.patches[number] for number in first.values()])
+    squares = products.diagonal().clamp(min=0)
+    changed = squares > 0
+    scales = torch.where(changed, squares.rsqrt(), 0.0)
+    sums = (products * scales).fill_diagonal_(0.0).sum(dim=1) * scales
+    others = int(changed.sum()) - 1
+    found: dict[int, dict[str, float]] = {}
+    for place, (key, number) in enumerate(first.items()):
+        norm = float(squares[place]) ** 0.5
+        sites = dict.fromkeys(patch.site for patch in edits.patches[number])
+        whole = sum(model.weight_norm(site) ** 2 for site in sites) ** 0.5
+        found[key] = {"delta_norm": norm} | ({"relative_norm": norm / whole} if whole else {})
+        if apart and others > 0 and changed[place]:
+            found[key]["cosine"] = float(sums[place]) / others
+    return [dict(found.get(key, {})) for key in keys]
 
 
 def changes_weight(patch: Patch) -> bool:

@@ -16,7 +16,7 @@ from instructedit.baselines.ke import KE
 from instructedit.baselines.mend import MEND
 from instructedit.baselines.noedit import NoEdit
 from instructedit.editors import Dense, EditRequest, Edits, LanguageModel, LowRank, Patch, make
-from instructedit.editors.engine.changes import change_facts
+from instructedit.editors.changes import change_facts
 
 REQUESTS = [
     EditRequest("t/test/0", "t", "The name of the spouse of Ada Lovelace is", "Grace Hopper", "Ada Lovelace"),

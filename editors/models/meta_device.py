@@ -10,9 +10,9 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import InputError
-from ..models.configuration import context_length
-from ..models.loading import Origin
-from ..models.structure import Site, Structure
+from .configuration import context_length
+from .loading import Origin
+from .structure import Site, Structure
 
 
 @dataclass(frozen=True)

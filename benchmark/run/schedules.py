@@ -18,7 +18,7 @@ from instructedit.editors import EditCase
 
 from ..results.integrity import Key
 from ..results.records import RunSpec
-from ..results.stages import AFTER_ALL, AFTER_EDIT, BATCH, SINGLE, after, batches, marks_of, place
+from ..results.stages import AFTER_ALL, AFTER_EDIT, BATCH, SINGLE, after, batches, marks_of, stream_key
 from ..setup.resolve import ResolvedRun
 from ..setup.settings import RowSpec
 from ..setup.training_sets import Training
@@ -170,7 +170,7 @@ def _batch(run: ResolvedRun, spec: RunSpec) -> Iterator[Block]:
 def _sequential(run: ResolvedRun, spec: RunSpec) -> Iterator[Block]:
     """Yield the stream in chunks of edits, all cases so far after each number of `at`, and all cases at the end."""
     cases = [case for task in run.edited for case in run.cases[task]]
-    stream = sorted(cases, key=lambda case: place(case.request.case_id, spec.seed))
+    stream = sorted(cases, key=lambda case: stream_key(case.request.case_id, spec.seed))
     marks = marks_of(spec, len(stream))
     first = 0
     for stop in sorted({*range(spec.chunk, len(stream), spec.chunk), *marks, len(stream)}):

@@ -5,8 +5,8 @@ from collections import Counter
 import pytest
 
 from instructedit.benchmark.results.integrity import Key
-from instructedit.benchmark.run.plan import blocks_of, lines_of, units_of
 from instructedit.benchmark.run.prepare import prepare
+from instructedit.benchmark.run.schedules import blocks_of, lines_of, units_of
 from instructedit.benchmark.setup.config import make_config
 from instructedit.benchmark.setup.resolve import resolve
 

@@ -1,4 +1,4 @@
-"""The scheduler of a run: submits units to an executor as soon as what they need is there, and writes their lines.
+"""The dispatcher of a run: it submits units to an executor as soon as what they need is there, and writes their lines.
 
 Lines are written as they come, whatever the order; `runner.run` sorts them at the end. So nothing that a worker has
 computed is lost if the run is killed, and the finished file does not depend on the executor.
@@ -56,7 +56,7 @@ class Outcome:
 USUAL = Patience()
 
 
-class Scheduler:
+class Dispatcher:
     """Computes units of one run.
 
     Args:
