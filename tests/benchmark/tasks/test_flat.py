@@ -130,12 +130,11 @@ def test_what_is_missing_is_not_asked(tmp_path):
     assert loaded.cases[1].probes[1].answers == ()
     assert [case.request.old for case in loaded.cases] == ["French", "French", None]
     assert loaded.data.skipped == {
-        "edit: no other answer from before the edit is given": 1,
         "edit: the prompt does not name the subject": 1,
-        "generalization: malformed prompt left out": 1,
-        "generalization: no prompt given, left out": 1,
-        "generalization: prompt that repeats the edit's own left out": 1,
-        "locality: no prompt given, left out": 1,
+        "generalization: malformed rephrase left out": 1,
+        "generalization: no rephrase given": 3,
+        "generalization: rephrase that repeats the edit prompt left out": 1,
+        "locality: malformed probe left out": 1,
         "locality: probe without an answer kept, the unedited model's own is read": 1,
     }
 
@@ -229,6 +228,6 @@ def test_the_page_of_tasks_shows_a_task_that_reads(tmp_path):
     )
     assert loaded.data.skipped == {
         "field 'tag' not read": 1,
-        "generalization: no prompt given, left out": 1,
+        "generalization: no rephrase given": 1,
         "locality: probe without an answer kept, the unedited model's own is read": 1,
     }

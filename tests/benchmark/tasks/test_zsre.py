@@ -64,7 +64,7 @@ def test_dirt_in_the_locality_question_is_counted(tmp_path, dirt):
 def test_dirt_in_portability_is_counted(tmp_path):
     loaded = load(tmp_path, {**MEND, "portability": "text"}, {**MEND, "portability": {**HOP, "New Answer": ""}})
     assert loaded.data.skipped == {
-        "portability: malformed group of probes left out": 1,
+        "portability: malformed probe left out": 1,
         "portability: probe without an answer left out": 1,
         "record: the same prompt, target and subject as an earlier one": 1,
     }
