@@ -19,7 +19,7 @@ class KnowEditTask(LayoutTask):
     """A task whose records have KnowEdit's fields."""
 
     homepage = "https://huggingface.co/datasets/zjunlp/KnowEdit"
-    layouts = (KNOWEDIT,)
+    layouts: ClassVar[tuple[Layout, ...]] = (KNOWEDIT,)
     ignored = Task.ignored | {"cond"}
 
 
