@@ -115,7 +115,7 @@ class Entry(NamedTuple):
 
 
 Note = Callable[..., object]
-"""Receives the reason why something was left out or merged, and perhaps a remark that says more."""
+"""Receives the reason why something was left out or merged, and perhaps a remark in place of it."""
 
 
 def group_entries(role: Role, groups: object, note: Note) -> Iterator[Entry]:
@@ -157,7 +157,7 @@ def merged(role: Role, edit_prompt: str, found: Iterable[Entry], note: Note) -> 
             note(f"{role}: probe without an answer left out", f"{role}: no answer to '{prompt}', left out")
         else:
             if key in probes:
-                note(f"{role}: repeated probe merged, its answers kept")
+                note(f"{role}: repeated probe merged, its answers kept", "")
             probes[key] = answers([*probes.get(key, ()), *accepted])
     for (subset, prompt), accepted in probes.items():
         yield Probe(role, subset, prompt, accepted)

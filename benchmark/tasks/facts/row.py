@@ -42,9 +42,10 @@ class FactRow:
     counts: Counter[str] = field(default_factory=Counter)
 
     def note(self, reason: str, remark: str | None = None) -> None:
-        """Add a reason, and what it is in this row; by default the reason without its first word."""
+        """Add a reason, and what it is in this row: by default the reason, and nothing if it is empty."""
         self.counts[reason] += 1
-        self.remarks.append(remark or reason)
+        if remark != "":
+            self.remarks.append(remark or reason)
 
 
 def read_row(row: Row, columns: Columns, task: str, *, split_bars: bool) -> FactRow:
