@@ -42,18 +42,14 @@ Lists = Mapping[str, Mapping[str, str]]
 """Further lists by name: what is listed, and one line each."""
 
 
-def rows(what: str, others: Lists = MappingProxyType({})) -> list[tuple[str, str]]:
-    """Return names and one line each of a list, or of one of the other lists; `InputError` if there is none."""
-    if what in others:
-        return list(others[what].items())
-    if what in _LISTS:
-        return list(_LISTS[what]())
-    raise InputError(f"Nothing to list under '{what}'.{did_you_mean(what, [*_LISTS, *others, 'options'])}")
-
-
 def content(what: str | None = None, name: str | None = None, others: Lists = MappingProxyType({})) -> Any:
-    """Return what `lines` prints as values for JSON: a list of records, or all lists by name; errors as `lines`."""
-    _check_name(what, name)
+    """Return a list as records, all lists by name, or the options of the editor `name`.
+
+    Raises:
+        InputError: If there is no such list, or `name` is missing or superfluous.
+    """
+    if what == "options" and name is None:
+        raise InputError(f"Options of which editor? Expected one of {', '.join(EDITORS)} after 'options'.")
     if what == "options":
         editor = EDITORS.get(str(name))
         published = editor.Config.published
@@ -64,35 +60,29 @@ def content(what: str | None = None, name: str | None = None, others: Lists = Ma
             "published": published and {"model": published.model, "options": list(published.options)},
             "options": [option._asdict() for option in options(editor.Config)],
         }
+    if name is not None:
+        raise InputError(f"'{what}' takes no further name, found '{name}'; 'options {name}' lists an editor's options.")
     if what is None:
         return {kind: content(kind, None, others) for kind in (*_LISTS, *others)}
-    return [{"name": own, "about": text} for own, text in rows(what, others)]
+    if what not in _LISTS and what not in others:
+        raise InputError(f"Nothing to list under '{what}'.{did_you_mean(what, [*_LISTS, *others, 'options'])}")
+    listed = others[what].items() if what in others else _LISTS[what]()
+    return [{"name": own, "about": text} for own, text in listed]
 
 
 def lines(
     what: str | None = None, name: str | None = None, width: int | None = None, others: Lists = MappingProxyType({})
 ) -> list[str]:
-    """Return the lines of one list, or of all lists under headings but the options of the editor `name`.
+    """Return `content` as text, all lists under headings; errors as `content`.
 
     Lines are wrapped at `width` columns; None leaves all but options unwrapped.
-
-    Raises:
-        InputError: If there is no such list, or `name` is missing or superfluous.
     """
-    _check_name(what, name)
+    found = content(what, name, others)
     if what == "options":
-        return _option_lines(str(name), width or 80)
+        return _option_lines(found, width or 80)
     if what is not None:
-        return _lines(rows(what, others), "", width)
-    kinds = (*_LISTS, *others)
-    return [line for kind in kinds for line in ("", kind.capitalize(), *_lines(rows(kind, others), "  ", width))][1:]
-
-
-def _check_name(what: str | None, name: str | None) -> None:
-    if what == "options" and name is None:
-        raise InputError(f"Options of which editor? Expected one of {', '.join(EDITORS)} after 'options'.")
-    if what != "options" and name is not None:
-        raise InputError(f"'{what}' takes no further name, found '{name}'; 'options {name}' lists an editor's options.")
+        return _lines(found, "", width)
+    return [line for kind in found for line in ("", kind.capitalize(), *_lines(found[kind], "  ", width))][1:]
 
 
 def options(config: type[BaseModel], prefix: str = "") -> Iterator[Option]:
@@ -106,14 +96,14 @@ def options(config: type[BaseModel], prefix: str = "") -> Iterator[Option]:
             yield Option(prefix + name, _kind(field.annotation, field.metadata), shown, _meaning(config, name))
 
 
-def _lines(listed: list[tuple[str, str]], indent: str, width: int | None) -> list[str]:
-    longest = max(18, *(len(name) for name, _ in listed))
-    found = [(f"{indent}{name:{longest}} ", text) for name, text in listed]
+def _lines(listed: list[dict[str, str]], indent: str, width: int | None) -> list[str]:
+    longest = max(18, *(len(own["name"]) for own in listed))
+    found = [f"{indent}{own['name']:{longest}} {own['about']}" for own in listed]
     if width is None:
-        return [name + text for name, text in found]
+        return found
     below = " " * (len(indent) + longest + 1)
     fold = textwrap.TextWrapper(width, subsequent_indent=below, break_long_words=False, break_on_hyphens=False)
-    return [line for name, text in found for line in fold.wrap(name + text)]
+    return [line for text in found for line in fold.wrap(text)]
 
 
 def _about(task: type[Task]) -> str:
@@ -123,17 +113,16 @@ def _about(task: type[Task]) -> str:
     return f"{task.title}; published rows: {sizes}; licence {task.licence}; {task.homepage}"
 
 
-def _option_lines(name: str, width: int) -> list[str]:
-    editor = EDITORS.get(name)
-    found = [f"{name}: {editor.title} ({editor.source})"]
-    if published := editor.Config.published:
-        chosen = ", ".join(published.options)
-        found += [f"Defaults published for {published.model}, to be chosen again for another model: {chosen}."]
-    found = [line for text in found for line in textwrap.wrap(text, width)]
-    for option in options(editor.Config):
-        head = f"{option.name} = {option.default}  ({option.kind})"
+def _option_lines(listed: Mapping[str, Any], width: int) -> list[str]:
+    texts = ["{editor}: {title} ({source})".format_map(listed)]
+    if published := listed["published"]:
+        chosen = ", ".join(published["options"])
+        texts.append(f"Defaults published for {published['model']}, to be chosen again for another model: {chosen}.")
+    found = [line for text in texts for line in textwrap.wrap(text, width)]
+    for option in listed["options"]:
+        head = "{name} = {default}  ({kind})".format_map(option)
         found += ["", *textwrap.wrap(head, width, subsequent_indent="    ", break_on_hyphens=False)]
-        found += textwrap.wrap(option.meaning, width, initial_indent="    ", subsequent_indent="    ")
+        found += textwrap.wrap(option["meaning"], width, initial_indent="    ", subsequent_indent="    ")
     return found
 
 

@@ -83,17 +83,20 @@ def _repeated_keys(value: object) -> int:
 
 
 def _odd_cases(cases: Sequence[EditCase]) -> Counter[str]:
-    found: Counter[str] = Counter()
-    edits: set[tuple[str, str, str]] = set()
-    targets: dict[str, str] = {}
-    for case in cases:
-        request = case.request
-        edit = request.prompt, request.target, request.subject
-        if edit in edits:
-            found[REPEATED_RECORD] += 1
-        elif targets.setdefault(request.prompt, request.target) != request.target:
-            found[OTHER_TARGET] += 1
-        edits.add(edit)
-        if request.subject not in request.prompt:
-            found[NO_SUBJECT] += 1
+    found = Counter(kind for _, kind, _ in repeated_edits(cases))
+    found[NO_SUBJECT] = sum(case.request.subject not in case.request.prompt for case in cases)
     return found
+
+
+def repeated_edits(cases: Sequence[EditCase]) -> Iterator[tuple[int, str, int]]:
+    """Yield the indices of cases with the prompt of an earlier one, what is odd about each, and the earlier index."""
+    edits: dict[tuple[str, str, str], int] = {}
+    prompts: dict[str, int] = {}
+    for number, request in enumerate(case.request for case in cases):
+        edit = request.prompt, request.target, request.subject
+        first = prompts.setdefault(request.prompt, number)
+        if edit in edits:
+            yield number, REPEATED_RECORD, edits[edit]
+        elif cases[first].request.target != request.target:
+            yield number, OTHER_TARGET, first
+        edits.setdefault(edit, number)

@@ -1,28 +1,31 @@
 """ZsRE, questions of zero-shot relation extraction: the task of KnowEdit, and the task on MEND's file."""
 
-from collections import Counter
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import ClassVar, Literal
 
-from instructedit.editors import EditCase
-
 from .base import Split, TaskOptions, cite
-from .flat import FlatLayout, FlatTask, ProbeField
-from .knowedit import KnowEditTask
-from .parse import Row
+from .flat import FlatTask
+from .knowedit import KNOWEDIT, KnowEditTask
+from .layouts import Layout, ProbeField
 
 NQ_PREFIX = "nq question: "
 """Task prefix of the T5 models that MEND's file was made for; a decoder cannot use it, so it is removed."""
-MEND = FlatLayout(
+MEND = Layout(
     prompt="src",
     target="alt",
     old="answers",
-    probes=(
-        ProbeField("generalization", "rephrase", "rephrase"),
-        ProbeField("locality", "NQ", "loc", "loc_ans", prefix=NQ_PREFIX),
-    ),
+    rephrases=("rephrase",),
+    probes=(ProbeField("locality", "NQ", "loc", "loc_ans", NQ_PREFIX),),
 )
+MEND_IN_KNOWEDIT = replace(
+    MEND,
+    probes=(
+        ProbeField("portability", "Reasoning", "portability.New Question", "portability.New Answer"),
+        ProbeField("locality", "Relation_Specificity", "loc", "loc_ans", NQ_PREFIX),
+    ),
+    derives=True,
+)
+"""MEND's file, and the portability file made from it, with the names that KnowEdit has for its subsets."""
 
 
 class ZsRE(KnowEditTask):
@@ -55,13 +58,8 @@ class ZsRE(KnowEditTask):
         ),
     }
     published_rows: ClassVar[dict[Split, int]] = {"train": 10_000, "test": 1301}
-    fields = (*KnowEditTask.fields, *(field for field in MEND.fields if field not in KnowEditTask.fields))
-    required = (*KnowEditTask.required, MEND.required)
+    layouts = (MEND_IN_KNOWEDIT, KNOWEDIT)
     ignored = KnowEditTask.ignored | {"pred"}
-
-    def case(self, row: Row, split: Split, counts: Counter[str]) -> EditCase:
-        """See `KnowEditTask.case`."""
-        return super().case(_from_mend(row) if "src" in row.fields else row, split, counts)
 
 
 class MendZsREOptions(TaskOptions):
@@ -85,31 +83,11 @@ class MendZsRE(FlatTask):
     files: ClassVar[dict[Split, tuple[str, ...]]] = dict.fromkeys(
         ("train", "test"), ("zsre/zsre_mend_eval.json", "zsre_mend_eval.json", "zsre/zsre_3k.json", "zsre_3k.json")
     )
-    layout = MEND
+    layouts = (MEND,)
     ignored = FlatTask.ignored | {"pred", "cond"}
     Options = MendZsREOptions
     options: MendZsREOptions
 
-    def layout_of_run(self) -> FlatLayout:
-        """See `FlatTask.layout_of_run`; the true answers as the target replace nothing that the file says."""
-        return MEND if self.options.target == "alt" else replace(MEND, target="answers", old=None)
-
-
-def _from_mend(row: Row) -> Row:
-    """Convert a record of MEND's form to KnowEdit's; `pred`, another model's answer, is not read."""
-    fields: dict[str, object] = {
-        "subject": row.text("subject"),
-        "prompt": row.text("src"),
-        "target_new": list(row.accepted("alt")),
-        "ground_truth": row.fields.get("answers"),
-        "rephrase": row.fields.get("rephrase"),
-        "portability": row.fields.get("portability"),
-    }
-    question = row.fields.get("loc")
-    if question is not None:
-        text = question.removeprefix(NQ_PREFIX) if isinstance(question, str) else question
-        fields["locality"] = {"Relation_Specificity": [{"prompt": text, "ground_truth": row.fields.get("loc_ans")}]}
-    hop = fields["portability"]
-    if isinstance(hop, Mapping) and "New Question" in hop:
-        fields["portability"] = {"Reasoning": [{"prompt": hop["New Question"], "ground_truth": hop.get("New Answer")}]}
-    return replace(row, fields=fields)
+    def layouts_of_run(self) -> tuple[Layout, ...]:
+        """See `LayoutTask.layouts_of_run`; the true answers as the target replace nothing that the file says."""
+        return self.layouts if self.options.target == "alt" else (replace(MEND, target="answers", old=None),)

@@ -6,7 +6,6 @@ repeated columns silently, so text tables are read by Python's `csv`; pandas rea
 
 import csv
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from io import BytesIO, StringIO
@@ -215,12 +214,9 @@ def _rome(row: Row) -> dict[str, Any]:
     edit = row.fields.get("requested_rewrite")
     if not isinstance(edit, Mapping):
         raise row.error("requested_rewrite", "an object with 'prompt', 'subject', 'target_new'")
-    prompt, subject = edit.get("prompt"), edit.get("subject")
+    inner = replace(row, fields=dict(edit))
+    prompt, subject = inner.text("prompt"), inner.text("subject")
     new, true = ((edit.get(name) or {}).get("str") for name in ("target_new", "target_true"))
-    if not isinstance(prompt, str) or not isinstance(subject, str):
-        raise row.error(
-            "requested_rewrite", f"texts 'prompt' and 'subject', found {json.dumps([prompt, subject])[:80]}"
-        )
     read = {"requested_rewrite", "paraphrase_prompts", "neighborhood_prompts", "pararel_idx"}
     return {
         "prompt": prompt.replace("{}", subject),

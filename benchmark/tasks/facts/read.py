@@ -5,12 +5,11 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from instructedit.editors import EditCase, InputError
 
 from ...results.records import TaskData
-from ..audit import NO_SUBJECT, OTHER_TARGET, REPEATED_RECORD
+from ..audit import NO_SUBJECT, OTHER_TARGET, REPEATED_RECORD, repeated_edits
 from ..base import TASKS, TaskCases
 from ..fact_columns import COLUMNS, Columns, columns
 from ..parse import TABLES
@@ -100,7 +99,12 @@ def read_facts(path: str | Path) -> Facts:
     found = columns(names, str(path))
     task, split_bars = facts_task(path), path.suffix.lower() in TABLES
     rows = tuple(read_row(row, found, task, split_bars=split_bars) for row in file.rows)
-    _compare(rows)
+    good = [(row, row.case) for row in rows if row.case is not None]
+    for number, kind, first in repeated_edits([case for _, case in good]):
+        other, case = good[first]
+        same = f"the same fact as row {other.index}"
+        contrary = f"contradicts row {other.index}, whose target is '{case.request.target}'"
+        good[number][0].note(kind, same if kind == REPEATED_RECORD else contrary)
     unread = {name: sum(name in row.fields for row in file.rows) for name in found.unread}
     return Facts(path, task, file.sha256, file.layout, found, unread, rows, file.empty)
 
@@ -128,20 +132,3 @@ def load_facts(path: str | Path) -> TaskCases:
 
 def _plain_name(path: str | Path) -> str:
     return re.sub(r"[^a-z0-9]+", "-", Path(path).stem.casefold())[:60].strip("-") or "facts"
-
-
-def _compare(rows: tuple[FactRow, ...]) -> None:
-    edits: dict[tuple[Any, ...], int] = {}
-    targets: dict[str, FactRow] = {}
-    for row in rows:
-        if row.case is None:
-            continue
-        own = row.case.request
-        key = own.prompt, own.target, own.subject
-        first = targets.setdefault(own.prompt, row)
-        assert first.case is not None
-        if key in edits:
-            row.note(REPEATED_RECORD, f"the same fact as row {edits[key]}")
-        elif (other := first.case.request.target) != own.target:
-            row.note(OTHER_TARGET, f"contradicts row {first.index}, whose target is '{other}'")
-        edits.setdefault(key, row.index)

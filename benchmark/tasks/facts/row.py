@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from instructedit.editors import EditCase, EditRequest, InputError, Probe, Role
+from instructedit.editors import EditCase, EditRequest, InputError, Probe
 from instructedit.editors.writing_systems import Joint
 
 from ..audit import NO_SUBJECT
 from ..fact_columns import Columns, Meaning
+from ..layouts import Entry, Role, group_entries, merged
 from ..parse import MOST_ITEMS, Row, answers
 from .subject import shared_phrase
 
@@ -41,9 +42,10 @@ class FactRow:
     counts: Counter[str] = field(default_factory=Counter)
 
     def note(self, reason: str, remark: str | None = None) -> None:
-        """Add a reason, and what it is in this row; by default the reason without its first word."""
+        """Add a reason, and what it is in this row: by default the reason, and nothing if it is empty."""
         self.counts[reason] += 1
-        self.remarks.append(remark or reason)
+        if remark != "":
+            self.remarks.append(remark or reason)
 
 
 def read_row(row: Row, columns: Columns, task: str, *, split_bars: bool) -> FactRow:
@@ -86,7 +88,8 @@ class _Reader:
         probes = [Probe("reliability", "edit", prompt, accepted)]
         probes += [Probe("generalization", "rephrase", text, accepted) for text in rephrases]
         for role, meaning, answer, nested in _PROBES:
-            probes += self._probes(role, prompt, [*self._flat(meaning, answer), *self._nested(role, meaning, nested)])
+            entries = [*self._flat(meaning, answer), *self._nested(role, meaning, nested)]
+            probes += merged(role, prompt, entries, self.found.note)
         if len(probes) > MOST_ITEMS:
             raise InputError(f"{self.row.place}: found {len(probes):,} probes, expected at most {MOST_ITEMS:,}.")
         return EditCase(request, tuple(replace(probe, joint=request.joint) for probe in probes))
@@ -143,60 +146,34 @@ class _Reader:
             self.found.note("generalization: rephrase that repeats the edit prompt left out")
         return tuple(text for text in given if text != prompt)
 
-    def _flat(self, meaning: Meaning, answer: Meaning) -> Iterator[tuple[str, str, tuple[str, ...]]]:
-        """Yield subset, prompt and answers of the probes that columns hold."""
+    def _flat(self, meaning: Meaning, answer: Meaning) -> Iterator[Entry]:
+        """Yield the probes that columns hold."""
         for key in dict.fromkeys(c.key for c in self.columns.read.values() if c.meaning in (meaning, answer)):
             name, answer_name = self.columns.name(meaning, key), self.columns.name(answer, key)
             if isinstance(self._value(name), Mapping):
                 continue
             prompts = self._texts(name)
             if len(prompts) > 1:
-                yield from ((meaning, *pair) for pair in self._paired(prompts, answer_name))
+                yield from self._paired(meaning, prompts, answer_name)
             elif prompts:
-                yield meaning, prompts[0], self._texts(answer_name, answer=True)
+                yield Entry(meaning, prompts[0], self._texts(answer_name, answer=True))
             elif self._texts(answer_name):
                 self.found.note(f"{meaning}: answer without a prompt left out")
 
-    def _paired(self, prompts: tuple[str, ...], name: str | None) -> Iterator[tuple[str, tuple[str, ...]]]:
-        """Yield the prompts of a list with the answers of the list beside it."""
+    def _paired(self, meaning: Meaning, prompts: tuple[str, ...], name: str | None) -> Iterator[Entry]:
+        """Yield the probes of a list of prompts, with the answers of the list beside it."""
         value = self._value(name) or [None] * len(prompts)
         if not isinstance(value, list) or len(value) != len(prompts):
             raise self.row.error(str(name), f"a list of {len(prompts)} answers, one for each prompt")
         for prompt, answer in zip(prompts, value, strict=True):
-            yield prompt, answers(answer)
+            yield Entry(meaning, prompt, answers(answer))
 
-    def _nested(self, role: Role, meaning: Meaning, nested: Meaning) -> Iterator[tuple[str, str, tuple[str, ...]]]:
-        """Yield subset, prompt and answers of the probes of KnowEdit's and EasyEdit's objects."""
+    def _nested(self, role: Role, meaning: Meaning, nested: Meaning) -> Iterator[Entry]:
+        """Yield the probes of KnowEdit's and EasyEdit's objects."""
         for name in (self.columns.name(nested), self.columns.name(meaning)):
             groups = self._value(name)
             if not groups or (name == self.columns.name(meaning) and not isinstance(groups, Mapping)):
                 continue
             if not isinstance(groups, Mapping) or not all(isinstance(items or [], list) for items in groups.values()):
                 raise self.row.error(str(name), 'an object of lists of {"prompt": ..., "ground_truth": ...}')
-            for subset, items in groups.items():
-                for item in items or ():
-                    prompt = item.get("prompt") if isinstance(item, Mapping) else None
-                    try:
-                        texts, accepted = answers(prompt), answers(item.get("ground_truth")) if prompt else ()
-                    except InputError:
-                        texts, accepted = (), ()
-                    if len(texts) == 1:
-                        yield subset, texts[0], accepted
-                    else:
-                        self.found.note(f"{role}: malformed probe left out")
-
-    def _probes(self, role: Role, prompt: str, entries: list[tuple[str, str, tuple[str, ...]]]) -> Iterator[Probe]:
-        """Yield one probe for each subset and prompt with the answers of all its entries.
-
-        Locality compares with the unedited model and needs no answer; a probe of portability without one is left out.
-        """
-        merged: dict[tuple[str, str], tuple[str, ...]] = {}
-        for subset, text, accepted in entries:
-            if text == prompt:
-                self.found.note(f"{role}: probe that repeats the edit prompt left out")
-            elif not accepted and role == "portability":
-                self.found.note(f"{role}: probe without an answer left out", f"{role}: no answer to '{text}', left out")
-            else:
-                merged[subset, text] = answers([*merged.get((subset, text), ()), *accepted])
-        for (subset, text), accepted in merged.items():
-            yield Probe(role, subset, text, accepted)
+            yield from group_entries(role, groups, self.found.note)

@@ -11,9 +11,9 @@ from instructedit.editors import EDITORS, InputError
 
 CODE = """
 import sys
-from instructedit.benchmark.setup.listing import rows
-for name, text in rows("editors"):
-    sys.stdout.write(f"{name}|{text}\\n")
+from instructedit.benchmark.setup.listing import content
+for row in content("editors"):
+    sys.stdout.write("{name}|{about}\\n".format_map(row))
 sys.exit("torch was imported" if "torch" in sys.modules else 0)
 """
 

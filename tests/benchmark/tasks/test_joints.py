@@ -10,10 +10,6 @@ from instructedit.editors import InputError
 
 RECORD = {"subject": "丁国", "prompt": "丁国的首都是", "target_new": "黑山"}
 PROBES = {"locality": {"Relation_Specificity": [{"prompt": "丁国在", "ground_truth": "南方"}]}}
-FLAT = {
-    "rome-counterfact": {"prompt": "Alta is in", "target_new": "Rome", "subject": "Alta", "ground_truth": "Oslo"},
-    "mend-zsre": {"src": "Where is Alta?", "alt": "Rome", "subject": "Alta", "answers": ["Oslo"]},
-}
 
 
 def load(tmp_path, records, task="counterfact", **options):
@@ -51,14 +47,6 @@ def test_of_several_right_answers_the_first_is_edited_in_and_all_are_accepted(tm
     (case,) = load(tmp_path, [{**RECORD, "target_new": ["黑山", " 黑山市", "\u200b", "黑山"]}], task).cases
     assert case.request.target == "黑山"
     assert case.probes[0].answers == ("黑山", "黑山市")
-
-
-@pytest.mark.parametrize(("task", "field"), [("rome-counterfact", "target_new"), ("mend-zsre", "alt")])
-def test_flat_records_may_have_several_right_answers_too(tmp_path, monkeypatch, task, field):
-    monkeypatch.setattr(type(make_task(task)), "test_share", None)
-    (case,) = load(tmp_path, [{**FLAT[task], field: ["Rome", "Roma"]}], task).cases
-    assert case.request.target == "Rome" and case.request.old == "Oslo"
-    assert case.probes[0].answers == ("Rome", "Roma")
 
 
 @pytest.mark.parametrize("value", [[], ["\u200b"], ["a", 3], [["a"]]])

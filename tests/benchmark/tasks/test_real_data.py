@@ -6,7 +6,7 @@ import pytest
 
 from instructedit.benchmark.tasks.audit import OTHER_TARGET, REPEATED_RECORD
 from instructedit.benchmark.tasks.base import TASKS, make_task, subjects
-from instructedit.benchmark.tasks.flat import NO_ANSWER
+from instructedit.benchmark.tasks.layouts import NO_ANSWER
 from instructedit.benchmark.tasks.rephrase import derive_rephrases
 from instructedit.benchmark.tasks.sources import Folder
 

@@ -55,18 +55,14 @@ def test_missing_rephrase_of_a_question_is_counted(tmp_path):
     assert loaded.data.skipped == {"generalization: no rephrase given and no rule covers the prompt": 1}
 
 
-@pytest.mark.parametrize("dirt", [{"loc": 3}, {"loc_ans": 3}])
-def test_dirt_in_the_locality_question_is_counted(tmp_path, dirt):
-    loaded = load(tmp_path, {**MEND, **dirt})
-    assert loaded.data.skipped == {"locality: malformed probe left out": 1}
-
-
-def test_dirt_in_portability_is_counted(tmp_path):
-    loaded = load(tmp_path, {**MEND, "portability": "text"}, {**MEND, "portability": {**HOP, "New Answer": ""}})
+def test_dirt_is_counted(tmp_path):
+    dirt = [{"loc": 3}, {"loc_ans": 3}, {"portability": "text"}, {"portability": {**HOP, "New Answer": ""}}]
+    loaded = load(tmp_path, *({**MEND, **own} for own in dirt))
     assert loaded.data.skipped == {
-        "portability: malformed group of probes left out": 1,
+        "locality: malformed probe left out": 2,
+        "portability: malformed probe left out": 1,
         "portability: probe without an answer left out": 1,
-        "record: the same prompt, target and subject as an earlier one": 1,
+        "record: the same prompt, target and subject as an earlier one": 3,
     }
 
 

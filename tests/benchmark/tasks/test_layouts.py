@@ -1,4 +1,4 @@
-"""KnowEdit's record, clean and dirty, in each of the tasks that share it."""
+"""The layouts of data sets, read by one reader: KnowEdit's record, clean and dirty, in each task that has it."""
 
 import json
 from pathlib import Path
