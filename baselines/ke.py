@@ -178,14 +178,11 @@ class KE(TrainedEditor[KEConfig]):
             self.reader.margin.mul_(0.8).clamp_(min=self.config.margin_floor)
 
     def patches(
-        self,
-        model: LanguageModel,
-        requests: Sequence[EditRequest],
-        groups: Sequence[int] | None = None,
-        batches: Sequence[int] | None = None,
+        self, model: LanguageModel, groups: Sequence[Sequence[EditRequest]], batches: Sequence[int] | None = None
     ) -> Edits:
         """See `NetworkEditor.patches`."""
-        assert self.shape is not None and groups is None
+        assert self.shape is not None
+        requests = [request for (request,) in groups]
         texts = [self.texts(model, request) for request in requests]
         factors = gradient_factors(model, texts, self.shape.sites)
         h = self.reader(self._texts(model, requests, [own.wanted[0] for own in texts]))

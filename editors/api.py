@@ -17,9 +17,9 @@ from .edits import Edits as Edits
 from .engine.engine import BasePass as BasePass
 from .engine.meta_device import MetaModel as MetaModel
 from .engine.model import LanguageModel as LanguageModel
-from .hypernet.gradient_editor import GradientConfig as GradientConfig
 from .hypernet.gradient_editor import GradientEditor as GradientEditor
 from .hypernet.gradient_editor import gradient_factors as gradient_factors
+from .hypernet.hypernetwork import GradientConfig as GradientConfig
 from .hypernet.hypernetwork import Hypernetwork as Hypernetwork
 from .hypernet.network_editor import Shape as Shape
 from .hypernet.network_editor import TrainedConfig as TrainedConfig

@@ -94,24 +94,18 @@ class NetworkEditor(Editor[C]):
 
     @abstractmethod
     def patches(
-        self,
-        model: LanguageModel,
-        requests: Sequence[EditRequest],
-        groups: Sequence[int] | None = None,
-        batches: Sequence[int] | None = None,
+        self, model: LanguageModel, groups: Sequence[Sequence[EditRequest]], batches: Sequence[int] | None = None
     ) -> Edits:
-        """Return edits through which gradients reach the network.
+        """Return one edit for each group of requests, through which gradients reach the network.
 
-        `groups` are the numbers of neighbouring requests that one edit carries, for methods that join; None for one
-        edit per request. `batches` are those that running statistics take in at a time, in training; None for all.
+        Groups have one request each unless the method `joins`. `batches` are the numbers of neighbouring edits that
+        running statistics take in at a time, in training; None for all.
 
         Raises:
             CaseError: If a request does not fit the model's context.
         """
 
-    def observe(
-        self, model: LanguageModel, requests: Sequence[EditRequest], groups: Sequence[int] | None = None
-    ) -> None:
+    def observe(self, model: LanguageModel, groups: Sequence[Sequence[EditRequest]]) -> None:
         """Update running statistics before the first step; nothing where a method has none. See `patches`."""
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -180,7 +174,7 @@ class NetworkEditor(Editor[C]):
         made: list[tuple[Patch, ...]] = []
         with torch.no_grad():
             for part in self._parts(model, [requests[index] for index in order]):
-                made += self.patches(model, part).patches
+                made += self.patches(model, [[request] for request in part]).patches
         patches = tuple(own for _, own in sorted(zip(order, made, strict=True), key=itemgetter(0)))
         edits = Edits(patches, contexts=tuple(self.own_context(request) for request in requests))
         return counted(edits, [self.texts(model, request) for request in requests])

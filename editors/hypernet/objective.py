@@ -224,25 +224,25 @@ def outer_loss(
     c_edit: float,
     c_loc: float,
     *,
-    share: float = 0.0,
-    groups: Sequence[int] | None = None,
+    scale: float = 0.0,
+    edit_of: Sequence[int] | None = None,
 ) -> Losses:
-    """Return the outer loss of some edits and, if `share` is not zero, add `share` times its gradient.
+    """Return the outer loss of some edits and, if `scale` is not 0, add its gradient times `scale`.
 
     The gradient reaches everything that the patches' tensors were computed from. It is accumulated at those tensors
     pass by pass and propagated from there once, so that memory does not grow with the number of texts.
 
-    Each text is weighted within its case, and all cases equally, however many an edit carries: `groups` are the numbers
-    of neighbouring cases of each edit, None for one case each.
+    Each text is weighted within its case, and all cases equally, however many an edit carries: `edit_of` has the edit
+    of each case, by default its own.
     """
-    edit_of = [number for number, size in enumerate(groups or [1] * len(edits)) for _ in range(size)]
+    edit_of = range(len(edits)) if edit_of is None else edit_of
     cut = edits.cut
     assert cut is not None, "an edit without patches has no gradient"
     base, reference = _unedited(model, outers, cut)
-    leaves, tensors = _leaves(edits, share != 0)
+    leaves, tensors = _leaves(edits, scale != 0)
     losses = Losses(len(edit_of), len({outer.owner for outer in outers if outer.kind == "locality"}))
     texts = Counter(outer.owner for outer in outers if outer.kind == "edit")
-    with torch.set_grad_enabled(share != 0):
+    with torch.set_grad_enabled(scale != 0):
         for batch, output in model.engine.replays(base, leaves, [edit_of[o.owner] for o in outers]):
             terms: list[Tensor] = []
             for index, logits in by_row(batch, output.logits):
@@ -253,8 +253,8 @@ def outer_loss(
                 else:
                     terms.append(c_edit * _edit_term(outer, log_p, losses, texts[outer.owner]))
             total = torch.stack(terms).sum()
-            if share != 0 and total.requires_grad:
-                (share * total).backward()
+            if scale != 0 and total.requires_grad:
+                (scale * total).backward()
     # experts that no token is routed to have no gradient
     reached = [(made, leaf.grad) for made, leaf in tensors if leaf.grad is not None]
     if reached:

@@ -32,7 +32,7 @@ def built(model, kind=MEND, *, groups=None, training=None, **options):
     given = {"rank": 8, "edit_lr": -0.05, "training": {**TRAINING, **(training or {})}, **options}
     editor = make(kind, given)
     editor.build(model)
-    editor.observe(model, REQUESTS[:4], groups)
+    editor.observe(model, groups or [[request] for request in REQUESTS[:4]])
     with torch.no_grad():
         for parameter in editor.network.parameters():
             noise = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
@@ -159,7 +159,13 @@ def test_the_gradient_of_a_step_is_that_of_the_written_out_objective(joint, toge
     """Two joint edits of three, or six of one, of facts and attitudes; the passes run in several parts."""
     model = make_language_model("gpt2", torch.float64, pack_tokens=64)
     training = {"together": together, "accumulate": 6 // together}
-    editor = built(model, joint=joint, training=training, groups=[2, 2], objective={"c_edit": 0.7, "c_loc": 1.3})
+    editor = built(
+        model,
+        joint=joint,
+        training=training,
+        groups=[REQUESTS[:2], REQUESTS[2:4]],
+        objective={"c_edit": 0.7, "c_loc": 1.3},
+    )
     editor.network.eval()  # the statistics stay: their order is another test's
     cases = [fact(0), attitude(1), fact(2), fact(3), attitude(2), fact(5)]
     seeds = list(range(6))
@@ -185,10 +191,10 @@ def test_the_statistics_are_of_the_joint_loss(joint, make_language_model):
         editor.build(model)
         site = editor.shape.sites[0]
         if way == "warm-up":
-            editor.observe(model, REQUESTS[:3], [3])
+            editor.observe(model, [REQUESTS[:3]])
         else:
             editor.network.train()
-            editor.patches(model, REQUESTS[:3], [3], [3])
+            editor.patches(model, [REQUESTS[:3]], [1])
         groups = [REQUESTS[:3]] if joint == "mean loss" else [[request] for request in REQUESTS[:3]]
         deltas = []
         for other in (s for s in editor.shape.sites if (s.d_in, s.d_out) == (site.d_in, site.d_out)):

@@ -236,7 +236,7 @@ def test_gradients_of_accumulated_passes_are_their_mean(model, tmp_path):
     for batch, accumulate in ((4, 1), (1, 4)):
         mend = editor_of(MEND)
         mend.build(model, 0)
-        mend.observe(model, [case.request for case in facts(6)])
+        mend.observe(model, [[case.request] for case in facts(6)])
         mend.network.eval()
         for case, seed in zip(facts(4), range(4), strict=True) if batch == 1 else [(facts(4), range(4))]:
             cases, seeds = ([case], [seed]) if batch == 1 else (case, seed)
@@ -255,7 +255,7 @@ def test_batches_of_a_step_run_together_as_one_after_another(make_language_model
     for together in (True, False):
         editor = editor_of(kind, batch=batch, accumulate=10 // batch)
         editor.build(model, 0)
-        editor.observe(model, [case.request for case in facts(3)])
+        editor.observe(model, [[case.request] for case in facts(3)])
         with torch.no_grad():
             for parameter in editor.network.parameters():
                 parameter.add_(0.01 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)).double())
@@ -385,7 +385,7 @@ def test_edited_maps_are_named_once_and_rightly(model, options, sentence):
 def test_an_edit_of_a_new_network_leaves_the_statistics_alone(model):
     mend = make(MEND, {"rank": 8})
     mend.build(model)
-    mend.observe(model, [case.request for case in facts(3)])
+    mend.observe(model, [[case.request] for case in facts(3)])
     before = {name: tensor.clone() for name, tensor in mend.state().items()}
     mend.edit(model, [fact(4).request])
     assert all(torch.equal(tensor, before[name]) for name, tensor in mend.state().items())
