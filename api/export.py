@@ -23,13 +23,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from instructedit.benchmark.scoring.predictions import Prediction, reduced
 from instructedit.editors import InputError, LowRank, Patch, TokenSequence, did_you_mean
 from instructedit.editors.files.atomic import whole_file, whole_folder
 from instructedit.editors.models.experts import weight_of
 from instructedit.editors.models.loading import Origin
 from instructedit.editors.models.model_files import INDEX, PICKLES, WEIGHTS
 
-from .answers import Taught, facts_rows, taught
+from .answers import facts_rows
 from .edited import Edited, name_of
 from .plain import ABOUT, EDITS, FORMAT, load_edits, weights_digest
 
@@ -289,11 +290,11 @@ def _loaded(edited: Edited, folder: Path, form: str) -> Iterator[PreTrainedModel
         yield model
 
 
-def _ask(model: PreTrainedModel, row: TokenSequence, *, labelled: bool) -> Taught:
+def _ask(model: PreTrainedModel, row: TokenSequence, *, labelled: bool) -> Prediction:
     """Return a plain model's prediction of a text's target; with labels, which tell `load_edits` where prompts end."""
     ids = torch.tensor([row.ids], device=model.device)
     labels = ids.clone()
     labels[0, : row.scored[0] + 1] = -100
     with torch.no_grad():
         logits = model(input_ids=ids, labels=labels if labelled else None).logits[0]
-    return taught(row, logits[list(row.scored)])
+    return reduced([row], set(), [(0, logits[list(row.scored)])])[0]

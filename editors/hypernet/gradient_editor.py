@@ -167,7 +167,7 @@ class GradientEditor(TrainedEditor[C]):
                     network.of(site).observe(*own)
             for site, own in zip(network.sites, batch, strict=True):
                 z[site.name].append(network.of(site).normalised(*own))
-        return {name: torch.cat(parts) for name, parts in z.items()}
+        return {site.name: torch.cat(z.pop(site.name)) for site in network.sites}  # bounds the memory
 
     def edit_together(self, model: LanguageModel, requests: Sequence[EditRequest], seed: int = 0) -> Edits:
         """Make one edit of all requests, some requests at a time; see `GradientConfig.joint`."""
