@@ -77,12 +77,11 @@ def greedy(
 ) -> list[str]:
     """Return the greedy answer to each prompt after a prefix, under one edit or none; `CaseError` if too long."""
     rows = [model.encode_prompt(prefix + prompt, max_new_tokens) for prompt in prompts]
-    own = Edits.none(1) if edits is None else edits
     texts = answers(
         model,
         rows,
-        own,
-        [None if edits is None else 0] * len(rows),
+        Edits.none(1) if edits is None else edits,
+        [0] * len(rows),
         max_new_tokens=max_new_tokens,
         finished=lambda _, text: finished(text, ()),
     )

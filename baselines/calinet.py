@@ -110,7 +110,9 @@ class CaliNet(DescentEditor[CaliNetConfig]):
 
     @property
     def descent(self) -> Descent:  # noqa: D102
-        return Descent(self.config.steps, self.config.stop_loss, self.config.batch)
+        config = self.config
+        adafactor = partial(Adafactor, lr=config.lr, scale_parameter=False, relative_step=False)
+        return Descent(config.steps, adafactor, None, config.stop_loss, config.batch)
 
     def sites(self, model: LanguageModel | MetaModel) -> tuple[Site, ...]:  # noqa: D102
         return tuple(self._network(model, block).down for block in self.config.blocks)
@@ -120,7 +122,6 @@ class CaliNet(DescentEditor[CaliNetConfig]):
         config = self.config
         networks = [self._network(model, block) for block in config.blocks]
         activations = [self._activation(model, network)[0] for network in networks]
-        optimiser = partial(Adafactor, lr=config.lr, scale_parameter=False, relative_step=False)
 
         def patches(own: Sequence[Tensor]) -> tuple[Patch, ...]:
             each = len(own) // len(networks)
@@ -135,7 +136,7 @@ class CaliNet(DescentEditor[CaliNetConfig]):
             generator = torch.Generator().manual_seed(seed_of(seed, self.name, *ids))
             slots = config.slots or max(config.least_slots, math.ceil(len(ids) * config.slots_per_100_edits / 100))
             tensors = [tensor for network in networks for tensor in self._initial(model, network, slots, generator)]
-            found.append(Variables(tensors, patches, optimiser))
+            found.append(Variables(tensors, patches))
         return found
 
     def fitted(self, model: LanguageModel, groups: Sequence[Sequence[EditRequest]], seed: int) -> Edits:

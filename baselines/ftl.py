@@ -40,7 +40,6 @@ from instructedit.editors import (
     TokenSequence,
     Variables,
 )
-from instructedit.editors.descent.variables import MakeOptimiser
 from instructedit.editors.models.parts import ROUTED
 from instructedit.editors.search import DEPTH
 
@@ -96,7 +95,9 @@ class FTL(DescentEditor[FTConfig]):
 
     @property
     def descent(self) -> Descent:  # noqa: D102
-        return Descent(self.config.steps, self.config.stop_loss, self.config.batch)
+        config = self.config
+        adam = partial(torch.optim.Adam, lr=config.lr, fused=True)
+        return Descent(config.steps, adam, config.clamp or None, config.stop_loss, config.batch)
 
     def sites(self, model: LanguageModel | MetaModel) -> tuple[Site, ...]:  # noqa: D102
         return tuple(model.sites(self.config.part, [self.config.block]))
@@ -105,16 +106,7 @@ class FTL(DescentEditor[FTConfig]):
         """Return a D of zeros for the tuned matrix; for routed experts one for each that is reached."""
         sites = self.sites(model)
         routed = self.config.part in ROUTED
-        adam = partial(torch.optim.Adam, lr=self.config.lr, fused=True)
-        return [self._change(model, _reached(model, edit.rows, sites) if routed else sites, adam) for edit in edits]
-
-    def _change(self, model: LanguageModel, sites: Sequence[Site], adam: MakeOptimiser) -> Variables:
-        def patches(changes: Sequence[Tensor]) -> tuple[Patch, ...]:
-            return tuple(Dense(site.name, site.block, d) for site, d in zip(sites, changes, strict=True))
-
-        device = model.site_device(sites[0])
-        changes = [torch.zeros(site.d_in, site.d_out, dtype=model.edit_dtype, device=device) for site in sites]
-        return Variables(changes, patches, adam, self.config.clamp or None)
+        return [_change(model, _reached(model, edit.rows, sites) if routed else sites) for edit in edits]
 
     def row(self, row: TokenSequence) -> TokenSequence:
         """Return the prompt alone for the published objective, prompt and target for the causal one."""
@@ -129,6 +121,15 @@ class FTL(DescentEditor[FTConfig]):
             return edits
         shares = [fmean(_at_bound(patch.tensors()["d"], bound) for patch in edit) for edit in edits.patches]
         return replace(edits, facts=tuple({**f, "at_bound": s} for f, s in zip(edits.facts, shares, strict=True)))
+
+
+def _change(model: LanguageModel, sites: Sequence[Site]) -> Variables:
+    def patches(changes: Sequence[Tensor]) -> tuple[Patch, ...]:
+        return tuple(Dense(site.name, site.block, d) for site, d in zip(sites, changes, strict=True))
+
+    device = model.site_device(sites[0])
+    changes = [torch.zeros(site.d_in, site.d_out, dtype=model.edit_dtype, device=device) for site in sites]
+    return Variables(changes, patches)
 
 
 def _reached(model: LanguageModel, rows: Sequence[TokenSequence], sites: Sequence[Site]) -> tuple[Site, ...]:

@@ -54,7 +54,6 @@ from instructedit.editors import (
     minimise,
     seed_of,
 )
-from instructedit.editors.descent.variables import MakeOptimiser
 from instructedit.editors.models.parts import Unrouted
 from instructedit.editors.patches import Replaced, distances
 from instructedit.editors.search import DEPTH
@@ -222,19 +221,18 @@ class GRACE(Editor[GRACEConfig]):
         flat = EditRows.of(texts)
         base = self._base(model, flat)
         queries = self._queries(model, base, flat)
-        adam = partial(torch.optim.Adam, lr=config.lr, fused=True)
         entries, variables = [], []
         for request, own, book, query in zip(requests, texts, books, queries, strict=True):
             initial = self._initial(model, request, query, seed)
             entry = book.admit(query, initial, own.wanted[0].labels, config.radius, config.expand)
             entries.append(entry)
-            variables.append(self._value(site, query, book.values[entry], adam))
+            variables.append(self._value(site, query, book.values[entry]))
         edits = minimise(
             model,
             flat.rows,
             flat.requests,
             variables,
-            Descent(config.steps),
+            Descent(config.steps, partial(torch.optim.Adam, lr=config.lr, fused=True)),
             flat.loss,
             requests=flat.requests,
             base=base,
@@ -274,11 +272,11 @@ class GRACE(Editor[GRACEConfig]):
         generator = torch.Generator().manual_seed(seed_of(seed, self.name, request.case_id))
         return torch.rand(site.d_out, generator=generator).to(query)
 
-    def _value(self, site: Site, query: Tensor, initial: Tensor, adam: MakeOptimiser) -> Variables:
+    def _value(self, site: Site, query: Tensor, initial: Tensor) -> Variables:
         """Return a value to train, in a codebook of its own whose radius holds every query."""
         radius = torch.full((1,), math.inf, dtype=query.dtype, device=query.device)
 
         def patches(own: Sequence[Tensor]) -> tuple[Patch, ...]:
             return (Codebook(site.name, site.block, query[None], own[0], radius, self.config.replace),)
 
-        return Variables([initial[None].clone()], patches, adam)
+        return Variables([initial[None].clone()], patches)
