@@ -33,7 +33,6 @@ from instructedit.editors import (
     Choice,
     Descent,
     DescentEditor,
-    EditInputs,
     EditorConfig,
     EditRequest,
     Edits,
@@ -117,7 +116,7 @@ class CaliNet(DescentEditor[CaliNetConfig]):
     def sites(self, model: LanguageModel | MetaModel) -> tuple[Site, ...]:  # noqa: D102
         return tuple(self._network(model, block).down for block in self.config.blocks)
 
-    def variables(self, model: LanguageModel, edits: Sequence[EditInputs], seed: int) -> list[Variables]:
+    def variables(self, model: LanguageModel, groups: Sequence[Sequence[EditRequest]], seed: int) -> list[Variables]:
         """Return k, v and, in a gated network, g for each block."""
         config = self.config
         networks = [self._network(model, block) for block in config.blocks]
@@ -131,8 +130,8 @@ class CaliNet(DescentEditor[CaliNetConfig]):
             )
 
         found = []
-        for edit in edits:
-            ids = [request.case_id for request in edit.requests]
+        for group in groups:
+            ids = [request.case_id for request in group]
             generator = torch.Generator().manual_seed(seed_of(seed, self.name, *ids))
             slots = config.slots or max(config.least_slots, math.ceil(len(ids) * config.slots_per_100_edits / 100))
             tensors = [tensor for network in networks for tensor in self._initial(model, network, slots, generator)]

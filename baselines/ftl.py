@@ -24,9 +24,9 @@ from instructedit.editors import (
     Dense,
     Descent,
     DescentEditor,
-    EditInputs,
     EditorConfig,
     EditRequest,
+    EditRows,
     Edits,
     Either,
     LanguageModel,
@@ -102,11 +102,13 @@ class FTL(DescentEditor[FTConfig]):
     def sites(self, model: LanguageModel | MetaModel) -> tuple[Site, ...]:  # noqa: D102
         return tuple(model.sites(self.config.part, [self.config.block]))
 
-    def variables(self, model: LanguageModel, edits: Sequence[EditInputs], seed: int) -> list[Variables]:
+    def variables(self, model: LanguageModel, groups: Sequence[Sequence[EditRequest]], seed: int) -> list[Variables]:
         """Return a D of zeros for the tuned matrix; for routed experts one for each that is reached."""
         sites = self.sites(model)
-        routed = self.config.part in ROUTED
-        return [_change(model, _reached(model, edit.rows, sites) if routed else sites) for edit in edits]
+        if self.config.part not in ROUTED:
+            return [_change(model, sites) for _ in groups]
+        flat = [EditRows.of([self.texts(model, request) for request in group]).rows for group in groups]
+        return [_change(model, _reached(model, [self.row(row) for row in rows], sites)) for rows in flat]
 
     def row(self, row: TokenSequence) -> TokenSequence:
         """Return the prompt alone for the published objective, prompt and target for the causal one."""

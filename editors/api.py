@@ -2,7 +2,6 @@
 # ruff: noqa: PLC0414 - the form in which type checkers take an import as public
 
 from .descent.editor import DescentEditor as DescentEditor
-from .descent.editor import EditInputs as EditInputs
 from .descent.minimise import Descent as Descent
 from .descent.minimise import minimise as minimise
 from .descent.variables import TokenShift as TokenShift

@@ -32,9 +32,9 @@ from .training_config import TrainingConfig
 TOGETHER = 8
 """Cases of a training step, or requests of a joint edit, in one pass."""
 FACTOR_BYTES = 8 << 20
-"""Maximum size of the factors at one layer of edits made at once, if that is at least two full passes. It lets the
-allocator reuse memory: with all 32 edits of InstructEdit on GPT-2 medium at once, a quarter of the time was spent on
-new memory."""
+"""Maximum size in float32 of the factors at the widest layer of edits made at once, if that is at least two full passes.
+It lets the allocator reuse memory: with all 32 edits of InstructEdit on GPT-2 medium at once, a quarter of the time was
+spent on new memory."""
 
 
 class TrainedConfig(EditorConfig):
@@ -181,7 +181,8 @@ class NetworkEditor(Editor[C]):
 
     def _parts(self, model: LanguageModel, requests: Sequence[EditRequest]) -> Iterator[list[EditRequest]]:
         """Yield the requests in parts of about equally many tokens, which are edited at once."""
-        room = max(token_limit(self.sites(model)), 2 * model.pack_tokens)
+        widest = max(site.d_in + site.d_out for site in self.sites(model))
+        room = max(FACTOR_BYTES // (4 * widest), 2 * model.pack_tokens)
         ends = [*accumulate(len(self.texts(model, request)) for request in requests)]
         parts = math.ceil(ends[-1] / room) if ends else 0
         for _, own in groupby(zip(ends, requests, strict=True), key=lambda pair: (pair[0] - 1) * parts // ends[-1]):
@@ -202,8 +203,3 @@ class NetworkEditor(Editor[C]):
             )
         if next(self.network.parameters()).device != model.device:
             self._place(model)
-
-
-def token_limit(sites: Sequence[Site]) -> int:
-    """Return the number of tokens whose factors at the widest layer take `FACTOR_BYTES` in float32."""
-    return FACTOR_BYTES // (4 * max(site.d_in + site.d_out for site in sites))

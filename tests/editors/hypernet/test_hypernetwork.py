@@ -199,7 +199,7 @@ def test_hypernetwork_is_a_function_of_one_token(make_language_model):
 def test_edits_made_in_parts_and_by_instruction_are_those_made_alone(make_language_model, monkeypatch, room):
     model = make_language_model("gpt2", torch.float64)
     monkeypatch.setattr(LanguageModel, "pack_tokens", property(lambda _: 1))
-    monkeypatch.setattr(network_editor, "token_limit", lambda sites: room)
+    monkeypatch.setattr(network_editor, "FACTOR_BYTES", room * 4 * (32 + 128))  # at most `room` tokens
     requests = [
         EditRequest(f"t/train/{number}", "t", f"The name of {number} is", "King", str(number), instruction=instruction)
         for number, instruction in enumerate(("Task: B", "Task: A", None, "Task: B", "Task: A"))
