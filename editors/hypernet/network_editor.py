@@ -32,7 +32,7 @@ from .training_config import TrainingConfig
 TOGETHER = 8
 """Cases of a training step, or requests of a joint edit, in one pass."""
 FACTOR_BYTES = 8 << 20
-"""Maximum size in float32 of the factors at the widest layer of edits made at once, if that is at least two full passes.
+"""Maximum size in float32 of the factors at the widest layer of edits made at once, if that is two full passes or more.
 It lets the allocator reuse memory: with all 32 edits of InstructEdit on GPT-2 medium at once, a quarter of the time was
 spent on new memory."""
 

@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from instructedit.baselines.mend import MEND
-from instructedit.editors import EditRequest, EditTexts, GradientConfig, LanguageModel
+from instructedit.editors import EditRequest, GradientConfig, LanguageModel
 from instructedit.editors.hypernet import network_editor
-from instructedit.editors.hypernet.gradient_editor import gradient_factors
 from instructedit.editors.hypernet.hypernetwork import FactorNetwork, Hypernetwork, LowRankResidual, Moments
 from instructedit.editors.instructedit import InstructEdit
 
@@ -127,17 +126,6 @@ def test_pseudo_gradient_of_an_identity_network_is_the_true_gradient(family, mak
         for patch, gradient in zip(edits.patches[number], gradients, strict=True):
             true = gradient if family == "gpt2" else gradient.T
             assert (patch.delta() / step - true).abs().max() / true.abs().max() < 1e-5
-
-
-def test_tokens_without_a_gradient_are_dropped(make_language_model):
-    model = make_language_model("gpt2")
-    rows = [model.encode(request.prompt, request.target) for request in REQUESTS]
-    last = model.sites("down", [-1])[0]
-    first = model.sites("down", [0])[0]
-    factors = gradient_factors(model, [EditTexts((row,)) for row in rows], [first, last])
-    for number, row in enumerate(rows):
-        assert factors[last.name].counts[number] == len(row.scored), "in the last block only scored tokens matter"
-        assert factors[first.name].counts[number] == max(row.scored) + 1, "below all tokens up to the last scored one"
 
 
 def test_statistics_move_in_training_only(make_language_model):

@@ -1,9 +1,7 @@
 """Joint edits and their training, against plain autograd and loops that are written out."""
 
-import json
 import random
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,15 +10,14 @@ from safetensors.torch import load_file
 from instructedit.baselines.ke import KE
 from instructedit.baselines.mend import MEND
 from instructedit.editors import EditRequest, InputError, Probe, TrainingSet, make
-from instructedit.editors.engine.hooks import Factors
 from instructedit.editors.hypernet.gradient_editor import gradient_factors
 from instructedit.editors.hypernet.objective import Losses, outer_loss, outer_rows
 from instructedit.editors.hypernet.training_loop import Trainer, case_losses, step_losses
-from instructedit.editors.models.tokens import TokenSequence
 from instructedit.editors.seeds import seed_of
 from instructedit.editors.texts import EPSILON, EditTexts
 
 from ..cases import attitude, fact, facts
+from .test_training_config import lines
 
 REQUESTS = [fact(number).request for number in range(11)]
 TRAINING = {"steps": 6, "batch": 1, "accumulate": 2, "lr": 1e-3, "warmup": 1, "validate_every": 3, "save_every": 2}
@@ -230,11 +227,6 @@ def training_set():
     return TrainingSet(train, (*(fact(n) for n in range(8, 13)), attitude(4)), {"facts": 2.0, "opinions": 1.0})
 
 
-def lines(folder):
-    read = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key != "seconds"} for line in read]
-
-
 def test_validation_edits_in_as_many_as_training_and_counts_every_case(model, tmp_path):
     """Six cases by fours: a joint edit of four and a smaller one of two."""
     training = {"together": 4, "steps": 3, "validation_cases": 6, "keep": "last"}
@@ -300,18 +292,6 @@ def test_a_gradient_longer_than_clip_is_scaled_down_to_it(make_language_model, t
             step = 1e-3 * scale * g / ((scale * g).abs() + 1e-8)
             torch.testing.assert_close(after[name], before[name] - step, rtol=1e-6, atol=1e-9)
     assert norm > 1e-3
-
-
-def test_tokens_without_x_or_without_delta_are_dropped_and_no_others():
-    x = torch.tensor([[0.0, 0.0], [0.0, -1.0], [2.0, 0.0], [0.0, 0.0], [-3.0, -1.0], [0.0, 0.0]])
-    delta = torch.tensor([[1.0, 0.0, 2.0], [0.0, -1.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0], [-1.0, 0.0, 0.0]])
-    delta = torch.cat([delta, torch.tensor([[-1.0, 0.0, 0.0]])])
-    factors = Factors(x, delta, torch.tensor([0, 0, 1, 1, 2, 2]))
-    model = SimpleNamespace(capture=lambda rows, sites, loss: {"m": factors}, edit_dtype=torch.float32)
-    found = gradient_factors(model, [EditTexts((TokenSequence((0, 1), (0,), 0),))] * 3, [])["m"]
-    assert found.x.tolist() == [[0.0, -1.0], [-3.0, -1.0]]
-    assert found.delta.tolist() == [[0.0, -1.0, 0.0], [-1.0, 0.0, 0.0]]
-    assert list(found.counts) == [1, 0, 1]
 
 
 @pytest.mark.parametrize("family", ["opt", "mistral"])
