@@ -162,7 +162,7 @@ class KE(TrainedEditor[KEConfig]):
         """Return the weights of the losses; under the constraint they are 1 and the multiplier."""
         if self.config.constraint == "penalty":
             return super().loss_weights()
-        return 1.0, max(0.0, float(self.reader.multiplier))
+        return 1.0, max(0.0, float(self.reader.multiplier.detach()))
 
     def before_step(self, losses: Losses) -> None:
         """Set the gradient of the multiplier to KL - margin, and clamp the multiplier at zero."""
