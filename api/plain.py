@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from instructedit.editors import Codebook, Edits, InputError, Span, Structure
+from instructedit.editors import Edits, InputError, Span, Structure
 from instructedit.editors.engine.hooks import patched
 from instructedit.editors.engine.packed_batch import Segment
 from instructedit.editors.files.state import parsed, read_object
 from instructedit.editors.models.experts import device_of, plain_experts
+from instructedit.editors.patches import Replacing
 
 FORMAT = "instructedit-export-1"
 EDITS, ABOUT = "edits.safetensors", "edits.json"
@@ -90,7 +91,7 @@ class _Passes:
 
     def __init__(self, edits: Edits) -> None:
         self._edits = edits
-        self._looks = any(isinstance(patch, Codebook) for patch in edits.patches[0])
+        self._looks = any(isinstance(patch, Replacing) for patch in edits.patches[0])
         self._spans: tuple[Span, ...] = ()
         self._width: int | None = None  # of the prompts of `generate`, padded
         self._total = 0  # tokens of each sequence that `generate` has run

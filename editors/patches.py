@@ -124,8 +124,38 @@ Replaced = Literal["last", "prompt", "all"]
 """Tokens whose output is replaced: the prompt's last one, all before it, or all of the sequence."""
 
 
+class Replacing(Patch):
+    """A patch that replaces a module's output at the tokens that `replace` names."""
+
+    __slots__ = ()
+    replace: Replaced
+
+    @property
+    def late(self) -> bool:  # noqa: D102
+        return self.replace == "last"
+
+    @property
+    def whole_prompts(self) -> bool:  # noqa: D102
+        return self.replace != "last"
+
+    @property
+    def by_row(self) -> bool:  # noqa: D102
+        # an answer's token depends on the end of its own prompt
+        return self.replace == "all"
+
+    def receiving(self, span: Span) -> range:
+        """Return the tokens of a sequence that receive a value; its prompt's end is within the span."""
+        assert span.prompt_end is not None
+        match self.replace:
+            case "last":
+                return range(span.prompt_end, span.prompt_end + 1)
+            case "prompt":
+                return range(span.first, span.prompt_end)
+        return range(span.first, span.stop)
+
+
 @dataclass(frozen=True, slots=True)
-class Codebook(Patch):
+class Codebook(Replacing):
     """GRACE's discrete key-value store (arXiv 2211.11031, section 3).
 
     The query of a sequence is the module's input at its last prompt token, so teacher forcing and generation agree.
@@ -147,29 +177,6 @@ class Codebook(Patch):
     labels: Tensor | None = None
     kind: ClassVar[str] = "codebook"
 
-    @property
-    def late(self) -> bool:  # noqa: D102
-        return self.replace == "last"
-
-    @property
-    def whole_prompts(self) -> bool:  # noqa: D102
-        return self.replace != "last"
-
-    @property
-    def by_row(self) -> bool:  # noqa: D102
-        # an answer's token depends on the end of its own prompt
-        return self.replace == "all"
-
-    def _receiving(self, span: Span) -> range:
-        """Return the tokens of a sequence that receive a value; its prompt's end is within the span."""
-        assert span.prompt_end is not None
-        match self.replace:
-            case "last":
-                return range(span.prompt_end, span.prompt_end + 1)
-            case "prompt":
-                return range(span.first, span.prompt_end)
-        return range(span.first, span.stop)
-
     def nearest(self, queries: Tensor) -> tuple[Tensor, Tensor]:
         """Return the entry nearest to each query [queries, d_in], and whether the query is within its radius."""
         gaps, entry = distances(queries.to(self.keys.dtype), self.keys).min(dim=1)
@@ -184,7 +191,7 @@ class Codebook(Patch):
         entries: list[int] = []
         for span, index, near in zip(prompts, entry.tolist(), hit.tolist(), strict=True):
             if near:
-                own = self._receiving(span)
+                own = self.receiving(span)
                 tokens += own
                 entries += [index] * len(own)
         if not tokens:
