@@ -1,15 +1,10 @@
-"""Greedy answers, and how well a model answers facts under teacher forcing."""
+"""Greedy answers, and the texts under which a model is asked facts with teacher forcing."""
 
 import html
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
-from statistics import fmean
-from typing import TYPE_CHECKING, NamedTuple
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from instructedit.benchmark.scoring.matching import finished, first_answer
 from instructedit.editors import EditRequest, Edits, LanguageModel, TokenSequence
@@ -82,12 +77,11 @@ def greedy(
 ) -> list[str]:
     """Return the greedy answer to each prompt after a prefix, under one edit or none; `CaseError` if too long."""
     rows = [model.encode_prompt(prefix + prompt, max_new_tokens) for prompt in prompts]
-    own = Edits.none(1) if edits is None else edits
     texts = answers(
         model,
         rows,
-        own,
-        [None if edits is None else 0] * len(rows),
+        Edits.none(1) if edits is None else edits,
+        [0] * len(rows),
         max_new_tokens=max_new_tokens,
         finished=lambda _, text: finished(text, ()),
     )
@@ -103,36 +97,7 @@ def _natural(text: str) -> str:
     return first_answer(text, max(0, inner - 1))
 
 
-class Taught(NamedTuple):
-    """How a model answers a fact when the correct prefix is given at each token.
-
-    Attributes:
-        predicted: The most likely token at each of the target's positions.
-        exact: Whether they are the target's tokens.
-        probability: Geometric mean of the probabilities of the target's tokens.
-    """
-
-    predicted: tuple[int, ...]
-    exact: bool
-    probability: float
-
-
 def facts_rows(model: LanguageModel, requests: Sequence[EditRequest], prefixes: Sequence[str]) -> list[TokenSequence]:
     """Return the texts of prompts and targets, each prompt with its prefix."""
     pairs = zip(prefixes, requests, strict=True)
     return [model.encode(prefix + own.prompt, own.target, own.joint) for prefix, own in pairs]
-
-
-def taught(row: TokenSequence, logits: Tensor) -> Taught:
-    """Return the prediction of a text's target from the logits at its scored positions, [tokens, vocabulary]."""
-    predicted = tuple(logits.argmax(dim=-1).tolist())
-    labels = torch.tensor(row.labels, device=logits.device)
-    log_p = logits.float().log_softmax(dim=-1).gather(1, labels[:, None])[:, 0].tolist()
-    return Taught(predicted, predicted == row.labels, math.exp(fmean(log_p)))
-
-
-def taught_all(model: LanguageModel, rows: Sequence[TokenSequence], edits: Edits) -> list[Taught]:
-    """Return the predictions of the engine under one edit."""
-    with torch.no_grad():
-        found = {index: taught(rows[index], logits) for index, logits in model.forward(rows, edits, [0] * len(rows))}
-    return [found[index] for index in range(len(rows))]

@@ -6,14 +6,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from instructedit.benchmark.results.health import LARGE, REACHED
+from instructedit.benchmark.scoring.predictions import Prediction, reduced
 from instructedit.benchmark.setup.config import EMBEDDED_MODEL
 from instructedit.benchmark.setup.model_checks import defaults_of_another
 from instructedit.editors import Editor, EditRequest, Edits, InstructedProbes, LanguageModel, instruction_context
 from instructedit.editors.changes import change_facts
 from instructedit.editors.models.loading import Origin
 
-from .answers import Answers, Taught, facts_rows, greedy, taught_all
+from .answers import Answers, facts_rows, greedy
 
 if TYPE_CHECKING:
     from .export import Exported
@@ -126,9 +129,12 @@ class Edited:
         return Answers(tuple(prompts), tuple(before), tuple(after), notes)
 
     @cached_property
-    def taught(self) -> list[Taught]:
+    def taught(self) -> list[Prediction]:
         """The edited model's predictions of the facts' targets under teacher forcing."""
-        return taught_all(self.model, facts_rows(self.model, self.requests, self.prefixes), self.edits)
+        rows = facts_rows(self.model, self.requests, self.prefixes)
+        with torch.no_grad():
+            found = reduced(rows, set(), self.model.forward(rows, self.edits, [0] * len(rows)))
+        return [found[index] for index in range(len(rows))]
 
     @cached_property
     def health(self) -> EditHealth:

@@ -10,7 +10,7 @@
 import json
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -23,13 +23,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from instructedit.editors import InputError, LowRank, Patch, TokenSequence, did_you_mean
+from instructedit.benchmark.scoring.predictions import Prediction, reduced
+from instructedit.editors import Edits, InputError, LowRank, Patch, TokenSequence, did_you_mean
+from instructedit.editors.compose import compose
 from instructedit.editors.files.atomic import whole_file, whole_folder
 from instructedit.editors.models.experts import weight_of
 from instructedit.editors.models.loading import Origin
 from instructedit.editors.models.model_files import INDEX, PICKLES, WEIGHTS
 
-from .answers import Taught, facts_rows, taught
+from .answers import facts_rows
 from .edited import Edited, name_of
 from .plain import ABOUT, EDITS, FORMAT, load_edits, weights_digest
 
@@ -114,11 +116,16 @@ def check_form(edited: Edited, form: str) -> None:
         raise InputError(f"{reason}; {others or 'no form'} can hold this edit.")
 
 
+def _merged(edited: Edited) -> tuple[Patch, ...]:
+    """Return the patches of an edit, those of one layer as one."""
+    return compose(Edits.none(1), edited.edits).patches[0]
+
+
 def _reason(edited: Edited, form: str) -> str | None:
     name = edited.editor.name
     if edited.edits.contexts[0] is not None:
         return f"'{form}' holds no text, and an edit of '{name}' is one, put before each prompt"
-    for patch in edited.edits.patches[0] if form != "edits" else ():
+    for patch in _merged(edited) if form != "edits" else ():
         if not isinstance(patch, LowRank) and patch.delta() is None:
             return f"'{form}' holds updates of weights, and an edit of '{name}' is none ({patch.kind} at {patch.site})"
         if form == "peft":
@@ -135,8 +142,10 @@ def _write_hf(edited: Edited, part: Path) -> tuple[str, ...]:
     source = source_folder(edited.origin)
     places = _places(source)
     changes: dict[str, dict[str, Tensor]] = {}
-    for site, delta in _deltas(edited.edits.patches[0]).items():
-        file, name, inputs_first = _stored(edited, source, places, site)
+    for patch in _merged(edited):
+        delta = patch.delta()
+        assert delta is not None
+        file, name, inputs_first = _stored(edited, source, places, patch.site)
         changes.setdefault(file, {})[name] = delta if inputs_first else delta.T
     for path in sorted(source.iterdir()):
         weights = path.name.endswith(OTHER_WEIGHTS) and path.name not in {*places.values(), INDEX}
@@ -155,16 +164,6 @@ def _write_hf(edited: Edited, part: Path) -> tuple[str, ...]:
 def _save(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None) -> None:
     with whole_file(path) as new:  # safetensors alone gives the right to read it to the owner only
         save_file(tensors, new, metadata)
-
-
-def _deltas(patches: Sequence[Patch]) -> dict[str, Tensor]:
-    """Return the update [d_in, d_out] of each site, in which patches of one site add up."""
-    found: dict[str, Tensor] = {}
-    for patch in patches:
-        delta = patch.delta()
-        assert delta is not None
-        found[patch.site] = found[patch.site] + delta if patch.site in found else delta
-    return found
 
 
 def source_folder(origin: Origin) -> Path:
@@ -219,17 +218,13 @@ def _write_peft(edited: Edited, part: Path) -> tuple[str, ...]:
     from peft import LoraConfig
     from transformers.pytorch_utils import Conv1D
 
-    factors: dict[str, list[LowRank]] = {}
-    for patch in edited.edits.patches[0]:
-        assert isinstance(patch, LowRank)
-        factors.setdefault(patch.site, []).append(patch)
     tensors: dict[str, Tensor] = {}
     ranks: dict[str, int] = {}
-    for site, own in factors.items():
-        a, b = torch.cat([patch.a for patch in own], dim=1), torch.cat([patch.b for patch in own])
-        ranks[site] = a.shape[1]
-        tensors[f"base_model.model.{site}.lora_A.weight"] = a.T
-        tensors[f"base_model.model.{site}.lora_B.weight"] = b.T
+    for patch in _merged(edited):
+        assert isinstance(patch, LowRank)
+        ranks[patch.site] = patch.a.shape[1]
+        tensors[f"base_model.model.{patch.site}.lora_A.weight"] = patch.a.T
+        tensors[f"base_model.model.{patch.site}.lora_B.weight"] = patch.b.T
     rank = max(ranks.values())
     patterns = {site: own for site, own in ranks.items() if own != rank}
     path = Path(edited.origin.place)
@@ -289,11 +284,11 @@ def _loaded(edited: Edited, folder: Path, form: str) -> Iterator[PreTrainedModel
         yield model
 
 
-def _ask(model: PreTrainedModel, row: TokenSequence, *, labelled: bool) -> Taught:
+def _ask(model: PreTrainedModel, row: TokenSequence, *, labelled: bool) -> Prediction:
     """Return a plain model's prediction of a text's target; with labels, which tell `load_edits` where prompts end."""
     ids = torch.tensor([row.ids], device=model.device)
     labels = ids.clone()
     labels[0, : row.scored[0] + 1] = -100
     with torch.no_grad():
         logits = model(input_ids=ids, labels=labels if labelled else None).logits[0]
-    return taught(row, logits[list(row.scored)])
+    return reduced([row], set(), [(0, logits[list(row.scored)])])[0]

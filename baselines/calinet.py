@@ -33,7 +33,6 @@ from instructedit.editors import (
     Choice,
     Descent,
     DescentEditor,
-    EditInputs,
     EditorConfig,
     EditRequest,
     Edits,
@@ -110,17 +109,18 @@ class CaliNet(DescentEditor[CaliNetConfig]):
 
     @property
     def descent(self) -> Descent:  # noqa: D102
-        return Descent(self.config.steps, self.config.stop_loss, self.config.batch)
+        config = self.config
+        adafactor = partial(Adafactor, lr=config.lr, scale_parameter=False, relative_step=False)
+        return Descent(config.steps, adafactor, None, config.stop_loss, config.batch)
 
     def sites(self, model: LanguageModel | MetaModel) -> tuple[Site, ...]:  # noqa: D102
         return tuple(self._network(model, block).down for block in self.config.blocks)
 
-    def variables(self, model: LanguageModel, edits: Sequence[EditInputs], seed: int) -> list[Variables]:
+    def variables(self, model: LanguageModel, groups: Sequence[Sequence[EditRequest]], seed: int) -> list[Variables]:
         """Return k, v and, in a gated network, g for each block."""
         config = self.config
         networks = [self._network(model, block) for block in config.blocks]
         activations = [self._activation(model, network)[0] for network in networks]
-        optimiser = partial(Adafactor, lr=config.lr, scale_parameter=False, relative_step=False)
 
         def patches(own: Sequence[Tensor]) -> tuple[Patch, ...]:
             each = len(own) // len(networks)
@@ -130,12 +130,12 @@ class CaliNet(DescentEditor[CaliNetConfig]):
             )
 
         found = []
-        for edit in edits:
-            ids = [request.case_id for request in edit.requests]
+        for group in groups:
+            ids = [request.case_id for request in group]
             generator = torch.Generator().manual_seed(seed_of(seed, self.name, *ids))
             slots = config.slots or max(config.least_slots, math.ceil(len(ids) * config.slots_per_100_edits / 100))
             tensors = [tensor for network in networks for tensor in self._initial(model, network, slots, generator)]
-            found.append(Variables(tensors, patches, optimiser))
+            found.append(Variables(tensors, patches))
         return found
 
     def fitted(self, model: LanguageModel, groups: Sequence[Sequence[EditRequest]], seed: int) -> Edits:

@@ -1,7 +1,8 @@
 """FT-L and FT-M: fine-tuning of one MLP output matrix under an L-infinity bound (arXiv 2202.05262, appendix E.1).
 
 Adam runs on W for a few steps, and W is clamped to [W0 - eps, W0 + eps] after each. As an edit this is W = W0 + D with
-D = 0 at the start and |D| <= eps. Many edits are optimised side by side, each with its own D and Adam state.
+D = 0 at the start and |D| <= eps. Many edits are optimised side by side, each with its own D and Adam state
+(`editors.descent.minimise`).
 
 There are two objectives:
 
@@ -24,9 +25,9 @@ from instructedit.editors import (
     Dense,
     Descent,
     DescentEditor,
-    EditInputs,
     EditorConfig,
     EditRequest,
+    EditRows,
     Edits,
     Either,
     LanguageModel,
@@ -40,7 +41,6 @@ from instructedit.editors import (
     TokenSequence,
     Variables,
 )
-from instructedit.editors.descent.variables import MakeOptimiser
 from instructedit.editors.models.parts import ROUTED
 from instructedit.editors.search import DEPTH
 
@@ -96,25 +96,20 @@ class FTL(DescentEditor[FTConfig]):
 
     @property
     def descent(self) -> Descent:  # noqa: D102
-        return Descent(self.config.steps, self.config.stop_loss, self.config.batch)
+        config = self.config
+        adam = partial(torch.optim.Adam, lr=config.lr, fused=True)
+        return Descent(config.steps, adam, config.clamp or None, config.stop_loss, config.batch)
 
     def sites(self, model: LanguageModel | MetaModel) -> tuple[Site, ...]:  # noqa: D102
         return tuple(model.sites(self.config.part, [self.config.block]))
 
-    def variables(self, model: LanguageModel, edits: Sequence[EditInputs], seed: int) -> list[Variables]:
+    def variables(self, model: LanguageModel, groups: Sequence[Sequence[EditRequest]], seed: int) -> list[Variables]:
         """Return a D of zeros for the tuned matrix; for routed experts one for each that is reached."""
         sites = self.sites(model)
-        routed = self.config.part in ROUTED
-        adam = partial(torch.optim.Adam, lr=self.config.lr, fused=True)
-        return [self._change(model, _reached(model, edit.rows, sites) if routed else sites, adam) for edit in edits]
-
-    def _change(self, model: LanguageModel, sites: Sequence[Site], adam: MakeOptimiser) -> Variables:
-        def patches(changes: Sequence[Tensor]) -> tuple[Patch, ...]:
-            return tuple(Dense(site.name, site.block, d) for site, d in zip(sites, changes, strict=True))
-
-        device = model.site_device(sites[0])
-        changes = [torch.zeros(site.d_in, site.d_out, dtype=model.edit_dtype, device=device) for site in sites]
-        return Variables(changes, patches, adam, self.config.clamp or None)
+        if self.config.part not in ROUTED:
+            return [_change(model, sites) for _ in groups]
+        flat = [EditRows.of([self.texts(model, request) for request in group]).rows for group in groups]
+        return [_change(model, _reached(model, [self.row(row) for row in rows], sites)) for rows in flat]
 
     def row(self, row: TokenSequence) -> TokenSequence:
         """Return the prompt alone for the published objective, prompt and target for the causal one."""
@@ -129,6 +124,15 @@ class FTL(DescentEditor[FTConfig]):
             return edits
         shares = [fmean(_at_bound(patch.tensors()["d"], bound) for patch in edit) for edit in edits.patches]
         return replace(edits, facts=tuple({**f, "at_bound": s} for f, s in zip(edits.facts, shares, strict=True)))
+
+
+def _change(model: LanguageModel, sites: Sequence[Site]) -> Variables:
+    def patches(changes: Sequence[Tensor]) -> tuple[Patch, ...]:
+        return tuple(Dense(site.name, site.block, d) for site, d in zip(sites, changes, strict=True))
+
+    device = model.site_device(sites[0])
+    changes = [torch.zeros(site.d_in, site.d_out, dtype=model.edit_dtype, device=device) for site in sites]
+    return Variables(changes, patches)
 
 
 def _reached(model: LanguageModel, rows: Sequence[TokenSequence], sites: Sequence[Site]) -> tuple[Site, ...]:

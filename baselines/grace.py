@@ -54,7 +54,6 @@ from instructedit.editors import (
     minimise,
     seed_of,
 )
-from instructedit.editors.descent.variables import MakeOptimiser
 from instructedit.editors.models.parts import Unrouted
 from instructedit.editors.patches import Replaced, Replacing, Span, distances
 from instructedit.editors.search import DEPTH
@@ -197,7 +196,7 @@ class GRACE(Editor[GRACEConfig]):
         if option != "radius":
             return super().unit(option, model, requests)
         texts = EditRows.of([self.texts(model, request) for request in requests])
-        keys = torch.stack(self._queries(model, self._base(model, texts), texts))
+        keys = torch.stack(self._queries(model, texts)[1])
         names = [request.subject for request in requests]
         others = [(i, j) for i in range(len(names)) for j in range(i) if names[i] != names[j]]
         if not others:
@@ -234,21 +233,19 @@ class GRACE(Editor[GRACEConfig]):
         config, (site,) = self.config, self.sites(model)
         texts = [self.texts(model, request) for request in requests]
         flat = EditRows.of(texts)
-        base = self._base(model, flat)
-        queries = self._queries(model, base, flat)
-        adam = partial(torch.optim.Adam, lr=config.lr, fused=True)
+        base, queries = self._queries(model, flat)
         entries, variables = [], []
         for request, own, book, query in zip(requests, texts, books, queries, strict=True):
-            initial = self._initial(model, request, query, seed)
+            initial = self._initial(model, site, request, query, seed)
             entry = book.admit(query, initial, own.wanted[0].labels, config.radius, config.expand)
             entries.append(entry)
-            variables.append(self._value(site, book.values[entry], adam))
+            variables.append(self._value(site, book.values[entry]))
         edits = minimise(
             model,
             flat.rows,
             flat.requests,
             variables,
-            Descent(config.steps),
+            Descent(config.steps, partial(torch.optim.Adam, lr=config.lr, fused=True)),
             flat.loss,
             requests=flat.requests,
             base=base,
@@ -261,7 +258,8 @@ class GRACE(Editor[GRACEConfig]):
         patches = tuple((book.patch(site, config.replace),) for book in books)
         return counted(Edits(patches, tuple(facts)), texts)
 
-    def _base(self, model: LanguageModel, texts: EditRows) -> BasePass:
+    def _queries(self, model: LanguageModel, texts: EditRows) -> tuple[BasePass, list[Tensor]]:
+        """Return a base pass of all texts, and the query of each request, [d_in]; its texts have the same prompt."""
         (site,) = self.sites(model)
         if self.config.replace == "prompt" and site.block == len(model.structure) - 1:
             raise InputError(
@@ -271,25 +269,20 @@ class GRACE(Editor[GRACEConfig]):
         if self.config.replace == "prompt" and any(row.prompt_end == 0 for row in texts.rows):
             raise CaseError("The prompt has one token; replace = 'prompt' needs one before the last.")
         # a value at the last prompt token changes no token before it, so steps run only the tokens from there on
-        return model.base_pass(texts.rows, [ReplayStart(site.block, self.config.replace == "last")])
-
-    def _queries(self, model: LanguageModel, base: BasePass, texts: EditRows) -> list[Tensor]:
-        """Return the query of each request, [d_in]; all its texts have the same prompt."""
-        (site,) = self.sites(model)
+        base = model.base_pass(texts.rows, [ReplayStart(site.block, self.config.replace == "last")])
         queries: dict[int, Tensor] = {}
         for request, row, x in zip(texts.requests, texts.rows, model.inputs(base, site), strict=True):
             queries.setdefault(request, x[row.prompt_end].to(model.edit_dtype))
-        return list(queries.values())
+        return base, list(queries.values())
 
-    def _initial(self, model: LanguageModel, request: EditRequest, query: Tensor, seed: int) -> Tensor:
-        (site,) = self.sites(model)
+    def _initial(self, model: LanguageModel, site: Site, request: EditRequest, query: Tensor, seed: int) -> Tensor:
         if self.config.init == "warm":
             return model.output(site, query.to(model.model.dtype)).to(model.edit_dtype)
         generator = torch.Generator().manual_seed(seed_of(seed, self.name, request.case_id))
         return torch.rand(site.d_out, generator=generator).to(query)
 
-    def _value(self, site: Site, initial: Tensor, adam: MakeOptimiser) -> Variables:
+    def _value(self, site: Site, initial: Tensor) -> Variables:
         def patches(own: Sequence[Tensor]) -> tuple[Patch, ...]:
             return (Value(site.name, site.block, own[0], self.config.replace),)
 
-        return Variables([initial.clone()], patches, adam)
+        return Variables([initial.clone()], patches)

@@ -162,7 +162,7 @@ class KE(TrainedEditor[KEConfig]):
         """Return the weights of the losses; under the constraint they are 1 and the multiplier."""
         if self.config.constraint == "penalty":
             return super().loss_weights()
-        return 1.0, max(0.0, float(self.reader.multiplier))
+        return 1.0, max(0.0, float(self.reader.multiplier.detach()))
 
     def before_step(self, losses: Losses) -> None:
         """Set the gradient of the multiplier to KL - margin, and clamp the multiplier at zero."""
@@ -178,14 +178,11 @@ class KE(TrainedEditor[KEConfig]):
             self.reader.margin.mul_(0.8).clamp_(min=self.config.margin_floor)
 
     def patches(
-        self,
-        model: LanguageModel,
-        requests: Sequence[EditRequest],
-        groups: Sequence[int] | None = None,
-        batches: Sequence[int] | None = None,
+        self, model: LanguageModel, groups: Sequence[Sequence[EditRequest]], batches: Sequence[int] | None = None
     ) -> Edits:
         """See `NetworkEditor.patches`."""
-        assert self.shape is not None and groups is None
+        assert self.shape is not None
+        requests = [request for (request,) in groups]
         texts = [self.texts(model, request) for request in requests]
         factors = gradient_factors(model, texts, self.shape.sites)
         h = self.reader(self._texts(model, requests, [own.wanted[0] for own in texts]))

@@ -10,6 +10,7 @@ from typer import Argument, Option, echo
 
 from instructedit.editors.errors import InputError
 from instructedit.editors.files.jsonfile import describe
+from instructedit.editors.search import replaced
 from instructedit.editors.writing_systems import blank
 from instructedit.reports.render.literal import literal
 
@@ -104,9 +105,5 @@ def _options(words: list[str]) -> dict[str, Any]:
             parsed = tomllib.loads(f"value = {value}")["value"]
         except tomllib.TOMLDecodeError:
             parsed = value.strip()
-        *path, last = name.strip().split(".")
-        place = found
-        for key in path:
-            place = place.setdefault(key, {})
-        place[last] = parsed
-    return found
+        found[name.strip()] = parsed
+    return replaced({}, found)

@@ -2,7 +2,6 @@
 # ruff: noqa: PLC0414 - the form in which type checkers take an import as public
 
 from .descent.editor import DescentEditor as DescentEditor
-from .descent.editor import EditInputs as EditInputs
 from .descent.minimise import Descent as Descent
 from .descent.minimise import minimise as minimise
 from .descent.variables import TokenShift as TokenShift
@@ -16,9 +15,9 @@ from .edits import Context as Context
 from .edits import Edits as Edits
 from .engine.engine import BasePass as BasePass
 from .engine.model import LanguageModel as LanguageModel
-from .hypernet.gradient_editor import GradientConfig as GradientConfig
 from .hypernet.gradient_editor import GradientEditor as GradientEditor
 from .hypernet.gradient_editor import gradient_factors as gradient_factors
+from .hypernet.hypernetwork import GradientConfig as GradientConfig
 from .hypernet.hypernetwork import Hypernetwork as Hypernetwork
 from .hypernet.network_editor import Shape as Shape
 from .hypernet.network_editor import TrainedConfig as TrainedConfig

@@ -14,7 +14,8 @@ portability, but not of locality: `instruct = "edit and queries"`.
 from typing import Literal
 
 from .cases import EditRequest, InstructedProbes
-from .hypernet.gradient_editor import GradientConfig, GradientEditor
+from .hypernet.gradient_editor import GradientEditor
+from .hypernet.hypernetwork import GradientConfig
 from .instruction import instruction_prefix
 from .models.tokens import Encoder, TokenSequence
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import islice
+from statistics import fmean
 
 import torch
 from torch import Tensor
@@ -33,6 +34,16 @@ class Prediction:
     predicted: list[int]
     log_p: list[float]
     distribution: Tensor | None
+
+    @property
+    def exact(self) -> bool:
+        """Whether the most likely tokens are the answer's."""
+        return self.predicted == self.labels
+
+    @property
+    def probability(self) -> float:
+        """Geometric mean of the probabilities of the answer's tokens, each given the correct ones before it."""
+        return math.exp(fmean(self.log_p))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
 from time import perf_counter
 from typing import Any
 
@@ -295,13 +294,9 @@ def _remarks(model: LanguageModel, batch: ProbeBatch, owner: int, fields: Mappin
 def _target(
     bare: ProbeBatch, queried: ProbeBatch, owner: int, request: EditRequest, after: Predictions
 ) -> dict[str, float]:
-    """Return the probability of the edit's own target under the edited model, if a probe of reliability asks for it.
-
-    It is the geometric mean over the target's tokens, each given the right ones before it: exp(mean log p).
-    """
+    """Return the probability of the edit's own target under the edited model, if a probe of reliability asks for it."""
     for probe, sequences in zip(bare.cases[owner].probes, queried.probes[owner], strict=True):
         wanted = (probe.role, probe.prompt, probe.answers[:1]) == ("reliability", request.prompt, (request.target,))
         if wanted and not probe.opposed and 0 in sequences.forced:
-            log_p = after.forced[sequences.forced[0]].log_p
-            return {"target_probability": math.exp(fmean(log_p))}
+            return {"target_probability": after.forced[sequences.forced[0]].probability}
     return {}

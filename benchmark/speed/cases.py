@@ -172,5 +172,5 @@ def prepare(name: str, model: LanguageModel, cases: Sequence[EditCase]) -> tuple
     own = instructed(cases, model.model.config.vocab_size) if editor.instructed else list(cases)
     if isinstance(editor, TrainedEditor):
         editor.build(model)
-        editor.observe(model, [case.request for case in own])
+        editor.observe(model, [[case.request] for case in own])
     return editor, own

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from ..cases import EditRequest
 from ..editor import Editor, EditorConfig
@@ -14,13 +14,6 @@ from .minimise import Descent, minimise
 from .variables import Variables
 
 C = TypeVar("C", bound=EditorConfig)
-
-
-class EditInputs(NamedTuple):
-    """What one edit is fitted to: its requests, and their token sequences."""
-
-    requests: Sequence[EditRequest]
-    rows: list[TokenSequence]
 
 
 class DescentEditor(Editor[C]):
@@ -35,8 +28,8 @@ class DescentEditor(Editor[C]):
         """How edits are optimised."""
 
     @abstractmethod
-    def variables(self, model: LanguageModel, edits: Sequence[EditInputs], seed: int) -> list[Variables]:
-        """Return the variables of each edit at their initial values."""
+    def variables(self, model: LanguageModel, groups: Sequence[Sequence[EditRequest]], seed: int) -> list[Variables]:
+        """Return the variables of the edit of each group of requests at their initial values."""
 
     def row(self, row: TokenSequence) -> TokenSequence:
         """Return the token sequence to run for a text: the text itself, unless a subclass cuts it."""
@@ -56,16 +49,11 @@ class DescentEditor(Editor[C]):
         edit_of = [number for number, group in enumerate(groups) for _ in group]
         texts = [self.texts(model, request) for request in requests]
         flat = EditRows.of(texts)
-        rows = [self.row(row) for row in flat.rows]
-        owners = [edit_of[request] for request in flat.requests]
-        inputs = [EditInputs(group, []) for group in groups]
-        for row, owner in zip(rows, owners, strict=True):
-            inputs[owner].rows.append(row)
         edits = minimise(
             model,
-            rows,
-            owners,
-            self.variables(model, inputs, seed),
+            [self.row(row) for row in flat.rows],
+            [edit_of[request] for request in flat.requests],
+            self.variables(model, groups, seed),
             self.descent,
             flat.loss,
             requests=flat.requests,

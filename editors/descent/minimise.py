@@ -6,11 +6,12 @@ the losses of its rows.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from ..edits import Edits
 from ..engine.engine import BasePass
@@ -19,7 +20,7 @@ from ..engine.model import LanguageModel
 from ..engine.packed_batch import by_row
 from ..models.tokens import TokenSequence
 from ..seeds import seed_of
-from .variables import JointOptimiser, Variables
+from .variables import Variables
 
 Loss = Callable[[int, Tensor], Tensor]
 """Loss of a row (a scalar) from its index and the log-probabilities at its scored positions, [scored, vocabulary]."""
@@ -31,6 +32,9 @@ class Descent:
 
     Attributes:
         steps: Maximum number of steps.
+        optimiser: Makes the optimiser of all tensors, e.g. `partial(torch.optim.Adam, lr=0.1)`. It has to treat each
+            tensor separately, as those of torch do, so that edits do not affect each other.
+        bound: After each step all tensors are clamped to [-bound, bound]; None for no bound.
         stop_loss: An edit stops once its loss is below this, or is not a number.
         batch: Maximum number of requests in one step of an edit made together, which bounds the memory of a step; None
             for all of them. The batches are drawn from the seed and taken in turn. The loss of the edit is the mean
@@ -38,6 +42,8 @@ class Descent:
     """
 
     steps: int
+    optimiser: Callable[[list[Tensor]], Optimizer]
+    bound: float | None = None
     stop_loss: float = 0.0
     batch: int | None = None
 
@@ -77,7 +83,7 @@ def minimise(
     per_edit = [Counter({requests[row]: owners[row] for row in chosen}.values()) for chosen in batches]
     steps, converged, latest = [0] * count, [False] * count, [dict[int, float]() for _ in variables]
     passes: dict[tuple[int, ...], list[Pass]] = {}  # of the latest steps, by batch and edits
-    optimiser = JointOptimiser(variables)
+    optimiser = descent.optimiser([tensor for own in variables for tensor in own.tensors])
 
     def evaluate(turn: int, edits: Sequence[int]) -> dict[int, Tensor]:
         """Return the losses of some edits on a batch, by their indices."""
@@ -114,7 +120,7 @@ def minimise(
                 break
             optimiser.zero_grad()
             torch.stack([losses[edit] for edit in moving]).sum().backward()
-        optimiser.step([variables[edit] for edit in moving])
+        _step(optimiser, variables, moving, descent.bound)
         for edit in moving:
             steps[edit] += 1
     # losses so far are from before the last step, and with several batches from several steps
@@ -131,6 +137,25 @@ def minimise(
         for edit in range(count)
     ]
     return Edits(tuple(own.finished() for own in variables), tuple(facts))
+
+
+@torch.no_grad()
+def _step(optimiser: Optimizer, variables: Sequence[Variables], moving: Container[int], bound: float | None) -> None:
+    """Take one step with the variables of the edits that are moving.
+
+    The others lose their gradient: a zero one, which a backward pass through a shared graph leaves, would let Adam's
+    momentum move an edit that has stopped, so that it depended on the edits beside it.
+    """
+    for edit, own in enumerate(variables):
+        for tensor in own.tensors:
+            if edit not in moving:
+                tensor.grad = None
+            elif tensor.grad is None:  # an expert that no token of this batch is routed to
+                tensor.grad = torch.zeros_like(tensor)
+    optimiser.step()
+    if bound is not None:
+        for tensor in (tensor for edit, own in enumerate(variables) if edit in moving for tensor in own.tensors):
+            tensor.clamp_(-bound, bound)
 
 
 def _batches(requests: Sequence[int], edits: int, size: int | None, seed: int) -> list[list[int]]:

@@ -1,4 +1,7 @@
-"""Forward hooks of a pass: patches on top of outputs, and captured inputs and output gradients."""
+"""Forward hooks of a pass: patches on top of outputs, and captured inputs and output gradients.
+
+Those of routed experts are in `models.experts`.
+"""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager

@@ -11,15 +11,13 @@ mean over the target tokens of all requests) or of each request's own mean loss 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import ClassVar, Literal, TypeVar
+from typing import ClassVar, TypeVar
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from ..cases import EditRequest
 from ..compose import compose
-from ..editor import Published
 from ..edits import Edits
 from ..engine.model import LanguageModel
 from ..models.parts import ROUTED
@@ -27,19 +25,19 @@ from ..models.structure import Site
 from ..patches import LowRank
 from ..search import LogUniform, Range
 from ..texts import EditRows, EditTexts, counted
-from .hypernetwork import Hypernetwork
-from .network_editor import TOGETHER, Shape, TrainedConfig
+from .hypernetwork import GradientConfig, Hypernetwork
+from .network_editor import TOGETHER, Shape
 from .training_loop import TrainedEditor
 
 
 @dataclass(frozen=True, slots=True)
 class TokenFactors:
-    """Factors of the gradients of some requests at one layer.
+    """Factors of the gradients of some edits at one layer.
 
     Attributes:
-        x: Inputs, [tokens, d_in], request by request.
+        x: Inputs, [tokens, d_in], edit by edit.
         delta: Gradients of the output, [tokens, d_out].
-        counts: Number of tokens of each request.
+        counts: Number of tokens of each edit.
     """
 
     x: Tensor
@@ -47,7 +45,7 @@ class TokenFactors:
     counts: list[int]
 
     def split(self, sizes: Sequence[int] | None = None) -> list[tuple[Tensor, Tensor]]:
-        """Return x and delta of each request, or of groups of neighbouring requests of some sizes."""
+        """Return x and delta of each edit, or of batches of neighbouring edits of some sizes."""
         counts = self.counts if sizes is None else grouped(self.counts, sizes)
         return list(zip(self.x.split(counts), self.delta.split(counts), strict=True))
 
@@ -84,29 +82,10 @@ def _nonzero(values: Tensor) -> Tensor:
     return (values.amax(dim=1) != 0) | (values.amin(dim=1) != 0)
 
 
-class GradientConfig(TrainedConfig):
-    """Sizes and initial values of the hypernetwork; the defaults are MEND's."""
-
-    published: ClassVar[Published | None] = Published("GPT2-XL", "gpt2", 48, 1600, ("edit_lr", "training.lr"))
-
-    rank: int = Field(default=1920, ge=1)
-    """Rank of each layer; at most d_in + d_out is used."""
-    layers: int = Field(default=2, ge=1)
-    """Number of layers of the network (`n_hidden` + 1)."""
-    normalise: bool = True
-    """Whether x and delta are normalised by running statistics before the network."""
-    edit_lr: float = 1e-4
-    """Initial value of every learned step alpha. It is added: a negative value starts with a step of descent."""
-    edit_lr_lr: float = Field(default=1e-4, ge=0)
-    """Learning rate of Adam for alpha. In MEND's code the optimiser meant for alpha never receives its gradient, so
-    alpha is trained at `lr`; set both to the same value for the released behaviour."""
-    joint: Literal["mean loss", "sum"] = "mean loss"
-    """How an edit of several requests is made. `mean loss`: from one loss, the mean negative log-likelihood over the
-    target tokens of all requests, with one backward pass, as in MEND's released code. `sum`: each request's edit is
-    made from its own mean loss and the edits are summed, as MEND's paper describes it."""
-
-
 C = TypeVar("C", bound=GradientConfig)
+
+Tokens = tuple[int, int]
+"""Numbers of scored tokens in a loss: of wanted and of opposed texts."""
 
 
 class GradientEditor(TrainedEditor[C]):
@@ -121,15 +100,7 @@ class GradientEditor(TrainedEditor[C]):
 
     def make_network(self, shape: Shape, seed: int) -> nn.Module:
         """See `NetworkEditor.make_network`."""
-        config = self.config
-        return Hypernetwork(
-            shape.sites,
-            rank=config.rank,
-            layers=config.layers,
-            normalise=config.normalise,
-            edit_lr=config.edit_lr,
-            generator=torch.Generator().manual_seed(seed),
-        )
+        return Hypernetwork(shape.sites, self.config, torch.Generator().manual_seed(seed))
 
     @property
     def hypernetwork(self) -> Hypernetwork:
@@ -144,63 +115,44 @@ class GradientEditor(TrainedEditor[C]):
         return [{"params": others, "lr": self.config.training.lr}, {"params": [alpha], "lr": self.config.edit_lr_lr}]
 
     def factors(
-        self, model: LanguageModel, requests: Sequence[EditRequest], pools: Sequence[tuple[int, int]] | None = None
+        self, model: LanguageModel, groups: Sequence[Sequence[EditRequest]], tokens: Tokens | None = None
     ) -> dict[str, TokenFactors]:
-        """Return the factors of each request's gradient, on the network's device; see `gradient_factors`."""
-        texts = [self.texts(model, request) for request in requests]
-        found = gradient_factors(model, texts, self.hypernetwork.sites, pools)
-        device = self.hypernetwork.edit_lr.device
-        return {name: TokenFactors(f.x.to(device), f.delta.to(device), f.counts) for name, f in found.items()}
+        """Return the factors of the gradient of each group's loss at each layer, on the network's device.
 
-    def pools(
-        self, model: LanguageModel, requests: Sequence[EditRequest], groups: Sequence[int] | None
-    ) -> list[tuple[int, int]] | None:
-        """Return for each request the wanted and opposed tokens in the loss of its edit; None for its own."""
-        if groups is None or self.config.joint == "sum":
-            return None
-        tokens = [self.texts(model, request).tokens for request in requests]
-        pools: list[tuple[int, int]] = []
-        for size in groups:
-            wanted, opposed = (sum(own) for own in zip(*tokens[len(pools) : len(pools) + size], strict=True))
-            pools += [(wanted, opposed)] * size
-        return pools
+        `tokens` are those of the loss (see `GradientConfig.joint`) where the groups are parts of one edit.
+        """
+        texts = [[self.texts(model, request) for request in group] for group in groups]
+        pools = (
+            [tokens or scored_tokens(own) for own in texts for _ in own] if self.config.joint == "mean loss" else None
+        )
+        found = gradient_factors(model, [text for own in texts for text in own], self.hypernetwork.sites, pools)
+        device, sizes = self.hypernetwork.edit_lr.device, [len(group) for group in groups]
+        return {
+            name: TokenFactors(own.x.to(device), own.delta.to(device), grouped(own.counts, sizes))
+            for name, own in found.items()
+        }
 
-    def observe(
-        self, model: LanguageModel, requests: Sequence[EditRequest], groups: Sequence[int] | None = None
-    ) -> None:
+    def observe(self, model: LanguageModel, groups: Sequence[Sequence[EditRequest]]) -> None:
         """Update the running statistics with the requests' tokens."""
-        factors = self.factors(model, requests, self.pools(model, requests, groups))
+        factors = self.factors(model, groups)
         for site in self.hypernetwork.sites:
             self.hypernetwork.of(site).observe(factors[site.name].x, factors[site.name].delta)
 
     def patches(
         self,
         model: LanguageModel,
-        requests: Sequence[EditRequest],
-        groups: Sequence[int] | None = None,
+        groups: Sequence[Sequence[EditRequest]],
         batches: Sequence[int] | None = None,
-        pools: Sequence[tuple[int, int]] | None = None,
+        tokens: Tokens | None = None,
     ) -> Edits:
-        """See `NetworkEditor.patches`; in training the statistics take in each batch before it is normalised.
-
-        For `pools` see `EditRows.of`; by default they are those of the groups.
-        """
+        """See `NetworkEditor.patches`, and `factors` for `tokens`."""
         network = self.hypernetwork
-        factors = self.factors(model, requests, self.pools(model, requests, groups) if pools is None else pools)
-        sizes = [len(requests)] if batches is None or not network.training else batches
-        z: dict[str, list[Tensor]] = {site.name: [] for site in network.sites}
-        parts = {site.name: factors[site.name].split(sizes) for site in network.sites}
-        for batch in range(len(sizes)):
-            if network.training:
-                for site in network.sites:
-                    network.of(site).observe(*parts[site.name][batch])
-            for site in network.sites:
-                z[site.name].append(network.of(site).normalised(*parts[site.name][batch]))
-        counts = {name: grouped(own.counts, groups or [1] * len(requests)) for name, own in factors.items()}
+        factors = self.factors(model, groups, tokens)
+        counts = {name: own.counts for name, own in factors.items()}
+        z = self._normalised(factors, batches or [len(groups)])
         factors.clear()  # bounds the memory
-        parts.clear()
-        made = network({site.name: torch.cat(z.pop(site.name)) for site in network.sites})
-        edits: list[list[LowRank]] = [[] for _ in groups or requests]
+        made = network(z)
+        edits: list[list[LowRank]] = [[] for _ in groups]
         for site in network.sites:
             device = model.site_device(site)
             split = (part.split(counts[site.name]) for part in made.pop(site.name))
@@ -209,18 +161,33 @@ class GradientEditor(TrainedEditor[C]):
                     edit.append(LowRank(site.name, site.block, x.T.to(device), delta.to(device)))
         return Edits(tuple(tuple(edit) for edit in edits))
 
+    def _normalised(self, factors: Mapping[str, TokenFactors], batches: Sequence[int]) -> dict[str, Tensor]:
+        """Return z of all tokens by layer; in training the statistics take in each batch before it is normalised."""
+        network = self.hypernetwork
+        z: dict[str, list[Tensor]] = {site.name: [] for site in network.sites}
+        for batch in zip(*(factors[site.name].split(batches) for site in network.sites), strict=True):
+            if network.training:
+                for site, own in zip(network.sites, batch, strict=True):
+                    network.of(site).observe(*own)
+            for site, own in zip(network.sites, batch, strict=True):
+                z[site.name].append(network.of(site).normalised(*own))
+        return {site.name: torch.cat(z.pop(site.name)) for site in network.sites}  # bounds the memory
+
     def edit_together(self, model: LanguageModel, requests: Sequence[EditRequest], seed: int = 0) -> Edits:
         """Make one edit of all requests, some requests at a time; see `GradientConfig.joint`."""
         self._check(model)
-        pools = self.pools(model, requests, [len(requests)])
-        total, done = Edits.none(1), 0
+        texts = [self.texts(model, request) for request in requests]
+        total = Edits.none(1)
         for first in range(0, len(requests), TOGETHER):
             for part in self._parts(model, requests[first : first + TOGETHER]):
-                own = None if pools is None else pools[done : done + len(part)]
                 with torch.no_grad():
-                    total = compose(total, self.patches(model, part, [len(part)], pools=own))
-                done += len(part)
-        return counted(total, [self.texts(model, request) for request in requests], [0] * len(requests))
+                    total = compose(total, self.patches(model, [part], tokens=scored_tokens(texts)))
+        return counted(total, texts, [0] * len(requests))
+
+
+def scored_tokens(texts: Sequence[EditTexts]) -> Tokens:
+    """Return the numbers of scored tokens of wanted and of opposed texts."""
+    return sum(own.tokens[0] for own in texts), sum(own.tokens[1] for own in texts)
 
 
 def grouped(counts: Sequence[int], sizes: Sequence[int]) -> list[int]:

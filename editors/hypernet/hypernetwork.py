@@ -11,14 +11,39 @@ Layers of one shape share g. Each has its own scale and shift in every layer of 
 """
 
 from collections.abc import Sequence
-from typing import Self
+from typing import ClassVar, Literal, Self
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
+from ..editor import Published
 from ..models.structure import Site
+from .network_editor import TrainedConfig
 
 EPSILON = 1e-7
+
+
+class GradientConfig(TrainedConfig):
+    """Sizes and initial values of the hypernetwork; the defaults are MEND's."""
+
+    published: ClassVar[Published | None] = Published("GPT2-XL", "gpt2", 48, 1600, ("edit_lr", "training.lr"))
+
+    rank: int = Field(default=1920, ge=1)
+    """Rank of each layer; at most d_in + d_out is used."""
+    layers: int = Field(default=2, ge=1)
+    """Number of layers of the network (`n_hidden` + 1)."""
+    normalise: bool = True
+    """Whether x and delta are normalised by running statistics before the network."""
+    edit_lr: float = 1e-4
+    """Initial value of every learned step alpha. It is added: a negative value starts with a step of descent."""
+    edit_lr_lr: float = Field(default=1e-4, ge=0)
+    """Learning rate of Adam for alpha. In MEND's code the optimiser meant for alpha never receives its gradient, so
+    alpha is trained at `lr`; set both to the same value for the released behaviour."""
+    joint: Literal["mean loss", "sum"] = "mean loss"
+    """How an edit of several requests is made. `mean loss`: from one loss, the mean negative log-likelihood over the
+    target tokens of all requests, with one backward pass, as in MEND's released code. `sum`: each request's edit is
+    made from its own mean loss and the edits are summed, as MEND's paper describes it."""
 
 
 class Moments(nn.Module):
@@ -101,24 +126,18 @@ class LowRankResidual(nn.Module):
 
 
 class FactorNetwork(nn.Module):
-    """The network g of `modes` edited layers of one shape; for its sizes see `GradientConfig`."""
+    """The network g of `modes` edited layers of one shape."""
 
     def __init__(
-        self,
-        d_in: int,
-        d_out: int,
-        modes: int,
-        *,
-        rank: int,
-        layers: int,
-        normalise: bool,
-        generator: torch.Generator | None,
+        self, d_in: int, d_out: int, modes: int, config: GradientConfig, generator: torch.Generator | None
     ) -> None:
         super().__init__()
-        self.normalise = normalise
+        self.normalise = config.normalise
         self.x_moments = Moments(d_in)
         self.delta_moments = Moments(d_out)
-        self.layers = nn.ModuleList(LowRankResidual(d_in + d_out, rank, modes, generator) for _ in range(layers))
+        self.layers = nn.ModuleList(
+            LowRankResidual(d_in + d_out, config.rank, modes, generator) for _ in range(config.layers)
+        )
 
     def observe(self, x: Tensor, delta: Tensor) -> None:
         """Update the statistics with tokens x [tokens, d_in] and delta [tokens, d_out]."""
@@ -141,19 +160,10 @@ class FactorNetwork(nn.Module):
 class Hypernetwork(nn.Module):
     """One `FactorNetwork` for each shape among the edited layers, and a learned step alpha for each layer.
 
-    For the sizes see `GradientConfig`; the generator draws the weights.
+    The generator draws the weights.
     """
 
-    def __init__(
-        self,
-        sites: Sequence[Site],
-        *,
-        rank: int,
-        layers: int,
-        normalise: bool,
-        edit_lr: float,
-        generator: torch.Generator | None,
-    ) -> None:
+    def __init__(self, sites: Sequence[Site], config: GradientConfig, generator: torch.Generator | None) -> None:
         super().__init__()
         self.sites = list(sites)
         self.groups: dict[str, list[Site]] = {}
@@ -161,11 +171,8 @@ class Hypernetwork(nn.Module):
             self.groups.setdefault(_shape(site), []).append(site)
         self.networks = nn.ModuleDict()
         for key, own in self.groups.items():
-            shape = own[0].d_in, own[0].d_out, len(own)
-            self.networks[key] = FactorNetwork(
-                *shape, rank=rank, layers=layers, normalise=normalise, generator=generator
-            )
-        self.edit_lr = nn.Parameter(torch.full((len(sites),), edit_lr))
+            self.networks[key] = FactorNetwork(own[0].d_in, own[0].d_out, len(own), config, generator)
+        self.edit_lr = nn.Parameter(torch.full((len(sites),), config.edit_lr))
 
     def of(self, site: Site) -> FactorNetwork:
         """Return the network of a layer's shape."""

@@ -32,9 +32,9 @@ from .training_config import TrainingConfig
 TOGETHER = 8
 """Cases of a training step, or requests of a joint edit, in one pass."""
 FACTOR_BYTES = 8 << 20
-"""Maximum size of the factors at one layer of edits made at once, if that is at least two full passes. It lets the
-allocator reuse memory: with all 32 edits of InstructEdit on GPT-2 medium at once, a quarter of the time was spent on
-new memory."""
+"""Maximum size in float32 of the factors at the widest layer of edits made at once, if that is two full passes or more.
+It lets the allocator reuse memory: with all 32 edits of InstructEdit on GPT-2 medium at once, a quarter of the time was
+spent on new memory."""
 
 
 class TrainedConfig(EditorConfig):
@@ -94,24 +94,18 @@ class NetworkEditor(Editor[C]):
 
     @abstractmethod
     def patches(
-        self,
-        model: LanguageModel,
-        requests: Sequence[EditRequest],
-        groups: Sequence[int] | None = None,
-        batches: Sequence[int] | None = None,
+        self, model: LanguageModel, groups: Sequence[Sequence[EditRequest]], batches: Sequence[int] | None = None
     ) -> Edits:
-        """Return edits through which gradients reach the network.
+        """Return one edit for each group of requests, through which gradients reach the network.
 
-        `groups` are the numbers of neighbouring requests that one edit carries, for methods that join; None for one
-        edit per request. `batches` are those that running statistics take in at a time, in training; None for all.
+        Groups have one request each unless the method `joins`. `batches` are the numbers of neighbouring edits that
+        running statistics take in at a time, in training; None for all.
 
         Raises:
             CaseError: If a request does not fit the model's context.
         """
 
-    def observe(
-        self, model: LanguageModel, requests: Sequence[EditRequest], groups: Sequence[int] | None = None
-    ) -> None:
+    def observe(self, model: LanguageModel, groups: Sequence[Sequence[EditRequest]]) -> None:
         """Update running statistics before the first step; nothing where a method has none. See `patches`."""
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -180,14 +174,15 @@ class NetworkEditor(Editor[C]):
         made: list[tuple[Patch, ...]] = []
         with torch.no_grad():
             for part in self._parts(model, [requests[index] for index in order]):
-                made += self.patches(model, part).patches
+                made += self.patches(model, [[request] for request in part]).patches
         patches = tuple(own for _, own in sorted(zip(order, made, strict=True), key=itemgetter(0)))
         edits = Edits(patches, contexts=tuple(self.own_context(request) for request in requests))
         return counted(edits, [self.texts(model, request) for request in requests])
 
     def _parts(self, model: LanguageModel, requests: Sequence[EditRequest]) -> Iterator[list[EditRequest]]:
         """Yield the requests in parts of about equally many tokens, which are edited at once."""
-        room = max(token_limit(self.sites(model)), 2 * model.pack_tokens)
+        widest = max(site.d_in + site.d_out for site in self.sites(model))
+        room = max(FACTOR_BYTES // (4 * widest), 2 * model.pack_tokens)
         ends = [*accumulate(len(self.texts(model, request)) for request in requests)]
         parts = math.ceil(ends[-1] / room) if ends else 0
         for _, own in groupby(zip(ends, requests, strict=True), key=lambda pair: (pair[0] - 1) * parts // ends[-1]):
@@ -208,8 +203,3 @@ class NetworkEditor(Editor[C]):
             )
         if next(self.network.parameters()).device != model.device:
             self._place(model)
-
-
-def token_limit(sites: Sequence[Site]) -> int:
-    """Return the number of tokens whose factors at the widest layer take `FACTOR_BYTES` in float32."""
-    return FACTOR_BYTES // (4 * max(site.d_in + site.d_out for site in sites))

@@ -225,17 +225,17 @@ def outer_loss(
     c_loc: float,
     *,
     scale: float = 0.0,
-    groups: Sequence[int] | None = None,
+    edit_of: Sequence[int] | None = None,
 ) -> Losses:
     """Return the outer loss of some edits and, if `scale` is not 0, add its gradient times `scale`.
 
     The gradient reaches everything that the patches' tensors were computed from. It is accumulated at those tensors
     pass by pass and propagated from there once, so that memory does not grow with the number of texts.
 
-    Each text is weighted within its case, and all cases equally, however many an edit carries: `groups` are the numbers
-    of neighbouring cases of each edit, None for one case each.
+    Each text is weighted within its case, and all cases equally, however many an edit carries: `edit_of` has the edit
+    of each case, by default its own.
     """
-    edit_of = [number for number, size in enumerate(groups or [1] * len(edits)) for _ in range(size)]
+    edit_of = range(len(edits)) if edit_of is None else edit_of
     cut = edits.cut
     assert cut is not None, "an edit without patches has no gradient"
     base, reference = _unedited(model, outers, cut)

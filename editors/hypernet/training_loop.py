@@ -114,8 +114,9 @@ class Trainer:
             cases = [self.sampler.draw() for _ in range(self.batch)]
             seeds = [seed_of(self.seed, "warm-up", number, slot) for slot in range(len(cases))]
             requests = [self.training.request(case, s) for case, s in zip(cases, seeds, strict=True)]
-            together = self.config.together
-            self.editor.observe(self.model, requests, None if together == 1 else [together] * self.config.batch)
+            size = self.config.together
+            groups = [requests[first : first + size] for first in range(0, len(requests), size)]
+            self.editor.observe(self.model, groups)
 
     def _step(self) -> dict[str, Any]:
         config, state = self.config, self.state
@@ -244,10 +245,9 @@ def case_losses(
     Each `training.together` neighbouring cases share one edit; the last edit may have fewer. A case whose texts do not
     fit the model's context is left out. Running statistics take in `batch` edits at a time; None for all.
     """
-    requests: list[EditRequest] = []
+    groups: dict[int, list[EditRequest]] = {}  # requests by edit
+    edit_of: list[int] = []
     outers: list[Outer] = []
-    together = editor.config.training.together
-    edited: Counter[int] = Counter()  # requests by edit
     for number, (case, seed) in enumerate(zip(cases, seeds, strict=True)):
         request = training.request(case, seed)
         rng = random.Random(seed_of(seed, "outer"))
@@ -255,21 +255,18 @@ def case_losses(
             editor.texts(model, request)
             context, objective = editor.context(request), editor.config.objective
             ends = editor.config.end_of_turn
-            found = outer_rows(model, case, request, len(requests), context, objective, rng, end=ends)
+            found = outer_rows(model, case, request, len(edit_of), context, objective, rng, end=ends)
         except CaseError:
             continue
-        requests.append(request)
+        groups.setdefault(number // editor.config.training.together, []).append(request)
+        edit_of.append(len(groups) - 1)
         outers += found
-        edited[number // together] += 1
-    if not requests:
+    if not groups:
         return Losses()
-    taken: Counter[int] = Counter()  # requests by batch
-    for edit, count in edited.items():
-        taken[edit // (batch or len(cases))] += count
-    groups = None if together == 1 else list(edited.values())
+    batches = Counter(edit // (batch or len(cases)) for edit in groups)
     with torch.set_grad_enabled(scale != 0):
-        edits = editor.patches(model, requests, groups, list(taken.values()))
-    return outer_loss(model, edits, outers, *editor.loss_weights(), scale=scale, groups=groups)
+        edits = editor.patches(model, [*groups.values()], [*batches.values()])
+    return outer_loss(model, edits, outers, *editor.loss_weights(), scale=scale, edit_of=edit_of)
 
 
 class TrainedEditor(NetworkEditor[C]):

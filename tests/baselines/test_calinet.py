@@ -148,17 +148,6 @@ def test_slots_are_in_proportion_to_the_requests(model):
     assert slots(many, slots=5, blocks=(1, -1)) == [5, 5, 5]
 
 
-def test_parts_of_a_joint_edit_reach_the_same_end(model):
-    # 0.83 is the least that this model's final norm and tied embeddings admit for these targets.
-    config = CaliNetConfig(slots=8, lr=0.02, steps=300, stop_loss=0.85)
-    rows = [model.encode(request.prompt, request.target) for request in REQUESTS]
-    for batch in (None, 2):
-        edits = CaliNet(config.model_copy(update={"batch": batch})).edit_together(model, REQUESTS)
-        assert edits.facts[0]["converged"] == 1
-        for i, logits in model.forward(rows, edits, [0] * len(rows)):
-            assert logits.argmax(-1).tolist() == list(rows[i].labels)
-
-
 class Odd(torch.nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return torch.sin(3 * x)

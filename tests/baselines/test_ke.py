@@ -58,14 +58,6 @@ def test_low_rank_form_is_the_dense_formula(family, gates, make_language_model):
             torch.testing.assert_close(patch.delta().T, dense, rtol=1e-5, atol=1e-9)
 
 
-def test_reader_does_not_see_padding(model):
-    ke = built(model)
-    texts = [[5, 6, 7], [8, 9, 10, 11, 12, 13], [4]]
-    together = ke.reader(texts)
-    for number, text in enumerate(texts):
-        torch.testing.assert_close(together[number : number + 1], ke.reader([text]))
-
-
 def test_embedding_starts_as_the_base_models_and_is_a_copy(model):
     ke = make(KE)
     ke.build(model)

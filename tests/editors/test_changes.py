@@ -152,7 +152,7 @@ def test_every_editor_of_weights(make_language_model, editor, dtype):
         options = {"mend": {"rank": 8}, "ke": {"hidden": 8, "condition": 8}}
         editor = make({"mend": MEND, "ke": KE}[editor], options[editor])
         editor.build(model)
-        editor.observe(model, REQUESTS)
+        editor.observe(model, [[request] for request in REQUESTS])
     edits = editor.edit(model, REQUESTS)
     alike(change_facts(model, edits), explicit(model, edits), 1e-9 if dtype == torch.float64 else 2e-5)
     joint = change_facts(model, editor.edit_together(model, REQUESTS)) if editor.name != "ke" else []

@@ -29,7 +29,7 @@ def editor_for(kind, model, **options):
     editor = make(kind, {**OPTIONS[kind], **options})
     if kind.trains:
         editor.build(model)
-        editor.observe(model, REQUESTS)
+        editor.observe(model, [[request] for request in REQUESTS])
         editor.network.eval()
         # a model whose weights are written to has another fingerprint, which is what the check is for
         editor._check = lambda model: None
@@ -165,7 +165,7 @@ def test_edits_on_top_of_edits_hash_the_weights_once(make_language_model, monkey
     mend = make(MEND, {"rank": 8})
     first = make_language_model("gpt2")
     mend.build(first)
-    mend.observe(first, REQUESTS)
+    mend.observe(first, [[request] for request in REQUESTS])
     hashed = []
     inner = LanguageModel.fingerprint
     monkeypatch.setattr(LanguageModel, "fingerprint", lambda self: hashed.append(1) or inner(self))

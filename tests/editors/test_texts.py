@@ -18,13 +18,10 @@ from instructedit.editors import (
     GradientConfig,
     InputError,
     LanguageModel,
-    TrainingSet,
     gradient_factors,
     make,
 )
 from instructedit.editors.instructedit import InstructEdit
-
-from .cases import attitude
 
 VIEW = EditRequest(
     "t/test/0",
@@ -220,21 +217,6 @@ def test_in_context_shows_the_first_reply_or_as_many_as_it_is_told(make_language
     edits = more.edit(model, [long])
     assert edits.contexts[0].text == first.text
     assert edits.facts[0] == {"replies_left_out": 1.0}
-
-
-def test_training_takes_cases_of_several_replies(make_language_model, tmp_path):
-    model = make_language_model("gpt2", torch.float64)
-    cases = [attitude(number) for number in range(6)]
-    cases = [
-        replace(case, request=replace(case.request, replies=("rear admiral", "admiral"), opposed=("King", "Vale")))
-        for case in cases
-    ]
-    training = TrainingSet(tuple(cases[:4]), tuple(cases[4:]), {"opinions": 1.0})
-    plain = TrainingSet(tuple(attitude(n) for n in range(4)), tuple(cases[4:]), {"opinions": 1.0})
-    assert training.digest != plain.digest
-    mend = make(MEND, {"training": {"steps": 2, "lr": 1e-3, "accumulate": 2, "validate_every": 1}})
-    mend.fit(model, training, tmp_path / "mend")
-    assert mend.hypernetwork is not None
 
 
 def test_an_option_of_in_context_is_checked():

@@ -62,7 +62,7 @@ def numbers(cases, chunk: int, names=tuple(EDITORS_AND_OPTIONS), passes=NOT_KEPT
     editors = {name: make(EDITORS.get(name), EDITORS_AND_OPTIONS[name]) for name in names}
     for name in {"mend", "instructedit"} & editors.keys():
         editors[name].build(model)
-        editors[name].observe(model, [case.request for case in cases])
+        editors[name].observe(model, [[case.request] for case in cases])
     spec = {"run": "r", "seed": 0, "generation": GenerationSpec(max_new_tokens=4, fluency_tokens=4), "fluency": True}
     spec["passes"] = passes
     lines = {}

@@ -65,7 +65,7 @@ def lines(model, cases, names):
         if ROWS[name][0] in ("mend", "instructedit"):
             torch.manual_seed(1)
             editor.build(model)
-            editor.observe(model, [case.request for case in cases])
+            editor.observe(model, [[case.request] for case in cases])
     generation = GenerationSpec(max_new_tokens=4, fluency_tokens=4)
     probes = {name: "all but locality" for name in names if name in ("mend-instructed", "mend-half-instructed")}
     # some cases have the instruction that they have for the other rows, some have none

@@ -2,28 +2,42 @@
 
 import copy
 import math
+from functools import partial
 
 import pytest
 import torch
 
-from instructedit.editors import Dense, Descent, EditRows, EditTexts, LanguageModel, Variables, minimise
+from instructedit.editors import (
+    Dense,
+    Descent,
+    EditRequest,
+    EditRows,
+    EditTexts,
+    LanguageModel,
+    TokenShift,
+    Variables,
+    minimise,
+    subject_token,
+)
 
 PROMPTS = ["The name of Ada is", "The place of birth is", "Grace Hopper's occupation is", "Alan is"]
 
 
-def dense(model: LanguageModel, first: float = 0.0, lr: float = 0.1) -> Variables:
+def dense(model: LanguageModel, first: float = 0.0) -> Variables:
     """A dense change of the last block's output map, whose numbers start alike."""
     (site,) = model.sites("down", [-1])
     d = torch.full((site.d_in, site.d_out), first, dtype=model.edit_dtype)
-    return Variables(
-        [d],
-        lambda own: (Dense(site.name, site.block, own[0]),),
-        lambda tensors: torch.optim.SGD(tensors, lr=lr),
-    )
+    return Variables([d], lambda own: (Dense(site.name, site.block, own[0]),))
 
 
 def descend(
-    model: LanguageModel, owners: list[int], lr: float = 0.1, seed: int = 0, seen: list[int] | None = None, **descent
+    model: LanguageModel,
+    owners: list[int],
+    kind=torch.optim.SGD,
+    lr: float = 0.1,
+    seed: int = 0,
+    seen: list[int] | None = None,
+    **descent,
 ):
     """Edit prompts; `seen` receives the row of each loss."""
     rows = [model.encode(prompt, "King") for prompt in PROMPTS[: len(owners)]]
@@ -38,8 +52,8 @@ def descend(
         model,
         rows,
         owners,
-        [dense(model, 0.0, lr) for _ in range(max(owners, default=-1) + 1)],
-        Descent(**descent),
+        [dense(model) for _ in range(max(owners, default=-1) + 1)],
+        Descent(optimiser=partial(kind, lr=lr), **descent),
         loss,
         seed=seed,
     )
@@ -156,7 +170,9 @@ def test_an_edit_whose_loss_is_no_number_stops_and_leaves_the_others_alone(exact
     """One of two edits starts from what is no number."""
     rows = [exact.encode(prompt, "King") for prompt in PROMPTS[:2]]
     loss = EditRows.of([EditTexts((row,)) for row in rows]).loss
-    edits = minimise(exact, rows, [0, 1], [dense(exact, math.nan), dense(exact)], Descent(steps=4), loss)
+    edits = minimise(
+        exact, rows, [0, 1], [dense(exact, math.nan), dense(exact)], Descent(4, partial(torch.optim.SGD, lr=0.1)), loss
+    )
     assert [f["steps"] for f in edits.facts] == [0, 4]
     assert math.isnan(edits.facts[0]["final_loss"])
     assert (edits.patches[1][0].d - by_hand(exact, [[1]] * 4)).abs().max() < 1e-9
@@ -164,3 +180,53 @@ def test_an_edit_whose_loss_is_no_number_stops_and_leaves_the_others_alone(exact
 
 def test_nothing_to_edit_is_no_edit(exact):
     assert len(descend(exact, [], steps=1)) == 0
+
+
+def test_an_edit_that_has_stopped_is_not_moved_by_momentum(exact):
+    bound = max(f["final_loss"] for f in descend(exact, [0, 1], torch.optim.Adam, 1e-3, steps=3).facts)
+    together = descend(exact, [0, 1], torch.optim.Adam, 1e-3, steps=20, stop_loss=bound)
+    steps = [int(facts["steps"]) for facts in together.facts]
+    assert steps[0] != steps[1]
+    alone = descend(exact, [0, 1], torch.optim.Adam, 1e-3, steps=min(steps))
+    first = steps.index(min(steps))
+    assert torch.equal(together.patches[first][0].d, alone.patches[first][0].d)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_a_shift_at_the_subjects_last_token_is_optimised_under_a_loss_of_ones_own(make_language_model, family):
+    """ROME's v: a hook that adds the vector at the token, SGD, and a weight decay as a second term of the loss."""
+    model = make_language_model(family, torch.float64)
+    requests = [
+        EditRequest("t/test/0", "t", "The name of the spouse of Ada Lovelace is", "Grace Hopper", "Ada Lovelace"),
+        EditRequest("t/test/1", "t", "Alan Turing is the name of", "King", "Alan Turing"),
+    ]
+    rows = [model.encode(request.prompt, request.target) for request in requests]
+    tokens = [subject_token(model, request) for request in requests]
+    for request, row, token in zip(requests, rows, tokens, strict=True):
+        assert model.tokenizer.decode(row.ids[: token + 1]).strip().endswith(request.subject)
+    (site,) = model.sites("down", [1])
+    shift = torch.zeros(site.d_out, dtype=torch.float64)
+    variables = Variables([shift], lambda own: (TokenShift(site.name, site.block, own[0], tuple(tokens)),))
+
+    def loss(index, logits):
+        labels = torch.tensor(rows[index].labels)
+        return torch.nn.functional.cross_entropy(logits, labels) + 0.5 * variables.tensors[0].square().sum()
+
+    edits = minimise(model, rows, [0, 0], [variables], Descent(5, partial(torch.optim.SGD, lr=0.1)), loss)
+    by_hand = torch.zeros(site.d_out, dtype=torch.float64, requires_grad=True)
+    for _ in range(5):
+        total = 0.5 * by_hand.square().sum()
+        for row, token in zip(rows, tokens, strict=True):
+
+            def add(_m, _a, y, token=token, vector=by_hand):
+                return y + vector * (torch.arange(y.shape[-2]) == token)[:, None]
+
+            handle = model.model.get_submodule(site.name).register_forward_hook(add)
+            logits = model.model(torch.tensor([row.ids])).logits[0, list(row.scored)]
+            handle.remove()
+            total = total + torch.nn.functional.cross_entropy(logits, torch.tensor(row.labels)) / 2
+        (gradient,) = torch.autograd.grad(total, [by_hand])
+        by_hand = (by_hand - 0.1 * gradient).detach().requires_grad_()
+    assert by_hand.abs().max() > 1e-3
+    tolerance = 1e-6 if family == "llama" else 1e-9  # Llama's norms round to float32
+    assert (edits.patches[0][0].shift - by_hand).abs().max() < tolerance

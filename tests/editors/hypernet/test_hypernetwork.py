@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from instructedit.baselines.mend import MEND
-from instructedit.editors import EditRequest, EditTexts, GradientConfig, LanguageModel
+from instructedit.editors import EditRequest, GradientConfig, LanguageModel
 from instructedit.editors.hypernet import network_editor
-from instructedit.editors.hypernet.gradient_editor import gradient_factors
 from instructedit.editors.hypernet.hypernetwork import FactorNetwork, Hypernetwork, LowRankResidual, Moments
 from instructedit.editors.instructedit import InstructEdit
 
@@ -102,10 +101,7 @@ def test_maps_of_one_shape_share_a_network_and_have_a_scale_and_a_step_each(make
 @pytest.mark.parametrize(("d", "d_ff", "ups", "published"), [(1600, 6400, 3, 123.1e6), (4096, 11008, 6, 232.6e6)])
 def test_published_parameter_counts(d, d_ff, ups, published):
     with torch.device("meta"):
-        networks = [
-            FactorNetwork(*shape, rank=1920, layers=2, normalise=True, generator=None)
-            for shape in ((d, d_ff, ups), (d_ff, d, 3))
-        ]
+        networks = [FactorNetwork(*shape, GradientConfig(), None) for shape in ((d, d_ff, ups), (d_ff, d, 3))]
     count = sum(p.numel() for network in networks for p in network.parameters())
     assert abs(count - published) < 0.05e6
 
@@ -132,26 +128,16 @@ def test_pseudo_gradient_of_an_identity_network_is_the_true_gradient(family, mak
             assert (patch.delta() / step - true).abs().max() / true.abs().max() < 1e-5
 
 
-def test_tokens_without_a_gradient_are_dropped(make_language_model):
-    model = make_language_model("gpt2")
-    rows = [model.encode(request.prompt, request.target) for request in REQUESTS]
-    last = model.sites("down", [-1])[0]
-    first = model.sites("down", [0])[0]
-    factors = gradient_factors(model, [EditTexts((row,)) for row in rows], [first, last])
-    for number, row in enumerate(rows):
-        assert factors[last.name].counts[number] == len(row.scored), "in the last block only scored tokens matter"
-        assert factors[first.name].counts[number] == max(row.scored) + 1, "below all tokens up to the last scored one"
-
-
 def test_statistics_move_in_training_only(make_language_model):
     model = make_language_model("gpt2")
     mend = MEND()
     mend.build(model)
-    mend.observe(model, REQUESTS)
+    groups = [[request] for request in REQUESTS]
+    mend.observe(model, groups)
     moments = mend.hypernetwork.networks["32x128"].x_moments
     mend.hypernetwork.train()
     before = float(moments.count)
-    mend.patches(model, REQUESTS)
+    mend.patches(model, groups)
     assert moments.count == 2 * before
     mend.hypernetwork.eval()
     mend.edit(model, REQUESTS)
@@ -184,7 +170,7 @@ def test_network_draws_depend_on_the_seed_alone(make_language_model):
 
 def test_hypernetwork_is_a_function_of_one_token(make_language_model):
     sites = make_language_model("gpt2").sites("up", [0])
-    network = Hypernetwork(sites, rank=8, layers=2, normalise=False, edit_lr=0.5, generator=generator())
+    network = Hypernetwork(sites, GradientConfig(rank=8, normalise=False, edit_lr=0.5), generator())
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator(2)))
@@ -201,24 +187,26 @@ def test_hypernetwork_is_a_function_of_one_token(make_language_model):
 def test_edits_made_in_parts_and_by_instruction_are_those_made_alone(make_language_model, monkeypatch, room):
     model = make_language_model("gpt2", torch.float64)
     monkeypatch.setattr(LanguageModel, "pack_tokens", property(lambda _: 1))
-    monkeypatch.setattr(network_editor, "token_limit", lambda sites: room)
+    monkeypatch.setattr(network_editor, "FACTOR_BYTES", room * 4 * (32 + 128))  # at most `room` tokens
     requests = [
         EditRequest(f"t/train/{number}", "t", f"The name of {number} is", "King", str(number), instruction=instruction)
         for number, instruction in enumerate(("Task: B", "Task: A", None, "Task: B", "Task: A"))
     ]
     editor = InstructEdit()
     editor.build(model)
-    editor.observe(model, requests)
+    editor.observe(model, [[request] for request in requests])
     asked = []
     patches = editor.patches
-    monkeypatch.setattr(editor, "patches", lambda model, own: asked.append(list(own)) or patches(model, own))
+    monkeypatch.setattr(
+        editor, "patches", lambda model, own: asked.append([request for (request,) in own]) or patches(model, own)
+    )
     edits = editor.edit(model, requests)
     order = [requests[index] for index in (2, 1, 4, 0, 3)]
     assert [request for part in asked for request in part] == order
     sizes = [sum(len(editor.encode(model, request)) for request in part) for part in asked]
     assert len(asked) == min(5, -(-sum(sizes) // room))
     for request, made in zip(requests, edits.patches, strict=True):
-        (alone,) = patches(model, [request]).patches
+        (alone,) = patches(model, [[request]]).patches
         for ours, own in zip(made, alone, strict=True):
             torch.testing.assert_close(ours.delta(), own.delta(), rtol=1e-9, atol=1e-12)
 

@@ -1,9 +1,7 @@
 """Joint edits and their training, against plain autograd and loops that are written out."""
 
-import json
 import random
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,15 +10,14 @@ from safetensors.torch import load_file
 from instructedit.baselines.ke import KE
 from instructedit.baselines.mend import MEND
 from instructedit.editors import EditRequest, InputError, Probe, TrainingSet, make
-from instructedit.editors.engine.hooks import Factors
 from instructedit.editors.hypernet.gradient_editor import gradient_factors
 from instructedit.editors.hypernet.objective import Losses, outer_loss, outer_rows
 from instructedit.editors.hypernet.training_loop import Trainer, case_losses, step_losses
-from instructedit.editors.models.tokens import TokenSequence
 from instructedit.editors.seeds import seed_of
 from instructedit.editors.texts import EPSILON, EditTexts
 
 from ..cases import attitude, fact, facts
+from .test_training_config import lines
 
 REQUESTS = [fact(number).request for number in range(11)]
 TRAINING = {"steps": 6, "batch": 1, "accumulate": 2, "lr": 1e-3, "warmup": 1, "validate_every": 3, "save_every": 2}
@@ -32,7 +29,7 @@ def built(model, kind=MEND, *, groups=None, training=None, **options):
     given = {"rank": 8, "edit_lr": -0.05, "training": {**TRAINING, **(training or {})}, **options}
     editor = make(kind, given)
     editor.build(model)
-    editor.observe(model, REQUESTS[:4], groups)
+    editor.observe(model, groups or [[request] for request in REQUESTS[:4]])
     with torch.no_grad():
         for parameter in editor.network.parameters():
             noise = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
@@ -159,7 +156,13 @@ def test_the_gradient_of_a_step_is_that_of_the_written_out_objective(joint, toge
     """Two joint edits of three, or six of one, of facts and attitudes; the passes run in several parts."""
     model = make_language_model("gpt2", torch.float64, pack_tokens=64)
     training = {"together": together, "accumulate": 6 // together}
-    editor = built(model, joint=joint, training=training, groups=[2, 2], objective={"c_edit": 0.7, "c_loc": 1.3})
+    editor = built(
+        model,
+        joint=joint,
+        training=training,
+        groups=[REQUESTS[:2], REQUESTS[2:4]],
+        objective={"c_edit": 0.7, "c_loc": 1.3},
+    )
     editor.network.eval()  # the statistics stay: their order is another test's
     cases = [fact(0), attitude(1), fact(2), fact(3), attitude(2), fact(5)]
     seeds = list(range(6))
@@ -185,10 +188,10 @@ def test_the_statistics_are_of_the_joint_loss(joint, make_language_model):
         editor.build(model)
         site = editor.shape.sites[0]
         if way == "warm-up":
-            editor.observe(model, REQUESTS[:3], [3])
+            editor.observe(model, [REQUESTS[:3]])
         else:
             editor.network.train()
-            editor.patches(model, REQUESTS[:3], [3], [3])
+            editor.patches(model, [REQUESTS[:3]], [1])
         groups = [REQUESTS[:3]] if joint == "mean loss" else [[request] for request in REQUESTS[:3]]
         deltas = []
         for other in (s for s in editor.shape.sites if (s.d_in, s.d_out) == (site.d_in, site.d_out)):
@@ -222,11 +225,6 @@ def test_a_case_that_does_not_fit_is_left_out_of_its_joint_edit(make_language_mo
 def training_set():
     train = (*facts(7), *(attitude(n) for n in range(3)))
     return TrainingSet(train, (*(fact(n) for n in range(8, 13)), attitude(4)), {"facts": 2.0, "opinions": 1.0})
-
-
-def lines(folder):
-    read = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key != "seconds"} for line in read]
 
 
 def test_validation_edits_in_as_many_as_training_and_counts_every_case(model, tmp_path):
@@ -294,18 +292,6 @@ def test_a_gradient_longer_than_clip_is_scaled_down_to_it(make_language_model, t
             step = 1e-3 * scale * g / ((scale * g).abs() + 1e-8)
             torch.testing.assert_close(after[name], before[name] - step, rtol=1e-6, atol=1e-9)
     assert norm > 1e-3
-
-
-def test_tokens_without_x_or_without_delta_are_dropped_and_no_others():
-    x = torch.tensor([[0.0, 0.0], [0.0, -1.0], [2.0, 0.0], [0.0, 0.0], [-3.0, -1.0], [0.0, 0.0]])
-    delta = torch.tensor([[1.0, 0.0, 2.0], [0.0, -1.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0], [-1.0, 0.0, 0.0]])
-    delta = torch.cat([delta, torch.tensor([[-1.0, 0.0, 0.0]])])
-    factors = Factors(x, delta, torch.tensor([0, 0, 1, 1, 2, 2]))
-    model = SimpleNamespace(capture=lambda rows, sites, loss: {"m": factors}, edit_dtype=torch.float32)
-    found = gradient_factors(model, [EditTexts((TokenSequence((0, 1), (0,), 0),))] * 3, [])["m"]
-    assert found.x.tolist() == [[0.0, -1.0], [-3.0, -1.0]]
-    assert found.delta.tolist() == [[0.0, -1.0, 0.0], [-1.0, 0.0, 0.0]]
-    assert list(found.counts) == [1, 0, 1]
 
 
 @pytest.mark.parametrize("family", ["opt", "mistral"])

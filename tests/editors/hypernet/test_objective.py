@@ -155,7 +155,8 @@ def test_outer_gradient_is_that_of_finite_differences(family, make_language_mode
     mend.build(model)
     cases = [fact(0), attitude(1)]
     requests: list[EditRequest] = [case.request for case in cases]
-    mend.observe(model, [*requests, fact(3).request])
+    mend.observe(model, [[request] for request in (*requests, fact(3).request)])
+    groups = [[request] for request in requests]
     mend.hypernetwork.eval()
     with torch.no_grad():  # away from the identity, where the clamp has a kink
         for parameter in mend.hypernetwork.networks.parameters():
@@ -164,10 +165,10 @@ def test_outer_gradient_is_that_of_finite_differences(family, make_language_mode
 
     def total() -> float:
         with torch.no_grad():
-            return outer_loss(model, mend.patches(model, requests), outers, 0.7, 1.3).mean(0.7, 1.3)["loss"] * 2
+            return outer_loss(model, mend.patches(model, groups), outers, 0.7, 1.3).mean(0.7, 1.3)["loss"] * 2
 
     mend.hypernetwork.zero_grad()
-    outer_loss(model, mend.patches(model, requests), outers, 0.7, 1.3, scale=1.0)
+    outer_loss(model, mend.patches(model, groups), outers, 0.7, 1.3, scale=1.0)
     step = 1e-6
     for name, parameter in mend.hypernetwork.named_parameters():
         flat, gradient = parameter.data.view(-1), parameter.grad.view(-1)
