@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import tomli_w
+
 from instructedit.editors import InputError, LanguageModel
 from instructedit.editors.files.atomic import write_whole
 from instructedit.editors.search import replaced
@@ -21,7 +23,6 @@ from ..run.prepare import ModelLoader, prepare
 from ..run.runner import run
 from ..setup.config import RunConfig, read_document
 from ..setup.resolve import resolve
-from ..setup.toml_text import dumps
 from .plan import Search, TuneOptions
 from .score import Scored, gain, read_scores, total
 
@@ -174,7 +175,8 @@ def tuned_preset(options: TuneOptions, trails: Sequence[Trail]) -> str:
         for rows in own or [document["editors"]]:
             rows[trail.row] = _with_best(rows, trail)
         comments.append(_comment(trail))
-    return dumps(document, comments)
+    head = "".join(f"# {line}\n" for line in comments)
+    return f"{head}\n{tomli_w.dumps(document)}"
 
 
 def _with_best(rows: Mapping[str, Mapping[str, Any]], trail: Trail) -> dict[str, Any]:

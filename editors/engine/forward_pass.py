@@ -6,7 +6,7 @@ Nothing here depends on the architecture:
   transformers builds a block-diagonal mask from position ids that start again at 0 for each sequence. Where it does not
   do that either, each sequence is a pass of its own.
 * A pass may start at a later block, and stop at an earlier one. A view of the model is made whose list of blocks has
-  pass-throughs in place of the others (`block_view.py`). It shares every module with the model.
+  pass-throughs in place of the others. It shares every module with the model.
 """
 
 import copy
@@ -23,7 +23,6 @@ from transformers import PreTrainedModel
 from ..models.structure import Structure
 from ..models.tokens import TokenSequence
 from .attention import Attention, Keys, PassAttention, SequenceAttention, attending
-from .block_view import BlockView, PassThrough
 from .packed_batch import PackedBatch, batches, integers
 
 Packing = Literal["rows", "mask", "single"]
@@ -90,6 +89,52 @@ class Output:
     logits: Tensor
     hidden: dict[int, Tensor] = field(default_factory=dict)
     keys: Keys = field(default_factory=dict)
+
+
+class PassThrough(nn.Module):
+    """A block that is skipped: it returns its input in the form of the block's output.
+
+    Attributes:
+        items: Number of items of the tuple or list that the block returns; None where it returns a tensor.
+    """
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.block = block
+        self.items: int | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what models look up at their blocks, e.g. the kind of attention."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("block"), name)
+
+    def forward(self, *arguments: Any, **keywords: Any) -> Any:
+        """Return the hidden states."""
+        hidden = arguments[0] if arguments else keywords["hidden_states"]
+        return hidden if self.items is None else (hidden, *[None] * (self.items - 1))
+
+
+class BlockView(PassThrough):
+    """A block with a different or a cached input.
+
+    `hidden` [1, tokens, width] replaces its input. `cache` takes a copy of the input [tokens, width] under the block's
+    index.
+    """
+
+    def __init__(self, block: nn.Module, index: int, hidden: Tensor | None, cache: dict[int, Tensor] | None) -> None:
+        super().__init__(block)
+        self.index, self.hidden, self.cache = index, hidden, cache
+
+    def forward(self, *arguments: Any, **keywords: Any) -> Any:
+        """Run the block as the model does: hidden states come first or by name."""
+        hidden = arguments[0] if arguments else keywords.pop("hidden_states")
+        if self.hidden is not None:
+            hidden = self.hidden.clone()  # a block may write to its input
+        if self.cache is not None:
+            self.cache[self.index] = hidden[0].detach().clone()
+        return self.block(hidden, *arguments[1:], **keywords)
 
 
 class Runner:
