@@ -48,18 +48,16 @@ def add_runs(out, seeds, barrier):
 def test_no_run_is_lost_from_the_index(tmp_path):
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(2)
-    parts = [range(first, 100, 2) for first in range(2)]
-    processes = [context.Process(target=add_runs, args=(tmp_path, part, barrier)) for part in parts]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-        assert process.exitcode == 0
+    other = context.Process(target=add_runs, args=(tmp_path, range(1, 100, 2), barrier))
+    other.start()
+    add_runs(tmp_path, range(0, 100, 2), barrier)
+    other.join()
+    assert other.exitcode == 0
     index = read_record(tmp_path / "suites" / "mine.json", SuiteFile)
     assert sorted(run.seed for run in index.runs) == list(range(100))
 
 
-def test_three_seeds_at_once(tmp_path):
+def test_two_seeds_at_once(tmp_path):
     write_data(tmp_path / "data")
     write_training(tmp_path / "data", recent=12)
     write_model(tmp_path / "model")
@@ -72,12 +70,12 @@ def test_three_seeds_at_once(tmp_path):
         pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
         return subprocess.Popen(command, cwd=tmp_path, env=environment, **pipes)
 
-    processes = [start(seed) for seed in (0, 1, 2)]
+    processes = [start(seed) for seed in (0, 1)]
     for process in processes:
         _, err = process.communicate()
         assert process.returncode == 0, err
     index = read_record(tmp_path / "out" / "suites" / "mine.json", SuiteFile)
-    assert sorted(run.seed for run in index.runs) == [0, 1, 2]
+    assert sorted(run.seed for run in index.runs) == [0, 1]
     assert all((tmp_path / "out" / run.digest / "summary.json").is_file() for run in index.runs)
 
 

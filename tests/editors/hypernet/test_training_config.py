@@ -100,7 +100,7 @@ def test_a_training_killed_several_times_ends_with_the_same_weights(kind, option
         pass
 
     dice = random.Random(3)
-    most = 10 if options == {} else 5
+    most = 4
     left = {"kills": most}
     step = Trainer._step
     save = Trainer._save
