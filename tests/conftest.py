@@ -78,7 +78,9 @@ def make_model(family: str, dtype: torch.dtype = torch.float32, seed: int = 0) -
 def identity(model: LanguageModel) -> tuple[object, ...]:
     """Return what the trial of a model depends on: its code, hooks, settings and weights."""
     hf = model.model
-    code = [(type(own), type(own).forward, vars(own).get("forward")) for own in hf.modules()]
+    own_forward = [vars(own).get("forward") for own in hf.modules()]
+    code = [(type(own), type(own).forward) for own in hf.modules()]
+    code += [getattr(forward, "func", forward) for forward in own_forward]  # of a `partial`: `by_rows`
     hooks = [len(own._forward_hooks) + len(own._forward_pre_hooks) for own in hf.modules()]
     weights = sha256()
     for name, tensor in hf.state_dict().items():
