@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -13,6 +14,7 @@ from instructedit.benchmark.results.suite_results import SuiteEntry, SuiteFile
 from instructedit.benchmark.run.suite import plan_suite, run_suite
 from instructedit.benchmark.setup.config import SuiteRun, make_config
 
+from ...cli.command import call
 from ..worlds import write_data, write_model, write_training
 
 CONFIG = """
@@ -57,23 +59,27 @@ def test_no_run_is_lost_from_the_index(tmp_path):
     assert sorted(run.seed for run in index.runs) == list(range(100))
 
 
-def test_two_seeds_at_once(tmp_path):
+def test_two_seeds_at_once(tmp_path, monkeypatch):
     write_data(tmp_path / "data")
     write_training(tmp_path / "data", recent=12)
     write_model(tmp_path / "model")
     (tmp_path / "mine.toml").write_text(CONFIG)
-    words = [sys.executable, "-c", "from instructedit.cli.start import main; main()", "run", "mine.toml"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-
-    def start(seed):
-        command = [*words, "--out", "out", "--seed", str(seed), "--device", "cpu", "--workers", "1"]
-        pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen(command, cwd=tmp_path, env=environment, **pipes)
-
-    processes = [start(seed) for seed in (0, 1)]
-    for process in processes:
-        _, err = process.communicate()
-        assert process.returncode == 0, err
+    monkeypatch.chdir(tmp_path)
+    words = ["run", "mine.toml", "--out", "out", "--device", "cpu", "--workers", "1", "--seed"]
+    other = subprocess.Popen(
+        [sys.executable, "-c", "from instructedit.cli.start import main; main()", *words, "0"],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not (tmp_path / "out").exists():  # it still imports
+        assert other.poll() is None
+        time.sleep(0.01)
+    code, _, err = call(*words, "1")
+    assert code == 0, err
+    _, err = other.communicate()
+    assert other.returncode == 0, err
     index = read_record(tmp_path / "out" / "suites" / "mine.json", SuiteFile)
     assert sorted(run.seed for run in index.runs) == [0, 1]
     assert all((tmp_path / "out" / run.digest / "summary.json").is_file() for run in index.runs)
