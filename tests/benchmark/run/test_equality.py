@@ -24,7 +24,7 @@ def largest_differences(model: LanguageModel, data: Path | None, task: str, case
     source = open_source(None if data is None else str(data))
     chosen = choose(TASKS.get(task)().load(source).cases, cases)
     plan = make_probe_batch(model, chosen, GenerationSpec(), fluency=False)
-    edits = FTM(FTMConfig(block=1, lr=3e-3, clamp=0.03)).edit(model, [case.request for case in chosen])
+    edits = FTM(FTMConfig(block=1, lr=3e-3, clamp=0.03, steps=5)).edit(model, [case.request for case in chosen])
     base = model.base_pass(plan.forced.rows, [edits.cut])
     with torch.no_grad():
         fast = dict(model.replay(base, edits, plan.forced.owners))
