@@ -8,7 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMAND = "from instructedit.cli.main import app; app()"
+
+
+def commands(*each: list[str], after: str = "") -> str:
+    """Return code that runs commands one after the other, as far as they succeed, in one process."""
+    runs = "".join(f"\napp({words!r}, standalone_mode=False)" for words in each)
+    return f"from instructedit.cli.main import app{runs}\n{after}"
 
 
 def example(page: str, chapter: str, language: str) -> str:

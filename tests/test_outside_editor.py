@@ -7,7 +7,7 @@ import pytest
 
 from instructedit.benchmark.setup.config import EMBEDDED_MODEL
 
-from .outside import COMMAND, ROOT, example, install
+from .outside import ROOT, commands, example, install
 
 
 @pytest.fixture(scope="module")
@@ -20,27 +20,23 @@ def run(tmp_path_factory):
     return install(source, site)
 
 
-def test_it_and_its_options_are_listed_beside_ours(run, tmp_path):
-    code = "from instructedit.cli.main import app; app(['list', 'editors'], standalone_mode=False);"
-    said = run("-c", f"{code} app(['list', 'options', 'one-step'])", folder=tmp_path).splitlines()
+@pytest.mark.skipif(not EMBEDDED_MODEL.is_dir(), reason="needs the shipped model")
+def test_it_is_listed_runs_by_the_command_line_and_keeps_the_contract(run, tmp_path):
+    lists = ["list", "editors"], ["list", "options", "one-step"]
+    words = ["run", "quickstart", "--editor", "one-step", "--task", "zsre", "--limit", "1", "--out", str(tmp_path)]
+    contract = ["-q", "-p", "no:cacheprovider", "tests/editors/test_contract.py", "--editor", "one-step"]
+    said = run("-c", commands(*lists, words, after=f"import pytest; pytest.main({contract!r})"), folder=ROOT)
+    said = said.splitlines()
+
     listed = {line.split()[0]: line for line in said[: said.index("one-step: One step (example)")]}
     assert {"one-step", "grace"} <= listed.keys()
     assert listed["one-step"].endswith("One step (example)")
     assert "blocks = [-1]  (list of whole number or number)" in said
     assert "rate = 0.1  (number)" in said
 
-
-def test_it_keeps_the_contract(run):
-    contract = ROOT / "tests" / "editors" / "test_contract.py"
-    said = run("-m", "pytest", "-q", "-p", "no:cacheprovider", str(contract), "--editor", "one-step", folder=ROOT)
-    assert re.search(r"^\d+ passed", said.splitlines()[-1]), said
-
-
-@pytest.mark.skipif(not EMBEDDED_MODEL.is_dir(), reason="needs the shipped model")
-def test_it_runs_by_the_command_line(run, tmp_path):
-    words = ["run", "quickstart", "--editor", "one-step", "--task", "zsre", "--limit", "1", "--out", "runs"]
-    run("-c", COMMAND, *words, folder=tmp_path)
-    (path,) = tmp_path.glob("runs/*/cases.jsonl")
+    (path,) = tmp_path.glob("*/cases.jsonl")
     (record,) = map(json.loads, path.read_text(encoding="utf-8").splitlines())
     assert (record["editor"], record["status"]) == ("one-step", "done")
     assert record["scores"]
+
+    assert re.search(r"^\d+ passed", said[-1]), said

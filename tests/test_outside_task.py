@@ -7,7 +7,7 @@ import pytest
 from instructedit.benchmark.setup.banks import read_bank
 from instructedit.benchmark.setup.config import EMBEDDED_MODEL
 
-from .outside import COMMAND, example, install
+from .outside import commands, example, install
 
 CHAPTER = ("tasks.md", "A data set of your own")
 PRESET = """
@@ -37,16 +37,16 @@ def run(tmp_path_factory):
 @pytest.mark.skipif(not EMBEDDED_MODEL.is_dir(), reason="needs the shipped model")
 def test_instructions_are_made_for_it_and_taken_by_a_run(run, tmp_path):
     (tmp_path / "tiny.toml").write_text(PRESET, encoding="utf-8")
-    assert "Capitals; published rows: none" in run("-c", COMMAND, "list", "tasks", folder=tmp_path)
     small = ["--preset", "tiny.toml", "--rounds", "1", "--candidates", "2", "--cases", "2", "--test-cases", "2"]
     loop = ["instructions", "optimize", "--task", "capitals", "--out", "loop", *small]
-    assert "Test: chosen against random" in run("-c", COMMAND, *loop, folder=tmp_path)
+    asked = ["--setting", "single-task", "--task", "capitals", "--instructions", "loop/bank.json", "--out", "runs"]
+    said = run("-c", commands(["list", "tasks"], loop, ["run", "tiny.toml", *asked]), folder=tmp_path)
+    assert "Capitals; published rows: none" in said
+    assert "Test: chosen against random" in said
     own = read_bank(tmp_path / "loop" / "bank.json").tasks["capitals"]
     assert own.title == "Capitals" and len(own.descriptions) == 3  # two candidates, and the one that is kept unseen
     assert not any("Astana" in text for text in own.descriptions)
 
-    asked = ["--setting", "single-task", "--task", "capitals", "--instructions", "loop/bank.json", "--out", "runs"]
-    run("-c", COMMAND, "run", "tiny.toml", *asked, folder=tmp_path)
     (path,) = tmp_path.glob("runs/*/cases.jsonl")
     records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     assert {(record["editor"], record["status"]) for record in records} == {("instructedit", "done")}

@@ -69,10 +69,10 @@ def answers(p: float, deviation: float, times: int, seeds: int, cases: int) -> N
 
 def _filled(ends: Ends, spread: Spread, cases: int) -> Ends:
     """Put in what is given where nothing varies."""
-    found = [unseen(float(mean), cases) for mean in spread.mean]
-    still = spread.variance == 0
-    low, high = (np.array([one[place] for one in found], dtype=np.float64) for place in (1, 2))
-    return np.where(still, low, ends[0]), np.where(still, high, ends[1])
+    low, high = (end.copy() for end in ends)
+    for place in np.flatnonzero(spread.variance == 0):
+        _, low[place], high[place], *_ = unseen(float(spread.mean[place]), cases)
+    return low, high
 
 
 def crossed(values: NDArray[np.float64]) -> Ends:

@@ -51,7 +51,7 @@ except SystemExit:
 @pytest.mark.parametrize(
     ("code", "words", "environment", "threads"),
     [
-        ("from instructedit.editors import LanguageModel; import torch; print(torch.get_num_threads())", [], {}, 1),
+        ("import instructedit.editors, torch; print(torch.get_num_threads())", [], {}, 1),
         (
             "import torch; from instructedit.editors.models.threads import settle_threads; settle_threads();"
             "print(torch.get_num_threads())",
@@ -59,9 +59,9 @@ except SystemExit:
             {},
             1,
         ),
-        (AFTER_MAIN, ["directions", "nosuch"], {}, 1),
-        (AFTER_MAIN, ["directions", "nosuch"], {"OMP_NUM_THREADS": "2"}, min(2, CORES)),
-        (AFTER_MAIN, ["directions", "nosuch", "--threads", "2"], {"OMP_NUM_THREADS": "1"}, min(2, CORES)),
+        (AFTER_MAIN, ["speed", "--read", "nosuch"], {}, 1),
+        (AFTER_MAIN, ["speed", "--read", "nosuch"], {"OMP_NUM_THREADS": "2"}, min(2, CORES)),
+        (AFTER_MAIN, ["speed", "--read", "nosuch", "--threads", "2"], {"OMP_NUM_THREADS": "1"}, min(2, CORES)),
     ],
     ids=["library", "torch first", "command", "environment", "--threads"],
 )

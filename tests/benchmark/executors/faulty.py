@@ -52,18 +52,6 @@ class FaultyWorker:
         raise AssertionError
 
 
-class Echo:
-    """Replies with the call; the call `die` kills its process."""
-
-    def __init__(self, device: str | None) -> None:
-        """Any device will do."""
-
-    def perform(self, call: str) -> str:
-        if call == "die":
-            os.kill(os.getpid(), signal.SIGKILL)
-        return call
-
-
 class Unruly:
     """Delivers the replies of another executor shuffled, some twice, and some after they were called lost."""
 

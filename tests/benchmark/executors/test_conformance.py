@@ -33,7 +33,7 @@ OPTIONS = {
 }
 COMMON = {"tasks": ("recent", "zsre"), "limit": 4, "chunk": 2, "fluency": False, "generation": {"max_new_tokens": 4}}
 FAULTS_OF = {
-    "single": {"call0": "raise", "call2": "kill"},
+    "single": {"call0": "raise", "call2": "raise"},
     "sequential": {"call0": "kill", "call2": "raise"},
     "batch": {"call0": "hang", "call2": "raise"},
 }

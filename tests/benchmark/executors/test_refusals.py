@@ -13,7 +13,7 @@ from instructedit.benchmark.forecast.machine import Place
 from instructedit.benchmark.forecast.workers import open_executor
 from instructedit.editors import InputError
 
-from .faulty import Echo
+from .echo import Echo
 
 pytestmark = pytest.mark.usefixtures("tests_importable")
 

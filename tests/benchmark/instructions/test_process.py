@@ -12,6 +12,7 @@ import pytest
 from instructedit.benchmark.instructions.ledger import Ledger
 from instructedit.benchmark.setup.banks import read_bank
 
+from ...cli.command import call
 from ...cli.test_instructions import PRESET
 from .server import USAGE, ok, serving, stall, status
 from .worlds import TEXTS
@@ -21,29 +22,25 @@ MAIN = "import sys; from instructedit.cli.main import app; sys.argv[0] = 'instru
 
 
 @pytest.fixture
-def start(place, tmp_path):
+def words(place, tmp_path):
     (tmp_path / "tiny.toml").write_text(PRESET)
     given = ["--preset", tmp_path / "tiny.toml", "--data", place / "data", "--model", place / "model"]
     small = ["--cases", 2, "--test-cases", 2, "--rounds", 2, "--candidates", 3, "--device", "cpu"]
-    words = ["--task", "counterfact", "--proposer", "openai", "--out", tmp_path / "loop", *given, *small]
+    own = ["--task", "counterfact", "--proposer", "openai", "--out", tmp_path / "loop"]
+    return ["instructions", "optimize", *map(str, [*own, *given, *small])]
 
-    def start(server):
+
+def test_a_loop_that_was_killed_pays_for_nothing_twice(words, tmp_path, monkeypatch):
+    with serving() as server:
         told = {"OPENAI_BASE_URL": server.url, "OPENAI_API_KEY": KEY, "OPENAI_MODEL": "tiny-chat"}
-        return subprocess.Popen(
-            [sys.executable, "-c", MAIN, "instructions", "optimize", *map(str, words)],
+        server.script.extend([status(429, "", {"Retry-After": "0"}), ok(TEXTS[:3]), stall])
+        first = subprocess.Popen(
+            [sys.executable, "-c", MAIN, *words],
             env={**os.environ, **told, "OPENAI_LOG": "debug"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
-
-    return start
-
-
-def test_a_loop_that_was_killed_pays_for_nothing_twice(start, tmp_path):
-    with serving() as server:
-        server.script.extend([status(429, "", {"Retry-After": "0"}), ok(TEXTS[:3]), stall])
-        first = start(server)
         for line in first.stdout:  # the second round's request is on its way
             if "round 0: best" in line:
                 break
@@ -55,9 +52,11 @@ def test_a_loop_that_was_killed_pays_for_nothing_twice(start, tmp_path):
         assert first.returncode == -signal.SIGKILL
 
         server.script.append(ok(TEXTS[3:]))
-        second = start(server)
-        rest = second.communicate(timeout=300)[0]
-        assert second.returncode == 0, rest
+        for name, value in told.items():
+            monkeypatch.setenv(name, value)
+        code, out, err = call(*words)
+        rest = out + err
+        assert code == 0, rest
         assert not server.script and not server.surprises and len(server.requests) == 4
     folder = tmp_path / "loop"
     assert "round 0:" not in rest and "round 1: best" in rest

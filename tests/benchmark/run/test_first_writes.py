@@ -17,6 +17,7 @@ from instructedit.benchmark.tuning.plan import TuneOptions
 from instructedit.benchmark.tuning.tune import TuneFolder, tune
 from instructedit.editors import InputError
 from instructedit.reports.leaderboard.pack import pack
+from instructedit.reports.site import figures
 from instructedit.reports.site.write import write_site
 from instructedit.reports.tables.build import report_run
 
@@ -73,7 +74,9 @@ def work(prepared, finished, tmp_path_factory):
         report_run(folder)
 
     def site(out):
-        write_site(finished, out / "site")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(figures, "FIGURES", ["tradeoff"])  # a figure is drawn in most of a second
+            write_site(finished, out / "site")
 
     def package(name):
         def made(out):

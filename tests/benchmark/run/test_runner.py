@@ -120,8 +120,8 @@ def test_a_cases_result_does_not_depend_on_the_cases_before_it(place, finished, 
             assert ours.value == pytest.approx(theirs.value, abs=1e-4)
 
 
-def test_editors_receive_requests_and_nothing_else(prepared, monkeypatch, tmp_path):
-    seen = []
+def test_editors_receive_requests_and_nothing_else(place, monkeypatch, tmp_path):
+    prepared, seen = prepared_run(place, limit=2), []
     for editor in prepared.resolved.editors.values():
         inner = editor.edit
         monkeypatch.setattr(

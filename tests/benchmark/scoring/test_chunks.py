@@ -37,10 +37,15 @@ def _one_thread():
 
 
 @pytest.fixture(scope="module")
-def same_bytes():
+def model():
+    return LanguageModel.load(EMBEDDED_MODEL, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def same_bytes(model):
     """Whether this machine's products with the model's weights do not depend on the number of rows."""
     found = []
-    for module in LanguageModel.load(EMBEDDED_MODEL, device="cpu").model.modules():
+    for module in model.model.modules():
         if isinstance(module, Conv1D | torch.nn.Linear):
             x = torch.randn(600, module.nx if isinstance(module, Conv1D) else module.in_features)
             whole = module(x)
@@ -56,9 +61,8 @@ def cases():
     return [replace(case, request=request) for case, request in zip(found, told, strict=True)]
 
 
-def numbers(cases, chunk: int, names=tuple(EDITORS_AND_OPTIONS), passes=NOT_KEPT):
+def numbers(model, cases, chunk: int, names=tuple(EDITORS_AND_OPTIONS), passes=NOT_KEPT):
     """Return the lines of some editors without the fact that compares the edits of a chunk."""
-    model = LanguageModel.load(EMBEDDED_MODEL, device="cpu")
     editors = {name: make(EDITORS.get(name), EDITORS_AND_OPTIONS[name]) for name in names}
     for name in {"mend", "instructedit"} & editors.keys():
         editors[name].build(model)
@@ -73,6 +77,11 @@ def numbers(cases, chunk: int, names=tuple(EDITORS_AND_OPTIONS), passes=NOT_KEPT
     return lines
 
 
+@pytest.fixture(scope="module")
+def together(model, cases):
+    return numbers(model, cases, len(cases))
+
+
 def leaves(value, path=""):
     """Return the numbers and words of a line, by where they are."""
     if isinstance(value, dict | list):
@@ -81,11 +90,10 @@ def leaves(value, path=""):
     return {path: value}
 
 
-def test_lines_are_the_same_in_any_chunk(cases, same_bytes):
-    together = numbers(cases, len(cases))
+def test_lines_are_the_same_in_any_chunk(model, cases, together, same_bytes):
     assert len(together) == len(EDITORS_AND_OPTIONS) * len(cases)
     for chunk in (1, 4):
-        found = numbers(cases, chunk)
+        found = numbers(model, cases, chunk)
         assert found.keys() == together.keys()
         for key, line in found.items():
             ours, theirs = leaves(json.loads(line)), leaves(json.loads(together[key]))
@@ -96,10 +104,9 @@ def test_lines_are_the_same_in_any_chunk(cases, same_bytes):
             assert found == together
 
 
-def test_lines_are_the_same_bytes_with_base_passes_of_any_other_rows(cases, tmp_path):
-    together = numbers(cases, len(cases))
+def test_lines_are_the_same_bytes_with_base_passes_of_any_other_rows(model, cases, together, tmp_path):
     passes = BasePasses(tmp_path, "identity")
     for names in (["instructedit"], ["mend", "grace"], list(EDITORS_AND_OPTIONS), ["instructedit", "ft-l"], ["none"]):
-        found = numbers(cases, len(cases), names, passes)
+        found = numbers(model, cases, len(cases), names, passes)
         assert found == {key: line for key, line in together.items() if key[0] in names}
-        assert found == numbers(cases, len(cases), names, passes)
+        assert found == numbers(model, cases, len(cases), names, passes)
