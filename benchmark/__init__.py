@@ -1,1 +1,1 @@
-"""The harness: tasks, scoring, runner, results, command line."""
+"""The harness: data sets, configuration, runs, scoring, results."""

@@ -11,13 +11,12 @@ from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import reduce
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from pydantic import BaseModel
 
 from .errors import InputError
 from .seeds import seed_of
-
-if TYPE_CHECKING:
-    from .editor import EditorConfig
 
 
 class Range(ABC):
@@ -128,7 +127,7 @@ def replaced(options: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str,
     return found
 
 
-def current(config: "EditorConfig", space: Space) -> dict[str, Any]:
+def current(config: BaseModel, space: Space) -> dict[str, Any]:
     """Return the values of a configuration for the names of a space, as plain data.
 
     Raises:
