@@ -59,11 +59,10 @@ except SystemExit:
             {},
             1,
         ),
-        (AFTER_MAIN, ["speed", "--read", "nosuch"], {}, 1),
         (AFTER_MAIN, ["speed", "--read", "nosuch"], {"OMP_NUM_THREADS": "2"}, min(2, CORES)),
         (AFTER_MAIN, ["speed", "--read", "nosuch", "--threads", "2"], {"OMP_NUM_THREADS": "1"}, min(2, CORES)),
     ],
-    ids=["library", "torch first", "command", "environment", "--threads"],
+    ids=["library", "torch first", "environment", "--threads"],
 )
 def test_one_thread_unless_the_user_says_otherwise(code, words, environment, threads, tmp_path):
     found = child(code, *words, folder=tmp_path, **environment)

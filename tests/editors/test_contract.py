@@ -84,15 +84,15 @@ def test_names_itself_as_it_is_registered(editor_name):
     assert type(editor).Config() == editor.config, "every option has a default"
 
 
-def test_base_weights_stay_as_they_are_bit_for_bit(editor, exact_model, ready):
-    ready(editor, exact_model)
-    before = {name: tensor.clone() for name, tensor in exact_model.model.state_dict().items()}
-    edits = editor.edit(exact_model, REQUESTS, seed=0)
-    outcome(exact_model, edits)
-    after = exact_model.model.state_dict()
+def test_base_weights_stay_as_they_are_bit_for_bit(editor, model, ready):
+    ready(editor, model)
+    before = {name: tensor.clone() for name, tensor in model.model.state_dict().items()}
+    edits = editor.edit(model, REQUESTS, seed=0)
+    outcome(model, edits)
+    after = model.model.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
-    assert not any(module._forward_hooks or module._forward_pre_hooks for module in exact_model.model.modules())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.model.modules())
 
 
 def test_many_at_once_equal_one_by_one(editor, exact_model, ready):

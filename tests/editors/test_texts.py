@@ -165,9 +165,9 @@ def test_ke_reads_the_first_reply_and_takes_the_gradient_of_all(exact):
 @pytest.mark.parametrize("kind", [FTL, FTM, CaliNet, GRACE, MEND, KE, InstructEdit])
 def test_requests_with_and_without_replies_do_not_touch_each_other(make_language_model, kind):
     model = make_language_model("gpt2", torch.float64)
-    options = (
-        {"block": 2} if kind in (FTL, FTM, GRACE) else {"normalise": False} if kind in (MEND, InstructEdit) else {}
-    )
+    few = {"steps": 10}
+    options = {FTL: {"block": 2, **few}, FTM: {"block": 2, **few}, GRACE: {"block": 2, **few}, CaliNet: few, KE: {}}
+    options = options.get(kind, {"normalise": False})
     editor = make(kind, options)
     if editor.trains:
         editor.build(model)
@@ -191,7 +191,7 @@ def test_requests_with_and_without_replies_do_not_touch_each_other(make_language
 @pytest.mark.parametrize("kind", [FTM, CaliNet, GRACE, MEND])
 def test_replies_that_do_not_fit_are_left_out_and_counted(make_language_model, kind):
     model = make_language_model("gpt2")
-    options = {"block": 2, "steps": 1} if kind in (FTM, GRACE) else {"normalise": False} if kind is MEND else {}
+    options = {CaliNet: {"steps": 1}, MEND: {"normalise": False}}.get(kind, {"block": 2, "steps": 1})
     editor = make(kind, options)
     if editor.trains:
         editor.build(model)

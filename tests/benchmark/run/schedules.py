@@ -10,6 +10,8 @@ OPTIONS = {
     "tasks": ("recent", "zsre"),
     "editors": {"none": {}, "ft-m": FT_M, "grace": {"block": 2, "steps": 3, "radius": 5.0}},
     "limit": 3,
+    "fluency": False,
+    "generation": {"max_new_tokens": 3},
 }
 
 

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+from matplotlib.figure import Figure
 
 from instructedit.benchmark.instructions.loop import alone
 from instructedit.benchmark.results.loop_results import LOOP, TRIALS, LoopConfig, LoopFile, Trials, round_folder
@@ -16,6 +17,9 @@ from instructedit.benchmark.setup.banks import read_bank
 from instructedit.benchmark.tuning.plan import TuneOptions
 from instructedit.benchmark.tuning.tune import TuneFolder, tune
 from instructedit.editors import InputError
+from instructedit.reports.figures.results import read_results
+from instructedit.reports.figures.style import styled
+from instructedit.reports.figures.write import FIGURES
 from instructedit.reports.leaderboard.pack import pack
 from instructedit.reports.site import figures
 from instructedit.reports.site.write import write_site
@@ -73,9 +77,14 @@ def work(prepared, finished, tmp_path_factory):
         write_record(out / "suite.json", summarise_suite(out, find_suite(out / "suites" / "made")[1]))
         report_run(folder)
 
+    with styled():
+        drawn = list(FIGURES["retention"](read_results(finished)))
+
     def site(out):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(figures, "FIGURES", ["tradeoff"])  # a figure is drawn in most of a second
+        with pytest.MonkeyPatch.context() as patch:  # drawing takes far longer than all else
+            patch.setattr(figures, "FIGURES", ["retention"])
+            patch.setitem(FIGURES, "retention", lambda _: iter(drawn))
+            patch.setattr(Figure, "savefig", lambda self, path, **_: path.write_text("drawn"))
             write_site(finished, out / "site")
 
     def package(name):
@@ -128,7 +137,7 @@ WRITTEN = {
     "train": {"checkpoint.json", "last.safetensors", "best.safetensors", "metrics.jsonl", "state.safetensors",
               "editor.json"},
     "suite": {"made.json", "suite.json", "table.md", "table.csv", "table.tex"},
-    "site": {"index.html", "site.js", "table.js", "site"},
+    "site": {"index.html", "site.js", "table.js", "retention.svg", "site"},
     "pack": {"made.zip"},
     "pack-folder": {"manifest.json", "made"},
     "loop": {"loop.json", "trials.json", "bank.json"},

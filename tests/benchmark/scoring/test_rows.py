@@ -53,7 +53,7 @@ def model(tmp_path_factory):
 @pytest.fixture(scope="module")
 def cases():
     found = [
-        case for task in ("recent", "convsent") for case in choose(TASKS.get(task)().load(open_source(None)).cases, 3)
+        case for task in ("recent", "convsent") for case in choose(TASKS.get(task)().load(open_source(None)).cases, 5)
     ]
     requests = [replace(case.request, instruction=f"Task: {number % 3}") for number, case in enumerate(found)]
     return [replace(case, request=request) for case, request in zip(found, requests, strict=True)]
