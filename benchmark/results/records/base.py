@@ -153,8 +153,10 @@ def check_fields(fields: object, kind: type[S], place: str) -> S:
 
 def run_folders(directory: Path) -> list[Path]:
     """Return the folders of runs, finished or not: the given one if it is of a run, else those in it by name."""
-    alone = (directory / "run.json").is_file()
-    return [directory] if alone else sorted(path.parent for path in directory.glob("*/run.json"))
+    if (directory / "run.json").is_file():
+        return [directory]
+    # the index of a suite that is called `run` is no run
+    return sorted(path.parent for path in directory.glob("*/run.json") if path.parent.name != SUITES)
 
 
 def find_run(directory: Path) -> Path:
