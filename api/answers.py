@@ -1,4 +1,4 @@
-"""Greedy answers, and the texts under which a model is asked facts with teacher forcing."""
+"""Greedy answers, and the texts by which a model answers facts under teacher forcing."""
 
 import html
 from collections.abc import Sequence

@@ -92,7 +92,7 @@ def identity(model: LanguageModel) -> tuple[object, ...]:
 
 @pytest.fixture(scope="session", autouse=True)
 def trials() -> Iterator[dict[object, object]]:
-    """Let models that are alike be tried out once: what was found by what was tried. Cleared, it is found anew."""
+    """Let models that are alike be tried out once: what was found by what was tried. Cleared, it is found again."""
     found: dict[object, object] = {}
 
     def once(find):

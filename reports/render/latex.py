@@ -157,7 +157,7 @@ def _cell(cell: Cell | None, span: int, *, wide: bool) -> str:
 
 
 def _rest(cell: Cell | None) -> list[str]:
-    """Return what a cell has besides its number: interval, or the words that replace it, and n; then its note."""
+    """Return what a cell has apart from its number: interval, or the words that replace it, and n; then its note."""
     if cell is None:
         return []
     ends = f"${cell.interval}$" if cell.interval.startswith("[") else escape(cell.interval)
