@@ -79,7 +79,7 @@ def build(
         say(f"refused: {short(verdict.path.name)}, {len(verdict.findings.found)} finding(s)")
     for remark in built.remarks:
         say(f"warning: {short(remark, 1_000)}")
-    echo(f"{out / 'index.html'}: {built.tasks} tasks, {built.accepted} submissions.")
+    echo(f"{out / 'index.html'}: {built.tasks} task(s), {built.accepted} submission(s).")
 
 
 @app.command()
